@@ -1,0 +1,80 @@
+"""Drift: how the truth departs from the law, small inside the data and growing with distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from bayescale.records import Array, record
+
+
+@record
+class Drift:
+    """An integrated Ornstein-Uhlenbeck process in log scale: the local slope wanders and is forgotten.
+
+    On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
+    a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
+    b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd).
+
+    Attributes:
+        median: Median amplitude at the fall `scale`, in log units per span^1.5.
+        power: How the amplitude grows with the law's own fall.
+        sd: Spread of ln A.
+        scale: The fall at which `median` holds.
+        memory: Correlation length of the slope, in training spans.
+    """
+
+    median: float = 0.20
+    power: float = 0.5
+    sd: float = 0.8
+    scale: float = 0.4
+    memory: float = 1.0
+
+    def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
+        """Draw the amplitude, given the law's net fall over the training span."""
+        median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
+        return jnp.exp(sample("log_drift", dist.Normal(median, self.sd)))
+
+
+def default_drift(n_inputs: int) -> Drift:
+    """Return the amplitude prior that development families chose for one input, or for several."""
+    return Drift() if n_inputs == 1 else Drift(median=0.06, power=1.5)
+
+
+def kernel(a: Array, b: Array, memory: float) -> np.ndarray:
+    """Covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
+
+    k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
+    points left of the data by its stationary increments. Axes add up.
+
+    Args:
+        a: Positions in spans, shape (row, input).
+        b: Positions in spans, shape (column, input).
+        memory: Correlation length L of the slope, in spans.
+
+    Returns:
+        Shape (row, column).
+    """
+    s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
+    total = increment(s) + increment(t) - increment(s - t)
+    return 0.5 * memory**3 * total.sum(-1)
+
+
+def increment(lag: np.ndarray) -> np.ndarray:
+    """Variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
+    distance = np.abs(lag)
+    # expm1 keeps the quadratic start of the curve exact for neighbouring points.
+    return distance + np.expm1(-distance)
+
+
+def eigenbasis(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a drift covariance.
+
+    Done once for a family: with the kernel fixed, every density afterwards is diagonal in this basis.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return np.maximum(values, 0.0), vectors

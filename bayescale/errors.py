@@ -1,0 +1,65 @@
+"""What went wrong, in words: one exception for bad input, one enumeration for doubtful fits."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from collections.abc import Iterable, Sequence
+
+
+class InputError(ValueError):
+    """Tell a user what was expected, what was found and what to do.
+
+    Raised before anything is compiled, so a mistake costs milliseconds.
+    """
+
+
+class UntrustworthyFit(RuntimeError):
+    """Say that a fit finished but must not be relied on (only raised with `strict=True`)."""
+
+
+class Status(enum.Enum):
+    """State of a fit; the value is the sentence a person reads."""
+
+    OK = "Converged: chains agree, effective sample sizes are sufficient, no divergences."
+    FEW_DRAWS = (
+        "Effective sample size is too small for stable quantiles; run longer, e.g. Nuts(draws=2000)."
+    )
+    NOT_MIXED = (
+        "Chains disagree (R-hat too high); the posterior may have several modes. "
+        "Run longer with Nuts(warmup=1000, draws=2000) and look at the draws."
+    )
+    DIVERGENT = (
+        "NUTS diverged, so a region of the posterior may be missed; "
+        "raise Nuts(target_accept=0.99) or simplify the law."
+    )
+    LOW_ENERGY = (
+        "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer or simplify the law."
+    )
+    NONFINITE = (
+        "The density was not finite at the start; check the data for a law that cannot describe it."
+    )
+
+    def __str__(self) -> str:
+        return self.value
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that names the closest known names and lists the rest.
+
+    Args:
+        name: What the user typed.
+        known: Every name that would have worked.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]!r}? " if close else ""
+    shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
+    return f"{hint}Known names: {shown}."
+
+
+def some(items: Sequence[object], most: int = 5) -> str:
+    """List up to `most` items, then how many more there are: ``3, 17 and 4 more``."""
+    head = ", ".join(str(item) for item in items[:most])
+    rest = len(items) - most
+    return head + (f" and {rest} more" if rest > 0 else "")

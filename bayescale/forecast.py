@@ -1,0 +1,183 @@
+"""Forecast: predictive distributions at stated inputs, of a stated kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from bayescale.errors import InputError, nearest, some
+
+KINDS = {
+    "mean": "the curve itself: law and drift, no scatter of single runs",
+    "run": "one future run with a new seed: law, drift, residual scatter and seed noise",
+}
+LEVELS = (0.5, 0.8, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """Predictive distribution of the response at several points.
+
+    Each posterior draw contributes a normal distribution of the log response; quantiles, means and scores
+    are those of the mixture, which wastes no randomness. `draws` are joint over the points.
+
+    Attributes:
+        points: The inputs in raw counts, one row a point.
+        kind: "mean" or "run" (see `KINDS`).
+        location: Mean of the log response for each draw, shape (draw, point).
+        scale: Its standard deviation for each draw, shape (draw, point).
+        log_draws: Joint draws of the log response, shape (chain, draw, point).
+        ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside.
+        label: Where the forecast comes from.
+    """
+
+    points: pd.DataFrame
+    kind: str
+    location: np.ndarray
+    scale: np.ndarray
+    log_draws: np.ndarray
+    ratio: np.ndarray
+    label: str = ""
+
+    @property
+    def draws(self) -> np.ndarray:
+        """Joint draws of the response, shape (chain, draw, point)."""
+        return np.exp(self.log_draws)
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the response, shape (point,)."""
+        return np.exp(self.location + 0.5 * self.scale**2).mean(0)
+
+    def quantile(self, q: float | Iterable[float]) -> np.ndarray:
+        """Quantiles of the response.
+
+        Args:
+            q: One probability or several, each in (0, 1).
+
+        Returns:
+            Shape (point,) for one probability, (q, point) for several.
+
+        Raises:
+            InputError: For a probability outside (0, 1).
+        """
+        levels = np.atleast_1d(np.asarray(q, float))
+        if not ((levels > 0) & (levels < 1)).all():
+            raise InputError(f"Quantile probabilities must lie in (0, 1); found {some(list(levels))}.")
+        values = np.exp(mixture_quantile(levels, self.location, self.scale))
+        return values[0] if np.ndim(q) == 0 else values
+
+    def interval(self, level: float = 0.8) -> np.ndarray:
+        """Central interval of the response, shape (2, point).
+
+        Raises:
+            InputError: For a level outside (0, 1).
+        """
+        if not 0 < level < 1:
+            raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {level}.")
+        return self.quantile([0.5 - level / 2, 0.5 + level / 2])
+
+    def probability_below(self, target: float | np.ndarray) -> np.ndarray:
+        """Probability that the response lies below `target`, shape (point,)."""
+        return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
+
+    def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
+        """Return one row a point: inputs, kind, extrapolation ratio, mean, median and interval ends."""
+        levels = sorted(levels)
+        lower = [round(0.5 - level / 2, 6) for level in reversed(levels)]
+        probabilities = [*lower, 0.5, *[round(1 - q, 6) for q in reversed(lower)]]
+        values = self.quantile(probabilities)
+        frame = self.points.reset_index(drop=True).copy()
+        frame["kind"] = self.kind
+        frame["ratio"] = self.ratio
+        frame["mean"] = self.mean
+        for q, row in zip(probabilities, values, strict=True):
+            frame[f"q{q:g}"] = row
+        return frame
+
+    def __len__(self) -> int:
+        """Count the points."""
+        return len(self.points)
+
+    def __str__(self) -> str:
+        """Say what is forecast, and how far away."""
+        lines = [f"Forecast of {KINDS[self.kind]} ({self.label})"]
+        low, high = self.interval(0.8)
+        low95, high95 = self.interval(0.95)
+        for i, row in enumerate(self.points.to_dict("records")):
+            where = ", ".join(f"{name}={value:.3g}" for name, value in row.items())
+            far = f"  [{self.ratio[i]:.3g}x beyond the data]" if self.ratio[i] > 1 else ""
+            lines.append(
+                f"  {where}: {self.quantile(0.5)[i]:.4g}  80 % {low[i]:.4g} to {high[i]:.4g}"
+                f"  95 % {low95[i]:.4g} to {high95[i]:.4g}{far}"
+            )
+        return "\n".join(lines)
+
+
+def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Distribution function of an equal mixture of normals.
+
+    Args:
+        value: Points of evaluation, shape (..., point).
+        location: Component means, shape (draw, point).
+        scale: Component standard deviations, shape (draw, point); zero is a step.
+    """
+    safe = np.maximum(scale, 1e-12)
+    return ndtr((np.asarray(value)[..., None, :] - location) / safe).mean(-2)
+
+
+def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Quantiles of an equal mixture of normals by bisection, shape (level, point)."""
+    reach = 10.0 * scale
+    low = np.broadcast_to((location - reach).min(0), (len(levels), location.shape[1])).copy()
+    high = np.broadcast_to((location + reach).max(0), low.shape).copy()
+    for _ in range(46):
+        middle = 0.5 * (low + high)
+        below = np.stack([mixture_cdf(row, location, scale) for row in middle]) < levels[:, None]
+        low, high = np.where(below, middle, low), np.where(below, high, middle)
+    return 0.5 * (low + high)
+
+
+def query_points(
+    names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Mapping[str, Any]
+) -> pd.DataFrame:
+    """Collect query inputs into a frame with one column for each of `names`.
+
+    Args:
+        names: Inputs that the law needs.
+        frame: A table with these columns, or None.
+        inputs: Scalars or arrays by name; scalars are repeated.
+
+    Raises:
+        InputError: For missing, unknown, non-positive or unequally long inputs.
+    """
+    if frame is not None:
+        table = {name: frame[name] for name in names if name in frame}
+    else:
+        table = dict(inputs)
+    unknown = [name for name in inputs if name not in names]
+    if unknown:
+        raise InputError(f"Unknown input {unknown[0]!r}. {nearest(unknown[0], names)}")
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InputError(
+            f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "
+            f"Example: predict({', '.join(f'{name}=1e10' for name in names)})."
+        )
+    try:
+        arrays = {name: np.atleast_1d(np.asarray(table[name], float)) for name in names}
+    except (TypeError, ValueError) as error:
+        raise InputError(f"Inputs must be numbers, in raw counts: {error}.") from None
+    length = max(len(a) for a in arrays.values())
+    for name, values in arrays.items():
+        if len(values) not in (1, length):
+            raise InputError(f"{name} has {len(values)} values where {length} (or 1) are expected.")
+        if not (np.isfinite(values) & (values > 0)).all():
+            bad = values[~(np.isfinite(values) & (values > 0))]
+            raise InputError(f"{name} must be positive and finite; found {some(list(bad))}.")
+    return pd.DataFrame({name: np.broadcast_to(a, length) for name, a in arrays.items()})

@@ -1,0 +1,239 @@
+"""Likelihood: the density of one family's rows with level and drift integrated out.
+
+One likelihood, several evaluations. `rotated` is diagonal in the drift's eigenbasis, so no gradient holds a
+factorisation; it serves where all rows scatter alike. `dense` (Cholesky) serves everywhere else. The NumPyro
+program is written on the raw rows, so that tests can hold the engine against an ordinary model.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammaln
+
+from bayescale.drift import Drift, kernel
+from bayescale.laws import Law
+from bayescale.model import Model, Problem, Values, coordinates, draw, prepare, read, relative_curve
+from bayescale.noise import SMALLEST_SCATTER, Noise
+from bayescale.records import Array
+from bayescale.runs import Design, Runs, reduce_runs
+
+
+class Whitened(NamedTuple):
+    """Columns in a basis where rows are independent: columns (row, column), precision (row,)."""
+
+    columns: Any
+    precision: Any
+    log_determinant: Any
+
+
+def whiten(values: Values, columns: Array, problem: Problem) -> Whitened:
+    """Rotate, or factorise, the covariance of the rows without the level.
+
+    Args:
+        values: What the coordinates mean.
+        columns: Columns to express in the new basis, zero on padding, shape (row, column).
+        problem: The family.
+    """
+    if problem.dense:
+        factor = jnp.linalg.cholesky(row_covariance(values, problem))
+        columns = solve_triangular(factor, columns, lower=True)
+        return Whitened(columns, problem.mask, 2.0 * jnp.log(jnp.diagonal(factor)).sum())
+    spread = spectrum(values, problem)
+    return Whitened(rotate(columns, problem), problem.mask / spread, (problem.mask * jnp.log(spread)).sum())
+
+
+def rotate(columns: Array, problem: Problem) -> Any:
+    """Express columns in the drift's eigenbasis."""
+    return columns if problem.basis is None else problem.basis.T @ columns
+
+
+def spectrum(values: Values, problem: Problem) -> Any:
+    """Variance of each row in the drift's eigenbasis, shape (row,)."""
+    spread = row_variance(values, problem)
+    return spread if problem.basis is None else spread + values.amplitude**2 * problem.eigenvalues
+
+
+def row_variance(values: Values, problem: Problem) -> Any:
+    """Variance of each row's mean around law and drift, shape (row,)."""
+    seeds = values.seed**2 * problem.seed_part
+    return values.scatter**2 + seeds + (SMALLEST_SCATTER**2 + problem.error) / problem.count
+
+
+def row_covariance(values: Values, problem: Problem) -> Any:
+    """Covariance of the rows with drift and without the level, shape (row, row); identity on padding."""
+    assert problem.shared is not None and problem.alike is not None, "a dense problem"
+    mask = problem.mask
+    scatter = values.scatter**2 * problem.alike + values.seed**2 * problem.shared
+    scatter = scatter + jnp.diag((SMALLEST_SCATTER**2 + problem.error) / problem.count)
+    strength = 1.0 / jnp.sqrt(values.weights)
+    scatter = scatter * strength[:, None] * strength[None, :]
+    drift = 0.0 if problem.drift is None else values.amplitude**2 * problem.drift
+    return jnp.where(mask[:, None] * mask[None, :] > 0, scatter + drift, jnp.eye(len(mask)))
+
+
+def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
+    """Log density of the data with level and drift integrated out."""
+    mask = problem.mask
+    residual = mask * (problem.y - offset(model, problem, values))
+    if model.noise.tail is not None and not problem.latent:
+        return student_likelihood(values, residual, model, problem)
+    white = whiten(values, jnp.stack([residual, mask], axis=1), problem)
+    quadratic, log_scale = white.precision @ white.columns[:, 0] ** 2, 0.0
+    if marginal_level(model):
+        mean, precision, prior = level_posterior(white, model)
+        # A sum of squares, never a difference: exact interpolation cancels nothing.
+        left = white.columns[:, 0] - mean * white.columns[:, 1]
+        quadratic = white.precision @ left**2 + prior * mean**2
+        log_scale = jnp.log(precision / prior)
+    rows = mask.sum() * jnp.log(2.0 * jnp.pi)
+    means = -0.5 * (quadratic + white.log_determinant + log_scale + rows)
+    return means + within_likelihood(values, problem)
+
+
+def replicate_terms(values: Values, problem: Problem) -> tuple[Any, Any]:
+    """Variance of one replicate around its group, and the log determinant that means leave out; shape (row,)."""
+    variance = values.seed**2 + problem.error + SMALLEST_SCATTER**2
+    return variance, (problem.count - 1.0) * jnp.log(variance) + jnp.log(problem.count)
+
+
+def within_likelihood(values: Values, problem: Problem) -> Any:
+    """Log density of replicates around their group means."""
+    if not problem.replicated:
+        return 0.0
+    variance, determinant = replicate_terms(values, problem)
+    extra = (problem.count - 1.0) * jnp.log(2.0 * jnp.pi / values.weights)
+    squares = values.weights * problem.squares / variance
+    return -0.5 * (problem.mask * (determinant + extra + squares)).sum()
+
+
+def offset(model: Model, problem: Problem, values: Values) -> Any:
+    """What the law, and a sampled level, say about `problem.y`, shape (row,)."""
+    curve = relative_curve(model.law, values.constants, problem.z)
+    return curve + values.level if model.law.level else curve - problem.center
+
+
+def marginal_level(model: Model) -> bool:
+    """Whether the level is integrated out; Student-t noise has to sample it."""
+    return model.law.level is not None and model.noise.tail is None
+
+
+def level_variance(model: Model) -> Any:
+    """Prior variance of the level, whether sampled or integrated out; nearly zero for a law without one."""
+    return model.law.level[1].sd ** 2 if model.law.level is not None else 1e-12
+
+
+def level_posterior(white: Whitened, model: Model) -> tuple[Any, Any, Any]:
+    """Mean and precision of the level given everything else, and its prior precision."""
+    assert model.law.level is not None, "a law with a level"
+    prior = 1.0 / model.law.level[1].sd ** 2
+    residual, ones = white.columns[:, 0], white.columns[:, 1]
+    precision = prior + white.precision @ ones**2
+    return white.precision @ (ones * residual) / precision, precision, prior
+
+
+def student_likelihood(values: Values, residual: Any, model: Model, problem: Problem) -> Any:
+    """Log density of independent multivariate Student-t groups (no drift, level sampled)."""
+    tail, count = model.noise.tail, problem.count
+    replicates, within = replicate_terms(values, problem)
+    variance = row_variance(values, problem)
+    distance = residual**2 / variance + problem.squares / replicates
+    density = (
+        gammaln(0.5 * (tail + count))
+        - gammaln(0.5 * tail)
+        - 0.5 * count * jnp.log(tail * jnp.pi)
+        - 0.5 * (jnp.log(variance) + within)
+        - 0.5 * (tail + count) * jnp.log1p(distance / tail)
+    )
+    return (problem.mask * density).sum()
+
+
+def log_density(vector: Array, model: Model, problem: Problem) -> Any:
+    """Log posterior density, up to the evidence, of a coordinate vector, shape (coordinate,)."""
+    values, prior = read(vector, model, problem)
+    return prior.sum() + log_likelihood(values, model, problem)
+
+
+def draw_level(key: Array, values: Values, model: Model, problem: Problem) -> Any:
+    """Draw the level given all other values (the sampled one passes through)."""
+    if not marginal_level(model):
+        return values.level
+    residual = problem.mask * (problem.y - offset(model, problem, values))
+    white = whiten(values, jnp.stack([residual, problem.mask], axis=1), problem)
+    mean, precision, _ = level_posterior(white, model)
+    return mean + jax.random.normal(key, dtype=mean.dtype) / jnp.sqrt(precision)
+
+
+def numpyro_model(
+    runs: Runs, law: Law, drift: Drift | None, noise: Noise
+) -> Callable[[], None]:
+    """Return the model as an ordinary NumPyro function of no arguments.
+
+    It is written on the raw rows with one dense covariance, so it is slow and easy to check; the engine samples the
+    same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro tool.
+    """
+    design = reduce_runs(runs)
+    latent = prepare(law, drift, noise, design)[1].latent
+    if not latent:
+        design = reduce_runs(runs, collapse=False)
+    model, problem = prepare(law, drift, noise, design)
+    problem = dataclasses.replace(trimmed(problem, design, drift), latent=latent)
+    groups = list({tuple(row): None for row in np.asarray(design.alike)})
+
+    def program() -> None:
+        values = draw(numpyro.sample, model, problem)
+        for name, value in values.constants.items():
+            if name not in numpyro_sites(model, problem):
+                numpyro.deterministic(name, value)
+        mean = offset(model, problem, values)
+        covariance = row_covariance(values, problem)
+        if model.noise.tail is None:
+            if model.law.level:
+                covariance = covariance + model.law.level[1].sd ** 2
+            numpyro.sample("y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
+        elif latent:
+            numpyro.sample("y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
+            numpyro.factor("replicates", within_likelihood(values, problem))
+        else:
+            for number, members in enumerate(groups):
+                rows = np.flatnonzero(members)
+                factor = jnp.linalg.cholesky(covariance[np.ix_(rows, rows)])
+                spread = dist.MultivariateStudentT(model.noise.tail, mean[rows], factor)
+                numpyro.sample(f"y_{number}", spread, obs=problem.y[rows])
+
+    return program
+
+
+def numpyro_sites(model: Model, problem: Problem) -> set[str]:
+    """Names of the sampled sites, which deterministic ones must not repeat."""
+    return {name.split("[")[0] for name in coordinates(model, problem)}
+
+
+def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
+    """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
+    rows = len(design.y)
+    position = (design.z - design.low) / design.span
+    return dataclasses.replace(
+        problem,
+        z=np.asarray(design.z, float),
+        y=np.asarray(design.y, float),
+        mask=np.ones(rows),
+        count=np.asarray(design.count, float),
+        squares=np.asarray(design.squares, float),
+        error=np.asarray(design.error, float),
+        seed_part=np.diag(design.shared),
+        basis=None,
+        eigenvalues=None,
+        drift=None if drift is None else kernel(position, position, float(drift.memory)),
+        shared=np.asarray(design.shared, float),
+        alike=np.asarray(design.alike, float),
+        dense=problem.dense,
+    )

@@ -1,0 +1,334 @@
+"""Model: law x drift x noise on the runs of one family, and what its coordinates mean.
+
+    ln y_i = l + h(x_i) + A delta(t_i) + e_i
+
+with level l, law h (relative to its value at the reference scale), drift A delta and scatter e.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+
+from bayescale import laws
+from bayescale.drift import Drift, default_drift, eigenbasis, kernel
+from bayescale.errors import InputError, nearest
+from bayescale.laws import Law, without_span
+from bayescale.noise import NOISES, Noise
+from bayescale.priors import Fall, Level, Prior, Scene, Shares
+from bayescale.records import Array, record, static
+from bayescale.runs import Design, Runs, reduce_runs
+
+SMALLEST_BUCKET = 4
+FLATTEST_FALL = 1e-6
+
+
+@record
+class Model:
+    """What is assumed: the law with its priors, the drift (or None) and the noise."""
+
+    law: Law
+    drift: Drift | None
+    noise: Noise
+
+
+@record
+class Problem:
+    """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
+
+    `basis` and `eigenvalues` belong to the rotated evaluation, `drift` (the kernel matrix), `shared` and `alike` to
+    the dense one; the others are None. Shapes are those of `Design` with row padded to a power of two.
+    """
+
+    z: Array
+    y: Array
+    mask: Array
+    count: Array
+    squares: Array
+    error: Array
+    seed_part: Array
+    span: Array
+    center: Array
+    basis: Array | None
+    eigenvalues: Array | None
+    drift: Array | None
+    shared: Array | None
+    alike: Array | None
+    active: tuple[bool, ...] = static()
+    dense: bool = static()
+    replicated: bool = static()
+    latent: bool = static()
+    """Each row has a precision of its own among the coordinates (Student-t noise with drift)."""
+
+
+class Values(NamedTuple):
+    """What one set of coordinates means."""
+
+    constants: dict[str, Any]
+    """Constants of the law at the reference scale, in units of the level."""
+    scatter: Any
+    seed: Any
+    amplitude: Any
+    """Amplitude of the drift."""
+    level: Any
+    """Level where it is sampled (Student-t noise), else zero."""
+    weights: Any
+    """Relative precision of each row (Student-t noise with drift), else ones."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One family ready to be sampled."""
+
+    runs: Runs
+    law: Law
+    drift: Drift | None
+    noise: Noise
+    model: Model
+    problem: Problem
+    low: np.ndarray
+    """Smallest ln(x / reference) of the runs, shape (input,)."""
+    reference: np.ndarray
+    """Geometric mean of each input, shape (input,)."""
+
+
+def make_job(
+    runs: Runs,
+    law: str | Law,
+    drift: Drift | str | None,
+    noise: Noise | str,
+    priors: Mapping[str, Prior] | None,
+) -> Job:
+    """Check one family against a law and reduce it to arrays.
+
+    Raises:
+        InputError: For names or data that cannot work together.
+    """
+    chosen = laws.automatic(len(runs.inputs)) if isinstance(law, str) and law == "auto" else laws.get(law)
+    chosen = laws.bind(chosen, runs.inputs).with_priors(priors or {})
+    runs = dataclasses.replace(runs, inputs=chosen.inputs)
+    if isinstance(drift, str):
+        if drift != "auto":
+            raise InputError(f"drift must be 'auto', None or a Drift; found {drift!r}.")
+        drift = default_drift(len(runs.inputs))
+    if isinstance(noise, str):
+        if noise not in NOISES:
+            raise InputError(f"There is no noise {noise!r}. {nearest(noise, NOISES)}")
+        noise = NOISES[noise]
+    design = reduce_runs(runs)
+    model, problem = prepare(chosen, drift, noise, design)
+    model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
+    return Job(runs, chosen, drift, noise, model, problem, np.asarray(design.low), np.asarray(design.reference))
+
+
+def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
+    """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
+    rows = len(design.y)
+    model = Model(bare(without_span(law, design.inert)), drift, noise)
+    diagonal = np.allclose(design.shared, np.diag(np.diag(design.shared))) and np.array_equal(
+        design.alike, np.eye(rows)
+    )
+    alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
+    heavy = noise.tail is not None
+    dense = not diagonal or (drift is not None and (heavy or not alike))
+    covariance = None
+    if drift is not None:
+        position = (design.z - design.low) / design.span
+        covariance = kernel(position, position, float(drift.memory))
+    # Student-t with drift has one latent precision a row, so its rows are not padded.
+    size = rows if dense and heavy else bucket(rows)
+    eigenvalues, basis = (None, None)
+    if covariance is not None and not dense:
+        eigenvalues, basis = eigenbasis(covariance)
+    problem = Problem(
+        z=padded(design.z, size),
+        y=padded(design.y, size),
+        mask=padded(np.ones(rows), size),
+        count=padded(design.count, size, 1.0),
+        squares=padded(design.squares, size),
+        error=padded(design.error, size),
+        seed_part=padded(np.diag(design.shared), size),
+        span=np.asarray(design.span, float),
+        center=np.asarray(design.center, float),
+        basis=None if basis is None else padded_square(basis, size),
+        eigenvalues=None if eigenvalues is None else padded(eigenvalues, size),
+        drift=padded_square(covariance, size) if dense and covariance is not None else None,
+        shared=padded_square(design.shared, size) if dense else None,
+        alike=padded_square(design.alike, size) if dense else None,
+        active=tuple(not flag for flag in design.inert),
+        dense=dense,
+        replicated=bool(np.max(design.count) > 1),
+        latent=dense and heavy,
+    )
+    return model, problem
+
+
+def bare(law: Law) -> Law:
+    """Strip a law of everything that does not change its density, so that equal programs are compiled once."""
+    return Law(
+        curve=law.curve,
+        name="",
+        inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
+        priors=law.priors,
+    )
+
+
+def bucket(rows: int) -> int:
+    """Round a number of rows up to a power of two."""
+    return max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
+
+
+def padded(values: Array, size: int, fill: float = 0.0) -> np.ndarray:
+    """Pad the first axis with `fill` up to `size`."""
+    values = np.asarray(values, float)
+    width = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
+    return np.pad(values, width, constant_values=fill)
+
+
+def padded_square(values: Array, size: int) -> np.ndarray:
+    """Pad a square matrix with zeros up to `size`."""
+    extra = size - len(values)
+    return np.pad(np.asarray(values, float), ((0, extra), (0, extra)))
+
+
+# --- What coordinates mean ---------------------------------------------------------------------------------
+
+
+def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
+    """ln f at one point, `z` = ln(x / reference), shape (input,)."""
+    x = jnp.exp(z)
+    return jnp.log(law.curve(*(x[i] for i in range(len(law.inputs))), **constants))
+
+
+def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
+    """ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
+    values = jax.vmap(lambda row: log_curve(law, constants, row))(z)
+    return values - log_curve(law, constants, jnp.zeros(z.shape[1])) if law.level else values
+
+
+def unit_falls(law: Law, constants: Mapping[str, Any], n_inputs: int) -> Any:
+    """-d ln f / d ln x_j at the reference scale, shape (input,)."""
+    return jnp.stack([-slope_along(law, constants, jnp.eye(n_inputs)[j]) for j in range(n_inputs)])
+
+
+def slope_along(law: Law, constants: Mapping[str, Any], direction: Array) -> Any:
+    """Derivative of ln f at the reference scale when ln x moves along `direction`, shape (input,)."""
+    start = jnp.zeros_like(direction)
+    return jax.jvp(lambda z: log_curve(law, constants, z), (start,), (direction,))[1]
+
+
+def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem) -> Values:
+    """Run the generative program of a model: every prior, in a fixed order.
+
+    Args:
+        sample: Supplier of coordinates (see `priors.Sample`).
+        model: Law, drift and noise.
+        problem: The family, for spans and the number of rows.
+    """
+    law, n_inputs = model.law, problem.z.shape[1]
+    active = np.flatnonzero(problem.active)
+
+    def falls(constants: Mapping[str, Any]) -> Any:
+        return unit_falls(law, constants, n_inputs)[active]
+
+    constants: dict[str, Any] = {}
+    spans = jnp.asarray(problem.span)[active]
+    for key in drawing_order(law):
+        prior, names = law.priors[key], law.covered[key]
+        # An exponent of one, to see what one unit of exponent does at the reference.
+        ones = dict.fromkeys(names, 1.0) if isinstance(prior, Fall) else {}
+        constants |= prior.draw(sample, names, Scene(constants | ones, falls, spans))
+    scatter, seed = model.noise.draw(sample)
+    amplitude: Any = 0.0
+    if model.drift is not None:
+        path = jnp.where(jnp.asarray(problem.active), problem.span, 0.0)
+        fall = jnp.maximum(jnp.abs(slope_along(law, constants, path)), FLATTEST_FALL)
+        amplitude = model.drift.draw(sample, fall)
+    level: Any = 0.0
+    weights: Any = jnp.ones(len(problem.y))
+    if model.noise.tail is not None:
+        if law.level:
+            level = sample("level", dist.Normal(0.0, law.level[1].sd))
+        if problem.latent:
+            half = 0.5 * model.noise.tail
+            gamma = dist.Gamma(half, half).expand([len(problem.y)])
+            log_weights = sample(
+                "log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv)
+            )
+            weights = jnp.exp(log_weights)
+    return Values(constants, scatter, seed, amplitude, level, weights)
+
+
+def drawing_order(law: Law) -> list[str]:
+    """Keys of the priors: single constants, then levels and shares, then falls, which need all the others."""
+
+    def rank(key: str) -> tuple[int, str]:
+        prior = law.priors[key]
+        return (2 if isinstance(prior, Fall) else 1 if isinstance(prior, (Level, Shares)) else 0, key)
+
+    return sorted(law.priors, key=rank)
+
+
+def coordinates(model: Model, problem: Problem) -> tuple[str, ...]:
+    """Names of the coordinates in the order of the engine's vector; vectors count from 0 in brackets."""
+    names: list[str] = []
+
+    def note(name: str, distribution: Any) -> Any:
+        shape = distribution.shape()
+        names.extend([name] if not shape else [f"{name}[{i}]" for i in range(shape[0])])
+        return jnp.zeros(shape)
+
+    jax.eval_shape(lambda: draw(note, model, problem).scatter)
+    return tuple(names)
+
+
+def read(vector: Array, model: Model, problem: Problem) -> tuple[Values, Any]:
+    """Return what a coordinate vector means and the log prior density of each coordinate, shape (coordinate,)."""
+    position, terms = 0, []
+
+    def sample(name: str, distribution: Any) -> Any:
+        nonlocal position
+        del name
+        shape = distribution.shape()
+        length = shape[0] if shape else 1
+        value = vector[position : position + length] if shape else vector[position]
+        position += length
+        terms.append(jnp.atleast_1d(distribution.log_prob(value)))
+        return value
+
+    values = draw(sample, model, problem)
+    return values, jnp.concatenate(terms)
+
+
+def prior_center(model: Model, problem: Problem) -> Any:
+    """Coordinates at the centre of their priors, shape (coordinate,): where the walk to the mode starts."""
+    parts: list[Any] = []
+
+    def sample(name: str, distribution: Any) -> Any:
+        del name
+        value = distribution.mean if hasattr(distribution, "loc") else jnp.zeros(distribution.shape())
+        parts.append(jnp.atleast_1d(value))
+        return value
+
+    draw(sample, model, problem)
+    return jnp.concatenate(parts)
+
+
+def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Values]:
+    """Draw coordinates, shape (coordinate,), and what they mean from the prior."""
+    parts: list[Any] = []
+
+    def sample(name: str, distribution: Any) -> Any:
+        del name
+        value = distribution.sample(jax.random.fold_in(key, len(parts)))
+        parts.append(jnp.atleast_1d(value))
+        return value
+
+    values = draw(sample, model, problem)
+    return jnp.concatenate(parts), values

@@ -1,0 +1,146 @@
+"""NUTS: one chain as a pure function on NumPyro's functional kernel, started at the mode.
+
+Nothing here knows about laws: a potential (negative log density) of a vector comes in, draws go out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from numpyro.infer.hmc import hmc
+
+from bayescale.records import Array, record, static
+
+Potential = Callable[[Any], Any]
+DIFFERENCE = 1e-4
+"""Step of the differences that give the Hessian at the mode; coordinates are about unit scale."""
+
+
+@record
+class Nuts:
+    """Settings of the sampler; counts are part of the compile key, the rest is data.
+
+    Attributes:
+        warmup: Steps of adaptation, discarded.
+        draws: Draws kept from each chain.
+        chains: Independent chains.
+        depth: Largest tree depth; 8 allows 255 leapfrog steps a draw.
+        mode_steps: Steps of L-BFGS towards the mode.
+        target_accept: Acceptance probability that the step size is tuned to.
+    """
+
+    warmup: int = static(default=200)
+    draws: int = static(default=500)
+    chains: int = static(default=4)
+    depth: int = static(default=8)
+    mode_steps: int = static(default=60)
+    target_accept: float = 0.97
+
+
+class Start(NamedTuple):
+    """Where chains begin: the mode and the inverse Hessian there, shapes (d,) and (d, d)."""
+
+    mode: Any
+    covariance: Any
+
+
+class Chain(NamedTuple):
+    """Draws of one chain with their statistics, leading axis draw."""
+
+    position: Any
+    diverging: Any
+    accept: Any
+    steps: Any
+    energy: Any
+    step_size: Any
+
+
+def find_mode(potential: Potential, start: Array, steps: int) -> Any:
+    """Walk to the mode with L-BFGS, shape (d,).
+
+    Args:
+        potential: Negative log density of a vector.
+        start: First guess, shape (d,).
+        steps: Number of L-BFGS steps; more are not needed for a dozen coordinates.
+    """
+    optimizer = optax.lbfgs(
+        memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True)
+    )
+    value_and_grad = optax.value_and_grad_from_state(potential)
+
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+        point, state = carry
+        value, gradient = value_and_grad(point, state=state)
+        update, state = optimizer.update(
+            gradient, state, point, value=value, grad=gradient, value_fn=potential
+        )
+        return (optax.apply_updates(point, update), state), None
+
+    (mode, _), _ = lax.scan(step, (start, optimizer.init(start)), None, length=steps)
+    return jnp.where(jnp.isfinite(mode).all() & (potential(mode) <= potential(start)), mode, start)
+
+
+def normal_at(potential: Potential, mode: Array) -> Start:
+    """Return the normal distribution with the mode's curvature."""
+    gradient = jax.grad(potential)
+    # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
+    steps = DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
+    columns = lax.map(lambda step: gradient(mode + step) - gradient(mode - step), steps)
+    hessian = columns / (2.0 * DIFFERENCE)
+    return Start(mode, safe_inverse(0.5 * (hessian + hessian.T)))
+
+
+def safe_inverse(hessian: Array) -> Any:
+    """Invert a Hessian, taking flat or upward directions for unit-scale ones; coordinates are about unit scale."""
+    values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
+    values = jnp.clip(jnp.where(values > 0, values, 1.0), 0.1, 1e8)
+    return (vectors / values) @ vectors.T
+
+
+def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) -> Chain:
+    """Sample one chain, warm-up and draws in a single scan.
+
+    Args:
+        key: Random key.
+        potential: Negative log density of a vector.
+        start: Mode and covariance; the chain starts at a draw from this normal distribution.
+        settings: Counts and target acceptance.
+    """
+    start_key, chain_key = jax.random.split(key)
+    dimension = start.mode.shape[0]
+    factor = jnp.linalg.cholesky(start.covariance)
+    position = start.mode + factor @ jax.random.normal(start_key, (dimension,), start.mode.dtype)
+    position = jnp.where(jnp.isfinite(potential(position)), position, start.mode)
+    init_kernel, sample_kernel = hmc(potential, algo="NUTS")
+    state = init_kernel(
+        position,
+        num_warmup=settings.warmup,
+        step_size=1.0 / dimension**0.25,
+        inverse_mass_matrix=start.covariance,
+        dense_mass=True,
+        target_accept_prob=settings.target_accept,
+        trajectory_length=2 * math.pi,
+        max_tree_depth=settings.depth,
+        rng_key=chain_key,
+    )
+
+    def step(state: Any, _: None) -> tuple[Any, Chain]:
+        state = sample_kernel(state)
+        draw = Chain(
+            position=state.z,
+            diverging=state.diverging,
+            accept=state.accept_prob,
+            steps=state.num_steps,
+            energy=state.energy,
+            step_size=state.adapt_state.step_size,
+        )
+        return state, draw
+
+    _, chain = lax.scan(step, state, None, length=settings.warmup + settings.draws)
+    return jax.tree.map(lambda leaf: leaf[settings.warmup :], chain)

@@ -1,0 +1,342 @@
+"""Posterior: draws, diagnostics and all that is needed to predict; the one result type."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale.diagnostics import Diagnostics
+from bayescale.drift import Drift
+from bayescale.errors import InputError, Status, some
+from bayescale.forecast import KINDS, Forecast, query_points
+from bayescale.laws import Law
+from bayescale.model import Job, Values, coordinates, simulate_prior
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.predictive import filled, predict_log
+from bayescale.runs import Runs
+
+UNLEARNED = 0.1
+"""A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
+COLLINEAR = 0.98
+FAR = 16.0
+"""Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
+RESTLESS = 0.3
+"""A drift amplitude above this is a sign of a curve that no monotone law describes."""
+PRIOR_DRAWS = 2000
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    """One thing to know before trusting a fit.
+
+    Attributes:
+        code: Stable name, for programs.
+        severity: "warning" or "info".
+        text: The sentence a person reads.
+    """
+
+    code: str
+    severity: str
+    text: str
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return f"{self.severity}: {self.text}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Posterior:
+    """Draws from the posterior of a scaling law.
+
+    Attributes:
+        job: What was fitted: runs, law, drift, noise, and their arrays.
+        seed: Seed of the fit.
+        settings: Counts and target acceptance of NUTS.
+        position: Draws of the sampled coordinates, shape (chain, draw, coordinate).
+        values: What they mean; leaves have leading axes (chain, draw).
+        stats: Statistics of the chains by ArviZ's names, shape (chain, draw) each.
+        diagnostics: Convergence measures.
+    """
+
+    job: Job
+    seed: int
+    settings: Nuts
+    position: np.ndarray
+    values: Values
+    stats: dict[str, np.ndarray]
+    diagnostics: Diagnostics
+
+    @property
+    def runs(self) -> Runs:
+        """The fitted runs."""
+        return self.job.runs
+
+    @property
+    def law(self) -> Law:
+        """The law, with the priors that were used."""
+        return self.job.law
+
+    @property
+    def drift(self) -> Drift | None:
+        """The drift, or None."""
+        return self.job.drift
+
+    @property
+    def noise(self) -> Noise:
+        """The noise."""
+        return self.job.noise
+
+    @property
+    def status(self) -> Status:
+        """Whether the chains converged, as a sentence."""
+        return self.diagnostics.status
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sampled coordinates."""
+        return coordinates(self.job.model, self.job.problem)
+
+    @functools.cached_property
+    def scaled(self) -> dict[str, np.ndarray]:
+        """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+        shape = self.position.shape[:2]
+        constants = {
+            name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape)
+            for name in self.law.constants
+        }
+        if self.law.level:
+            key, prior = self.law.level
+            names = self.law.covered[key]
+            center = float(self.job.problem.center)
+            # The law's value at the reference is exp(center + level), whatever the sampled amplitude stood for.
+            inputs = [1.0] * len(self.law.inputs)
+            here = np.asarray(self.law(*inputs, **constants))
+            level = np.exp(center + np.asarray(self.values.level)) / here
+            constants |= prior.scaled(constants, names, level)
+        return constants
+
+    @functools.cached_property
+    def draws(self) -> dict[str, np.ndarray]:
+        """All quantities by name, shape (chain, draw) each.
+
+        The law's constants in the paper's own units where the law says how they scale (else at the reference
+        scale), and the three standard deviations `scatter`, `seed` and `drift` in log units.
+        """
+        shape = self.position.shape[:2]
+        reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
+        constants = self.scaled
+        if self.law.units:
+            constants = self.law.at_unit_scale(constants, reference)
+        parts = {"scatter": self.values.scatter}
+        if self.noise.seed is not None:
+            parts["seed"] = self.values.seed
+        if self.drift is not None:
+            parts["drift"] = self.values.amplitude
+        spreads = {name: np.broadcast_to(np.asarray(value), shape) for name, value in parts.items()}
+        return {**constants, **spreads}
+
+    def predict(
+        self, frame: pd.DataFrame | None = None, *, kind: str = "run", **inputs: float | np.ndarray
+    ) -> Forecast:
+        """Forecast at new inputs.
+
+        Args:
+            frame: A table with a column for each input; or give them by name.
+            kind: "run" for one future run with a new seed, "mean" for the curve itself.
+            **inputs: Raw counts by name, scalars or arrays of one length.
+
+        Raises:
+            InputError: For an unknown kind, or inputs that are missing, unknown or not positive.
+
+        Example:
+            >>> post.predict(flops=1e22).interval(0.8)  # doctest: +SKIP
+        """
+        if kind not in KINDS:
+            raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
+        points = query_points(self.law.inputs, frame, inputs)
+        x = points[list(self.law.inputs)].to_numpy(float)
+        chains, draws = self.position.shape[:2]
+        predictive = predict_log(
+            self.job.model,
+            self.job.problem,
+            self.job.low,
+            self.flat_values,
+            np.log(x / self.job.reference),
+            kind,
+            np.random.default_rng([self.seed, 1]),
+        )
+        seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
+        ratio = np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
+        return Forecast(
+            points=points,
+            kind=kind,
+            location=predictive.location,
+            scale=predictive.scale,
+            log_draws=predictive.draws.reshape(chains, draws, -1),
+            ratio=np.maximum(ratio, 1.0),
+            label=f"{self.law.name} on {self.runs.name}",
+        )
+
+    @functools.cached_property
+    def flat_values(self) -> Values:
+        """Values with chains joined, leading axis draw."""
+        chains, draws = self.position.shape[:2]
+        full = jax.tree.map(
+            lambda leaf: (
+                np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf
+            ),
+            self.values,
+        )
+        return filled(full, chains * draws)
+
+    @functools.cached_property
+    def prior_draws(self) -> np.ndarray:
+        """Coordinates drawn from the prior, shape (draw, coordinate)."""
+        with jax.enable_x64(True):
+            keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
+            draw = jax.vmap(lambda key: simulate_prior(key, self.job.model, self.job.problem)[0])
+            return np.asarray(jax.jit(draw)(keys))
+
+    def contraction(self) -> pd.Series:
+        """How much each coordinate learned: 1 - posterior variance / prior variance."""
+        posterior = self.position.reshape(-1, self.position.shape[-1]).var(0)
+        return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
+
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+
+        Args:
+            level: Central probability of the interval.
+        """
+        from arviz_stats import summary
+        from xarray import Dataset
+
+        data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
+        return summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+
+    def check(self, forecast: Forecast | None = None) -> list[Note]:
+        """List what to know before trusting this fit, or a forecast from it.
+
+        Args:
+            forecast: A forecast whose distance and width to judge as well.
+        """
+        notes = [*check_sampler(self), *check_design(self), *check_learning(self)]
+        return notes + ([] if forecast is None else check_forecast(forecast))
+
+    def to_datatree(self) -> Any:
+        """Return an `xarray.DataTree` that ArviZ reads; see `bayescale.storage`."""
+        from bayescale.storage import to_datatree
+
+        return to_datatree(self)
+
+    def save(self, path: Any) -> None:
+        """Write the posterior to a netCDF file that `bayescale.load` and ArviZ open; see `bayescale.storage`."""
+        from bayescale.storage import save
+
+        save(self, path)
+
+    def __str__(self) -> str:
+        """Say what was fitted, what came out and whether to trust it."""
+        return describe(self)
+
+
+def describe(posterior: Posterior) -> str:
+    """Describe a posterior in a few lines."""
+    chains, draws = posterior.position.shape[:2]
+    drift = "no drift" if posterior.drift is None else "drift"
+    tail = "normal" if posterior.noise.tail is None else f"Student-t({float(posterior.noise.tail):g})"
+    lines = [
+        f"{posterior.law.name} on {posterior.runs}",
+        f"{drift}, {tail} noise; {chains} chains x {draws} draws, seed {posterior.seed}",
+    ]
+    for name, values in posterior.draws.items():
+        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+        lines.append(f"  {name:<8} {middle:>11.4g}   90 % {low:.4g} to {high:.4g}")
+    lines.append(str(posterior.status))
+    lines += [str(note) for note in posterior.check() if note.code != "unconverged"]
+    return "\n".join(lines)
+
+
+def check_sampler(posterior: Posterior) -> list[Note]:
+    """Note chains that did not converge."""
+    if posterior.status is Status.OK:
+        return []
+    measures = posterior.diagnostics
+    detail = (
+        f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
+        f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"
+    )
+    return [Note("unconverged", "warning", f"{posterior.status} {detail}")]
+
+
+def check_design(posterior: Posterior) -> list[Note]:
+    """Note designs that cannot answer the question, whatever the sampler says."""
+    notes = []
+    frame, inputs = posterior.runs.frame, posterior.law.inputs
+    for name in inputs:
+        scales = frame[name].nunique()
+        factor = frame[name].max() / frame[name].min()
+        if factor < 1.5:
+            text = f"{name} varies by a factor {factor:.2f} only, so its exponent comes from the prior."
+            notes.append(Note("inert_input", "warning", text))
+        elif scales < 3:
+            text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
+            notes.append(Note("few_scales", "warning", text))
+    moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
+    if len(moving) > 1 and len(frame) > 2:
+        correlation = np.corrcoef(np.log(frame[moving].to_numpy(float)).T)
+        worst = np.abs(correlation - np.eye(len(moving))).max()
+        if worst > COLLINEAR:
+            text = (
+                f"{' and '.join(moving)} move together (correlation {worst:.3f}), so their exponents cannot be told "
+                "apart; forecasts along the same ray are fine, others rest on the prior."
+            )
+            notes.append(Note("collinear", "warning", text))
+    if len(frame) <= 5:
+        text = f"{len(frame)} points: on published curves this short the bands held less often than they say."
+        notes.append(Note("short", "info", text))
+    return notes
+
+
+def check_learning(posterior: Posterior) -> list[Note]:
+    """Note coordinates that the data did not move, and a drift too strong for a monotone law."""
+    notes = []
+    contraction = posterior.contraction()
+    # The seed noise is held by published replicates on purpose, unless there are replicates.
+    watched = [name for name in contraction.index if name != "log_seed" and "[" not in name]
+    held = [name for name in watched if contraction[name] < UNLEARNED]
+    if held:
+        text = f"The data say next to nothing about {some(held)}; their values are the prior's."
+        notes.append(Note("prior_dominated", "info", text))
+    if posterior.drift is not None and np.median(posterior.values.amplitude) > RESTLESS:
+        text = (
+            f"The drift amplitude is {np.median(posterior.values.amplitude):.2f}; above {RESTLESS} the curve may not be "
+            "monotone (double descent, a late drop), and no band here foresees the next turn."
+        )
+        notes.append(Note("restless", "warning", text))
+    return notes
+
+
+def check_forecast(forecast: Forecast) -> list[Note]:
+    """Note forecasts that reach far or say little."""
+    notes = []
+    if forecast.ratio.max() > FAR:
+        text = (
+            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; beyond {FAR:g} times bands on noisy "
+            "curves held less often than they say."
+        )
+        notes.append(Note("far", "warning", text))
+    low, high = forecast.interval(0.95)
+    width = float(np.max(np.log(high / low)))
+    if width > 0.5:
+        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."
+        notes.append(Note("weak", "warning", text))
+    return notes
+
+

@@ -1,0 +1,210 @@
+"""Priors by role: what a constant does in a law decides how it is sampled.
+
+Every prior is a short generative program over real-valued coordinates: `draw(sample, ...)` calls
+`sample(name, distribution)` once for each coordinate and returns the law's constants. Who supplies `sample`
+decides what happens: `numpyro.sample` makes it part of an ordinary model, the engine reads the coordinate
+from its vector and adds up the log density, a random generator simulates. One text, three uses.
+
+The numbers of a prior are traced data: changing them never recompiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from bayescale.records import Array, record, static
+
+Sample = Callable[[str, dist.Distribution], Any]
+"""Supplier of coordinates: `sample(name, distribution)` returns the coordinate's value."""
+
+
+class Scene(NamedTuple):
+    """What a prior may look at: constants drawn before it, and the law on the data's scale."""
+
+    drawn: Mapping[str, Any]
+    unit_falls: Callable[[Mapping[str, Any]], Array]
+    """-d ln f / d ln x_j at the reference scale, shape (input,), for given constants."""
+    spans: Array
+    """Training span of ln x_j, shape (input,)."""
+
+
+class Prior(Protocol):
+    """What every role offers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Constants covered, in order; empty means the key under which a law declares the prior."""
+        ...
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constants `names`, calling `sample` once a coordinate."""
+        ...
+
+
+@record
+class Positive:
+    """A positive constant: LogNormal(ln median, sd). Coordinate: its logarithm."""
+
+    median: float
+    sd: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant through its logarithm."""
+        (name,) = names
+        return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd)))}
+
+
+@record
+class Exponent(Positive):
+    """An exponent per unit of ln x, LogNormal(ln median, sd): only where a published law says so."""
+
+    median: float = 0.35
+    sd: float = 0.5
+
+
+@record
+class Outer(Positive):
+    """The outer power k of a sum of terms, LogNormal(0, 0.5) (reference: P-k of the Skaling form)."""
+
+    median: float = 1.0
+    sd: float = 0.5
+
+
+@record
+class Fraction:
+    """A constant in (0, 1): its logit is Normal(mean, sd)."""
+
+    mean: float = 0.0
+    sd: float = 1.7
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant through its logit."""
+        (name,) = names
+        return {name: jax.nn.sigmoid(sample(f"logit_{name}", dist.Normal(self.mean, self.sd)))}
+
+
+@record
+class Real:
+    """A constant of either sign: Normal(mean, sd)."""
+
+    mean: float = 0.0
+    sd: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant itself."""
+        (name,) = names
+        return {name: sample(name, dist.Normal(self.mean, self.sd))}
+
+
+@record
+class Level:
+    """The amplitude that scales the whole law.
+
+    The law's value at the reference scale is Normal(0, sd) in log units around the mean of the data and is
+    integrated out exactly, so the amplitude needs no coordinate of its own.
+    """
+
+    sd: float = 0.3
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Return the amplitude in units of the level."""
+        del sample, scene
+        (name,) = names
+        return {name: 1.0}
+
+    def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
+        """Multiply the law by `level`: return the constants that change."""
+        (name,) = names
+        return {name: values[name] * level}
+
+
+@record
+class Shares:
+    """Terms that add up to the law's value at the reference scale: a level and how it is shared.
+
+    `Shares(("E", "A", "B"))` samples the irreducible share E/(E+A+B) and the share of A in A+B, because these
+    are what the data see; the level is integrated out as for `Level`. With `outer="k"` the reducible part is
+    (A + B)^k. Without `floor=True` the first name is an ordinary term.
+    """
+
+    names: tuple[str, ...] = static(default=())
+    floor_mean: float = 0.0
+    floor_sd: float = 1.7
+    share_sd: float = 1.5
+    sd: float = 0.3
+    outer: str | None = static(default=None)
+    floor: bool = static(default=True)
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the shares by breaking a stick: floor first, then one term after the other."""
+        values: dict[str, Any] = {}
+        terms, rest = names, 1.0
+        if self.floor:
+            floor = jax.nn.sigmoid(
+                sample(f"logit_share_{names[0]}", dist.Normal(self.floor_mean, self.floor_sd))
+            )
+            values[names[0]] = floor
+            terms, rest = names[1:], 1.0 - floor
+            if self.outer is not None:
+                rest = rest ** (1.0 / scene.drawn[self.outer])
+        for position, term in enumerate(terms[:-1]):
+            remaining = len(terms) - position
+            share = jax.nn.sigmoid(
+                sample(f"logit_share_{term}", dist.Normal(-jnp.log(remaining - 1.0), self.share_sd))
+            )
+            values[term] = rest * share
+            rest = rest * (1.0 - share)
+        values[terms[-1]] = rest
+        return values
+
+    def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
+        """Multiply the law by `level`: return the constants that change."""
+        inner = level if self.outer is None else level ** (1.0 / values[self.outer])
+        floor = names[:1] if self.floor else ()
+        return {name: values[name] * (level if name in floor else inner) for name in names}
+
+
+@record
+class Fall:
+    """Exponents through what they do: the fall of log y over one training span.
+
+    The net fall b of log y, all inputs moving over one span at the reference, is LogNormal(ln median, sd);
+    the gross falls C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units.
+    Nothing here has a unit of ln x, so recoding an input as its square changes no forecast.
+    Coordinates: ln b, and for several inputs the log ratios of the net falls b_j.
+    """
+
+    names: tuple[str, ...] = static(default=())
+    median: float = 0.4
+    sd: float = 1.2
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the net falls and turn them into exponents.
+
+        The exponents of `scene.drawn` are ones at this point and `scene.spans` holds the inputs of `names` only.
+        """
+        falls = scene.unit_falls(scene.drawn)
+        tilt = jnp.log(falls) - jnp.log(falls[-1])
+        fall = jnp.exp(sample("log_fall", dist.Normal(jnp.log(self.median), self.sd)))
+        ratios: list[Any] = []
+        for position, name in enumerate(names[:-1]):
+            # Equal correlation 1/2 between the log ratios makes every pair of inputs differ by Normal(0, 1).
+            mean = sum(ratios, 0.0) / (position + 1.0)
+            sd = jnp.sqrt(0.5 * (1.0 + 1.0 / (position + 1.0)))
+            net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
+            ratios.append(net - tilt[position])
+        weights = jax.nn.softmax(
+            jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])])
+        )
+        exponents = fall * weights / (scene.spans * falls)
+        return {name: exponents[i] for i, name in enumerate(names)}
+

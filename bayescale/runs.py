@@ -1,0 +1,405 @@
+"""Runs: the table of training runs, checked once, and its reduction to arrays for one family."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.errors import InputError, nearest, some
+from bayescale.records import Array, record, static
+
+COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
+"""Recognised scale inputs, in raw counts."""
+LABELS = ("family", "run", "seed", "step")
+RECOGNISED = (*LABELS, *COUNTS, "loss", "metric", "value", "value_se")
+INERT_FACTOR = 1.5
+"""An input that varies by less than this factor says nothing about its exponent."""
+SHORTEST_SPAN = float(np.log(2.0))
+"""Spans of ln x are clamped below at ln 2, so that two near-equal sizes do not become a long lever."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.
+
+    Attributes:
+        frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given.
+        inputs: Scale inputs that a law may use, in order.
+        name: What the runs are called in prints and pictures.
+    """
+
+    frame: pd.DataFrame
+    inputs: tuple[str, ...]
+    name: str = "runs"
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        inputs: Sequence[str] | None = None,
+        name: str = "runs",
+    ) -> Runs:
+        """Check a table and keep what fits need.
+
+        Args:
+            frame: One row a measurement. Recognised columns: family, run, seed, step, n_params, n_tokens,
+                flops, n_samples (raw counts, never billions), loss or metric and value, value_se.
+            columns: Other names, e.g. `{"n_params": "params", "loss": "val_loss"}`.
+            inputs: Scale inputs to use; by default n_params and n_tokens where both are there, else the
+                first of n_params, n_tokens, flops, n_samples that is there.
+            name: What to call the runs.
+
+        Raises:
+            InputError: For anything a fit could not use, with the rows and what to do.
+
+        Example:
+            >>> import bayescale as bs, pandas as pd
+            >>> table = pd.DataFrame({"flops": [1e18, 1e19, 1e20], "val": [3.5, 3.1, 2.8]})
+            >>> bs.Runs.from_frame(table, columns={"loss": "val"}).inputs
+            ('flops',)
+        """
+        table = renamed(frame, columns or {})
+        if len(table) == 0:
+            raise InputError("The table has no rows; expected one row a training run.")
+        if "loss" not in table and "value" in table:
+            table = table.rename(columns={"value": "loss"})
+        if "loss" not in table:
+            raise InputError(
+                f"A column 'loss' (or 'metric' and 'value') is needed; found {some(list(table), 8)}. "
+                "Map yours with columns={'loss': 'your_column'} (--column loss=your_column)."
+            )
+        chosen = choose_inputs(table, inputs)
+        kept = pd.DataFrame({"family": family_labels(table, name)})
+        for column in chosen:
+            kept[column] = numbers(table, column)
+        for column in COUNTS:
+            if column in table and column not in chosen and table[column].notna().all():
+                kept[column] = numbers(table, column)
+        kept["loss"] = numbers(table, "loss")
+        if "value_se" in table and table["value_se"].notna().any():
+            kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se")
+        for label in ("run", "seed", "step"):
+            if label in table and table[label].notna().any():
+                kept[label] = table[label].to_numpy()
+        validate(kept, chosen)
+        return cls(kept.reset_index(drop=True), chosen, name)
+
+    @property
+    def families(self) -> list[str]:
+        """Family names in order of appearance."""
+        return list(dict.fromkeys(self.frame["family"]))
+
+    def split(self) -> list[Runs]:
+        """Return one Runs for each family, named after it."""
+        if len(self.families) == 1:
+            return [self]
+        return [
+            dataclasses.replace(self, frame=rows.reset_index(drop=True), name=str(family))
+            for family, rows in self.frame.groupby("family", sort=False)
+        ]
+
+    def select(self, rows: Any) -> Runs:
+        """Return the rows of a boolean mask or index array as Runs of the same name."""
+        return dataclasses.replace(self, frame=self.frame.loc[rows].reset_index(drop=True))
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""
+        text = self.frame.to_csv(index=False, float_format="%.17g")
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.frame)
+
+    def __iter__(self) -> Iterator[Runs]:
+        """Iterate over families."""
+        return iter(self.split())
+
+    def __str__(self) -> str:
+        """Say how many rows, which inputs and their ranges."""
+        spans = ", ".join(
+            f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs
+        )
+        families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
+        return f"{self.name}: {len(self)} rows{families}; {spans}; loss {self.frame['loss'].min():.4g} to {self.frame['loss'].max():.4g}"
+
+
+def read_csv(
+    path: str | Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    inputs: Sequence[str] | None = None,
+    name: str | None = None,
+) -> Runs:
+    """Read runs from a CSV file; see `Runs.from_frame` for columns and errors.
+
+    Raises:
+        InputError: For a file that is absent, a folder, empty, not text, or not a table.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; a CSV file with one row a run is expected.")
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the path (current folder: {Path.cwd().name}).")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not text; a CSV file in UTF-8 is expected.") from None
+    if not text.strip():
+        raise InputError(f"{path} is empty; a header line and one row a run are expected.")
+    if "\x00" in text:
+        raise InputError(f"{path} is not text (it holds NUL bytes); a CSV file is expected.")
+    header = next(csv.reader(text.splitlines()))
+    doubled = [c for c in dict.fromkeys(header) if header.count(c) > 1]
+    if doubled:
+        raise InputError(
+            f"{path} names column {doubled[0]!r} {header.count(doubled[0])} times; rename or drop one of them."
+        )
+    try:
+        frame = pd.read_csv(path, encoding="utf-8-sig")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a CSV table: {reason}.") from None
+    return Runs.from_frame(frame, columns=columns, inputs=inputs, name=name or path.stem)
+
+
+def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Apply a mapping from our names to the table's own."""
+    if frame.columns.duplicated().any():
+        doubled = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"Column {doubled!r} appears more than once; rename or drop one of them.")
+    for ours, theirs in columns.items():
+        if theirs not in frame:
+            raise InputError(f"There is no column {theirs!r}. {nearest(theirs, map(str, frame.columns))}")
+        if ours != theirs and ours in frame:
+            frame = frame.drop(columns=ours)
+    return frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
+
+
+def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Pick the scale inputs of a table."""
+    if inputs is not None:
+        chosen = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+        for column in chosen:
+            if column not in table:
+                raise InputError(
+                    f"There is no column {column!r}. {nearest(column, map(str, table.columns))}"
+                )
+        return chosen
+    present = [c for c in COUNTS if c in table and table[c].notna().any()]
+    if not present:
+        raise InputError(
+            f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
+            "Map yours with columns={'n_params': 'your_column'} (--column n_params=your_column) or choose "
+            "inputs=(...) (--input)."
+        )
+    if "n_params" in present and "n_tokens" in present:
+        return ("n_params", "n_tokens")
+    return (present[0],)
+
+
+def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Family of each row; the metric becomes part of it where a table holds several."""
+    family = (
+        table["family"].astype(str).to_numpy()
+        if "family" in table and table["family"].notna().any()
+        else np.repeat(name, len(table))
+    )
+    if "metric" in table and table["metric"].nunique() > 1:
+        metric = table["metric"].astype(str).to_numpy()
+        family = np.array([f"{f}/{m}" for f, m in zip(family, metric, strict=True)])
+    return family
+
+
+def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
+    """Return a column as floats, or say which rows are not numbers."""
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+    text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
+    if len(text):
+        raise InputError(
+            f"{column} must hold numbers; {rows_hold(text, table[column].to_numpy())}. Write 7e9, not 7B."
+        )
+    return values
+
+
+def rows_hold(rows: np.ndarray, values: np.ndarray) -> str:
+    """Describe offending rows: ``rows 3 and 17 hold 0``, counted from 1 below the header."""
+    held = list(dict.fromkeys(str(values[i]) for i in rows))
+    return f"row{'s' if len(rows) > 1 else ''} {some([int(i) + 1 for i in rows])} hold{'' if len(rows) > 1 else 's'} {some(held)}"
+
+
+def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
+    """Refuse rows that no fit could use."""
+    for column in (*inputs, "loss"):
+        values = table[column].to_numpy()
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise InputError(
+                f"{column} must be finite and present in every row; {rows_hold(bad, values)}. Drop those runs."
+            )
+        bad = np.flatnonzero(values <= 0)
+        if len(bad) and column == "loss":
+            raise InputError(
+                f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values)}. "
+                "For accuracies model the error rate 1 - accuracy; drop runs that failed."
+            )
+        if len(bad):
+            raise InputError(
+                f"{column} must be positive counts; {rows_hold(bad, values)}. Drop those runs, or check the unit: "
+                "counts are expected, not billions."
+            )
+        bad = np.flatnonzero(values < 1)
+        if len(bad) and column in COUNTS:
+            raise InputError(
+                f"{column} must be raw counts of at least 1; {rows_hold(bad, values)}. "
+                "Check the unit: 7e9 is expected for 7 billion, not 7 or 0.007."
+            )
+    if "value_se" in table:
+        errors = table["value_se"].to_numpy()
+        bad = np.flatnonzero(~np.isfinite(errors) | (errors < 0))
+        if len(bad):
+            raise InputError(
+                f"value_se must be a standard error of zero or more; {rows_hold(bad, errors)}."
+            )
+    if len(table) < 2:
+        raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
+    if all(table[column].nunique() == 1 for column in inputs):
+        held = ", ".join(f"{column} is always {table[column].iloc[0]:g}" for column in inputs)
+        raise InputError(
+            f"All runs have the same scale ({held}); at least two different scales are needed to see a law."
+        )
+    if "run" in table:
+        keys = ["family", "run", *[c for c in ("seed", "step") if c in table], *inputs]
+        doubled = np.flatnonzero(table.duplicated(keys).to_numpy())
+        if len(doubled):
+            raise InputError(
+                f"The same run is measured twice at the same inputs (rows {some([int(i) + 1 for i in doubled])}); "
+                "average them, or give seeds or steps of their own."
+            )
+
+
+@record
+class Design:
+    """The arrays of one family that a likelihood needs, reduced and centred.
+
+    Replicates (runs at the same inputs) become one row with their mean, count and within-group sum of squares.
+
+    Attributes:
+        z: ln(x / reference), shape (row, input).
+        y: ln(loss) minus `center`, shape (row,).
+        count: Replicates behind each row, shape (row,).
+        squares: Within-group sum of squares of ln(loss), shape (row,).
+        error: Known squared standard error of one measurement of ln(loss), shape (row,).
+        shared: Part of the seed variance that two rows have in common, shape (row, row).
+        alike: 1 where two rows have the same inputs and so the same residual, shape (row, row).
+        reference: Geometric mean of each input, shape (input,).
+        span: ln(max/min) of each input, at least ln 2, shape (input,).
+        low: ln(min) - ln(reference), shape (input,).
+        center: Mean of ln(loss).
+        one_run: All rows are measurements of a single run, whose seed is then part of the level.
+        inert: For each input whether it varies by less than a factor 1.5.
+    """
+
+    z: Array
+    y: Array
+    count: Array
+    squares: Array
+    error: Array
+    shared: Array
+    alike: Array
+    reference: Array
+    span: Array
+    low: Array
+    center: Array
+    one_run: bool = static()
+    inert: tuple[bool, ...] = static()
+
+
+def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
+    """Reduce the runs of one family to arrays.
+
+    Args:
+        runs: Runs of a single family.
+        collapse: Merge replicates into means; switched off only to check that merging changes nothing.
+
+    Raises:
+        InputError: If several families are present.
+    """
+    if len(runs.families) > 1:
+        raise InputError(
+            f"These runs hold {len(runs.families)} families ({some(runs.families)}); one law is fitted to one family. "
+            "Use fit_many(runs.split(), ...) for one posterior each."
+        )
+    frame = runs.frame
+    inputs = list(runs.inputs)
+    y = np.log(frame["loss"].to_numpy())
+    x = np.log(frame[inputs].to_numpy())
+    error = np.zeros(len(frame))
+    if "value_se" in frame:
+        error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
+    config = frame.groupby(inputs, sort=False).ngroup().to_numpy()
+    run = np.arange(len(frame))
+    if "run" in frame:
+        labels = frame["run"].astype(str)
+        if "seed" in frame:
+            labels = labels + "|" + frame["seed"].astype(str)
+        run = pd.factorize(labels)[0]
+    one_run = len(np.unique(run)) == 1
+    own = len(np.unique(run)) == len(run)
+    even = all(np.ptp(error[config == g]) < 1e-12 for g in np.unique(config))
+    if one_run:
+        # One run's seed moves all its rows together, which is what the level does.
+        own, seeds = True, np.zeros((len(run), len(run)))
+    else:
+        seeds = (run[:, None] == run[None, :]).astype(float)
+    first = np.unique(config, return_index=True)[1]
+    center_x = x[np.sort(first)]
+    if collapse and own and even:
+        groups = [np.flatnonzero(config == config[i]) for i in np.sort(first)]
+        means = np.array([y[g].mean() for g in groups])
+        count = np.array([len(g) for g in groups], float)
+        squares = np.array([((y[g] - y[g].mean()) ** 2).sum() for g in groups])
+        error = np.array([error[g].mean() for g in groups])
+        x, y = center_x, means
+        seeds = np.diag(0.0 * count if one_run else 1.0 / count)
+        alike = np.eye(len(y))
+    else:
+        count, squares = np.ones(len(y)), np.zeros(len(y))
+        alike = (config[:, None] == config[None, :]).astype(float)
+    reference = center_x.mean(0)
+    spread = np.ptp(center_x, axis=0)
+    inert = spread < np.log(INERT_FACTOR)
+    # Where nothing varies much, the widest input still has to carry the law.
+    inert[int(np.argmax(spread))] = False
+    center = np.mean([y[rows].mean() for rows in row_groups(x)])
+    return Design(
+        z=x - reference,
+        y=y - center,
+        count=count,
+        squares=squares,
+        error=error,
+        shared=seeds,
+        alike=alike,
+        reference=np.exp(reference),
+        span=np.maximum(spread, SHORTEST_SPAN),
+        low=center_x.min(0) - reference,
+        center=np.asarray(center),
+        one_run=one_run,
+        inert=tuple(bool(flag) for flag in inert),
+    )
+
+
+def row_groups(x: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of equal inputs, in order of appearance."""
+    _, inverse = np.unique(x, axis=0, return_inverse=True)
+    return [np.flatnonzero(inverse.ravel() == g) for g in dict.fromkeys(inverse.ravel())]
