@@ -1,0 +1,53 @@
+# Every target needs .venv, which is built on first use and brought up to date when pyproject.toml changes.
+#   make PYTHON=/path/to/python3.12 test    builds it with another interpreter
+
+PYTHON ?= python3
+STAMP := .venv/.complete
+
+# pytest and hypothesis print and draw differently where CI is set. Set always, both are alike everywhere.
+export CI := true
+
+# Two targets of one call share .venv, and `speed` measures time: never side by side, even with -j.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint speed
+
+help:
+	@echo "make demo    forecast from built-in runs, with figures"
+	@echo "make test    run the tests"
+	@echo "make lint    check style, format and types"
+	@echo "make speed   measure how long fits and forecasts take"
+
+demo: $(STAMP)
+	.venv/bin/bayescale demo
+
+test: $(STAMP)
+	.venv/bin/python -m pytest
+
+lint: $(STAMP)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright --pythonpath .venv/bin/python
+
+speed: $(STAMP)
+	.venv/bin/python benchmarks/speed.py
+
+# The stamp is written last, so a folder without it is half built (or not ours) and is built anew, while a folder
+# whose stamp is merely old is brought up to date. uv finds or fetches an interpreter by itself; without uv,
+# $(PYTHON) has to be new enough.
+$(STAMP): pyproject.toml
+	@if [ ! -e $@ ] || ! .venv/bin/python -c '' 2>/dev/null; then rm -rf .venv; fi
+	@rm -f $@
+	@if command -v uv >/dev/null 2>&1; then \
+		{ [ -d .venv ] || uv venv --python '>=3.12' .venv; } \
+		&& uv pip install --python .venv/bin/python -e '.[test]'; \
+	else \
+		{ [ -d .venv ] || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null \
+		|| { echo "bayescale needs Python 3.12 or newer and '$(PYTHON)' is not: install one (with pyenv," \
+			"'pyenv install 3.12'; .python-version then picks it) or run 'make PYTHON=/path/to/python3.12'." >&2; \
+			exit 1; }; } \
+		&& { [ -d .venv ] || $(PYTHON) -m venv .venv; } \
+		&& .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; \
+	fi
+	@touch $@

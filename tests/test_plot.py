@@ -1,0 +1,331 @@
+"""Pictures: what they say, where they end up, and that they leave matplotlib alone."""
+
+import os
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.text import Annotation, Text
+
+import bayescale as bs
+from bayescale import plot
+from bayescale.errors import InputError
+from bayescale.forecast import Forecast
+
+
+@pytest.fixture(autouse=True)
+def headless(monkeypatch):
+    """Draw to memory, check that settings stay as they were, and close what was opened."""
+    pyplot.switch_backend("Agg")
+    before = dict(matplotlib.rcParams)
+    yield
+    assert dict(matplotlib.rcParams) == before
+    pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return bs.corpus.load("marin_moe_v16_minima")
+
+
+@pytest.fixture(scope="module")
+def posterior(runs):
+    early = runs.select(runs.frame["flops"] <= 3e20)
+    return bs.fit(early, seed=0, settings=bs.Nuts(warmup=200, draws=200, chains=2))
+
+
+@pytest.fixture(scope="module")
+def later(runs):
+    return runs.select(runs.frame["flops"] > 3e20)
+
+
+def toy(scale=0.02, kind="run", points=1):
+    """A forecast around 2 without a fit."""
+    location = np.log(2.0) + 0.03 * np.random.default_rng(0).standard_normal((400, points))
+    return Forecast(
+        points=pd.DataFrame({"flops": np.full(points, 1e22)}),
+        kind=kind,
+        location=location,
+        scale=np.full_like(location, scale),
+        log_draws=location[None],
+        ratio=np.full(points, 30.0),
+        label="toy",
+    )
+
+
+def words(ax: Axes) -> str:
+    """All text in a figure."""
+    ax.figure.draw_without_rendering()
+    return "\n".join(text.get_text() for text in ax.figure.findobj(Text))
+
+
+def markers(ax: Axes, marker: str) -> int:
+    return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == marker)
+
+
+# --- Bands -------------------------------------------------------------------------------------------------
+
+
+def test_bands_say_their_kind_levels_and_zone(posterior):
+    ax = plot.bands(posterior)
+    text = words(ax)
+    assert "band: one future run" in text
+    assert all(f"{level} %" in text for level in (50, 80, 95))
+    assert "up to 10x beyond the data" in text
+    assert "extrapolation:" in text
+    assert ax.get_xscale() == "log"
+    assert markers(ax, "o") == 6
+
+
+def test_bands_of_the_curve(posterior):
+    text = words(plot.bands(posterior, kind="mean", levels=[0.9], upto=3e21))
+    assert "band: the curve, 90 %" in text
+    assert "one future run" not in text
+
+
+def test_bands_stop_at_the_data_without_an_extrapolated_zone(posterior):
+    assert "extrapolation" not in words(plot.bands(posterior, upto=1e20))
+
+
+@pytest.mark.parametrize("as_frame", [False, True])
+def test_bands_reach_and_mark_what_was_measured_afterwards(posterior, later, as_frame):
+    # Even where a shorter range was asked for: evidence is not cut off.
+    ax = plot.bands(posterior, truth=later.frame if as_frame else later, upto=1e21, target=2.3)
+    assert "up to 330x beyond the data" in words(ax)
+    assert "measured afterwards" in words(ax)
+    assert "target 2.3" in words(ax)
+    assert markers(ax, "D") == 2
+    assert ax.get_xlim()[1] == pytest.approx(1e23)
+
+
+def test_bands_begin_early_enough_for_what_was_measured(posterior):
+    small = pd.DataFrame({"flops": [1e17], "loss": [4.0]})
+    ax = plot.bands(posterior, truth=small)
+    assert ax.get_xlim()[0] < 1e17
+    assert ax.lines[0].get_xdata()[0] == pytest.approx(1e17)
+
+
+def test_bands_hold_the_forecast(posterior):
+    ax = plot.bands(posterior, levels=[0.8], upto=1e23)
+    edge = ax.collections[0].get_paths()[0].vertices
+    low, high = posterior.predict(flops=1e23).interval(0.8)[:, 0]
+    ends = edge[np.isclose(edge[:, 0], 1e23), 1]
+    assert ends.min() == pytest.approx(low, rel=1e-6)
+    assert ends.max() == pytest.approx(high, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"input": "n_tokens"}, "no input 'n_tokens'"),
+        ({"kind": "both"}, "kind must be"),
+        ({"levels": [80]}, "level"),
+        ({"levels": []}, "At least one level"),
+        ({"upto": -1.0}, "upto"),
+        ({"truth": pd.DataFrame({"flops": [1e21]})}, "loss is missing"),
+        ({"truth": pd.DataFrame({"flops": [], "loss": []})}, "no rows"),
+    ],
+)
+def test_bands_refuse_what_cannot_be_drawn(posterior, options, says):
+    with pytest.raises(InputError, match=says):
+        plot.bands(posterior, **options)
+    assert not pyplot.get_fignums()
+
+
+def test_axes_given_are_used(posterior):
+    _, axes = pyplot.subplots(1, 3)
+    assert plot.bands(posterior, ax=axes[0]) is axes[0]
+    assert plot.residuals(posterior, ax=axes[1]) is axes[1]
+    assert plot.forecast(toy(), ax=axes[2]) is axes[2]
+    assert len(pyplot.get_fignums()) == 1
+
+
+def test_settings_of_other_inputs():
+    frame = pd.DataFrame({"n_params": [1e8, 1e8, 4e8], "n_tokens": [1e9, 2e9, 1e9]})
+    assert plot.settings_of(frame, []) == ([{}], False)
+    assert plot.settings_of(frame, ["n_params"]) == ([{"n_params": 1e8}, {"n_params": 4e8}], False)
+    many = pd.DataFrame({"n_params": [1e8, 1e9, 1e10, 1e11, 1e12]})
+    groups, averaged = plot.settings_of(many, ["n_params"])
+    assert averaged
+    assert groups[0]["n_params"] == pytest.approx(1e10)
+
+
+@pytest.mark.slow
+def test_bands_along_one_of_two_inputs():
+    runs = bs.corpus.load("hyena_gpt")
+    posterior = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=100, draws=50, chains=2))
+    ax = plot.bands(posterior, input="n_tokens", truth=runs.frame.assign(n_tokens=1e11))
+    text = words(ax)
+    assert "n_params 1.25e8" in text
+    assert "n_params 3.55e8" in text
+    assert markers(ax, "o") == markers(ax, "D") == 6
+
+
+# --- Other pictures of a fit -------------------------------------------------------------------------------
+
+
+def test_forecast_marks_target_and_measurement():
+    ax = plot.forecast(toy(), target=2.1, measured=1.95)
+    text = words(ax)
+    share = toy().probability_below(2.1)[0]
+    assert f"target 2.1\nP(below) = {100 * share:.0f} %" in text
+    assert "measured 1.95" in text
+    assert "80 %" in text
+    assert "one future run" in text
+    assert "30x beyond the data" in text
+
+
+def test_forecast_draws_a_density():
+    for picture in (toy(), toy(scale=0.0, kind="mean")):
+        line = plot.forecast(picture).lines[0]
+        assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_forecast_keeps_far_marks_in_sight():
+    low, high = plot.forecast(toy(), target=1.2, measured=4.0).get_xlim()
+    assert low < 1.2
+    assert high > 4.0
+
+
+def test_forecast_refuses_absent_points_and_fixed_constants():
+    with pytest.raises(InputError, match="point=2"):
+        plot.forecast(toy(points=2), point=2)
+    fixed = bs.laws.get("chinchilla").published("besiroglu2024").predict(n_params=1e9, n_tokens=1e11)
+    with pytest.raises(InputError, match="no uncertainty"):
+        plot.forecast(fixed)
+
+
+def test_constants_have_a_panel_each(posterior):
+    axes = plot.constants(posterior)
+    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.draws)
+    assert "90 % interval" in words(axes[0])
+    with pytest.raises(InputError, match="6 axes are needed"):
+        plot.constants(posterior, axes=axes[:2])
+
+
+def test_priors_of_constants_are_those_of_the_model(posterior):
+    priors = plot.prior_constants(posterior)
+    # The floor and the amplitude follow the data's level, so they have no prior of their own.
+    assert set(priors) == {"c", "scatter", "seed", "drift"}
+    assert np.median(priors["scatter"]) == pytest.approx(posterior.noise.scatter, rel=0.15)
+    assert np.median(priors["seed"]) == pytest.approx(posterior.noise.seed, rel=0.15)
+
+
+def test_learned_shows_contraction(posterior):
+    axes = plot.learned(posterior)
+    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.names)
+    assert all("learned" in ax.get_title(loc="right") for ax in axes)
+
+
+def test_residuals_lie_inside_and_are_scaled_by_the_scatter(posterior):
+    ax = plot.residuals(posterior)
+    shown = ax.lines[1].get_ydata()
+    location = posterior.predict(posterior.runs.frame, kind="mean").location.mean(0)
+    assert shown == pytest.approx(100 * (np.log(posterior.runs.frame["loss"]) - location))
+    assert "+1 scatter" in words(ax)
+    assert np.abs(shown).max() < ax.get_ylim()[1]
+
+
+# --- Calibration -------------------------------------------------------------------------------------------
+
+
+def table():
+    return pd.DataFrame(
+        {
+            "method": ["ours"] * 3 + ["theirs"] * 3,
+            "level": [0.5, 0.8, 0.95] * 2,
+            "coverage": [0.52, 0.79, 0.93, 0.2, 0.4, 0.6],
+            "low": [0.45, 0.7, 0.9, 0.1, 0.3, 0.5],
+            "high": [0.6, 0.85, 0.97, 0.3, 0.5, 0.7],
+        }
+    )
+
+
+def test_reliability_labels_lines():
+    text = words(plot.reliability(table()))
+    assert "ours" in text
+    assert "theirs" in text
+    assert "bars: interval over families" in text
+    assert "bars" not in words(plot.reliability(table().drop(columns=["low", "high"])))
+    with pytest.raises(InputError, match="coverage is missing"):
+        plot.reliability(table().drop(columns="coverage"))
+
+
+def test_pit_counts_everything():
+    values = np.linspace(0, 1, 101)
+    ax = plot.pit(pd.DataFrame({"pit": values}), bins=5)
+    heights, edges, _ = ax.patches[-1].get_data()
+    assert np.sum(heights * np.diff(edges)) == pytest.approx(1.0)
+    both = pd.DataFrame({"pit": np.tile(values, 2), "method": np.repeat(["ours", "theirs"], 101)})
+    assert "theirs (101 points)" in words(plot.pit(both))
+    with pytest.raises(InputError, match=r"in \[0, 1\]"):
+        plot.pit(pd.DataFrame({"pit": [0.2, np.nan]}))
+
+
+# --- Files and small parts ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_save_writes_whole_files_and_nothing_else(tmp_path, ending):
+    path = tmp_path / "new" / f"picture.{ending}"
+    assert plot.save(plot.reliability(table()), path) == path
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+    assert path.stat().st_size > 1000
+
+
+def test_saved_size(tmp_path):
+    path = plot.save(plot.forecast(toy()), tmp_path / "picture.png")
+    assert pyplot.imread(path).shape[:2] == (800, 1200)
+
+
+def test_save_takes_arrays_of_axes(tmp_path, posterior):
+    assert plot.save(plot.learned(posterior), tmp_path / "picture.png").exists()
+
+
+def test_a_failed_save_keeps_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    path.write_text("old")
+    ax = plot.reliability(table())
+
+    def fail(part, **options):
+        part.write_text("half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ax.figure, "savefig", fail)
+    with pytest.raises(OSError, match="disk full"):
+        plot.save(ax, path)
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["picture.png"]
+
+
+@pytest.mark.parametrize("name", ["picture.pgn", "picture"])
+def test_save_names_formats(tmp_path, name):
+    with pytest.raises(InputError, match="png"):
+        plot.save(plot.forecast(toy()), tmp_path / name)
+
+
+def test_labels_are_moved_apart_in_order():
+    heights = plot.apart([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
+    assert np.diff(heights).min() >= 0.05 - 1e-12
+    assert heights[1] == pytest.approx(0.11)
+    assert heights[3:] == [0.5, 0.9]
+
+
+def test_numbers_are_short():
+    assert [plot.short(v) for v in (333.3, 2.51, 1.3e10, 0.0005, 1e23, 12.0)] == [
+        "330", "2.5", "1.3e10", "5e-4", "1e23", "12",
+    ]  # fmt: skip
+    assert plot.short(1.25e8, 3) == "1.25e8"
+    assert [plot.percent(p) for p in (0.0, 0.004, 0.37, 0.995, 1.0)] == [
+        "< 0.1 %", "0.4 %", "37 %", "99.5 %", "> 99.9 %",
+    ]  # fmt: skip
+
+
+def test_end_labels_are_annotations_in_colour():
+    ax = plot.reliability(table())
+    labels = {t.get_text(): t.get_color() for t in ax.findobj(Annotation)}
+    assert labels["ours"] == plot.PALETTE[0]
+    assert labels["theirs"] == plot.PALETTE[1]
