@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from bayescale import corpus as corpus
     from bayescale import laws as laws
     from bayescale import plot as plot
-    from bayescale.backtest import Backtest as Backtest
-    from bayescale.backtest import backtest as backtest
+    from bayescale.backtesting import Backtest as Backtest
+    from bayescale.backtesting import backtest as backtest
     from bayescale.drift import Drift as Drift
     from bayescale.errors import InputError as InputError
     from bayescale.errors import Status as Status
     from bayescale.errors import UntrustworthyFit as UntrustworthyFit
-    from bayescale.fit import fit as fit
-    from bayescale.fit import fit_many as fit_many
+    from bayescale.fitting import fit as fit
+    from bayescale.fitting import fit_many as fit_many
     from bayescale.forecast import Forecast as Forecast
     from bayescale.laws import LAWS as LAWS
     from bayescale.laws import Law as Law
@@ -47,10 +47,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "backtest": ("Backtest", "backtest"),
+    "backtesting": ("Backtest", "backtest"),
     "drift": ("Drift",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
-    "fit": ("fit", "fit_many"),
+    "fitting": ("fit", "fit_many"),
     "forecast": ("Forecast",),
     "laws": ("LAWS", "Law", "register_law"),
     "likelihood": ("numpyro_model",),
@@ -73,7 +73,6 @@ def __getattr__(name: str) -> Any:
     if home is None:
         raise AttributeError(f"module 'bayescale' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"bayescale.{home}"), name)
-    # Importing bayescale.fit binds the module to this name; the function is what `bs.fit` means.
     globals()[name] = value
     return value
 

@@ -22,23 +22,16 @@ class Status(enum.Enum):
     """State of a fit; the value is the sentence a person reads."""
 
     OK = "Converged: chains agree, effective sample sizes are sufficient, no divergences."
-    FEW_DRAWS = (
-        "Effective sample size is too small for stable quantiles; run longer, e.g. Nuts(draws=2000)."
-    )
+    FEW_DRAWS = "Effective sample size is too small for stable quantiles; run longer, e.g. Nuts(draws=2000)."
     NOT_MIXED = (
         "Chains disagree (R-hat too high); the posterior may have several modes. "
         "Run longer with Nuts(warmup=1000, draws=2000) and look at the draws."
     )
     DIVERGENT = (
-        "NUTS diverged, so a region of the posterior may be missed; "
-        "raise Nuts(target_accept=0.99) or simplify the law."
+        "NUTS diverged, so a region of the posterior may be missed; raise Nuts(target_accept=0.99) or simplify the law."
     )
-    LOW_ENERGY = (
-        "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer or simplify the law."
-    )
-    NONFINITE = (
-        "The density was not finite at the start; check the data for a law that cannot describe it."
-    )
+    LOW_ENERGY = "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer or simplify the law."
+    NONFINITE = "The density was not finite at the start; check the data for a law that cannot describe it."
 
     def __str__(self) -> str:
         return self.value

@@ -143,9 +143,7 @@ def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray
     return 0.5 * (low + high)
 
 
-def query_points(
-    names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Mapping[str, Any]
-) -> pd.DataFrame:
+def query_points(names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
     """Collect query inputs into a frame with one column for each of `names`.
 
     Args:
@@ -156,6 +154,8 @@ def query_points(
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.
     """
+    if frame is not None and inputs:
+        raise InputError("Give either a table or inputs by name, not both.")
     if frame is not None:
         table = {name: frame[name] for name in names if name in frame}
     else:

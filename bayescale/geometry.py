@@ -4,11 +4,13 @@ How well the data pin the law down depends on the drift and the scatter: with a 
 weak one it is known to a hair. Sampled as they are, the law's coordinates form a funnel that NUTS crosses slowly.
 Here they are replaced by standard scores v under the law linearised at the mode, direction by direction:
 
-    theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),   d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
+    theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
+    d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
 
 with w the variances, K the rows' covariance, r the residuals and g the prior's slope at the mode. The columns of V are
-directions of unit prior variance in which data at the mode are independent, c_i what the curve does along them. Any smooth
-one-to-one map leaves the posterior as it is, since its log determinant is part of the density; this one makes it easy.
+directions of unit prior variance in which data at the mode are independent, c_i what the curve does along them.
+Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density; this one
+makes it easy.
 """
 
 from __future__ import annotations

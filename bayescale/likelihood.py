@@ -172,9 +172,41 @@ def draw_level(key: Array, values: Values, model: Model, problem: Problem) -> An
     return mean + jax.random.normal(key, dtype=mean.dtype) / jnp.sqrt(precision)
 
 
-def numpyro_model(
-    runs: Runs, law: Law, drift: Drift | None, noise: Noise
-) -> Callable[[], None]:
+def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
+    """Log density of each row's ln(loss) given all other rows, for draws of the posterior (burkner2021loo).
+
+    Args:
+        values: Draws, every leaf with leading axis draw; the level is taken as drawn.
+        model: Law, drift and noise.
+        problem: The family.
+
+    Returns:
+        Shape (draw, row), one row for each set of inputs.
+    """
+    rows = int(problem.mask.sum())
+    drifting = problem.drift if problem.dense else None
+    if problem.basis is not None:
+        drifting = (problem.basis * problem.eigenvalues) @ problem.basis.T
+
+    def one(value: Values) -> Any:
+        residual = problem.mask * (problem.y - offset(model, problem, value))
+        if problem.dense:
+            covariance = row_covariance(value, problem)
+        else:
+            if drifting is None and model.noise.tail is not None:
+                spread = jnp.sqrt(row_variance(value, problem))
+                return dist.StudentT(model.noise.tail, 0.0, spread).log_prob(residual)
+            covariance = jnp.diag(jnp.where(problem.mask > 0, row_variance(value, problem), 1.0))
+            covariance = covariance + (0.0 if drifting is None else value.amplitude**2 * drifting)
+        precision = jnp.linalg.inv(covariance)
+        scale = 1.0 / jnp.sqrt(jnp.diagonal(precision))
+        return dist.Normal(0.0, scale).log_prob((precision @ residual) * scale**2)
+
+    with jax.enable_x64(True):
+        return np.asarray(jax.jit(lambda v: jax.lax.map(one, v))(values))[:, :rows]
+
+
+def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Callable[[], None]:
     """Return the model as an ordinary NumPyro function of no arguments.
 
     It is written on the raw rows with one dense covariance, so it is slow and easy to check; the engine samples the

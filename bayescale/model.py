@@ -201,13 +201,13 @@ def padded_square(values: Array, size: int) -> np.ndarray:
 
 
 def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
-    """ln f at one point, `z` = ln(x / reference), shape (input,)."""
+    """Ln f at one point, `z` = ln(x / reference), shape (input,)."""
     x = jnp.exp(z)
     return jnp.log(law.curve(*(x[i] for i in range(len(law.inputs))), **constants))
 
 
 def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
-    """ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
+    """Ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
     values = jax.vmap(lambda row: log_curve(law, constants, row))(z)
     return values - log_curve(law, constants, jnp.zeros(z.shape[1])) if law.level else values
 
@@ -258,9 +258,7 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem) -> V
         if problem.latent:
             half = 0.5 * model.noise.tail
             gamma = dist.Gamma(half, half).expand([len(problem.y)])
-            log_weights = sample(
-                "log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv)
-            )
+            log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
             weights = jnp.exp(log_weights)
     return Values(constants, scatter, seed, amplitude, level, weights)
 
@@ -332,3 +330,10 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 
     values = draw(sample, model, problem)
     return jnp.concatenate(parts), values
+
+
+def meaning(position: Array, model: Model, problem: Problem) -> Values:
+    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
+    with jax.enable_x64(True):
+        values = jax.jit(jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0])))(position)
+        return jax.tree.map(np.asarray, values)

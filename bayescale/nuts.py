@@ -69,17 +69,13 @@ def find_mode(potential: Potential, start: Array, steps: int) -> Any:
         start: First guess, shape (d,).
         steps: Number of L-BFGS steps; more are not needed for a dozen coordinates.
     """
-    optimizer = optax.lbfgs(
-        memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True)
-    )
+    optimizer = optax.lbfgs(memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(potential)
 
     def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
         point, state = carry
         value, gradient = value_and_grad(point, state=state)
-        update, state = optimizer.update(
-            gradient, state, point, value=value, grad=gradient, value_fn=potential
-        )
+        update, state = optimizer.update(gradient, state, point, value=value, grad=gradient, value_fn=potential)
         return (optax.apply_updates(point, update), state), None
 
     (mode, _), _ = lax.scan(step, (start, optimizer.init(start)), None, length=steps)

@@ -206,9 +206,7 @@ def forecast(
         ax.set_ylim(0, 1.30 * heights.max())
         ax.set_xlim(grid[0], grid[-1])
         # Left of the curve there is room at this height, whatever the shape.
-        text = (
-            f"median {plain(middle, high - low)}\n80 %: {plain(low, high - low)} to {plain(high, high - low)}"
-        )
+        text = f"median {plain(middle, high - low)}\n80 %: {plain(low, high - low)} to {plain(high, high - low)}"
         height = 0.62 * heights.max()
         start = float(grid[np.argmax(heights >= height)])
         note(ax, text, (start, height), (-8, 0), BLUE, "data", ha="right", va="center")
@@ -252,9 +250,7 @@ def constants(
         InputError: For too few axes.
     """
     before = prior_constants(posterior) if prior else {}
-    panels = [
-        (name, np.asarray(draws, float).ravel(), before.get(name)) for name, draws in posterior.draws.items()
-    ]
+    panels = [(name, np.asarray(draws, float).ravel(), before.get(name)) for name, draws in posterior.draws.items()]
     known = [name for name, _, earlier in panels if earlier is not None]
     subtitle = "posterior, median and 90 % interval"
     if known:
@@ -326,9 +322,7 @@ def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None
         ax.set_xlabel(UNITS.get(name, name))
         ax.set_ylabel("ln(measured) - ln(curve), in %")
         dress(ax)
-        label_ends(
-            ax, [(s * one, f"{'+' if s > 0 else MINUS}{abs(s)} scatter", QUIET) for s in (2, 1, -1, -2)]
-        )
+        label_ends(ax, [(s * one, f"{'+' if s > 0 else MINUS}{abs(s)} scatter", QUIET) for s in (2, 1, -1, -2)])
         drift = "law and drift" if posterior.drift is not None else "law"
         headline(
             ax,
@@ -429,8 +423,7 @@ def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
         headline(
             ax,
             "Where outcomes fell in their forecasts",
-            "flat: calibrated, high ends: overconfident; "
-            f"shaded: 95 % range for {smallest} independent outcomes",
+            f"flat: calibrated, high ends: overconfident; shaded: 95 % range for {smallest} independent outcomes",
         )
         if any(names):
             key(ax, loc="upper center", ncols=min(3, len(names)))
@@ -456,9 +449,7 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
     kind = path.suffix.lower().removeprefix(".")
     formats = figure.canvas.get_supported_filetypes()
     if kind not in formats:
-        raise InputError(
-            f"{path.name} cannot be written as {kind or 'a picture'!r}. {nearest(kind, formats)}"
-        )
+        raise InputError(f"{path.name} cannot be written as {kind or 'a picture'!r}. {nearest(kind, formats)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder, because only there a rename cannot fail halfway.
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -498,9 +489,7 @@ def new_axes(count: int, columns: int = 1, height: float = SIZE[1]) -> np.ndarra
     from matplotlib import pyplot
 
     rows = math.ceil(count / columns)
-    figure, grid = pyplot.subplots(
-        rows, columns, figsize=(SIZE[0], height), squeeze=False, layout="constrained"
-    )
+    figure, grid = pyplot.subplots(rows, columns, figsize=(SIZE[0], height), squeeze=False, layout="constrained")
     flat = grid.ravel()
     for spare in flat[count:]:
         figure.delaxes(spare)
@@ -534,9 +523,7 @@ def note(
     **options: Any,
 ) -> None:
     """Write small text at a place, moved by some points."""
-    ax.annotate(
-        text, at, shift, xycoords=coords, textcoords="offset points", color=color, fontsize=9, **options
-    )
+    ax.annotate(text, at, shift, xycoords=coords, textcoords="offset points", color=color, fontsize=9, **options)
 
 
 def headline(ax: Axes, title: str, subtitle: str) -> None:
@@ -568,11 +555,7 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
             if np.mean(here) - np.mean(below) >= reach_of:
                 break
             crowds[-2:] = [below + here]
-    return [
-        float(np.mean(crowd)) + gap * (i - 0.5 * (len(crowd) - 1))
-        for crowd in crowds
-        for i in range(len(crowd))
-    ]
+    return [float(np.mean(crowd)) + gap * (i - 0.5 * (len(crowd) - 1)) for crowd in crowds for i in range(len(crowd))]
 
 
 def log_axes(ax: Axes, low: float, high: float, response: bool = True) -> None:
@@ -639,9 +622,7 @@ def key(ax: Axes, **options: Any) -> None:
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, borderaxespad=0.6, **options)
 
 
-def points(
-    ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool
-) -> None:
+def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
     """Draw the fitted runs at one setting of the other inputs; hollow if the band is at another setting."""
     rows = frame.loc[matches(frame, setting)]
     label = None if setting else "runs in the fit"
@@ -649,15 +630,11 @@ def points(
     if averaged:
         label = "runs in the fit, at other values of the fixed inputs"
     if "value_se" in rows:
-        ax.errorbar(
-            rows[name], rows["loss"], rows["value_se"], fmt="none", ecolor=color, elinewidth=1, zorder=4
-        )
+        ax.errorbar(rows[name], rows["loss"], rows["value_se"], fmt="none", ecolor=color, elinewidth=1, zorder=4)
     ax.plot(rows[name], rows["loss"], **look, color=color, zorder=5, label=label)
 
 
-def truths(
-    ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool
-) -> None:
+def truths(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
     """Draw runs measured afterwards at one setting of the other inputs, hollow like `points`."""
     rows = frame.loc[matches(frame, setting)]
     if not len(rows):
@@ -739,9 +716,7 @@ def density_panel(
     ax.set_yticks([])
     dress(ax, grid="x")
     ax.set_title(name, loc="left", fontweight="bold", fontsize=10)
-    ax.set_title(
-        remark or f"{short(middle)} ({short(low)} to {short(high)})", loc="right", color=QUIET, fontsize=8
-    )
+    ax.set_title(remark or f"{short(middle)} ({short(low)} to {short(high)})", loc="right", color=QUIET, fontsize=8)
 
 
 def skewed(values: np.ndarray) -> bool:
@@ -798,9 +773,7 @@ def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """
     missing = [column for column in columns if column not in frame]
     if missing:
-        raise InputError(
-            f"A table with columns {', '.join(columns)} is needed; {', '.join(missing)} is missing."
-        )
+        raise InputError(f"A table with columns {', '.join(columns)} is needed; {', '.join(missing)} is missing.")
     if not len(frame):
         raise InputError(f"The table of {', '.join(columns)} has no rows; there is nothing to draw.")
 

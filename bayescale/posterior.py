@@ -107,8 +107,7 @@ class Posterior:
         """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
         shape = self.position.shape[:2]
         constants = {
-            name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape)
-            for name in self.law.constants
+            name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape) for name in self.law.constants
         }
         if self.law.level:
             key, prior = self.law.level
@@ -188,9 +187,7 @@ class Posterior:
         """Values with chains joined, leading axis draw."""
         chains, draws = self.position.shape[:2]
         full = jax.tree.map(
-            lambda leaf: (
-                np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf
-            ),
+            lambda leaf: np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf,
             self.values,
         )
         return filled(full, chains * draws)
@@ -316,7 +313,8 @@ def check_learning(posterior: Posterior) -> list[Note]:
         notes.append(Note("prior_dominated", "info", text))
     if posterior.drift is not None and np.median(posterior.values.amplitude) > RESTLESS:
         text = (
-            f"The drift amplitude is {np.median(posterior.values.amplitude):.2f}; above {RESTLESS} the curve may not be "
+            f"The drift amplitude is {np.median(posterior.values.amplitude):.2f}; above {RESTLESS} the curve may not "
+            "be "
             "monotone (double descent, a late drop), and no band here foresees the next turn."
         )
         notes.append(Note("restless", "warning", text))
@@ -328,7 +326,8 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     notes = []
     if forecast.ratio.max() > FAR:
         text = (
-            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; beyond {FAR:g} times bands on noisy "
+            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; beyond {FAR:g} times bands on "
+            "noisy "
             "curves held less often than they say."
         )
         notes.append(Note("far", "warning", text))
@@ -338,5 +337,3 @@ def check_forecast(forecast: Forecast) -> list[Note]:
         text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."
         notes.append(Note("weak", "warning", text))
     return notes
-
-

@@ -11,7 +11,7 @@ import numpy as np
 
 from bayescale.drift import kernel
 from bayescale.likelihood import row_covariance, row_variance
-from bayescale.model import Model, Problem, Values, log_curve
+from bayescale.model import Model, Problem, Values
 from bayescale.noise import SMALLEST_SCATTER
 
 MOST_ELEMENTS = 4_000_000
@@ -31,13 +31,13 @@ class Predictive(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="curve")
 def curve_table(curve: Any, constants: dict[str, Any], x: Any) -> Any:
-    """ln f for every draw and every point, shape (draw, point)."""
+    """Ln f for every draw and every point, shape (draw, point)."""
     point = lambda row, c: jnp.log(curve(*(row[i] for i in range(x.shape[1])), **c))  # noqa: E731
     return jax.vmap(lambda c: jax.vmap(lambda row: point(row, c))(x))(constants)
 
 
 def law_at(model: Model, constants: dict[str, np.ndarray], z: np.ndarray) -> np.ndarray:
-    """ln f relative to the reference where the law has a level, shape (draw, row)."""
+    """Ln f relative to the reference where the law has a level, shape (draw, row)."""
     rows = len(z)
     size = max(8, 1 << rows.bit_length())
     # The last padding row is the reference point itself.

@@ -149,18 +149,14 @@ class Shares:
         values: dict[str, Any] = {}
         terms, rest = names, 1.0
         if self.floor:
-            floor = jax.nn.sigmoid(
-                sample(f"logit_share_{names[0]}", dist.Normal(self.floor_mean, self.floor_sd))
-            )
+            floor = jax.nn.sigmoid(sample(f"logit_share_{names[0]}", dist.Normal(self.floor_mean, self.floor_sd)))
             values[names[0]] = floor
             terms, rest = names[1:], 1.0 - floor
             if self.outer is not None:
                 rest = rest ** (1.0 / scene.drawn[self.outer])
         for position, term in enumerate(terms[:-1]):
             remaining = len(terms) - position
-            share = jax.nn.sigmoid(
-                sample(f"logit_share_{term}", dist.Normal(-jnp.log(remaining - 1.0), self.share_sd))
-            )
+            share = jax.nn.sigmoid(sample(f"logit_share_{term}", dist.Normal(-jnp.log(remaining - 1.0), self.share_sd)))
             values[term] = rest * share
             rest = rest * (1.0 - share)
         values[terms[-1]] = rest
@@ -202,9 +198,6 @@ class Fall:
             sd = jnp.sqrt(0.5 * (1.0 + 1.0 / (position + 1.0)))
             net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
             ratios.append(net - tilt[position])
-        weights = jax.nn.softmax(
-            jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])])
-        )
+        weights = jax.nn.softmax(jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])]))
         exponents = fall * weights / (scene.spans * falls)
         return {name: exponents[i] for i, name in enumerate(names)}
-

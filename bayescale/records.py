@@ -18,9 +18,7 @@ def static(**options: Any) -> Any:
     return dataclasses.field(metadata={"static": True}, **options)
 
 
-@typing.dataclass_transform(
-    frozen_default=True, kw_only_default=False, field_specifiers=(dataclasses.field, static)
-)
+@typing.dataclass_transform(frozen_default=True, kw_only_default=False, field_specifiers=(dataclasses.field, static))
 def record[T](cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass and a JAX pytree.
 

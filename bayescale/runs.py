@@ -127,11 +127,10 @@ class Runs:
 
     def __str__(self) -> str:
         """Say how many rows, which inputs and their ranges."""
-        spans = ", ".join(
-            f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs
-        )
+        spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
-        return f"{self.name}: {len(self)} rows{families}; {spans}; loss {self.frame['loss'].min():.4g} to {self.frame['loss'].max():.4g}"
+        loss = self.frame["loss"]
+        return f"{self.name}: {len(self)} rows{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
 
 
 def read_csv(
@@ -179,7 +178,7 @@ def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
         doubled = frame.columns[frame.columns.duplicated()][0]
         raise InputError(f"Column {doubled!r} appears more than once; rename or drop one of them.")
     for ours, theirs in columns.items():
-        if theirs not in frame:
+        if theirs not in frame.columns:
             raise InputError(f"There is no column {theirs!r}. {nearest(theirs, map(str, frame.columns))}")
         if ours != theirs and ours in frame:
             frame = frame.drop(columns=ours)
@@ -192,9 +191,7 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
         chosen = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         for column in chosen:
             if column not in table:
-                raise InputError(
-                    f"There is no column {column!r}. {nearest(column, map(str, table.columns))}"
-                )
+                raise InputError(f"There is no column {column!r}. {nearest(column, map(str, table.columns))}")
         return chosen
     present = [c for c in COUNTS if c in table and table[c].notna().any()]
     if not present:
@@ -226,16 +223,15 @@ def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
     if len(text):
-        raise InputError(
-            f"{column} must hold numbers; {rows_hold(text, table[column].to_numpy())}. Write 7e9, not 7B."
-        )
+        raise InputError(f"{column} must hold numbers; {rows_hold(text, table[column].to_numpy())}. Write 7e9, not 7B.")
     return values
 
 
 def rows_hold(rows: np.ndarray, values: np.ndarray) -> str:
     """Describe offending rows: ``rows 3 and 17 hold 0``, counted from 1 below the header."""
     held = list(dict.fromkeys(str(values[i]) for i in rows))
-    return f"row{'s' if len(rows) > 1 else ''} {some([int(i) + 1 for i in rows])} hold{'' if len(rows) > 1 else 's'} {some(held)}"
+    noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
+    return f"{noun} {some([int(i) + 1 for i in rows])} {verb} {some(held)}"
 
 
 def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
@@ -268,9 +264,7 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
         errors = table["value_se"].to_numpy()
         bad = np.flatnonzero(~np.isfinite(errors) | (errors < 0))
         if len(bad):
-            raise InputError(
-                f"value_se must be a standard error of zero or more; {rows_hold(bad, errors)}."
-            )
+            raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors)}.")
     if len(table) < 2:
         raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
     if all(table[column].nunique() == 1 for column in inputs):
@@ -375,7 +369,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         alike = np.eye(len(y))
     else:
         count, squares = np.ones(len(y)), np.zeros(len(y))
-        alike = (config[:, None] == config[None, :]).astype(float)
+        # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
+        alike = (config[:, None] == config[None, :]).astype(float) if own else np.eye(len(y))
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
     inert = spread < np.log(INERT_FACTOR)

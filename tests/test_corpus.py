@@ -183,8 +183,7 @@ def test_table_lists_every_entry_without_a_network(offline):
 
 def test_importing_the_corpus_is_light():
     code = (
-        "import sys, bayescale.corpus\n"
-        "assert not {'pooch', 'requests', 'jax'} & set(sys.modules), sorted(sys.modules)"
+        "import sys, bayescale.corpus\nassert not {'pooch', 'requests', 'jax'} & set(sys.modules), sorted(sys.modules)"
     )
     path = os.pathsep.join(sys.path)
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONPATH": path})

@@ -178,9 +178,7 @@ def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None, drop_flagged
         )
     absent = [column for column in inputs if column not in rows or rows[column].isna().any()]
     if absent:
-        raise InputError(
-            f"{name} does not give {some(absent)} for every run. Use inputs={builtin.axis(rows)}."
-        )
+        raise InputError(f"{name} does not give {some(absent)} for every run. Use inputs={builtin.axis(rows)}.")
     rows = _as_losses(rows)
     labels = [label for label in ("family", "run", "seed") if rows[label].notna().any()]
     kept = [*labels, *inputs, "loss", *(["value_se"] if rows["value_se"].notna().any() else [])]

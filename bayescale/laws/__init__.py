@@ -130,7 +130,9 @@ class Law:
         for name, factors in self.units:
             for source, power in factors:
                 exponent = params[power] if isinstance(power, str) else power
-                result[name] = result[name] * ref[source] ** exponent
+                # A far tail of exponents may exceed what floats hold; the draw is then infinite, not an error.
+                with np.errstate(over="ignore"):
+                    result[name] = result[name] * ref[source] ** exponent
         return result
 
     def published(self, key: str | None = None) -> PublishedLaw:
@@ -170,9 +172,7 @@ class PublishedLaw:
         """The printed constants by name."""
         return dict(self.source.constants)
 
-    def predict(
-        self, frame: Any = None, *, kind: str = "mean", **inputs: float | Array
-    ) -> Forecast:
+    def predict(self, frame: Any = None, *, kind: str = "mean", **inputs: float | Array) -> Forecast:
         """Evaluate the law at raw inputs (counts); see `Posterior.predict`.
 
         Raises:
@@ -238,7 +238,6 @@ def register_law(
         >>> bs.laws.get("compute_power").constants
         ('A', 'c')
     """
-
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
 
     def declare(curve: Callable[..., Any]) -> Law:
@@ -257,8 +256,7 @@ def register_law(
                 f"covered by priors: {sorted(covered)}."
             )
         unit_table = tuple(
-            (key, tuple(value) if isinstance(value, list) else (tuple(value),))
-            for key, value in (units or {}).items()
+            (key, tuple(value) if isinstance(value, list) else (tuple(value),)) for key, value in (units or {}).items()
         )
         law = Law(
             curve=curve,
@@ -271,10 +269,7 @@ def register_law(
             response=response,
             equation=equation,
             cite=cite,
-            sources=tuple(
-                Published(key, key, tuple(values.items()))
-                for key, values in (published or {}).items()
-            ),
+            sources=tuple(Published(key, key, tuple(values.items())) for key, values in (published or {}).items()),
         )
         LAWS[label] = law
         return law
@@ -345,4 +340,4 @@ def without_span(law: Law, inert: tuple[bool, ...]) -> Law:
     return law.with_priors(lost)
 
 
-from bayescale.laws import loss as loss  # noqa: E402  (registers the built-in laws)
+from bayescale.laws import loss as loss

@@ -96,8 +96,6 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
     decreasing=("n_params", "n_tokens"),
     floor="E",
 )
-def chinchilla_outer(
-    N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any
-) -> Any:
+def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any) -> Any:
     """Chinchilla's sum under an outer power: E + (A N^-alpha + B D^-beta)^k; k = 1 is Chinchilla."""
     return E + (A * N**-alpha + B * D**-beta) ** k

@@ -15,8 +15,8 @@ import numpy as np
 from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import Status, UntrustworthyFit
-from bayescale.laws import Law
 from bayescale.geometry import linearise, to_coordinates, to_scores
+from bayescale.laws import Law
 from bayescale.likelihood import draw_level, log_density
 from bayescale.model import Job, Model, Problem, Values, make_job, prior_center, read
 from bayescale.noise import Noise
@@ -36,9 +36,7 @@ LARGEST_BATCH = 256
 """Families sampled together on an accelerator."""
 
 
-def sample_family(
-    key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
-) -> dict[str, Any]:
+def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
     """Sample all chains of one family.
 
     Returns:
@@ -75,9 +73,7 @@ def sample_family(
     return {"chains": chains._replace(position=position), "values": values}
 
 
-def sample_batch(
-    keys: Array, model: Model, problems: Problem, settings: Nuts, vectorized: bool
-) -> dict[str, Any]:
+def sample_batch(keys: Array, model: Model, problems: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
     """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
 
     def one(pair: tuple[Any, Problem]) -> dict[str, Any]:
@@ -125,9 +121,9 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
-    return fit_many(
-        [runs], law, seed=seed, drift=drift, noise=noise, priors=priors, settings=settings, strict=strict
-    )[0]
+    return fit_many([runs], law, seed=seed, drift=drift, noise=noise, priors=priors, settings=settings, strict=strict)[
+        0
+    ]
 
 
 def fit_many(

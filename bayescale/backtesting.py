@@ -1,0 +1,322 @@
+"""Backtest: hold out the largest runs, forecast them from the smaller ones, and score the forecasts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayescale import scores
+from bayescale.drift import Drift
+from bayescale.errors import InputError, some
+from bayescale.fitting import fit_many
+from bayescale.laws import Law
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.posterior import Posterior
+from bayescale.runs import Runs
+
+QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+COLUMNS = (
+    *("family", "row", "ratio", "law", "y"),
+    *(f"q{q:g}" for q in QUANTILES),
+    *("pit", "crps", "log_score", "status", "n_train", "extrapolation"),
+)
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+FEWEST = 3
+"""Fewest training rows of a split."""
+TOLERANCE = 1e-9
+"""Relative rounding that is forgiven where scales are compared."""
+RESAMPLES = 1000
+OVERALL = "overall"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One family, cut at a scale.
+
+    Attributes:
+        family: The whole family.
+        label: Its name in tables.
+        ratio: Factor that was asked for, or that the held-out rows reach beyond the training rows.
+        train: Which rows are fitted, shape (row,).
+        scale: Scale of each row, shape (row,).
+    """
+
+    family: Runs
+    label: str
+    ratio: float
+    train: np.ndarray
+    scale: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Backtest:
+    """Forecasts of held-out runs and how good they were.
+
+    Attributes:
+        frame: One row a held-out run: family, row (number in its family, from 0), ratio, law, the outcome y
+            and forecast quantiles on the scale of the response, pit, crps and log_score on the log scale,
+            status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
+        skipped: Family, ratio and reason of every split that could not be made.
+        posteriors: The fits, in the order of the splits.
+    """
+
+    frame: pd.DataFrame
+    skipped: list[tuple[str, float, str]]
+    posteriors: list[Posterior]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table of forecasts."""
+        return self.frame.copy()
+
+    def coverage(self, levels: Iterable[float] = LEVELS, *, method: str = "bayescale") -> pd.DataFrame:
+        """Share of outcomes inside central intervals, averaged within families and then over them.
+
+        Args:
+            levels: Central probabilities.
+            method: What to call these forecasts in the table, e.g. in `plot.reliability`.
+
+        Returns:
+            Columns method, level, coverage, and low and high, the ends of a 95 % bootstrap interval over
+            families; with a single family it has no width, which says nothing.
+
+        Raises:
+            InputError: For a level outside (0, 1).
+        """
+        family = self.frame["family"].astype(str).to_numpy()
+        members = [np.flatnonzero(family == name) for name in dict.fromkeys(family)]
+        # Equal resamples at every level, so that levels can be compared.
+        picks = np.random.default_rng(0).integers(len(members), size=(RESAMPLES, len(members)))
+        away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
+        table = []
+        for level in levels:
+            if not 0 < level < 1:
+                raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {level}.")
+            # A forecast that is not a number covers nothing.
+            inside = away <= 0.5 * level + 1e-12
+            means = np.array([inside[rows].mean() for rows in members])
+            low, high = np.quantile(means[picks].mean(1), [0.025, 0.975])
+            table.append((method, float(level), float(means.mean()), float(low), float(high)))
+        return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
+
+    def scores(self) -> pd.DataFrame:
+        """Mean scores of each family and, in the last row, the mean over families.
+
+        Returns:
+            Columns family, n (held-out forecasts), crps, log_score (larger is better), rmsle of the median
+            and width95, the mean width of the 95 % interval, all on the log scale. A forecast that is not a
+            number makes its family's scores so.
+        """
+        rows = []
+        for family, part in self.frame.groupby("family", sort=False):
+            error = np.log(part["y"].to_numpy(float) / part["q0.5"].to_numpy(float))
+            width = np.log(part["q0.975"].to_numpy(float) / part["q0.025"].to_numpy(float))
+            rows.append(
+                {
+                    "family": family,
+                    "n": len(part),
+                    "crps": part["crps"].to_numpy(float).mean(),
+                    "log_score": part["log_score"].to_numpy(float).mean(),
+                    "rmsle": math.sqrt((error**2).mean()),
+                    "width95": width.mean(),
+                }
+            )
+        table = pd.DataFrame(rows)
+        mean = {name: table[name].to_numpy().mean() for name in ("crps", "log_score", "rmsle", "width95")}
+        last = {"family": OVERALL, "n": sum(row["n"] for row in rows), **mean}
+        return pd.DataFrame([*rows, last])
+
+    def save_csv(self, path: str | Path) -> Path:
+        """Write the table of forecasts, completely or not at all.
+
+        Args:
+            path: The file; folders are made.
+
+        Returns:
+            The path.
+        """
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # In the same folder, because only there a rename cannot fail halfway.
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            self.frame.to_csv(part, index=False)
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    def __str__(self) -> str:
+        """Say how many forecasts there are, how often they held and how sharp they were."""
+        mean = self.scores().iloc[-1]
+        held = ", ".join(
+            f"{100 * level:g} % held {100 * coverage:.0f} %"
+            for level, coverage in self.coverage()[["level", "coverage"]].to_numpy()
+        )
+        lines = [
+            f"Backtest: {len(self.frame)} held-out runs of {self.frame['family'].nunique()} families",
+            f"  {held}",
+            f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
+            f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
+        ]
+        lines += [f"  skipped {family} at {ratio:g}: {reason}" for family, ratio, reason in self.skipped]
+        return "\n".join(lines)
+
+
+def backtest(
+    runs: Runs | Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    ratio: float | Sequence[float] | None = None,
+    largest: int | None = None,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    settings: Nuts | None = None,
+    progress: bool | None = None,
+    min_train: int = FEWEST,
+) -> Backtest:
+    """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
+
+    The scale of a run is the single input, or its compute: flops where given, else 6 n_params n_tokens, else
+    the product of the inputs. Each held-out run is forecast as one future run, from a fit that has seen only
+    the training rows.
+
+    Args:
+        runs: Runs of one or many families, or several Runs, each a family under its own name.
+        law: A law or its name; "auto" is chosen for each family as in `fit`.
+        ratio: Train on rows up to the largest scale divided by this, hold out the rest; several give a split
+            each.
+        largest: Instead, hold out this many of the largest rows, and any at the scale of the last of them.
+        seed: Seed of all randomness.
+        drift: See `fit`.
+        noise: See `fit`.
+        settings: See `fit`.
+        progress: Show a bar; by default only on a terminal.
+        min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
+
+    Raises:
+        InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
+            can be split.
+
+    Example:
+        >>> import bayescale as bs
+        >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
+        >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
+    """
+    cuts = checked_cuts(ratio, largest)
+    splits: list[Split] = []
+    skipped: list[tuple[str, float, str]] = []
+    if isinstance(runs, Runs):
+        families = [(str(family.frame["family"].iloc[0]), family) for family in runs.split()]
+    else:
+        families = [(family.name, family) for member in runs for family in member.split()]
+    for label, family in families:
+        for cut in cuts:
+            split = cut_family(family, label, cut, largest)
+            reason = why_not(split, min_train)
+            if reason:
+                skipped.append((split.label, split.ratio, reason))
+            else:
+                splits.append(split)
+    if not splits:
+        reasons = [f"{family} at {factor:g}: {reason}" for family, factor, reason in skipped]
+        raise InputError(f"No family can be split. {some(reasons, 3)}. Use a smaller ratio (or largest), or more runs.")
+    training = [split.family.select(split.train) for split in splits]
+    posteriors = fit_many(training, law, seed=seed, drift=drift, noise=noise, settings=settings, progress=progress)
+    tables = [score(split, posterior) for split, posterior in zip(splits, posteriors, strict=True)]
+    return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors)
+
+
+def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> list[float | None]:
+    """Return the ratios, or a single None where rows are counted instead.
+
+    Raises:
+        InputError: For numbers that cannot split a family.
+    """
+    if (ratio is None) == (largest is None):
+        found = "neither" if ratio is None else "both"
+        raise InputError(
+            "Say what to hold out: ratio=10 for rows within a factor 10 of the largest, or largest=1 for the "
+            f"single largest; found {found}."
+        )
+    if largest is not None:
+        if isinstance(largest, bool) or not isinstance(largest, (int, np.integer)) or largest < 1:
+            raise InputError(f"largest must be a whole number of at least 1; found {largest!r}.")
+        return [None]
+    try:
+        ratios = [float(value) for value in np.atleast_1d(np.asarray(ratio, float))]
+    except (TypeError, ValueError):
+        raise InputError(f"ratio must be a number above 1, or several; found {ratio!r}.") from None
+    bad = [value for value in ratios if not (math.isfinite(value) and value > 1)]
+    if bad or not ratios:
+        found = some(bad) if bad else "none"
+        raise InputError(f"ratio must be above 1, e.g. 10 to forecast ten times further; found {found}.")
+    return list(dict.fromkeys(ratios))
+
+
+def scale_of(runs: Runs) -> np.ndarray:
+    """Scale of each row: the single input, or compute, or the product of the inputs."""
+    frame = runs.frame
+    if len(runs.inputs) == 1:
+        return frame[runs.inputs[0]].to_numpy(float)
+    if "flops" in frame:
+        return frame["flops"].to_numpy(float)
+    if "n_params" in frame and "n_tokens" in frame:
+        return 6.0 * frame["n_params"].to_numpy(float) * frame["n_tokens"].to_numpy(float)
+    return frame[list(runs.inputs)].to_numpy(float).prod(1)
+
+
+def cut_family(family: Runs, label: str, ratio: float | None, largest: int | None) -> Split:
+    """Divide the rows of one family into training and held-out rows."""
+    scale = scale_of(family)
+    if ratio is not None:
+        return Split(family, label, ratio, scale <= scale.max() / ratio * (1.0 + TOLERANCE), scale)
+    assert largest is not None, "checked_cuts saw to it"
+    if largest >= len(scale):
+        return Split(family, label, math.nan, np.zeros(len(scale), bool), scale)
+    # Rows at the scale of the last held-out one are its replicates or equals, and would give it away.
+    train = scale < np.sort(scale)[-largest] * (1.0 - TOLERANCE)
+    factor = float(scale.max() / scale[train].max()) if train.any() else math.nan
+    return Split(family, label, factor, train, scale)
+
+
+def why_not(split: Split, min_train: int) -> str:
+    """Return why a split cannot be fitted, or nothing."""
+    count = int(split.train.sum())
+    if count < min_train:
+        return f"{count} training rows, where at least {min_train} are needed"
+    scales = split.scale[split.train]
+    if scales.max() <= scales.min() * (1.0 + TOLERANCE):
+        return f"all {count} training rows are at one scale ({scales[0]:.4g})"
+    inputs = split.family.frame.loc[split.train, list(split.family.inputs)]
+    if (inputs.nunique() == 1).all():
+        return f"all {count} training rows have the same inputs"
+    return ""
+
+
+def score(split: Split, posterior: Posterior) -> pd.DataFrame:
+    """Forecast the held-out rows of a split and score the forecasts."""
+    rows = np.flatnonzero(~split.train)
+    held = split.family.frame.iloc[rows]
+    forecast = posterior.predict(held.drop(columns="loss"), kind="run")
+    y = held["loss"].to_numpy(float)
+    location, scale = forecast.location, forecast.scale
+    table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})
+    table["law"] = posterior.law.name
+    table["y"] = y
+    for q, values in zip(QUANTILES, forecast.quantile(QUANTILES), strict=True):
+        table[f"q{q:g}"] = values
+    table["pit"] = scores.pit(np.log(y), location, scale)
+    table["crps"] = scores.crps(np.log(y), location, scale)
+    table["log_score"] = scores.log_score(np.log(y), location, scale)
+    table["status"] = posterior.status.name
+    table["n_train"] = int(split.train.sum())
+    table["extrapolation"] = split.scale[rows] / split.scale[split.train].max()
+    return table.reindex(columns=list(COLUMNS))

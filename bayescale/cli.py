@@ -1,0 +1,343 @@
+"""The `bayescale` command: every verb calls one public function; results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayescale.errors import InputError, Status, UntrustworthyFit
+
+app = typer.Typer(
+    name="bayescale",
+    help="Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
+LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto.")]
+Columns = Annotated[list[str] | None, typer.Option("--column", help="Our name = the file's, e.g. n_params=params.")]
+Inputs = Annotated[list[str] | None, typer.Option("--input", help="Scale input to use; repeat for several.")]
+Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
+DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
+NoiseName = Annotated[str, typer.Option(help="normal or student.")]
+Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+
+def main() -> None:
+    """Run the command; bad input ends with exit code 2 and one sentence, a doubtful fit under --strict with 3."""
+    # Compiled programs are kept for the next call of the command; the library itself never touches JAX's settings.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    try:
+        app(standalone_mode=False)
+    except InputError as error:
+        finish(str(error), 2)
+    except UntrustworthyFit as error:
+        finish(str(error), 3)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.Abort:
+        finish("Interrupted; nothing was written.", 130)
+    except KeyboardInterrupt:
+        finish("Interrupted; nothing was written.", 130)
+    except Exception as error:
+        # Click's own usage errors carry a message and the exit code 2.
+        if hasattr(error, "format_message"):
+            finish(str(error.format_message()), 2)  # type: ignore[attr-defined]
+        raise
+
+
+def cache_folder() -> Path:
+    """Folder of this user for compiled programs."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "bayescale" / "compiled"
+
+
+def finish(sentence: str, code: int) -> None:
+    """Print one sentence on stderr and leave."""
+    print(f"bayescale: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bayescale-demo"), seed: Seed = 0) -> None:
+    """Forecast real runs from built-in data, show what came true, and write pictures and tables."""
+    from bayescale.demo import run
+
+    run(out, seed)
+
+
+@app.command()
+def fit(
+    runs: Annotated[Path, typer.Argument(help="CSV file, one row a measurement.")],
+    law: LawName = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
+    column: Columns = None,
+    input: Inputs = None,
+    drift: DriftName = "auto",
+    noise: NoiseName = "normal",
+    seed: Seed = 0,
+    strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Sample the posterior of a scaling law; a file with several families gives one posterior each."""
+    import bayescale as bs
+
+    table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
+    families = table.split()
+    if out is not None:
+        check_folder(out)
+    if plot is not None:
+        check_folder(plot)
+    posteriors = bs.fit_many(families, law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict)
+    several = len(posteriors) > 1
+    written = []
+    for posterior in posteriors:
+        if out is not None:
+            path = member(out, posterior.runs.name) if several else out
+            posterior.save(path)
+            written.append(str(path))
+        if plot is not None:
+            path = member(plot, posterior.runs.name) if several else plot
+            bs.plot.save(bs.plot.bands(posterior), path)
+            written.append(str(path))
+    if as_json:
+        emit({"fits": [describe_fit(p) for p in posteriors], "written": written})
+        return
+    for posterior in posteriors:
+        print(posterior)
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
+def predict(
+    fit: Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")],
+    at: Annotated[list[str], typer.Option(help="Inputs, e.g. n_params=70e9,n_tokens=1.4e12; repeatable.")],
+    kind: Annotated[str, typer.Option(help="run (one future run) or mean (the curve).")] = "run",
+    levels: Levels = "0.5,0.8,0.95",
+    target: Annotated[float | None, typer.Option(help="Also print P(loss < target).")] = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Forecast the loss of future runs with intervals."""
+    import bayescale as bs
+
+    points = [numbers(text) for text in at]
+    chosen = probabilities(levels)
+    if plot is not None:
+        check_folder(plot)
+    posterior = bs.load(fit)
+    columns = {name: [point.get(name) for point in points] for name in points[0]}
+    if any(set(point) != set(points[0]) for point in points):
+        raise InputError("Every --at must name the same inputs.")
+    forecast = posterior.predict(None, kind=kind, **columns)  # type: ignore[arg-type]
+    frame = forecast.to_frame(chosen)
+    if target is not None:
+        frame["p_below_target"] = forecast.probability_below(target)
+    notes = posterior.check(forecast)
+    if plot is not None:
+        bs.plot.save(bs.plot.forecast(forecast, target=target), plot)
+    if as_json:
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        emit({"forecasts": rows, "status": posterior.status.name, "notes": [dataclasses.asdict(n) for n in notes]})
+        return
+    print(frame.to_string(index=False))
+    for note in notes:
+        print(note, file=sys.stderr)
+
+
+@app.command()
+def backtest(
+    runs: Annotated[Path, typer.Argument(help="CSV file, one row a measurement.")],
+    law: LawName = "auto",
+    ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
+    largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
+    column: Columns = None,
+    input: Inputs = None,
+    drift: DriftName = "auto",
+    noise: NoiseName = "normal",
+    seed: Seed = 0,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Hold out the largest runs, forecast them, and score the forecast."""
+    import bayescale as bs
+
+    for path in (out, plot):
+        if path is not None:
+            check_folder(path)
+    table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
+    back = bs.backtest(
+        table, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift), noise=noise
+    )
+    coverage = back.coverage()
+    if out is not None:
+        back.save_csv(out)
+    if plot is not None:
+        bs.plot.save(bs.plot.reliability(coverage), plot)
+    for skipped in back.skipped:
+        print("left out: " + ", ".join(str(part) for part in skipped), file=sys.stderr)
+    if as_json:
+        rows = json.loads(back.to_frame().to_json(orient="records", double_precision=15))
+        emit({"rows": rows, "coverage": json.loads(coverage.to_json(orient="records"))})
+        return
+    print(coverage.to_string(index=False))
+    if out is not None:
+        print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+def laws(
+    name: Annotated[str | None, typer.Argument(help="One law; leave out for the list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the registered laws, or describe one."""
+    from bayescale import laws as registry
+
+    chosen = list(registry.LAWS.values()) if name is None else [registry.get(name)]
+    cards = [describe_law(law) for law in chosen]
+    if as_json:
+        emit({"laws": cards})
+        return
+    for card in cards:
+        print(f"{card['name']}({', '.join(card['inputs'])}): {card['says']}  [{card['cite']}]")
+        if name is not None:
+            for key, prior in card["priors"].items():
+                print(f"  prior {key}: {prior}")
+            for key, constants in card["published"].items():
+                print(f"  published {key}: " + ", ".join(f"{k}={v:g}" for k, v in constants.items()))
+
+
+@corpus_app.command("list")
+def corpus_list(as_json: Json = False) -> None:
+    """List published families, built-in and downloadable."""
+    from bayescale import corpus
+
+    table = corpus.table()
+    if as_json:
+        emit({"entries": json.loads(table.to_json(orient="records"))})
+        return
+    print(table.drop(columns="caveats", errors="ignore").to_string(index=False, max_colwidth=40))
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(name: str) -> None:
+    """Download one source and verify its checksums."""
+    from bayescale import corpus
+
+    print(corpus.fetch(name))
+
+
+@corpus_app.command("show")
+def corpus_show(name: str, as_json: Json = False) -> None:
+    """Show the rows of one family or source, with paper and caveats."""
+    from bayescale import corpus
+
+    frame = corpus.frame(name)
+    if as_json:
+        emit({"rows": json.loads(frame.to_json(orient="records", double_precision=15))})
+        return
+    table = corpus.table()
+    print(table[table["name"] == name].T.to_string(header=False), file=sys.stderr)
+    print(frame.to_csv(index=False), end="")
+
+
+def emit(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Read `ours=theirs` texts."""
+    result = {}
+    for text in texts or []:
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours or not theirs:
+            raise InputError(f"{option} expects ours=theirs, e.g. n_params=params; found {text!r}.")
+        result[ours] = theirs
+    return result
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Read `n_params=70e9,n_tokens=1.4e12`."""
+    try:
+        return {name: float(value) for name, value in pairs(text.split(","), "--at").items()}
+    except ValueError:
+        raise InputError(f"--at expects numbers, e.g. n_params=70e9; found {text!r}.") from None
+
+
+def probabilities(text: str) -> list[float]:
+    """Read `0.5,0.8,0.95`."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [0.0]
+    if not all(0 < value < 1 for value in values):
+        raise InputError(f"--levels expects probabilities in (0, 1), e.g. 0.5,0.8,0.95; found {text!r}.")
+    return values
+
+
+def named_drift(text: str) -> Any:
+    """Read the --drift option."""
+    if text not in ("auto", "none"):
+        raise InputError(f"--drift is auto or none; found {text!r}.")
+    return None if text == "none" else "auto"
+
+
+def check_folder(path: Path) -> None:
+    """Refuse an output path whose folder does not exist, before any work is done."""
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
+
+
+def member(path: Path, family: str) -> Path:
+    """Path of one family's file beside `path`."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)
+    return path.with_name(f"{path.stem}-{safe}{path.suffix}")
+
+
+def describe_fit(posterior: Any) -> dict[str, Any]:
+    """Describe a posterior for programs."""
+    import numpy as np
+
+    quantiles = {
+        name: {f"q{q:g}": float(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
+        for name, values in posterior.draws.items()
+    }
+    return {
+        "family": posterior.runs.name,
+        "law": posterior.law.name,
+        "rows": len(posterior.runs),
+        "status": posterior.status.name,
+        "trustworthy": posterior.status is Status.OK,
+        "constants": quantiles,
+        "notes": [dataclasses.asdict(note) for note in posterior.check()],
+    }
+
+
+def describe_law(law: Any) -> dict[str, Any]:
+    """Describe a law for programs."""
+    return {
+        "name": law.name,
+        "inputs": list(law.inputs),
+        "says": (law.curve.__doc__ or "").strip().splitlines()[0],
+        "equation": law.equation,
+        "cite": law.cite,
+        "constants": list(law.constants),
+        "priors": {key: repr(prior) for key, prior in law.priors.items()},
+        "published": {source.key: dict(source.constants) for source in law.sources},
+    }

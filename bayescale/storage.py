@@ -1,0 +1,191 @@
+"""Storage: posteriors as xarray DataTrees in netCDF files that ArviZ opens; never pickle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import __version__, laws, priors
+from bayescale.diagnostics import diagnose
+from bayescale.drift import Drift
+from bayescale.errors import InputError
+from bayescale.likelihood import pointwise
+from bayescale.model import Values, make_job, meaning
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.posterior import Posterior
+from bayescale.runs import LABELS, Runs
+
+FORMAT = 1
+"""Version of the file layout; raised when an older reader could not understand a newer file."""
+DIMENSIONS = ("chain", "draw")
+
+
+def to_datatree(posterior: Posterior) -> Any:
+    """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
+
+    Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
+    inputs), log_likelihood (each row given all others, on the log scale: burkner2021loo), and coordinates (the
+    sampled vector, from which everything else is rebuilt on loading).
+    """
+    import xarray as xr
+
+    frame, (chains, draws) = posterior.runs.frame, posterior.position.shape[:2]
+    inputs = list(posterior.law.inputs)
+    index = {"chain": np.arange(chains), "draw": np.arange(draws), "row": np.arange(len(frame))}
+
+    def dataset(variables: dict[str, Any], *dimensions: str) -> xr.Dataset:
+        data = {name: (dimensions, np.asarray(value)) for name, value in variables.items()}
+        return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
+
+    predictive = posterior.predict(frame[inputs], kind="run").draws
+    flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
+    constant = {name: frame[name].to_numpy() for name in frame if name not in (*LABELS, "loss")}
+    labels = {name: frame[name].astype(str).to_numpy(dtype=object) for name in LABELS if name in frame}
+    coordinates = xr.Dataset(
+        {
+            "position": (("chain", "draw", "coordinate"), posterior.position),
+            "level": (DIMENSIONS, np.broadcast_to(posterior.values.level, (chains, draws))),
+        },
+        coords={"coordinate": np.array(posterior.names, dtype=object)},
+    )
+    tree = xr.DataTree.from_dict(
+        {
+            "posterior": dataset(posterior.draws, *DIMENSIONS),
+            "sample_stats": dataset(posterior.stats, *DIMENSIONS),
+            "observed_data": dataset({"loss": frame["loss"]}, "row"),
+            "constant_data": dataset({**constant, **labels}, "row"),
+            "posterior_predictive": dataset({"loss": predictive}, *DIMENSIONS, "row"),
+            "log_likelihood": xr.Dataset(
+                {"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))},
+            ),
+            "coordinates": coordinates,
+        }
+    )
+    tree.attrs = attributes(posterior)
+    return tree
+
+
+def attributes(posterior: Posterior) -> dict[str, Any]:
+    """Everything besides arrays that a file needs: law, priors, settings, provenance."""
+    import numpyro
+
+    settings = {name: float(v) if name == "target_accept" else v for name, v in vars(posterior.settings).items()}
+    return {
+        "bayescale_format": FORMAT,
+        "bayescale_version": __version__,
+        "jax_version": jax.__version__,
+        "numpyro_version": numpyro.__version__,
+        "name": posterior.runs.name,
+        "inputs": json.dumps(posterior.law.inputs),
+        "data_hash": posterior.runs.digest,
+        "law": posterior.law.name,
+        "priors": json.dumps({key: encode(prior) for key, prior in posterior.law.priors.items()}),
+        "drift": json.dumps(None if posterior.drift is None else encode(posterior.drift)),
+        "noise": json.dumps(encode(posterior.noise)),
+        "settings": json.dumps(settings),
+        "seed": posterior.seed,
+        "status": posterior.status.name,
+    }
+
+
+def encode(record: Any) -> dict[str, Any]:
+    """Write a record of numbers and names as plain values with its class."""
+    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    plain = {k: float(v) if isinstance(v, (np.ndarray, np.floating)) else v for k, v in fields.items()}
+    return {"role": type(record).__name__, **plain}
+
+
+def decode(values: dict[str, Any], home: Any) -> Any:
+    """Rebuild a record from `encode`'s output; `home` holds the classes that may appear."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return getattr(home, values.pop("role"))(**values)
+
+
+def save(posterior: Posterior, path: str | Path) -> Path:
+    """Write a posterior to a netCDF file, completely or not at all.
+
+    Raises:
+        InputError: If the folder does not exist or the path is a folder.
+    """
+    path = Path(path)
+    if path.is_dir() or not path.parent.is_dir():
+        raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
+    tree = to_datatree(posterior)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".nc")
+    os.close(handle)
+    try:
+        tree.to_netcdf(temporary, engine="h5netcdf")
+        # mkstemp makes private files; a result should have the folder's usual permissions.
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | Path) -> Posterior:
+    """Read a posterior that `Posterior.save` wrote.
+
+    Raises:
+        InputError: For a file that is absent, truncated, not netCDF, from elsewhere, or whose law is not registered.
+    """
+    import xarray as xr
+
+    path = Path(path)
+    if path.is_dir() or not path.exists():
+        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'absent'}; a saved fit (.nc) is expected.")
+    try:
+        with xr.open_datatree(path, engine="h5netcdf") as opened:
+            tree = opened.load()
+    except Exception as error:
+        raise InputError(
+            f"{path} cannot be read as netCDF ({type(error).__name__}); it is truncated or another kind of file."
+        ) from None
+    if "bayescale_format" not in tree.attrs:
+        raise InputError(f"{path} is netCDF but not a bayescale fit; save one with Posterior.save.")
+    if int(tree.attrs["bayescale_format"]) > FORMAT:
+        raise InputError(f"{path} was written by a newer bayescale ({tree.attrs['bayescale_version']}); update.")
+    try:
+        return rebuild(tree)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
+
+
+def rebuild(tree: Any) -> Posterior:
+    """Rebuild a posterior from its DataTree."""
+    attrs = tree.attrs
+    constant = tree["constant_data"]
+    frame = pd.DataFrame({str(name): constant[name].to_numpy() for name in constant.data_vars})
+    frame["loss"] = tree["observed_data"]["loss"].to_numpy()
+    runs = Runs(frame, tuple(json.loads(attrs["inputs"])), attrs["name"])
+    stored = {key: decode(value, priors) for key, value in json.loads(attrs["priors"]).items()}
+    law = dataclasses.replace(laws.get(attrs["law"]), priors=stored)
+    drift = json.loads(attrs["drift"])
+    job = make_job(
+        runs,
+        law,
+        None if drift is None else Drift(**{k: v for k, v in drift.items() if k != "role"}),
+        Noise(**{k: v for k, v in json.loads(attrs["noise"]).items() if k != "role"}),
+        None,
+    )
+    stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
+    position = tree["coordinates"]["position"].to_numpy()
+    values: Values = meaning(position, job.model, job.problem)
+    return Posterior(
+        job=job,
+        seed=int(attrs["seed"]),
+        settings=Nuts(**json.loads(attrs["settings"])),
+        position=position,
+        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
+        stats=stats,
+        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
+    )

@@ -1,0 +1,251 @@
+"""Engine: what compiles, what is imported, and forecasts against independent samplers."""
+
+import ast
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from numpyro.infer import MCMC, NUTS
+
+import bayescale as bs
+from bayescale.model import coordinates
+
+SHORT = bs.Nuts(warmup=50, draws=50, chains=2)
+PACKAGE = Path(bs.__file__).parent
+
+# --- What compiles -----------------------------------------------------------------------------------------
+
+
+def made_up(rows, seed=0):
+    rng = np.random.default_rng(seed)
+    x = 1e18 * 3.0 ** np.arange(rows)
+    loss = (1.5 + 2.0 * (x / 1e18) ** -0.2) * np.exp(0.005 * rng.standard_normal(rows))
+    return bs.Runs.from_frame(pd.DataFrame({"flops": x, "loss": loss}))
+
+
+def traces_so_far():
+    return importlib.import_module("bayescale.fitting").TRACES["sample"]
+
+
+def traces_of(*arguments, **options):
+    """New traces of the compiled program that a fit costs."""
+    before = traces_so_far()
+    bs.fit(*arguments, settings=SHORT, **options)
+    return traces_so_far() - before
+
+
+def test_numbers_never_recompile(marin):
+    bs.fit(marin, seed=0, settings=SHORT)
+    law = bs.laws.get("saturating_power")
+    assert traces_of(made_up(6), seed=0) == 0
+    assert traces_of(made_up(8, seed=1), seed=0) == 0
+    assert traces_of(made_up(5, seed=2), seed=0) == 0
+    assert traces_of(marin, seed=1) == 0
+    assert traces_of(marin, seed=0, priors={"terms": bs.Shares(("E", "A"), floor_sd=1.0)}) == 0
+    assert traces_of(marin, dataclasses.replace(law, cite="elsewhere"), seed=0) == 0
+    assert traces_of(marin, seed=0, drift=bs.Drift(median=0.1), noise=bs.Noise(scatter=0.02)) == 0
+    assert traces_of(made_up(9), seed=0) == 1
+    assert traces_of(made_up(12, seed=1), seed=0) == 0
+
+
+def test_equal_seeds_give_equal_draws(marin):
+    first, second = (bs.fit(marin, seed=3, settings=SHORT) for _ in range(2))
+    np.testing.assert_array_equal(first.position, second.position)
+    assert not np.array_equal(first.position, bs.fit(marin, seed=4, settings=SHORT).position)
+
+
+def test_many_is_one_by_one(marin):
+    alone = bs.fit(marin, seed=0, settings=SHORT)
+    first, _ = bs.fit_many([marin, made_up(6)], seed=0, settings=SHORT, progress=False)
+    np.testing.assert_allclose(first.position, alone.position)
+
+
+def test_default_fit(marin, marin_post):
+    assert marin_post.status is bs.Status.OK
+    low, high = marin_post.predict(flops=1e21).interval(0.95)[:, 0]
+    assert low < 2.599 < high
+    assert high / low < 1.1
+    assert not jax.config.jax_enable_x64
+
+
+# --- What is imported --------------------------------------------------------------------------------------
+
+
+def in_a_fresh_python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_import_is_light():
+    code = "import sys, bayescale; print([m for m in ('jax', 'numpyro', 'pandas', 'matplotlib') if m in sys.modules])"
+    assert in_a_fresh_python(code) == "[]"
+
+
+def test_import_leaves_precision_alone():
+    assert in_a_fresh_python("import jax, bayescale.fitting; print(jax.config.jax_enable_x64)") == "False"
+
+
+@pytest.mark.parametrize("first", ["import bayescale.fitting", "bs.fit_many", "from bayescale.fitting import fit_many"])
+def test_fit_stays_the_function(first):
+    assert in_a_fresh_python(f"import bayescale as bs\n{first}\nprint(callable(bs.fit))") == "True"
+
+
+RANKS = (
+    ("errors", "records"),
+    ("forecast", "priors"),
+    ("scores",),
+    ("laws", "runs"),
+    ("drift", "noise"),
+    ("model",),
+    ("likelihood",),
+    ("geometry", "nuts", "diagnostics", "predictive"),
+    ("posterior",),
+    ("storage",),
+    ("fitting",),
+    ("backtesting",),
+    ("corpus", "plot"),
+    ("demo",),
+    ("cli",),
+)
+RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+
+
+def imported(tree):
+    """Modules of the package that a file imports when it is itself imported."""
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.module == "bayescale":
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayescale."):
+            yield node.module.split(".")[1]
+        elif isinstance(node, ast.Import):
+            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("bayescale."))
+
+
+def home(path):
+    """Module that a file belongs to; a folder is one module."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def test_imports_point_one_way():
+    files = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
+    assert {home(path) for path in files} <= set(RANK) | {"__main__"}
+    wrong = [
+        f"{home(path)} imports {name}"
+        for path in files
+        if home(path) in RANK
+        for name in imported(ast.parse(path.read_text(encoding="utf-8")))
+        if name in RANK and name != home(path) and RANK[name] >= RANK[home(path)]
+    ]
+    assert not wrong
+
+
+# --- Reference forecasts -----------------------------------------------------------------------------------
+
+LEVELS = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+REFERENCE = {
+    "marin": (
+        {
+            1e18: 3.522, 3e18: 3.339, 1e19: 3.154, 3e19: 3.000, 1e20: 2.848, 3e20: 2.725,
+        },
+        {
+            1e21: (2.5555, 2.5766, 2.5895, 2.6004, 2.6115, 2.6253, 2.6486),
+            1e23: (2.0252, 2.1048, 2.1597, 2.2159, 2.2743, 2.343, 2.4507),
+        },
+    ),
+    "cerebras": (
+        {111e6: 2.608, 256e6: 2.349, 590e6: 2.181, 1.3e9: 1.997},
+        {
+            2.7e9: (1.7475, 1.7988, 1.8332, 1.8651, 1.8989, 1.9375, 1.9998),
+            6.7e9: (1.5104, 1.6036, 1.6649, 1.7234, 1.787, 1.8593, 1.9681),
+            13e9: (1.3555, 1.4772, 1.5584, 1.6355, 1.7218, 1.8192, 1.9682),
+        },
+    ),
+    "regnetx": (
+        {
+            0.2e9: 31.1, 0.4e9: 27.3, 0.6e9: 25.9, 0.8e9: 24.8, 1.6e9: 23.0, 3.2e9: 21.7, 4.0e9: 21.4, 6.5e9: 20.8,
+        },
+        {
+            8.0e9: (20.2729, 20.4084, 20.4984, 20.5823, 20.6629, 20.7475, 20.8717),
+            12.1e9: (19.671, 19.9219, 20.0757, 20.211, 20.3411, 20.4785, 20.6801),
+            15.9e9: (19.2589, 19.6145, 19.8267, 20.0035, 20.1714, 20.3545, 20.6312),
+            31.7e9: (18.2442, 18.9174, 19.2937, 19.5873, 19.8543, 20.1654, 20.6815),
+        },
+    ),
+    "examples": (
+        {16: 0.7456, 23: 0.6678, 32: 0.6089, 45: 0.517, 64: 0.4478, 91: 0.3878},
+        {
+            181: (0.2614, 0.2781, 0.291, 0.3045, 0.3189, 0.3346, 0.3571),
+            512: (0.1495, 0.1775, 0.1996, 0.2248, 0.2557, 0.2929, 0.3523),
+            874: (0.1132, 0.1437, 0.1685, 0.198, 0.2359, 0.2832, 0.3649),
+        },
+    ),
+}  # fmt: skip
+"""Training points and quantiles of the next run by an independent ensemble sampler, one input."""
+TWO_INPUTS = {
+    (3e9, 6e10): (2.1680, 2.2078, 2.2406, 2.2749, 2.3080, 2.3391, 2.3804),
+    (1e10, 2e11): (1.8540, 1.9274, 1.9922, 2.0657, 2.1354, 2.1963, 2.2745),
+    (1e10, 1.6e10): (2.1553, 2.2246, 2.2798, 2.3375, 2.3921, 2.4433, 2.5148),
+}
+TOLERANCE = np.array([0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.02])
+LONG = bs.Nuts(warmup=500, draws=4000)
+NO_SEED = bs.Noise(seed=None)
+NARROW = bs.Drift(median=0.06, power=1.5)
+
+
+def check_quantiles(forecast, reference):
+    gap = np.log(forecast.quantile(LEVELS)) - np.log(np.array(reference).T)
+    assert (np.abs(gap) <= TOLERANCE[:, None]).all(), f"largest gaps {np.abs(gap).max(1).round(4)}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFERENCE)
+@pytest.mark.parametrize("recoded", [False, True])
+def test_reference_forecasts(name, recoded):
+    power = 2.0 if recoded else 1.0
+    seen, targets = REFERENCE[name]
+    frame = pd.DataFrame({"flops": np.array(list(seen)) ** power, "loss": list(seen.values())})
+    post = bs.fit(bs.Runs.from_frame(frame), "saturating_power", seed=0, drift=bs.Drift(), noise=NO_SEED, settings=LONG)
+    assert post.status is bs.Status.OK
+    forecast = post.predict(flops=np.array(list(targets)) ** power)
+    check_quantiles(forecast, list(targets.values()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("powers", [(1.0, 1.0), (2.0, 0.5)])
+def test_reference_forecasts_of_two_inputs(powers):
+    losses = [3.451, 3.090, 2.920, 3.191, 2.859, 2.648, 2.990, 2.684, 2.468]
+    params, tokens = np.meshgrid([1e8, 3e8, 1e9], [2e9, 8e9, 3.2e10], indexing="ij")
+    n, d = powers
+    frame = pd.DataFrame({"n_params": params.ravel() ** n, "n_tokens": tokens.ravel() ** d, "loss": losses})
+    post = bs.fit(bs.Runs.from_frame(frame), "chinchilla_outer", seed=0, drift=NARROW, noise=NO_SEED, settings=LONG)
+    assert post.status is bs.Status.OK
+    targets = np.array(list(TWO_INPUTS))
+    forecast = post.predict(n_params=targets[:, 0] ** n, n_tokens=targets[:, 1] ** d)
+    check_quantiles(forecast, list(TWO_INPUTS.values()))
+
+
+@pytest.mark.slow
+def test_bare_numpyro_samples_the_same_posterior(marin):
+    from arviz_stats.base import array_stats
+
+    post = bs.fit(marin, seed=0, settings=bs.Nuts(warmup=500, draws=2000))
+    with jax.enable_x64(True):
+        kernel = NUTS(bs.numpyro_model(marin, post.law, post.drift, post.noise), target_accept_prob=0.95)
+        sampler = MCMC(
+            kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
+        )
+        sampler.run(jax.random.key(0))
+        bare = {name: np.asarray(v) for name, v in sampler.get_samples(group_by_chain=True).items()}
+
+    def mean_and_error(draws):
+        ess = float(array_stats.ess(draws, chain_axis=0, draw_axis=1))
+        return draws.mean(), draws.std() / np.sqrt(ess)
+
+    for i, name in enumerate(coordinates(post.job.model, post.job.problem)):
+        (one, error), (other, wobble) = mean_and_error(post.position[:, :, i]), mean_and_error(bare[name])
+        assert abs(one - other) <= 4 * np.hypot(error, wobble), name

@@ -1,0 +1,191 @@
+"""Runs: every unusable table is refused in words, and good ones are reduced to the right arrays."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import bayescale as bs
+from bayescale.errors import InputError
+from bayescale.runs import reduce_runs
+
+GOOD = {"flops": [1e18, 1e19, 1e20], "loss": [3.5, 3.1, 2.8]}
+
+
+def table(**columns):
+    return pd.DataFrame({**GOOD, **columns})
+
+
+BAD_TABLES = {
+    "no rows": (pd.DataFrame({"flops": [], "loss": []}), "no rows"),
+    "no loss": (pd.DataFrame({"flops": [1e18, 1e19]}), "'loss'.*needed; found flops"),
+    "no input": (pd.DataFrame({"size": [1e18, 1e19], "loss": [3.0, 2.0]}), "No scale input.*size, loss"),
+    "text in an input": (table(flops=["1e18", "7B", "1e20"]), "flops must hold numbers; row 2 holds 7B"),
+    "text in the loss": (table(loss=[3.5, 3.1, "n/a?"]), "loss must hold numbers; row 3"),
+    "text in the error": (table(value_se=[0.1, "x", 0.1]), "value_se must hold numbers; row 2"),
+    "zero input": (table(flops=[0, 1e19, 1e20]), "flops must be positive counts; row 1"),
+    "negative input": (table(flops=[1e18, -1e19, 1e20]), "flops must be positive counts; row 2"),
+    "count below one": (table(flops=[0.007, 1.0, 7.0]), "raw counts of at least 1; row 1 holds 0.007"),
+    "zero loss": (table(loss=[3.5, 0, 0]), "loss must be positive.*rows 2, 3 hold 0"),
+    "negative loss": (table(loss=[3.5, -3.1, 2.8]), "loss must be positive.*row 2 holds -3.1"),
+    "NaN loss": (table(loss=[3.5, np.nan, 2.8]), "loss must be finite and present.*row 2"),
+    "NaN input": (table(flops=[np.nan, 1e19, 1e20]), "flops must be finite and present.*row 1"),
+    "infinite loss": (table(loss=[3.5, np.inf, 2.8]), "loss must be finite.*row 2 holds inf"),
+    "infinite input": (table(flops=[1e18, 1e19, np.inf]), "flops must be finite.*row 3"),
+    "negative error": (table(value_se=[0.1, -0.1, 0.1]), "standard error of zero or more; row 2"),
+    "infinite error": (table(value_se=[0.1, np.inf, 0.1]), "standard error of zero or more; row 2"),
+    "one row": (pd.DataFrame({"flops": [1e18], "loss": [3.0]}), "One row cannot show"),
+    "one scale": (table(flops=[1e18] * 3), "same scale.*flops is always 1e.18"),
+    "same run twice": (
+        pd.DataFrame({"run": ["a", "a", "b"], "flops": [1e18, 1e18, 1e19], "loss": [3.0, 3.1, 2.0]}),
+        "measured twice.*rows 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_TABLES)
+def test_refuses_table(case):
+    frame, message = BAD_TABLES[case]
+    with pytest.raises(InputError, match=message):
+        bs.Runs.from_frame(frame)
+
+
+@pytest.mark.parametrize("case", [c for c in BAD_TABLES if not c.startswith("infinite")])
+def test_refuses_the_same_table_as_a_file(case, tmp_path):
+    frame, message = BAD_TABLES[case]
+    frame.to_csv(tmp_path / "runs.csv", index=False)
+    with pytest.raises(InputError, match=message):
+        bs.read_csv(tmp_path / "runs.csv")
+
+
+def test_refuses_duplicated_columns():
+    frame = pd.DataFrame([[1e18, 3.0, 3.1], [1e19, 2.0, 2.1]], columns=["flops", "loss", "loss"])
+    with pytest.raises(InputError, match="'loss' appears more than once"):
+        bs.Runs.from_frame(frame)
+
+
+def test_refuses_unknown_mapped_column():
+    with pytest.raises(InputError, match="no column 'los'\\. Did you mean 'loss'"):
+        bs.Runs.from_frame(table(), columns={"loss": "los"})
+
+
+def test_refuses_unknown_input():
+    with pytest.raises(InputError, match="no column 'flop'\\. Did you mean 'flops'"):
+        bs.Runs.from_frame(table(), inputs=("flop",))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b" \n\n", "is empty"),
+        (b"flops,loss\n", "no rows"),
+        (b"a,b\n1,2\n3,4\n", "'loss'.*needed; found a, b"),
+        (b"flops,loss,loss\n1e18,3,3\n1e19,2,2\n", "'loss' 2 times"),
+        (bytes(range(128, 256)), "not text"),
+        (b"flops,loss\n1e18,\x003\n", "NUL"),
+        (b"flops,loss\n1e18,3\n1e19,2,1,7\n", "not a CSV table"),
+        (b"flops,loss\n1e18,3\n1e19,inf\n", "loss must be finite"),
+    ],
+)
+def test_refuses_file(content, message, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        bs.read_csv(path)
+
+
+@given(st.binary(max_size=200))
+def test_noise_never_ends_in_another_error(tmp_path_factory, content):
+    path = tmp_path_factory.mktemp("noise") / "runs.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError):
+        bs.read_csv(path)
+
+
+def test_refuses_folder_and_absent_file(tmp_path):
+    with pytest.raises(InputError, match="is a folder"):
+        bs.read_csv(tmp_path)
+    with pytest.raises(InputError, match="does not exist"):
+        bs.read_csv(tmp_path / "absent.csv")
+
+
+def test_reads_what_it_should(tmp_path):
+    path = tmp_path / "mine.csv"
+    path.write_text("\ufeffflops,loss\n1e18,3.5\n1e19,3.1\n", encoding="utf-8")
+    runs = bs.read_csv(path)
+    assert (runs.inputs, runs.name, len(runs)) == (("flops",), "mine", 2)
+    assert runs.digest == bs.read_csv(path).digest
+
+
+def test_maps_columns():
+    frame = pd.DataFrame({"size": [1e8, 1e9], "n_tokens": [2e9, 2e10], "val": [3.0, 2.5], "loss": [9.0, 9.0]})
+    runs = bs.Runs.from_frame(frame, columns={"n_params": "size", "loss": "val"})
+    assert runs.inputs == ("n_params", "n_tokens")
+    assert list(runs.frame["loss"]) == [3.0, 2.5]
+
+
+def test_metric_and_value():
+    runs = bs.Runs.from_frame(pd.DataFrame({"flops": [1e18, 1e19], "metric": "nll", "value": [3.0, 2.5]}))
+    assert list(runs.frame["loss"]) == [3.0, 2.5]
+
+
+def test_missing_errors_are_zero():
+    runs = bs.Runs.from_frame(table(value_se=[0.1, np.nan, 0.2]))
+    assert list(runs.frame["value_se"]) == [0.1, 0.0, 0.2]
+
+
+def test_families_split():
+    frame = pd.DataFrame({"family": list("aabb"), "flops": [1e18, 1e19, 1e18, 1e19], "loss": [3.0, 2.0, 4.0, 3.0]})
+    runs = bs.Runs.from_frame(frame)
+    assert runs.families == ["a", "b"]
+    assert [(part.name, len(part)) for part in runs] == [("a", 2), ("b", 2)]
+    assert list(runs.split()[1].frame["loss"]) == [4.0, 3.0]
+    with pytest.raises(InputError, match="hold 2 families"):
+        reduce_runs(runs)
+
+
+@given(st.lists(st.integers(1, 4), min_size=2, max_size=5), st.integers(0, 1000))
+def test_replicates_become_means(counts, seed):
+    rng = np.random.default_rng(seed)
+    x = np.repeat(1e18 * 10.0 ** np.arange(len(counts)), counts)
+    loss = 3 * x**-0.05 * np.exp(0.01 * rng.standard_normal(len(x)))
+    design = reduce_runs(bs.Runs.from_frame(pd.DataFrame({"flops": x, "loss": loss})))
+    groups = [np.log(loss[x == v]) for v in dict.fromkeys(x)]
+    means = np.array([g.mean() for g in groups])
+    np.testing.assert_array_equal(design.count, counts)
+    np.testing.assert_allclose(design.y + design.center, means, rtol=1e-12)
+    np.testing.assert_allclose(design.squares, [((g - g.mean()) ** 2).sum() for g in groups], atol=1e-15)
+    np.testing.assert_allclose(design.shared, np.diag(1.0 / np.array(counts)))
+
+
+def test_centring_ignores_how_often_a_scale_was_run():
+    few = pd.DataFrame({"flops": [1e18, 1e20], "loss": [4.0, 1.0]})
+    many = pd.DataFrame({"flops": [1e18, 1e20, 1e20], "loss": [4.0, 1.0, 1.0]})
+    for frame in (few, many):
+        design = reduce_runs(bs.Runs.from_frame(frame))
+        np.testing.assert_allclose(design.reference, [1e19])
+        np.testing.assert_allclose(np.exp(design.center), 2.0)
+        np.testing.assert_allclose(design.z.sum(0), 0.0, atol=1e-12)
+        np.testing.assert_allclose(design.span, np.log(100))
+        assert design.inert == (False,)
+
+
+def test_collapse_off_keeps_rows():
+    frame = pd.DataFrame({"flops": [1e18, 1e20, 1e20], "loss": [4.0, 1.0, 1.1]})
+    design = reduce_runs(bs.Runs.from_frame(frame), collapse=False)
+    np.testing.assert_array_equal(design.alike, [[1, 0, 0], [0, 1, 1], [0, 1, 1]])
+    np.testing.assert_array_equal(design.shared, np.eye(3))
+
+
+def test_inert_input():
+    frame = pd.DataFrame({"n_params": [1e8, 1e9], "n_tokens": [1e10, 1.4e10], "loss": [3.0, 2.0]})
+    assert reduce_runs(bs.Runs.from_frame(frame)).inert == (False, True)
+
+
+def test_one_run_has_no_seed_term():
+    runs = bs.Runs.from_frame(pd.DataFrame({**GOOD, "run": "a", "step": [1, 2, 3]}))
+    design = reduce_runs(runs)
+    assert design.one_run
+    assert not design.shared.any()
