@@ -203,14 +203,13 @@ def check_quantiles(forecast, reference):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", REFERENCE)
-@pytest.mark.parametrize("recoded", [False, True])
+@pytest.mark.parametrize(("name", "recoded"), [*((name, False) for name in REFERENCE), ("marin", True)])
 def test_reference_forecasts(name, recoded):
     power = 2.0 if recoded else 1.0
     seen, targets = REFERENCE[name]
     frame = pd.DataFrame({"flops": np.array(list(seen)) ** power, "loss": list(seen.values())})
     post = bs.fit(bs.Runs.from_frame(frame), "saturating_power", seed=0, drift=bs.Drift(), noise=NO_SEED, settings=LONG)
-    assert post.status is bs.Status.OK
+    assert post.diagnostics.rhat.max() < 1.01
     forecast = post.predict(flops=np.array(list(targets)) ** power)
     check_quantiles(forecast, list(targets.values()))
 
@@ -223,7 +222,7 @@ def test_reference_forecasts_of_two_inputs(powers):
     n, d = powers
     frame = pd.DataFrame({"n_params": params.ravel() ** n, "n_tokens": tokens.ravel() ** d, "loss": losses})
     post = bs.fit(bs.Runs.from_frame(frame), "chinchilla_outer", seed=0, drift=NARROW, noise=NO_SEED, settings=LONG)
-    assert post.status is bs.Status.OK
+    assert post.diagnostics.rhat.max() < 1.01
     targets = np.array(list(TWO_INPUTS))
     forecast = post.predict(n_params=targets[:, 0] ** n, n_tokens=targets[:, 1] ** d)
     check_quantiles(forecast, list(TWO_INPUTS.values()))
