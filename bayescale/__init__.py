@@ -62,7 +62,7 @@ _HOMES = {
     "storage": ("load",),
 }
 _MODULES = ("corpus", "laws", "plot")
-__all__ = sorted([name for names in _HOMES.values() for name in names] + list(_MODULES))
+__all__ = sorted([name for names in _HOMES.values() for name in names] + list(_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
