@@ -371,6 +371,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         count, squares = np.ones(len(y)), np.zeros(len(y))
         # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
         alike = (config[:, None] == config[None, :]).astype(float) if own else np.eye(len(y))
+    if len(center_x) < 2:
+        raise InputError(f"{runs.name} has runs at one scale only; at least two different scales are needed.")
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
     inert = spread < np.log(INERT_FACTOR)
