@@ -96,12 +96,8 @@ def fit(
     import bayescale as bs
 
     table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
-    families = table.split()
-    if out is not None:
-        check_folder(out)
-    if plot is not None:
-        check_folder(plot)
-    posteriors = bs.fit_many(families, law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict)
+    check_folders(out, plot)
+    posteriors = bs.fit_many(table.split(), law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict)
     several = len(posteriors) > 1
     written = []
     for posterior in posteriors:
@@ -137,8 +133,7 @@ def predict(
 
     points = [numbers(text) for text in at]
     chosen = probabilities(levels)
-    if plot is not None:
-        check_folder(plot)
+    check_folders(plot)
     posterior = bs.load(fit)
     columns = {name: [point.get(name) for point in points] for name in points[0]}
     if any(set(point) != set(points[0]) for point in points):
@@ -177,9 +172,7 @@ def backtest(
     """Hold out the largest runs, forecast them, and score the forecast."""
     import bayescale as bs
 
-    for path in (out, plot):
-        if path is not None:
-            check_folder(path)
+    check_folders(out, plot)
     table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
     back = bs.backtest(
         table, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift), noise=noise
@@ -298,10 +291,11 @@ def named_drift(text: str) -> Any:
     return None if text == "none" else "auto"
 
 
-def check_folder(path: Path) -> None:
-    """Refuse an output path whose folder does not exist, before any work is done."""
-    if path.is_dir() or not path.parent.is_dir():
-        raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
+def check_folders(*paths: Path | None) -> None:
+    """Refuse output paths whose folder does not exist, before any work is done."""
+    for path in paths:
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
 
 
 def member(path: Path, family: str) -> Path:
