@@ -15,9 +15,9 @@ import numpy as np
 from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import Status, UntrustworthyFit
-from bayescale.geometry import linearise, to_coordinates, to_scores
+from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.laws import Law
-from bayescale.likelihood import draw_level, log_density
+from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, make_job, prior_center, read
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, find_mode, normal_at, run_chain
@@ -44,15 +44,16 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
     """
     TRACES["sample"] += 1
 
-    def potential(vector: Any) -> Any:
-        return -log_density(vector, model, problem)
+    def potential(straight: Any) -> Any:
+        return -straight_density(straight, model, problem)
 
-    mode = find_mode(potential, prior_center(model, problem), settings.mode_steps)
+    center = straighten(prior_center(model, problem), model, problem)
+    mode = find_mode(potential, center, settings.mode_steps)
     geometry = linearise(mode, model, problem)
 
     def round_potential(scores: Any) -> Any:
-        vector, log_determinant = to_coordinates(scores, geometry, model, problem)
-        return potential(vector) - log_determinant
+        straight, log_determinant = to_straight(scores, geometry, model, problem)
+        return potential(straight) - log_determinant
 
     start = normal_at(round_potential, to_scores(mode, geometry, model, problem))
     chain_key, level_key = jax.random.split(key)
@@ -65,7 +66,8 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
     level_keys = jax.random.split(level_key, (settings.chains, settings.draws))
 
     def meaning(scores: Any, key: Any) -> tuple[Any, Values]:
-        vector, _ = to_coordinates(scores, geometry, model, problem)
+        straight, _ = to_straight(scores, geometry, model, problem)
+        vector, _ = bend(straight, model, problem)
         values, _ = read(vector, model, problem)
         return vector, values._replace(level=draw_level(key, values, model, problem))
 

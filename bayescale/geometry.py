@@ -1,16 +1,28 @@
 """Geometry: coordinates in which the posterior is close to a round normal distribution.
 
-How well the data pin the law down depends on the drift and the scatter: with a strong drift the floor is free, with a
-weak one it is known to a hair. Sampled as they are, the law's coordinates form a funnel that NUTS crosses slowly.
-Here they are replaced by standard scores v under the law linearised at the mode, direction by direction:
+Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density. Two maps
+make the density easy for NUTS.
+
+`bend`. Exponents are sampled through the net fall b_j = m_j C_j of ln f at the reference, with m_j the share of the law
+that moves with input j and C_j its gross fall over the span. Where that share is small the same slope means a cliff:
+C_j = b_j / m_j. What the data see is the drop over the whole span, from end to end. Straight coordinates have its
+logarithm in the place of ln b_j:
+
+    drop_j = m_j (e^{C_j / 2} - e^{-C_j / 2}) = 2 m_j sinh(C_j / 2),
+
+which is the drop of a sum of power laws in units of its value at the reference, and close to it for other laws.
+Without replicates the data see scatter and seed noise together: straight coordinates are the logarithms of their
+root sum of squares and of their ratio.
+
+`to_straight`. How well the data pin the law down depends on the drift and the scatter: with a strong drift the
+floor is free, with a weak one it is known to a hair. Here straight coordinates are replaced by standard scores v
+under the law linearised at the mode, direction by direction:
 
     theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
     d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
 
 with w the variances, K the rows' covariance, r the residuals and g the prior's slope at the mode. The columns of V are
 directions of unit prior variance in which data at the mode are independent, c_i what the curve does along them.
-Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density; this one
-makes it easy.
 """
 
 from __future__ import annotations
@@ -19,9 +31,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
 
-from bayescale.likelihood import level_variance, offset, rotate, spectrum, whiten
-from bayescale.model import Model, Problem, coordinates, read
+from bayescale.likelihood import level_variance, log_density, offset, rotate, row_covariance, spectrum
+from bayescale.model import Model, Problem, coordinates, read, unit_falls
+from bayescale.priors import Fall
 from bayescale.records import Array, record
 
 FLATTEST = 0.05
@@ -33,7 +48,8 @@ class Geometry:
     """The law linearised at one point.
 
     Attributes:
-        point: Coordinates there, shape (coordinate,).
+        point: Straight coordinates there, shape (coordinate,).
+        vector: The model's coordinates there, shape (coordinate,).
         directions: V, shape (p, p).
         columns: What the curve does along each direction, the residuals, and ones; in the drift's eigenbasis where
             the problem has one; shape (row, p + 2).
@@ -41,21 +57,98 @@ class Geometry:
     """
 
     point: Array
+    vector: Array
     directions: Array
     columns: Array
     pull: Array
 
 
+# --- Drop over the span in the place of the slope at the reference -----------------------------------------
+
+
+def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], Any] | None:
+    """Positions of the falls among the coordinates, and the share of the law that moves with each; None without them.
+
+    The shares depend on no fall, so `vector` may hold the falls in either form.
+    """
+    names = coordinates(model, problem)
+    if "log_fall" not in names:
+        return None
+    slots = [i for i, name in enumerate(names) if name.startswith("log_fall_ratio_")] + [names.index("log_fall")]
+    covered = next(model.law.covered[key] for key, prior in model.law.priors.items() if isinstance(prior, Fall))
+    constants = read(vector, model, problem)[0].constants | dict.fromkeys(covered, 1.0)
+    return slots, unit_falls(model.law, constants, problem.z.shape[1])[np.flatnonzero(problem.active)]
+
+
+def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map straight coordinates to the model's, shape (coordinate,); also return the log determinant."""
+    vector = bend_spreads(straight, model, problem)
+    found = moving(vector, model, problem)
+    if found is None:
+        return vector, 0.0
+    slots, share = found
+    half = 0.5 * jnp.exp(straight[jnp.asarray(slots)]) / share
+    gross = 2.0 * jnp.arcsinh(half)
+    net = jnp.log(share) + jnp.log(gross)
+    for slot, value in zip(slots, [*(net[:-1] - net[-1]), jax.nn.logsumexp(net)], strict=True):
+        vector = vector.at[slot].set(value)
+    return vector, (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum()
+
+
+def straighten(vector: Array, model: Model, problem: Problem) -> Any:
+    """Map the model's coordinates to straight ones: the inverse of `bend`."""
+    straight = vector
+    if spreads := sharing(model, problem):
+        first, second = spreads
+        straight = straight.at[first].set(0.5 * jnp.logaddexp(2.0 * vector[first], 2.0 * vector[second]))
+        straight = straight.at[second].set(vector[second] - vector[first])
+    found = moving(vector, model, problem)
+    if found is None:
+        return straight
+    slots, share = found
+    ratios = jnp.append(vector[jnp.asarray(slots[:-1], int)], 0.0)
+    gross = jnp.exp(vector[slots[-1]] + jax.nn.log_softmax(ratios)) / share
+    return straight.at[jnp.asarray(slots)].set(jnp.log(2.0 * share * jnp.sinh(0.5 * gross)))
+
+
+def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
+    """Positions of scatter and seed noise where only their sum is seen, else None."""
+    names = coordinates(model, problem)
+    if problem.replicated or "log_seed" not in names:
+        return None
+    return names.index("log_scatter"), names.index("log_seed")
+
+
+def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
+    """Turn root sum of squares and ratio into scatter and seed noise; this map preserves volume."""
+    spreads = sharing(model, problem)
+    if spreads is None:
+        return straight
+    first, second = spreads
+    scatter = straight[first] - 0.5 * jnp.logaddexp(0.0, 2.0 * straight[second])
+    return straight.at[first].set(scatter).at[second].set(scatter + straight[second])
+
+
+def straight_density(straight: Array, model: Model, problem: Problem) -> Any:
+    """Log posterior density of straight coordinates, up to the evidence."""
+    vector, log_determinant = bend(straight, model, problem)
+    return log_density(vector, model, problem) + log_determinant
+
+
+# --- Standard scores under the law linearised at the mode --------------------------------------------------
+
+
 def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
-    """Linearise the law and its prior at a coordinate vector."""
+    """Linearise the law and its prior at straight coordinates."""
     size = coordinates(model, problem).index("log_scatter")
 
     def curve(theta: Any) -> Any:
-        values, _ = read(jnp.concatenate([theta, point[size:]]), model, problem)
-        return problem.mask * offset(model, problem, values)
+        vector, _ = bend(jnp.concatenate([theta, point[size:]]), model, problem)
+        return problem.mask * offset(model, problem, read(vector, model, problem)[0])
 
     def prior(theta: Any) -> Any:
-        return read(jnp.concatenate([theta, point[size:]]), model, problem)[1][:size].sum()
+        vector, log_determinant = bend(jnp.concatenate([theta, point[size:]]), model, problem)
+        return read(vector, model, problem)[1][:size].sum() + log_determinant
 
     theta = point[:size]
     slope = jax.jacfwd(curve)(theta)
@@ -64,24 +157,25 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curve(theta), problem.mask])
     if not problem.dense:
         columns = rotate(columns, problem)
-    products = information(point[size:], point, columns, model, problem)
+    vector, _ = bend(point, model, problem)
+    products = information(vector, columns, model, problem)
     _, vectors = jnp.linalg.eigh(products[:size, :size])
     turned = jnp.concatenate([columns[:, :size] @ vectors, columns[:, size:]], axis=1)
-    return Geometry(point, unit[:, None] * vectors, turned, vectors.T @ (unit * pull))
+    return Geometry(point, vector, unit[:, None] * vectors, turned, vectors.T @ (unit * pull))
 
 
-def weighted(spreads: Array, point: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Columns and precisions of independent rows, given the coordinates after the law's."""
-    size = len(point) - len(spreads)
-    values, _ = read(jnp.concatenate([point[:size], spreads]), model, problem)
+def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Columns and precisions of independent rows, with the variances of a coordinate vector."""
+    values, _ = read(vector, model, problem)
     if problem.dense:
-        return whiten(values, columns, problem).columns, problem.mask
+        factor = jnp.linalg.cholesky(row_covariance(values, problem))
+        return solve_triangular(factor, columns, lower=True), problem.mask
     return columns, problem.mask / spectrum(values, problem)
 
 
-def information(spreads: Array, point: Array, columns: Array, model: Model, problem: Problem) -> Any:
+def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
     """Inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
-    columns, precision = weighted(spreads, point, columns, model, problem)
+    columns, precision = weighted(vector, columns, model, problem)
     products = columns.T @ (precision[:, None] * columns)
     ones = products[:, -1]
     return products - jnp.outer(ones, ones) / (products[-1, -1] + 1.0 / level_variance(model))
@@ -90,7 +184,8 @@ def information(spreads: Array, point: Array, columns: Array, model: Model, prob
 def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Mean and standard deviation of the law along each direction, given the coordinates after the law's."""
     size = len(geometry.pull)
-    columns, precision = weighted(spreads, geometry.point, geometry.columns, model, problem)
+    vector = bend_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
+    columns, precision = weighted(vector, geometry.columns, model, problem)
     law, residual, ones = columns[:, :size], columns[:, size], columns[:, size + 1]
     level = 1.0 / (precision @ ones**2 + 1.0 / level_variance(model))
     shared = (precision * ones) @ law
@@ -99,17 +194,17 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
     return inverse * (seen + geometry.pull), jnp.sqrt(inverse)
 
 
-def to_coordinates(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Map standard scores to coordinates; also return the log determinant of the map, up to a constant."""
+def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map standard scores to straight coordinates; also return the log determinant, up to a constant."""
     size = len(geometry.pull)
     mean, sd = scores_given(scores[size:], geometry, model, problem)
     theta = geometry.point[:size] + geometry.directions @ (mean + sd * scores[:size])
     return jnp.concatenate([theta, scores[size:]]), jnp.log(sd).sum()
 
 
-def to_scores(vector: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
-    """Map coordinates to standard scores: the inverse of `to_coordinates`."""
+def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
+    """Map straight coordinates to standard scores: the inverse of `to_straight`."""
     size = len(geometry.pull)
-    mean, sd = scores_given(vector[size:], geometry, model, problem)
-    along = jnp.linalg.solve(geometry.directions, vector[:size] - geometry.point[:size])
-    return jnp.concatenate([(along - mean) / sd, vector[size:]])
+    mean, sd = scores_given(straight[size:], geometry, model, problem)
+    along = jnp.linalg.solve(geometry.directions, straight[:size] - geometry.point[:size])
+    return jnp.concatenate([(along - mean) / sd, straight[size:]])

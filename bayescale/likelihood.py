@@ -28,31 +28,35 @@ from bayescale.runs import Design, Runs, reduce_runs
 
 
 class Whitened(NamedTuple):
-    """Columns in a basis where rows are independent: columns (row, column), precision (row,)."""
+    """Residuals and a column of ones in a basis where rows are independent with these precisions, shape (row,)."""
 
-    columns: Any
+    residual: Any
+    ones: Any
     precision: Any
     log_determinant: Any
 
 
-def whiten(values: Values, columns: Array, problem: Problem) -> Whitened:
+def whiten(values: Values, residual: Array, problem: Problem) -> Whitened:
     """Rotate, or factorise, the covariance of the rows without the level.
 
     Args:
         values: What the coordinates mean.
-        columns: Columns to express in the new basis, zero on padding, shape (row, column).
+        residual: What law and level leave, zero on padding, shape (row,).
         problem: The family.
     """
     if problem.dense:
         factor = jnp.linalg.cholesky(row_covariance(values, problem))
-        columns = solve_triangular(factor, columns, lower=True)
-        return Whitened(columns, problem.mask, 2.0 * jnp.log(jnp.diagonal(factor)).sum())
+        columns = solve_triangular(factor, jnp.stack([residual, problem.mask], axis=1), lower=True)
+        return Whitened(columns[:, 0], columns[:, 1], problem.mask, 2.0 * jnp.log(jnp.diagonal(factor)).sum())
     spread = spectrum(values, problem)
-    return Whitened(rotate(columns, problem), problem.mask / spread, (problem.mask * jnp.log(spread)).sum())
+    # The ones were rotated once and for all: a product with one vector is a loop in the compiled program, a product
+    # with two is a call that takes longer than all the rest.
+    logarithm = (problem.mask * jnp.log(spread)).sum()
+    return Whitened(rotate(residual, problem), problem.ones, problem.mask / spread, logarithm)
 
 
 def rotate(columns: Array, problem: Problem) -> Any:
-    """Express columns in the drift's eigenbasis."""
+    """Express rows, shape (row,) or (row, column), in the drift's eigenbasis."""
     return columns if problem.basis is None else problem.basis.T @ columns
 
 
@@ -86,12 +90,12 @@ def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
     residual = mask * (problem.y - offset(model, problem, values))
     if model.noise.tail is not None and not problem.latent:
         return student_likelihood(values, residual, model, problem)
-    white = whiten(values, jnp.stack([residual, mask], axis=1), problem)
-    quadratic, log_scale = white.precision @ white.columns[:, 0] ** 2, 0.0
+    white = whiten(values, residual, problem)
+    quadratic, log_scale = white.precision @ white.residual**2, 0.0
     if marginal_level(model):
         mean, precision, prior = level_posterior(white, model)
         # A sum of squares, never a difference: exact interpolation cancels nothing.
-        left = white.columns[:, 0] - mean * white.columns[:, 1]
+        left = white.residual - mean * white.ones
         quadratic = white.precision @ left**2 + prior * mean**2
         log_scale = jnp.log(precision / prior)
     rows = mask.sum() * jnp.log(2.0 * jnp.pi)
@@ -135,9 +139,8 @@ def level_posterior(white: Whitened, model: Model) -> tuple[Any, Any, Any]:
     """Mean and precision of the level given everything else, and its prior precision."""
     assert model.law.level is not None, "a law with a level"
     prior = 1.0 / model.law.level[1].sd ** 2
-    residual, ones = white.columns[:, 0], white.columns[:, 1]
-    precision = prior + white.precision @ ones**2
-    return white.precision @ (ones * residual) / precision, precision, prior
+    precision = prior + white.precision @ white.ones**2
+    return white.precision @ (white.ones * white.residual) / precision, precision, prior
 
 
 def student_likelihood(values: Values, residual: Any, model: Model, problem: Problem) -> Any:
@@ -167,7 +170,7 @@ def draw_level(key: Array, values: Values, model: Model, problem: Problem) -> An
     if not marginal_level(model):
         return values.level
     residual = problem.mask * (problem.y - offset(model, problem, values))
-    white = whiten(values, jnp.stack([residual, problem.mask], axis=1), problem)
+    white = whiten(values, residual, problem)
     mean, precision, _ = level_posterior(white, model)
     return mean + jax.random.normal(key, dtype=mean.dtype) / jnp.sqrt(precision)
 
@@ -264,6 +267,7 @@ def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
         seed_part=np.diag(design.shared),
         basis=None,
         eigenvalues=None,
+        ones=np.ones(rows),
         drift=None if drift is None else kernel(position, position, float(drift.memory)),
         shared=np.asarray(design.shared, float),
         alike=np.asarray(design.alike, float),

@@ -25,7 +25,7 @@ from bayescale.priors import Fall, Level, Prior, Scene, Shares
 from bayescale.records import Array, record, static
 from bayescale.runs import Design, Runs, reduce_runs
 
-SMALLEST_BUCKET = 4
+SMALLEST_BUCKET = 8
 FLATTEST_FALL = 1e-6
 
 
@@ -42,8 +42,9 @@ class Model:
 class Problem:
     """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
 
-    `basis` and `eigenvalues` belong to the rotated evaluation, `drift` (the kernel matrix), `shared` and `alike` to
-    the dense one; the others are None. Shapes are those of `Design` with row padded to a power of two.
+    `ones` is the column of the level in the basis in which rows are evaluated. `basis` and `eigenvalues` belong to
+    the rotated evaluation, `drift` (the kernel matrix), `shared` and `alike` to the dense one; the others are None.
+    Shapes are those of `Design` with row padded to a power of two.
     """
 
     z: Array
@@ -55,6 +56,7 @@ class Problem:
     seed_part: Array
     span: Array
     center: Array
+    ones: Array
     basis: Array | None
     eigenvalues: Array | None
     drift: Array | None
@@ -156,6 +158,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         seed_part=padded(np.diag(design.shared), size),
         span=np.asarray(design.span, float),
         center=np.asarray(design.center, float),
+        ones=padded(np.ones(rows) if basis is None else basis.T @ np.ones(rows), size),
         basis=None if basis is None else padded_square(basis, size),
         eigenvalues=None if eigenvalues is None else padded(eigenvalues, size),
         drift=padded_square(covariance, size) if dense and covariance is not None else None,

@@ -16,7 +16,7 @@ import bayescale as bs
 from bayescale import geometry, likelihood, model
 from bayescale.laws import LAWS
 from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job, padded, padded_square, prior_center, simulate_prior
+from bayescale.model import coordinates, make_job, padded, padded_square, prior_center, read, simulate_prior
 
 ONE = ("power", "saturating_power", "shifted_power")
 TWO = ("chinchilla", "chinchilla_outer")
@@ -186,7 +186,7 @@ def repadded(problem, size):
     def grown(values, pad):
         return None if values is None else pad(values, size)
 
-    rows = ("z", "y", "mask", "squares", "error", "seed_part", "eigenvalues")
+    rows = ("z", "y", "mask", "squares", "error", "seed_part", "ones", "eigenvalues")
     changed = {name: grown(getattr(problem, name), padded) for name in rows}
     squares = ("basis", "drift", "shared", "alike")
     changed |= {name: grown(getattr(problem, name), padded_square) for name in squares}
@@ -314,18 +314,21 @@ def linearised(law, shape, noise):
     return job, geometry.linearise(point, job.model, job.problem)
 
 
+def through(scores, job, linear):
+    """The model's coordinates and the log determinant of both maps together."""
+    straight, first = geometry.to_straight(scores, linear, job.model, job.problem)
+    vector, second = geometry.bend(straight, job.model, job.problem)
+    return vector, first + second
+
+
 def determinant_gap(job, linear):
-    """How far the stated log determinant is from the map's own, between two points."""
-
-    def forward(scores):
-        return geometry.to_coordinates(scores, linear, job.model, job.problem)
-
+    """How far the stated log determinant is from the maps' own, between two points."""
     gaps = []
     rng = np.random.default_rng(7)
     for _ in range(2):
-        scores = np.asarray(linear.point) + 0.5 * rng.standard_normal(len(linear.point))
-        jacobian = jax.jacfwd(lambda v: forward(v)[0])(jnp.asarray(scores))
-        gaps.append(float(np.linalg.slogdet(jacobian)[1] - forward(jnp.asarray(scores))[1]))
+        scores = jnp.asarray(np.asarray(linear.point) + 0.5 * rng.standard_normal(len(linear.point)))
+        jacobian = jax.jacfwd(lambda v: through(v, job, linear)[0])(scores)
+        gaps.append(float(np.linalg.slogdet(jacobian)[1] - through(scores, job, linear)[1]))
     return gaps[1] - gaps[0]
 
 
@@ -334,8 +337,9 @@ def test_geometry_can_be_inverted(case):
     job, linear = linearised(*case)
     for seed in range(3):
         vector = jnp.asarray(somewhere(job, seed))
-        scores = geometry.to_scores(vector, linear, job.model, job.problem)
-        back, _ = geometry.to_coordinates(scores, linear, job.model, job.problem)
+        straight = geometry.straighten(vector, job.model, job.problem)
+        scores = geometry.to_scores(straight, linear, job.model, job.problem)
+        back, _ = through(scores, job, linear)
         np.testing.assert_allclose(back, vector, rtol=1e-9, atol=1e-9)
 
 
@@ -343,6 +347,17 @@ def test_geometry_can_be_inverted(case):
 def test_geometry_states_its_determinant(case):
     job, linear = linearised(*case)
     np.testing.assert_allclose(determinant_gap(job, linear), 0.0, atol=1e-8)
+
+
+def test_straight_coordinates_hold_the_drop_between_the_ends():
+    job = job_for()
+    names = coordinates(job.model, job.problem)
+    straight = jnp.asarray(somewhere(job, 0))
+    vector, _ = geometry.bend(straight, job.model, job.problem)
+    constants = read(vector, job.model, job.problem)[0].constants
+    half = 0.5 * float(job.problem.span[0])
+    ends = [job.law(np.exp(side * half), **constants) for side in (-1.0, 1.0)]
+    np.testing.assert_allclose(ends[0] - ends[1], np.exp(straight[names.index("log_fall")]), rtol=1e-10)
 
 
 # --- Mutants: each comparison above notices what it is there for ------------------------------------------
@@ -400,8 +415,9 @@ def test_mutant_evaluation_is_noticed(monkeypatch, name, mutant, shape):
     assert far_apart(float(jax.jit(lambda v: log_density(v, job.model, job.problem))(vector)), want)
 
 
-def test_mutant_determinant_is_noticed(monkeypatch):
-    right = geometry.to_coordinates
-    monkeypatch.setattr(geometry, "to_coordinates", lambda *arguments: (right(*arguments)[0], 0.0))
+@pytest.mark.parametrize("name", ["to_straight", "bend"])
+def test_mutant_determinant_is_noticed(monkeypatch, name):
+    right = getattr(geometry, name)
+    monkeypatch.setattr(geometry, name, lambda *arguments: (right(*arguments)[0], 0.0))
     job, linear = linearised(*GEOMETRIES[0])
     assert abs(determinant_gap(job, linear)) > 1e-3
