@@ -39,7 +39,7 @@ class Nuts:
     draws: int = static(default=500)
     chains: int = static(default=4)
     depth: int = static(default=8)
-    mode_steps: int = static(default=60)
+    mode_steps: int = static(default=150)
     target_accept: float = 0.97
 
 
@@ -111,14 +111,18 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
     start_key, chain_key = jax.random.split(key)
     dimension = start.mode.shape[0]
     factor = jnp.linalg.cholesky(start.covariance)
-    position = start.mode + factor @ jax.random.normal(start_key, (dimension,), start.mode.dtype)
-    position = jnp.where(jnp.isfinite(potential(position)), position, start.mode)
-    init_kernel, sample_kernel = hmc(potential, algo="NUTS")
+
+    # NumPyro pulls the mass matrix towards a thousandth of the identity, so it must see coordinates of unit scale.
+    def place(unit: Any) -> Any:
+        return start.mode + factor @ unit
+
+    unit = jax.random.normal(start_key, (dimension,), start.mode.dtype)
+    unit = jnp.where(jnp.isfinite(potential(place(unit))), unit, 0.0)
+    init_kernel, sample_kernel = hmc(lambda unit: potential(place(unit)), algo="NUTS")
     state = init_kernel(
-        position,
+        unit,
         num_warmup=settings.warmup,
         step_size=1.0 / dimension**0.25,
-        inverse_mass_matrix=start.covariance,
         dense_mass=True,
         target_accept_prob=settings.target_accept,
         trajectory_length=2 * math.pi,
@@ -129,7 +133,7 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
     def step(state: Any, _: None) -> tuple[Any, Chain]:
         state = sample_kernel(state)
         draw = Chain(
-            position=state.z,
+            position=place(state.z),
             diverging=state.diverging,
             accept=state.accept_prob,
             steps=state.num_steps,
