@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bayescale import cli
+from bayescale import cli, diagnostics
 
 HEADER = "flops,loss\n"
 GOOD = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"
@@ -111,3 +111,13 @@ def test_fit_then_predict(tmp_path, capsys):
     content = fit.read_bytes()
     fit.write_bytes(content[: len(content) // 2])
     assert call("predict", fit, "--at", "flops=1e21") == 2
+
+
+def test_strict_ends_with_three_when_chains_disagree(tmp_path, monkeypatch, capsys):
+    good = tmp_path / "good.csv"
+    good.write_text(GOOD)
+    # No data set fails for certain, so the verdict is made impossible to pass.
+    monkeypatch.setattr(diagnostics, "RHAT", 0.5)
+    assert call("fit", good, "--strict", "--out", tmp_path / "fit.nc") == 3
+    assert "must not be relied on" in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["good.csv"]

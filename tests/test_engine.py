@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,7 @@ RANKS = (
     ("storage",),
     ("fitting",),
     ("backtesting",),
+    ("drawing",),
     ("corpus", "plot"),
     ("demo",),
     ("cli",),
@@ -228,23 +230,57 @@ def test_reference_forecasts_of_two_inputs(powers):
     check_quantiles(forecast, list(TWO_INPUTS.values()))
 
 
-@pytest.mark.slow
-def test_bare_numpyro_samples_the_same_posterior(marin):
+def mean_and_error(draws):
+    """Mean of draws, shape (chain, draw), and its Monte Carlo standard error."""
     from arviz_stats.base import array_stats
 
-    post = bs.fit(marin, seed=0, settings=bs.Nuts(warmup=500, draws=2000))
+    ess = float(array_stats.ess(draws, chain_axis=0, draw_axis=1))
+    return draws.mean(), draws.std() / np.sqrt(ess)
+
+
+FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "cerebras_gpt/pile_test_xent", "gopher/curation_ppl_0shot"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bare_numpyro_samples_the_same_posterior(name):
+    runs = bs.corpus.curves()[name]
+    post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=500, draws=2000))
+    assert post.status is bs.Status.OK
     with jax.enable_x64(True):
-        kernel = NUTS(bs.numpyro_model(marin, post.law, post.drift, post.noise), target_accept_prob=0.95)
+        kernel = NUTS(bs.numpyro_model(runs, post.law, post.drift, post.noise), target_accept_prob=0.95)
         sampler = MCMC(
             kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
         )
         sampler.run(jax.random.key(0))
-        bare = {name: np.asarray(v) for name, v in sampler.get_samples(group_by_chain=True).items()}
+        bare = {site: np.asarray(v) for site, v in sampler.get_samples(group_by_chain=True).items()}
+    for i, site in enumerate(coordinates(post.job.model, post.job.problem)):
+        (one, error), (other, wobble) = mean_and_error(post.position[:, :, i]), mean_and_error(bare[site])
+        assert abs(one - other) <= 4 * np.hypot(error, wobble), site
 
-    def mean_and_error(draws):
-        ess = float(array_stats.ess(draws, chain_axis=0, draw_axis=1))
-        return draws.mean(), draws.std() / np.sqrt(ess)
 
-    for i, name in enumerate(coordinates(post.job.model, post.job.problem)):
-        (one, error), (other, wobble) = mean_and_error(post.position[:, :, i]), mean_and_error(bare[name])
-        assert abs(one - other) <= 4 * np.hypot(error, wobble), name
+@pytest.mark.slow
+def test_built_in_curves_converge():
+    posteriors = bs.fit_many(bs.corpus.curves().values(), seed=0)
+    sound = [p.diagnostics.rhat.max() < 1.01 and p.diagnostics.divergences == 0 for p in posteriors]
+    assert np.mean(sound) >= 0.95, [p.runs.name for p, good in zip(posteriors, sound, strict=True) if not good]
+    # A fit that is not sound says so.
+    assert all(good or p.status is not bs.Status.OK for p, good in zip(posteriors, sound, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.corpus
+@pytest.mark.skipif(not os.environ.get("BAYESCALE_CORPUS"), reason="needs the downloaded corpus: set BAYESCALE_CORPUS")
+def test_chinchilla_grid_gives_the_constants_of_its_replication():
+    runs = bs.corpus.load("epoch_chinchilla", drop_flagged=False)
+    # The replication leaves out the five highest of 245 losses (besiroglu2024chinchilla).
+    runs = runs.select(runs.frame["loss"] < runs.frame["loss"].nlargest(5).min())
+    post = bs.fit(runs, "chinchilla", seed=0, drift=None, noise="student")
+    assert len(runs) == 240
+    assert post.status is bs.Status.OK
+    middle = {name: float(np.median(draws)) for name, draws in post.draws.items()}
+    assert abs(middle["alpha"] - 0.348) < 0.03
+    assert abs(middle["beta"] - 0.366) < 0.05
+    assert abs(middle["E"] - 1.82) < 0.05
+    large = post.predict(n_params=70e9, n_tokens=1.4e12).quantile(0.5)
+    assert abs(float(large[0]) - 1.97) < 0.03

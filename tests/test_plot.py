@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.text import Annotation, Text
 
 import bayescale as bs
-from bayescale import plot
+from bayescale import drawing, plot
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
 
@@ -145,10 +145,10 @@ def test_axes_given_are_used(posterior):
 
 def test_settings_of_other_inputs():
     frame = pd.DataFrame({"n_params": [1e8, 1e8, 4e8], "n_tokens": [1e9, 2e9, 1e9]})
-    assert plot.settings_of(frame, []) == ([{}], False)
-    assert plot.settings_of(frame, ["n_params"]) == ([{"n_params": 1e8}, {"n_params": 4e8}], False)
+    assert drawing.settings_of(frame, []) == ([{}], False)
+    assert drawing.settings_of(frame, ["n_params"]) == ([{"n_params": 1e8}, {"n_params": 4e8}], False)
     many = pd.DataFrame({"n_params": [1e8, 1e9, 1e10, 1e11, 1e12]})
-    groups, averaged = plot.settings_of(many, ["n_params"])
+    groups, averaged = drawing.settings_of(many, ["n_params"])
     assert averaged
     assert groups[0]["n_params"] == pytest.approx(1e10)
 
@@ -207,7 +207,7 @@ def test_constants_have_a_panel_each(posterior):
 
 
 def test_priors_of_constants_are_those_of_the_model(posterior):
-    priors = plot.prior_constants(posterior)
+    priors = drawing.prior_constants(posterior)
     # The floor and the amplitude follow the data's level, so they have no prior of their own.
     assert set(priors) == {"c", "scatter", "seed", "drift"}
     assert np.median(priors["scatter"]) == pytest.approx(posterior.noise.scatter, rel=0.15)
@@ -308,18 +308,18 @@ def test_save_names_formats(tmp_path, name):
 
 
 def test_labels_are_moved_apart_in_order():
-    heights = plot.apart([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
+    heights = drawing.apart([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
     assert np.diff(heights).min() >= 0.05 - 1e-12
     assert heights[1] == pytest.approx(0.11)
     assert heights[3:] == [0.5, 0.9]
 
 
 def test_numbers_are_short():
-    assert [plot.short(v) for v in (333.3, 2.51, 1.3e10, 0.0005, 1e23, 12.0)] == [
+    assert [drawing.short(v) for v in (333.3, 2.51, 1.3e10, 0.0005, 1e23, 12.0)] == [
         "330", "2.5", "1.3e10", "5e-4", "1e23", "12",
     ]  # fmt: skip
-    assert plot.short(1.25e8, 3) == "1.25e8"
-    assert [plot.percent(p) for p in (0.0, 0.004, 0.37, 0.995, 1.0)] == [
+    assert drawing.short(1.25e8, 3) == "1.25e8"
+    assert [drawing.percent(p) for p in (0.0, 0.004, 0.37, 0.995, 1.0)] == [
         "< 0.1 %", "0.4 %", "37 %", "99.5 %", "> 99.9 %",
     ]  # fmt: skip
 
@@ -327,5 +327,5 @@ def test_numbers_are_short():
 def test_end_labels_are_annotations_in_colour():
     ax = plot.reliability(table())
     labels = {t.get_text(): t.get_color() for t in ax.findobj(Annotation)}
-    assert labels["ours"] == plot.PALETTE[0]
-    assert labels["theirs"] == plot.PALETTE[1]
+    assert labels["ours"] == drawing.PALETTE[0]
+    assert labels["theirs"] == drawing.PALETTE[1]
