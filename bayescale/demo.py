@@ -129,7 +129,10 @@ def hold_out_largest(out: Path, seed: int) -> list[Path]:
     print(wide.round(3).to_string())
     doubtful = [p for back in backs.values() for p in back.posteriors if p.status is not Status.OK]
     total = sum(len(back.posteriors) for back in backs.values())
-    print(f"\n{total - len(doubtful)} of {total} fits converged; {len(curves)} families are few, see the bars.")
+    for family, _, reason in backs["bayescale"].skipped:
+        print(f"\nLeft out: {family}, {reason}")
+    scored = total // len(backs)
+    print(f"\n{total - len(doubtful)} of {total} fits converged; {scored} families are few, see the bars.")
     frames = [back.to_frame().assign(method=name) for name, back in backs.items()]
     pd.concat(frames).to_csv(out / "heldout.csv", index=False)
     coverage.to_csv(out / "reliability.csv", index=False)
