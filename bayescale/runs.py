@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -158,7 +159,10 @@ def read_csv(
         raise InputError(f"{path} is empty; a header line and one row a run are expected.")
     if "\x00" in text:
         raise InputError(f"{path} is not text (it holds NUL bytes); a CSV file is expected.")
-    header = next(csv.reader(text.splitlines()))
+    try:
+        header = next(csv.reader(io.StringIO(text)))
+    except csv.Error as error:
+        raise InputError(f"{path} is not a CSV table: {error}.") from None
     doubled = [c for c in dict.fromkeys(header) if header.count(c) > 1]
     if doubled:
         raise InputError(

@@ -38,6 +38,7 @@ BAD = {
     "one row": b"flops,loss\n1e18,3\n",
     "all equal": b"flops,loss\n1e18,3\n1e18,2\n1e18,2.5\n",
     "binary": bytes(range(256)) * 4,
+    "endless": b"flops," + 200_000 * b"x" + b"\n1e18,3\n",
     "doubled": b"flops,loss,loss\n1e18,3,3\n1e19,2,2\n",
 }
 
