@@ -75,6 +75,19 @@ def test_default_fit(marin, marin_post):
     assert not jax.config.jax_enable_x64
 
 
+@pytest.mark.slow
+def test_accelerators_draw_what_cpus_draw(monkeypatch):
+    families = [made_up(6), made_up(7, seed=1), made_up(8, seed=2)]
+    few = bs.Nuts(warmup=20, draws=20, chains=2)
+    mapped = bs.fit_many(families, seed=0, settings=few)
+    # Families of one bucket in one vectorized batch, filled up to a power of two: the path of GPUs and TPUs.
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    vectorized = bs.fit_many(families, seed=0, settings=few)
+    for one, other in zip(mapped, vectorized, strict=True):
+        # The first attempt of both; rounding grows along a chain, so only its beginning is compared.
+        np.testing.assert_allclose(one.position[:2, :5], other.position[:2, :5], atol=1e-4)
+
+
 # --- What is imported --------------------------------------------------------------------------------------
 
 
