@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bayescale import corpus as corpus
     from bayescale import laws as laws
     from bayescale import plot as plot
+    from bayescale import sbc as sbc
     from bayescale.backtesting import Backtest as Backtest
     from bayescale.backtesting import backtest as backtest
     from bayescale.drift import Drift as Drift
@@ -61,7 +62,7 @@ _HOMES = {
     "runs": ("Runs", "read_csv"),
     "storage": ("load",),
 }
-_MODULES = ("corpus", "laws", "plot")
+_MODULES = ("corpus", "laws", "plot", "sbc")
 __all__ = sorted([name for names in _HOMES.values() for name in names] + list(_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -121,7 +121,7 @@ RANKS = (
     ("posterior",),
     ("storage",),
     ("fitting",),
-    ("backtesting",),
+    ("backtesting", "sbc"),
     ("drawing",),
     ("corpus", "plot"),
     ("demo",),

@@ -1,0 +1,225 @@
+"""Simulation-based calibration: does the posterior hold, on average, where the model is true?
+
+Data are simulated from the priors and fitted; the rank of the truth among posterior draws must be uniform, for each
+coordinate, for forecasts beyond the data, and for the likelihood, which notices data that were not used
+(talts2018sbc).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from bayescale.drift import Drift, kernel
+from bayescale.errors import InputError, Status
+from bayescale.fitting import progress_bar, sample_jobs
+from bayescale.laws import Law
+from bayescale.likelihood import log_likelihood, marginal_level, row_variance
+from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, simulate_prior
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.posterior import Posterior
+from bayescale.predictive import law_at, predict_log
+from bayescale.runs import Runs
+
+KEPT = 99
+"""Posterior draws that a truth is ranked among; so few are nearly independent."""
+NULL = 4000
+"""Simulated sets of uniform ranks that p values come from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """Ranks of simulated truths among posterior draws.
+
+    Attributes:
+        names: Coordinates, "level" where it is no coordinate, forecasts and "likelihood".
+        ranks: Number of draws below the truth, 0 to `KEPT`, shape (simulation, quantity).
+        statuses: Verdict on each fit; none is left out of the ranks, since that would bias them.
+    """
+
+    names: tuple[str, ...]
+    ranks: np.ndarray
+    statuses: tuple[Status, ...]
+
+    def summary(self) -> pd.DataFrame:
+        """Test each quantity for uniform ranks.
+
+        Returns:
+            Indexed by quantity: mean (0.5 if unbiased), variance (1 if the spread is right), p, the probability of a
+            departure of the empirical distribution this large anywhere, and outside, whether the quantity leaves
+            the band that all of them stay in with probability 0.99.
+        """
+        count, quantities = self.ranks.shape
+        rng = np.random.default_rng(0)
+        null = np.array([departure(rng.integers(KEPT + 1, size=count)) for _ in range(NULL)])
+        found = np.array([departure(column) for column in self.ranks.T])
+        p = (1.0 + (null[None, :] >= found[:, None]).sum(1)) / (1.0 + NULL)
+        unit = (self.ranks + 0.5) / (KEPT + 1.0)
+        table = {
+            "mean": unit.mean(0),
+            "variance": 12.0 * ((unit - 0.5) ** 2).mean(0),
+            "p": p,
+            "outside": p < 0.01 / quantities,
+        }
+        return pd.DataFrame(table, index=pd.Index(self.names, name="quantity"))
+
+
+def departure(ranks: np.ndarray) -> float:
+    """Largest standardised gap between the distribution of ranks and the uniform one."""
+    below = np.bincount(ranks, minlength=KEPT + 1).cumsum()[:-1] / len(ranks)
+    stated = np.arange(1, KEPT + 1) / (KEPT + 1.0)
+    return float((np.abs(below - stated) / np.sqrt(stated * (1.0 - stated) / len(ranks))).max())
+
+
+def run(
+    runs: Runs,
+    law: str | Law = "auto",
+    *,
+    simulations: int,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    true_drift: Drift | str | None = "same",
+    true_noise: Noise | str = "same",
+    ratios: Sequence[float] = (3.0, 10.0),
+    settings: Nuts | None = None,
+    progress: bool | None = None,
+) -> Ranks:
+    """Simulate data at the inputs of some runs, fit them, and rank the truths.
+
+    Args:
+        runs: One family; only its inputs count. Its runs must not be replicates or checkpoints of each other.
+        law: A law or its name.
+        simulations: Data sets to simulate; 500 see a bias of a tenth of a standard deviation.
+        seed: Seed of all randomness.
+        drift: Drift that fits assume, see `fit`.
+        noise: Noise that fits assume, see `fit`.
+        true_drift: Drift that data have; "same" is the one that fits assume.
+        true_noise: Noise that data have; "same" is the one that fits assume.
+        ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
+        settings: See `fit`.
+        progress: Show a bar; by default only on a terminal.
+
+    Raises:
+        InputError: For runs that cannot be fitted, or whose scatter is not independent.
+
+    Example:
+        >>> import bayescale as bs
+        >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
+        >>> bs.sbc.run(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
+    """
+    assumed = make_job(runs, law, drift, noise, None)
+    truth = make_job(
+        runs, law, drift if true_drift == "same" else true_drift, noise if true_noise == "same" else true_noise, None
+    )
+    if assumed.problem.dense or assumed.problem.replicated:
+        raise InputError(
+            "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
+            "replicates, checkpoints or unequal errors. Use one row for each set of inputs."
+        )
+    if simulations < 1:
+        raise InputError(f"simulations must be at least 1, better 500; found {simulations}.")
+    settings = settings or Nuts()
+    rng = np.random.default_rng(seed)
+    new = beyond(assumed, ratios)
+    values = prior_values(truth, simulations, seed)
+    rows, statuses = [], []
+    with progress_bar(simulations, progress) as advance:
+        for number in range(simulations):
+            one = jax.tree.map(lambda leaf, number=number: leaf[number : number + 1], values)
+            y, future = simulate(truth, one[1], new, rng)
+            job = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
+            posterior = sample_jobs([job], [0], seed + number, settings)[0]
+            rows.append(rank(posterior, one[0][0], one[1], future, new, rng))
+            statuses.append(posterior.status)
+            advance(1)
+    forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
+    # Student-t noise samples the level, so it is among the coordinates already.
+    level = ("level",) if marginal_level(assumed.model) else ()
+    names = (*coordinates(assumed.model, assumed.problem), *level, *forecasts, "likelihood")
+    return Ranks(names, np.array(rows), tuple(statuses))
+
+
+def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
+    """Relative log inputs of the forecasts, shape (ratio, input)."""
+    rows = int(job.problem.mask.sum())
+    largest = np.asarray(job.problem.z)[:rows].max(0)
+    return largest + np.log(np.asarray(ratios, float))[:, None]
+
+
+def prior_values(job: Job, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
+    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior."""
+    with jax.enable_x64(True):
+        root = jax.random.key(seed)
+        keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
+        position, values = jax.vmap(lambda key: simulate_prior(key, job.model, job.problem))(keys)
+        if marginal_level(job.model):
+            assert job.model.law.level is not None, "a law with a level"
+            spread = job.model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))
+            values = values._replace(level=spread)
+        filled = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (simulations, *jnp.shape(leaf)[1:])), values)
+        return np.asarray(position), jax.tree.map(np.asarray, filled)
+
+
+def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate the fitted rows, shape (bucket,), and future runs, shape (ratio,), for one draw (leading axis 1)."""
+    model, problem = job.model, job.problem
+    rows = int(problem.mask.sum())
+    z = np.concatenate([np.asarray(problem.z)[:rows], new])
+    mean = law_at(model, values.constants, z)[0] + values.level[0]
+    if not model.law.level:
+        mean = mean - float(problem.center)
+    if model.drift is not None:
+        place = (z - job.low) / problem.span
+        power, vectors = np.linalg.eigh(kernel(place, place, float(model.drift.memory)))
+        path = vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(z)))
+        mean = mean + values.amplitude[0] * path
+    single = jax.tree.map(lambda leaf: leaf[0], values)
+    variance = np.asarray(row_variance(single, problem))[:rows]
+    future = np.full(len(new), float(single.scatter) ** 2 + float(single.seed) ** 2)
+    noise = np.sqrt(np.concatenate([variance, future])) * rng.standard_normal(len(z))
+    if model.noise.tail is not None:
+        half = 0.5 * float(model.noise.tail)
+        noise = noise / np.sqrt(rng.gamma(half, 1.0 / half, size=len(z)))
+    y = np.zeros(len(problem.y))
+    y[:rows] = (mean + noise)[:rows]
+    return y, (mean + noise)[rows:]
+
+
+@jax.jit
+def likelihoods(values: Values, model: Model, problem: Problem) -> Any:
+    """Log density of the data for each draw, shape (draw,)."""
+    return jax.vmap(lambda value: log_likelihood(value, model, problem))(values)
+
+
+def rank(
+    posterior: Posterior,
+    truth: np.ndarray,
+    values: Values,
+    future: np.ndarray,
+    new: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Count the posterior draws below the truth, for each quantity."""
+    job = posterior.job
+    flat = posterior.flat_values
+    total = posterior.position.shape[0] * posterior.position.shape[1]
+    picks = np.linspace(0, total - 1, KEPT).round().astype(int)
+    flat = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], flat)
+    position = posterior.position.reshape(total, -1)[picks]
+    ahead = predict_log(job.model, job.problem, job.low, flat, new, "run", rng).draws - float(job.problem.center)
+    below = [*(position < truth).sum(0)]
+    if marginal_level(job.model):
+        below.append((np.asarray(flat.level) < values.level[0]).sum())
+    below.extend((ahead < future).sum(0))
+    with jax.enable_x64(True):
+        both = jax.tree.map(lambda a, b: np.concatenate([a, b]), flat, values)
+        densities = np.asarray(likelihoods(both, job.model, job.problem))
+    return np.array([*below, (densities[:-1] < densities[-1]).sum()])
