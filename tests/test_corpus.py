@@ -1,62 +1,29 @@
 """The corpus: built-in figures, downloads, readers, and how curves become runs."""
 
-import hashlib
 import math
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from bayescale import corpus
-from bayescale.corpus import builtin, download, readers
+from bayescale.corpus import builtin
+from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
 
-RAW = os.environ.get("BAYESCALE_CORPUS")
-needs_corpus = [
-    pytest.mark.corpus,
-    pytest.mark.skipif(not RAW, reason="needs the downloaded corpus: set BAYESCALE_CORPUS"),
-]
-
 
 @pytest.fixture
-def offline(monkeypatch, tmp_path):
-    """Replace the network by a function from address to content, and the cache by a folder."""
-    pooch = pytest.importorskip("pooch")
-    served = {}
+def no_network(monkeypatch):
+    """Make every connection fail."""
 
-    class Downloader:
-        def __call__(self, url, output_file, cache):
-            if url not in served:
-                raise ConnectionError("no network in tests")
-            Path(output_file).write_bytes(served[url])
+    def refuse(*arguments, **settings):
+        raise OSError("no network in tests")
 
     monkeypatch.delenv("BAYESCALE_CORPUS", raising=False)
-    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / project)
-    monkeypatch.setattr("pooch.core.choose_downloader", lambda url, progressbar: Downloader())
-    monkeypatch.setattr("pooch.core.time.sleep", lambda seconds: None)
-    return served
-
-
-@pytest.fixture
-def toy_source(monkeypatch):
-    """A source of one small file, known to the manifest."""
-    entry = download.Published(
-        source="toy",
-        repo="someone/somewhere",
-        commit="0" * 40,
-        path="data/a=1.csv",
-        bytes=4,
-        sha256=hashlib.sha256(b"toy\n").hexdigest(),
-        licence="MIT",
-        paper="none",
-        arxiv_id="",
-    )
-    monkeypatch.setattr(download, "manifest", lambda: {"toy": (entry,)})
-    return entry
+    monkeypatch.setattr("socket.socket.connect", refuse)
 
 
 def curve(**columns):
@@ -164,18 +131,18 @@ def test_cross_checks_list_agreements_and_conflicts():
 # --- names, listing, axis -------------------------------------------------------------------------
 
 
-def test_names_are_built_in_families_then_downloads():
+def test_names_are_built_in_families_then_sources():
     names = corpus.names()
-    assert len(names) == 57
+    assert len(names) == 55 + len(SOURCES)
     assert "cerebras_gpt" in names
-    assert names[-2:] == ["epoch_chinchilla", "overtrain"]
+    assert names[55:] == list(SOURCES)
 
 
-def test_table_lists_every_entry_without_a_network(offline):
+def test_table_lists_every_entry_without_a_network(no_network):
     listed = corpus.table()
     assert list(listed["name"]) == corpus.names()
-    assert set(listed["kind"]) == {"built-in", "download"}
-    assert listed["rows"].sum() == 1490 + 245 + 5616
+    assert listed["kind"].value_counts().to_dict() == {"built-in": 55, "download": len(SOURCES) - 1, "package": 1}
+    assert listed["rows"][:55].sum() == 1490
     assert (listed["licence"] != "").all()
     assert (listed["caveats"] != "").all()
     assert "seed replicates" in listed.set_index("name").loc["marin_moe_v16_cells", "caveats"]
@@ -312,130 +279,3 @@ def test_curves_are_losses_with_distinct_points():
         assert (runs.frame["loss"] < 6).all()
     assert set(found) < set(corpus.curves(losses_only=False))
     assert len(corpus.curves(min_points=8)) < len(found)
-
-
-# --- downloads ------------------------------------------------------------------------------------
-
-
-def test_manifest_pins_every_file():
-    manifest = download.manifest()
-    assert {name: len(files) for name, files in manifest.items()} == {
-        "epoch_chinchilla": 1,
-        "overtrain": 211,
-    }
-    for entry in [entry for files in manifest.values() for entry in files]:
-        assert len(entry.commit) == 40
-        assert len(entry.sha256) == 64
-        assert entry.bytes > 0
-        assert entry.licence
-        assert entry.paper
-
-
-def test_local_folder_replaces_the_network(monkeypatch, tmp_path, toy_source):
-    monkeypatch.setenv("BAYESCALE_CORPUS", str(tmp_path))
-    file = tmp_path / "someone+somewhere" / "data" / "a=1.csv"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"toy\n")
-    seen = []
-    assert corpus.fetch("toy", progress=lambda *at: seen.append(at)) == tmp_path
-    assert seen == [(1, 1)]
-    assert download.files("toy") == {"data/a=1.csv": file}
-
-
-def test_missing_local_file_is_named(monkeypatch, tmp_path, toy_source):
-    monkeypatch.setenv("BAYESCALE_CORPUS", str(tmp_path))
-    with pytest.raises(InputError) as caught:
-        corpus.fetch("toy")
-    message = str(caught.value)
-    for words in ("a=1.csv is missing", toy_source.sha256, toy_source.url, "unset"):
-        assert words in message
-
-
-def test_damaged_local_file_is_named_with_both_checksums(monkeypatch, tmp_path, toy_source):
-    monkeypatch.setenv("BAYESCALE_CORPUS", str(tmp_path))
-    file = tmp_path / "someone+somewhere" / "data" / "a=1.csv"
-    file.parent.mkdir(parents=True)
-    file.write_bytes(b"other\n")
-    with pytest.raises(InputError) as caught:
-        corpus.fetch("toy")
-    message = str(caught.value)
-    found = hashlib.sha256(b"other\n").hexdigest()
-    for words in (str(file), f"expected sha256 {toy_source.sha256}", f"found {found}", "Replace"):
-        assert words in message
-
-
-def test_download_is_cached_and_repaired(offline, toy_source):
-    offline[toy_source.url] = b"toy\n"
-    seen = []
-    root = corpus.fetch("toy", progress=lambda *at: seen.append(at))
-    file = root / toy_source.local
-    assert file.read_bytes() == b"toy\n"
-    assert seen == [(1, 1)]
-    offline.clear()
-    assert corpus.fetch("toy") == root  # from the cache
-    file.write_bytes(b"damaged")
-    offline[toy_source.url] = b"toy\n"
-    corpus.fetch("toy")
-    assert file.read_bytes() == b"toy\n"
-
-
-def test_failed_download_is_one_sentence(offline, toy_source):
-    with pytest.raises(InputError, match="connect to the network") as caught:
-        corpus.fetch("toy")
-    assert toy_source.url in str(caught.value)
-    assert "BAYESCALE_CORPUS" in str(caught.value)
-
-
-def test_download_with_wrong_content_is_refused(offline, toy_source, tmp_path):
-    offline[toy_source.url] = b"tampered\n"
-    with pytest.raises(InputError, match="sha256 is not the published one"):
-        corpus.fetch("toy")
-    assert not (tmp_path / "bayescale" / toy_source.local).exists()
-
-
-# --- readers, on the real files -------------------------------------------------------------------
-
-
-class TestDownloaded:
-    pytestmark = needs_corpus
-
-    @pytest.mark.parametrize("name", ["epoch_chinchilla", "overtrain"])
-    def test_reader_gives_the_checked_table(self, name):
-        expected = pd.read_csv(Path(RAW).parent / "tidy" / f"{name}.csv.gz")
-        found = getattr(readers, name)(download.files(name))
-        pd.testing.assert_frame_equal(found, expected, rtol=1e-9, atol=0)
-        pd.testing.assert_frame_equal(corpus.frame(name), found)
-
-    @pytest.mark.parametrize("name", ["epoch_chinchilla", "overtrain"])
-    def test_listing_matches_the_files(self, name):
-        listed = corpus.table().set_index("name").loc[name]
-        rows = corpus.frame(name)
-        assert listed["rows"] == len(rows)
-        assert listed["families"] == rows["family"].nunique()
-
-    def test_chinchilla_leaves_out_four_barely_trained_runs(self):
-        pytest.importorskip("bayescale.runs")
-        runs = corpus.load("epoch_chinchilla")
-        assert runs.inputs == ("n_params", "n_tokens")
-        assert len(runs) == 241
-        everything = corpus.load("epoch_chinchilla", drop_flagged=False).frame
-        assert len(everything) == 245
-        highest = everything.sort_values("loss", ascending=False)["run"].tolist()[:5]
-        assert set(everything["run"]) - set(runs.frame["run"]) == set(highest[:4])
-        assert highest[4] == "chin-4"
-
-    def test_overtrain_has_families_and_standard_errors(self):
-        pytest.importorskip("bayescale.runs")
-        runs = corpus.load("overtrain", family="overtrain_c4_original", metric="c4_val_loss")
-        assert runs.inputs == ("n_params", "n_tokens")
-        assert len(runs) == 34
-        first = corpus.frame("overtrain").query("metric == 'c4_val_loss'").iloc[0]
-        expected = (first["ci_hi"] - first["ci_lo"]) / (2 * 1.959964)
-        assert runs.frame["value_se"].iloc[0] == pytest.approx(expected)
-        assert len(corpus.load("overtrain", metric="c4_val_loss").families) == 3
-        assert len(corpus.load("overtrain", metric="err_hellaswag")) == 104
-
-    def test_overtrain_needs_a_metric(self):
-        pytest.importorskip("bayescale.runs")
-        with pytest.raises(InputError, match="8 metrics"):
-            corpus.load("overtrain")

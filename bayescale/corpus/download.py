@@ -93,6 +93,13 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
     return _find(entries, folder, progress) if folder else _download(entries, progress)
 
 
+def cache_folder() -> Path:
+    """Folder of this user for published data."""
+    import pooch
+
+    return Path(pooch.os_cache("bayescale"))
+
+
 def _find(entries: tuple[Published, ...], folder: str, progress: Progress | None) -> Path:
     root = Path(folder).expanduser()
     for done, entry in enumerate(entries, start=1):
@@ -118,7 +125,7 @@ def _download(entries: tuple[Published, ...], progress: Progress | None) -> Path
     import pooch
 
     cache = pooch.create(
-        path=pooch.os_cache("bayescale"),
+        path=cache_folder(),
         base_url="",
         registry={entry.local: f"sha256:{entry.sha256}" for entry in entries},
         urls={entry.local: entry.url for entry in entries},

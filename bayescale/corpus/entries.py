@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.corpus import builtin, download, readers
+from bayescale.corpus import builtin, download
+from bayescale.corpus.sources import SOURCES, Source
 from bayescale.errors import InputError, nearest, some
 
 if TYPE_CHECKING:
@@ -16,54 +16,21 @@ if TYPE_CHECKING:
 
     from bayescale.runs import Runs
 
-_LEFT_OUT = r"diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outlier"
+# A law has no value at no examples or no training, which two sources mark as points of their own.
+_LEFT_OUT = r"diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outlier|zero-shot point|untrained"
 _NORMAL_95 = 1.959964
 
 
-class _Source(NamedTuple):
-    read: Callable[[Mapping[str, Path]], pd.DataFrame]
-    families: int
-    metrics: str
-    rows: int
-    inputs: tuple[str, ...]
-    caveats: str
-
-
-_SOURCES = {
-    "epoch_chinchilla": _Source(
-        readers.epoch_chinchilla,
-        1,
-        "massivetext_train_loss_smoothed",
-        245,
-        ("n_params", "n_tokens"),
-        "Read off the colours of a figure, so losses are good to about 0.01; tokens are "
-        "FLOPs / (6 parameters). Four runs with fewer than 0.35 tokens per parameter are flagged "
-        "and left out by load(), which keeps 241; the published refit keeps 240, because it also "
-        "leaves out the fifth-highest loss (chin-4).",
-    ),
-    "overtrain": _Source(
-        readers.overtrain,
-        3,
-        "c4_val_loss and 7 more losses, 46 task errors",
-        5616,
-        ("n_params", "n_tokens"),
-        "Three training sets. Parameters include embeddings. The smallest runs stopped soon after "
-        "warm-up, at losses of 6 to 7; most task errors are at chance below 1B parameters. "
-        "Standard errors come from printed 95 % intervals over sampled tokens, not from seeds.",
-    ),
-}
-
-
 def names() -> list[str]:
-    """Return every name that `load` and `frame` accept: built-in families, then downloads."""
-    return [*builtin.caveats(), *_SOURCES]
+    """Return every name that `load` and `frame` accept: built-in families, then sources to fetch."""
+    return [*builtin.caveats(), *SOURCES]
 
 
 def table() -> pd.DataFrame:
     """Describe the corpus without touching the network.
 
     Returns:
-        One row per entry: name, kind ("built-in" or "download"), families, metrics, rows, inputs,
+        One row per entry: name, kind ("built-in", "download" or "package"), families, metrics, rows, inputs,
         paper, arxiv_id, licence and caveats.
     """
     import pandas as pd
@@ -99,17 +66,20 @@ def load(
         name: One of `names()`.
         metric: Which metric, if there are several.
         family: One family of an entry that holds several; all of them by default.
-        inputs: Inputs to fit on instead of those that `axis` chooses.
+        inputs: Inputs to fit on instead of the entry's own (see `table`); any column of numbers will do.
         drop_flagged: Leave out rows that are marked as unfit for a falling law, such as the four
-            extreme outliers of ``epoch_chinchilla``.
+            extreme outliers of ``epoch_chinchilla``, diverged runs and points before any training.
         progress: Called with the files done and the files in all while downloading.
 
     Raises:
         InputError: If a name is unknown, the choice is ambiguous, or the metric grows with scale.
     """
+    source = SOURCES.get(name)
+    if source is not None and source.refusal:
+        raise InputError(f"{name} {source.refusal} Take corpus.frame({name!r}) and build Runs from what you need.")
     rows = _rows(name, progress)
-    if name in _SOURCES:
-        rows = _with_units(rows)
+    if source is not None:
+        rows = _with_units(rows, source)
     if family is not None:
         known = list(rows["family"].unique())
         if family not in known:
@@ -119,9 +89,11 @@ def load(
     known = list(rows["metric"].unique())
     if metric not in known:
         raise InputError(f"{name} has no metric {metric!r}. {nearest(metric, known)}")
-    if inputs is None and name in _SOURCES:
-        inputs = _SOURCES[name].inputs
-    return _runs(rows[rows["metric"] == metric], f"{family or name}/{metric}", inputs, drop_flagged)
+    rows = rows[rows["metric"] == metric]
+    rows = _unflagged(rows) if drop_flagged else rows
+    if inputs is None and source is not None:
+        inputs = _informative_inputs(rows, source, name)
+    return _runs(rows, f"{family or name}/{metric}", inputs)
 
 
 def curves(min_points: int = 5, losses_only: bool = True) -> dict[str, Runs]:
@@ -146,20 +118,21 @@ def curves(min_points: int = 5, losses_only: bool = True) -> dict[str, Runs]:
             continue
         if len(rows[axis].drop_duplicates()) >= min_points:
             key = f"{family}/{metric}"
-            found[key] = _runs(rows, key, axis, drop_flagged=True)
+            found[key] = _runs(rows, key, axis)
     return found
 
 
 def _rows(name: str, progress: download.Progress | None) -> Any:
-    if name in _SOURCES:
-        return _SOURCES[name].read(download.files(name, progress=progress))
+    if name in SOURCES:
+        listed = name in download.manifest()
+        return SOURCES[name].read(download.files(name, progress=progress) if listed else {})
     if name not in builtin.caveats():
         raise InputError(f"The corpus has no entry {name!r}. {nearest(name, names())}")
     rows = builtin.published()
     return rows[rows["family"] == name].reset_index(drop=True)
 
 
-def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None, drop_flagged: bool) -> Runs:
+def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None) -> Runs:
     from bayescale.runs import Runs
 
     if not rows["lower_is_better"].all():
@@ -167,7 +140,6 @@ def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None, drop_flagged
             f"{name} rises as models improve, but laws describe losses that fall. Choose a loss, "
             "or take corpus.frame(...) and build Runs from an error rate such as 1 - accuracy."
         )
-    rows = _unflagged(rows) if drop_flagged else rows
     if "flops_convention" in rows:  # only built-in rows lack sizes
         rows = builtin.with_effective_params(rows)
     inputs = (inputs,) if isinstance(inputs, str) else tuple(inputs or builtin.axis(rows))
@@ -181,6 +153,7 @@ def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None, drop_flagged
         raise InputError(f"{name} does not give {some(absent)} for every run. Use inputs={builtin.axis(rows)}.")
     rows = _as_losses(rows)
     labels = [label for label in ("family", "run", "seed") if rows[label].notna().any()]
+    rows = _readings_averaged(rows, labels, inputs)
     kept = [*labels, *inputs, "loss", *(["value_se"] if rows["value_se"].notna().any() else [])]
     return Runs.from_frame(rows[kept].reset_index(drop=True), inputs=inputs, name=name)
 
@@ -200,12 +173,39 @@ def _as_losses(rows: Any) -> Any:
     )
 
 
-def _with_units(rows: Any) -> Any:
-    """Give downloaded rows the unit and standard error that built-in rows have."""
-    unit = np.where(rows["metric"].str.startswith("err_"), "fraction", "nats/token")
-    intervals = "ci_hi" in rows
-    error = (rows["ci_hi"] - rows["ci_lo"]) / (2 * _NORMAL_95) if intervals else np.nan
-    return rows.assign(unit=unit, value_se=error)
+def _with_units(rows: Any, source: Source) -> Any:
+    """Give rows of a source the unit, standard error and flags that built-in rows have."""
+    metrics = rows["metric"].unique()
+    units = {metric: next(u for start, u in source.units.items() if metric.startswith(start)) for metric in metrics}
+    flag = rows["flag"].astype(object).where(rows["flag"].notna(), "")
+    unit = rows["metric"].map(units).mask(flag == "perplexity, not nats", "perplexity")
+    error = rows.get("value_se", np.nan)
+    if "ci_hi" in rows:
+        error = (rows["ci_hi"] - rows["ci_lo"]) / (2 * _NORMAL_95)
+    falls = rows["lower_is_better"].astype(bool)
+    return rows.assign(unit=unit, value_se=error, flag=flag, lower_is_better=falls)
+
+
+def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]:
+    """Take the first choice of inputs that every row has and that varies, in every family too."""
+    for choice in source.inputs:
+        inputs = list(choice)
+        varied = rows.groupby("family")[inputs].nunique() > 1
+        if rows[inputs].notna().all(axis=None) and varied.any().all() and varied.any(axis=1).all():
+            return choice
+    choices = some([" and ".join(choice) for choice in source.inputs])
+    raise InputError(
+        f"No choice of inputs ({choices}) varies in every family of {name} that was asked for: choose one with "
+        f"family=, for example family={rows['family'].iloc[0]!r}, or choose inputs=."
+    )
+
+
+def _readings_averaged(rows: Any, labels: list[str], inputs: Sequence[str]) -> Any:
+    """Average what one run gives several times at the same inputs: readings off a figure, repeated evaluations."""
+    keys = [*labels, *inputs]
+    if "run" not in labels or not rows.duplicated(keys).any():
+        return rows
+    return rows.groupby(keys, sort=False, dropna=False)[["loss", "value_se"]].mean().reset_index()
 
 
 def _only_metric(rows: Any, name: str) -> str:
@@ -245,17 +245,17 @@ def _built_in_entries() -> Iterator[dict[str, object]]:
 
 
 def _downloadable_entries() -> Iterator[dict[str, object]]:
-    for name, source in _SOURCES.items():
-        first = download.manifest()[name][0]
+    for name, source in SOURCES.items():
+        files = download.manifest().get(name)
         yield {
             "name": name,
-            "kind": "download",
+            "kind": "download" if files else "package",
             "families": source.families,
             "metrics": source.metrics,
             "rows": source.rows,
-            "inputs": ", ".join(source.inputs),
-            "paper": first.paper,
-            "arxiv_id": first.arxiv_id,
-            "licence": first.licence,
+            "inputs": " or ".join(", ".join(choice) for choice in source.inputs),
+            "paper": files[0].paper if files else source.paper,
+            "arxiv_id": files[0].arxiv_id if files else "",
+            "licence": files[0].licence if files else source.licence,
             "caveats": source.caveats,
         }

@@ -1,8 +1,4 @@
-"""Readers: upstream files as published in, one tidy table out.
-
-Every reader returns the same leading columns, one row per run and metric, sorted by family,
-metric, size and run. Nothing is ever unpickled.
-"""
+"""Grids of sizes by tokens: one row per run and metric, sorted by family, metric, size and run."""
 
 from __future__ import annotations
 
@@ -11,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from bayescale.corpus.readers.tables import MISSING, rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -41,7 +39,6 @@ _COLUMNS = [
     "flag",
 ]
 _ORDER = ["family", "metric", "n_params", "run"]
-_MISSING = float("nan")
 
 _FEWEST_TOKENS_PER_PARAMETER = 0.35
 """Below this the digitised Chinchilla runs (four of them) had hardly begun to train."""
@@ -95,7 +92,7 @@ def epoch_chinchilla(files: Mapping[str, Path]) -> pd.DataFrame:
             "flag": [remark + outlier if bad else remark for bad in barely_trained],
         }
     )
-    return _tidy(table, "epoch_chinchilla")
+    return _ordered(table, "epoch_chinchilla")
 
 
 def overtrain(files: Mapping[str, Path]) -> pd.DataFrame:
@@ -110,7 +107,7 @@ def overtrain(files: Mapping[str, Path]) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame([row for path in sorted(files) for row in _grid_rows(path, files)])
-    return _tidy(table, "overtrain", extra=["ci_lo", "ci_hi"])
+    return _ordered(table, "overtrain", extra=["ci_lo", "ci_hi"])
 
 
 def _grid_rows(path: str, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
@@ -121,7 +118,7 @@ def _grid_rows(path: str, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]
     run, params, tokens = model["name"], settings["params"], settings["tokens"]
     width, depth = _shape(settings["model"])
     # The 7B files give a batch of one sequence, which is a placeholder.
-    batch = settings["global_bs"] * _CONTEXT if settings["global_bs"] > 1 else _MISSING
+    batch = settings["global_bs"] * _CONTEXT if settings["global_bs"] > 1 else MISSING
     tokens_per_param = round(20 * settings["chinchilla_multiplier"])
     shared = {
         "family": f"overtrain_{model['dataset_name']}",
@@ -159,17 +156,17 @@ def _shape(model: str) -> tuple[int, int]:
     return (int(printed[1]), int(printed[2])) if printed else _NAMED_SHAPES[model]
 
 
-def _tidy(table: Any, source: str, extra: list[str] | None = None) -> pd.DataFrame:
+def _ordered(table: Any, source: str, extra: list[str] | None = None) -> pd.DataFrame:
     constant = {
-        "seed": _MISSING,
-        "step": _MISSING,
-        "unique_tokens": _MISSING,
+        "seed": MISSING,
+        "step": MISSING,
+        "unique_tokens": MISSING,
         "epochs": 1,
         "lower_is_better": True,
         "is_final": True,
         "lr_state": "decayed",
         "source": source,
     }
-    absent = {name: _MISSING for name in _COLUMNS if name not in table and name not in constant}
+    absent = {name: MISSING for name in _COLUMNS if name not in table and name not in constant}
     full = table.assign(**constant, **absent).sort_values(_ORDER, kind="stable", ignore_index=True)
-    return full[_COLUMNS + (extra or [])]
+    return rounded(full[_COLUMNS + (extra or [])], 10)

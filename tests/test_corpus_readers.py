@@ -1,0 +1,219 @@
+"""Readers on the real files: each gives the table that was checked by hand.
+
+BAYESCALE_CORPUS names a folder with the upstream files; the checked tables lie beside it, in ../tidy. Neither may ever
+be committed: licences differ, some sources state none, and the package ships readers and checksums only.
+"""
+
+import hashlib
+import importlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bayescale import corpus
+from bayescale.corpus import download, readers
+from bayescale.corpus.sources import SOURCES
+from bayescale.errors import InputError
+
+lcdb_module = importlib.import_module("bayescale.corpus.readers.lcdb")  # the package gives the function this name
+
+RAW = os.environ.get("BAYESCALE_CORPUS")
+# Without the variable these tests are left out; with it, a file that is missing is a failure.
+needs_corpus = [
+    pytest.mark.corpus,
+    pytest.mark.skipif(not RAW, reason="needs the downloaded corpus: set BAYESCALE_CORPUS"),
+]
+DOWNLOADS = [name for name in SOURCES if name in download.manifest()]
+
+
+def checked(name):
+    """The table checked by hand, as pandas reads it."""
+    return pd.read_csv(Path(RAW).parent / "tidy" / f"{name}.csv.gz", low_memory=False)
+
+
+class TestRealFiles:
+    pytestmark = needs_corpus
+
+    @pytest.mark.parametrize("name", [name for name in DOWNLOADS if name != "double_descent"])
+    def test_reader_gives_the_checked_table(self, name):
+        found = corpus.frame(name)
+        pd.testing.assert_frame_equal(found, checked(name), check_exact=True)
+        assert getattr(readers, name) is SOURCES[name].read
+
+    def test_double_descent_is_the_part_that_needs_no_pickle(self):
+        # The checked table goes on with ten curves that upstream gives as a pickle only, which is never opened; they
+        # alone have an x_label, which is thus empty here.
+        expected = checked("double_descent").iloc[:492]
+        found = corpus.frame("double_descent")
+        assert expected["x_label"].isna().all()
+        assert checked("double_descent")["x_label"].iloc[492:].notna().all()
+        pd.testing.assert_frame_equal(found.drop(columns="x_label"), expected.drop(columns="x_label"), check_exact=True)
+        assert found["x_label"].isna().all()
+
+    @pytest.mark.parametrize("name", DOWNLOADS)
+    def test_listing_matches_the_files(self, name):
+        listed = corpus.table().set_index("name").loc[name]
+        rows = corpus.frame(name)
+        assert listed["rows"] == len(rows)
+        assert listed["families"] == rows["family"].nunique()
+
+    def test_chinchilla_leaves_out_four_barely_trained_runs(self):
+        runs = corpus.load("epoch_chinchilla")
+        assert runs.inputs == ("n_params", "n_tokens")
+        assert len(runs) == 241
+        everything = corpus.load("epoch_chinchilla", drop_flagged=False).frame
+        assert len(everything) == 245
+        highest = everything.sort_values("loss", ascending=False)["run"].tolist()[:5]
+        assert set(everything["run"]) - set(runs.frame["run"]) == set(highest[:4])
+        assert highest[4] == "chin-4"
+
+    def test_overtrain_has_families_and_standard_errors(self):
+        runs = corpus.load("overtrain", family="overtrain_c4_original", metric="c4_val_loss")
+        assert runs.inputs == ("n_params", "n_tokens")
+        assert len(runs) == 34
+        first = corpus.frame("overtrain").query("metric == 'c4_val_loss'").iloc[0]
+        expected = (first["ci_hi"] - first["ci_lo"]) / (2 * 1.959964)
+        assert runs.frame["value_se"].iloc[0] == pytest.approx(expected)
+        assert len(corpus.load("overtrain", metric="c4_val_loss").families) == 3
+        assert len(corpus.load("overtrain", metric="err_hellaswag")) == 104
+
+    def test_overtrain_needs_a_metric(self):
+        with pytest.raises(InputError, match="8 metrics"):
+            corpus.load("overtrain")
+
+    @pytest.mark.parametrize(
+        ("name", "choice", "inputs", "rows", "families"),
+        [
+            ("alabdulmohsin2022", {"metric": "few_shot_error"}, ("n_samples",), 18883, 72),
+            ("alabdulmohsin2022", {"metric": "val_loss"}, ("n_samples",), 229, 5),
+            ("nslpfn_colpret", {}, ("n_tokens",), 33209, 192),
+            ("finetune_rectified", {}, ("n_samples",), 1260, 90),
+            ("double_descent", {"metric": "test_loss", "family": "nlp-model-dd"}, ("width",), 64, 1),
+            ("double_descent", {"metric": "test_loss", "family": "dd-translation|d64"}, ("n_samples",), 59, 1),
+        ],
+    )
+    def test_load(self, name, choice, inputs, rows, families):
+        runs = corpus.load(name, **choice)
+        assert runs.inputs == inputs
+        assert len(runs) == rows
+        assert len(runs.families) == families
+
+    def test_perplexities_among_the_training_curves_become_losses(self):
+        raw = corpus.frame("nslpfn_colpret").query("family == 'OPT-6.70B'")
+        loss = corpus.load("nslpfn_colpret", family="OPT-6.70B").frame["loss"]
+        assert raw["value"].iloc[0] > 20
+        assert loss.iloc[0] == pytest.approx(np.log(raw["value"].iloc[0]))
+
+    def test_readings_of_one_curve_at_the_same_tokens_are_averaged(self):
+        raw = corpus.frame("nslpfn_colpret").query("family == 'GPT-3 XL'")
+        runs = corpus.load("nslpfn_colpret", family="GPT-3 XL")
+        assert len(runs) == raw["n_tokens"].nunique() == 526
+        expected = raw.groupby("n_tokens", sort=False)["value"].mean().to_numpy()
+        np.testing.assert_allclose(runs.frame["loss"], expected)
+
+    def test_families_over_different_inputs_are_not_mixed(self):
+        with pytest.raises(InputError, match="family='nlp-model-dd'"):
+            corpus.load("double_descent", metric="test_loss")
+
+
+# --- LCDB -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_lcdb(monkeypatch, tmp_path):
+    """A folder laid out like LCDB with curves to keep and to leave out; the cache is a folder of its own."""
+    rows = []
+    for learner, sizes, outer, offset in [
+        ("SVC_linear", range(16, 160, 16), 5, 0.0),
+        ("sklearn.tree.DecisionTreeClassifier", range(16, 160, 16), 5, 0.01),
+        ("too.short.Learner", range(16, 112, 16), 5, 0.0),
+        ("outer.missing.Learner", range(16, 160, 16), 4, 0.0),
+        ("reaches.zero.Learner", range(16, 160, 16), 5, 1.0),
+    ]:
+        rows += [
+            # Seeds change nothing but the last decimals, so that means are easy to check.
+            (44, learner, size, 100, o, i, 0.1, 0.0, 0.0, min(0.5 + size / 1000 + o / 1000 + i / 10000 + offset, 1.0))
+            for size in sizes
+            for o in range(outer)
+            for i in range(3)
+        ]
+    rows.append((44, "SVC_linear", 4096, 100, 0, 0, 0.1, 0.0, 0.0, 0.9))  # an anchor with one seed
+    columns = ["openmlid", "learner", "size_train", "size_test", "outer_seed", "inner_seed"]
+    table = pd.DataFrame(rows, columns=[*columns, "traintime", "score_train", "score_valid", "score_test"])
+    folder = tmp_path / "unpacked" / "lcdb"
+    folder.mkdir(parents=True)
+    for name in ("database-accuracy.csv", "database-logloss.csv"):
+        table.to_csv(folder / name, index=False)
+        digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        monkeypatch.setitem(lcdb_module.SHA256, name, digest)
+    monkeypatch.setenv("BAYESCALE_LCDB", str(folder.parent))
+    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    return folder
+
+
+def test_lcdb_averages_inner_seeds_then_outer_ones(small_lcdb):
+    rows = readers.lcdb().query("metric == 'error_rate'")
+    assert list(dict.fromkeys(rows["family"])) == ["44/SVC_linear", "44/DecisionTreeClassifier"]
+    first = rows.iloc[0]
+    assert first["n_samples"] == 16
+    assert first["value"] == pytest.approx(1 - (0.5 + 0.016 + 0.002 + 0.0001))
+    assert first["value_se"] == pytest.approx(np.std(np.arange(5) / 1000, ddof=1) / np.sqrt(5))
+    assert 4096 not in set(rows["n_samples"])
+    assert rows["run"].is_unique
+
+
+def test_lcdb_keeps_log_losses_as_they_are(small_lcdb):
+    rows = readers.lcdb().query("metric == 'log_loss' and learner == 'SVC_linear'")
+    assert rows["value"].iloc[0] == pytest.approx(0.5181)
+    assert corpus.load("lcdb", metric="log_loss", family="44/SVC_linear").inputs == ("n_samples",)
+
+
+def test_lcdb_is_reduced_once_and_a_damaged_cache_is_made_anew(small_lcdb, tmp_path, monkeypatch):
+    first = readers.lcdb()
+    (kept,) = (tmp_path / "cache").iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(lcdb_module, "reduced", lambda: pytest.fail("read again"))
+        pd.testing.assert_frame_equal(readers.lcdb(), first, check_exact=True)
+    content = kept.read_bytes()
+    for damaged in (content[: len(content) // 2], b"", content[:-8] + bytes(8)):
+        kept.write_bytes(damaged)
+        pd.testing.assert_frame_equal(readers.lcdb(), first, check_exact=True)
+        assert len(kept.read_bytes()) > len(content) // 2
+
+
+def test_lcdb_of_another_version_is_refused(small_lcdb):
+    with (small_lcdb / "database-accuracy.csv").open("a") as file:
+        file.write("45,SVC_linear,16,100,0,0,0.1,0.0,0.0,0.5\n")
+    with pytest.raises(InputError, match=r"not that of LCDB 0\.1\.0: expected sha256"):
+        readers.lcdb()
+
+
+def test_missing_lcdb_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("BAYESCALE_LCDB", raising=False)
+    with pytest.raises(InputError, match=r"pip install 'bayescale\[lcdb\]'"):
+        corpus.frame("lcdb")
+    monkeypatch.setenv("BAYESCALE_LCDB", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match="nowhere does not exist"):
+        corpus.frame("lcdb")
+
+
+@pytest.mark.corpus
+def test_lcdb_counts(monkeypatch, tmp_path):
+    try:
+        lcdb_module.located()
+    except InputError as missing:
+        pytest.skip(str(missing))
+    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path)
+    rows = readers.lcdb()
+    assert len(rows) == SOURCES["lcdb"].rows
+    assert rows["family"].nunique() == SOURCES["lcdb"].families
+    assert rows.groupby("metric")["family"].nunique().to_dict() == {"error_rate": 3945, "log_loss": 3958}
+    assert rows["dataset"].nunique() == 240
+    assert rows["learner"].nunique() == 20
+    assert (rows["n_samples"].min(), rows["n_samples"].max()) == (16, 2205023)
+    assert rows.groupby(["family", "metric"]).size().median() == 16
