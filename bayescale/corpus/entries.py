@@ -91,6 +91,8 @@ def load(
         raise InputError(f"{name} has no metric {metric!r}. {nearest(metric, known)}")
     rows = rows[rows["metric"] == metric]
     rows = _unflagged(rows) if drop_flagged else rows
+    if source is not None and source.final_only:
+        rows = rows[rows["is_final"].astype(bool)]
     if inputs is None and source is not None:
         inputs = _informative_inputs(rows, source, name)
     return _runs(rows, f"{family or name}/{metric}", inputs)
@@ -188,9 +190,11 @@ def _with_units(rows: Any, source: Source) -> Any:
 
 def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]:
     """Take the first choice of inputs that every row has and that varies, in every family too."""
+    # A family of one run varies in nothing, whatever its inputs are.
+    compared = rows[rows.groupby("family")["run"].transform("size") > 1]
     for choice in source.inputs:
         inputs = list(choice)
-        varied = rows.groupby("family")[inputs].nunique() > 1
+        varied = compared.groupby("family")[inputs].nunique() > 1
         if rows[inputs].notna().all(axis=None) and varied.any().all() and varied.any(axis=1).all():
             return choice
     choices = some([" and ".join(choice) for choice in source.inputs])
@@ -256,6 +260,6 @@ def _downloadable_entries() -> Iterator[dict[str, object]]:
             "inputs": " or ".join(", ".join(choice) for choice in source.inputs),
             "paper": files[0].paper if files else source.paper,
             "arxiv_id": files[0].arxiv_id if files else "",
-            "licence": files[0].licence if files else source.licence,
+            "licence": " and ".join(dict.fromkeys(file.licence for file in files)) if files else source.licence,
             "caveats": source.caveats,
         }

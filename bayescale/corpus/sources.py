@@ -23,6 +23,7 @@ class Source(NamedTuple):
         inputs: Choices of scale inputs; the first that every row has, and of which each varies, is taken.
         caveats: What to know before fitting.
         units: Unit by the beginning of a metric's name; the first that fits counts.
+        final_only: Whether `load` takes the last row of a run only, because rows before it are not comparable.
         refusal: Why `load` cannot offer the rows as losses that fall, if it cannot.
         paper: Paper of a source that the manifest of downloads does not list.
         licence: Its licence.
@@ -35,6 +36,7 @@ class Source(NamedTuple):
     inputs: tuple[tuple[str, ...], ...]
     caveats: str
     units: Mapping[str, str] = {"": "nats/token"}
+    final_only: bool = False
     refusal: str = ""
     paper: str = ""
     licence: str = ""
@@ -62,6 +64,29 @@ SOURCES = {
         "warm-up, at losses of 6 to 7; most task errors are at chance below 1B parameters. "
         "Standard errors come from printed 95 % intervals over sampled tokens, not from seeds.",
         units={"err_": "fraction", "": "nats/token"},
+    ),
+    "gemstones": Source(
+        readers.gemstones,
+        3,
+        "dolma_val_loss, dclm_loss, fineweb_edu_loss",
+        3839,
+        (("n_params", "n_tokens"),),
+        "22 shapes of width and depth, which scatter the log loss by 0.016 around any law of size and tokens. The hot "
+        "families are checkpoints of one run at constant learning rate, so their points share a seed; each cool point "
+        "ends its own cool-down. The ablation halves the learning rate.",
+    ),
+    "datablations": Source(
+        readers.datablations,
+        4,
+        "c4_val_loss, oscar_val_loss",
+        9566,
+        (("n_params", "n_tokens"),),
+        "Repeated data: unique_tokens is a third input, and a law without it holds only where epochs are few (41 "
+        "runs of the contour see every token once, 97 at most four times). Over 40 epochs the loss rises by "
+        "over-fitting; such rows are flagged and left out by load(), as are checkpoints before the end of the "
+        "schedule. Sixteen configurations have five runs each. Sizes named 25m hold 35.5M parameters. The mixtures "
+        "with Python code are in no file that is read here.",
+        final_only=True,
     ),
     "alabdulmohsin2022": Source(
         readers.alabdulmohsin2022,
@@ -102,6 +127,109 @@ SOURCES = {
         (("n_samples",),),
         "30 models fine-tuned on 200 to 1.6M examples of three data sets. The point without examples is flagged and "
         "left out by load(), since a law has no value there.",
+    ),
+    "routing": Source(
+        readers.routing,
+        16,
+        "loss_validation and 5 more losses",
+        34731,
+        (("n_params_active", "n_experts"), ("n_params_active",)),
+        "Dense and routed models with 1 to 512 experts, a row every 10,000 steps; load() takes the last (249,000), "
+        "because the schedule decays; a few runs lack it for sets other than validation. A family is a router with its "
+        "settings. Only the dense 130M model has seeds.",
+        final_only=True,
+    ),
+    "multipowerlaw": Source(
+        readers.multipowerlaw,
+        3,
+        "train_loss",
+        6265,
+        (("step",),),
+        "Whole loss curves under nine learning-rate schedules at three sizes. Tokens per step are not stated, so the "
+        "step is the axis, and steps before 2,160 are not there.",
+        refusal="holds loss curves whose input is the whole learning-rate schedule, which no column sums up.",
+    ),
+    "steplaw": Source(
+        readers.steplaw,
+        5,
+        "smooth_loss",
+        2619,
+        (("n_params_nonembed", "n_tokens", "lr", "batch_tokens"), ("n_tokens", "lr", "batch_tokens")),
+        "Grids of learning rate by batch size at 17 (dense) and 12 (routed) sizes and tokens: a law of size and tokens "
+        "needs the best of each slice first. Losses are smoothed. 181 runs that diverged (loss above 4) are flagged "
+        "and left out by load(). Sizes are without embeddings.",
+    ),
+    "vocab": Source(
+        readers.vocab,
+        6,
+        "unigram_normalised_loss",
+        1200,
+        (("n_params_nonembed", "vocab_size", "n_chars"),),
+        "Ten vocabularies at six sizes. The loss is normalised by a unigram model and negative; data are counted in "
+        "characters, because tokens depend on the vocabulary.",
+        refusal="is normalised by a unigram model and negative, and laws here describe positive losses.",
+    ),
+    "quest_quant": Source(
+        readers.quest_quant,
+        21,
+        "c4_val_loss",
+        104,
+        (("n_params_nonembed", "n_tokens"),),
+        "A family is a pair of quantisers with their bits (1 to 16). The four FP4 runs say 16 bits upstream and are "
+        "flagged. Tokens follow parameters, so the two say the same.",
+    ),
+    "coverage": Source(
+        readers.coverage,
+        4,
+        "pass_at_k",
+        2023,
+        (("n_attempts",),),
+        "Share of problems that one of k attempts solves. Only monkeys-original (128 problems, 10,000 samples each) is "
+        "clean: the others stopped sampling early on problems that were solved, so their counts are biased. Needs "
+        "pyarrow to read Parquet.",
+        units={"": "fraction"},
+        refusal="holds success rates, which rise with attempts, and laws here describe losses that fall.",
+    ),
+    "coverage_counts": Source(
+        readers.coverage_counts,
+        4,
+        "success_rate",
+        21379,
+        (("n_params", "n_tokens"),),
+        "How many samples solved each problem: the counts behind coverage, with its caveats.",
+        units={"": "fraction"},
+        refusal="holds success rates of single problems, and laws here describe losses that fall.",
+    ),
+    "obs_scaling": Source(
+        readers.obs_scaling,
+        47,
+        "MMLU and 143 more scores",
+        11487,
+        (("n_params", "n_tokens"), ("n_params",)),
+        "Benchmarks of 148 base models, so load() has no falling loss to offer. BLEU goes to 100, everything else to "
+        "1. Families with six or more models: Pythia, OPT, Qwen1.5, RWKV and Cerebras-GPT. BTLM's tokens are given a "
+        "thousandfold too high upstream and corrected.",
+        units={"": "fraction"},
+    ),
+    "sloth": Source(
+        readers.sloth,
+        35,
+        "MMLU and 109 more scores",
+        14409,
+        (("n_params", "n_tokens"), ("n_params",)),
+        "Leaderboard scores of 188 models, so load() has no falling loss to offer. Base models and those tuned on "
+        "instructions are mixed: split by the column instruct.",
+        units={"": "fraction"},
+    ),
+    "rl_depth": Source(
+        readers.rl_depth,
+        10,
+        "episode_time_at_goal",
+        10000,
+        (("depth",),),
+        "Reinforcement learning of ten control tasks by depth of the network (4 to 64), epoch by epoch. The score "
+        "rises; its standard error is over seeds.",
+        units={"": "steps"},
     ),
     "lcdb": Source(
         lambda files: readers.lcdb(),

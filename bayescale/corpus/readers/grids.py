@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bayescale.corpus.readers.tables import MISSING, rounded
+import numpy as np
+
+from bayescale.corpus.readers.tables import MISSING, flagged, rounded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,6 +45,15 @@ _ORDER = ["family", "metric", "n_params", "run"]
 
 _FEWEST_TOKENS_PER_PARAMETER = 0.35
 """Below this the digitised Chinchilla runs (four of them) had hardly begun to train."""
+
+_MOST_EPOCHS = 40
+"""Beyond this over-fitting dominates the loss on repeated data."""
+
+_RUN = r"(\d+m|\d+b\d??)(\d{3}m|\d{1,3}b|\db\d{1,2})((?:c4)?(?:v2)?(?:seed\d)?(?:dedup)?)"
+"""Tokens, unique tokens and remarks in the name of a run on repeated data, such as 55b, 1b25 and c4seed1."""
+
+_REPEAT_BUDGETS = {2.8: 55e9, 4.2: 84e9, 8.7: 178e9}
+"""Tokens that a run on repeated data was trained on, by its nominal size in billions."""
 
 _CONTEXT = 2048
 """Tokens in one training sequence of the over-training grid."""
@@ -110,6 +122,148 @@ def overtrain(files: Mapping[str, Path]) -> pd.DataFrame:
     return _ordered(table, "overtrain", extra=["ci_lo", "ci_hi"])
 
 
+def gemstones(files: Mapping[str, Path]) -> pd.DataFrame:
+    """Read the 22 shapes (width by depth) of McLeish et al. (2025), arXiv 2502.06857.
+
+    Hot rows are checkpoints of one run at constant learning rate; cool rows end a cool-down over the last tenth of
+    training, one for each. The losses on DCLM and FineWeb-Edu are of hot checkpoints, evaluated later.
+
+    Args:
+        files: Local file by upstream path.
+    """
+    import pandas as pd
+
+    wandb = "wandb_dfs/wandb_df_for_fitting_"
+    parts = [
+        ("gemstones_cool", "dolma_val_loss", f"{wandb}cool_end.jsonl"),
+        ("gemstones_hot", "dolma_val_loss", f"{wandb}hot_477.jsonl"),
+        ("gemstones_hot", "dclm_loss", "benchmarks/fineweb_dclm_losses_combined.jsonl"),
+        ("gemstones_hot", "fineweb_edu_loss", "benchmarks/fineweb_edu_losses_combined.jsonl"),
+        ("gemstones_lrablation_hot", "dolma_val_loss", f"{wandb}lr_ablation_hot_477.jsonl"),
+    ]
+    raw = pd.concat(
+        [pd.read_json(files[path], lines=True).assign(family=family, metric=metric) for family, metric, path in parts]
+    )
+    cool = raw["family"] == "gemstones_cool"
+    last = raw.groupby(["family", "metric", "run_name"])["step"].transform("max")
+    table = raw.assign(
+        run=raw["run_name"].str.extract(r"^(?:(?:(cooler_)?PyGemma|Gemstone)-)(\d+x\d+)").fillna("").sum(axis=1),
+        n_params=raw["params_active_precise"],
+        n_params_kind="total active",
+        n_tokens=raw["tokens"],
+        flops=6.0 * raw["params_active_precise"] * raw["tokens"],
+        flops_kind="6ND",
+        # The tables of later evaluations do not state a batch.
+        batch_tokens=(raw["tokens"] / raw["step"]).where(raw["metric"] == "dolma_val_loss"),
+        value=raw["final_loss"],
+        is_final=cool | (raw["step"] == last),
+        lr_state=np.where(cool, "decayed", "constant"),
+        citation="mcleish2025gemstones",
+    )
+    return _ordered(table, "gemstones", order=[*_ORDER, "n_tokens"])
+
+
+def datablations(files: Mapping[str, Path]) -> pd.DataFrame:
+    """Read the runs on repeated data of Muennighoff et al. (2023), arXiv 2305.16264.
+
+    Final losses of the contour (sizes by tokens by unique tokens) are printed in a notebook, whose literals are parsed
+    and never executed; runs that it lists with a loss of zero failed. Whole training curves of 48 runs with up to 44
+    epochs come from the collection of Choshen et al. (2024). Over 40 epochs the loss rises: such rows are flagged.
+
+    Args:
+        files: Local file by upstream path.
+    """
+    import pandas as pd
+
+    final = pd.DataFrame(_contour_rows(files["plotstables/return.ipynb"]))
+    # A configuration that was repeated has seeds 1 to 4 in the names; the run without a seed is then the fifth.
+    seeded = final.groupby(["family", "n_params", "n_tokens", "unique_tokens"])["seed"].transform("count") > 0
+    final["seed"] = final["seed"].mask(seeded & final["seed"].isna(), 0)
+    final["epochs"] = final["n_tokens"] / final["unique_tokens"]
+    final["flag"] = flagged(final["epochs"] > _MOST_EPOCHS, "over 40 epochs: loss dominated by over-fitting")
+    curves = pd.concat(_repeat_curves(files["data/colpret.npz"]))
+    table = pd.concat([final.assign(n_params_kind="total"), curves.assign(n_params_kind="nominal")])
+    table = table.assign(
+        flops=6 * table["n_params"] * table["n_tokens"],
+        flops_kind="6ND",
+        flag=table["flag"].astype("str"),
+        citation="muennighoff2023dataconstrained; choshen2024hitchhiker",
+    )
+    table["metric"] = table["family"].str.extract(r"_(c4|oscar)", expand=False) + "_val_loss"
+    return _ordered(table, "datablations", order=[*_ORDER, "n_tokens"])
+
+
+def _contour_rows(path: Path) -> Iterator[dict[str, Any]]:
+    notebook = json.loads(path.read_text("utf-8"))
+    code = next(s for cell in notebook["cells"] if "PARAMS_MAP = {" in (s := "".join(cell["source"])))
+    losses, sizes = (_literal(code, name) for name in ("NAMES_TO_VAL_LOSSES", "PARAMS_MAP"))
+    for run, loss in losses.items():
+        # Another optimiser setting is left out upstream too.
+        if loss == 0 or "opt" in run:
+            continue
+        # A name is size, tokens, unique tokens and remarks without separators: 2b855b1b25c4seed1.
+        [(size, tokens, unique, remark)] = re.findall(rf"^({'|'.join(sizes)}){_RUN}$", run)
+        seed = re.search(r"seed(\d)", remark)
+        yield {
+            "family": "datablations_c4dedup_contour" if "dedup" in remark else "datablations_c4_contour",
+            "run": run,
+            "seed": float(seed[1]) if seed else MISSING,
+            "n_params": int(sizes[size]),
+            "n_tokens": _count(tokens),
+            "unique_tokens": _count(unique),
+            "value": loss,
+            "is_final": True,
+            "lr_state": "decayed",
+        }
+
+
+def _literal(code: str, name: str) -> dict[str, float]:
+    assigned = (node for node in ast.parse(code).body if isinstance(node, ast.Assign))
+    return next(ast.literal_eval(node.value) for node in assigned if ast.unparse(node.targets[0]) == name)
+
+
+def _count(text: str) -> float:
+    """Read 1b25 as 1.25e9 and 400m as 4e8."""
+    return float(text[:-1]) * 1e6 if text.endswith("m") else float(text.replace("b", ".")) * 1e9
+
+
+def _repeat_curves(path: Path) -> Iterator[pd.DataFrame]:
+    import pandas as pd
+
+    with np.load(path, allow_pickle=False) as archive:
+        curves = {name: archive[name] for name in archive.files if name.startswith("GPT2-")}
+    for name, (tokens, losses) in curves.items():
+        _, size, data, epochs = name.split("-")
+        billions = float(size.rstrip("B"))
+        unique = _REPEAT_BUDGETS[billions] / float(epochs)
+        final = np.arange(len(tokens)) == len(tokens) - 1
+        later = [
+            other
+            for other, curve in curves.items()
+            if other.startswith(f"GPT2-{size}-{data}-")
+            and float(other.split("-")[3]) > float(epochs)
+            and np.array_equal(curve, curves[name])
+        ]
+        twin = f"ep{float(later[0].split('-')[3]):g}" if later else ""
+        yield pd.DataFrame(
+            {
+                "family": f"datablations_{data}_repeat",
+                "run": f"{data}-{billions}B-ep{float(epochs):g}",
+                "n_params": round(billions * 1e9),
+                "n_tokens": tokens,
+                "unique_tokens": unique,
+                "epochs": np.maximum(tokens / unique, 1),
+                "value": losses,
+                "is_final": final,
+                "lr_state": np.where(final, "decayed", "mid-cosine"),
+                "flag": flagged(
+                    np.full(len(tokens), bool(later)),
+                    f"duplicate of {twin} upstream (same series under two epoch labels)",
+                ),
+            }
+        )
+
+
 def _grid_rows(path: str, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     if not path.startswith("exp_data/models/"):
         return
@@ -156,7 +310,9 @@ def _shape(model: str) -> tuple[int, int]:
     return (int(printed[1]), int(printed[2])) if printed else _NAMED_SHAPES[model]
 
 
-def _ordered(table: Any, source: str, extra: list[str] | None = None) -> pd.DataFrame:
+def _ordered(
+    table: Any, source: str, extra: Sequence[str] = (), order: Sequence[str] = ("family", "metric", "n_params", "run")
+) -> pd.DataFrame:
     constant = {
         "seed": MISSING,
         "step": MISSING,
@@ -167,6 +323,7 @@ def _ordered(table: Any, source: str, extra: list[str] | None = None) -> pd.Data
         "lr_state": "decayed",
         "source": source,
     }
-    absent = {name: MISSING for name in _COLUMNS if name not in table and name not in constant}
-    full = table.assign(**constant, **absent).sort_values(_ORDER, kind="stable", ignore_index=True)
-    return rounded(full[_COLUMNS + (extra or [])], 10)
+    absent = dict.fromkeys(_COLUMNS, MISSING) | constant
+    full = table.assign(**{name: value for name, value in absent.items() if name not in table})
+    full = full.sort_values(list(order), kind="stable", ignore_index=True)
+    return rounded(full[[*_COLUMNS, *extra]], 10)
