@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from bayescale.priors import Fraction as Fraction
     from bayescale.priors import Level as Level
     from bayescale.priors import Outer as Outer
+    from bayescale.priors import Plateaus as Plateaus
     from bayescale.priors import Positive as Positive
     from bayescale.priors import Real as Real
     from bayescale.priors import Shares as Shares
@@ -58,7 +59,7 @@ _HOMES = {
     "noise": ("Noise",),
     "nuts": ("Nuts",),
     "posterior": ("Posterior",),
-    "priors": ("Exponent", "Fall", "Fraction", "Level", "Outer", "Positive", "Real", "Shares"),
+    "priors": ("Exponent", "Fall", "Fraction", "Level", "Outer", "Plateaus", "Positive", "Real", "Shares"),
     "runs": ("Runs", "read_csv"),
     "storage": ("load",),
 }

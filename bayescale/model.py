@@ -21,7 +21,7 @@ from bayescale.drift import Drift, default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, nearest
 from bayescale.laws import Law, without_span
 from bayescale.noise import NOISES, Noise
-from bayescale.priors import Fall, Level, Prior, Scene, Shares
+from bayescale.priors import LEVELS, Fall, Prior, Scene
 from bayescale.records import Array, record, static
 from bayescale.runs import Design, Runs, reduce_runs
 
@@ -112,7 +112,7 @@ def make_job(
     Raises:
         InputError: For names or data that cannot work together.
     """
-    chosen = laws.automatic(len(runs.inputs)) if isinstance(law, str) and law == "auto" else laws.get(law)
+    chosen = laws.automatic(runs.inputs) if isinstance(law, str) and law == "auto" else laws.get(law)
     chosen = laws.bind(chosen, runs.inputs).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     if isinstance(drift, str):
@@ -271,7 +271,7 @@ def drawing_order(law: Law) -> list[str]:
 
     def rank(key: str) -> tuple[int, str]:
         prior = law.priors[key]
-        return (2 if isinstance(prior, Fall) else 1 if isinstance(prior, (Level, Shares)) else 0, key)
+        return (2 if isinstance(prior, Fall) else 1 if isinstance(prior, LEVELS) else 0, key)
 
     return sorted(law.priors, key=rank)
 

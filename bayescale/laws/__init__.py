@@ -11,7 +11,7 @@ import numpy as np
 
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast, query_points
-from bayescale.priors import Exponent, Fall, Level, Prior, Shares
+from bayescale.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
 from bayescale.records import Array, record, static
 
 LAWS: dict[str, Law] = {}
@@ -63,10 +63,10 @@ class Law:
         return {key: prior.names or (key,) for key, prior in self.priors.items()}
 
     @property
-    def level(self) -> tuple[str, Level | Shares] | None:
+    def level(self) -> tuple[str, Level | Shares | Plateaus] | None:
         """Key and prior that scale the whole law, or None when its constants are absolute."""
         for key, prior in self.priors.items():
-            if isinstance(prior, (Level, Shares)):
+            if isinstance(prior, LEVELS):
                 return key, prior
         return None
 
@@ -121,7 +121,7 @@ class Law:
             >>> law.at_unit_scale(scaled, {"n_params": 1e8, "n_tokens": 1e10})["A"]
             5000.0
         """
-        if not self.units and any(isinstance(p, (Level, Shares, Fall)) for p in self.priors.values()):
+        if not self.units and any(isinstance(p, (*LEVELS, Fall)) for p in self.priors.values()):
             raise InputError(
                 f"{self.name} does not say how its constants scale with the inputs; declare "
                 'units=dict(A=("n_params", "alpha")) if A multiplies n_params**-alpha.'
@@ -290,19 +290,28 @@ def get(law: str | Law) -> Law:
     return LAWS[law]
 
 
-def automatic(n_inputs: int) -> Law:
-    """Return the default law for a number of inputs: one of the two in the README.
+def automatic(inputs: tuple[str, ...]) -> Law:
+    """Return the default law for some inputs, whatever they are called.
+
+    One input: a power law between a plateau and a floor. Two or three: one power law each under an outer power, with a
+    floor.
 
     Raises:
-        InputError: For more than two inputs, where no default has been shown to work.
+        InputError: For more than three inputs, where no default has been shown to work.
     """
-    if n_inputs == 1:
-        return LAWS["saturating_power"]
-    if n_inputs == 2:
-        return LAWS["chinchilla_outer"]
-    raise InputError(
-        f"law='auto' covers one or two inputs, found {n_inputs}. Choose inputs=..., name a law or write one."
-    )
+    defaults = {1: "bounded_power", 2: "chinchilla_outer", 3: "three_input_outer"}
+    if len(inputs) not in defaults:
+        raise InputError(
+            f"law='auto' covers one to three inputs, found {len(inputs)}. Choose inputs=..., name a law or write one."
+        )
+    return tie(LAWS[defaults[len(inputs)]], inputs)
+
+
+def tie(law: Law, inputs: tuple[str, ...]) -> Law:
+    """Give the inputs of a law other names, in order; its curve and priors stay."""
+    names = dict(zip(law.inputs, inputs, strict=True))
+    units = tuple((constant, tuple((names[x], p) for x, p in factors)) for constant, factors in law.units)
+    return dataclasses.replace(law, inputs=inputs, units=units, decreasing=tuple(names[x] for x in law.decreasing))
 
 
 def bind(law: Law, inputs: tuple[str, ...]) -> Law:
@@ -317,8 +326,7 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
                 f"{law.name} has one input and the runs have {len(inputs)} ({', '.join(inputs)}); choose one with "
                 "Runs.from_frame(..., inputs=('n_params',)) or --input n_params."
             )
-        units = tuple((name, tuple((inputs[0], p) for _, p in factors)) for name, factors in law.units)
-        return dataclasses.replace(law, inputs=inputs, units=units, decreasing=inputs if law.decreasing else ())
+        return tie(law, inputs)
     missing = [name for name in law.inputs if name not in inputs]
     if missing:
         raise InputError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from bayescale.laws import register_law
-from bayescale.priors import Exponent, Fall, Level, Outer, Positive, Shares
+from bayescale.priors import Exponent, Fall, Level, Outer, Plateaus, Positive, Shares
 
 
 @register_law(
@@ -33,6 +33,20 @@ def power(x: Any, *, A: Any, c: Any) -> Any:
 def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
     """Power law that approaches a floor: E + A x^-c."""
     return E + A * x**-c
+
+
+@register_law(
+    inputs=("x",),
+    cite="alabdulmohsin2022revisiting",
+    equation="M4 with unit exponent",
+    priors={"terms": Plateaus(("E", "A", "g")), "falls": Fall(("c",))},
+    units={"A": ("x", "c"), "g": ("x", "c")},
+    decreasing=("x",),
+    floor="E",
+)
+def bounded_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
+    """Power law between a plateau E + A / g and a floor: E + A / (g + x^c); g = 0 is the saturating power law."""
+    return E + A / (g + x**c)
 
 
 @register_law(
@@ -99,3 +113,23 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
 def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any) -> Any:
     """Chinchilla's sum under an outer power: E + (A N^-alpha + B D^-beta)^k; k = 1 is Chinchilla."""
     return E + (A * N**-alpha + B * D**-beta) ** k
+
+
+@register_law(
+    inputs=("x", "y", "z"),
+    cite="skaling2026",
+    equation="joint form, one more term",
+    priors={
+        "k": Outer(),
+        "terms": Shares(("E", "A", "B", "C"), outer="k"),
+        "falls": Fall(("alpha", "beta", "gamma"), median=0.5),
+    },
+    units={"A": ("x", "alpha"), "B": ("y", "beta"), "C": ("z", "gamma")},
+    decreasing=("x", "y", "z"),
+    floor="E",
+)
+def three_input_outer(
+    x: Any, y: Any, z: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, C: Any, gamma: Any, k: Any
+) -> Any:
+    """One power law each in three inputs under an outer power: E + (A x^-alpha + B y^-beta + C z^-gamma)^k."""
+    return E + (A * x**-alpha + B * y**-beta + C * z**-gamma) ** k

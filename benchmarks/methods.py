@@ -1,0 +1,348 @@
+"""Methods: our default, and rivals that are each iterated to convergence and given the same runs.
+
+A method takes problems and returns, for each, an equal mixture of normal distributions of ln(loss) at the held-out
+inputs, for one future run. Rivals that state an interval of the curve alone get their residual scatter added, because
+that is what a held-out run shows; without it they would look worse than they are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.stats import chi2
+
+import bayescale as bs
+from benchmarks import least_squares as ls
+from benchmarks.problems import Problem, scale
+
+BOOTSTRAPS = 100
+MIXTURE = 101
+"""Normals that stand for a Student-t."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """Forecast of the held-out runs of one problem.
+
+    Attributes:
+        location: Means of the components, shape (draw, held).
+        scale: Their standard deviations, shape (draw, held).
+        status: "OK", or what went wrong.
+        seconds: Time spent on this problem.
+        notes: Codes of the warnings of `check()`, ours only.
+    """
+
+    location: np.ndarray
+    scale: np.ndarray
+    status: str
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def seed_of(problem: Problem) -> int:
+    """Seed of a problem, the same in every run and for every method."""
+    return int(hashlib.sha256(problem.key.encode()).hexdigest()[:7], 16)
+
+
+def runs_of(problem: Problem) -> bs.Runs:
+    """Training runs as the package takes them."""
+    return bs.Runs.from_frame(problem.train, inputs=problem.inputs, name=problem.key)
+
+
+# --- Ours ---------------------------------------------------------------------------------------------------
+
+
+def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
+    """Posterior forecasts with the given law, drift and noise."""
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        posterior = bs.fit(runs_of(problem), seed=seed_of(problem), **options)
+        forecast = posterior.predict(problem.held, kind="run")
+        notes = tuple(note.code for note in posterior.check(forecast) if note.severity == "warning")
+        step = max(1, len(forecast.location) // 1000)
+        location, spread = forecast.location[::step], forecast.scale[::step]
+        results.append(Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes))
+    return results
+
+
+def default(problems: Sequence[Problem]) -> list[Prediction]:
+    """The default, as `bayescale.fit(runs)` gives it."""
+    return sampled(problems)
+
+
+def no_drift(problems: Sequence[Problem]) -> list[Prediction]:
+    """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
+    names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
+    laws = [bs.laws.tie(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
+    return [sampled([p], law=law, drift=None, noise="student")[0] for p, law in zip(problems, laws, strict=True)]
+
+
+# --- Least squares and its bootstraps ------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A problem as least squares sees it."""
+
+    z: np.ndarray
+    y: np.ndarray
+    new: np.ndarray
+    mask: np.ndarray
+    grid: np.ndarray
+
+    @property
+    def rows(self) -> int:
+        """Training rows without padding."""
+        return int(self.mask.sum())
+
+
+def setting(problem: Problem) -> Setting:
+    """Standardise the inputs, and pad rows to a power of two so that few programs are compiled."""
+    names = list(problem.inputs)
+    x, new = np.log(problem.train[names].to_numpy(float)), np.log(problem.held[names].to_numpy(float))
+    span = np.maximum(np.ptp(x, axis=0), np.log(2.0))
+    rows = len(x)
+    size = max(8, 1 << (rows - 1).bit_length())
+    z, y = np.zeros((size, len(names))), np.zeros(size)
+    z[:rows], y[:rows] = (x - x.mean(0)) / span, np.log(problem.train["loss"].to_numpy(float))
+    return Setting(z, y, (new - x.mean(0)) / span, (np.arange(size) < rows).astype(float), ls.starts(len(names)))
+
+
+def solve(case: Setting, y: np.ndarray, weight: np.ndarray, delta: float = np.inf, keep: int = ls.STARTS) -> ls.Fit:
+    """Fit a batch of responses, all starts to the end."""
+    steps = ls.STEPS if np.isinf(delta) else ls.HUBER_STEPS
+    with jax.enable_x64(True):
+        fit = ls.fit_batch(y, case.z, weight, case.grid, delta, steps, min(keep, len(case.grid)))
+        return jax.tree.map(np.asarray, fit)
+
+
+def at_new(case: Setting, theta: np.ndarray) -> np.ndarray:
+    """Curves at the held-out inputs, shape (batch, held)."""
+    rows = len(case.new)
+    size = max(8, 1 << (rows - 1).bit_length())
+    padded = np.zeros((size, case.new.shape[1]))
+    padded[:rows] = case.new
+    with jax.enable_x64(True):
+        return np.asarray(ls.values(theta, padded))[:, :rows]
+
+
+def fitted(case: Setting, theta: np.ndarray) -> np.ndarray:
+    """Curve at the training rows, shape (row,), padding included."""
+    with jax.enable_x64(True):
+        return np.asarray(ls.values(theta[None], case.z))[0]
+
+
+def least_squares(problems: Sequence[Problem]) -> list[Prediction]:
+    """Least squares of ln(loss), delta method, Student-t: the textbook interval of a fitted curve."""
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        case = setting(problem)
+        fit = solve(case, case.y[None], case.mask[None])
+        theta = fit.theta[0]
+        freedom = max(case.rows - len(theta), 1)
+        variance = 2.0 * fit.cost[0] / freedom + 1e-12
+        with jax.enable_x64(True):
+            slope = np.asarray(ls.slopes(theta, case.z))[: case.rows]
+            ahead = np.asarray(ls.slopes(theta, case.new))
+        covariance = variance * np.linalg.pinv(slope.T @ slope, rcond=1e-10)
+        spread = np.sqrt(np.einsum("pi,ij,pj->p", ahead, covariance, ahead) + variance)
+        location, wide = student(at_new(case, fit.theta)[0], spread, freedom)
+        results.append(Prediction(location, wide, status(fit), time.perf_counter() - begin))
+    return results
+
+
+def student(center: np.ndarray, spread: np.ndarray, freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """A Student-t as a mixture of normals with one centre, shapes (MIXTURE, held)."""
+    levels = (np.arange(MIXTURE) + 0.5) / MIXTURE
+    factors = np.sqrt(freedom / chi2.ppf(levels, freedom))
+    return np.broadcast_to(center, (MIXTURE, len(center))), factors[:, None] * spread
+
+
+def status(fit: ls.Fit) -> str:
+    """Say whether nearly all fits of a batch had come to rest."""
+    return "OK" if np.mean(fit.converged) >= 0.95 else "UNCONVERGED"
+
+
+def residual_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+    """Refit after resampling the residuals, widened by sqrt(n / (n - p))."""
+
+    def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return rng.choice(residual, (BOOTSTRAPS, len(residual)))
+
+    return [bootstrapped(problem, resample) for problem in problems]
+
+
+def wild_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+    """Refit after multiplying each residual by a random sign and size (Webb's six points)."""
+    points = np.sqrt([0.5, 1.0, 1.5])
+
+    def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return residual * rng.choice(np.concatenate([-points, points]), (BOOTSTRAPS, len(residual)))
+
+    return [bootstrapped(problem, resample) for problem in problems]
+
+
+def bootstrapped(problem: Problem, resample: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Prediction:
+    """Bootstrap of residuals around the least-squares fit."""
+    begin = time.perf_counter()
+    rng = np.random.default_rng(seed_of(problem))
+    case = setting(problem)
+    first = solve(case, case.y[None], case.mask[None])
+    rows, theta = case.rows, first.theta[0]
+    middle = fitted(case, theta)
+    residual = (case.y - middle)[:rows] * np.sqrt(rows / max(rows - len(theta), 1))
+    y = np.tile(middle * case.mask, (BOOTSTRAPS, 1))
+    y[:, :rows] += resample(residual - residual.mean(), rng)
+    again = solve(case, y, np.tile(case.mask, (BOOTSTRAPS, 1)))
+    return Prediction(*with_scatter(at_new(case, again.theta), residual, rng), status(again), time.perf_counter() - begin)
+
+
+def with_scatter(curves: np.ndarray, residual: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Add the residual scatter of single runs to bootstrapped curves."""
+    return curves, np.full_like(curves, np.sqrt(np.mean(residual**2) + 1e-12))
+
+
+def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+    """Huber's loss at 1e-3 on ln(loss) from a grid of starts, runs resampled (hoffmann2022training, besiroglu2024)."""
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        rng = np.random.default_rng(seed_of(problem))
+        case = setting(problem)
+        counts = rng.multinomial(case.rows, np.full(case.rows, 1.0 / case.rows), BOOTSTRAPS)
+        weight = np.zeros((BOOTSTRAPS + 1, len(case.y)))
+        weight[0], weight[1:, : case.rows] = case.mask, counts
+        fit = solve(case, np.tile(case.y, (BOOTSTRAPS + 1, 1)), weight, delta=1e-3, keep=2)
+        residual = (case.y - fitted(case, fit.theta[0]))[: case.rows]
+        residual = residual * np.sqrt(case.rows / max(case.rows - fit.theta.shape[1], 1))
+        location, spread = with_scatter(at_new(case, fit.theta[1:]), residual, rng)
+        results.append(Prediction(location, spread, status(fit), time.perf_counter() - begin))
+    return results
+
+
+# --- Without a law ------------------------------------------------------------------------------------------
+
+
+def gaussian_process(problems: Sequence[Problem]) -> list[Prediction]:
+    """Gaussian process on ln(loss) against ln(x): linear mean, squared-exponential kernel, noise.
+
+    Length scale, amplitude and noise are averaged over a grid by their evidence, so nothing is left to an optimiser.
+    """
+    lengths = np.geomspace(0.15, 4.0, 10)
+    ratios = np.geomspace(1e-6, 10.0, 12)
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        case = setting(problem)
+        z, y, new = case.z[: case.rows], case.y[: case.rows], case.new
+        center = y.mean()
+        gap = ((z[:, None] - z[None]) ** 2).sum(-1)
+        cross = ((new[:, None] - z[None]) ** 2).sum(-1)
+        basis = 100.0 * (1.0 + z @ z.T)
+        ahead = 100.0 * (1.0 + new @ z.T)
+        own = 100.0 * (1.0 + (new**2).sum(1))
+        parts = []
+        for length in lengths:
+            kernel, kernel_new = np.exp(-0.5 * gap / length**2), np.exp(-0.5 * cross / length**2)
+            for ratio in ratios:
+                covariance = basis + kernel + (ratio + 1e-9) * np.eye(case.rows)
+                factor = np.linalg.cholesky(covariance)
+                solved = np.linalg.solve(covariance, y - center)
+                # The overall variance has a weak inverse-gamma prior and is integrated out.
+                shape, rate = 1.0 + 0.5 * case.rows, 1e-4 + 0.5 * (y - center) @ solved
+                evidence = -np.log(np.diagonal(factor)).sum() - shape * np.log(rate)
+                mean = center + (ahead + kernel_new) @ solved
+                gain = np.linalg.solve(covariance, (ahead + kernel_new).T)
+                spread = own + 1.0 + ratio - ((ahead + kernel_new) * gain.T).sum(1)
+                parts.append((evidence, mean, np.sqrt(np.maximum(spread, 1e-12) * rate / shape)))
+        evidence = np.array([part[0] for part in parts])
+        weight = np.exp(evidence - evidence.max())
+        counts = np.floor(500 * weight / weight.sum() + 0.5).astype(int)
+        counts[np.argmax(weight)] += counts.sum() == 0
+        means = np.repeat([part[1] for part in parts], counts, axis=0)
+        spreads = np.repeat([part[2] for part in parts], counts, axis=0)
+        factors = np.sqrt(2.0 * shape / chi2.ppf((np.arange(len(means)) + 0.5) / len(means), 2.0 * shape))
+        order = np.random.default_rng(0).permutation(len(means))
+        results.append(Prediction(means, spreads * factors[order, None], "OK", time.perf_counter() - begin))
+    return results
+
+
+def last_slope(problems: Sequence[Problem]) -> list[Prediction]:
+    """Straight line through the largest third of the points (three at least) on log-log axes, Student-t interval."""
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        order = np.argsort(scale(problem.train, problem.inputs))
+        size = len(problem.inputs) + 1
+        kept = order[-max(size + 1, len(order) // 3) :]
+        case = setting(problem)
+        design = np.column_stack([np.ones(case.rows), case.z[: case.rows]])[kept]
+        y = case.y[: case.rows][kept]
+        ahead = np.column_stack([np.ones(len(case.new)), case.new])
+        coefficient = np.linalg.lstsq(design, y, rcond=1e-8)[0]
+        freedom = max(len(y) - size, 1)
+        variance = ((y - design @ coefficient) ** 2).sum() / freedom + 1e-12
+        inverse = np.linalg.pinv(design.T @ design, rcond=1e-8)
+        spread = np.sqrt(variance * (1.0 + np.einsum("pi,ij,pj->p", ahead, inverse, ahead)))
+        results.append(Prediction(*student(ahead @ coefficient, spread, freedom), "OK", time.perf_counter() - begin))
+    return results
+
+
+def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = None) -> list[Prediction]:
+    """Least squares with intervals from the errors that it made on families of all other sources.
+
+    Signed errors in units of the stated spread are exchanged between families of one group and split, one source left
+    out at a time (a split conformal forecast across families). It alone learns from outcomes of other families.
+    """
+    fits = least_squares(problems) if base is None else base
+    centers = [fit.location[0] for fit in fits]
+    spreads = [np.median(fit.scale, axis=0) for fit in fits]
+    errors = [
+        (np.log(problem.held["loss"].to_numpy(float)) - center) / spread
+        for problem, center, spread in zip(problems, centers, spreads, strict=True)
+    ]
+    results = []
+    for problem, fit, center, spread in zip(problems, fits, centers, spreads, strict=True):
+        pool = [
+            np.quantile(error, (np.arange(5) + 0.5) / 5)
+            for other, error in zip(problems, errors, strict=True)
+            if other.group == problem.group and other.split == problem.split and root(other) != root(problem)
+        ]
+        if len(pool) < 10:
+            pool = [
+                np.quantile(error, (np.arange(5) + 0.5) / 5)
+                for other, error in zip(problems, errors, strict=True)
+                if len(other.inputs) == len(problem.inputs) and root(other) != root(problem)
+            ]
+        scores = np.quantile(np.concatenate(pool), (np.arange(MIXTURE) + 0.5) / MIXTURE)
+        location = center + scores[:, None] * spread
+        width = np.maximum(np.gradient(scores), 1e-3)[:, None] * spread
+        results.append(Prediction(location, width, fit.status, fit.seconds))
+    return results
+
+
+def root(problem: Problem) -> str:
+    """Source of a problem; both halves of LCDB are one."""
+    return problem.source.split()[0]
+
+
+METHODS: dict[str, Callable[[Sequence[Problem]], list[Prediction]]] = {
+    "bayescale": default,
+    "least squares": least_squares,
+    "huber bootstrap": huber_bootstrap,
+    "residual bootstrap": residual_bootstrap,
+    "wild bootstrap": wild_bootstrap,
+    "NUTS without drift": no_drift,
+    "gaussian process": gaussian_process,
+    "last slope": last_slope,
+    "conformal": conformal,
+}
+"""Every method of the record."""
