@@ -5,7 +5,6 @@ be committed: licences differ, some sources state none, and the package ships re
 """
 
 import hashlib
-import importlib
 import os
 from pathlib import Path
 
@@ -15,10 +14,9 @@ import pytest
 
 from bayescale import corpus
 from bayescale.corpus import download, readers
+from bayescale.corpus.readers import curve_database
 from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
-
-lcdb_module = importlib.import_module("bayescale.corpus.readers.lcdb")  # the package gives the function this name
 
 RAW = os.environ.get("BAYESCALE_CORPUS")
 # Without the variable these tests are left out; with it, a file that is missing is a failure.
@@ -207,9 +205,9 @@ def small_lcdb(monkeypatch, tmp_path):
     for name in ("database-accuracy.csv", "database-logloss.csv"):
         table.to_csv(folder / name, index=False)
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        monkeypatch.setitem(lcdb_module.SHA256, name, digest)
+        monkeypatch.setitem(curve_database.SHA256, name, digest)
     monkeypatch.setenv("BAYESCALE_LCDB", str(folder.parent))
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path / "cache")
     return folder
 
 
@@ -234,7 +232,7 @@ def test_lcdb_is_reduced_once_and_a_damaged_cache_is_made_anew(small_lcdb, tmp_p
     first = readers.lcdb()
     (kept,) = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(lcdb_module, "reduced", lambda: pytest.fail("read again"))
+        patch.setattr(curve_database, "reduced", lambda: pytest.fail("read again"))
         pd.testing.assert_frame_equal(readers.lcdb(), first, check_exact=True)
     content = kept.read_bytes()
     for damaged in (content[: len(content) // 2], b"", content[:-8] + bytes(8)):
@@ -251,7 +249,7 @@ def test_lcdb_of_another_version_is_refused(small_lcdb):
 
 
 def test_missing_lcdb_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delenv("BAYESCALE_LCDB", raising=False)
     with pytest.raises(InputError, match=r"pip install 'bayescale\[lcdb\]'"):
@@ -264,10 +262,10 @@ def test_missing_lcdb_says_how_to_get_it(monkeypatch, tmp_path):
 @pytest.mark.corpus
 def test_lcdb_counts(monkeypatch, tmp_path):
     try:
-        lcdb_module.located()
+        curve_database.located()
     except InputError as missing:
         pytest.skip(str(missing))
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path)
     rows = readers.lcdb()
     assert len(rows) == SOURCES["lcdb"].rows
     assert rows["family"].nunique() == SOURCES["lcdb"].families

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayescale.corpus import builtin, download
+from bayescale.corpus.readers import curve_database
 from bayescale.corpus.sources import SOURCES, Source
 from bayescale.errors import InputError, nearest, some
 
@@ -46,6 +48,38 @@ def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFra
         progress: Called with the files done and the files in all while downloading.
     """
     return _rows(name, progress)
+
+
+def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
+    """Make sure that the files of a source are on this machine and are the published ones.
+
+    Args:
+        name: A source that is not built in (see `table`).
+        progress: Called with the files done and the files in all.
+
+    Returns:
+        The folder that holds them: the cache, or the one that ``BAYESCALE_CORPUS`` names.
+
+    Raises:
+        InputError: If the source is unknown, or a file is missing, damaged or unreachable.
+    """
+    if name in builtin.caveats():
+        raise InputError(f"{name!r} is built in: there is nothing to fetch. Use corpus.load or corpus.frame.")
+    if name in SOURCES and name not in download.manifest():
+        SOURCES[name].read({})
+        return download.cache_folder()
+    return download.fetch(name, progress=progress)
+
+
+def state(name: str) -> str:
+    """Say whether the rows of an entry are here: "built in", "verified (3 files)", "not fetched" and so on."""
+    if name in download.manifest():
+        return download.state(name)
+    if name in SOURCES:
+        return curve_database.state()
+    if name not in builtin.caveats():
+        raise InputError(f"The corpus has no entry {name!r}. {nearest(name, names())}")
+    return "built in"
 
 
 def load(

@@ -101,6 +101,17 @@ def located() -> Path:
     return Path(package.submodule_search_locations[0])
 
 
+def state() -> str:
+    """Say whether LCDB is here."""
+    if (cache_folder() / _CACHED).is_file():
+        return "reduced table in the cache"
+    try:
+        located()
+    except InputError:
+        return "not installed"
+    return "installed"
+
+
 def _reduced(path: Path, metric: str, name: str) -> Any:
     import pandas as pd
 
