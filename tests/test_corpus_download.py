@@ -3,12 +3,14 @@
 import concurrent.futures
 import hashlib
 import http.server
+import json
 import socket
+import sys
 import threading
 
 import pytest
 
-from bayescale import corpus
+from bayescale import cli, corpus
 from bayescale.corpus import download
 from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
@@ -270,3 +272,85 @@ def test_states_of_what_is_no_download():
         corpus.state("overtrian")
     with pytest.raises(InputError, match="nothing to fetch"):
         corpus.fetch("cerebras_gpt")
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def toy_vocab(server, toy_source, monkeypatch):
+    """The source `vocab` with one small file, served on this machine."""
+    files = {"vocab": (toy_source._replace(source="vocab"),)}
+    monkeypatch.setattr(download, "manifest", lambda: files)
+    server.content[TOY_PATH] = TOY
+    return files["vocab"][0]
+
+
+def call(*arguments):
+    """Run the command in this process; return its exit code."""
+    old, sys.argv = sys.argv, ["bayescale", "corpus", *arguments]
+    try:
+        cli.main()
+    except SystemExit as error:
+        return error.code or 0
+    finally:
+        sys.argv = old
+    return 0
+
+
+def test_list_shows_licence_paper_state_and_caveats(toy_vocab, capsys):
+    assert call("list", "--json") == 0
+    entries = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["entries"]}
+    assert entries["vocab"]["state"] == "not fetched"
+    assert entries["vocab"]["licence"] == "MIT"
+    assert "negative" in entries["vocab"]["caveats"]
+    assert entries["cerebras_gpt"]["state"] == "built in"
+    assert call("list") == 0
+    header = capsys.readouterr().out.splitlines()[0].split()
+    assert header == ["name", "state", "families", "rows", "inputs", "licence", "paper", "arxiv_id", "caveats"]
+
+
+def test_fetch_is_silent_in_pipes(toy_vocab, capsys):
+    assert call("fetch", "vocab") == 0
+    out, err = capsys.readouterr()
+    assert out == f"vocab: verified (1 file) in {download.cache_folder()}\n"
+    assert err == ""
+    assert call("fetch", "--all", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["fetched"] == [
+        {"name": "vocab", "folder": str(download.cache_folder()), "state": "verified (1 file)"}
+    ]
+
+
+def test_fetch_shows_a_bar_on_a_terminal(toy_vocab, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")  # makes rich take any stream for a terminal
+    assert call("fetch", "vocab") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("vocab: verified")
+    assert "1/1" in err
+
+
+def test_fetch_without_a_network_or_a_name_is_one_sentence(toy_vocab, server, capsys):
+    server.status = 404
+    for arguments, words in [
+        (("fetch", "vocab"), "the server answers 404"),
+        (("fetch",), "--all"),
+        (("fetch", "vocab", "vocap"), "Did you mean 'vocab'"),
+        (("fetch", "cerebras_gpt"), "nothing to fetch"),
+    ]:
+        assert call(*arguments) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert words in err
+        assert err.count("\n") == 1
+
+
+def test_show_tells_what_to_know_before_the_rows(capsys):
+    assert call("show", "cerebras_gpt") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].startswith("family,run,seed")
+    for words in ("licence: ", "caveats: ", "state: built in", "paper: "):
+        assert words in err
+    assert call("show", "cerebras_gpt", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["entry"]["caveats"]
+    assert len(shown["rows"]) == out.count("\n") - 1

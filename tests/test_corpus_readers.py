@@ -5,6 +5,7 @@ be committed: licences differ, some sources state none, and the package ships re
 """
 
 import hashlib
+import math
 import os
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from bayescale import corpus
 from bayescale.corpus import download, readers
-from bayescale.corpus.readers import curve_database
+from bayescale.corpus.readers import curve_database, tasks
 from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
 
@@ -174,6 +175,28 @@ class TestRealFiles:
     def test_families_over_different_inputs_are_not_mixed(self):
         with pytest.raises(InputError, match="family='nlp-model-dd'"):
             corpus.load("double_descent", metric="test_loss")
+
+
+# --- without the corpus ---------------------------------------------------------------------------
+
+
+def test_pass_at_k_is_a_ratio_of_binomials():
+    cases = [(n, c, k) for n in (1, 5, 12) for c in range(n + 1) for k in range(1, n + 1)]
+    expected = [1 - math.comb(n - c, k) / math.comb(n, k) for n, c, k in cases]
+    np.testing.assert_allclose(tasks.pass_at_k(*zip(*cases, strict=True)), expected, rtol=1e-12, atol=1e-15)
+    # At one attempt it is the success rate, also where binomials of millions would cancel.
+    assert tasks.pass_at_k([3_000_000], [1], [1])[0] == pytest.approx(1 / 3_000_000, rel=1e-12)
+
+
+def test_parquet_without_its_package_says_what_to_install(monkeypatch):
+    def missing(path, columns):
+        raise ImportError("no pyarrow")
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    files = dict.fromkeys([entry.path for entry in download.manifest()["coverage"]], Path("nowhere"))
+    monkeypatch.setattr(pd, "read_csv", lambda path: pd.DataFrame(columns=["Model Nickname", "Parameters", "Tokens"]))
+    with pytest.raises(InputError, match="pip install pyarrow"):
+        readers.coverage(files)
 
 
 # --- LCDB -----------------------------------------------------------------------------------------
