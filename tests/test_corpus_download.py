@@ -256,6 +256,12 @@ def test_no_network_is_one_sentence(server, toy_source, monkeypatch):
         assert words in str(caught.value)
 
 
+def test_cache_that_cannot_be_written_is_one_sentence(server, toy_source):
+    download.cache_folder().write_text("a file where a folder should be")
+    with pytest.raises(InputError, match="cache folder cannot be written"):
+        corpus.fetch("toy")
+
+
 def test_states_of_a_source_of_several_files(server, toy_source, monkeypatch):
     entries = tuple(toy_source._replace(path=f"data/{i}.csv") for i in range(3))
     monkeypatch.setattr(download, "manifest", lambda: {"toy": entries})

@@ -181,7 +181,13 @@ def _fetched(entry: Published, path: Path) -> None:
     """Make sure that a published file is in the cache, whole and right."""
     if path.is_file() and checksum(path) == entry.sha256:
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The cache folder cannot be written ({error}): set XDG_CACHE_HOME to a folder of yours, or {LOCATION} to "
+            "one that holds the files as <owner>+<repo>/<path>."
+        ) from error
     waiting = path.with_name(f"{path.name}.part")
     # What an earlier attempt left is taken over by renaming it, which only one process can do.
     part = waiting.with_name(f"{waiting.name}-{os.getpid()}-{threading.get_ident()}")
@@ -198,15 +204,18 @@ def _fetched(entry: Published, path: Path) -> None:
 
 def _completed(entry: Published, part: Path) -> None:
     """Download what is missing of a file, and again from the start if the whole is wrong."""
-    import requests
+    import requests  # comes with pooch
 
     reason = ""
     for wait in (*_WAITS, None):
         try:
             _append(entry, part)
-        except (requests.RequestException, OSError) as error:
+        except OSError as error:
+            # Errors of requests are OSErrors with long texts; others, such as a full disk, say what is wrong.
+            reason = type(error).__name__ if isinstance(error, requests.RequestException) else str(error)
             answer = getattr(error, "response", None)
-            reason = type(error).__name__ if answer is None else f"the server answers {answer.status_code}"
+            if answer is not None:
+                reason = f"the server answers {answer.status_code}"
             # A file that is not there will not come by asking again; an overloaded server may recover.
             if answer is not None and answer.status_code < 500:
                 break

@@ -96,7 +96,7 @@ SOURCES = {
         (("n_samples",),),
         "72 image few-shot, 5 translation, 5 language-modelling and 10 BIG-bench curves with the field's split into "
         "fit and extrapolate. Language-modelling losses are rescaled to 0.85-1.0, translation has 10 or 11 points a "
-        "curve, BIG-bench has plateaus. Files do not tell checkpoints from runs of their own: a curve counts as one run.",
+        "curve, BIG-bench has plateaus. Files do not tell checkpoints from runs of their own; a curve counts as one.",
         units={"few_shot": "fraction", "log_perplexity": "nats/token", "": "rescaled"},
     ),
     "nslpfn_colpret": Source(
@@ -240,8 +240,8 @@ SOURCES = {
         "Comes in a Python package instead of a download: pip install 'bayescale[lcdb]'. 20 classical learners on 240 "
         "data sets, 3,945 curves of the error rate and 3,958 of the log-loss: of 4,367, those with seven anchors that "
         "have all five outer seeds, each with two inner seeds, and that never reach zero. Outer seeds change the "
-        "test set, so value_se includes it; it is zero for 4 % of points, where all seeds agree. Log-losses are clipped at "
-        "34.5, -ln(1e-15), and have heavy tails.",
+        "test set, so value_se includes it; it is zero for 4 % of points, where all seeds agree. Log-losses are "
+        "clipped at 34.5, -ln(1e-15), and have heavy tails.",
         units={"error_rate": "fraction", "": "nats/sample"},
         paper="Mohr et al. 2022 (ECML PKDD)",
         licence="MIT",
