@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -217,36 +219,80 @@ def laws(
 
 @corpus_app.command("list")
 def corpus_list(as_json: Json = False) -> None:
-    """List published families, built-in and downloadable."""
+    """List published families with licence, paper, and whether their files are here and verified."""
     from bayescale import corpus
 
     table = corpus.table()
+    table.insert(2, "state", [corpus.state(name) for name in table["name"]])
     if as_json:
         emit({"entries": json.loads(table.to_json(orient="records"))})
         return
-    print(table.drop(columns="caveats", errors="ignore").to_string(index=False, max_colwidth=40))
+    short = table[["name", "state", "families", "rows", "inputs", "licence", "paper", "arxiv_id", "caveats"]]
+    print(short.to_string(index=False, justify="left", max_colwidth=40))
+    print("Caveats in full: bayescale corpus show NAME.", file=sys.stderr)
 
 
 @corpus_app.command("fetch")
-def corpus_fetch(name: str) -> None:
-    """Download one source and verify its checksums."""
+def corpus_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Sources to fetch.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every source that can be downloaded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Download sources and verify their checksums; what is here already is verified only."""
     from bayescale import corpus
 
-    print(corpus.fetch(name))
+    table = corpus.table()
+    chosen = list(table["name"][table["kind"] == "download"]) if everything else names
+    if not chosen:
+        raise InputError("Name a source, e.g. bayescale corpus fetch epoch_chinchilla, or use --all.")
+    for name in chosen:
+        # A misspelt name is told before anything is fetched.
+        corpus.state(name)
+    fetched = []
+    for name in chosen:
+        with file_progress(name) as advance:
+            folder = corpus.fetch(name, progress=advance)
+        fetched.append({"name": name, "folder": str(folder), "state": corpus.state(name)})
+    if as_json:
+        emit({"fetched": fetched})
+        return
+    for source in fetched:
+        print(f"{source['name']}: {source['state']} in {source['folder']}")
 
 
 @corpus_app.command("show")
 def corpus_show(name: str, as_json: Json = False) -> None:
-    """Show the rows of one family or source, with paper and caveats."""
+    """Show the rows of one family or source, with licence, paper and caveats."""
     from bayescale import corpus
 
-    frame = corpus.frame(name)
-    if as_json:
-        emit({"rows": json.loads(frame.to_json(orient="records", double_precision=15))})
-        return
+    with file_progress(name) as advance:
+        frame = corpus.frame(name, progress=advance)
     table = corpus.table()
-    print(table[table["name"] == name].T.to_string(header=False), file=sys.stderr)
-    print(frame.to_csv(index=False), end="")
+    entry = json.loads(table[table["name"] == name].to_json(orient="records"))[0] | {"state": corpus.state(name)}
+    if as_json:
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        emit({"entry": entry, "rows": rows})
+        return
+    for key, value in entry.items():
+        print(f"{key}: {value}", file=sys.stderr)
+    try:
+        frame.to_csv(sys.stdout, index=False)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show files done on a terminal; stay silent in pipes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def emit(value: Any) -> None:

@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+from importlib import resources
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ import pytest
 
 from bayescale import corpus
 from bayescale.corpus import builtin
-from bayescale.corpus.sources import SOURCES
+from bayescale.corpus.sources import LEFT_OUT, SOURCES
 from bayescale.errors import InputError
 
 
@@ -140,12 +141,40 @@ def test_names_are_built_in_families_then_sources():
 
 def test_table_lists_every_entry_without_a_network(no_network):
     listed = corpus.table()
-    assert list(listed["name"]) == corpus.names()
-    assert listed["kind"].value_counts().to_dict() == {"built-in": 55, "download": len(SOURCES) - 1, "package": 1}
+    assert list(listed["name"]) == [*corpus.names(), *LEFT_OUT]
+    assert listed["kind"].value_counts().to_dict() == {"built-in": 55, "download": 18, "package": 1, "left out": 3}
     assert listed["rows"][:55].sum() == 1490
     assert (listed["licence"] != "").all()
     assert (listed["caveats"] != "").all()
     assert "seed replicates" in listed.set_index("name").loc["marin_moe_v16_cells", "caveats"]
+
+
+@pytest.mark.parametrize("use", [corpus.load, corpus.frame, corpus.fetch])
+@pytest.mark.parametrize("name", LEFT_OUT)
+def test_what_is_left_out_says_why(use, name):
+    with pytest.raises(InputError, match="no upstream data file"):
+        use(name)
+    assert corpus.state(name) == "left out"
+
+
+def documented_sources():
+    """The table of sources in the documentation, as `corpus.table` has it."""
+    lines = ["| source | paper | licence | inputs | families | rows | caveats |", "|---|---|---|---|---:|---:|---|"]
+    listed = corpus.table()
+    for entry in listed[listed["kind"] != "built-in"].itertuples():
+        paper = f"{entry.paper}, arXiv {entry.arxiv_id}" if entry.arxiv_id else entry.paper
+        counts = f"{entry.families:,} | {entry.rows:,}" if entry.rows else "- | -"
+        lines.append(
+            f"| `{entry.name}` | {paper} | {entry.licence} | {entry.inputs or '-'} | {counts} | {entry.caveats} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def test_documentation_lists_every_source():
+    text = (resources.files("bayescale.corpus") / "data/README.md").read_text("utf-8")
+    assert documented_sources() in text, f"Put this table into bayescale/corpus/data/README.md:\n{documented_sources()}"
+    for figure in (f"{len(builtin.published()):,} measurements", f"{len(builtin.caveats())} model families"):
+        assert figure in text
 
 
 def test_importing_the_corpus_is_light():

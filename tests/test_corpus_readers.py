@@ -5,7 +5,7 @@ be committed: licences differ, some sources state none, and the package ships re
 """
 
 import hashlib
-import importlib
+import math
 import os
 from pathlib import Path
 
@@ -15,10 +15,9 @@ import pytest
 
 from bayescale import corpus
 from bayescale.corpus import download, readers
+from bayescale.corpus.readers import curve_database, tasks
 from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
-
-lcdb_module = importlib.import_module("bayescale.corpus.readers.lcdb")  # the package gives the function this name
 
 RAW = os.environ.get("BAYESCALE_CORPUS")
 # Without the variable these tests are left out; with it, a file that is missing is a failure.
@@ -178,6 +177,28 @@ class TestRealFiles:
             corpus.load("double_descent", metric="test_loss")
 
 
+# --- without the corpus ---------------------------------------------------------------------------
+
+
+def test_pass_at_k_is_a_ratio_of_binomials():
+    cases = [(n, c, k) for n in (1, 5, 12) for c in range(n + 1) for k in range(1, n + 1)]
+    expected = [1 - math.comb(n - c, k) / math.comb(n, k) for n, c, k in cases]
+    np.testing.assert_allclose(tasks.pass_at_k(*zip(*cases, strict=True)), expected, rtol=1e-12, atol=1e-15)
+    # At one attempt it is the success rate, also where binomials of millions would cancel.
+    assert tasks.pass_at_k([3_000_000], [1], [1])[0] == pytest.approx(1 / 3_000_000, rel=1e-12)
+
+
+def test_parquet_without_its_package_says_what_to_install(monkeypatch):
+    def missing(path, columns):
+        raise ImportError("no pyarrow")
+
+    monkeypatch.setattr(pd, "read_parquet", missing)
+    files = dict.fromkeys([entry.path for entry in download.manifest()["coverage"]], Path("nowhere"))
+    monkeypatch.setattr(pd, "read_csv", lambda path: pd.DataFrame(columns=["Model Nickname", "Parameters", "Tokens"]))
+    with pytest.raises(InputError, match="pip install pyarrow"):
+        readers.coverage(files)
+
+
 # --- LCDB -----------------------------------------------------------------------------------------
 
 
@@ -207,9 +228,9 @@ def small_lcdb(monkeypatch, tmp_path):
     for name in ("database-accuracy.csv", "database-logloss.csv"):
         table.to_csv(folder / name, index=False)
         digest = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        monkeypatch.setitem(lcdb_module.SHA256, name, digest)
+        monkeypatch.setitem(curve_database.SHA256, name, digest)
     monkeypatch.setenv("BAYESCALE_LCDB", str(folder.parent))
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path / "cache")
     return folder
 
 
@@ -234,7 +255,7 @@ def test_lcdb_is_reduced_once_and_a_damaged_cache_is_made_anew(small_lcdb, tmp_p
     first = readers.lcdb()
     (kept,) = (tmp_path / "cache").iterdir()
     with monkeypatch.context() as patch:
-        patch.setattr(lcdb_module, "reduced", lambda: pytest.fail("read again"))
+        patch.setattr(curve_database, "reduced", lambda: pytest.fail("read again"))
         pd.testing.assert_frame_equal(readers.lcdb(), first, check_exact=True)
     content = kept.read_bytes()
     for damaged in (content[: len(content) // 2], b"", content[:-8] + bytes(8)):
@@ -251,7 +272,7 @@ def test_lcdb_of_another_version_is_refused(small_lcdb):
 
 
 def test_missing_lcdb_says_how_to_get_it(monkeypatch, tmp_path):
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path / "cache")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.delenv("BAYESCALE_LCDB", raising=False)
     with pytest.raises(InputError, match=r"pip install 'bayescale\[lcdb\]'"):
@@ -264,10 +285,10 @@ def test_missing_lcdb_says_how_to_get_it(monkeypatch, tmp_path):
 @pytest.mark.corpus
 def test_lcdb_counts(monkeypatch, tmp_path):
     try:
-        lcdb_module.located()
+        curve_database.located()
     except InputError as missing:
         pytest.skip(str(missing))
-    monkeypatch.setattr(lcdb_module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(curve_database, "cache_folder", lambda: tmp_path)
     rows = readers.lcdb()
     assert len(rows) == SOURCES["lcdb"].rows
     assert rows["family"].nunique() == SOURCES["lcdb"].families

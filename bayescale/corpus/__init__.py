@@ -8,8 +8,7 @@ Example:
 
 from bayescale.corpus.builtin import axis, checkpoint_noise, marin_forecast
 from bayescale.corpus.crosschecks import check
-from bayescale.corpus.download import fetch
-from bayescale.corpus.entries import curves, frame, load, names, table
+from bayescale.corpus.entries import curves, fetch, frame, load, names, state, table
 
 __all__ = [
     "axis",
@@ -21,5 +20,6 @@ __all__ = [
     "load",
     "marin_forecast",
     "names",
+    "state",
     "table",
 ]

@@ -3,21 +3,35 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import csv
 import functools
 import hashlib
-import logging
 import os
+import threading
+import time
 import urllib.parse
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from bayescale.errors import InputError, nearest
+from bayescale.errors import InputError, nearest, some
 
 LOCATION = "BAYESCALE_CORPUS"
 """Environment variable that names a folder to use instead of the network."""
+
+ADDRESS = "https://raw.githubusercontent.com"
+"""Where repositories serve single files at a commit."""
+
+_PATIENCE = 30
+"""Seconds without an answer or a byte after which a connection counts as cut."""
+
+_BLOCK = 1 << 13
+"""Bytes that are written at a time, and thus lost at most when a connection is cut."""
+
+_WAITS = (1, 3)
+"""Seconds before the second and the third attempt."""
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` after each file."""
@@ -40,7 +54,7 @@ class Published(NamedTuple):
     def url(self) -> str:
         """Address of the file at the pinned commit."""
         path = urllib.parse.quote(self.path, safe="/=")
-        return f"https://raw.githubusercontent.com/{self.repo}/{self.commit}/{path}"
+        return f"{ADDRESS}/{self.repo}/{self.commit}/{path}"
 
     @property
     def local(self) -> str:
@@ -73,7 +87,8 @@ def files(name: str, *, progress: Progress | None = None) -> dict[str, Path]:
 def fetch(name: str, *, progress: Progress | None = None) -> Path:
     """Download one source, or find it in the folder that ``BAYESCALE_CORPUS`` names.
 
-    Files are kept in the user's cache folder, and every checksum is verified on every call.
+    Files are kept in the user's cache folder. Every checksum is verified on every call, and a damaged file is fetched
+    again. A download that was cut off continues where it ended; a file appears under its name only when it is whole.
     With ``BAYESCALE_CORPUS`` set, nothing is downloaded.
 
     Args:
@@ -100,6 +115,33 @@ def cache_folder() -> Path:
     return Path(pooch.os_cache("bayescale"))
 
 
+def checksum(path: Path) -> str:
+    """Sha256 of a file in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state(name: str) -> str:
+    """Say whether the files of a source are here, and whether each is the published one.
+
+    Args:
+        name: A downloadable source.
+
+    Returns:
+        "verified (3 files)", "not fetched", "incomplete (2 of 3 files)" or "damaged (path and how many more)".
+    """
+    entries = manifest()[name]
+    folder = os.environ.get(LOCATION)
+    root = Path(folder).expanduser() if folder else cache_folder()
+    here = [entry for entry in entries if (root / entry.local).is_file()]
+    damaged = [entry.path for entry in here if checksum(root / entry.local) != entry.sha256]
+    if damaged:
+        return f"damaged ({some(damaged, 1)})"
+    if len(here) < len(entries):
+        return f"incomplete ({len(here)} of {len(entries)} files)" if here else "not fetched"
+    return f"verified ({len(here)} {'file' if len(here) == 1 else 'files'})"
+
+
 def _find(entries: tuple[Published, ...], folder: str, progress: Progress | None) -> Path:
     root = Path(folder).expanduser()
     for done, entry in enumerate(entries, start=1):
@@ -110,7 +152,7 @@ def _find(entries: tuple[Published, ...], folder: str, progress: Progress | None
                 f"(sha256 {entry.sha256}). Save {entry.url} there, or unset {LOCATION} to "
                 "download everything."
             )
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = checksum(path)
         if found != entry.sha256:
             raise InputError(
                 f"{path} is not the published file: expected sha256 {entry.sha256}, found {found}. "
@@ -122,37 +164,88 @@ def _find(entries: tuple[Published, ...], folder: str, progress: Progress | None
 
 
 def _download(entries: tuple[Published, ...], progress: Progress | None) -> Path:
-    import pooch
-
-    cache = pooch.create(
-        path=cache_folder(),
-        base_url="",
-        registry={entry.local: f"sha256:{entry.sha256}" for entry in entries},
-        urls={entry.local: entry.url for entry in entries},
-        retry_if_failed=2,
-    )
-    # Pooch reports every file by itself; hundreds of small files would flood the terminal.
-    log = pooch.get_logger()
-    level = log.level
-    log.setLevel(logging.WARNING)
+    root = cache_folder()
     pool = concurrent.futures.ThreadPoolExecutor(max_workers=8)
     try:
-        pending = {pool.submit(cache.fetch, entry.local): entry for entry in entries}
+        pending = [pool.submit(_fetched, entry, root / entry.local) for entry in entries]
         for done, future in enumerate(concurrent.futures.as_completed(pending), start=1):
-            try:
-                future.result()
-            except (OSError, ValueError) as error:
-                # Pooch raises ValueError for a wrong checksum, requests subclasses of OSError.
-                offline = isinstance(error, OSError)
-                reason = type(error).__name__ if offline else "its sha256 is not the published one"
-                raise InputError(
-                    f"Could not download {pending[future].url} ({reason}): connect to the network "
-                    f"and try again, or set {LOCATION} to a folder that holds the files as "
-                    "<owner>+<repo>/<path>."
-                ) from error
+            future.result()
             if progress:
                 progress(done, len(entries))
     finally:
         pool.shutdown(cancel_futures=True)
-        log.setLevel(level)
-    return Path(cache.abspath)
+    return root
+
+
+def _fetched(entry: Published, path: Path) -> None:
+    """Make sure that a published file is in the cache, whole and right."""
+    if path.is_file() and checksum(path) == entry.sha256:
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The cache folder cannot be written ({error}): set XDG_CACHE_HOME to a folder of yours, or {LOCATION} to "
+            "one that holds the files as <owner>+<repo>/<path>."
+        ) from error
+    waiting = path.with_name(f"{path.name}.part")
+    # What an earlier attempt left is taken over by renaming it, which only one process can do.
+    part = waiting.with_name(f"{waiting.name}-{os.getpid()}-{threading.get_ident()}")
+    with contextlib.suppress(FileNotFoundError):
+        waiting.rename(part)
+    try:
+        _completed(entry, part)
+        part.replace(path)
+    finally:
+        # Cut off or interrupted: keep what there is for the next attempt.
+        with contextlib.suppress(FileNotFoundError):
+            part.replace(waiting)
+
+
+def _completed(entry: Published, part: Path) -> None:
+    """Download what is missing of a file, and again from the start if the whole is wrong."""
+    import requests  # comes with pooch
+
+    reason = ""
+    for wait in (*_WAITS, None):
+        try:
+            _append(entry, part)
+        except OSError as error:
+            # Errors of requests are OSErrors with long texts; others, such as a full disk, say what is wrong.
+            reason = type(error).__name__ if isinstance(error, requests.RequestException) else str(error)
+            answer = getattr(error, "response", None)
+            if answer is not None:
+                reason = f"the server answers {answer.status_code}"
+            # A file that is not there will not come by asking again; an overloaded server may recover.
+            if answer is not None and answer.status_code < 500:
+                break
+        else:
+            if checksum(part) == entry.sha256:
+                return
+            part.unlink()
+            reason = "its sha256 is not the published one"
+        if wait is not None:
+            time.sleep(wait)
+    raise InputError(
+        f"Could not download {entry.url} ({reason}): connect to the network and try again, or set {LOCATION} to a "
+        "folder that holds the files as <owner>+<repo>/<path>."
+    )
+
+
+def _append(entry: Published, part: Path) -> None:
+    """Add to a partial file what it lacks, or all of it where the server cannot continue."""
+    import requests
+
+    have = part.stat().st_size if part.exists() else 0
+    if have >= entry.bytes:
+        # Complete, or wrong, which the checksum tells.
+        return
+    headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {}
+    with requests.get(entry.url, headers=headers, stream=True, timeout=_PATIENCE) as answer:
+        answer.raise_for_status()
+        continues = answer.status_code == requests.codes.partial_content
+        with part.open("ab" if continues else "wb") as file:
+            for block in answer.iter_content(_BLOCK):
+                file.write(block)
+    if part.stat().st_size < entry.bytes:
+        raise ConnectionError("the connection ended early")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayescale.corpus import builtin, download
-from bayescale.corpus.sources import SOURCES, Source
+from bayescale.corpus.readers import curve_database
+from bayescale.corpus.sources import LEFT_OUT, SOURCES, Source
 from bayescale.errors import InputError, nearest, some
 
 if TYPE_CHECKING:
@@ -30,12 +32,12 @@ def table() -> pd.DataFrame:
     """Describe the corpus without touching the network.
 
     Returns:
-        One row per entry: name, kind ("built-in", "download" or "package"), families, metrics, rows, inputs,
-        paper, arxiv_id, licence and caveats.
+        One row per entry: name, kind, families, metrics, rows, inputs, paper, arxiv_id, licence and caveats. The kind
+        is "built-in", "download", "package" (comes inside a Python package) or "left out" (known, and not read).
     """
     import pandas as pd
 
-    return pd.DataFrame([*_built_in_entries(), *_downloadable_entries()])
+    return pd.DataFrame([*_built_in_entries(), *_source_entries(), *_entries_left_out()])
 
 
 def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFrame:
@@ -46,6 +48,42 @@ def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFra
         progress: Called with the files done and the files in all while downloading.
     """
     return _rows(name, progress)
+
+
+def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
+    """Make sure that the files of a source are on this machine and are the published ones.
+
+    Args:
+        name: A source that is not built in (see `table`).
+        progress: Called with the files done and the files in all.
+
+    Returns:
+        The folder that holds them: the cache, or the one that ``BAYESCALE_CORPUS`` names.
+
+    Raises:
+        InputError: If the source is unknown, or a file is missing, damaged or unreachable.
+    """
+    if name in builtin.caveats():
+        raise InputError(f"{name!r} is built in: there is nothing to fetch. Use corpus.load or corpus.frame.")
+    if name in SOURCES and name not in download.manifest():
+        SOURCES[name].read({})
+        return download.cache_folder()
+    if name in LEFT_OUT:
+        raise _unknown(name)
+    return download.fetch(name, progress=progress)
+
+
+def state(name: str) -> str:
+    """Say whether the rows of an entry are here: "built in", "verified (3 files)", "not fetched" and so on."""
+    if name in download.manifest():
+        return download.state(name)
+    if name in SOURCES:
+        return curve_database.state()
+    if name in LEFT_OUT:
+        return "left out"
+    if name not in builtin.caveats():
+        raise _unknown(name)
+    return "built in"
 
 
 def load(
@@ -129,7 +167,7 @@ def _rows(name: str, progress: download.Progress | None) -> Any:
         listed = name in download.manifest()
         return SOURCES[name].read(download.files(name, progress=progress) if listed else {})
     if name not in builtin.caveats():
-        raise InputError(f"The corpus has no entry {name!r}. {nearest(name, names())}")
+        raise _unknown(name)
     rows = builtin.published()
     return rows[rows["family"] == name].reset_index(drop=True)
 
@@ -248,7 +286,7 @@ def _built_in_entries() -> Iterator[dict[str, object]]:
         }
 
 
-def _downloadable_entries() -> Iterator[dict[str, object]]:
+def _source_entries() -> Iterator[dict[str, object]]:
     for name, source in SOURCES.items():
         files = download.manifest().get(name)
         yield {
@@ -263,3 +301,25 @@ def _downloadable_entries() -> Iterator[dict[str, object]]:
             "licence": " and ".join(dict.fromkeys(file.licence for file in files)) if files else source.licence,
             "caveats": source.caveats,
         }
+
+
+def _entries_left_out() -> Iterator[dict[str, object]]:
+    for name, source in LEFT_OUT.items():
+        yield {
+            "name": name,
+            "kind": "left out",
+            "families": 0,
+            "metrics": "",
+            "rows": 0,
+            "inputs": "",
+            "paper": source.paper,
+            "arxiv_id": source.arxiv_id,
+            "licence": source.licence,
+            "caveats": source.why,
+        }
+
+
+def _unknown(name: str) -> InputError:
+    if name in LEFT_OUT:
+        return InputError(f"{name!r} cannot be read. {LEFT_OUT[name].why}")
+    return InputError(f"The corpus has no entry {name!r}. {nearest(name, names())}")

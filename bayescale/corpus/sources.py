@@ -96,7 +96,7 @@ SOURCES = {
         (("n_samples",),),
         "72 image few-shot, 5 translation, 5 language-modelling and 10 BIG-bench curves with the field's split into "
         "fit and extrapolate. Language-modelling losses are rescaled to 0.85-1.0, translation has 10 or 11 points a "
-        "curve, BIG-bench has plateaus. A curve is a series of checkpoints, so its points share one seed.",
+        "curve, BIG-bench has plateaus. Files do not tell checkpoints from runs of their own; a curve counts as one.",
         units={"few_shot": "fraction", "log_perplexity": "nats/token", "": "rescaled"},
     ),
     "nslpfn_colpret": Source(
@@ -135,8 +135,8 @@ SOURCES = {
         34731,
         (("n_params_active", "n_experts"), ("n_params_active",)),
         "Dense and routed models with 1 to 512 experts, a row every 10,000 steps; load() takes the last (249,000), "
-        "because the schedule decays; a few runs lack it for sets other than validation. A family is a router with its "
-        "settings. Only the dense 130M model has seeds.",
+        "which a few runs lack for sets other than validation. A family is a router with its settings. Only the dense "
+        "130M model has seeds.",
         final_only=True,
     ),
     "multipowerlaw": Source(
@@ -176,7 +176,7 @@ SOURCES = {
         104,
         (("n_params_nonembed", "n_tokens"),),
         "A family is a pair of quantisers with their bits (1 to 16). The four FP4 runs say 16 bits upstream and are "
-        "flagged. Tokens follow parameters, so the two say the same.",
+        "flagged. In all but three families tokens follow parameters (98 each), so the two say the same.",
     ),
     "coverage": Source(
         readers.coverage,
@@ -240,10 +240,40 @@ SOURCES = {
         "Comes in a Python package instead of a download: pip install 'bayescale[lcdb]'. 20 classical learners on 240 "
         "data sets, 3,945 curves of the error rate and 3,958 of the log-loss: of 4,367, those with seven anchors that "
         "have all five outer seeds, each with two inner seeds, and that never reach zero. Outer seeds change the "
-        "test set, so value_se includes it; 4 % of points have none, because the learner predicts a constant. "
-        "Log-losses are clipped at 34.5 and have heavy tails.",
+        "test set, so value_se includes it; it is zero for 4 % of points, where all seeds agree. Log-losses are "
+        "clipped at 34.5, -ln(1e-15), and have heavy tails.",
         units={"error_rate": "fraction", "": "nats/sample"},
         paper="Mohr et al. 2022 (ECML PKDD)",
         licence="MIT",
+    ),
+}
+
+
+class LeftOut(NamedTuple):
+    """A published source that is known and not read."""
+
+    paper: str
+    arxiv_id: str
+    licence: str
+    why: str
+
+
+_NO_FILE = "Left out: there is no upstream data file here that could be downloaded and verified."
+
+LEFT_OUT = {
+    "parscale": LeftOut(
+        "Chen et al. 2025", "2505.10475", "none stated", f"{_NO_FILE} Parallel streams: 48 runs of two families."
+    ),
+    "polypythias": LeftOut(
+        "van der Wal et al. 2025",
+        "2503.09543",
+        "Apache-2.0",
+        f"{_NO_FILE} Pythia with up to nine seeds at four sizes: what is known about seed noise.",
+    ),
+    "modded_nanogpt": LeftOut(
+        "speed-run records of modded-nanogpt",
+        "",
+        "MIT",
+        f"{_NO_FILE} One size (124M) in 118 configurations of 5 to 75 runs: noise only.",
     ),
 }

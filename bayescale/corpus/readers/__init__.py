@@ -1,12 +1,13 @@
 """Readers: upstream files as published in, one tidy table out; nothing is ever unpickled.
 
 A source is read in the module of its kind: `grids` (sizes by tokens), `curves` (one model's error over data or width),
-`recipes` (how a model is built and trained), `tasks` (scores) and `lcdb`; `tables` holds the layout that they share.
+`recipes` (how a model is built and trained), `tasks` (scores) and `curve_database`; `tables` holds
+the layout that they share.
 """
 
+from bayescale.corpus.readers.curve_database import lcdb
 from bayescale.corpus.readers.curves import alabdulmohsin2022, double_descent, finetune_rectified, nslpfn_colpret
 from bayescale.corpus.readers.grids import datablations, epoch_chinchilla, gemstones, overtrain
-from bayescale.corpus.readers.lcdb import lcdb
 from bayescale.corpus.readers.recipes import multipowerlaw, quest_quant, routing, steplaw, vocab
 from bayescale.corpus.readers.tasks import coverage, coverage_counts, obs_scaling, rl_depth, sloth
 

@@ -41,7 +41,7 @@ _COLUMNS = [
     "citation",
     "flag",
 ]
-_ORDER = ["family", "metric", "n_params", "run"]
+_ORDER = ("family", "metric", "n_params", "run")
 
 _FEWEST_TOKENS_PER_PARAMETER = 0.35
 """Below this the digitised Chinchilla runs (four of them) had hardly begun to train."""
@@ -310,9 +310,7 @@ def _shape(model: str) -> tuple[int, int]:
     return (int(printed[1]), int(printed[2])) if printed else _NAMED_SHAPES[model]
 
 
-def _ordered(
-    table: Any, source: str, extra: Sequence[str] = (), order: Sequence[str] = ("family", "metric", "n_params", "run")
-) -> pd.DataFrame:
+def _ordered(table: Any, source: str, extra: Sequence[str] = (), order: Sequence[str] = _ORDER) -> pd.DataFrame:
     constant = {
         "seed": MISSING,
         "step": MISSING,

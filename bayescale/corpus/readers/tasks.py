@@ -44,7 +44,10 @@ _SAMPLED = (
 """Family, file, and its columns of model, problem, samples and attempts."""
 
 _FEWEST_PROBLEMS = 20
+"""Problems that a model needs; one was given nine."""
+
 _FEWEST_COVERED = 0.9
+"""Share of a model's problems that k samples must reach: with fewer, the mean is over another, harder set."""
 
 _PYTHIA = {
     "Pythia 70M": 70_426_624,
@@ -55,7 +58,7 @@ _PYTHIA = {
     "Pythia 6.9B": 6_857_302_016,
     "Pythia 12B": 11_846_072_320,
 }
-"""Parameters with embeddings of the final Pythia models (Biderman et al. 2023), which the file names only."""
+"""Parameters with embeddings of final Pythia models (Biderman et al. 2023), of which the file gives names only."""
 _PYTHIA_TOKENS = 300e9
 
 _OBSERVED = ("benchmark", "emergent_capability", "leaderboard_v2", "post_training")
@@ -94,8 +97,6 @@ def coverage(files: Mapping[str, Path]) -> pd.DataFrame:
         lower_is_better=(table["family"] == _HARM).astype(int),
         flag=flagged(table["n_problems"] < table["problems"], "problems with fewer than k samples left out"),
     )
-    order = [family for family, *_ in _SAMPLED]
-    table = table.sort_values("family", key=lambda families: families.map(order.index), kind="stable")
     return tidy(table, "coverage", _MONKEYS, ["n_params", "n_tokens", "n_attempts", "model", "n_problems"])
 
 

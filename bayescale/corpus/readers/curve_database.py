@@ -50,12 +50,12 @@ _FEWEST_ANCHORS = 7
 def lcdb() -> pd.DataFrame:
     """Read LCDB's learning curves of the error rate (1 - accuracy) and the log-loss on test data.
 
-    A value is the mean over five outer seeds of the mean over up to five (on small data sets 25) inner seeds:
+    A value is the mean over five outer seeds of the mean over up to five (for some data sets 25) inner seeds:
     an outer seed changes the test set, an inner one the training data below it. ``value_se`` is the standard error over
     the outer seeds. An anchor is kept if all five outer seeds are there with two inner seeds each; a curve
     is kept if it has seven such anchors and never reaches zero, which has no logarithm. Of 4,367 curves 3,945
-    remain for the error rate and 3,958 for the log-loss. Log-losses are clipped at 34.5 by their authors' software and
-    have heavy tails.
+    remain for the error rate and 3,958 for the log-loss. Log-losses are clipped at 34.5, -ln(1e-15), and have heavy
+    tails.
 
     The reduced table is kept in the cache folder, so that it is computed once.
 
@@ -99,6 +99,17 @@ def located() -> Path:
     if package is None or not package.submodule_search_locations:
         raise InputError(f"The Learning Curve Database is not installed: {HOW}")
     return Path(package.submodule_search_locations[0])
+
+
+def state() -> str:
+    """Say whether LCDB is here."""
+    if (cache_folder() / _CACHED).is_file():
+        return "reduced table in the cache"
+    try:
+        located()
+    except InputError:
+        return "not installed"
+    return "installed"
 
 
 def _reduced(path: Path, metric: str, name: str) -> Any:
