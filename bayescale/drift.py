@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from scipy.special import ndtri
 
 from bayescale.records import Array, record
 
@@ -26,6 +27,11 @@ class Drift:
         sd: Spread of ln A.
         scale: The fall at which `median` holds.
         memory: Correlation length of the slope, in training spans.
+        ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
+            deviation at new points: the future need not drift as the past did. Nothing inside the data changes.
+        ahead_rows: Rows beyond which that factor's median falls.
+        ahead_power: How it falls, as min(1, ahead_rows / rows)^ahead_power: wiggles of a dense curve overstate
+            what its trend will do.
     """
 
     median: float = 0.20
@@ -33,16 +39,28 @@ class Drift:
     sd: float = 0.8
     scale: float = 0.4
     memory: float = 1.0
+    ahead: float = 0.0
+    ahead_rows: float = 8.0
+    ahead_power: float = 0.0
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
         """Draw the amplitude, given the law's net fall over the training span."""
         median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
         return jnp.exp(sample("log_drift", dist.Normal(median, self.sd)))
 
+    def factors(self, draws: int, rows: int, rng: np.random.Generator) -> np.ndarray:
+        """Factors on the conditional standard deviation at new points, shape (draw,)."""
+        # One normal quantile for each draw, in random order, is less noisy than independent ones.
+        scores = ndtri((rng.permutation(draws) + 0.5) / draws)
+        median = min(1.0, float(self.ahead_rows) / rows) ** float(self.ahead_power)
+        return median * np.exp(float(self.ahead) * scores)
+
 
 def default_drift(n_inputs: int) -> Drift:
-    """Return the amplitude prior that development families chose for one input, or for several."""
-    return Drift() if n_inputs == 1 else Drift(median=0.06, power=1.5)
+    """Return the drift that development families chose for one input, or for several (`docs/calibration.md`)."""
+    if n_inputs == 1:
+        return Drift(ahead=0.7, ahead_power=0.4)
+    return Drift(median=0.06, power=1.5, ahead=0.5)
 
 
 def kernel(a: Array, b: Array, memory: float) -> np.ndarray:

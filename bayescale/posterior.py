@@ -26,6 +26,12 @@ UNLEARNED = 0.1
 COLLINEAR = 0.98
 FAR = 16.0
 """Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
+RISE = 0.08
+"""A curve that rises again by more than this share of its range"""
+ABOVE_NOISE = 4.0
+"""and by more than this many standard deviations of its neighbours' scatter is not monotone."""
+STEEPENING = 0.3
+"""Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
 RESTLESS = 0.3
 """A drift amplitude above this is a sign of a curve that no monotone law describes."""
 PRIOR_DRAWS = 2000
@@ -223,7 +229,7 @@ class Posterior:
         Args:
             forecast: A forecast whose distance and width to judge as well.
         """
-        notes = [*check_sampler(self), *check_design(self), *check_learning(self)]
+        notes = [*check_sampler(self), *check_design(self), *check_shape(self), *check_learning(self)]
         return notes + ([] if forecast is None else check_forecast(forecast))
 
     def to_datatree(self) -> Any:
@@ -299,6 +305,38 @@ def check_design(posterior: Posterior) -> list[Note]:
         text = f"{len(frame)} points: on published curves this short the bands held less often than they say."
         notes.append(Note("short", "info", text))
     return notes
+
+
+def check_shape(posterior: Posterior) -> list[Note]:
+    """Note a curve of one input that rises again, or that still steepens; no falling law describes the first."""
+    if len(posterior.law.inputs) > 1:
+        return []
+    x, y = one_curve(posterior.runs, posterior.law.inputs[0])
+    if len(y) < 4 or np.ptp(y) == 0.0:
+        return []
+    notes = []
+    # Two neighbours above the lowest loss so far: one stray run is no trend.
+    above = np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid"))
+    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
+    if above > RISE * np.ptp(y) and above > ABOVE_NOISE * noise:
+        text = (
+            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of its "
+            "neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe this, "
+            "and no band here foresees the next turn: do not decide on this forecast."
+        )
+        notes.append(Note("not_monotone", "warning", text))
+    half = len(y) // 2
+    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
+    if len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
+        text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
+        notes.append(Note("steepening", "info", text))
+    return notes
+
+
+def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ln x and mean ln(loss) at each value of one input, in order of x."""
+    table = runs.frame.assign(log_loss=np.log(runs.frame["loss"])).groupby(name)["log_loss"].mean()
+    return np.log(table.index.to_numpy(float)), table.to_numpy(float)
 
 
 def check_learning(posterior: Posterior) -> list[Note]:

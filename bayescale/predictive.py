@@ -78,7 +78,9 @@ def predict_log(
     if model.drift is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
         mean, variance, joint = drift_at(model, problem, low, values, residual, z, rng)
-        location, draws = location + mean, draws + joint
+        factor = model.drift.factors(len(mean), rows, rng)[:, None]
+        variance = factor**2 * variance
+        location, draws = location + mean, draws + mean + factor * (joint - mean)
     if kind == "run":
         scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2
         extra = np.broadcast_to(scatter[:, None], location.shape)

@@ -171,30 +171,27 @@ class Shares:
 
 @record
 class Plateaus:
-    """A floor below and a plateau above a power law, E + A / (g + x^c): a level and how the curve bends.
+    """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and one number for how it bends.
 
-    Of the law's value at the reference scale the floor is the share f = E and the plateau keeps w = g / (1 + g) of the
-    rest flat. With F = f / (1 - f) and W = g (1 + F), data see F - W, the curvature on log-log axes in units of the
-    slope (positive: the curve flattens, negative: it still steepens), while floor and plateau together,
-    sqrt(F W), say how sharp the curve's fall between them is. arsinh(F - W) is Normal(mean, sd) and ln sqrt(F W) is
-    Normal(both, both_sd); the level is integrated out as for `Level`. W = 0 is a power law with a floor, F = 0 one with
-    a plateau, both a power law.
+    Of the law's value at the reference scale the floor is the share f, and the plateau keeps g / (1 + g) of the rest
+    flat. With F = f / (1 - f) and W = g (1 + F), data see F - W, the curvature on log-log axes in units of the slope:
+    positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread); the
+    product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
+    `Level`. W = 0 would be a power law with a floor, F = 0 one with a plateau.
     """
 
     names: tuple[str, ...] = static(default=())
     mean: float = 0.5
     spread: float = 1.3
-    both: float = -0.5
-    both_sd: float = 1.2
+    both: float = 0.6
     sd: float = 0.3
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw curvature and sharpness; return floor, amplitude and plateau."""
+        """Draw the curvature; return floor, amplitude and plateau."""
         curvature = jnp.sinh(sample("curvature", dist.Normal(self.mean, self.spread)))
-        both = sample("log_plateaus", dist.Normal(self.both, self.both_sd))
         # F and W from their difference and their product, without cancellation.
-        half = jnp.arcsinh(0.5 * curvature * jnp.exp(-both))
-        below, above = jnp.exp(both + half), jnp.exp(both - half)
+        half = jnp.arcsinh(0.5 * curvature / self.both)
+        below, above = self.both * jnp.exp(half), self.both * jnp.exp(-half)
         plateau = above / (1.0 + below)
         floor, term, knee = names
         return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}

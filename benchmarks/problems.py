@@ -25,7 +25,7 @@ SCORED = 6
 """Most held-out points of a curve."""
 PUBLISHED = 60
 """Most held-out points of a curve that its authors cut."""
-FITTED_GRID = 100
+FITTED_GRID = 60
 """Most training runs of a design with several inputs."""
 SCORED_GRID = 25
 METRICS = 5

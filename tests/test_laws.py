@@ -163,7 +163,7 @@ def test_binding_errors():
     with pytest.raises(InputError, match="needs n_params, n_tokens; the runs have n_params"):
         laws.bind(LAWS["chinchilla"], ("n_params",))
     with pytest.raises(InputError, match="covers one or two inputs, found 3"):
-        laws.automatic(3)
+        laws.automatic(("a", "b", "c", "d"))
 
 
 def test_with_priors():
