@@ -109,8 +109,8 @@ def test_best_rate_and_batch():
     constants = {"E": 1.7, "A": 400.0, "alpha": 0.34, "B": 2000.0, "beta": 0.37, "h": 0.01, "g": 0.005}
     constants |= {"c": 1.79, "p": 0.713, "q": 0.307, "d": 0.58, "r": 0.571}
     at = {"n_params": 1e9, "n_tokens": 1e11}
-    rate, _ = best(law, constants, lambda x: {**at, "learning_rate": x, "batch_tokens": 1e6}, 1e-5, 1e-1)
-    batch, _ = best(law, constants, lambda x: {**at, "learning_rate": 1e-3, "batch_tokens": x}, 1e4, 1e8)
+    rate, _ = best(law, constants, lambda x: {**at, "lr": x, "batch_tokens": 1e6}, 1e-5, 1e-1)
+    batch, _ = best(law, constants, lambda x: {**at, "lr": 1e-3, "batch_tokens": x}, 1e4, 1e8)
     np.testing.assert_allclose([rate, batch], [1.6325e-3, 1.1077e6], rtol=1e-4)
 
 
@@ -152,8 +152,10 @@ def test_effective_size_of_routed_models():
 
 def test_equivalent_out_of_reach():
     law, constants = published("parallel_streams", "pile")
-    assert np.isnan(equivalent(law, constants, {"n_params": 1e9, "streams": 8}, "n_params", {"streams": 1}, reach=1.01))
-    more = equivalent(law, constants, {"n_params": 1e9, "streams": 8}, "n_params", {"streams": 1})
+    assert np.isnan(
+        equivalent(law, constants, {"n_params": 1e9, "p_streams": 8}, "n_params", {"p_streams": 1}, reach=1.01)
+    )
+    more = equivalent(law, constants, {"n_params": 1e9, "p_streams": 8}, "n_params", {"p_streams": 1})
     np.testing.assert_allclose(more, 1e9 * (constants["k"] * np.log(8) + 1), rtol=1e-9)
 
 

@@ -60,6 +60,8 @@ class Law:
     counting: tuple[tuple[str, str], ...] = static(default=())
     form: str = static(default="paper")
     nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = static(default=())
+    home: str = static(default="")
+    """Section of the catalogue; by default the module of the curve."""
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
         """Evaluate the curve at raw inputs with the given constants, in double precision."""
@@ -461,5 +463,6 @@ from bayescale.laws import loss as loss  # isort: skip
 from bayescale.laws import joint as joint  # isort: skip
 from bayescale.laws import architecture as architecture
 from bayescale.laws import data as data
+from bayescale.laws import optimum as optimum
 from bayescale.laws import precision as precision
 from bayescale.laws import schedule as schedule

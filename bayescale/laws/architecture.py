@@ -52,7 +52,7 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
 @register_law(
     inputs=("n_params", "n_tokens", "granularity"),
     cite="krajewski2024scaling",
-    equation="eq. 9, table 1",
+    equation="table 1",
     priors={
         "terms": Shares(("c", "g", "a", "b")),
         "gamma": Exponent(0.6, 0.5),
@@ -83,7 +83,7 @@ def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, 
 @register_law(
     inputs=("n_params", "n_tokens", "n_experts"),
     cite="ludziejewski2025joint",
-    equation="eq. 6, table 3",
+    equation="tables 3 and 4",
     priors={
         "terms": Shares(("c", "a", "b")),
         "alpha": Exponent(0.2, 0.5),
@@ -183,6 +183,7 @@ def sparse_experts(N: Any, D: Any, s: Any, *, e, a, alpha, b, beta, c, lam, d, d
 variant(
     "chinchilla",
     name="sparse_average",
+    home="architecture",
     says="Pruning while training: Chinchilla at the mean number of active parameters, E + A Nbar^-alpha + B D^-beta.",
     cite="jin2025journey",
     caveats="Nbar is `shapes.mean_along` of the pruning schedule. Constants could not be found.",
@@ -195,12 +196,12 @@ variant(
 
 
 @register_law(
-    inputs=("n_params", "streams"),
+    inputs=("n_params", "p_streams"),
     cite="chen2025parallel",
     priors={"terms": Shares(("E", "A"), outer="alpha"), "k": Positive(0.35, 0.6), "alpha": Exponent(0.2, 0.5)},
     units={"A": ("n_params", 1.0)},
-    scales={"streams": ""},
-    decreasing=("n_params", "streams"),
+    scales={"p_streams": ""},
+    decreasing=("n_params", "p_streams"),
     floor="E",
     counting={"n_params": "without embeddings"},
     published={

@@ -22,7 +22,7 @@ MOST_EPOCHS = 64
 @register_law(
     inputs=("n_params", "n_tokens", "unique_tokens"),
     cite="muennighoff2023scaling",
-    equation="eqs. 5 and 6, and the authors' code",
+    equation="the authors' code",
     priors={
         "terms": Shares(("E", "A", "B")),
         "alpha": Exponent(0.35),
@@ -58,7 +58,7 @@ def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: A
 @register_law(
     inputs=("n_samples", "unique_samples"),
     cite="goyal2024filtering",
-    equation="eq. 4",
+    equation="the authors' code",
     priors={"terms": Shares(("d", "a")), "b": Exponent(0.2, 0.6), "tau": Positive(5.0, 1.0)},
     units={"a": ("n_samples", "b")},
     scales={"unique_samples": "n_samples"},
@@ -105,7 +105,7 @@ def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
 @register_law(
     inputs=("share_1", "share_2", "share_3"),
     cite="ye2024mixing",
-    equation="eq. 7",
+    equation="the authors' code",
     priors={"terms": Shares(("c", "k")), "t1": Real(-1.0, 2.0), "t2": Real(0.0, 2.0)},
     units=lambda constants, ref: {},
     scales={"share_1": "", "share_2": "", "share_3": ""},
@@ -121,7 +121,7 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
 @register_law(
     inputs=("share_1", "share_2", "share_3", "share_4", "share_5"),
     cite="ye2024mixing",
-    equation="eq. 7",
+    equation="the authors' code",
     priors={
         "terms": Shares(("c", "k")),
         "t1": Real(-1.0, 2.0),

@@ -156,7 +156,7 @@ def farseer(N: Any, D: Any, *, E: Any, a3: Any, p3: Any, A: Any, a2: Any, p2: An
 @register_law(
     inputs=ND,
     cite="kaplan2020scaling",
-    equation="eq. 1.5, table 2",
+    equation="table 2",
     priors={
         "terms": Shares(("A", "B"), outer="a_D", floor=False),
         "a_N": Exponent(0.08, 0.5),
@@ -181,7 +181,7 @@ def kaplan_joint(N: Any, D: Any, *, A: Any, a_N: Any, B: Any, a_D: Any) -> Any:
 @register_law(
     inputs=("n_params", "n_steps"),
     cite="kaplan2020scaling",
-    equation="eq. 1.6, table 3",
+    equation="table 3",
     priors={"terms": Shares(("A", "B"), floor=False), "a_N": Exponent(0.08, 0.5), "a_S": Exponent(0.7, 0.3)},
     units={"A": ("n_params", "a_N"), "B": ("n_steps", "a_S")},
     decreasing=("n_params", "n_steps"),
@@ -200,7 +200,7 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
 @register_law(
     inputs=("n_params", "n_steps", "batch_tokens"),
     cite="kaplan2020scaling",
-    equation="eqs. 1.6, 5.4 and 5.5",
+    equation="table 3",
     priors={
         "A": Positive(2.5, 0.3),
         "a_N": Exponent(0.08, 0.5),
@@ -254,7 +254,7 @@ CM_UNITS = {
 @register_law(
     inputs=CM,
     cite="gadre2024overtraining",
-    equation="eq. 4",
+    equation="the authors' code",
     priors={"terms": Shares(("E", "a", "b")), "eta": Exponent(0.13, 0.5)},
     units=CM_UNITS,
     decreasing=("flops",),
@@ -272,7 +272,7 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
 @register_law(
     inputs=CM,
     cite="gadre2024overtraining",
-    equation="eqs. 4 and 5",
+    equation="the authors' code",
     priors={
         "E": Positive(1.7, 0.2),
         "a": Positive(0.5, 0.7),

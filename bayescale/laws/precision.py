@@ -11,7 +11,7 @@ from bayescale.laws.published import paper
 from bayescale.laws.shapes import gate
 from bayescale.priors import Exponent, Level, Positive, Shares
 
-TRAINED = ("n_params", "n_tokens", "bits_weights", "bits_activations", "bits_cache")
+TRAINED = ("n_params", "n_tokens", "bits_weight", "bits_act", "bits_cache")
 GATES = {"g_w": Positive(2.0, 0.5), "g_a": Positive(2.0, 0.5), "g_kv": Positive(1.0, 0.5)}
 CHEN_BASE = {"E": 1.9279, "A": 237.7042, "B": 596.2490, "alpha": 0.3022}
 
@@ -19,7 +19,7 @@ CHEN_BASE = {"E": 1.9279, "A": 237.7042, "B": 596.2490, "alpha": 0.3022}
 @register_law(
     inputs=("n_params", "n_tokens", "group_size"),
     cite="chen2025qat",
-    equation="eq. 6, table 1",
+    equation="table 1",
     priors={
         "terms": Shares(("E", "k", "A", "B")),
         "alpha": Exponent(0.3),
@@ -70,10 +70,9 @@ def quantisation_rise(N: Any, D: Any, P: Any, *, k: Any, a: Any, b: Any, g: Any)
 @register_law(
     inputs=TRAINED,
     cite="kumar2024precision",
-    equation="eq. 3",
     priors={"terms": Shares(("E", "A", "B")), "alpha": Exponent(0.4), **GATES},
     units={"A": ("n_params", "alpha"), "B": ("n_tokens", "alpha")},
-    scales={"bits_weights": "", "bits_activations": "", "bits_cache": ""},
+    scales={"bits_weight": "", "bits_act": "", "bits_cache": ""},
     decreasing=TRAINED,
     floor="E",
     form="secondary",
@@ -91,7 +90,6 @@ def precision(N: Any, D: Any, P_w: Any, P_a: Any, P_kv: Any, *, E, A, B, alpha, 
 @register_law(
     inputs=("n_params", "n_tokens", "bits"),
     cite="kumar2024precision",
-    equation="eq. 2",
     priors={
         "terms": Shares(("E", "k", "A", "B")),
         "alpha": Exponent(0.4),

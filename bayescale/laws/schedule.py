@@ -113,7 +113,6 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         name=name,
         inputs=("schedule", "step"),
         cite="tissue2024annealing",
-        equation="eq. 1",
         priors={
             **{"L0": Positive(2.5, 0.25), "A": Positive(0.6, 0.7), "alpha": Exponent(0.5, 0.4)},
             **{"C": Positive(0.4, 0.7), "lam": Fixed(0.999)},
@@ -124,8 +123,9 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
         """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
 
-        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak. Nothing bounds it, so long
-        decays are overrated. Priors hold in nats per token and for lam near .999, on which C depends.
+        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
+        states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
+        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -163,7 +163,6 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         name=name,
         inputs=("schedule", "step"),
         cite="luo2025multipower",
-        equation="eq. 1",
         priors={
             **{"L0": Positive(2.5, 0.25), "A": Positive(0.6, 0.5), "alpha": Exponent(0.45, 0.3)},
             **{"B": Positive(400.0, 0.5), "C": Positive(2.0, 0.5)},
@@ -217,7 +216,7 @@ RATE = ("n_params", "n_tokens")
 
 
 @register_law(
-    inputs=("n_params", "n_tokens", "learning_rate", "batch_tokens"),
+    inputs=("n_params", "n_tokens", "lr", "batch_tokens"),
     cite="li2025steplaw",
     priors={
         "terms": Shares(("E", "A", "B")),
@@ -227,7 +226,7 @@ RATE = ("n_params", "n_tokens")
     },
     units={
         **{"A": ("n_params", "alpha"), "B": ("n_tokens", "beta")},
-        "c": [("learning_rate", 1.0), ("n_params", "p"), ("n_tokens", "-q")],
+        "c": [("lr", 1.0), ("n_params", "p"), ("n_tokens", "-q")],
         "d": [("batch_tokens", 1.0), ("n_tokens", "-r")],
     },
     counting={"n_params": "without embeddings"},
@@ -236,7 +235,8 @@ RATE = ("n_params", "n_tokens")
 def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
     """Valley of the loss: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
 
-    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits the positions of the lowest runs; here all runs of a sweep speak, so flat valleys give wide answers.
+    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits the positions of the lowest runs; here
+    all runs of a sweep speak, so flat valleys give wide answers.
     """
     off_rate = jnp.log(lr / c) + p * jnp.log(N) - q * jnp.log(D)
     off_batch = jnp.log(bs / d) - r * jnp.log(D)
@@ -246,7 +246,6 @@ def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g,
 @register_law(
     inputs=RATE,
     cite="li2025steplaw",
-    equation="eq. 1",
     priors={"c": Level(1.0), "p": Exponent(0.7, 0.3), "q": Exponent(0.3, 0.4)},
     units={"c": [("n_params", "p"), ("n_tokens", "-q")]},
     decreasing=("n_params",),
@@ -265,9 +264,9 @@ def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
 variant(
     "growing_power",
     name="step_batch",
+    home="schedule",
     says="Best batch in tokens: A D^c.",
     cite="li2025steplaw",
-    equation="eq. 1",
     response="best batch in tokens",
     inputs=("n_tokens",),
     priors={"c": Exponent(0.57, 0.3)},
@@ -293,6 +292,7 @@ def expert_rate(N: Any, E: Any, *, c: Any, p: Any, q: Any) -> Any:
 variant(
     "growing_power",
     name="weight_decay_width",
+    home="schedule",
     says="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
     cite="fan2025weightdecay",
     caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on a singular value of "
@@ -305,6 +305,7 @@ variant(
 variant(
     "power",
     name="rate_by_width",
+    home="schedule",
     says="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
     cite="yang2022tensor",
     caveats="c = 1 is what the parametrisation promises for hidden matrices; a posterior away from 1 says that the "
