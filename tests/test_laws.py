@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale import laws
+from bayescale import laws, model
 from bayescale.errors import InputError
 from bayescale.laws import LAWS
 from bayescale.likelihood import log_density
@@ -128,3 +128,32 @@ def test_unit_scale_needs_units(own_law):
 
     with pytest.raises(InputError, match="does not say how its constants scale"):
         replace(own_law, units=()).at_unit_scale({"A": 1.0}, {"x": 1.0})
+
+
+@pytest.mark.slow
+def test_inputs_that_are_not_scaled_survive_fit_save_and_load(tmp_path):
+    law, truth = LAWS["parallel_streams"], LAWS["parallel_streams"].published("pile").constants
+    rng = np.random.default_rng(0)
+    grid = pd.DataFrame([(N, P) for N in (5e8, 1e9, 2e9, 4e9) for P in (1, 2, 4, 8)], columns=["n_params", "p_streams"])
+    clean = law(grid["n_params"].to_numpy(), grid["p_streams"].to_numpy(), **truth)
+    runs = bs.Runs.from_frame(grid.assign(loss=clean * np.exp(0.001 * rng.standard_normal(16))), inputs=law.inputs)
+    post = bs.fit(runs, law, seed=0, drift=None)
+    for name, value in truth.items():
+        low, high = np.quantile(post.draws[name], [0.005, 0.995])
+        assert low < value < high, name
+    post.save(tmp_path / "fit.nc")
+    forecast = bs.load(tmp_path / "fit.nc").predict(n_params=8e9, p_streams=[1, 16], kind="mean")
+    np.testing.assert_allclose(forecast.mean, law(8e9, np.array([1, 16]), **truth), rtol=0.01)
+    np.testing.assert_allclose(
+        forecast.mean, post.predict(n_params=8e9, p_streams=[1, 16], kind="mean").mean, rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("name", ["shifted_power", "bounded_power"])
+def test_level_is_the_value_at_the_reference(name):
+    # Curves that are not 1 at the reference have their level taken out and put back.
+    job = make_job(some_runs(LAWS[name]), name, None, "normal", None)
+    with jax.enable_x64(True):
+        values, _ = model.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
+        curve = model.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
+    np.testing.assert_allclose(curve, 0.0, atol=1e-12)

@@ -9,13 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
 from bayescale.laws import ALIASES, LAWS
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
-from bayescale.likelihood import log_density
-from bayescale.model import make_job, prior_center, simulate_prior
+from bayescale.likelihood import log_density, numpyro_model
+from bayescale.model import coordinates, make_job, prior_center, simulate_prior
 
 NAMES = sorted(LAWS)
 DRAWS = 60
@@ -143,6 +144,19 @@ def test_density_and_gradient_are_finite_over_the_prior(name, drift):
         value, slope = jax.vmap(jax.value_and_grad(lambda v: log_density(v, job.model, job.problem)))(vectors)
     assert np.isfinite(value).all()
     assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("name", ["parallel_streams", "data_constrained", "broken_2", "kaplan_batch", "farseer"])
+def test_engine_is_the_program(name, drift):
+    # One law each with absolute inputs, tied inputs, ordered breaks, no level and an implicit curve, a fixed constant.
+    job = job_of(name, drift)
+    with jax.enable_x64(True):
+        vector, _ = simulate_prior(jax.random.key(5), job.model, job.problem)
+        sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
+        program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+        want = numpyro_density(program, (), {}, sites)[0]
+        np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
 
 
 def curves_of(name, kind):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import exp, inf, log, log10
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,23 +20,19 @@ from bayescale.priors import Exponent, Level, Positive, Real, Shares
     cite="clark2022unified",
     equation="the authors' notebook",
     priors={
-        "A": Level(),
-        "a": Exponent(0.08, 0.5),
-        "b": Real(0.04, 0.05),
-        "c": Real(0.0, 0.01),
-        "E_start": Positive(2.0, 0.5),
-        "E_max": Positive(300.0, 0.7),
+        **{"A": Level(), "a": Exponent(0.08, 0.5), "b": Real(0.04, 0.05), "c": Real(0.0, 0.01)},
+        **{"E_start": Positive(2.0, 0.5), "E_max": Positive(300.0, 0.7)},
     },
     units=lambda constants, ref: {
         "A": constants["A"] * ref["n_params"] ** constants["a"],
-        "b": constants["b"] + constants["c"] * math.log10(ref["n_params"]),
+        "b": constants["b"] + constants["c"] * log10(ref["n_params"]),
     },
     scales={"n_experts": ""},
     counting={"n_params": "of the dense model, without the other experts"},
     published={
-        "s_base": refit("", "seed 42", A=10**1.1136, a=0.0830, b=0.1180, c=0.0099, E_start=2.075, E_max=238.7),
-        "rl_r": refit("", "seed 42", A=10**1.1070, a=0.0827, b=0.1234, c=0.0112, E_start=1.722, E_max=470.1),
-        "hash": refit("", "seed 42", A=10**1.1595, a=0.0874, b=0.1384, c=0.0126, E_start=4.269, E_max=427.3),
+        "s_base": refit(note="seed 42", A=10**1.1136, a=0.0830, b=0.1180, c=0.0099, E_start=2.075, E_max=238.7),
+        "rl_r": refit(note="seed 42", A=10**1.1070, a=0.0827, b=0.1234, c=0.0112, E_start=1.722, E_max=470.1),
+        "hash": refit(note="seed 42", A=10**1.1595, a=0.0874, b=0.1384, c=0.0126, E_start=4.269, E_max=427.3),
     },
 )
 def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_max: Any) -> Any:
@@ -55,9 +51,7 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
     equation="table 1",
     priors={
         "terms": Shares(("c", "g", "a", "b")),
-        "gamma": Exponent(0.6, 0.5),
-        "alpha": Exponent(0.15, 0.6),
-        "beta": Exponent(0.15, 0.6),
+        **{"gamma": Exponent(0.6, 0.5), "alpha": Exponent(0.15, 0.6), "beta": Exponent(0.15, 0.6)},
     },
     units={
         "g": [("n_params", "alpha"), ("granularity", "gamma")],
@@ -68,7 +62,10 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
     floor="c",
     counting={"granularity": "dense width of the feed-forward layer divided by that of one expert"},
     published={
-        "krajewski2024": paper("", "64 experts", a=18.1, alpha=0.115, b=30.8, beta=0.147, g=2.1, gamma=0.58, c=0.47)
+        "krajewski2024": paper(
+            note="64 experts",
+            **{"a": 18.1, "alpha": 0.115, "b": 30.8, "beta": 0.147, "g": 2.1, "gamma": 0.58, "c": 0.47},
+        ),
     },
 )
 def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, alpha: Any, b: Any, beta: Any) -> Any:
@@ -85,28 +82,26 @@ def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, 
     cite="ludziejewski2025joint",
     equation="tables 3 and 4",
     priors={
-        "terms": Shares(("c", "a", "b")),
-        "alpha": Exponent(0.2, 0.5),
-        "beta": Exponent(0.2, 0.5),
+        **{"terms": Shares(("c", "a", "b")), "alpha": Exponent(0.2, 0.5), "beta": Exponent(0.2, 0.5)},
         **{"delta": Real(0.0, 0.2), "omega": Real(0.0, 0.2), "gamma": Real(0.0, 0.02), "zeta": Real(0.0, 0.02)},
         **{"E_start": Positive(2.0, 0.5), "E_max": Positive(300.0, 0.7)},
     },
     units=lambda c, ref: {
         "a": c["a"] * ref["n_params"] ** c["alpha"],
         "b": c["b"] * ref["n_tokens"] ** c["beta"],
-        "delta": c["delta"] - c["gamma"] * math.log(ref["n_params"]),
-        "omega": c["omega"] - c["zeta"] * math.log(ref["n_tokens"]),
+        "delta": c["delta"] - c["gamma"] * log(ref["n_params"]),
+        "omega": c["omega"] - c["zeta"] * log(ref["n_tokens"]),
     },
     scales={"n_experts": ""},
     floor="c",
     counting={"n_params": "active, with embeddings"},
     published={
         "ludziejewski2025": paper(
-            a=35.91, alpha=0.1889, delta=-0.2285, gamma=0.0098, b=35.98, beta=0.1775, omega=0.5529, zeta=-0.0259,
-            E_start=2.0732, E_max=290.4521, c=1.3637,
+            **{"a": 35.91, "alpha": 0.1889, "delta": -0.2285, "gamma": 0.0098, "c": 1.3637},
+            **{"b": 35.98, "beta": 0.1775, "omega": 0.5529, "zeta": -0.0259, "E_start": 2.0732, "E_max": 290.4521},
         ),
     },
-)  # fmt: skip
+)
 def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta, omega, zeta, E_start, E_max) -> Any:
     """Experts, size and tokens: a Ehat^delta N^(-alpha + gamma ln Ehat) + b Ehat^omega D^(-beta + zeta ln Ehat) + c.
 
@@ -122,21 +117,16 @@ def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta,
     inputs=("flops", "active_share", "granularity"),
     cite="tian2025leverage",
     priors={
-        "a": Real(-0.3, 0.2),
-        "d": Real(-0.05, 0.03),
-        "gamma": Real(0.02, 0.01),
-        "beta": Real(-0.1, 0.05),
-        "A_s": Positive(0.02, 0.7),
-        "A_m": Positive(1e3, 2.0),
+        **{"a": Real(-0.3, 0.2), "d": Real(-0.05, 0.03), "gamma": Real(0.02, 0.01), "beta": Real(-0.1, 0.05)},
+        **{"A_s": Positive(0.02, 0.7), "A_m": Positive(1e3, 2.0)},
     },
-    units=lambda c, ref: {"a": c["a"] - c["d"] * math.log10(ref["flops"])},
+    units=lambda c, ref: {"a": c["a"] - c["d"] * log10(ref["flops"])},
     scales={"active_share": "", "granularity": ""},
     response="leverage: compute of a dense model of equal loss divided by that of the experts",
     counting={"granularity": "twice the width divided by that of one expert"},
     published={
         "tian2025": paper(
-            "",
-            "the paper leaves the bases of its logarithms open; only these give its own figures",
+            note="the paper leaves the bases of its logarithms open; only these give its own figures",
             **{"a": 1.23, "d": -0.0761, "gamma": 0.0167, "beta": -0.117, "A_s": 0.0163, "A_m": 5.28e16},
         ),
     },
@@ -156,11 +146,8 @@ def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A
     cite="abnar2025parameters",
     priors={
         "terms": Shares(("e", "a", "b", "c", "d")),
-        "alpha": Exponent(0.5, 0.4),
-        "beta": Exponent(0.4, 0.4),
-        "lam": Real(-0.15, 0.15),
-        "delta": Real(0.15, 0.15),
-        "gamma": Exponent(0.15, 0.5),
+        **{"alpha": Exponent(0.5, 0.4), "beta": Exponent(0.4, 0.4), "gamma": Exponent(0.15, 0.5)},
+        **{"lam": Real(-0.15, 0.15), "delta": Real(0.15, 0.15)},
     },
     units={
         "a": ("n_params", "alpha"),
@@ -205,8 +192,8 @@ variant(
     floor="E",
     counting={"n_params": "without embeddings"},
     published={
-        "stack": refit("", "reproduces the authors' script", E=0.6912, A=1.131e7, k=0.3935, alpha=0.1894),
-        "pile": refit("", "reproduces the authors' script", E=1.2886, A=1.975e8, k=0.3344, alpha=0.1963),
+        "stack": refit(note="reproduces the authors' script", E=0.6912, A=1.131e7, k=0.3935, alpha=0.1894),
+        "pile": refit(note="reproduces the authors' script", E=1.2886, A=1.975e8, k=0.3344, alpha=0.1963),
     },
 )
 def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> Any:
@@ -222,12 +209,8 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
     cite="tao2024vocabulary",
     equation="approach 3, the authors' code",
     priors={
-        "F": Level(0.5),
-        "A1": Positive(0.2, 0.7),
-        "A2": Positive(0.1, 0.8),
-        "B": Positive(0.2, 0.7),
-        "a1": Exponent(0.4, 0.25),
-        "a2": Exponent(0.6, 0.25),
+        **{"F": Level(0.5), "A1": Positive(0.2, 0.7), "A2": Positive(0.1, 0.8), "B": Positive(0.2, 0.7)},
+        **{"a1": Exponent(0.4, 0.25), "a2": Exponent(0.6, 0.25)},
     },
     units={
         "A1": ("n_params", "a1"),
@@ -240,14 +223,9 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
     counting={"n_params": "without vocabulary"},
     published={
         "tao2024": paper(
-            "",
-            "amplitudes moved from millions, thousands and billions to raw counts",
-            F=math.exp(-5.5327847),
-            A1=1.8313852 * 1e6**0.4466063,
-            A2=0.1958424 * 1e3**0.6707375,
-            B=2.1241123 * 1e9**0.4466063,
-            a1=0.4466063,
-            a2=0.6707375,
+            note="amplitudes moved from millions, thousands and billions to raw counts",
+            **{"F": exp(-5.5327847), "A1": 1.8313852 * 1e6**0.4466063, "A2": 0.1958424 * 1e3**0.6707375},
+            **{"B": 2.1241123 * 1e9**0.4466063, "a1": 0.4466063, "a2": 0.6707375},
         ),
     },
 )
@@ -287,9 +265,7 @@ def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -
     priors={"terms": Shares(("R", "K"), floor=False), "s": Positive(4.0, 0.5)},
     units={"R": ("n_params", -1.0)},
     response="bits of knowledge",
-    published={
-        "allenzhu2024_1000": secondary("", "1000 exposures; no limit of the knowledge", R=2.0, K=math.inf, s=4.0)
-    },
+    published={"allenzhu2024_1000": secondary(note="R at 1000 exposures; K and s are ours", R=2.0, K=inf, s=4.0)},
     form="ours",
 )
 def knowledge(N: Any, *, R: Any, K: Any, s: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import exp
 from typing import Any
 
 import jax.numpy as jnp
@@ -24,22 +24,16 @@ MOST_EPOCHS = 64
     cite="muennighoff2023scaling",
     equation="the authors' code",
     priors={
-        "terms": Shares(("E", "A", "B")),
-        "alpha": Exponent(0.35),
-        "R_D": Positive(15.0, 0.8),
-        "R_N": Positive(5.0, 0.8),
+        **{"terms": Shares(("E", "A", "B")), "alpha": Exponent(0.35)},
+        **{"R_D": Positive(15.0, 0.8), "R_N": Positive(5.0, 0.8)},
     },
     units={"A": ("n_params", "alpha"), "B": ("n_tokens", "alpha")},
     scales={"unique_tokens": "n_tokens"},
     decreasing=("n_tokens",),
     published={
         "muennighoff2023": paper(
-            E=math.exp(0.6254804),
-            A=math.exp(6.255414),
-            B=math.exp(7.3049974),
-            alpha=0.3526596,
-            R_D=15.387756,
-            R_N=5.309743,
+            **{"E": exp(0.6254804), "A": exp(6.255414), "B": exp(7.3049974), "alpha": 0.3526596},
+            **{"R_D": 15.387756, "R_N": 5.309743},
         ),
     },
 )
@@ -131,14 +125,8 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
     scales={f"share_{i}": "" for i in range(1, 6)},
     published={
         "ye2024_notebook": paper(
-            "",
-            "the authors' notebook, one domain; their slopes moved by .094 to add up to 0",
-            c=math.exp(0.975),
-            k=math.exp(-2.139 - 0.094),
-            t1=-9.996,
-            t2=2.804,
-            t3=2.804,
-            t4=2.704,
+            note="the authors' notebook, one domain; their slopes moved by .094 to add up to 0",
+            **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
 )
@@ -166,11 +154,8 @@ def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
     inputs=("n_params", "share"),
     cite="fernandes2023multilingual",
     priors={
-        "terms": Shares(("E", "A")),
-        "alpha": Exponent(0.3),
-        "c1": Positive(0.5, 0.8),
-        "c2": Positive(1.0, 0.5),
-        "c3": Positive(1.0, 0.5),
+        **{"terms": Shares(("E", "A")), "alpha": Exponent(0.3)},
+        **{"c1": Positive(0.5, 0.8), "c2": Positive(1.0, 0.5), "c3": Positive(1.0, 0.5)},
     },
     units={"A": ("n_params", "alpha")},
     scales={"share": ""},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from math import exp, log
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from bayescale.priors import Exponent, Fall, Fixed, Fraction, Outer, Positive, R
 
 ND = ("n_params", "n_tokens")
 WITHOUT = {"n_params": "without embeddings"}
+BESIROGLU = {"E": 1.81686, "A": 482.00572, "alpha": 0.34781, "B": 2085.4342, "beta": 0.36585}
+GEMSTONES = {"E": exp(0.76632), "A": exp(5.4575), "alpha": 0.29892, "B": exp(14.9720), "beta": 0.69283}
 
 
 # --- Chinchilla's sum --------------------------------------------------------------------------------------
@@ -31,20 +33,10 @@ WITHOUT = {"n_params": "without embeddings"}
     published={
         "hoffmann2022": paper(E=1.69, A=406.4, alpha=0.34, B=410.7, beta=0.28),
         "hoffmann2022_unrounded": paper(E=1.693374, A=406.401, alpha=0.33917084, B=410.723, beta=0.2849083),
-        "besiroglu2024": paper(
-            "besiroglu2024chinchilla", E=1.81686, A=482.00572, alpha=0.34781, B=2085.4342, beta=0.36585
-        ),
-        "gemstones2025": paper(
-            "mcleish2025gemstones",
-            "all checkpoints",
-            E=math.exp(0.76632),
-            A=math.exp(5.4575),
-            alpha=0.29892,
-            B=math.exp(14.9720),
-            beta=0.69283,
-        ),
+        "besiroglu2024": paper(cite="besiroglu2024chinchilla", **BESIROGLU),
+        "gemstones2025": paper(cite="mcleish2025gemstones", note="all checkpoints", **GEMSTONES),
         "krajewski2024_dense": paper(
-            "krajewski2024scaling", "dense models", E=0.47, A=16.3, alpha=0.126, B=26.7, beta=0.127
+            cite="krajewski2024scaling", note="dense", E=0.47, A=16.3, alpha=0.126, B=26.7, beta=0.127
         ),
     },
 )
@@ -74,7 +66,7 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
     aliases={"skaling": "skaling2026", "distillation_supervised": "busbridge2025distillation"},
     published={
         "busbridge2025": secondary(
-            "busbridge2025distillation", E=1.220, A=3355.0, alpha=0.408, B=18186.0, beta=0.431, k=0.452
+            cite="busbridge2025distillation", E=1.220, A=3355.0, alpha=0.408, B=18186.0, beta=0.431, k=0.452
         ),
     },
 )
@@ -90,10 +82,8 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
     inputs=ND,
     cite="pearce2024reconciling",
     priors={
-        "terms": Shares(("E", "A", "B")),
+        **{"terms": Shares(("E", "A", "B")), "alpha": Exponent(0.35), "beta": Exponent(0.35)},
         "g": Positive(0.3, 1.5),
-        "alpha": Exponent(0.35),
-        "beta": Exponent(0.35),
     },
     units={"A": ("n_params", "alpha"), "B": ("n_tokens", "beta"), "g": ("n_params", 2.0 / 3.0)},
     decreasing=ND,
@@ -102,14 +92,7 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
     nests={"chinchilla": {"g": 0.0}},
     published={
         "pearce2024": paper(
-            "",
-            "g is the paper's, for 32k tokens and its aspect ratio; the rest is besiroglu2024chinchilla",
-            E=1.81686,
-            A=482.00572,
-            alpha=0.34781,
-            B=2085.4342,
-            beta=0.36585,
-            g=47491.0,
+            note="g is the paper's, at 32k tokens; the rest is besiroglu2024chinchilla's", **BESIROGLU, g=47491.0
         ),
     },
 )
@@ -202,12 +185,8 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
     cite="kaplan2020scaling",
     equation="table 3",
     priors={
-        "A": Positive(2.5, 0.3),
-        "a_N": Exponent(0.08, 0.5),
-        "B": Positive(0.4, 1.0),
-        "a_S": Exponent(0.7, 0.3),
-        "B_star": Positive(2e8, 1.0),
-        "a_B": Exponent(0.2, 0.3),
+        **{"A": Positive(2.5, 0.3), "a_N": Exponent(0.08, 0.5), "B": Positive(0.4, 1.0), "a_S": Exponent(0.7, 0.3)},
+        **{"B_star": Positive(2e8, 1.0), "a_B": Exponent(0.2, 0.3)},
     },
     units={"A": ("n_params", "a_N"), "B": ("n_steps", "a_S")},
     scales={"batch_tokens": ""},
@@ -274,19 +253,14 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     cite="gadre2024overtraining",
     equation="the authors' code",
     priors={
-        "E": Positive(1.7, 0.2),
-        "a": Positive(0.5, 0.7),
-        "b": Positive(0.5, 0.7),
-        "eta": Exponent(0.13, 0.5),
-        "eps": Fraction(1.8, 0.4),
-        "gamma": Positive(0.8, 0.4),
-        "r": Fraction(1.0, 0.7),
+        **{"E": Positive(1.7, 0.2), "a": Positive(0.5, 0.7), "b": Positive(0.5, 0.7), "eta": Exponent(0.13, 0.5)},
+        **{"eps": Fraction(1.8, 0.4), "gamma": Positive(0.8, 0.4), "r": Fraction(1.0, 0.7)},
     },
     units=CM_UNITS,
     decreasing=("flops",),
     response="mean error of downstream tasks",
     published={
-        key: refit(**GADRE[key], eps=eps, gamma=gamma, r=math.log(k / eps) / (gamma * GADRE[key]["E"]))
+        key: refit(**GADRE[key], eps=eps, gamma=gamma, r=log(k / eps) / (gamma * GADRE[key]["E"]))
         for key, (eps, k, gamma) in GADRE_ERRORS.items()
     },
 )
@@ -304,11 +278,8 @@ def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, g
     cite="hoffmann2022training",
     equation="approach 2, as a model of all its runs",
     priors={
-        "terms": Shares(("E", "A")),
-        "c": Exponent(0.15, 0.4),
-        "h": Positive(0.02, 0.8),
-        "N0": Positive(1.0, 1.0),
-        "a": Positive(0.5, 0.2),
+        **{"terms": Shares(("E", "A")), "c": Exponent(0.15, 0.4), "a": Positive(0.5, 0.2)},
+        **{"h": Positive(0.02, 0.8), "N0": Positive(1.0, 1.0)},
     },
     units={"A": ("flops", "c"), "N0": [("n_params", 1.0), ("flops", "-a")]},
     floor="E",
@@ -327,10 +298,7 @@ def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) 
     cite="mcleish2025gemstones",
     priors={
         "terms": Shares(("E", "A", "B", "F", "G")),
-        "a": Exponent(0.25),
-        "b": Exponent(0.45),
-        "f": Exponent(0.35),
-        "g": Exponent(0.5),
+        **{"a": Exponent(0.25), "b": Exponent(0.45), "f": Exponent(0.35), "g": Exponent(0.5)},
     },
     units={"A": ("width", "a"), "B": ("depth", "b"), "F": ("n_params", "f"), "G": ("n_tokens", "g")},
     decreasing=("width", "depth", "n_params", "n_tokens"),
@@ -338,15 +306,8 @@ def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) 
     counting={"n_params": "with embeddings"},
     published={
         "gemstones2025": paper(
-            E=math.exp(0.3966),
-            A=math.exp(1.0739),
-            a=0.2053,
-            B=math.exp(-0.2098),
-            b=0.4741,
-            F=math.exp(6.2175),
-            f=0.3721,
-            G=math.exp(10.9040),
-            g=0.5116,
+            **{"E": exp(0.3966), "A": exp(1.0739), "B": exp(-0.2098), "F": exp(6.2175), "G": exp(10.9040)},
+            **{"a": 0.2053, "b": 0.4741, "f": 0.3721, "g": 0.5116},
         ),
     },
 )

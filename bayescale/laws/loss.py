@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import exp
 from typing import Any
 
 import jax.numpy as jnp
@@ -141,8 +142,10 @@ variant(
     response="best number of parameters",
     inputs=("flops",),
     published={
-        "porian2024_tuned": paper("porian2024resolving", "RefinedWeb, tuned, constant rate", A=0.1189, c=0.4969),
-        "gemstones2025": paper("mcleish2025gemstones", "with embeddings", A=2.718281828459045**-2.8451, c=0.49938),
+        "porian2024_tuned": paper(
+            cite="porian2024resolving", note="RefinedWeb, tuned, constant rate", A=0.1189, c=0.4969
+        ),
+        "gemstones2025": paper(cite="mcleish2025gemstones", note="with embeddings", A=exp(-2.8451), c=0.49938),
     },
 )
 
@@ -278,7 +281,7 @@ variant(
     caveats="A and c are shared by four model classes and four corpora, only E differs; E also absorbs the tokenizer.",
     inputs=("width",),
     priors={"c": Exponent(1.0, 0.2)},
-    published={"liu2025_opt": paper("", "OPT on the first corpus", E=2.2074, A=476.08, c=0.9098)},
+    published={"liu2025_opt": paper(note="OPT on the first corpus", E=2.2074, A=476.08, c=0.9098)},
 )
 variant(
     "saturating_power",

@@ -37,8 +37,8 @@ NOT_LAWS = {
 """Papers whose law is missing here, and why."""
 
 LEFT_OUT = (
-    "Constants that could not be read in any source: those of Hestness, farseer, precision, quantisation_rise, "
-    "floating_point, distillation, sparse_experts, multilingual, encoder_decoder, time_series and interatomic_potential.",
+    "Constants that no source could be found for: those of hestness, farseer, precision, quantisation_rise, "
+    "floating_point, distillation, sparse_experts, multilingual, encoder_decoder, time_series, interatomic_potential.",
     "quantised_training, 16-bit weights with an 8-bit second layer: the copy of the table that was read is scrambled.",
     "chinchilla, other subsets of the Gemstones runs: exponents are printed without amplitudes.",
     "optimal_params, untuned recipes of porian2024resolving: exponents from .864 down to .571, no amplitudes.",
@@ -177,8 +177,8 @@ def markdown() -> str:
         + "; ".join(f"*{text}*" for text in VERIFIED.values())
         + ".",
         "",
-        "Priors hold for inputs divided by their geometric mean over the data, except for inputs that mean something as "
-        "they are (bits, experts, shares). Roles:",
+        "Priors hold for inputs divided by their geometric mean over the data, except for inputs that mean something "
+        "as they are (bits, experts, shares). Roles:",
         "",
         *(f"- `{name}`: {role}" for name, role in sorted(roles(built_in).items())),
         "",

@@ -21,11 +21,8 @@ CHEN_BASE = {"E": 1.9279, "A": 237.7042, "B": 596.2490, "alpha": 0.3022}
     cite="chen2025qat",
     equation="table 1",
     priors={
-        "terms": Shares(("E", "k", "A", "B")),
-        "alpha": Exponent(0.3),
-        "g_N": Exponent(0.2, 0.5),
-        "g_D": Exponent(0.07, 0.6),
-        "g_G": Positive(0.7, 0.5),
+        **{"terms": Shares(("E", "k", "A", "B")), "alpha": Exponent(0.3)},
+        **{"g_N": Exponent(0.2, 0.5), "g_D": Exponent(0.07, 0.6), "g_G": Positive(0.7, 0.5)},
     },
     units={
         "A": ("n_params", "alpha"),

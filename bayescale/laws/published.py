@@ -41,17 +41,17 @@ class Published:
         return dataclasses.replace(self, key=key, cite=self.cite or cite)
 
 
-def paper(cite: str = "", note: str = "", /, **constants: float) -> Published:
+def paper(*, cite: str = "", note: str = "", **constants: float) -> Published:
     """Constants read in the paper or in its authors' own files."""
     return Published("", cite, tuple(constants.items()), "paper", note)
 
 
-def refit(cite: str = "", note: str = "", /, **constants: float) -> Published:
+def refit(*, cite: str = "", note: str = "", **constants: float) -> Published:
     """Constants refitted here to the paper's public data."""
     return Published("", cite, tuple(constants.items()), "refit", note)
 
 
-def secondary(cite: str = "", note: str = "", /, **constants: float) -> Published:
+def secondary(*, cite: str = "", note: str = "", **constants: float) -> Published:
     """Constants read in another text that quotes the paper."""
     return Published("", cite, tuple(constants.items()), "secondary", note)
 

@@ -118,7 +118,9 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
             **{"C": Positive(0.4, 0.7), "lam": Fixed(0.999)},
         },
         scales={"schedule": "", "step": ""},
-        published={"luo2025_400m": refit("luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)},
+        published={
+            "luo2025_400m": refit(cite="luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)
+        },
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
         """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
@@ -138,6 +140,14 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         return jnp.vectorize(one)(schedule, step, L0, A, alpha, C, lam)
 
     return annealing
+
+
+LUO = {
+    "luo2025_25m": (3.04045, 0.52469, 0.50787, 363.79, 2.0656, 0.58279, 0.64142),
+    "luo2025_100m": (2.65145, 0.60115, 0.45296, 437.95, 2.1325, 0.59785, 0.65524),
+    "luo2025_400m": (2.37474, 0.65421, 0.42879, 523.42, 2.0246, 0.59350, 0.63472),
+}
+"""Constants of the multi-power law by size of the model: L0, A, alpha, B, C, beta, gamma."""
 
 
 def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
@@ -170,13 +180,8 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         },
         scales={"schedule": "", "step": ""},
         published={
-            "luo2025_25m": paper(L0=3.04045, A=0.52469, alpha=0.50787, B=363.79, C=2.0656, beta=0.58279, gamma=0.64142),
-            "luo2025_100m": paper(
-                L0=2.65145, A=0.60115, alpha=0.45296, B=437.95, C=2.1325, beta=0.59785, gamma=0.65524
-            ),
-            "luo2025_400m": paper(
-                L0=2.37474, A=0.65421, alpha=0.42879, B=523.42, C=2.0246, beta=0.59350, gamma=0.63472
-            ),
+            key: paper(**dict(zip(("L0", "A", "alpha", "B", "C", "beta", "gamma"), values, strict=True)))
+            for key, values in LUO.items()
         },
     )
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
