@@ -185,6 +185,23 @@ def test_two_sided_power():
     np.testing.assert_allclose(law(1e-30, E=0.1, H=0.9, a=1.0, B=50.0, c=0.5), 1.0, rtol=1e-12)
 
 
+def test_implicit_curves_are_solved():
+    rng = np.random.default_rng(0)
+    E, H, B = 0.1, 0.9, np.exp(1.5 * rng.standard_normal(2000))
+    a, c, x = np.exp(rng.standard_normal(2000)), 0.5, np.exp(4.0 * rng.standard_normal(2000))
+    u = (LAWS["two_sided_power"](x, E=E, H=H, a=a, B=B, c=c) - E) / H
+    inside = (u > 1e-6) & (u < 1 - 1e-6)
+    assert inside.mean() > 0.9
+    u, want = u[inside], (B * x**-c)[inside]
+    np.testing.assert_allclose(u * (1 - u) ** -a[inside], want, rtol=1e-7)
+    constants = {**LAWS["kaplan_batch"].published().constants, "a_B": a / 5}
+    batch, steps = np.exp(13 + rng.standard_normal(2000)), np.exp(10 + 2 * rng.standard_normal(2000))
+    loss = LAWS["kaplan_batch"](1e9, steps, batch, **constants)
+    fewest = steps / (1 + constants["B_star"] * loss ** (-5 / a) / batch)
+    plain = {name: constants[name] for name in LAWS["kaplan_steps"].constants}
+    np.testing.assert_allclose(LAWS["kaplan_steps"](1e9, fewest, **plain), loss, rtol=1e-10)
+
+
 def test_broken():
     got = LAWS["broken_1"](1e4, a=0.1, b=2.0, c0=0.1, d1=1e3, c1=0.5, f1=0.2)
     np.testing.assert_allclose(got, 0.351785, rtol=1e-6)

@@ -21,6 +21,7 @@ Constants = Mapping[str, Any]
 GRID = 128
 """Points of the first search; the best one's neighbours bracket the optimum."""
 GOLDEN_STEPS = 60
+NEWTON_STEPS = 40
 MIXTURE_STEPS = 200
 
 
@@ -156,7 +157,7 @@ def optimum(
     def affordable(x: Any) -> Any:
         # Most costs are linear in the second input, where Newton's method takes one step; a budget that the first
         # input alone exceeds leaves a negative second one, and so no value of the law.
-        return root(lambda other: cost(x, other) / budget - 1.0, jnp.ones_like(x))
+        return root(lambda other: cost(x, other) / budget - 1.0, jnp.ones_like(x), NEWTON_STEPS)
 
     def path(x: Any) -> dict[str, Any]:
         return {**(at or {}), first: x, second: affordable(x)}

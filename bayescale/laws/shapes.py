@@ -8,9 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-NEWTON_STEPS = 40
-"""Steps of Newton's method; the functions solved here are monotone and bend one way, so a dozen suffice."""
-
 
 def break_factor(x: Any, place: Any, width: Any, turn: Any) -> Any:
     """Bend of a power law at `place`: (1 + (x / place)^(1 / width))^(-turn width).
@@ -70,12 +67,13 @@ def mean_along(values: Any, steps: Any) -> Any:
     return jnp.sum(jnp.asarray(values) * jnp.asarray(steps)) / jnp.sum(jnp.asarray(steps))
 
 
-def root(function: Callable[[Any], Any], start: Any) -> Any:
+def root(function: Callable[[Any], Any], start: Any, steps: int = 8) -> Any:
     """Solve function(x) = 0 element by element by Newton's method, with derivatives from the implicit function theorem.
 
     Args:
         function: Monotone in x, bending one way only.
         start: Where to start.
+        steps: Newton steps; eight are exact for curves that are nearly straight at both ends, from the nearer end.
     """
 
     def solve(f: Callable[[Any], Any], x: Any) -> Any:
@@ -83,6 +81,6 @@ def root(function: Callable[[Any], Any], start: Any) -> Any:
             value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
             return x - value / slope
 
-        return jax.lax.fori_loop(0, NEWTON_STEPS, step, x)
+        return jax.lax.fori_loop(0, steps, step, x)
 
     return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))
