@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bayescale import cli
-from bayescale.laws import ALIASES, LAWS, page
+from bayescale.laws import ALIASES, BUILT_IN, LAWS, page
 
 
 def shown(capsys, *arguments):
@@ -26,8 +26,8 @@ def test_committed_page_is_what_the_registry_says():
 
 def test_page_has_every_law_and_alias():
     text = page.markdown()
-    assert len(LAWS) >= 45
-    for name in LAWS:
+    assert len(BUILT_IN) >= 45
+    for name in BUILT_IN:
         assert text.count(f"### `{name}`\n") == 1
     for name in ALIASES:
         assert f"`{name}` (" in text
@@ -50,6 +50,8 @@ def test_one_law(capsys):
 def test_counting_is_shown(capsys):
     assert "n_params: parameters, without embeddings" in shown(capsys, "kaplan_params")
     assert "n_params: parameters, with embeddings" in shown(capsys, "chinchilla")
+    forecast = LAWS["kaplan_params"].published().predict(n_params=1e9)
+    assert "n_params without embeddings" in forecast.label
 
 
 def test_json(capsys):

@@ -387,7 +387,14 @@ def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
     units = law.units
     if not callable(units):
         units = tuple((name, tuple((new[source], power) for source, power in rows)) for name, rows in units)
-    return dataclasses.replace(law, inputs=inputs, units=units, decreasing=tuple(new[n] for n in law.decreasing))
+    return dataclasses.replace(
+        law,
+        inputs=inputs,
+        units=units,
+        scales=tuple((new[name], new.get(source, source)) for name, source in law.scales),
+        decreasing=tuple(new[name] for name in law.decreasing),
+        counting=tuple((new[name], text) for name, text in law.counting if name in new),
+    )
 
 
 def alias(name: str, law: str, cite: str, says: str = "") -> None:
@@ -440,8 +447,8 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
     missing = [name for name in law.inputs if name not in inputs]
     if missing:
         raise InputError(
-            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs)}. Map a column with "
-            f"columns={{{missing[0]!r}: 'your_column'}} or take another law."
+            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs)}. Choose inputs={law.inputs} "
+            f"(--input), with columns={{{missing[0]!r}: 'your_column'}} where yours has another name, or another law."
         )
     return law
 
@@ -466,3 +473,6 @@ from bayescale.laws import data as data
 from bayescale.laws import optimum as optimum
 from bayescale.laws import precision as precision
 from bayescale.laws import schedule as schedule
+
+BUILT_IN = tuple(LAWS)
+"""Names of the laws that come with the package."""

@@ -192,6 +192,7 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
     scales={"batch_tokens": ""},
     decreasing=("n_params", "n_steps", "batch_tokens"),
     counting=WITHOUT,
+    nests={"kaplan_steps": {"batch_tokens": 1e30}},
     published={"kaplan2020": paper(A=6.5e13**0.077, a_N=0.077, B=2.1e3**0.76, a_S=0.76, B_star=2e8, a_B=0.21)},
 )
 def kaplan_batch(N: Any, S: Any, batch: Any, *, A: Any, a_N: Any, B: Any, a_S: Any, B_star: Any, a_B: Any) -> Any:

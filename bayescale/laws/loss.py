@@ -353,10 +353,9 @@ variant(
     cite="henighan2020scaling",
     caveats="All ten exponents lie between .64 and .75.",
     equation="table 1",
-    response="best number of parameters",
+    response="best number of parameters, without embeddings",
     inputs=("flops",),
     priors={"c": Exponent(0.7, 0.1)},
-    counting={"n_params": "without embeddings"},
     published={key: paper(A=(scale * PF_DAY) ** -b, c=b) for key, (_, _, (scale, b)) in HENIGHAN.items()},
 )
 

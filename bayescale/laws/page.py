@@ -10,7 +10,7 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-from bayescale.laws import ALIASES, LAWS, Law
+from bayescale.laws import ALIASES, BUILT_IN, LAWS, Law
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED, Published
 
@@ -164,7 +164,7 @@ def block(law: Law) -> list[str]:
 
 def markdown() -> str:
     """Return `docs/laws.md`."""
-    built_in = {name: law for name, law in LAWS.items() if law.curve.__module__.startswith("bayescale.laws.")}
+    built_in = {name: LAWS[name] for name in BUILT_IN}
     curves = len({law.curve for law in built_in.values()})
     lines = [
         "# Laws",

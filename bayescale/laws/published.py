@@ -81,6 +81,7 @@ class PublishedLaw:
             raise InputError(
                 f"{self.law.name} with the constants of {self.source.key} is not positive at these inputs."
             )
+        counted = "".join(f", {name} {text}" for name, text in self.law.counting if name in self.law.inputs)
         location = np.log(value)[None, :]
         return Forecast(
             points=points,
@@ -89,5 +90,5 @@ class PublishedLaw:
             scale=np.zeros_like(location),
             log_draws=location[None, :, :],
             ratio=np.full(len(points), np.nan),
-            label=f"{self.law.name}, constants of {self.source.key}",
+            label=f"{self.law.name}, constants of {self.source.key}{counted}",
         )

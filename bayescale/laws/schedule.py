@@ -235,6 +235,7 @@ RATE = ("n_params", "n_tokens")
         "d": [("batch_tokens", 1.0), ("n_tokens", "-r")],
     },
     counting={"n_params": "without embeddings"},
+    nests={"chinchilla": {"h": 0.0, "g": 0.0}},
     form="ours",
 )
 def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
