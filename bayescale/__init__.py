@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from bayescale.noise import Noise as Noise
     from bayescale.nuts import Nuts as Nuts
     from bayescale.posterior import Posterior as Posterior
+    from bayescale.priors import Break as Break
     from bayescale.priors import Exponent as Exponent
     from bayescale.priors import Fall as Fall
+    from bayescale.priors import Fixed as Fixed
     from bayescale.priors import Fraction as Fraction
     from bayescale.priors import Level as Level
     from bayescale.priors import Outer as Outer
@@ -42,6 +44,8 @@ if TYPE_CHECKING:
     from bayescale.priors import Positive as Positive
     from bayescale.priors import Real as Real
     from bayescale.priors import Shares as Shares
+    from bayescale.priors import Slope as Slope
+    from bayescale.priors import Turn as Turn
     from bayescale.runs import Runs as Runs
     from bayescale.runs import read_csv as read_csv
     from bayescale.storage import load as load
@@ -59,7 +63,21 @@ _HOMES = {
     "noise": ("Noise",),
     "nuts": ("Nuts",),
     "posterior": ("Posterior",),
-    "priors": ("Exponent", "Fall", "Fraction", "Level", "Outer", "Plateaus", "Positive", "Real", "Shares"),
+    "priors": (
+        "Break",
+        "Exponent",
+        "Fall",
+        "Fixed",
+        "Fraction",
+        "Level",
+        "Outer",
+        "Plateaus",
+        "Positive",
+        "Real",
+        "Shares",
+        "Slope",
+        "Turn",
+    ),
     "runs": ("Runs", "read_csv"),
     "storage": ("load",),
 }

@@ -202,19 +202,14 @@ def laws(
 ) -> None:
     """List the registered laws, or describe one."""
     from bayescale import laws as registry
+    from bayescale.laws import page
 
     chosen = list(registry.LAWS.values()) if name is None else [registry.get(name)]
-    cards = [describe_law(law) for law in chosen]
     if as_json:
-        emit({"laws": cards})
+        emit({"laws": [page.card(law) for law in chosen]})
         return
-    for card in cards:
-        print(f"{card['name']}({', '.join(card['inputs'])}): {card['says']}  [{card['cite']}]")
-        if name is not None:
-            for key, prior in card["priors"].items():
-                print(f"  prior {key}: {prior}")
-            for key, constants in card["published"].items():
-                print(f"  published {key}: " + ", ".join(f"{k}={v:g}" for k, v in constants.items()))
+    for law in chosen:
+        print(page.line(law) if name is None else page.text(law))
 
 
 @corpus_app.command("list")
@@ -366,18 +361,4 @@ def describe_fit(posterior: Any) -> dict[str, Any]:
         "trustworthy": posterior.status is Status.OK,
         "constants": quantiles,
         "notes": [dataclasses.asdict(note) for note in posterior.check()],
-    }
-
-
-def describe_law(law: Any) -> dict[str, Any]:
-    """Describe a law for programs."""
-    return {
-        "name": law.name,
-        "inputs": list(law.inputs),
-        "says": (law.curve.__doc__ or "").strip().splitlines()[0],
-        "equation": law.equation,
-        "cite": law.cite,
-        "constants": list(law.constants),
-        "priors": {key: repr(prior) for key, prior in law.priors.items()},
-        "published": {source.key: dict(source.constants) for source in law.sources},
     }

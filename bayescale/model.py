@@ -132,7 +132,7 @@ def make_job(
 def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
     """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
     rows = len(design.y)
-    model = Model(bare(without_span(law, design.inert)), drift, noise)
+    model = Model(bare(without_span(law, design.inert).referred(design.reference)), drift, noise)
     diagonal = np.allclose(design.shared, np.diag(np.diag(design.shared))) and np.array_equal(
         design.alike, np.eye(rows)
     )
@@ -179,6 +179,7 @@ def bare(law: Law) -> Law:
         name="",
         inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
         priors=law.priors,
+        rescale=law.rescale,
     )
 
 
@@ -205,8 +206,7 @@ def padded_square(values: Array, size: int) -> np.ndarray:
 
 def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
     """Ln f at one point, `z` = ln(x / reference), shape (input,)."""
-    x = jnp.exp(z)
-    return jnp.log(law.curve(*(x[i] for i in range(len(law.inputs))), **constants))
+    return jnp.log(law.curve(*law.arguments(jnp.exp(z)), **constants))
 
 
 def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:

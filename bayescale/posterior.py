@@ -120,7 +120,7 @@ class Posterior:
             names = self.law.covered[key]
             center = float(self.job.problem.center)
             # The law's value at the reference is exp(center + level), whatever the sampled amplitude stood for.
-            inputs = [1.0] * len(self.law.inputs)
+            inputs = self.job.model.law.arguments(np.ones(len(self.law.inputs)))
             here = np.asarray(self.law(*inputs, **constants))
             level = np.exp(center + np.asarray(self.values.level)) / here
             constants |= prior.scaled(constants, names, level)

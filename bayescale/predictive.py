@@ -42,6 +42,7 @@ def law_at(model: Model, constants: dict[str, np.ndarray], z: np.ndarray) -> np.
     size = max(8, 1 << rows.bit_length())
     # The last padding row is the reference point itself.
     x = np.exp(np.concatenate([z, np.zeros((size - rows, z.shape[1]))]))
+    x = np.stack(model.law.arguments(x.T), axis=1)
     with jax.enable_x64(True):
         table = np.asarray(curve_table(model.law.curve, constants, x))
     return table[:, :rows] - table[:, -1:] if model.law.level else table[:, :rows]

@@ -237,3 +237,71 @@ class Fall:
         weights = jax.nn.softmax(jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])]))
         exponents = fall * weights / (scene.spans * falls)
         return {name: exponents[i] for i, name in enumerate(names)}
+
+
+@record
+class Fixed:
+    """A constant that is not sampled."""
+
+    value: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Return the constant; it has no coordinate."""
+        del sample, scene
+        (name,) = names
+        return {name: self.value}
+
+
+# --- Roles for laws of one input, in units of its training span ---------------------------------------------
+
+
+@record
+class Slope(Positive):
+    """An exponent whose gross fall over the training span, exponent times span, is LogNormal(ln median, sd)."""
+
+    median: float = 0.7
+    sd: float = 0.8
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the gross fall through its logarithm."""
+        (name,) = names
+        (span,) = scene.spans
+        return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd))) / span}
+
+
+@record
+class Turn(Real):
+    """A change of exponent of either sign; times the training span it is Normal(mean, sd)."""
+
+    sd: float = 0.5
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the change of the gross fall."""
+        (name,) = names
+        (span,) = scene.spans
+        return {name: sample(name, dist.Normal(self.mean, self.sd)) / span}
+
+
+@record
+class Break:
+    """Places where a curve bends, in increasing order: anywhere in the data, or somewhat outside.
+
+    On a scale on which the training range goes from -1/2 to 1/2, the first place is Normal(mean, sd) and the
+    steps from one to the next are LogNormal(ln gap, 0.5).
+    """
+
+    names: tuple[str, ...] = static(default=())
+    mean: float = 0.0
+    sd: float = 0.35
+    gap: float = 0.3
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the first place, then the logarithms of the steps."""
+        (span,) = scene.spans
+        place, values = sample(f"place_{names[0]}", dist.Normal(self.mean, self.sd)), {}
+        values[names[0]] = jnp.exp(span * place)
+        for name in names[1:]:
+            place = place + jnp.exp(sample(f"log_step_{name}", dist.Normal(jnp.log(self.gap), 0.5)))
+            values[name] = jnp.exp(span * place)
+        return values

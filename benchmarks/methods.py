@@ -80,7 +80,7 @@ def default(problems: Sequence[Problem]) -> list[Prediction]:
 def no_drift(problems: Sequence[Problem]) -> list[Prediction]:
     """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
-    laws = [bs.laws.tie(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
+    laws = [bs.laws.renamed(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
     return [sampled([p], law=law, drift=None, noise="student")[0] for p, law in zip(problems, laws, strict=True)]
 
 
@@ -202,7 +202,9 @@ def bootstrapped(problem: Problem, resample: Callable[[np.ndarray, np.random.Gen
     y = np.tile(middle * case.mask, (BOOTSTRAPS, 1))
     y[:, :rows] += resample(residual - residual.mean(), rng)
     again = solve(case, y, np.tile(case.mask, (BOOTSTRAPS, 1)))
-    return Prediction(*with_scatter(at_new(case, again.theta), residual, rng), status(again), time.perf_counter() - begin)
+    return Prediction(
+        *with_scatter(at_new(case, again.theta), residual, rng), status(again), time.perf_counter() - begin
+    )
 
 
 def with_scatter(curves: np.ndarray, residual: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

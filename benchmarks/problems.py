@@ -114,7 +114,9 @@ def thin(rows: pd.DataFrame, inputs: tuple[str, ...], most: int) -> pd.DataFrame
     return rows.iloc[np.unique(np.abs(x[None, :] - wanted[:, None]).argmin(1))]
 
 
-def cut(base: Problem, rows: pd.DataFrame, train: np.ndarray, *, least: int = FEWEST, scored: int = SCORED, **changes: Any) -> Problem | None:
+def cut(
+    base: Problem, rows: pd.DataFrame, train: np.ndarray, *, least: int = FEWEST, scored: int = SCORED, **changes: Any
+) -> Problem | None:
     """Divide the rows of a curve, or return None where too little is left to fit or to forecast."""
     fitted, held = rows[train], rows[~train]
     inputs = base.inputs
@@ -456,7 +458,12 @@ def stress() -> Iterator[Problem]:
     for (size, unique), part in rows.groupby(["n_params", "unique_tokens"], sort=True):
         if part["epochs"].max() > 40:
             base, points = curve(
-                "repeated data", f"{size:.3g} parameters, {unique:.3g} tokens", "c4_val_loss", part, "n_tokens", "stress"
+                "repeated data",
+                f"{size:.3g} parameters, {unique:.3g} tokens",
+                "c4_val_loss",
+                part,
+                "n_tokens",
+                "stress",
             )
             yield from by_half(base, points)
 

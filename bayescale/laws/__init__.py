@@ -5,26 +5,30 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import Forecast, query_points
+from bayescale.laws.published import FORMS, Published, PublishedLaw
 from bayescale.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
-from bayescale.records import Array, record, static
+from bayescale.records import record, static
 
 LAWS: dict[str, Law] = {}
 """Every registered law by name, built-in ones first."""
 
 
-@record
-class Published:
-    """Constants printed in a paper, in the paper's own units."""
+class Alias(NamedTuple):
+    """Another paper's name for a law: same curve, same priors, no constants of its own."""
 
-    key: str = static()
-    cite: str = static()
-    constants: tuple[tuple[str, float], ...] = static()
+    law: str
+    cite: str
+    says: str
+
+
+ALIASES: dict[str, Alias] = {}
+"""Names that lead to a law of another name."""
 
 
 @record
@@ -33,24 +37,37 @@ class Law:
 
     The curve takes scalars, inputs first and constants by name, and reads like the paper's equation.
     During a fit the inputs are divided by the geometric mean of the data, so an amplitude is the value of
-    its term where the data can see it; `at_unit_scale` returns the paper's own constants.
+    its term where the data can see it; `at_unit_scale` returns the paper's own constants. Inputs that mean
+    something as they are (bits, experts) are exempt: see `scales`.
     """
 
     curve: Callable[..., Any] = static()
     name: str = static()
     inputs: tuple[str, ...] = static()
     priors: dict[str, Any]
-    units: tuple[tuple[str, tuple[tuple[str, str | float], ...]], ...] = static(default=())
+    rescale: tuple[Any, ...] | None = None
+    """What turns each input of a fit, x / reference, into what the curve takes; None if that is x / reference."""
+    units: Any = static(default=())
+    scales: tuple[tuple[str, str], ...] = static(default=())
     decreasing: tuple[str, ...] = static(default=())
     floor: str | None = static(default=None)
     response: str = static(default="loss")
     equation: str = static(default="")
     cite: str = static(default="")
     sources: tuple[Published, ...] = static(default=())
+    says: str = static(default="")
+    caveats: str = static(default="")
+    counting: tuple[tuple[str, str], ...] = static(default=())
+    form: str = static(default="paper")
+    nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = static(default=())
+    home: str = static(default="")
+    """Section of the catalogue; by default the module of the curve."""
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
-        """Evaluate the curve at raw inputs with the given constants."""
-        return self.curve(*inputs, **constants)
+        """Evaluate the curve at raw inputs with the given constants, in double precision."""
+        with jax.enable_x64(True):
+            value = self.curve(*inputs, **constants)
+        return value if isinstance(value, jax.core.Tracer) else np.asarray(value)[()]
 
     @property
     def constants(self) -> tuple[str, ...]:
@@ -124,16 +141,35 @@ class Law:
         if not self.units and any(isinstance(p, (*LEVELS, Fall)) for p in self.priors.values()):
             raise InputError(
                 f"{self.name} does not say how its constants scale with the inputs; declare "
-                'units=dict(A=("n_params", "alpha")) if A multiplies n_params**-alpha.'
+                'units={"A": ("n_params", "alpha")} if A multiplies n_params**-alpha.'
             )
-        result = dict(params)
-        for name, factors in self.units:
-            for source, power in factors:
-                exponent = params[power] if isinstance(power, str) else power
-                # A far tail of exponents may exceed what floats hold; the draw is then infinite, not an error.
-                with np.errstate(over="ignore"):
-                    result[name] = result[name] * ref[source] ** exponent
+        # A far tail of exponents may exceed what floats hold; the draw is then infinite, not an error.
+        with np.errstate(over="ignore"):
+            if callable(self.units):
+                return {**params, **self.units(params, ref)}
+            result = dict(params)
+            for name, factors in self.units:
+                for source, power in factors:
+                    result[name] = result[name] * ref[source] ** named_power(power, params)
         return result
+
+    def divisors(self, ref: Mapping[str, Any]) -> dict[str, Any]:
+        """What each input is divided by in a fit whose geometric means are `ref`."""
+        shared = dict(self.scales)
+        return {name: ref[source] if (source := shared.get(name, name)) else 1.0 for name in self.inputs}
+
+    def referred(self, reference: Any) -> Law:
+        """Tell a law at which raw inputs its constants hold, shape (input,); most laws need not know."""
+        if not self.scales:
+            return self
+        ref = {name: float(value) for name, value in zip(self.inputs, reference, strict=True)}
+        divisors = self.divisors(ref)
+        return dataclasses.replace(self, rescale=tuple(ref[name] / divisors[name] for name in self.inputs))
+
+    def arguments(self, x: Any) -> list[Any]:
+        """Arguments of the curve from x / reference, shape (input,)."""
+        scaled = [x[i] for i in range(len(self.inputs))]
+        return scaled if self.rescale is None else [a * b for a, b in zip(scaled, self.rescale, strict=True)]
 
     def published(self, key: str | None = None) -> PublishedLaw:
         """Return the law with constants printed in a paper; it predicts like a posterior.
@@ -160,43 +196,25 @@ class Law:
         return PublishedLaw(self, known[key])
 
 
-@record
-class PublishedLaw:
-    """A law with fixed constants: no uncertainty, so every interval has zero width."""
-
-    law: Law
-    source: Published = static()
-
-    @property
-    def constants(self) -> dict[str, float]:
-        """The printed constants by name."""
-        return dict(self.source.constants)
-
-    def predict(self, frame: Any = None, *, kind: str = "mean", **inputs: float | Array) -> Forecast:
-        """Evaluate the law at raw inputs (counts); see `Posterior.predict`.
-
-        Raises:
-            InputError: For missing or non-positive inputs.
-        """
-        points = query_points(self.law.inputs, frame, inputs)
-        columns = [points[name].to_numpy(float) for name in self.law.inputs]
-        value = np.broadcast_to(np.asarray(self.law(*columns, **self.constants)), (len(points),))
-        location = np.log(value)[None, :]
-        return Forecast(
-            points=points,
-            kind=kind,
-            location=location,
-            scale=np.zeros_like(location),
-            log_draws=location[None, :, :],
-            ratio=np.full(len(points), np.nan),
-            label=f"{self.law.name}, constants of {self.source.key}",
-        )
-
-
 def signature_constants(curve: Callable[..., Any]) -> list[str]:
     """Names of the keyword-only parameters of a curve."""
     parameters = inspect.signature(curve).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
+
+
+def named_power(power: str | float, params: Mapping[str, Any]) -> Any:
+    """Read a power in `units`: a number, the name of an exponent, or its name after a minus sign."""
+    if not isinstance(power, str):
+        return power
+    return -params[power[1:]] if power.startswith("-") else params[power]
+
+
+def unit_table(units: Any) -> Any:
+    """Write `units` as hashable rows (constant, ((input, power), ...)); functions stay as they are."""
+    if callable(units):
+        return units
+    rows = (units or {}).items()
+    return tuple((key, tuple(value) if isinstance(value, list) else (tuple(value),)) for key, value in rows)
 
 
 def register_law(
@@ -204,35 +222,49 @@ def register_law(
     inputs: str | tuple[str, ...],
     priors: Mapping[str, Any],
     name: str | None = None,
-    units: Mapping[str, Any] | None = None,
+    units: Any = None,
+    scales: Mapping[str, str] | None = None,
     decreasing: tuple[str, ...] = (),
     floor: str | None = None,
     response: str = "loss",
     equation: str = "",
     cite: str = "",
-    published: Mapping[str, Mapping[str, float]] | None = None,
+    published: Mapping[str, Any] | None = None,
+    counting: Mapping[str, str] | None = None,
+    form: str = "paper",
+    nests: Mapping[str, Mapping[str, float]] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a plain function into a law and enter it in `LAWS`.
+
+    The first line of the function's docstring says what the law is, the rest what to beware of.
 
     Args:
         inputs: Names of the scale inputs, in the order of the function's arguments.
         priors: Prior by constant, or by any label for priors that cover several constants.
         name: Name in the registry; the function's own by default.
-        units: Which power of which input a constant carries, e.g. `dict(A=("n_params", "alpha"))` when A
-            multiplies n_params**-alpha; powers are names of constants or numbers.
+        units: Which power of which input a constant carries, e.g. `{"A": ("n_params", "alpha")}` when A
+            multiplies n_params**-alpha; powers are names of constants ("-alpha" for the inverse) or numbers.
+            Where that is not enough, a function of constants and references returns those that change.
+        scales: Inputs that a fit does not divide by their own geometric mean but by that of another input,
+            `{"unique_tokens": "n_tokens"}`, or not at all, `{"n_experts": ""}`.
         decreasing: Inputs in which the curve falls (a claim that tests check).
         floor: Constant that the curve approaches as all inputs grow.
         response: What the curve describes.
         equation: Where the equation stands in the source.
         cite: Key in `references.bib`.
-        published: Printed constants in the paper's units, by citation key.
+        published: Constants in the paper's units: `paper(...)`, `refit(...)`, `secondary(...)` or a plain mapping.
+        counting: How the paper counts an input, e.g. `{"n_params": "without embeddings"}`.
+        form: How the equation was checked, a key of `FORMS`.
+        nests: Laws that this one becomes, with the constants or inputs at which it does.
+        aliases: Other names, with the citation key of each.
 
     Raises:
         InputError: If constants and priors do not match.
 
     Example:
         >>> import bayescale as bs
-        >>> @bs.register_law(inputs="flops", priors=dict(A=bs.Level(), c=bs.Exponent(0.05)))
+        >>> @bs.register_law(inputs="flops", priors={"A": bs.Level(), "c": bs.Exponent(0.05)})
         ... def compute_power(C, *, A, c):
         ...     return A * C**-c
         >>> bs.laws.get("compute_power").constants
@@ -242,52 +274,146 @@ def register_law(
 
     def declare(curve: Callable[..., Any]) -> Law:
         label = name or curve.__name__
-        covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
-        constants = signature_constants(curve)
-        positional = len(inspect.signature(curve).parameters) - len(constants)
-        if positional != len(names):
-            raise InputError(
-                f"{label} takes {positional} positional arguments but declares inputs {names}; write one "
-                "positional argument for each input and the constants after a '*'."
-            )
-        if sorted(covered) != sorted(constants):
-            raise InputError(
-                f"{label}: each constant needs exactly one prior. Constants: {sorted(constants)}; "
-                f"covered by priors: {sorted(covered)}."
-            )
-        unit_table = tuple(
-            (key, tuple(value) if isinstance(value, list) else (tuple(value),)) for key, value in (units or {}).items()
-        )
+        check_declaration(label, curve, names, priors, form)
+        says, _, caveats = inspect.cleandoc(curve.__doc__ or "").partition("\n\n")
         law = Law(
             curve=curve,
             name=label,
             inputs=names,
             priors=dict(priors),
-            units=unit_table,
+            units=unit_table(units),
+            scales=tuple((scales or {}).items()),
             decreasing=tuple(decreasing),
             floor=floor,
             response=response,
             equation=equation,
             cite=cite,
-            sources=tuple(Published(key, key, tuple(values.items())) for key, values in (published or {}).items()),
+            sources=entered(published, cite),
+            says=" ".join(says.split()),
+            caveats=" ".join(caveats.split()),
+            counting=tuple((counting or {}).items()),
+            form=form,
+            nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
         )
         LAWS[label] = law
+        for other, source in (aliases or {}).items():
+            alias(other, label, source)
         return law
 
     return declare
 
 
+def check_declaration(
+    label: str, curve: Callable[..., Any], names: tuple[str, ...], priors: Mapping[str, Any], form: str
+) -> None:
+    """Refuse a law whose function, inputs and priors do not fit together."""
+    covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
+    constants = signature_constants(curve)
+    positional = len(inspect.signature(curve).parameters) - len(constants)
+    if positional != len(names):
+        raise InputError(
+            f"{label} takes {positional} positional arguments but declares inputs {names}; write one "
+            "positional argument for each input and the constants after a '*'."
+        )
+    if sorted(covered) != sorted(constants):
+        raise InputError(
+            f"{label}: each constant needs exactly one prior. Constants: {sorted(constants)}; "
+            f"covered by priors: {sorted(covered)}."
+        )
+    if form not in FORMS:
+        raise InputError(f"{label}: there is no form {form!r}. {nearest(form, FORMS)}")
+
+
+def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, ...]:
+    """Enter sets of constants under their keys; a plain mapping counts as read in the paper."""
+    return tuple(
+        (values if isinstance(values, Published) else Published("", "", tuple(values.items()))).entered(key, cite)
+        for key, values in (published or {}).items()
+    )
+
+
+def variant(
+    base: str,
+    *,
+    name: str,
+    says: str,
+    cite: str,
+    caveats: str = "",
+    equation: str = "",
+    form: str = "paper",
+    inputs: tuple[str, ...] | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    published: Mapping[str, Any] | None = None,
+    counting: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Law:
+    """Enter a law that shares the curve of another: its own inputs, priors, source and constants.
+
+    Args:
+        base: Name of the law whose curve it shares.
+        name: Its own name.
+        says: What it is, in one line.
+        cite: Key in `references.bib`.
+        caveats: What to beware of.
+        equation: See `register_law`.
+        form: See `register_law`.
+        inputs: Its inputs in the order of the base's.
+        priors: Priors that differ, see `Law.with_priors`.
+        published: See `register_law`.
+        counting: See `register_law`.
+        **changes: Other fields of `Law` that differ, e.g. `response`.
+    """
+    law = renamed(LAWS[base], inputs or LAWS[base].inputs).with_priors(priors or {})
+    law = dataclasses.replace(
+        law,
+        name=name,
+        says=says,
+        cite=cite,
+        caveats=caveats,
+        equation=equation,
+        form=form,
+        sources=entered(published, cite),
+        counting=tuple((counting or {}).items()),
+        nests=(),
+        **changes,
+    )
+    LAWS[name] = law
+    return law
+
+
+def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
+    """Give the inputs of a law other names, everywhere they occur."""
+    new = dict(zip(law.inputs, inputs, strict=True))
+    units = law.units
+    if not callable(units):
+        units = tuple((name, tuple((new[source], power) for source, power in rows)) for name, rows in units)
+    return dataclasses.replace(
+        law,
+        inputs=inputs,
+        units=units,
+        scales=tuple((new[name], new.get(source, source)) for name, source in law.scales),
+        decreasing=tuple(new[name] for name in law.decreasing),
+        counting=tuple((new[name], text) for name, text in law.counting if name in new),
+    )
+
+
+def alias(name: str, law: str, cite: str, says: str = "") -> None:
+    """Let `get` find a law under the name that another paper gives it."""
+    ALIASES[name] = Alias(law, cite, says or LAWS[law].says)
+
+
 def get(law: str | Law) -> Law:
-    """Return a law by name (a law passes through).
+    """Return a law by name or alias (a law passes through).
 
     Raises:
         InputError: For an unknown name, with the nearest known one.
     """
     if isinstance(law, Law):
         return law
-    if law not in LAWS:
-        raise InputError(f"There is no law {law!r}. {nearest(str(law), LAWS)}")
-    return LAWS[law]
+    name = ALIASES[law].law if law in ALIASES else law
+    if name not in LAWS:
+        raise InputError(f"There is no law {law!r}. {nearest(str(law), [*LAWS, *ALIASES])}")
+    return LAWS[name]
 
 
 def automatic(inputs: tuple[str, ...]) -> Law:
@@ -299,19 +425,12 @@ def automatic(inputs: tuple[str, ...]) -> Law:
     Raises:
         InputError: For more than three inputs, where no default has been shown to work.
     """
-    defaults = {1: "bounded_power", 2: "chinchilla_outer", 3: "three_input_outer"}
+    defaults = {1: "plateau_power", 2: "chinchilla_outer", 3: "three_input_outer"}
     if len(inputs) not in defaults:
         raise InputError(
             f"law='auto' covers one to three inputs, found {len(inputs)}. Choose inputs=..., name a law or write one."
         )
-    return tie(LAWS[defaults[len(inputs)]], inputs)
-
-
-def tie(law: Law, inputs: tuple[str, ...]) -> Law:
-    """Give the inputs of a law other names, in order; its curve and priors stay."""
-    names = dict(zip(law.inputs, inputs, strict=True))
-    units = tuple((constant, tuple((names[x], p) for x, p in factors)) for constant, factors in law.units)
-    return dataclasses.replace(law, inputs=inputs, units=units, decreasing=tuple(names[x] for x in law.decreasing))
+    return renamed(LAWS[defaults[len(inputs)]], tuple(inputs))
 
 
 def bind(law: Law, inputs: tuple[str, ...]) -> Law:
@@ -326,12 +445,12 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
                 f"{law.name} has one input and the runs have {len(inputs)} ({', '.join(inputs)}); choose one with "
                 "Runs.from_frame(..., inputs=('n_params',)) or --input n_params."
             )
-        return tie(law, inputs)
+        return renamed(law, tuple(inputs))
     missing = [name for name in law.inputs if name not in inputs]
     if missing:
         raise InputError(
-            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs)}. Map a column with "
-            f"columns={{{missing[0]!r}: 'your_column'}} or take another law."
+            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs)}. Choose inputs={law.inputs} "
+            f"(--input), with columns={{{missing[0]!r}: 'your_column'}} where yours has another name, or another law."
         )
     return law
 
@@ -348,4 +467,14 @@ def without_span(law: Law, inert: tuple[bool, ...]) -> Law:
     return law.with_priors(lost)
 
 
-from bayescale.laws import loss as loss
+# Laws of other files share curves of the first two.
+from bayescale.laws import loss as loss  # isort: skip
+from bayescale.laws import joint as joint  # isort: skip
+from bayescale.laws import architecture as architecture
+from bayescale.laws import data as data
+from bayescale.laws import optimum as optimum
+from bayescale.laws import precision as precision
+from bayescale.laws import schedule as schedule
+
+BUILT_IN = tuple(LAWS)
+"""Names of the laws that come with the package."""

@@ -1,0 +1,267 @@
+"""Optimum: what a law says to do, for every draw of its constants.
+
+Every function takes a law and its constants in raw units, each a number or an array over draws (`Posterior.draws`,
+`PublishedLaw.constants`), and works on any law. Uncertainty travels through: a thousand draws of the constants give a
+thousand best sizes. The drift is no part of a law, so these are optima of the fitted curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayescale.laws import Law
+from bayescale.laws.shapes import root
+
+Constants = Mapping[str, Any]
+GRID = 128
+"""Points of the first search; the best one's neighbours bracket the optimum."""
+GOLDEN_STEPS = 60
+NEWTON_STEPS = 40
+MIXTURE_STEPS = 200
+
+
+def train_flops(n_params: Any, n_tokens: Any) -> Any:
+    """Floating-point operations of training, 6 N D."""
+    return 6.0 * n_params * n_tokens
+
+
+def allocation(constants: Constants, flops: Any, kappa: float = 6.0) -> tuple[Any, Any]:
+    """Best parameters and tokens at flops = kappa N D, in closed form.
+
+    Holds for E + A N^-alpha + B D^-beta and for any growing function of that sum, so for an outer power as well:
+    N* = G (C/kappa)^(beta/(alpha+beta)) with G = (alpha A / (beta B))^(1/(alpha+beta)), and D* = C / (kappa N*).
+
+    Args:
+        constants: A, alpha, B and beta.
+        flops: Budget, one number or one for each draw.
+        kappa: Operations for each parameter and token.
+
+    Returns:
+        Parameters and tokens, shape (draw,).
+    """
+    A, alpha, B, beta = (np.asarray(constants[name], float) for name in ("A", "alpha", "B", "beta"))
+    budget = np.log(flops) - np.log(kappa)
+    log_params = (np.log(alpha * A) - np.log(beta * B) + beta * budget) / (alpha + beta)
+    return np.exp(log_params), np.exp(budget - log_params)
+
+
+def over_draws(function: Callable[[Constants], Any], constants: Constants) -> Any:
+    """Evaluate a function of one draw's constants for all draws, in double precision."""
+    shape = np.broadcast_shapes(*(np.shape(value) for value in constants.values()))
+    size = int(np.prod(shape))
+    flat = {key: np.broadcast_to(np.asarray(value, float), shape).reshape(size) for key, value in constants.items()}
+    with jax.enable_x64(True):
+        result = jax.jit(jax.vmap(function))(flat)
+    return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(shape + leaf.shape[1:])[()], result)
+
+
+def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Any:
+    """Value of a law at named inputs."""
+    return law.curve(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
+
+
+def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:
+    """Place in [low, high] at which a smooth function of one number is least; a place inside follows its constants."""
+
+    def height(x: Any) -> Any:
+        value = function(x)
+        return jnp.where(jnp.isnan(value), jnp.inf, value)
+
+    grid = jnp.linspace(low, high, GRID)
+    least = jnp.argmin(jax.vmap(height)(grid))
+    left, right = grid[jnp.maximum(least - 1, 0)], grid[jnp.minimum(least + 1, GRID - 1)]
+    ratio = 0.5 * (5.0**0.5 - 1.0)
+
+    def step(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+        a, b = ends
+        inner, outer = b - ratio * (b - a), a + ratio * (b - a)
+        below = height(inner) < height(outer)
+        return jnp.where(below, a, inner), jnp.where(below, outer, b)
+
+    left, right = jax.lax.stop_gradient(jax.lax.fori_loop(0, GOLDEN_STEPS, step, (left, right)))
+    place = 0.5 * (left + right)
+    inside = (place > low + 1e-6 * (high - low)) & (place < high - 1e-6 * (high - low))
+    # One flat spot of the slope is left to find; its derivatives come from the implicit function theorem.
+    flat = root(jax.grad(function), place)
+    near = inside & (jnp.abs(flat - place) < 1e-3 * (high - low))
+    return jnp.where(near, flat, place)
+
+
+def best(
+    law: Law,
+    constants: Constants,
+    path: Callable[[Any], Mapping[str, Any]],
+    low: float,
+    high: float,
+    *,
+    largest: bool = False,
+) -> tuple[Any, Any]:
+    """Best place along a path through a law's inputs: granularity, vocabulary, rate, batch, bits, size, ...
+
+    Args:
+        law: Any law.
+        constants: See the module.
+        path: Inputs by name from the one number that is free, e.g. `lambda G: {"granularity": G, "flops": 1e22}`.
+        low: Smallest number to look at; positive, since the search is on its logarithm.
+        high: Largest.
+        largest: Look for the largest value instead of the smallest.
+
+    Returns:
+        The number and the law's value there, shape (draw,). A number at `low` or `high`: the best lies outside.
+    """
+    sign = -1.0 if largest else 1.0
+
+    def one(draw: Constants) -> tuple[Any, Any]:
+        def along(log_number: Any) -> Any:
+            return sign * jnp.log(evaluate(law, draw, path(jnp.exp(log_number))))
+
+        place = minimum(along, float(np.log(low)), float(np.log(high)))
+        return jnp.exp(place), jnp.exp(sign * along(place))
+
+    return over_draws(one, constants)
+
+
+def optimum(
+    law: Law,
+    constants: Constants,
+    budget: float,
+    *,
+    cost: Callable[[Any, Any], Any] = train_flops,
+    over: tuple[str, str] = ("n_params", "n_tokens"),
+    at: Mapping[str, float] | None = None,
+    low: float = 1e5,
+    high: float = 1e14,
+) -> dict[str, Any]:
+    """Best split of a budget between two inputs under any cost that grows with both.
+
+    Args:
+        law: Any law with the two inputs.
+        constants: See the module.
+        budget: What may be spent.
+        cost: Cost of the two inputs, e.g. `lambda N, D: 6 * N * D + 2 * N * served`.
+        over: The two inputs.
+        at: The law's other inputs.
+        low: Smallest first input to look at.
+        high: Largest.
+
+    Returns:
+        Both inputs by name and the law's value under "value", shape (draw,) each.
+    """
+    first, second = over
+
+    def affordable(x: Any) -> Any:
+        # Most costs are linear in the second input, where Newton's method takes one step; a budget that the first
+        # input alone exceeds leaves a negative second one, and so no value of the law.
+        return root(lambda other: cost(x, other) / budget - 1.0, jnp.ones_like(x), NEWTON_STEPS)
+
+    def path(x: Any) -> dict[str, Any]:
+        return {**(at or {}), first: x, second: affordable(x)}
+
+    place, value = best(law, constants, path, low, high)
+    with jax.enable_x64(True):
+        other = np.asarray(jax.vmap(affordable)(jnp.atleast_1d(place).ravel())).reshape(np.shape(place))[()]
+    return {first: place, second: other, "value": value}
+
+
+def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, domains: int) -> tuple[Any, Any]:
+    """Best shares of a mixture: Newton's method on their logits, which keeps them on the simplex.
+
+    Args:
+        loss: Loss for shares, shape (domain,), and the constants of one draw, e.g. a weighted sum over mixing laws.
+        constants: See the module.
+        domains: Number of shares.
+
+    Returns:
+        Shares, shape (draw, domain), and the loss, shape (draw,). Shares that should be 0 come out tiny.
+    """
+
+    def one(draw: Constants) -> tuple[Any, Any]:
+        def function(logits: Any) -> Any:
+            return loss(jax.nn.softmax(logits), draw)
+
+        def step(_: Any, logits: Any) -> Any:
+            slope, curvature = jax.grad(function)(logits), jax.hessian(function)(logits)
+            powers, vectors = jnp.linalg.eigh(curvature)
+            # Directions that bend downwards are followed down; adding one number to all logits changes nothing.
+            powers = jnp.maximum(jnp.abs(powers), 1e-10 * jnp.abs(powers).max() + 1e-300)
+            move = vectors @ ((vectors.T @ (slope - slope.mean())) / powers)
+            move = move - move.mean()
+            return logits - move * jnp.minimum(1.0, 2.0 / jnp.maximum(jnp.linalg.norm(move), 1e-300))
+
+        logits = jax.lax.fori_loop(0, MIXTURE_STEPS, step, jnp.zeros(domains))
+        return jax.nn.softmax(logits), function(logits)
+
+    return over_draws(one, constants)
+
+
+def marginal(law: Law, constants: Constants, at: Mapping[str, float]) -> dict[str, Any]:
+    """What one more unit of each input changes: d law / d input at stated inputs, shape (draw,) by name."""
+
+    def one(draw: Constants) -> Any:
+        inputs = {name: jnp.asarray(at[name], float) for name in law.inputs}
+        return jax.grad(lambda inputs: evaluate(law, draw, inputs))(inputs)
+
+    return over_draws(one, constants)
+
+
+def equivalent(
+    law: Law,
+    constants: Constants,
+    at: Mapping[str, float],
+    name: str,
+    to: Mapping[str, float],
+    *,
+    reach: float = 1e6,
+) -> Any:
+    """Input at which a law gives the same value under other circumstances, e.g. the dense size of a sparse model.
+
+    Args:
+        law: Any law that moves one way in `name`.
+        constants: See the module.
+        at: All inputs of the case in hand.
+        name: Input to solve for.
+        to: The other inputs that change, e.g. `{"n_experts": 1}`.
+        reach: Look between `at[name] / reach` and `at[name] * reach`.
+
+    Returns:
+        The input, shape (draw,); nan where no value in reach does it, as below a floor.
+    """
+
+    def one(draw: Constants) -> Any:
+        target = jnp.log(evaluate(law, draw, at))
+
+        def gap(log_input: Any) -> Any:
+            return jnp.log(evaluate(law, draw, {**at, **to, name: jnp.exp(log_input)})) - target
+
+        low, high = np.log(at[name]) - np.log(reach), np.log(at[name]) + np.log(reach)
+        falls = gap(low) > gap(high)
+
+        def halve(_: Any, ends: tuple[Any, Any]) -> tuple[Any, Any]:
+            middle = 0.5 * (ends[0] + ends[1])
+            beyond = (gap(middle) > 0) == falls
+            return jnp.where(beyond, middle, ends[0]), jnp.where(beyond, ends[1], middle)
+
+        left, right = jax.lax.fori_loop(0, 60, halve, (jnp.asarray(low), jnp.asarray(high)))
+        return jnp.where(gap(low) * gap(high) <= 0, jnp.exp(0.5 * (left + right)), jnp.nan)
+
+    return over_draws(one, constants)
+
+
+def crossing(first: Constants, second: Constants) -> np.ndarray:
+    """Logarithm of the input at which two power laws A x^-c cross: (ln A_1 - ln A_2) / (c_1 - c_2).
+
+    A ratio of differences has no mean: report quantiles, and how often draws cross within the range that matters.
+    """
+    rise = np.log(np.asarray(first["A"], float)) - np.log(np.asarray(second["A"], float))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return rise / (np.asarray(first["c"], float) - np.asarray(second["c"], float))
+
+
+def critical_batch(constants: Constants, loss: Any) -> Any:
+    """Batch beyond which steps are saved no longer, B_star loss^(-1/a_B), for the constants of `kaplan_batch`."""
+    return np.asarray(constants["B_star"]) * np.asarray(loss, float) ** (-1.0 / np.asarray(constants["a_B"]))

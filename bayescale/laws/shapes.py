@@ -1,0 +1,86 @@
+"""Shapes: the pieces that laws share, each a plain function of scalars (or arrays) that differentiates safely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def break_factor(x: Any, place: Any, width: Any, turn: Any) -> Any:
+    """Bend of a power law at `place`: (1 + (x / place)^(1 / width))^(-turn width).
+
+    The exponent is 0 far below `place` and -turn far above; small widths bend sharply. Written with a softplus, so
+    that no power overflows.
+    """
+    return jnp.exp(-turn * width * jax.nn.softplus((jnp.log(x) - jnp.log(place)) / width))
+
+
+def repeats(unique: Any, total: Any, decay: Any) -> Any:
+    """Effective amount of data (or parameters) when `total` is made of `unique`: U (1 + R* (1 - e^(-R / R*))).
+
+    R = total / unique - 1 counts repetitions; each is worth less than the one before, and all of them together at
+    most `decay` times the first pass.
+    """
+    repeated = jnp.maximum(total / unique - 1.0, 0.0)
+    return unique * (1.0 - decay * jnp.expm1(-repeated / decay))
+
+
+def gate(amount: Any, scale: Any) -> Any:
+    """Saturating gate from 0 to 1: 1 - e^(-amount / scale)."""
+    return -jnp.expm1(-amount / scale)
+
+
+def two_sided(x: Any, start: Any, most: Any) -> Any:
+    """Saturate below and above: `start` at x = 0, about x in between, `most` as x grows."""
+    return 1.0 / (1.0 / (x + 1.0 / (1.0 / start - 1.0 / most)) + 1.0 / most)
+
+
+def share_curve(p: Any, c1: Any, c2: Any, c3: Any) -> Any:
+    """Effective share of a task with a share p of the data: p + c1 p^c2 (1 - p)^c3; 0 at 0 and 1 at 1."""
+    return p + c1 * p**c2 * (1.0 - p) ** c3
+
+
+def with_embeddings(n: Any, factor: Any) -> Any:
+    """All parameters from those without embeddings: n + factor n^(1/3)."""
+    return n + factor * n ** (1.0 / 3.0)
+
+
+def smooth_minimum(a: Any, b: Any, sharpness: Any) -> Any:
+    """Minimum of two positive numbers with a rounded corner: (a^-s + b^-s)^(-1/s)."""
+    return jnp.exp(-jnp.logaddexp(-sharpness * jnp.log(a), -sharpness * jnp.log(b)) / sharpness)
+
+
+def exponential_mix(shares: tuple[Any, ...], slopes: tuple[Any, ...]) -> Any:
+    """Response to a mixture, e^(sum_j t_j r_j); the last slope makes the slopes add up to 0.
+
+    Shares add up to 1, so adding one number to all slopes only rescales the curve: without a rule the slopes and the
+    amplitude in front could not be told apart.
+    """
+    return jnp.exp(sum(t * (r - shares[-1]) for t, r in zip(slopes, shares, strict=False)))
+
+
+def mean_along(values: Any, steps: Any) -> Any:
+    """Mean of what changes while a model trains, e.g. its active parameters: `values`, each held for `steps` steps."""
+    return jnp.sum(jnp.asarray(values) * jnp.asarray(steps)) / jnp.sum(jnp.asarray(steps))
+
+
+def root(function: Callable[[Any], Any], start: Any, steps: int = 8) -> Any:
+    """Solve function(x) = 0 element by element by Newton's method, with derivatives from the implicit function theorem.
+
+    Args:
+        function: Monotone in x, bending one way only.
+        start: Where to start.
+        steps: Newton steps; eight are exact for curves that are nearly straight at both ends, from the nearer end.
+    """
+
+    def solve(f: Callable[[Any], Any], x: Any) -> Any:
+        def step(_: Any, x: Any) -> Any:
+            value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
+            return x - value / slope
+
+        return jax.lax.fori_loop(0, steps, step, x)
+
+    return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))

@@ -1,0 +1,306 @@
+"""Every registered law: what must hold whatever the law is. Adding a law adds these tests for it."""
+
+import functools
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+import pytest
+from numpyro.infer.util import log_density as numpyro_density
+
+import bayescale as bs
+from bayescale.laws import ALIASES, LAWS
+from bayescale.laws.inputs import INPUTS
+from bayescale.laws.published import FORMS, VERIFIED
+from bayescale.likelihood import log_density, numpyro_model
+from bayescale.model import coordinates, make_job, prior_center, simulate_prior
+
+NAMES = sorted(LAWS)
+DRAWS = 60
+EACH = pytest.mark.parametrize("name", NAMES)
+
+RANGES = {
+    "n_params": (3e7, 3e9),
+    "n_tokens": (1e9, 2e11),
+    "flops": (1e18, 1e21),
+    "n_samples": (1e3, 1e6),
+    "unique_tokens": (1e9, 2e10),
+    "unique_samples": (1e3, 5e4),
+    "tokens_per_param": (5.0, 500.0),
+    "n_chars": (1e9, 1e12),
+    "n_steps": (1e3, 1e6),
+    "batch_tokens": (1e5, 4e6),
+    "lr": (1e-4, 1e-2),
+    "reached_loss": (2.0, 4.0),
+    "teacher_loss": (1.8, 2.6),
+    "width": (256.0, 4096.0),
+    "depth": (4.0, 40.0),
+    "n_experts": (2.0, 128.0),
+    "granularity": (1.0, 32.0),
+    "active_share": (0.03, 0.9),
+    "p_streams": (1.0, 8.0),
+    "vocab_size": (4e3, 1e5),
+    "n_encoder": (1e7, 1e9),
+    "n_decoder": (1e7, 1e9),
+    "group_size": (16.0, 512.0),
+    "bits": (2.0, 8.0),
+    "bits_weight": (3.0, 16.0),
+    "bits_act": (3.0, 16.0),
+    "bits_cache": (3.0, 16.0),
+    "exponent_bits": (1.0, 5.0),
+    "mantissa_bits": (1.0, 8.0),
+    "block_size": (16.0, 512.0),
+    "model_bits": (1e8, 1e11),
+    "accelerator_hours": (1.0, 1e3),
+    "x": (1e18, 1e20),
+    **dict.fromkeys(("share", "share_1", "share_2", "share_3", "share_4", "share_5"), (0.05, 0.6)),
+}
+"""Where made-up runs of each input lie."""
+
+SPREADS = {
+    "chinchilla_outer": 30.0,
+    "expert_rate": 20.0,
+    "henighan_optimum": 20.0,
+    "imitation_learning": 30.0,
+    "kaplan_critical_batch": 20.0,
+    "kaplan_steps": 30.0,
+    "leverage": 15.0,
+    "mixing_5": 12.0,
+    "optimal_params": 30.0,
+    "quantisation_rise": 1000.0,
+    "rate_by_width": 12.0,
+    "step_batch": 15.0,
+    "step_rate": 30.0,
+    "vocabulary": 20.0,
+}
+"""Largest factor between a prior curve and its value at the reference, where that is wider than a learning curve's."""
+LEARNING_CURVE = 8.0
+"""The same for all others."""
+
+
+def made_up(law):
+    """Ten made-up runs with the inputs of a law."""
+    rng = np.random.default_rng(3)
+    columns = {}
+    for name in law.inputs:
+        if name in ("schedule", "step"):
+            columns[name] = np.arange(10) % 2 + 1.0 if name == "schedule" else np.linspace(4e3, 2.2e4, 10)
+            continue
+        low, high = np.log(RANGES[name])
+        # One value in each tenth of the range, so that every input spans it.
+        columns[name] = np.exp(low + (high - low) * (rng.permutation(10) + rng.uniform(size=10)) / 10)
+    frame = pd.DataFrame(columns)
+    frame["loss"] = 2.5 * np.exp(0.1 * rng.standard_normal(10))
+    return bs.Runs.from_frame(
+        frame.rename(columns={"x": "flops"}), inputs=["flops" if n == "x" else n for n in columns]
+    )
+
+
+@functools.cache
+def job_of(name, drift="auto"):
+    return make_job(made_up(LAWS[name]), name, drift, "normal", None)
+
+
+@functools.cache
+def prior_of(name):
+    """Coordinates, shape (draw, coordinate), and constants from the prior of a law on its made-up runs."""
+    job = job_of(name)
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), DRAWS)
+        vectors, values = jax.vmap(lambda key: simulate_prior(key, job.model, job.problem))(keys)
+        constants = {k: np.broadcast_to(np.asarray(v), DRAWS) for k, v in values.constants.items()}
+    return np.asarray(vectors), constants
+
+
+def reference(name):
+    """Reference of each input of the made-up runs, by the name that the bound law uses."""
+    job = job_of(name)
+    return dict(zip(job.law.inputs, job.reference, strict=True))
+
+
+def points(name, factors=(0.5, 1.0, 1.8)):
+    """Raw inputs near the reference, each of shape (factor,), every input moved by other factors."""
+    ref = reference(name)
+    return {key: value * np.roll(factors, i) for i, (key, value) in enumerate(ref.items())}
+
+
+# --- The law as the engine sees it -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("drift", ["auto", None])
+@EACH
+def test_density_and_gradient_are_finite_over_the_prior(name, drift):
+    job = job_of(name, drift)
+    with jax.enable_x64(True):
+        center = np.asarray(prior_center(job.model, job.problem))
+        draws = prior_of(name)[0][:, : len(center)]
+        # Besides draws, each coordinate alone far out.
+        steps = 3.0 * np.maximum(draws.std(0), 0.1) * np.eye(len(center))
+        far = np.resize(center + np.concatenate([steps, -steps]), (DRAWS, len(center)))
+        vectors = np.concatenate([draws, far])
+        value, slope = jax.vmap(jax.value_and_grad(lambda v: log_density(v, job.model, job.problem)))(vectors)
+    assert np.isfinite(value).all()
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("name", ["parallel_streams", "data_constrained", "broken_2", "kaplan_batch", "farseer"])
+def test_engine_is_the_program(name, drift):
+    # One law each with absolute inputs, tied inputs, ordered breaks, no level and an implicit curve, a fixed constant.
+    job = job_of(name, drift)
+    with jax.enable_x64(True):
+        vector, _ = simulate_prior(jax.random.key(5), job.model, job.problem)
+        sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
+        program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+        want = numpyro_density(program, (), {}, sites)[0]
+        np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
+
+
+def curves_of(name, kind):
+    """ln f and its slopes in the constants at the made-up runs, shape (row, draw), in one precision."""
+    law = job_of(name).model.law
+    x = [kind(column)[:, None] for column in law.arguments(np.exp(job_of(name).problem.z[:10].T))]
+
+    def total(constants):
+        curve = jnp.log(law.curve(*x, **constants))
+        return curve.sum(), curve
+
+    constants = {key: jnp.asarray(kind(value)) for key, value in prior_of(name)[1].items()}
+    slopes, curve = jax.grad(total, has_aux=True)(constants)
+    return curve, slopes
+
+
+@EACH
+def test_single_precision_agrees(name):
+    with jax.enable_x64(True):
+        exact, _ = curves_of(name, np.float64)
+    single, slopes = curves_of(name, np.float32)
+    assert single.dtype == jnp.float32
+    # A rounded exponent moves a steep curve by its whole height times the rounding.
+    np.testing.assert_allclose(single, exact, rtol=1e-3, atol=3e-5 * (1.0 + np.abs(exact).max()))
+    assert all(np.isfinite(slope).all() for slope in slopes.values())
+
+
+@EACH
+def test_prior_curves_look_like_learning_curves(name):
+    law = job_of(name).model.law
+    x = law.arguments(np.exp(job_of(name).problem.z[:10].T))
+    heights = np.log(law(*(column[:, None] for column in x), **prior_of(name)[1]))
+    center = np.log(law(*law.arguments(np.ones(len(x))), **prior_of(name)[1]))
+    largest = np.abs(heights - (center if law.level else np.median(heights))).max(0)
+    assert np.mean(largest < np.log(SPREADS.get(name, LEARNING_CURVE))) >= 0.95, np.exp(np.quantile(largest, 0.95))
+    # Nor may all of them be flat.
+    assert np.median(largest) > 0.01
+
+
+# --- Scaling, monotonicity, nesting ------------------------------------------------------------------------
+
+
+@EACH
+def test_units_change_nothing(name):
+    law, ref = job_of(name).law, reference(name)
+    _, constants = prior_of(name)
+    absolute = law.at_unit_scale(constants, ref)
+    divisors = law.divisors(ref)
+    inputs = points(name)
+    with np.errstate(all="ignore"):
+        for i in range(3):
+            raw = [inputs[key][i] for key in law.inputs]
+            scaled = [inputs[key][i] / divisors[key] for key in law.inputs]
+            got, want = law(*raw, **absolute), law(*scaled, **constants)
+            # Prior draws reach exponents whose raw amplitudes no double holds.
+            held = np.isfinite(got) & np.all([np.isfinite(v) for v in absolute.values()], axis=0)
+            assert held.sum() >= DRAWS / 2
+            np.testing.assert_allclose(got[held], want[held], rtol=1e-7)
+
+
+@EACH
+def test_constants_make_the_round_trip(name):
+    law, ref = job_of(name).law, reference(name)
+    inverse = {key: 1.0 / value for key, value in ref.items()}
+    sets = [dict(source.constants) for source in law.sources] or [{k: v[:5] for k, v in prior_of(name)[1].items()}]
+    for constants in sets:
+        again = law.at_unit_scale(law.at_unit_scale(constants, inverse), ref)
+        for key, value in constants.items():
+            np.testing.assert_allclose(again[key], value, rtol=1e-9, atol=1e-12, err_msg=key)
+
+
+@EACH
+def test_decreasing(name):
+    law, ref = job_of(name).law, reference(name)
+    divisors = law.divisors(ref)
+    _, constants = prior_of(name)
+    for moving in law.decreasing:
+        grid = np.geomspace(0.1, 10, 9)[:, None]
+        x = [ref[key] / divisors[key] * (grid if key == moving else np.ones((9, 1))) for key in law.inputs]
+        with np.errstate(all="ignore"):
+            curve = law(*x, **constants)
+        steps = np.diff(curve, axis=0)
+        assert np.all((steps <= 1e-12 * curve[:-1]) | ~np.isfinite(steps))
+        assert np.mean(steps < 0) > 0.8
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if LAWS[name].floor and LAWS[name].decreasing])
+def test_floor(name):
+    law = LAWS[name]
+    _, constants = prior_of(name)
+    far = [1e300 if key in law.decreasing else 1.0 for key in law.inputs]
+    with np.errstate(all="ignore"):
+        value = law(*far, **constants)
+    np.testing.assert_allclose(np.median(value / constants[law.floor]), 1.0, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if LAWS[name].level])
+def test_level_scales_the_law(name):
+    law = job_of(name).law
+    _, constants = prior_of(name)
+    key, prior = law.level
+    doubled = {**constants, **prior.scaled(constants, law.covered[key], 2.5)}
+    x = [value[0] / law.divisors(reference(name))[column] for column, value in points(name).items()]
+    np.testing.assert_allclose(law(*x, **doubled), 2.5 * law(*x, **constants), rtol=1e-9)
+
+
+NESTINGS = [(name, other, dict(fixed)) for name in NAMES for other, fixed in LAWS[name].nests]
+
+
+@pytest.mark.parametrize(("name", "other", "fixed"), NESTINGS, ids=lambda value: str(value))
+def test_nesting(name, other, fixed):
+    law, inner = job_of(name).law, LAWS[other]
+    constants = {**prior_of(name)[1], **{k: v for k, v in fixed.items() if k in law.constants}}
+    inputs = {key: value[0] / law.divisors(reference(name))[key] for key, value in points(name).items()}
+    inputs |= {key: value for key, value in fixed.items() if key in law.inputs}
+    # Numbers name constants and inputs of the outer law; the inner one finds its own by name.
+    names = law.inputs if inner.inputs == ("x",) else inner.inputs
+    got = law(*(inputs[key] for key in law.inputs), **constants)
+    want = inner(*(inputs[key] for key in names), **{key: constants[key] for key in inner.constants})
+    np.testing.assert_allclose(got, want, rtol=1e-9)
+
+
+# --- What a law says about itself --------------------------------------------------------------------------
+
+
+def test_metadata():
+    bib = (Path(__file__).parents[1] / "references.bib").read_text(encoding="utf-8")
+    known = set(re.findall(r"@\w+\{([^,]+),", bib))
+    for law in LAWS.values():
+        assert law.says.endswith("."), law.name
+        assert law.form in FORMS, law.name
+        assert set(law.inputs) <= {*INPUTS, "x"}, law.name
+        assert {law.cite, *(source.cite for source in law.sources)} <= known, law.name
+        assert set(re.findall(r"\b[a-z]+\d{4}[a-z]+\b", law.caveats)) <= known, law.name
+        assert {source.verified for source in law.sources} <= set(VERIFIED), law.name
+        for source in law.sources:
+            assert set(dict(source.constants)) == set(law.constants), (law.name, source.key)
+    for name, entry in ALIASES.items():
+        assert name not in LAWS
+        assert bs.laws.get(name) is LAWS[entry.law]
+        assert entry.cite in known, name
+
+
+def test_no_key_is_cited_twice():
+    bib = (Path(__file__).parents[1] / "references.bib").read_text(encoding="utf-8")
+    keys = re.findall(r"@\w+\{([^,]+),", bib)
+    assert len(keys) == len(set(keys))
