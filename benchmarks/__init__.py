@@ -1,0 +1,1 @@
+"""The calibration benchmark: problems, methods, a resumable run, and the report."""

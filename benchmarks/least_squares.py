@@ -1,8 +1,8 @@
 """Least squares of usual laws on the log loss, in batches: every fit starts from a grid and is iterated to the end.
 
-One input: ln y = l + ln(f + (1 - f) e^(-C z)), the power law with a floor. Several: ln y = l + ln(f + sum_j g_j e^(-C_j z_j)),
-Chinchilla's sum with one term for each input. z is ln x, centred and in units of the training span, so that one grid
-of starts serves every problem.
+One input: ln y = l + ln(f + (1 - f) e^(-C z)), the power law with a floor. Several inputs:
+ln y = l + ln(f + sum_j g_j e^(-C_j z_j)), Chinchilla's sum with one term for each. z is ln x, centred and in units of
+the training span, so that one grid of starts serves every problem.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Fit(NamedTuple):
 
 
 def curve(theta: Any, z: Any) -> Any:
-    """ln y at rows of `z`, shape (row, input), for coordinates (level, logit floor, logit shares, ln falls)."""
+    """Ln y at rows of `z`, shape (row, input), for coordinates (level, logit floor, logit shares, ln falls)."""
     inputs = z.shape[1]
     floor = jax.nn.sigmoid(theta[1])
     logits = jnp.append(theta[2 : 1 + inputs], 0.0)
@@ -117,7 +117,7 @@ def fit_batch(y: Any, z: Any, weight: Any, grid: Any, delta: Any, steps: int, ke
 
 @jax.jit
 def values(theta: Any, z: Any) -> Any:
-    """ln y for a batch of coordinates, shape (batch, row)."""
+    """Ln y for a batch of coordinates, shape (batch, row)."""
     return jax.vmap(lambda t: curve(t, z))(theta)
 
 

@@ -22,6 +22,8 @@ from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 
 BOOTSTRAPS = 100
+FEWEST_SCORES = 10
+"""Fewest families that a conformal interval may rest on; with fewer, other splits and groups join in."""
 MIXTURE = 101
 """Normals that stand for a Student-t."""
 
@@ -305,26 +307,24 @@ def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = N
     out at a time (a split conformal forecast across families). It alone learns from outcomes of other families.
     """
     fits = least_squares(problems) if base is None else base
-    centers = [fit.location[0] for fit in fits]
-    spreads = [np.median(fit.scale, axis=0) for fit in fits]
-    errors = [
-        (np.log(problem.held["loss"].to_numpy(float)) - center) / spread
-        for problem, center, spread in zip(problems, centers, spreads, strict=True)
-    ]
+    levels = (np.arange(5) + 0.5) / 5
+    errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
+    for problem, fit in zip(problems, fits, strict=True):
+        center, spread = fit.location[0], np.median(fit.scale, axis=0)
+        # Five quantiles of each problem, so that one with many held-out runs counts no more than another.
+        error = np.quantile((np.log(problem.held["loss"].to_numpy(float)) - center) / spread, levels)
+        for cell in ((problem.group, problem.split), (problem.group, "any")):
+            errors.setdefault(cell, {}).setdefault(root(problem), []).append(error)
     results = []
-    for problem, fit, center, spread in zip(problems, fits, centers, spreads, strict=True):
-        pool = [
-            np.quantile(error, (np.arange(5) + 0.5) / 5)
-            for other, error in zip(problems, errors, strict=True)
-            if other.group == problem.group and other.split == problem.split and root(other) != root(problem)
-        ]
-        if len(pool) < 10:
-            pool = [
-                np.quantile(error, (np.arange(5) + 0.5) / 5)
-                for other, error in zip(problems, errors, strict=True)
-                if len(other.inputs) == len(problem.inputs) and root(other) != root(problem)
-            ]
+    for problem, fit in zip(problems, fits, strict=True):
+        pool: list[np.ndarray] = []
+        for cell in ((problem.group, problem.split), (problem.group, "any"), *errors):
+            if len(pool) < FEWEST_SCORES:
+                pool = [e for source, found in errors[cell].items() if source != root(problem) for e in found]
+        if not pool:
+            pool = [np.zeros(1)]
         scores = np.quantile(np.concatenate(pool), (np.arange(MIXTURE) + 0.5) / MIXTURE)
+        center, spread = fit.location[0], np.median(fit.scale, axis=0)
         location = center + scores[:, None] * spread
         width = np.maximum(np.gradient(scores), 1e-3)[:, None] * spread
         results.append(Prediction(location, width, fit.status, fit.seconds))

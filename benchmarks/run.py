@@ -83,9 +83,8 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a JSONL file, compressed or not, up to a line that was cut off."""
     if not path.exists():
         return []
-    opened = lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8")
     rows = []
-    with opened as file:
+    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
         for line in file:
             try:
                 rows.append(json.loads(line))

@@ -98,7 +98,7 @@ def test_binding_errors():
         laws.bind(LAWS["power"], ("n_params", "n_tokens"))
     with pytest.raises(InputError, match="needs n_params, n_tokens; the runs have n_params"):
         laws.bind(LAWS["chinchilla"], ("n_params",))
-    with pytest.raises(InputError, match="covers one or two inputs, found 3"):
+    with pytest.raises(InputError, match="covers one to three inputs, found 4"):
         laws.automatic(("a", "b", "c", "d"))
 
 

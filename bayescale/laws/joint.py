@@ -87,16 +87,19 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
         "terms": Shares(("E", "A", "B", "C"), outer="k"),
         "falls": Fall(("alpha", "beta", "gamma"), median=0.5),
     },
-    units={"A": ("x", "alpha"), "B": ("y", "beta"), "C": ("z", "gamma")},
-    decreasing=("x", "y", "z"),
+    units={"A": ("n_params", "alpha"), "B": ("n_tokens", "beta"), "C": ("unique_tokens", "gamma")},
+    decreasing=("n_params", "n_tokens", "unique_tokens"),
     floor="E",
     form="ours",
 )
 def three_input_outer(
-    x: Any, y: Any, z: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, C: Any, gamma: Any, k: Any
+    N: Any, D: Any, U: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, C: Any, gamma: Any, k: Any
 ) -> Any:
-    """One power law each in three inputs under an outer power: E + (A x^-alpha + B y^-beta + C z^-gamma)^k."""
-    return E + (A * x**-alpha + B * y**-beta + C * z**-gamma) ** k
+    """One power law each in three inputs under an outer power: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
+
+    The default for three inputs, whatever they are.
+    """
+    return E + (A * N**-alpha + B * D**-beta + C * U**-gamma) ** k
 
 
 @register_law(
