@@ -8,6 +8,7 @@ with level l, law h (relative to its value at the reference scale), drift A delt
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -278,6 +279,14 @@ def drawing_order(law: Law) -> list[str]:
 
 def coordinates(model: Model, problem: Problem) -> tuple[str, ...]:
     """Names of the coordinates in the order of the engine's vector; vectors count from 0 in brackets."""
+    leaves, structure = jax.tree.flatten((model, problem))
+    return named_coordinates(structure, tuple(np.shape(leaf) for leaf in leaves))
+
+
+@functools.cache
+def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
+    """Names of the coordinates of a shape of problem; running the program for them takes longer than a short fit."""
+    model, problem = jax.tree.unflatten(structure, [np.ones(shape) for shape in shapes])
     names: list[str] = []
 
     def note(name: str, distribution: Any) -> Any:

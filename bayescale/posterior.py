@@ -15,7 +15,7 @@ from bayescale.drift import Drift
 from bayescale.errors import InputError, Status, some
 from bayescale.forecast import KINDS, Forecast, query_points
 from bayescale.laws import Law
-from bayescale.model import Job, Values, coordinates, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.predictive import filled, predict_log
@@ -203,8 +203,7 @@ class Posterior:
         """Coordinates drawn from the prior, shape (draw, coordinate)."""
         with jax.enable_x64(True):
             keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
-            draw = jax.vmap(lambda key: simulate_prior(key, self.job.model, self.job.problem)[0])
-            return np.asarray(jax.jit(draw)(keys))
+            return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
 
     def contraction(self) -> pd.Series:
         """How much each coordinate learned: 1 - posterior variance / prior variance."""
@@ -247,6 +246,12 @@ class Posterior:
     def __str__(self) -> str:
         """Say what was fitted, what came out and whether to trust it."""
         return describe(self)
+
+
+@jax.jit
+def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
+    """Coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
+    return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
 
 
 def describe(posterior: Posterior) -> str:
