@@ -129,7 +129,8 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
 
         S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
         states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
-        overrated. Fit without drift, for which the number of a schedule is no scale. Priors hold in nats per token and for lam near .999, on which C depends.
+        overrated. Fit without drift, for which the number of a schedule is no scale. Priors hold in nats per token and
+        for lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
