@@ -109,7 +109,7 @@ ax = bs.plot.bands(post, truth=large)
 # %% [markdown]
 # ## Save and load
 #
-# A file remembers the law by name, so the declaration has to be run before loading in another session.
+# A file remembers the law by name, so the declaration has to be run before loading in a new Python process.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:

@@ -368,6 +368,11 @@ def test_multi_power_against_the_definition():
         np.testing.assert_allclose(law(2, step, **constants), want, rtol=1e-12)
 
 
+def test_unknown_schedule_is_refused():
+    with pytest.raises(bs.InputError, match="not positive at these inputs"):
+        LAWS["multi_power"].published("luo2025_400m").predict(schedule=3, step=1e4)
+
+
 def test_bad_schedules():
     for bad in ([], [np.zeros(5)], [np.array([1.0, np.nan])], [np.ones((2, 2))], [np.array([-1.0, 1.0])]):
         with pytest.raises(bs.InputError, match=r"expected|must be"):

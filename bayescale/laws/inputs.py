@@ -18,7 +18,6 @@ INPUTS = {
     "teacher_loss": "loss of the teacher, nats per token",
     "width": "model width",
     "depth": "number of layers",
-    "patch_size": "edge of a patch in pixels",
     "n_experts": "experts in each routed layer; a dense model has 1",
     "granularity": "how finely experts are split; each paper counts it its own way",
     "active_share": "share of the parameters (or experts) that work on a token",

@@ -123,8 +123,8 @@ def three_input_outer(
 def pearce_song(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, g: Any) -> Any:
     """Chinchilla for parameters counted without embeddings: E + A (N + g N^(1/3))^-alpha + B D^-beta.
 
-    Explains Kaplan's exponent: along the best sizes at budgets of 6 N D the local exponent of N falls from about .75
-    at Kaplan's scale to .5.
+    Explains Kaplan's exponent: along the best sizes at budgets of 6 N D, and with pearce2024, the local
+    exponent of N is .85 at 1e7 parameters, .57 at 2e8 and .52 at 3e9.
     """
     return E + A * with_embeddings(N, g) ** -alpha + B * D**-beta
 

@@ -88,10 +88,12 @@ def cosine(steps: int, peak: float, last: float, warmup: int = 0) -> np.ndarray:
 
 def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
     """Pieces of one schedule, the sum of its rates up to and with a step, and which pieces have begun by then."""
-    number = jnp.clip(jnp.asarray(schedule + 0.5).astype(int) - 1, 0, len(features.rate) - 1)
+    number = jnp.asarray(schedule + 0.5).astype(int) - 1
     row = Paths(*(jnp.asarray(table)[number] for table in features))
     spent = (row.rate * jnp.clip(step + 1.0 - row.start, 0.0, row.length)).sum()
-    return row, spent, row.start <= step
+    # An array's index never fails here, so a schedule that was not given has to make the loss not a number.
+    known = (number >= 0) & (number < len(features.rate))
+    return row, jnp.where(known, spent, jnp.nan), row.start <= step
 
 
 # --- Loss curves -------------------------------------------------------------------------------------------
@@ -127,7 +129,8 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
 
         S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
         states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
-        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
+        overrated. Fit without drift, for which the number of a schedule is no scale. Priors hold in nats per token and
+        for lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -188,7 +191,8 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
 
         S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike:
-        thin the curve. Priors hold in nats per token.
+        thin the curve, and fit without drift, for which the number of a schedule is no scale. Priors hold in nats per
+        token.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:

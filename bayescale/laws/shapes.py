@@ -54,7 +54,7 @@ def smooth_minimum(a: Any, b: Any, sharpness: Any) -> Any:
 
 
 def exponential_mix(shares: tuple[Any, ...], slopes: tuple[Any, ...]) -> Any:
-    """Response to a mixture, e^(sum_j t_j r_j); the last slope makes the slopes add up to 0.
+    """Response to a mixture, e^(sum_j t_j r_j), given all slopes but the last, which makes them add up to 0.
 
     Shares add up to 1, so adding one number to all slopes only rescales the curve: without a rule the slopes and the
     amplitude in front could not be told apart.
