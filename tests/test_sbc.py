@@ -37,7 +37,7 @@ def test_replicates_are_refused():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("law", ["saturating_power", "shifted_power"])
+@pytest.mark.parametrize("law", ["plateau_power", "saturating_power"])
 def test_right_models_pass(law):
     assert not outside(law=law)
 
