@@ -156,7 +156,7 @@ def pit(rows: pd.DataFrame, panels: dict[str, pd.Series], subtitle: str) -> np.n
             ax.axhline(1.0, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=4)
             ax.stairs(heights, edges, fill=True, color=BLUE, alpha=0.45)
             ax.stairs(heights, edges, color=BLUE, linewidth=1.4, baseline=None)
-            ax.set_ylim(0, max(2.0, 1.1 * heights.max()))
+            ax.set_ylim(0, max(2.0, 1.25 * heights.max()))
             ax.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
             note(ax, f"{len(steps)} families", (1, 1), (-4, -10), QUIET, "axes fraction", ha="right")
             gap, error, width = departure(tally.pooled_pit(part, GRID), len(part))
@@ -299,9 +299,9 @@ def worst(cases: Sequence[tuple[Problem, pd.DataFrame, str]], subtitle: str) -> 
             words = f"{clipped(problem.metric, 20)}, {problem.split}, n = {len(problem.train)}; {reason}"
             # Long text would push the panels apart, so the layout does not see it.
             small: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "in_layout": False}
-            text = "\n".join(textwrap.wrap(words, 46)[:3])
-            ax.annotate(text, (0, 1), (0, 4), fontsize=7, color=QUIET, linespacing=1.15, **small)
-            ax.annotate(clipped(name, 38), (0, 1), (0, 34), fontsize=7.5, fontweight="bold", **small)
+            lines = textwrap.wrap(words, 46)[:3]
+            ax.annotate("\n".join(lines), (0, 1), (0, 4), fontsize=7, color=QUIET, linespacing=1.15, **small)
+            ax.annotate(clipped(name, 38), (0, 1), (0, 7 + 9 * len(lines)), fontsize=7.5, fontweight="bold", **small)
             ax.set_title(" ", fontsize=7.5, pad=34)
         handles = [
             Line2D([], [], **{**MARKS, "markersize": 5}, color=BLUE, label="fitted"),

@@ -31,6 +31,8 @@ FLOOR = -10.0
 MISSED = 1e3
 """Half-widths by which an outcome lies outside at most, where an interval has next to no width."""
 RESAMPLES = 1000
+FEW_FAMILIES = 5
+"""With fewer, resampling them says next to nothing."""
 CELL = ("method", "source", "family", "metric", "group", "split")
 
 
@@ -246,14 +248,15 @@ def verdict(line: Line, covers: Mapping[str, Estimate]) -> tuple[bool, str]:
         covers: Estimated coverage by level, keys of `COVERS`.
 
     Returns:
-        Whether all four levels do, and the words for it; a star marks a miss whose interval reaches the aim.
+        Whether all four levels do, and the words for it; a star marks a miss that chance may explain: its interval
+        reaches the aim, or families are too few for an interval.
     """
     misses = []
     for name, level in zip(COVERS, LEVELS, strict=True):
         found, aim = covers[name], line.aim50 if level == 0.5 else line.aim
         gap = found.value - level
         if not abs(gap) <= aim + 1e-9:
-            near = found.low <= level + aim and found.high >= level - aim
+            near = found.families < FEW_FAMILIES or (found.low <= level + aim and found.high >= level - aim)
             misses.append(f"{100 * level:g} ({100 * gap:+.0f}{'*' if near else ''})")
     return not misses, "met" if not misses else f"missed at {', '.join(misses)}"
 

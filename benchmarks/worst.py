@@ -92,7 +92,7 @@ def several(problem: Problem) -> list[str]:
         factor = float(problem.held[name].max() / problem.train[name].max())
         if factor > 1.5:
             signs.append(f"{name} {factor:.2g}x beyond")
-    return signs or ["inside the fitted box of inputs"]
+    return signs or ["no input leaves its fitted range"]
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
