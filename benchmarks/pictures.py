@@ -67,11 +67,18 @@ def sheet(count: int, columns: int, height: float, title: str, subtitle: str, fo
     return axes
 
 
-def legend_below(axes: np.ndarray, names: Sequence[str]) -> None:
-    """Write the methods under all panels."""
-    handles = [Line2D([], [], label=name, **look) for name, look in looks(names).items()]
+def legend_below(axes: np.ndarray, names: Sequence[str], dots: bool = False) -> None:
+    """Write the methods under all panels, as lines or as dots."""
+    styles = {name: dot(look, 7.0) if dots else look for name, look in looks(names).items()}
+    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     options: dict[str, Any] = {"loc": "lower center", "ncols": 5, "frameon": False, "fontsize": 8.5, "labelcolor": INK}
     figure_of(axes[0]).legend(handles=handles, handlelength=2.0, columnspacing=1.4, **options)
+
+
+def dot(look: dict[str, Any], size: float) -> dict[str, Any]:
+    """Style of a method's dot; squares stand where a method's line has dashes."""
+    shape = "s" if look.get("linestyle", "-") != "-" else "o"
+    return {**MARKS, "marker": shape, "markersize": size, "color": look["color"]}
 
 
 def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequence[str], subtitle: str) -> np.ndarray:
@@ -84,7 +91,10 @@ def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequenc
         subtitle: What the rows are.
     """
     with matplotlib.rc_context(STYLE):
-        axes = sheet(len(panels), min(3, len(panels)), 2.5, "Do the intervals hold?", subtitle, foot=0.5)
+        # Two and four panels make fuller rows of two.
+        columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
+        height = 2.5 if columns == 3 else 3.5
+        axes = sheet(len(panels), columns, height, "Do the intervals hold?", subtitle, foot=0.5)
         for ax, (title, keys) in zip(axes, panels.items(), strict=True):
             ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
             count = 0
@@ -103,7 +113,7 @@ def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequenc
             dress(ax)
             ax.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
             note(ax, f"{count} families", (1, 0), (-4, 5), QUIET, "axes fraction", ha="right")
-        frame_labels(axes, min(3, len(panels)), "stated level", "share inside")
+        frame_labels(axes, columns, "stated level", "share inside")
         legend_below(axes, names)
     return axes
 
@@ -208,30 +218,22 @@ def sharpness(
         subtitle: What the cells are.
     """
     with matplotlib.rc_context(STYLE):
-        axes = sheet(len(parts), 2, 2.7, "Coverage first, then narrow intervals", subtitle)
+        axes = sheet(len(parts), 2, 2.7, "Coverage first, then narrow intervals", subtitle, foot=0.5)
         for ax, (title, groups) in zip(axes, parts.items(), strict=True):
             part = tally.families(table[table["group"].isin(groups)])
             ax.axvline(0.95, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
-            dots = []
             for name, look in looks(names).items():
                 own = part[part["method"] == name]
                 cover, width = tally.measured(own, "cover95"), tally.measured(own, "width")
                 x = [cover.value, cover.low, cover.high]
                 ax.plot(x[1:], [width.value] * 2, color=look["color"], alpha=0.5, linewidth=1.2, zorder=2)
-                ax.plot(
-                    cover.value,
-                    width.value,
-                    **{**MARKS, "markersize": 8.5 if name == names[0] else 6.5},
-                    color=look["color"],
-                    zorder=look["zorder"],
-                )
-                dots.append((cover.value, width.value, name, look["color"]))
+                size = 9.0 if name == names[0] else 6.5
+                ax.plot(cover.value, width.value, **dot(look, size), zorder=look["zorder"])
             ax.set_yscale("log")
             bottom, top = ax.get_ylim()
             ax.set_ylim(bottom / 1.15, top * 1.15)
             left = min(0.85, ax.get_xlim()[0])
             ax.set_xlim(left - 0.02, 1.01)
-            name_dots(ax, dots)
             ax.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
             ax.yaxis.set_minor_locator(ticker.NullLocator())
             ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
@@ -241,26 +243,8 @@ def sharpness(
             ax.set_xlabel("coverage of the 95 % interval, %", fontsize=9)
         for ax in axes[::2]:
             ax.set_ylabel("median width, ln y", fontsize=9)
+        legend_below(axes, names, dots=True)
     return axes
-
-
-def name_dots(ax: Axes, dots: Sequence[tuple[float, float, str, str]]) -> None:
-    """Write a method's name beside each dot, moved up where names would lie on each other."""
-    to_axes = ax.transData + ax.transAxes.inverted()
-    taken: list[tuple[float, float, float]] = []
-    for x, y, name, color in sorted(dots, key=lambda dot: dot[1]):
-        across, height = to_axes.transform((x, y))
-        leftwards = across > 0.62
-        wide = 0.022 * len(name)
-        left, height = across - wide if leftwards else across, height + 0.035
-        while any(
-            abs(height - other) < 0.052 and left < right and start < left + wide for start, right, other in taken
-        ):
-            height += 0.012
-        taken.append((left, left + wide, height))
-        shift = (-4 if leftwards else 4, 0)
-        side: dict[str, Any] = {"ha": "right" if leftwards else "left", "va": "center", "fontsize": 7.5, "color": color}
-        ax.annotate(name, (across, height), shift, xycoords="axes fraction", textcoords="offset points", **side)
 
 
 def worst(cases: Sequence[tuple[Problem, pd.DataFrame, str]], subtitle: str) -> np.ndarray:
@@ -299,7 +283,7 @@ def worst(cases: Sequence[tuple[Problem, pd.DataFrame, str]], subtitle: str) -> 
             words = f"{clipped(problem.metric, 20)}, {problem.split}, n = {len(problem.train)}; {reason}"
             # Long text would push the panels apart, so the layout does not see it.
             small: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "in_layout": False}
-            lines = textwrap.wrap(words, 46)[:3]
+            lines = textwrap.wrap(words, 43)[:3]
             ax.annotate("\n".join(lines), (0, 1), (0, 4), fontsize=7, color=QUIET, linespacing=1.15, **small)
             ax.annotate(clipped(name, 38), (0, 1), (0, 7 + 9 * len(lines)), fontsize=7.5, fontweight="bold", **small)
             ax.set_title(" ", fontsize=7.5, pad=34)
