@@ -166,9 +166,9 @@ def pit(rows: pd.DataFrame, panels: dict[str, pd.Series], subtitle: str) -> np.n
             ax.axhline(1.0, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=4)
             ax.stairs(heights, edges, fill=True, color=BLUE, alpha=0.45)
             ax.stairs(heights, edges, color=BLUE, linewidth=1.4, baseline=None)
-            ax.set_ylim(0, max(2.0, 1.25 * heights.max()))
-            ax.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
-            note(ax, f"{len(steps)} families", (1, 1), (-4, -10), QUIET, "axes fraction", ha="right")
+            ax.set_ylim(0, max(2.0, 1.1 * heights.max()))
+            ax.set_title(title, loc="left", fontsize=8.5, fontweight="bold", pad=18)
+            ax.set_title(f"{len(steps)} families", loc="right", fontsize=8, color=QUIET)
             gap, error, width = departure(tally.pooled_pit(part, GRID), len(part))
             below = axes[number + columns]
             below.fill_between(GRID, -width * error, width * error, color=QUIET, alpha=0.18, linewidth=0)

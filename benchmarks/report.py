@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib import pyplot
 
 from bayescale import plot
 from bayescale.backtesting import LEVELS
+from bayescale.drawing import figure_of
 from bayescale.errors import InputError
 from benchmarks import pictures, sections, tally
 from benchmarks.problems import RATIOS
@@ -37,7 +39,7 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
     Args:
         folder: Where `run` left its rows.
         page: The page; pictures lie beside it.
-        readme: A file with both marker comments; none is touched by default of None.
+        readme: A file with both marker comments, or None.
         ours: The method that the page is about.
 
     Returns:
@@ -46,6 +48,9 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
     Raises:
         InputError: Without results of that method, or where the README has no markers.
     """
+    if readme is not None:
+        # Told before minutes are spent on pictures.
+        around(readme)
     rows = tally.load(folder)
     if ours not in set(rows["method"]):
         raise InputError(f"{folder} has no results of {ours!r}. Run `bayescale benchmark run --method {ours!r}` first.")
@@ -88,11 +93,20 @@ def renew(readme: Path, text: str) -> None:
     Raises:
         InputError: If the markers are not there once each, in order.
     """
+    before, after = around(readme)
+    replace(readme, f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+
+
+def around(readme: Path) -> tuple[str, str]:
+    """Return what stands before and after the marker comments of a file.
+
+    Raises:
+        InputError: If the markers are not there once each, in order.
+    """
     old = readme.read_text(encoding="utf-8")
     if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
         raise InputError(f"{readme.name} needs the comments {BEGIN} and {END}, once each, around its table.")
-    before, after = old.split(BEGIN)[0], old.split(END)[1]
-    replace(readme, f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+    return old.split(BEGIN)[0], old.split(END)[1]
 
 
 # --- The README and the pictures -----------------------------------------------------------------------------
@@ -136,6 +150,7 @@ def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict
 
     def keep(name: str, axes: np.ndarray) -> None:
         drawn[name] = plot.save(axes[0], page.with_name(f"{page.stem}-{name}.png"), dpi=150)
+        pyplot.close(figure_of(axes[0]))
 
     curves = left[left["group"].isin(["one input", "lcdb", "sparsified"])]
     splits = {

@@ -54,6 +54,8 @@ def ranged(found: Estimate, digits: int = 2, times: float = 1.0) -> str:
     """Write a figure with its interval."""
     if not found.families:
         return "-"
+    if not np.isfinite(found.value):
+        return "infinite"
     low, value, high = (fraction(times * number, digits) for number in (found.low, found.value, found.high))
     return f"{value} ({low} to {high})"
 
@@ -282,6 +284,7 @@ def method_tables(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
 def ratio_table(table: pd.DataFrame, names: Sequence[str]) -> str:
     """CRPS of the default over each rival's, by part."""
     parts = {title: table[table["group"].isin(groups)] for title, groups in PARTS.items()}
+    parts["all but thinned curves and small designs"] = table[table["group"].isin(tally.WHOLE)]
     parts = {title: part for title, part in parts.items() if len(part)}
     body = [[name, *(ranged(tally.ratio(part, names[0], name)) for part in parts.values())] for name in names[1:]]
     return grid(("rival", *parts), body)

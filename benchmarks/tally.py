@@ -30,6 +30,8 @@ FLOOR = -10.0
 """Log scores below count as this much; one density of nearly zero width would decide a mean."""
 MISSED = 1e3
 """Half-widths by which an outcome lies outside at most, where an interval has next to no width."""
+LARGEST = 100.0
+"""Larger CRPS of ln y count as this in ratios, which an infinite one would decide alone."""
 RESAMPLES = 1000
 FEW_FAMILIES = 5
 """With fewer, resampling them says next to nothing."""
@@ -140,24 +142,23 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     edge = np.where(error > 0, rows["q0.975"] / rows["q0.5"], rows["q0.5"] / rows["q0.025"])
     with np.errstate(divide="ignore", invalid="ignore"):
         missed = np.nan_to_num(error.abs() / np.log(edge), nan=MISSED, posinf=MISSED)
-    # A forecast that is no number covers nothing.
+    # A forecast that is no number covers nothing, and what was written as null was infinite: pandas would skip it.
     away = (rows["pit"].astype(float) - 0.5).abs()
-    table = rows[[*CELL, "key", "pit", "crps", "width", "n_train", "seconds", "ratio"]].assign(
+    table = rows[[*CELL, "key", "pit", "n_train", "seconds", "ratio"]].assign(
         **{name: away <= 0.5 * level + 1e-12 for name, level in zip(COVERS, LEVELS, strict=True)},
-        log_score=rows["log_score"].astype(float).clip(lower=FLOOR),
-        square=error**2,
+        crps=rows["crps"].astype(float).fillna(np.inf),
+        width=rows["width"].astype(float).fillna(np.inf),
+        log_score=rows["log_score"].astype(float).fillna(FLOOR).clip(lower=FLOOR),
+        square=(error**2).fillna(np.inf),
         missed=np.minimum(missed, MISSED),
         ok=rows["status"] == "OK",
+        notes=rows["notes"].fillna(""),
     )
-    notes = rows["notes"].fillna("").str.split(",")
-    table["flagged"] = [bool(set(codes) & set(UNTRUSTED)) for codes in notes]
+    table["flagged"] = [bool(set(codes.split(",")) & set(UNTRUSTED)) for codes in table["notes"]]
     grouped = table.groupby([*CELL, "key"], sort=False)
     means = grouped[[*COVERS, "pit", "crps", "log_score", "square", "missed"]].mean()
-    firsts = grouped[["n_train", "ok", "seconds", "flagged"]].first()
+    firsts = grouped[["n_train", "ok", "seconds", "flagged", "notes"]].first()
     result = means.join(firsts).join(grouped["ratio"].max()).join(grouped["width"].median()).reset_index()
-    result["notes"] = (
-        rows.assign(notes=rows["notes"].fillna("")).groupby([*CELL, "key"], sort=False)["notes"].first().to_numpy()
-    )
     result["rmsle"] = np.sqrt(result.pop("square"))
     return result.assign(developed=result["source"].isin(DEVELOPMENT), cluster=cluster_of(result))
 
@@ -187,7 +188,7 @@ def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
     """Average over families, with an interval by resampling clusters of them.
 
     Args:
-        values: One number a family; those that are no numbers make the figure so.
+        values: One number a family; a mean over infinite ones has no interval.
         clusters: Which families are drawn together.
         typical: mean or median.
     """
@@ -196,6 +197,8 @@ def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
         return Estimate(np.nan, np.nan, np.nan, 0)
     names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
     draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    if typical == "mean" and not np.isfinite(values).all():
+        return Estimate(float(values.mean()), np.nan, np.nan, len(values))
     if typical == "mean":
         sums, sizes = np.bincount(number, values), np.bincount(number)
         again = (draws @ sums) / (draws @ sizes)
@@ -229,7 +232,7 @@ def ratio(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
         rival: Name of the method below.
     """
     table = families(part[part["method"].isin([ours, rival])])
-    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps").clip(lower=1e-9)
+    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps").clip(1e-9, LARGEST)
     wide = wide.reset_index()
     found = estimate(np.log(wide[ours] / wide[rival]) if len(wide) else [], wide["cluster"])
     return Estimate(*np.exp([found.value, found.low, found.high]).tolist(), found.families)
