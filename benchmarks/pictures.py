@@ -168,7 +168,7 @@ def pit(rows: pd.DataFrame, panels: dict[str, pd.Series], subtitle: str) -> np.n
             ax.stairs(heights, edges, color=BLUE, linewidth=1.4, baseline=None)
             ax.set_ylim(0, max(2.0, 1.1 * heights.max()))
             ax.set_title(title, loc="left", fontsize=8.5, fontweight="bold", pad=18)
-            ax.set_title(f"{len(steps)} families", loc="right", fontsize=8, color=QUIET)
+            note(ax, f"{len(steps)} families", (0, 1), (0, 5), QUIET, "axes fraction")
             gap, error, width = departure(tally.pooled_pit(part, GRID), len(part))
             below = axes[number + columns]
             below.fill_between(GRID, -width * error, width * error, color=QUIET, alpha=0.18, linewidth=0)
@@ -285,7 +285,7 @@ def worst(cases: Sequence[tuple[Problem, pd.DataFrame, str]], subtitle: str) -> 
             small: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "in_layout": False}
             lines = textwrap.wrap(words, 43)[:3]
             ax.annotate("\n".join(lines), (0, 1), (0, 4), fontsize=7, color=QUIET, linespacing=1.15, **small)
-            ax.annotate(clipped(name, 38), (0, 1), (0, 7 + 9 * len(lines)), fontsize=7.5, fontweight="bold", **small)
+            ax.annotate(clipped(name, 34), (0, 1), (0, 7 + 9 * len(lines)), fontsize=7.5, fontweight="bold", **small)
             ax.set_title(" ", fontsize=7.5, pad=34)
         handles = [
             Line2D([], [], **{**MARKS, "markersize": 5}, color=BLUE, label="fitted"),

@@ -119,19 +119,25 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         "there.",
         f"**Answer.** On {len(overall):,} published families of {left['source'].nunique()} sources that had no part "
         "in any choice, the default's "
-        f"{held} of the held-out runs. The mean PIT was {ranged(center, 3)}"
-        + (" (below .5: the truth was lower, so better, than forecast)." if center.value < 0.5 else "."),
+        f"{held} of the held-out runs. The mean PIT was {ranged(center, 3)}{leaning(center)}.",
     ]
     rival_words = against(cells, ours)
     if rival_words:
         lines.append(rival_words)
     lines.append(
-        f"Of {len(judged)} parts of the benchmark, {len(met)} meet their aim, {len(clear)} miss it, and {len(unclear)} "
-        "miss it by what chance may explain."
+        f"Of the benchmark's {len(judged)} parts, the aim is met in {len(met)}, missed in {len(clear)}, and missed by "
+        f"what chance may explain in {len(unclear)}."
     )
     kinds = {"Met": met, "Missed": clear, "Unclear": unclear}
     lines.append("\n".join(f"- {kind}: {'; '.join(names)}." for kind, names in kinds.items() if names))
     return "\n\n".join(lines)
+
+
+def leaning(center: Estimate) -> str:
+    """Say to which side misses lean, if the mean PIT tells."""
+    if center.high < 0.5:
+        return ": the truth was lower, so better, than forecast"
+    return ": the truth was higher, so worse, than forecast" if center.low > 0.5 else ""
 
 
 def against(cells: pd.DataFrame, ours: str) -> str:

@@ -35,12 +35,12 @@ from benchmarks.problems import problems
 # %% [markdown]
 # ## Problems
 #
-# Each curve is cut at a quarter and at an eighth of its largest scale, where enough points remain: the runs below are
-# fitted, those above are held out. A family is one group of models from one paper. Other cuts are left to the page,
-# because this notebook should take no more than two minutes.
+# Each curve is cut at a quarter of its largest scale, where enough points remain: the runs below are fitted, those
+# above are held out. A family is one group of models from one paper. Other cuts are left to the page, because this
+# notebook should take no more than two minutes.
 
 # %%
-chosen = [problem for problem in problems(["printed figures"]) if problem.split in ("R=4", "R=8")]
+chosen = [problem for problem in problems(["printed figures"]) if problem.split == "R=4"]
 held_out = sum(len(problem.held) for problem in chosen)
 print(f"{len(chosen)} problems of {len({p.family for p in chosen})} families, {held_out} held-out runs")
 pd.DataFrame(
@@ -70,10 +70,7 @@ rows[["family", "split", "method", "y", "q0.025", "q0.5", "q0.975", "pit", "crps
 
 # %%
 rows = rows.assign(cluster=tally.cluster_of(rows))
-panels = {
-    f"{ratio}x further (R = {ratio})": rows.loc[rows["split"] == f"R={ratio}", "key"].drop_duplicates()
-    for ratio in (4, 8)
-}
+panels = {"4x further (R = 4)": rows["key"].drop_duplicates()}
 axes = pictures.reliability(rows, panels, ["bayescale", "least squares"], "built-in curves of one input")
 
 # %% [markdown]
