@@ -11,13 +11,14 @@ export CI := true
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint speed
+.PHONY: help demo test lint speed calibration
 
 help:
 	@echo "make demo    forecast from built-in runs, with figures"
 	@echo "make test    run the tests"
 	@echo "make lint    check style, format and types"
 	@echo "make speed   measure how long fits and forecasts take"
+	@echo "make calibration  score every method on published families (hours; may be stopped) and write the page"
 
 demo: $(STAMP)
 	.venv/bin/bayescale demo
@@ -32,6 +33,17 @@ lint: $(STAMP)
 
 speed: $(STAMP)
 	.venv/bin/python benchmarks/speed.py
+
+# Downloads what is missing, scores what is missing; stopped at any point, the next call continues. LCDB comes with an
+# extra, unless BAYESCALE_LCDB says where it is.
+calibration: $(STAMP)
+	@[ -n "$$BAYESCALE_LCDB" ] \
+		|| .venv/bin/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("lcdb") is None)' \
+		|| if command -v uv >/dev/null 2>&1; then uv pip install --python .venv/bin/python -e '.[lcdb]'; \
+		else .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lcdb]'; fi
+	.venv/bin/bayescale benchmark run
+	.venv/bin/bayescale benchmark pack
+	.venv/bin/bayescale benchmark report
 
 # The stamp is written last, so a folder without it is half built (or not ours) and is built anew, while a folder
 # whose stamp is merely old is brought up to date. uv finds or fetches an interpreter by itself; without uv,

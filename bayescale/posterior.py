@@ -32,8 +32,6 @@ ABOVE_NOISE = 4.0
 """and by more than this many standard deviations of its neighbours' scatter is not monotone."""
 STEEPENING = 0.3
 """Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
-RESTLESS = 0.3
-"""A drift amplitude above this is a sign of a curve that no monotone law describes."""
 PRIOR_DRAWS = 2000
 
 
@@ -325,9 +323,9 @@ def check_shape(posterior: Posterior) -> list[Note]:
     noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
     if above > RISE * np.ptp(y) and above > ABOVE_NOISE * noise:
         text = (
-            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of its "
-            "neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe this, "
-            "and no band here foresees the next turn: do not decide on this forecast."
+            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
+            "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
+            "this, and no band here foresees the next turn: do not decide on this forecast."
         )
         notes.append(Note("not_monotone", "warning", text))
     half = len(y) // 2
@@ -345,7 +343,7 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_learning(posterior: Posterior) -> list[Note]:
-    """Note coordinates that the data did not move, and a drift too strong for a monotone law."""
+    """Note coordinates that the data did not move."""
     notes = []
     contraction = posterior.contraction()
     # The seed noise is held by published replicates on purpose, unless there are replicates.
@@ -354,13 +352,6 @@ def check_learning(posterior: Posterior) -> list[Note]:
     if held:
         text = f"The data say next to nothing about {some(held)}; their values are the prior's."
         notes.append(Note("prior_dominated", "info", text))
-    if posterior.drift is not None and np.median(posterior.values.amplitude) > RESTLESS:
-        text = (
-            f"The drift amplitude is {np.median(posterior.values.amplitude):.2f}; above {RESTLESS} the curve may not "
-            "be "
-            "monotone (double descent, a late drop), and no band here foresees the next turn."
-        )
-        notes.append(Note("restless", "warning", text))
     return notes
 
 

@@ -118,7 +118,11 @@ def run(
     assumed = generative(make_job(runs, law, drift, noise, None))
     truth = generative(
         make_job(
-            runs, law, drift if true_drift == "same" else true_drift, noise if true_noise == "same" else true_noise, None
+            runs,
+            law,
+            drift if true_drift == "same" else true_drift,
+            noise if true_noise == "same" else true_noise,
+            None,
         )
     )
     if assumed.problem.dense or assumed.problem.replicated:

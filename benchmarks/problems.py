@@ -251,7 +251,8 @@ def small_designs(base: Problem, rows: pd.DataFrame) -> Iterator[Problem]:
 
 def falling(rows: pd.DataFrame) -> pd.DataFrame:
     """Leave out rows flagged as unfit, and call the value a loss."""
-    flag = rows["flag"].fillna("").astype(str) if "flag" in rows else pd.Series("", index=rows.index)
+    # A column without any flag is read as numbers.
+    flag = rows["flag"].astype(object).fillna("").astype(str) if "flag" in rows else pd.Series("", index=rows.index)
     return rows[~flag.str.contains(UNFIT)].assign(loss=rows["value"])
 
 

@@ -1,15 +1,14 @@
 """Run: score methods on problems, one row a held-out run, in files that survive being interrupted.
 
-    python -m benchmarks.run --method bayescale --source finetune_rectified
+    bayescale benchmark run --method bayescale --source finetune_rectified
 
 Each method writes its own JSONL file. All rows of one problem are appended in one write; a problem whose rows are not
 all there when a run begins (the power went, the process was killed) is cut away and done again, so that no row is
-lost or doubled. Problems that are done are not done again.
+lost or doubled. Problems that are done are not done again, be their rows in the JSONL file or in its compressed copy.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import lzma
 import os
@@ -26,7 +25,7 @@ from bayescale.errors import InputError, nearest
 from bayescale.fitting import progress_bar
 from bayescale.forecast import mixture_quantile
 from benchmarks.methods import METHODS, Prediction, conformal
-from benchmarks.problems import SOURCES, Problem, problems
+from benchmarks.problems import Problem
 
 RESULTS = Path(__file__).parent / "results"
 CHUNK = 20
@@ -84,11 +83,12 @@ def read(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []
-    with lzma.open(path, "rt", encoding="utf-8") if path.suffix == ".xz" else path.open(encoding="utf-8") as file:
+    with lzma.open(path, "rb") if path.suffix == ".xz" else path.open("rb") as file:
         for line in file:
+            # A line that was cut off is no JSON, and may end within a character.
             try:
                 rows.append(json.loads(line))
-            except json.JSONDecodeError:
+            except ValueError:
                 break
     return rows
 
@@ -101,12 +101,23 @@ def whole(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row for rows in groups.values() if len(rows) == next(iter(rows.values()))["rows"] for row in rows.values()]
 
 
+def stored(method: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
+    """Complete rows of a method: those of its JSONL file, and of the compressed copy where problems are missing."""
+    path = folder / f"{slug(method)}.jsonl"
+    rows = whole(read(path))
+    done = {row["key"] for row in rows}
+    return rows + [row for row in whole(read(path.with_suffix(".jsonl.xz"))) if row["key"] not in done]
+
+
 def replace(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Write a JSONL file completely or not at all."""
+    """Write a JSONL file, compressed or not, completely or not at all."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
-    os.replace(part, path)
+    lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    try:
+        part.write_bytes(lzma.compress(lines, preset=9) if path.suffix == ".xz" else lines)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -117,13 +128,21 @@ def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         os.fsync(file.fileno())
 
 
-def run(method: str, chosen: Sequence[Problem], folder: Path = RESULTS, *, progress: bool | None = None) -> Path:
+def run(
+    method: str,
+    chosen: Sequence[Problem],
+    folder: Path = RESULTS,
+    *,
+    again: bool = False,
+    progress: bool | None = None,
+) -> Path:
     """Score a method on problems, continuing where an earlier run stopped.
 
     Args:
         method: A name in `METHODS`.
         chosen: The problems.
         folder: Where the JSONL file of the method lies or will lie.
+        again: Forget what is there, compressed or not, and begin anew.
         progress: Show a bar; by default only on a terminal.
 
     Returns:
@@ -136,8 +155,11 @@ def run(method: str, chosen: Sequence[Problem], folder: Path = RESULTS, *, progr
         raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{slug(method)}.jsonl"
-    kept = whole(read(path))
-    if path.exists():
+    if again:
+        for old in (path, path.with_suffix(".jsonl.xz")):
+            old.unlink(missing_ok=True)
+    kept = stored(method, folder)
+    if kept or path.exists():
         replace(path, kept)
     done = {row["key"] for row in kept}
     todo = [problem for problem in chosen if problem.key not in done]
@@ -163,33 +185,19 @@ def parts(
 
 
 def pack(folder: Path = RESULTS) -> list[Path]:
-    """Compress every JSONL file of a folder, for the repository."""
+    """Compress the JSONL file of each method that has one, for the repository."""
     packed = []
-    for path in sorted(folder.glob("*.jsonl")):
-        target = path.with_suffix(".jsonl.xz")
-        with lzma.open(target, "wt", encoding="utf-8", preset=9) as file:
-            file.writelines(json.dumps(row) + "\n" for row in whole(read(path)))
-        packed.append(target)
+    for method in METHODS:
+        path = folder / f"{slug(method)}.jsonl"
+        if path.exists():
+            packed.append(path.with_suffix(".jsonl.xz"))
+            replace(packed[-1], stored(method, folder))
     return packed
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--method", action="append", choices=list(METHODS), help="repeatable; all by default")
-    parser.add_argument("--source", action="append", choices=list(SOURCES), help="repeatable; all by default")
-    parser.add_argument("--every", type=int, default=1, help="score every so manieth problem only")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the JSONL files")
-    parser.add_argument("--pack", action="store_true", help="compress the JSONL files of the folder and stop")
-    options = parser.parse_args()
-    if options.pack:
-        print(*pack(options.out), sep="\n")
-        return
-    chosen = problems(options.source)[:: options.every]
-    print(f"{len(chosen)} problems", file=sys.stderr)
-    for method in options.method or METHODS:
-        print(run(method, chosen, options.out))
-
-
 if __name__ == "__main__":
+    # One command line, that of the package, is enough.
+    from bayescale.cli import main
+
+    sys.argv[1:1] = ["benchmark", "run"]
     main()

@@ -1,0 +1,290 @@
+"""Tally: from scored rows to figures in which every family counts the same.
+
+A cell is one method on one problem: its rows are averaged (squared errors under a root, widths by their median). The
+cells of a family are averaged over metrics and splits, then families. Intervals are 95 % bootstrap intervals over
+families; the curves of one LCDB data set share its test set, so they are drawn together.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.backtesting import LEVELS
+from bayescale.errors import InputError
+from benchmarks.methods import METHODS
+from benchmarks.problems import DEVELOPMENT
+from benchmarks.run import stored
+
+OURS = "bayescale"
+COVERS = tuple(f"cover{100 * level:g}" for level in LEVELS)
+MEASURES = (*COVERS, "pit", "crps", "log_score", "rmsle", "width")
+UNTRUSTED = ("not_monotone",)
+"""Codes of `check()` that say: do not trust this forecast."""
+FLOOR = -10.0
+"""Log scores below count as this much; one density of nearly zero width would decide a mean."""
+MISSED = 1e3
+"""Half-widths by which an outcome lies outside at most, where an interval has next to no width."""
+LARGEST = 100.0
+"""Larger CRPS of ln y count as this in ratios, which an infinite one would decide alone."""
+RESAMPLES = 1000
+FEW_FAMILIES = 5
+"""With fewer, resampling them says next to nothing."""
+CELL = ("method", "source", "family", "metric", "group", "split")
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A figure over families.
+
+    Attributes:
+        value: Mean over families (median for widths).
+        low: Lower end of its 95 % bootstrap interval over families.
+        high: Upper end.
+        families: How many families.
+    """
+
+    value: float
+    low: float
+    high: float
+    families: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A part of the benchmark with an aim of its own.
+
+    Attributes:
+        name: What it is called on the page.
+        chosen: Tells which cells belong to it.
+        aim: How far coverage may be from 80, 90 and 95 %.
+        aim50: How far it may be from 50 %.
+    """
+
+    name: str
+    chosen: Callable[[pd.DataFrame], pd.Series]
+    aim: float = 0.03
+    aim50: float = 0.06
+
+    def of(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """Return the cells that belong to this part."""
+        return cells[self.chosen(cells)]
+
+
+def in_group(group: str, *splits: str, low: int = 0, high: int = 10**9) -> Callable[[pd.DataFrame], pd.Series]:
+    """Choose cells by group, split where any are named, and number of training points."""
+
+    def chosen(cells: pd.DataFrame) -> pd.Series:
+        found = (cells["group"] == group) & cells["n_train"].between(low, high)
+        return found & cells["split"].isin(splits) if splits else found
+
+    return chosen
+
+
+FEW = {"aim": 0.05, "aim50": 0.06}
+GRID = {"aim": 0.05, "aim50": 0.08}
+LINES = (
+    Line("one input, published split or half", in_group("one input", "published", "half")),
+    *[Line(f"one input, {ratio}x further", in_group("one input", f"R={ratio}")) for ratio in (2, 4, 8, 16)],
+    Line("one input, the largest run", in_group("one input", "largest")),
+    Line("one input, 4 to 8 points", in_group("one input", low=4, high=8), **FEW),
+    Line("LCDB, 4 to 8 points", in_group("lcdb", low=4, high=8), **FEW),
+    Line("LCDB, 9 points or more", in_group("lcdb", low=9)),
+    Line("long curves thinned to 4 to 8 points", in_group("sparsified"), **FEW),
+    *[
+        Line(f"several inputs, {factor}x the compute", in_group("several inputs", f"k={factor}"), **GRID)
+        for factor in (3, 10, 30)
+    ],
+    Line("several inputs, the largest model", in_group("several inputs", "largest"), **GRID),
+    Line("small designs, 6 to 12 runs", in_group("small design"), **GRID),
+)
+"""Parts of the headline table."""
+PARTS = {
+    "one input": ("one input",),
+    "LCDB learning curves": ("lcdb",),
+    "long curves thinned to 4 to 8 points": ("sparsified",),
+    "several inputs": ("several inputs",),
+    "small designs": ("small design",),
+}
+"""Parts in which methods are compared, as groups of problems."""
+WHOLE = ("one input", "lcdb", "several inputs")
+"""Groups that are no thinned copy or part of another."""
+
+
+def load(folder: Path) -> pd.DataFrame:
+    """Read the rows of every method that has any.
+
+    Raises:
+        InputError: If there are none.
+    """
+    rows = [row for method in METHODS for row in stored(method, folder)]
+    if not rows:
+        raise InputError(f"There are no results in {folder}. Run `bayescale benchmark run` first.")
+    return pd.DataFrame(rows)
+
+
+def cells(rows: pd.DataFrame) -> pd.DataFrame:
+    """Average the rows of each method on each problem.
+
+    Args:
+        rows: Rows as `run` writes them.
+
+    Returns:
+        A row a method and problem: those names, key, measures, n_train, ok, seconds, flagged, notes, missed (mean
+        distance from the median in half-widths of the 95 % interval), developed and cluster.
+    """
+    error = np.log(rows["y"].astype(float) / rows["q0.5"].astype(float))
+    edge = np.where(error > 0, rows["q0.975"] / rows["q0.5"], rows["q0.5"] / rows["q0.025"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        missed = np.nan_to_num(error.abs() / np.log(edge), nan=MISSED, posinf=MISSED)
+    # A forecast that is no number covers nothing, and what was written as null was infinite: pandas would skip it.
+    away = (rows["pit"].astype(float) - 0.5).abs()
+    table = rows[[*CELL, "key", "pit", "n_train", "seconds", "ratio"]].assign(
+        **{name: away <= 0.5 * level + 1e-12 for name, level in zip(COVERS, LEVELS, strict=True)},
+        crps=rows["crps"].astype(float).fillna(np.inf),
+        width=rows["width"].astype(float).fillna(np.inf),
+        log_score=rows["log_score"].astype(float).fillna(FLOOR).clip(lower=FLOOR),
+        square=(error**2).fillna(np.inf),
+        missed=np.minimum(missed, MISSED),
+        ok=rows["status"] == "OK",
+        notes=rows["notes"].fillna(""),
+    )
+    table["flagged"] = [bool(set(codes.split(",")) & set(UNTRUSTED)) for codes in table["notes"]]
+    grouped = table.groupby([*CELL, "key"], sort=False)
+    means = grouped[[*COVERS, "pit", "crps", "log_score", "square", "missed"]].mean()
+    firsts = grouped[["n_train", "ok", "seconds", "flagged", "notes"]].first()
+    result = means.join(firsts).join(grouped["ratio"].max()).join(grouped["width"].median()).reset_index()
+    result["rmsle"] = np.sqrt(result.pop("square"))
+    return result.assign(developed=result["source"].isin(DEVELOPMENT), cluster=cluster_of(result))
+
+
+def cluster_of(table: pd.DataFrame) -> pd.Series:
+    """What is drawn together in the bootstrap: a family, or the curves of one LCDB data set."""
+    dataset = table["family"].str.split("/").str[0]
+    return table["source"] + "|" + table["family"].where(~table["source"].str.startswith("lcdb"), dataset)
+
+
+def families(part: pd.DataFrame, *by: str) -> pd.DataFrame:
+    """Average cells within each family of each method.
+
+    Args:
+        part: Cells.
+        by: Further columns that keep cells apart.
+
+    Returns:
+        A row a method and family: source, family, cluster, `by`, measures, missed and flagged.
+    """
+    grouped = part.groupby(["method", "source", "family", "cluster", *by], sort=False)
+    averaged = [name for name in (*MEASURES, "missed", "flagged") if name != "width"]
+    return grouped[averaged].mean().join(grouped["width"].median()).reset_index()
+
+
+def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
+    """Average over families, with an interval by resampling clusters of them.
+
+    Args:
+        values: One number a family; a mean over infinite ones has no interval.
+        clusters: Which families are drawn together.
+        typical: mean or median.
+    """
+    values = np.asarray(values, float)
+    if not len(values):
+        return Estimate(np.nan, np.nan, np.nan, 0)
+    names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), RESAMPLES)
+    if typical == "mean" and not np.isfinite(values).all():
+        return Estimate(float(values.mean()), np.nan, np.nan, len(values))
+    if typical == "mean":
+        sums, sizes = np.bincount(number, values), np.bincount(number)
+        again = (draws @ sums) / (draws @ sizes)
+        value = values.mean()
+    else:
+        order = np.argsort(values)
+        weight = np.cumsum(draws[:, number[order]], axis=1)
+        place = (weight >= 0.5 * weight[:, -1:]).argmax(1)
+        again, value = values[order][place], np.median(values)
+    low, high = np.quantile(again, [0.025, 0.975])
+    return Estimate(float(value), float(low), float(high), len(values))
+
+
+def measured(table: pd.DataFrame, measure: str) -> Estimate:
+    """Estimate one measure from the table of families of one method."""
+    return estimate(table[measure], table["cluster"], "median" if measure == "width" else "mean")
+
+
+def common(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the problems that every method has."""
+    counts = table.groupby("key")["method"].nunique()
+    return table[table["key"].map(counts) == table["method"].nunique()]
+
+
+def ratio(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
+    """Our CRPS over a rival's, as a geometric mean over families.
+
+    Args:
+        part: Cells that both methods have.
+        ours: Name of the method above the line.
+        rival: Name of the method below.
+    """
+    table = families(part[part["method"].isin([ours, rival])])
+    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps").clip(1e-9, LARGEST)
+    wide = wide.reset_index()
+    found = estimate(np.log(wide[ours] / wide[rival]) if len(wide) else [], wide["cluster"])
+    return Estimate(*np.exp([found.value, found.low, found.high]).tolist(), found.families)
+
+
+def set_name(table: pd.DataFrame) -> pd.Series:
+    """Name of each cell's source; one with grids counts apart from its curves."""
+    return table["source"].where(table["group"] != "several inputs", table["source"] + ", several inputs")
+
+
+def verdict(line: Line, covers: Mapping[str, Estimate]) -> tuple[bool, str]:
+    """Say whether a part meets its aim, and by how many points it misses it.
+
+    Args:
+        line: The part.
+        covers: Estimated coverage by level, keys of `COVERS`.
+
+    Returns:
+        Whether all four levels do, and the words for it; a star marks a miss that chance may explain: its interval
+        reaches the aim, or families are too few for an interval.
+    """
+    misses = []
+    for name, level in zip(COVERS, LEVELS, strict=True):
+        found, aim = covers[name], line.aim50 if level == 0.5 else line.aim
+        gap = found.value - level
+        if not abs(gap) <= aim + 1e-9:
+            near = found.families < FEW_FAMILIES or (found.low <= level + aim and found.high >= level - aim)
+            misses.append(f"{100 * level:g} ({100 * gap:+.0f}{'*' if near else ''})")
+    return not misses, "met" if not misses else f"missed at {', '.join(misses)}"
+
+
+def names_of(table: pd.DataFrame, ours: str = OURS) -> list[str]:
+    """Methods of a table, ours first and the others in the order of `METHODS`."""
+    present = set(table["method"])
+    return [name for name in dict.fromkeys([ours, *METHODS]) if name in present]
+
+
+def pooled_pit(rows: pd.DataFrame, grid: Sequence[float]) -> pd.DataFrame:
+    """Distribution function of the PIT of each family at a grid, rows weighted within cells and cells within families.
+
+    Args:
+        rows: Rows of one method.
+        grid: Values in (0, 1).
+
+    Returns:
+        A row a family, columns of the grid, and its cluster as the index.
+    """
+    below = rows["pit"].to_numpy(float)[:, None] <= np.asarray(grid)
+    table = pd.DataFrame(below.astype(float), columns=list(grid))
+    keys = [rows[name].to_numpy() for name in ("source", "family")] + [
+        cluster_of(rows).to_numpy(),
+        rows["key"].to_numpy(),
+    ]
+    in_cells = table.groupby(keys, sort=False).mean()
+    return in_cells.groupby(level=[0, 1, 2], sort=False).mean().droplevel([0, 1])
