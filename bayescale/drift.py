@@ -48,10 +48,10 @@ class Drift:
         median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
         return jnp.exp(sample("log_drift", dist.Normal(median, self.sd)))
 
-    def factors(self, draws: int, rows: int, rng: np.random.Generator) -> np.ndarray:
-        """Factors on the conditional standard deviation at new points, shape (draw,)."""
-        # One normal quantile for each draw, in random order, is less noisy than independent ones.
-        scores = ndtri((rng.permutation(draws) + 0.5) / draws)
+    def factors(self, draws: int, rows: int) -> np.ndarray:
+        """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
+        # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
+        scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
         median = min(1.0, float(self.ahead_rows) / rows) ** float(self.ahead_power)
         return median * np.exp(float(self.ahead) * scores)
 

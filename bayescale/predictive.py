@@ -79,7 +79,7 @@ def predict_log(
     if model.drift is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
         mean, variance, joint = drift_at(model, problem, low, values, residual, z, rng)
-        factor = model.drift.factors(len(mean), rows, rng)[:, None]
+        factor = model.drift.factors(len(mean), rows)[:, None]
         variance = factor**2 * variance
         location, draws = location + mean, draws + mean + factor * (joint - mean)
     if kind == "run":

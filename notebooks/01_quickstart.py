@@ -34,7 +34,7 @@ small.frame[["flops", "loss"]]
 # %% [markdown]
 # ## Fit
 #
-# One input takes the law `saturating_power`, E + A x^-c, with a drift that lets the slope wander: the law may be
+# One input takes the law `plateau_power`, E + A / (g + x^c), with a drift that lets the slope wander: the law may be
 # wrong, and the bands should know it. The first fit of a shape compiles for some seconds.
 
 # %%

@@ -43,12 +43,12 @@ def traces_of(*arguments, **options):
 
 def test_numbers_never_recompile(marin):
     bs.fit(marin, seed=0, settings=SHORT)
-    law = bs.laws.get("saturating_power")
+    law = bs.laws.get("plateau_power")
     assert traces_of(made_up(6), seed=0) == 0
     assert traces_of(made_up(8, seed=1), seed=0) == 0
     assert traces_of(made_up(5, seed=2), seed=0) == 0
     assert traces_of(marin, seed=1) == 0
-    assert traces_of(marin, seed=0, priors={"terms": bs.Shares(("E", "A"), floor_sd=1.0)}) == 0
+    assert traces_of(marin, seed=0, priors={"terms": bs.Plateaus(spread=1.0)}) == 0
     assert traces_of(marin, dataclasses.replace(law, cite="elsewhere"), seed=0) == 0
     assert traces_of(marin, seed=0, drift=bs.Drift(median=0.1), noise=bs.Noise(scatter=0.02)) == 0
     assert traces_of(made_up(9), seed=0) == 1

@@ -202,7 +202,7 @@ def test_constants_have_a_panel_each(posterior):
     axes = plot.constants(posterior)
     assert [ax.get_title(loc="left") for ax in axes] == list(posterior.draws)
     assert "90 % interval" in words(axes[0])
-    with pytest.raises(InputError, match="6 axes are needed"):
+    with pytest.raises(InputError, match="7 axes are needed"):
         plot.constants(posterior, axes=axes[:2])
 
 

@@ -79,7 +79,7 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
 
 
 @register_law(
-    inputs=("x", "y", "z"),
+    inputs=("n_params", "n_tokens", "unique_tokens"),
     cite="skaling2026",
     equation="joint form, with one more term",
     priors={
