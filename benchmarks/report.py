@@ -129,7 +129,7 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
             entry.append(fraction(measured(families(line.of(rival)), "cover95").value))
         body.append(entry)
     head = [
-        "held out (sources left out of every choice)",
+        "held out (sources left out of tuning)",
         "families",
         *(f"{100 * level:g} %" for level in LEVELS),
         "error of the median",
