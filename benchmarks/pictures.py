@@ -239,7 +239,9 @@ def sharpness(
             ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
             ax.xaxis.set_major_formatter(ticker.PercentFormatter(1.0, symbol="", decimals=0))
             dress(ax)
-            ax.set_title(f"{title} ({part['family'].nunique()} families)", loc="left", fontsize=9.5, fontweight="bold")
+            ax.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
+            count = f"{part['family'].nunique()} families"
+            ax.text(0.02, 0.03, count, transform=ax.transAxes, fontsize=8.5, color=QUIET)
             ax.set_xlabel("coverage of the 95 % interval, %", fontsize=9)
         for ax in axes[::2]:
             ax.set_ylabel("median width, ln y", fontsize=9)
