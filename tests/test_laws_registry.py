@@ -62,6 +62,8 @@ RANGES = {
 
 SPREADS = {
     "chinchilla_outer": 30.0,
+    # A tenth of its prior curves fall off a cliff: one net fall over three shares leaves small terms steep.
+    "three_input_outer": 1e6,
     "expert_rate": 20.0,
     "henighan_optimum": 20.0,
     "imitation_learning": 30.0,
