@@ -1,4 +1,4 @@
-"""Methods: our default, and rivals that are each iterated to convergence and given the same runs.
+"""Methods: our default, and rivals that are given the same runs and iterated until nearly all come to rest.
 
 A method takes problems and returns, for each, an equal mixture of normal distributions of ln(loss) at the held-out
 inputs, for one future run. Rivals that state an interval of the curve alone get their residual scatter added, because

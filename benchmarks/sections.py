@@ -229,7 +229,7 @@ def rivals(cells: pd.DataFrame, ours: str) -> str:
     text = [
         "## Against other methods",
         f"All on the same {table['key'].nunique():,} problems, the same rows and the same scores; each rival is "
-        "iterated to convergence and "
+        "iterated for long (Convergence says how many came to rest) and "
         "forecasts one future run, residual scatter included. The conformal method alone has seen outcomes of other "
         "families. Log scores "
         f"are of ln y, larger is better; a row below {tally.FLOOR:g} counts as that, which favours methods with "
