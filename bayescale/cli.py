@@ -322,11 +322,7 @@ def benchmark_run(
     for name in chosen_methods:
         written.append(str(run.run(name, chosen, folder, again=again)))
         print(f"{name}: done", file=sys.stderr)
-    if as_json:
-        emit({"problems": len(chosen), "written": written})
-        return
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
+    tell_written(written, as_json, problems=len(chosen))
 
 
 @benchmark_app.command("pack")
@@ -337,11 +333,7 @@ def benchmark_pack(
     """Compress the results, for the repository."""
     run = benchmark("run")
     written = [str(path) for path in run.pack(results or run.RESULTS)]
-    if as_json:
-        emit({"written": written})
-        return
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
+    tell_written(written, as_json)
 
 
 @benchmark_app.command("report")
@@ -357,8 +349,13 @@ def benchmark_report(
     report = benchmark("report")
     options = {} if out is None else {"page": out, "readme": None}
     written = [str(path) for path in report.write(results or report.RESULTS, **options)]
+    tell_written(written, as_json)
+
+
+def tell_written(written: list[str], as_json: bool, **more: Any) -> None:
+    """Say which files were written: to programs with what else they should know, to people on stderr."""
     if as_json:
-        emit({"written": written})
+        emit({**more, "written": written})
         return
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

@@ -18,6 +18,7 @@ import numpy as np
 from scipy.stats import chi2
 
 import bayescale as bs
+from bayescale.model import bucket, padded
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 
@@ -110,11 +111,14 @@ def setting(problem: Problem) -> Setting:
     names = list(problem.inputs)
     x, new = np.log(problem.train[names].to_numpy(float)), np.log(problem.held[names].to_numpy(float))
     span = np.maximum(np.ptp(x, axis=0), np.log(2.0))
-    rows = len(x)
-    size = max(8, 1 << (rows - 1).bit_length())
-    z, y = np.zeros((size, len(names))), np.zeros(size)
-    z[:rows], y[:rows] = (x - x.mean(0)) / span, np.log(problem.train["loss"].to_numpy(float))
-    return Setting(z, y, (new - x.mean(0)) / span, (np.arange(size) < rows).astype(float), ls.starts(len(names)))
+    size = bucket(len(x))
+    return Setting(
+        z=padded((x - x.mean(0)) / span, size),
+        y=padded(np.log(problem.train["loss"].to_numpy(float)), size),
+        new=(new - x.mean(0)) / span,
+        mask=padded(np.ones(len(x)), size),
+        grid=ls.starts(len(names)),
+    )
 
 
 def solve(case: Setting, y: np.ndarray, weight: np.ndarray, delta: float = np.inf, keep: int = ls.STARTS) -> ls.Fit:
@@ -128,11 +132,8 @@ def solve(case: Setting, y: np.ndarray, weight: np.ndarray, delta: float = np.in
 def at_new(case: Setting, theta: np.ndarray) -> np.ndarray:
     """Curves at the held-out inputs, shape (batch, held)."""
     rows = len(case.new)
-    size = max(8, 1 << (rows - 1).bit_length())
-    padded = np.zeros((size, case.new.shape[1]))
-    padded[:rows] = case.new
     with jax.enable_x64(True):
-        return np.asarray(ls.values(theta, padded))[:, :rows]
+        return np.asarray(ls.values(theta, padded(case.new, bucket(rows))))[:, :rows]
 
 
 def fitted(case: Setting, theta: np.ndarray) -> np.ndarray:
@@ -204,12 +205,10 @@ def bootstrapped(problem: Problem, resample: Callable[[np.ndarray, np.random.Gen
     y = np.tile(middle * case.mask, (BOOTSTRAPS, 1))
     y[:, :rows] += resample(residual - residual.mean(), rng)
     again = solve(case, y, np.tile(case.mask, (BOOTSTRAPS, 1)))
-    return Prediction(
-        *with_scatter(at_new(case, again.theta), residual, rng), status(again), time.perf_counter() - begin
-    )
+    return Prediction(*with_scatter(at_new(case, again.theta), residual), status(again), time.perf_counter() - begin)
 
 
-def with_scatter(curves: np.ndarray, residual: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def with_scatter(curves: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Add the residual scatter of single runs to bootstrapped curves."""
     return curves, np.full_like(curves, np.sqrt(np.mean(residual**2) + 1e-12))
 
@@ -227,7 +226,7 @@ def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
         fit = solve(case, np.tile(case.y, (BOOTSTRAPS + 1, 1)), weight, delta=1e-3, keep=2)
         residual = (case.y - fitted(case, fit.theta[0]))[: case.rows]
         residual = residual * np.sqrt(case.rows / max(case.rows - fit.theta.shape[1], 1))
-        location, spread = with_scatter(at_new(case, fit.theta[1:]), residual, rng)
+        location, spread = with_scatter(at_new(case, fit.theta[1:]), residual)
         results.append(Prediction(location, spread, status(fit), time.perf_counter() - begin))
     return results
 

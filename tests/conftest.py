@@ -1,10 +1,13 @@
-"""Shared numbers and the one fit that many tests look at."""
+"""Shared numbers, the one fit that many tests look at, and a way to run the command."""
+
+import sys
 
 import hypothesis
 import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale import cli
 
 hypothesis.settings.register_profile("bayescale", deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile("bayescale")
@@ -23,3 +26,15 @@ def marin():
 @pytest.fixture(scope="session")
 def marin_post(marin):
     return bs.fit(marin, seed=0)
+
+
+def call(*arguments):
+    """Run the command in this process; return its exit code."""
+    old, sys.argv = sys.argv, ["bayescale", *map(str, arguments)]
+    try:
+        cli.main()
+    except SystemExit as error:
+        return error.code or 0
+    finally:
+        sys.argv = old
+    return 0

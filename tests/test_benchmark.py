@@ -1,5 +1,6 @@
 """The benchmark: problems without leaks, runs that survive being killed, and a page whose numbers are the rows'."""
 
+import functools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import conftest
 import numpy as np
 import pandas as pd
 import pytest
@@ -367,15 +369,7 @@ def test_medians_of_widths_are_resampled_too():
 # --- The command ---------------------------------------------------------------------------------------------
 
 
-def call(*arguments):
-    old, sys.argv = sys.argv, ["bayescale", "benchmark", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as error:
-        return error.code or 0
-    finally:
-        sys.argv = old
-    return 0
+call = functools.partial(conftest.call, "benchmark")
 
 
 def test_command(tmp_path, capsys):

@@ -5,23 +5,12 @@ import subprocess
 import sys
 
 import pytest
+from conftest import call
 
-from bayescale import cli, diagnostics
+from bayescale import diagnostics
 
 HEADER = "flops,loss\n"
 GOOD = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"
-
-
-def call(*arguments):
-    """Run the command in this process; return its exit code."""
-    old, sys.argv = sys.argv, ["bayescale", *map(str, arguments)]
-    try:
-        cli.main()
-    except SystemExit as error:
-        return error.code or 0
-    finally:
-        sys.argv = old
-    return 0
 
 
 BAD = {

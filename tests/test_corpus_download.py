@@ -1,16 +1,17 @@
 """Downloads: pinned files, local folders, damaged and missing files, no network."""
 
 import concurrent.futures
+import functools
 import hashlib
 import http.server
 import json
 import socket
-import sys
 import threading
 
+import conftest
 import pytest
 
-from bayescale import cli, corpus
+from bayescale import corpus
 from bayescale.corpus import download
 from bayescale.corpus.sources import SOURCES
 from bayescale.errors import InputError
@@ -292,16 +293,7 @@ def toy_vocab(server, toy_source, monkeypatch):
     return files["vocab"][0]
 
 
-def call(*arguments):
-    """Run the command in this process; return its exit code."""
-    old, sys.argv = sys.argv, ["bayescale", "corpus", *arguments]
-    try:
-        cli.main()
-    except SystemExit as error:
-        return error.code or 0
-    finally:
-        sys.argv = old
-    return 0
+call = functools.partial(conftest.call, "corpus")
 
 
 def test_list_shows_licence_paper_state_and_caveats(toy_vocab, capsys):
