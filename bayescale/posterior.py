@@ -305,7 +305,7 @@ def check_design(posterior: Posterior) -> list[Note]:
             )
             notes.append(Note("collinear", "warning", text))
     if len(frame) <= 5:
-        text = f"{len(frame)} points: on published curves this short the bands held less often than they say."
+        text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
         notes.append(Note("short", "info", text))
     return notes
 
