@@ -1,0 +1,147 @@
+"""Trust: when a posterior cannot answer the question, why, and which run would change that."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bayescale.errors import Status
+from bayescale.forecast import Forecast
+from bayescale.posterior import COLLINEAR, FAR, Posterior, check_shape
+
+INSIDE = 1.05
+"""A point within this factor of the training range of an input counts as inside."""
+OFF_RAY = 1.5
+"""Factor away from the ray of collinear runs from which on a point is another question."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubt:
+    """One reason for which a question cannot be answered from these runs.
+
+    Attributes:
+        code: Stable name, for programs.
+        text: The sentence a person reads.
+        run: Inputs of the cheapest run that would change it; None where no run would.
+        remedy: What to do.
+    """
+
+    code: str
+    text: str
+    run: dict[str, float] | None
+    remedy: str
+
+    def __str__(self) -> str:
+        """Return both sentences."""
+        return f"{self.text} {self.remedy}"
+
+
+def doubts(posterior: Posterior, at: dict[str, float]) -> list[Doubt]:
+    """List what stands between these runs and an answer about the run `at`; empty where a confident answer is possible.
+
+    Args:
+        posterior: The fit.
+        at: Inputs of the run in question, raw counts by name.
+
+    Returns:
+        Doubts, the gravest first.
+    """
+    found = [unconverged(posterior), not_a_law(posterior), one_ray(posterior, at), two_scales(posterior, at)]
+    return [doubt for doubt in [*found, too_far(posterior, at)] if doubt is not None]
+
+
+def unconverged(posterior: Posterior) -> Doubt | None:
+    """Doubt a fit whose chains did not converge."""
+    if posterior.status is Status.OK:
+        return None
+    remedy = "Fit again with longer chains, e.g. settings=Nuts(warmup=1000, draws=2000); no new run is needed."
+    return Doubt("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
+
+
+def not_a_law(posterior: Posterior) -> Doubt | None:
+    """Doubt a curve that rises again."""
+    rising = [note for note in check_shape(posterior) if note.code == "not_monotone"]
+    if not rising:
+        return None
+    return Doubt("not_monotone", rising[0].text, None, "Model the cause (repeated data, over-fitting) or repeat runs.")
+
+
+def log_inputs(posterior: Posterior) -> np.ndarray:
+    """Ln of the fitted runs' inputs, shape (run, input)."""
+    return np.log(posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float))
+
+
+def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+    """Doubt a question off the ray on which all runs lie."""
+    names = posterior.law.inputs
+    x = log_inputs(posterior)
+    moving = np.ptp(x, axis=0) > np.log(1.5)
+    if moving.sum() < 2 or len(x) < 3:
+        return None
+    part = x[:, moving]
+    center = part.mean(0)
+    _, spread, axes = np.linalg.svd(part - center, full_matrices=False)
+    correlation = np.corrcoef(part.T)
+    if np.abs(correlation - np.eye(len(correlation))).max() <= COLLINEAR:
+        return None
+    there = np.log([at[name] for name in names])[moving] - center
+    along = (there @ axes[0]) * axes[0]
+    away = np.abs(there - along).max()
+    if away < np.log(OFF_RAY):
+        return None
+    # The smallest run with the target's proportions: the point of its own ray beside the smallest fitted run.
+    start = x[np.argmin(x.sum(1))]
+    target = np.log([at[name] for name in names])
+    run = start + 0.5 * (target - start - (target - start).mean()) + 0.0
+    inputs = {name: float(np.exp(value)) for name, value in zip(names, run, strict=True)}
+    listed = " and ".join(np.asarray(names)[moving])
+    text = f"{listed} moved together in all {len(x)} runs, and the question lies off their ray by a factor "
+    text += f"{np.exp(away):.2g}: what each of them does alone is not in these data."
+    return Doubt("one_ray", text, inputs, f"Add small runs off the ray, the cheapest at {inputs_text(inputs)}.")
+
+
+def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+    """Doubt an extrapolation from fewer than three values of an input."""
+    frame = posterior.runs.frame
+    for name in posterior.law.inputs:
+        values = np.sort(frame[name].unique().astype(float))
+        beyond = max(at[name] / values[-1], values[0] / at[name])
+        if len(values) >= 3 and values[-1] / values[0] >= 1.5 or beyond <= INSIDE:
+            continue
+        middle = float(np.sqrt(values[-1] * at[name]))
+        inputs = at | {other: float(frame[other].median()) for other in posterior.law.inputs} | {name: middle}
+        count = f"only {len(values)} value{'s' if len(values) > 1 else ''}" if len(values) < 3 else "nearly one value"
+        text = f"{name} takes {count} in these runs, which show no bend and no floor, and the question lies beyond."
+        return Doubt("few_scales", text, inputs, f"Add a run at {inputs_text(inputs)}.")
+    return None
+
+
+def too_far(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+    """Doubt a question further away than the published record of held-out runs reaches."""
+    frame = posterior.runs.frame
+    worst = max(at[name] / float(frame[name].max()) for name in posterior.law.inputs)
+    worst = max(worst, *(float(frame[name].min()) / at[name] for name in posterior.law.inputs))
+    if worst <= FAR * (1.0 + 1e-9):
+        return None
+    inputs = {}
+    for name in posterior.law.inputs:
+        low, high = float(frame[name].min()), float(frame[name].max())
+        inputs[name] = float(np.clip(at[name], low, high) * np.clip(at[name] / np.clip(at[name], low, high), 1e-9, 1e9))
+        inputs[name] = at[name] / FAR if at[name] > FAR * high else min(max(at[name], low), high)
+    text = (
+        f"The question lies {worst:.3g} times beyond the data; forecasts were checked on held-out runs up to "
+        f"{FAR:g} times."
+    )
+    return Doubt("far", text, inputs, f"Add a run at {inputs_text(inputs)}, or a larger one.")
+
+
+def inputs_text(inputs: dict[str, float]) -> str:
+    """Write inputs as `n_params=7e+10, n_tokens=1.4e+12`."""
+    return ", ".join(f"{name}={value:.3g}" for name, value in inputs.items())
+
+
+def reach(forecast: Forecast) -> str:
+    """Say where a forecast lies against its data."""
+    far = float(forecast.ratio.max())
+    return "inside the range of the data" if far <= INSIDE else f"{far:.3g} times beyond the data"

@@ -1,0 +1,136 @@
+"""Utility: what going ahead, or not, is worth for each outcome; and what it would be worth to know the outcome.
+
+Everything here is a function of arrays: outcomes in, money (or whatever the unit of cost and value is) out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from scipy.stats import norm
+
+from bayescale.errors import InputError, nearest
+from bayescale.records import Array
+
+UTILITIES = {
+    "step": "going costs `cost` and brings `value` if the target is met, nothing otherwise",
+    "per_nat": "going costs `cost` and brings `value` for every nat below the target, a loss above it",
+    "opportunity": "going and missing loses `cost`; staying where the target would have been met loses `value`",
+}
+"""Named utilities and what they say."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Utility:
+    """Worth of both actions for an outcome y of the run.
+
+    Attributes:
+        name: A key of `UTILITIES`, or "function".
+        go: Worth of going, for outcomes of any shape.
+        stay: Worth of not going.
+        break_even: Probability of meeting the target above which going pays, where that alone decides; else None.
+        says: The sentence for a report.
+    """
+
+    name: str
+    go: Callable[[Array], Array]
+    stay: Callable[[Array], Array]
+    break_even: float | None
+    says: str
+
+    def gain(self, y: Array) -> np.ndarray:
+        """Worth of going over staying, shape of `y`."""
+        return np.asarray(self.go(y), float) - np.asarray(self.stay(y), float)
+
+
+def make_utility(
+    utility: str | Callable[[Array], Array], target: float, cost: float, value: float | None
+) -> Utility:
+    """Build a utility.
+
+    Args:
+        utility: A name from `UTILITIES`, or a function from outcomes (an array of losses) to the net worth of
+            going over not going.
+        target: The loss to be met; lower is better.
+        cost: What the run costs.
+        value: What meeting the target is worth (`step`, `opportunity`), or a nat below it (`per_nat`).
+
+    Raises:
+        InputError: For an unknown name, or numbers that are missing or cannot be.
+    """
+    if not (np.isfinite(target) and target > 0):
+        raise InputError(f"target must be a positive loss; found {target}.")
+    if not (np.isfinite(cost) and cost >= 0):
+        raise InputError(f"cost must be a number of at least 0; found {cost}.")
+    if callable(utility):
+        return Utility(
+            "function", utility, lambda y: np.zeros(np.shape(y)), None, "worth of each outcome by the given function"
+        )
+    if utility not in UTILITIES:
+        raise InputError(f"There is no utility {utility!r}. {nearest(utility, UTILITIES)}")
+    if value is None or not (np.isfinite(value) and value > 0):
+        raise InputError(
+            f"utility {utility!r} needs value=, a positive number in the unit of cost ({UTILITIES[utility]}); "
+            f"found {value}."
+        )
+    worth = float(value)
+
+    def nothing(y: Array) -> np.ndarray:
+        return np.zeros(np.shape(y))
+
+    def met(y: Array) -> np.ndarray:
+        return (np.asarray(y) < target).astype(float)
+
+    says = UTILITIES[utility].replace("`cost`", f"{cost:,.6g}").replace("`value`", f"{worth:,.6g}")
+    if utility == "step":
+        return Utility(utility, lambda y: worth * met(y) - cost, nothing, cost / worth, says)
+    if utility == "per_nat":
+        return Utility(utility, lambda y: worth * (target - np.asarray(y)) - cost, nothing, None, says)
+    break_even = cost / (cost + worth)
+    return Utility(utility, lambda y: -cost * (1.0 - met(y)), lambda y: -worth * met(y), break_even, says)
+
+
+def regrets(go: Array, stay: Array) -> tuple[float, float]:
+    """Expected regret of going and of staying: what the better action would have brought more, on average.
+
+    Args:
+        go: Worth of going in equally likely worlds, any shape.
+        stay: Worth of staying in the same worlds.
+
+    Returns:
+        Both regrets; the smaller one is the value of perfect information.
+    """
+    gain = np.asarray(go, float) - np.asarray(stay, float)
+    return float(np.maximum(-gain, 0.0).mean()), float(np.maximum(gain, 0.0).mean())
+
+
+def perfect_information(go: Array, stay: Array) -> float:
+    """Expected value of perfect information (EVPI): the regret of the better action.
+
+    Example:
+        >>> y = np.array([1.9, 2.1])
+        >>> perfect_information(2.01 - y, 0.0 * y)
+        0.045
+    """
+    return min(regrets(go, stay))
+
+
+def normal_information(mean: float, sd: float, target: float, posterior_sd: float = 0.0) -> float:
+    """Value of information where going is worth target - y and y is normal: the closed form that estimates must meet.
+
+    EVSI = s (phi(u) - u (1 - Phi(u))) with u = |target - mean| / s and s^2 = sd^2 - posterior_sd^2, the variance of
+    the mean that a pilot will leave behind. A pilot that leaves no uncertainty gives the EVPI.
+    """
+    spread = float(np.sqrt(sd**2 - posterior_sd**2))
+    u = abs(target - mean) / spread
+    return float(spread * (norm.pdf(u) - u * norm.sf(u)))
+
+
+def money(amount: Any, unit: str = "") -> str:
+    """Write an amount with its unit."""
+    number = float(amount)
+    text = f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.4g}"
+    return f"{text} {unit}".strip()
