@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayescale import corpus as corpus
+    from bayescale import decide as decide
     from bayescale import laws as laws
     from bayescale import plot as plot
     from bayescale import sbc as sbc
@@ -81,7 +82,7 @@ _HOMES = {
     "runs": ("Runs", "read_csv"),
     "storage": ("load",),
 }
-_MODULES = ("corpus", "laws", "plot", "sbc")
+_MODULES = ("corpus", "decide", "laws", "plot", "sbc")
 __all__ = sorted([name for names in _HOMES.values() for name in names] + list(_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
 
 

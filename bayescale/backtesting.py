@@ -263,14 +263,18 @@ def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> 
 
 def scale_of(runs: Runs) -> np.ndarray:
     """Scale of each row: the single input, or compute, or the product of the inputs."""
-    frame = runs.frame
-    if len(runs.inputs) == 1:
-        return frame[runs.inputs[0]].to_numpy(float)
+    return scales(runs.frame, runs.inputs)
+
+
+def scales(frame: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
+    """Scale of each row of a table that has these inputs; see `scale_of`."""
+    if len(inputs) == 1:
+        return frame[inputs[0]].to_numpy(float)
     if "flops" in frame:
         return frame["flops"].to_numpy(float)
     if "n_params" in frame and "n_tokens" in frame:
         return 6.0 * frame["n_params"].to_numpy(float) * frame["n_tokens"].to_numpy(float)
-    return frame[list(runs.inputs)].to_numpy(float).prod(1)
+    return frame[list(inputs)].to_numpy(float).prod(1)
 
 
 def cut_family(family: Runs, label: str, ratio: float | None, largest: int | None) -> Split:

@@ -112,6 +112,38 @@ class Runs:
         """Return the rows of a boolean mask or index array as Runs of the same name."""
         return dataclasses.replace(self, frame=self.frame.loc[rows].reset_index(drop=True))
 
+    def thinned(self, most: int, over: str | None = None) -> Runs:
+        """Keep at most `most` rows, evenly spaced in the logarithm of one input.
+
+        Neighbouring checkpoints of one run say the same thing twice; a fit that takes them for separate evidence is too
+        sure of itself.
+
+        Args:
+            most: Largest number of rows.
+            over: The input; the only one by default.
+
+        Raises:
+            InputError: For a number below 2, or if the input has to be named.
+
+        Example:
+            >>> import bayescale as bs, numpy as np, pandas as pd
+            >>> table = pd.DataFrame({"step": np.arange(1, 1001), "loss": 3.0 + 1.0 / np.arange(1, 1001)})
+            >>> len(bs.Runs.from_frame(table, inputs=["step"]).thinned(20)) <= 20
+            True
+        """
+        if most < 2:
+            raise InputError(f"Keep at least 2 rows; found most={most}.")
+        if over is None and len(self.inputs) > 1:
+            raise InputError(f"Name the input to thin over: over= one of {some(list(self.inputs))}.")
+        name = over or self.inputs[0]
+        if name not in self.inputs:
+            raise InputError(f"There is no input {name!r}. {nearest(name, self.inputs)}")
+        if len(self) <= most:
+            return self
+        x = np.log(self.frame[name].to_numpy(float))
+        wanted = np.linspace(x.min(), x.max(), most)
+        return self.select(np.unique(np.abs(x[None, :] - wanted[:, None]).argmin(1)))
+
     @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""

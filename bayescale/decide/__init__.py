@@ -5,3 +5,20 @@ and refuses a confident answer where the runs cannot carry one (`bayescale.decid
 """
 
 from __future__ import annotations
+
+from bayescale.decide.go import ANSWERS, Decision, go
+from bayescale.decide.pilots import Ranking, next_run
+from bayescale.decide.trust import Doubt, doubts
+from bayescale.decide.utility import UTILITIES, Utility
+
+__all__ = [
+    "ANSWERS",
+    "UTILITIES",
+    "Decision",
+    "Doubt",
+    "Ranking",
+    "Utility",
+    "doubts",
+    "go",
+    "next_run",
+]

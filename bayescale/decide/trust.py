@@ -7,7 +7,6 @@ import dataclasses
 import numpy as np
 
 from bayescale.errors import Status
-from bayescale.forecast import Forecast
 from bayescale.posterior import COLLINEAR, FAR, Posterior, check_shape
 
 INSIDE = 1.05
@@ -90,10 +89,9 @@ def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     away = np.abs(there - along).max()
     if away < np.log(OFF_RAY):
         return None
-    # The smallest run with the target's proportions: the point of its own ray beside the smallest fitted run.
-    start = x[np.argmin(x.sum(1))]
-    target = np.log([at[name] for name in names])
-    run = start + 0.5 * (target - start - (target - start).mean()) + 0.0
+    # The smallest run, moved off the ray towards the question.
+    run = x[np.argmin(x.sum(1))].copy()
+    run[moving] += there - along
     inputs = {name: float(np.exp(value)) for name, value in zip(names, run, strict=True)}
     listed = " and ".join(np.asarray(names)[moving])
     text = f"{listed} moved together in all {len(x)} runs, and the question lies off their ray by a factor "
@@ -127,8 +125,11 @@ def too_far(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     inputs = {}
     for name in posterior.law.inputs:
         low, high = float(frame[name].min()), float(frame[name].max())
-        inputs[name] = float(np.clip(at[name], low, high) * np.clip(at[name] / np.clip(at[name], low, high), 1e-9, 1e9))
-        inputs[name] = at[name] / FAR if at[name] > FAR * high else min(max(at[name], low), high)
+        near = min(max(at[name], low / FAR), high * FAR)
+        # Where an input is within reach the cheapest run needs no more of it than the data had.
+        inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / FAR, high)
+        if at[name] < low / FAR:
+            inputs[name] = at[name] * FAR
     text = (
         f"The question lies {worst:.3g} times beyond the data; forecasts were checked on held-out runs up to "
         f"{FAR:g} times."
@@ -139,9 +140,3 @@ def too_far(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
 def inputs_text(inputs: dict[str, float]) -> str:
     """Write inputs as `n_params=7e+10, n_tokens=1.4e+12`."""
     return ", ".join(f"{name}={value:.3g}" for name, value in inputs.items())
-
-
-def reach(forecast: Forecast) -> str:
-    """Say where a forecast lies against its data."""
-    far = float(forecast.ratio.max())
-    return "inside the range of the data" if far <= INSIDE else f"{far:.3g} times beyond the data"

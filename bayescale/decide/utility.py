@@ -46,9 +46,7 @@ class Utility:
         return np.asarray(self.go(y), float) - np.asarray(self.stay(y), float)
 
 
-def make_utility(
-    utility: str | Callable[[Array], Array], target: float, cost: float, value: float | None
-) -> Utility:
+def make_utility(utility: str | Callable[[Array], Array], target: float, cost: float, value: float | None) -> Utility:
     """Build a utility.
 
     Args:

@@ -1,0 +1,292 @@
+"""Go or no-go: whether to buy a run, with the probability that it meets its target and what a mistake costs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+from bayescale.decide.outcomes import at_point, worlds
+from bayescale.decide.pilots import Ranking, ladder, priced, rank
+from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.utility import Utility, make_utility, money, regrets
+from bayescale.errors import InputError
+from bayescale.forecast import Forecast
+from bayescale.posterior import Posterior
+from bayescale.records import Array
+
+ANSWERS = {
+    "go": "buy the run",
+    "no-go": "do not buy the run",
+    "pilot first": "buy a smaller run first and decide again",
+    "cannot say": "these runs cannot carry an answer",
+}
+"""Every answer and what it means."""
+EVEN = "even stakes: no cost and value were given, so both mistakes count alike"
+CLEAR = 2.0
+"""Monte-Carlo standard errors between the two actions below which the draws do not tell them apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decision:
+    """Whether to buy a run.
+
+    Attributes:
+        answer: A key of `ANSWERS`.
+        target: Loss to be met.
+        at: Inputs of the run.
+        cost: What the run costs.
+        value: What meeting the target is worth; None with a utility of one's own.
+        unit: Unit of cost, value, worth, regret and information.
+        utility: What outcomes are worth.
+        probability: That one run with a new seed ends below the target: law, drift, run-to-run and seed noise.
+        probability_error: Its Monte-Carlo standard error.
+        probability_curve: That the mean curve is below the target: law and drift, no noise.
+        probability_curve_error: Its Monte-Carlo standard error.
+        forecast: The forecast of the run.
+        break_even: Probability above which going pays; None where the probability alone does not decide.
+        turning_target: Target at which the answer between go and no-go would turn; None where it cannot be had.
+        worth: Expected worth of going over staying.
+        worth_error: Its Monte-Carlo standard error.
+        regret: Expected regret of "go" and of "no-go".
+        evpi: Value of knowing the outcome beforehand: the smaller regret.
+        pilots: Ranking of pilots; None if there were none to consider.
+        doubts: Reasons for which no confident answer is given.
+        stakes: Whether cost and value were given.
+    """
+
+    answer: str
+    target: float
+    at: dict[str, float]
+    cost: float
+    value: float | None
+    unit: str
+    utility: Utility
+    probability: float
+    probability_error: float
+    probability_curve: float
+    probability_curve_error: float
+    forecast: Forecast
+    break_even: float | None
+    turning_target: float | None
+    worth: float
+    worth_error: float
+    regret: dict[str, float]
+    evpi: float
+    pilots: Ranking | None
+    doubts: list[Doubt]
+    stakes: bool
+
+    @property
+    def text(self) -> str:
+        """The sentence that a meeting reads, and what would change it."""
+        return " ".join([self.headline, self.chances, self.stake, self.change])
+
+    @property
+    def headline(self) -> str:
+        """The answer in one sentence."""
+        what = f"the run at {inputs_text(self.at)}"
+        if self.answer == "cannot say":
+            return f"Cannot say whether {what} meets {self.target:g}: {self.doubts[0].text}"
+        if self.answer == "pilot first":
+            assert self.pilots is not None
+            return f"Pilot first, before {what}. {self.pilots.text}"
+        return f"{'Go' if self.answer == 'go' else 'No go'} on {what}."
+
+    @property
+    def chances(self) -> str:
+        """The probability, and which uncertainty it contains."""
+        low, high = self.forecast.interval(0.8)[:, 0]
+        trust = "By the model alone, which is not to be relied on here, the" if self.doubts else "The"
+        return (
+            f"{trust} run ends below {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
+            f"{self.probability_error:.3f}; law, drift, run-to-run and seed noise; the mean curve alone "
+            f"{self.probability_curve:.2f}); median {self.forecast.quantile(0.5)[0]:.4g}, 80 % {low:.4g} to {high:.4g}."
+        )
+
+    @property
+    def stake(self) -> str:
+        """What mistakes cost."""
+        parts = []
+        if self.break_even is not None:
+            parts.append(f"Going pays above a probability of {self.break_even:.2f}")
+        if self.stakes:
+            parts.append(
+                f"expected regret {money(self.regret['go'], self.unit)} if we go and "
+                f"{money(self.regret['no-go'], self.unit)} if we do not, so knowing the outcome beforehand would be worth "
+                f"{money(self.evpi, self.unit)}"
+            )
+        else:
+            parts.append(f"({EVEN})")
+        return " ".join(parts)[:1].upper() + ("; " if self.stakes else " ").join(parts)[1:] + "."
+
+    @property
+    def change(self) -> str:
+        """What would change the answer."""
+        if self.answer == "cannot say":
+            return self.doubts[0].remedy
+        sentences = []
+        if abs(self.worth) < CLEAR * self.worth_error:
+            sentences.append(
+                "The two actions are closer than the Monte-Carlo error: draw more before relying on either."
+            )
+        if self.turning_target is not None:
+            direction = "A harder" if self.turning_target < self.target else "An easier"
+            turned = "no-go" if self.worth > 0 else "go"
+            sentences.append(f"{direction} target of {self.turning_target:.4g} would turn it to {turned}.")
+        if self.answer != "pilot first" and self.pilots is not None and self.stakes:
+            best = self.pilots.frame.iloc[0]
+            inputs = inputs_text({name: float(best[name]) for name in self.at})
+            sentences.append(
+                f"No pilot pays: the best, at {inputs}, costs {money(best['cost'], self.unit)} and its result is worth "
+                f"{money(best['evsi'], self.unit)}."
+            )
+        return " ".join(sentences)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row with the numbers of the decision."""
+        row = {**self.at, "target": self.target, "answer": self.answer, "probability": self.probability}
+        row |= {"probability_error": self.probability_error, "probability_curve": self.probability_curve}
+        row |= {"break_even": self.break_even, "worth": self.worth, "regret_go": self.regret["go"]}
+        return pd.DataFrame([row | {"regret_no_go": self.regret["no-go"], "evpi": self.evpi}])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for name in ("utility", "forecast", "pilots", "doubts"):
+            plain.pop(name)
+        quantiles = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
+        ends = self.forecast.quantile(quantiles)[:, 0]
+        return plain | {
+            "text": self.text,
+            "utility": self.utility.says,
+            "quantiles": {f"q{q:g}": float(end) for q, end in zip(quantiles, ends, strict=True)},
+            "extrapolation": float(self.forecast.ratio.max()),
+            "pilots": None if self.pilots is None else self.pilots.to_dict(),
+            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+        }
+
+    def __str__(self) -> str:
+        """Return the answer, then a sentence a line."""
+        lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change]
+        return "\n".join([line for line in lines if line] + [f"warning: {doubt}" for doubt in self.doubts[1:]])
+
+
+def go(
+    posterior: Posterior,
+    target: float,
+    *,
+    cost: float | None = None,
+    value: float | None = None,
+    utility: str | Callable[[Array], Array] = "step",
+    pilots: pd.DataFrame | None | str = "auto",
+    pilot_cost: Callable[[pd.DataFrame], Any] | None = None,
+    batch: int = 1,
+    unit: str = "",
+    **inputs: float,
+) -> Decision:
+    """Decide whether to buy a run.
+
+    The run pays if its expected worth over posterior predictive draws (law, drift, run-to-run and seed noise) is
+    positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the runs
+    cannot carry one: one ray of sizes, two scales, chains that did not converge, further away than forecasts were checked.
+
+    Args:
+        posterior: The fit.
+        target: Loss to be met, on the scale of the runs; lower is better.
+        cost: What the run costs, in any unit.
+        value: What meeting the target is worth (`"step"`, `"opportunity"`), or a nat below it (`"per_nat"`), in the
+            same unit. Without cost and value both mistakes count alike.
+        utility: A name from `utility.UTILITIES`, or a function from an array of losses to the net worth of going.
+        pilots: Candidates for `next_run`, "auto" for a ladder below the run, or None.
+        pilot_cost: See `next_run`.
+        batch: Largest number of pilots to buy together.
+        unit: Unit of cost and value, for texts.
+        **inputs: Inputs of the run, raw counts by name.
+
+    Raises:
+        InputError: For inputs, stakes or names that cannot work.
+
+    References:
+        raiffa1961applied, chapters 4 and 5.
+
+    Example:
+        >>> bs.decide.go(post, 2.6, cost=3e6, value=9e6, unit="USD", flops=1e21).answer  # doctest: +SKIP
+        'go'
+    """
+    at = at_point(posterior, inputs)
+    stakes = cost is not None or value is not None or callable(utility)
+    if stakes and cost is None and not callable(utility):
+        raise InputError("value= was given without cost=: say what the run costs, in the same unit.")
+    price = 1.0 if cost is None else float(cost)
+    if stakes:
+        chosen = make_utility(utility, target, price, value)
+    else:
+        chosen = make_utility("opportunity", target, 1.0, 1.0)
+    forecast = posterior.predict(kind="run", **at)
+    curve = posterior.predict(kind="mean", **at)
+    here = worlds(posterior, pd.DataFrame([at]))
+    outcomes = here.spread(0)
+    gain = chosen.gain(outcomes)
+    regret_go, regret_stay = regrets(chosen.go(outcomes), chosen.stay(outcomes))
+    worth = float(gain.mean())
+    reasons = doubts(posterior, at)
+    ranking = None
+    table = ladder(posterior, at) if isinstance(pilots, str) else pilots
+    if isinstance(pilots, str) and pilots != "auto":
+        raise InputError(f"pilots must be 'auto', None or a table; found {pilots!r}.")
+    if table is not None and len(table) and stakes:
+        table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
+        ranking = rank(posterior, table, at, chosen, batch, unit)
+    answer = "go" if worth > 0 else "no-go"
+    if reasons:
+        answer = "cannot say"
+    elif ranking is not None and ranking.batch:
+        answer = "pilot first"
+    p, p_error = chance(posterior, forecast, target)
+    q, q_error = chance(posterior, curve, target)
+    return Decision(
+        answer=answer,
+        target=float(target),
+        at=at,
+        cost=price,
+        value=None if value is None else float(value),
+        unit=unit,
+        utility=chosen,
+        probability=p,
+        probability_error=p_error,
+        probability_curve=q,
+        probability_curve_error=q_error,
+        forecast=forecast,
+        break_even=chosen.break_even,
+        turning_target=turning(forecast, chosen.break_even),
+        worth=worth,
+        worth_error=here.error(gain.mean(1)),
+        regret={"go": regret_go, "no-go": regret_stay},
+        evpi=min(regret_go, regret_stay),
+        pilots=ranking,
+        doubts=reasons,
+        stakes=stakes,
+    )
+
+
+def chance(posterior: Posterior, forecast: Forecast, target: float) -> tuple[float, float]:
+    """Probability that the loss lies below the target, and its Monte-Carlo standard error (ArviZ)."""
+    from arviz_stats.base import array_stats
+
+    each = ndtr((np.log(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
+    if np.ptp(each) == 0.0:
+        return float(each.mean()), 0.0
+    chains = each.reshape(posterior.position.shape[:2])
+    return float(each.mean()), float(array_stats.mcse(chains, method="mean", chain_axis=0, draw_axis=1))
+
+
+def turning(forecast: Forecast, break_even: float | None) -> float | None:
+    """Target at which the probability is the break-even one; None where the probability alone does not decide."""
+    if break_even is None or not 0.0 < break_even < 1.0:
+        return None
+    return float(forecast.quantile(break_even)[0])

@@ -1,0 +1,119 @@
+"""Outcomes: joint draws of what several runs would show, the raw material of every decision."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtri
+from scipy.stats import t as student
+
+from bayescale.forecast import query_points
+from bayescale.posterior import Posterior
+from bayescale.predictive import predict_log
+
+STRATA = 32
+"""Equally likely values of the run-to-run noise that stand for its distribution."""
+REPEATS = 4
+"""Joint draws of the drift for each draw of the posterior: they cost little and halve the Monte-Carlo error."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Worlds:
+    """Equally likely worlds: curves at several points that hold together, and how single runs scatter around them.
+
+    Attributes:
+        points: Inputs in raw counts, one row a point.
+        curve: Ln of the mean curve, law and drift, shape (world, point).
+        residual: What all runs at a point have in common beyond it, shape (world, point); at inputs that were run
+            already it is what those runs showed, so another seed teaches only what their seeds hid.
+        scatter: Standard deviation of that residual at new inputs, shape (world,).
+        seed: Standard deviation of the seed noise, shape (world,).
+        tail: Degrees of freedom of the scatter of one run; None is normal.
+        blocks: Number of the posterior draw that a world belongs to, shape (world,).
+        chains: Chains that the draws came from.
+    """
+
+    points: pd.DataFrame
+    curve: np.ndarray
+    residual: np.ndarray
+    scatter: np.ndarray
+    seed: np.ndarray
+    tail: float | None
+    blocks: np.ndarray
+    chains: int
+
+    def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
+        """Ln of the loss that one more run at a point shows, with a seed of its own, shape (world,)."""
+        return self.curve[:, point] + self.residual[:, point] + self.seed * rng.standard_normal(len(self.curve))
+
+    def spread(self, point: int) -> np.ndarray:
+        """Losses of a first run at a point at equally likely values of its noise, shape (world, `STRATA`)."""
+        share = (np.arange(STRATA) + 0.5) / STRATA
+        noise = ndtri(share) if self.tail is None else student.ppf(share, self.tail)
+        total = np.sqrt(self.scatter**2 + self.seed**2)
+        return np.exp(self.curve[:, [point]] + total[:, None] * noise)
+
+    def error(self, values: np.ndarray) -> float:
+        """Monte-Carlo standard error of the mean of a quantity over worlds, from the chains (ArviZ)."""
+        from arviz_stats.base import array_stats
+
+        draws = np.bincount(self.blocks, values) / np.bincount(self.blocks)
+        if np.ptp(draws) == 0.0:
+            return 0.0
+        chains = draws[: len(draws) // self.chains * self.chains].reshape(self.chains, -1)
+        return float(array_stats.mcse(chains, method="mean", chain_axis=0, draw_axis=1))
+
+
+def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
+    """Draw what the curve is at several points.
+
+    Args:
+        posterior: The fit.
+        points: Inputs in raw counts, a column for each input of the law.
+        repeats: Draws of the drift for each draw of the posterior.
+
+    Raises:
+        InputError: For inputs that are missing or not positive.
+    """
+    points = query_points(posterior.law.inputs, points, {})
+    z = np.log(points.to_numpy(float) / posterior.job.reference)
+    values = posterior.flat_values
+    chains, draws = posterior.position.shape[:2]
+    rng = np.random.default_rng([posterior.seed, 2])
+    repeats = repeats if posterior.drift is not None else 1
+    parts = [
+        predict_log(posterior.job.model, posterior.job.problem, posterior.job.low, values, z, "mean", rng).draws
+        for _ in range(repeats)
+    ]
+    # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
+    curve = np.stack(parts, axis=1).reshape(chains * draws * repeats, len(points))
+    scatter, seed = (
+        np.repeat(np.broadcast_to(np.asarray(part, float), chains * draws), repeats)
+        for part in (values.scatter, values.seed)
+    )
+    residual = scatter[:, None] * rng.standard_normal(curve.shape)
+    tail = None if posterior.noise.tail is None else float(posterior.noise.tail)
+    if tail is not None:
+        residual = residual / np.sqrt(rng.gamma(0.5 * tail, 2.0 / tail, size=residual.shape))
+    frame = posterior.runs.frame
+    for number, point in enumerate(points.to_numpy(float)):
+        there = np.isclose(frame[list(posterior.law.inputs)].to_numpy(float), point, rtol=1e-9).all(1)
+        if there.any():
+            shown = np.log(frame["loss"][there].to_numpy(float)).mean() - curve[:, number]
+            share = scatter**2 / (scatter**2 + seed**2 / there.sum())
+            left = scatter * np.sqrt(1.0 - share)
+            residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
+    blocks = np.repeat(np.arange(chains * draws), repeats)
+    return Worlds(points, curve, residual, scatter, seed, tail, blocks, chains)
+
+
+def at_point(posterior: Posterior, inputs: dict[str, float]) -> dict[str, float]:
+    """Check the inputs of one run and return them in the law's order.
+
+    Raises:
+        InputError: For inputs that are missing, unknown or not positive.
+    """
+    points = query_points(posterior.law.inputs, None, inputs)
+    return {name: float(points[name].iloc[0]) for name in posterior.law.inputs}

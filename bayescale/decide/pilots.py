@@ -1,0 +1,281 @@
+"""Pilots: which run to buy next, ranked by what it would teach about the run that matters."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.backtesting import scales
+from bayescale.decide.information import information, sample_information
+from bayescale.decide.outcomes import Worlds, at_point, worlds
+from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.utility import Utility, make_utility, money
+from bayescale.errors import InputError, some
+from bayescale.posterior import Posterior
+from bayescale.records import Array
+
+RUNGS = (0.25, 0.5, 0.75)
+"""Places of the default pilots between the largest run and the run in question, in log scale."""
+COST_POWER = 0.4
+"""Without stakes pilots are ranked by information / cost^0.4 (arXiv 2604.22753, who tuned the power)."""
+WORTHLESS = 1e-3
+"""Information below this many nats is none: it is what chance correlations of draws show."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranking:
+    """Candidate pilots, best first, and the batch to buy.
+
+    Attributes:
+        frame: One row a candidate: its inputs, `cost`, `evsi` (expected value of sample information, in the unit of
+            cost) with `evsi_error`, `enbs` (evsi - cost), `information` about the target's curve in nats, `sd_after`
+            (standard deviation of the target's curve in ln that remains), `kind` ("size", or "seed" for another seed
+            at inputs that were run already) and `rank`. Without stakes evsi and enbs are missing.
+        batch: Rows of `frame` to buy together, in the order of choice; empty if no pilot is worth its cost.
+        batch_value: `enbs` of the batch, or its information where there are no stakes.
+        at: The run that the pilots are for.
+        sd_now: Standard deviation of its curve in ln.
+        evpi: Value of knowing the outcome, an upper bound of every evsi; None without stakes.
+        unit: Unit of cost.
+        doubts: Reasons for which the target cannot be judged yet.
+    """
+
+    frame: pd.DataFrame
+    batch: list[int]
+    batch_value: float
+    at: dict[str, float]
+    sd_now: float
+    evpi: float | None
+    unit: str
+    doubts: list[Doubt]
+
+    @property
+    def text(self) -> str:
+        """The sentence that a meeting reads."""
+        where = inputs_text(self.at)
+        if not self.batch:
+            return f"No candidate is worth its cost for the run at {where}: decide with what is known."
+        chosen = [self.frame.loc[number] for number in self.batch]
+        inputs = list(self.at)
+        listed = "; ".join(inputs_text({name: float(row[name]) for name in inputs}) for row in chosen)
+        spent = money(sum(row["cost"] for row in chosen), self.unit)
+        if self.evpi is None:
+            first = chosen[0]
+            after = "" if len(chosen) > 1 else f", which brings its uncertainty from {self.sd_now:.3%}"
+            after += "" if len(chosen) > 1 else f" to {first['sd_after']:.3%}"
+            return f"Run {listed} ({spent}): {self.batch_value:.2f} nats about the run at {where}{after}."
+        return f"Run {listed} for {spent}: worth {money(self.batch_value, self.unit)} more than it costs."
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        return {
+            "text": self.text,
+            "at": self.at,
+            "sd_now": self.sd_now,
+            "evpi": self.evpi,
+            "unit": self.unit,
+            "batch": self.batch,
+            "batch_value": self.batch_value,
+            "candidates": self.frame.astype(object).where(self.frame.notna(), None).to_dict("records"),
+            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+        }
+
+    def __str__(self) -> str:
+        """Return the sentence, the table and doubts."""
+        table = self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        return "\n".join([self.text, table, *(f"warning: {doubt}" for doubt in self.doubts)])
+
+
+def next_run(
+    posterior: Posterior,
+    candidates: pd.DataFrame | None = None,
+    *,
+    target: float | None = None,
+    cost: float | None = None,
+    value: float | None = None,
+    utility: str | Callable[[Array], Array] = "step",
+    pilot_cost: Callable[[pd.DataFrame], Any] | None = None,
+    batch: int = 1,
+    unit: str = "",
+    **inputs: float,
+) -> Ranking:
+    """Rank pilots by what they would teach about one larger run.
+
+    With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
+    sample information) less its own cost; without, the information about the target's curve in nats. Both come from joint
+    draws of what the pilots and the run would show, with law, drift and noise; no refit is needed.
+
+    Args:
+        posterior: The fit.
+        candidates: One row a pilot, a column for each input in raw counts, and optionally `cost`; a pilot at
+            inputs that were run already is another seed. By default sizes between the largest run and the target, and
+            another seed at the largest run.
+        target: Loss that the run in question must meet.
+        cost: Cost of that run, in any unit.
+        value: What meeting the target is worth, in the same unit; see `utility.UTILITIES`.
+        utility: Name of a utility, or a function from outcomes to the worth of going.
+        pilot_cost: Cost of candidates without a `cost` column, a function of the table. By default proportional to
+            scale (compute where inputs give it), so that the run in question costs `cost`, or 1.
+        batch: Largest number of pilots to buy together.
+        unit: Unit of cost and value, for texts.
+        **inputs: Inputs of the run in question.
+
+    Raises:
+        InputError: For missing or impossible inputs.
+
+    References:
+        raiffa1961applied for the value of sample information; strong2014estimating for regression.
+
+    Example:
+        >>> bs.decide.next_run(post, target=2.6, cost=3e6, value=9e6, flops=1e21)  # doctest: +SKIP
+    """
+    at = at_point(posterior, inputs)
+    if batch < 1:
+        raise InputError(f"batch must be a whole number of at least 1; found {batch}.")
+    chosen = None
+    if target is not None:
+        chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
+    elif value is not None:
+        raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
+    table = ladder(posterior, at) if candidates is None else candidates.reset_index(drop=True)
+    table = priced(posterior, table, at, 1.0 if cost is None else cost, pilot_cost)
+    return rank(posterior, table, at, chosen, batch, unit)
+
+
+def rank(
+    posterior: Posterior, table: pd.DataFrame, at: dict[str, float], utility: Utility | None, batch: int, unit: str
+) -> Ranking:
+    """Rank priced candidates; see `next_run`."""
+    names = list(posterior.law.inputs)
+    points = pd.concat([pd.DataFrame([at]), table[names]], ignore_index=True)
+    here = worlds(posterior, points)
+    rng = np.random.default_rng([posterior.seed, 3])
+    shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])
+    curve = here.curve[:, 0]
+    gain = None if utility is None else utility.gain(here.spread(0)).mean(1)
+    rows = [appraise(here, curve, gain, shown[:, [number]]) for number in range(len(table))]
+    frame = table[names].copy()
+    frame["cost"] = table["cost"].to_numpy(float)
+    for name in ("evsi", "evsi_error", "information", "sd_after"):
+        frame[name] = [row[name] for row in rows]
+    frame.insert(len(names) + 3, "enbs", frame["evsi"] - frame["cost"])
+    old = {tuple(row) for row in posterior.runs.frame[names].to_numpy(float)}
+    frame["kind"] = ["seed" if tuple(row) in old else "size" for row in table[names].to_numpy(float)]
+    score = frame["enbs"] if utility is not None else per_cost(frame["information"], frame["cost"])
+    frame["rank"] = score.rank(ascending=False, method="first").astype(int)
+    bought, worth = buy(here, curve, gain, shown, frame, batch, rng)
+    frame = frame.sort_values("rank")
+    if utility is None:
+        frame = frame.drop(columns=["evsi", "evsi_error", "enbs"])
+    known = None
+    if utility is not None:
+        each = utility.gain(here.spread(0))
+        known = float(min(np.maximum(each, 0).mean(), np.maximum(-each, 0).mean()))
+    return Ranking(frame, bought, worth, at, float(curve.std()), known, unit, doubts(posterior, at))
+
+
+def appraise(here: Worlds, curve: np.ndarray, gain: np.ndarray | None, shown: np.ndarray) -> dict[str, float]:
+    """Value of some pilots together: evsi with its Monte-Carlo error, information, and what uncertainty they leave."""
+    nats = information(curve, shown)
+    nats = nats if nats > WORTHLESS else 0.0
+    found = {"information": nats, "sd_after": float(curve.std() * np.exp(-nats)), "evsi": np.nan, "evsi_error": np.nan}
+    if gain is not None:
+        value = sample_information(gain, curve, shown)
+        found["evsi"] = value.evsi if nats > 0.0 else 0.0
+        found["evsi_error"] = here.error(value.each)
+    return found
+
+
+def per_cost(nats: Any, cost: Any) -> Any:
+    """Information for its cost; see `COST_POWER`."""
+    return nats / cost**COST_POWER
+
+
+def buy(
+    here: Worlds,
+    curve: np.ndarray,
+    gain: np.ndarray | None,
+    shown: np.ndarray,
+    frame: pd.DataFrame,
+    batch: int,
+    rng: np.random.Generator,
+) -> tuple[list[int], float]:
+    """Choose pilots one after the other, each for what it adds to those chosen; a pilot may come twice, as two seeds."""
+    cost = frame["cost"].to_numpy(float)
+    bought: list[int] = []
+    columns = np.empty((len(curve), 0))
+    best, spent = 0.0, 0.0
+    for _ in range(batch):
+        offers = []
+        for number in range(len(frame)):
+            # Bought twice, a size shows its curve with fresh noise.
+            column = shown[:, number] if number not in bought else here.run(1 + number, rng)
+            together = np.column_stack([columns, column])
+            worth = appraise(here, curve, gain, together)
+            price = spent + cost[number]
+            score = per_cost(worth["information"], price) if gain is None else worth["evsi"] - price
+            offers.append((score, number, together, price, worth["information"]))
+        score, number, together, price, nats = max(offers, key=lambda offer: offer[0])
+        # Without stakes nothing says when to stop, so the batch is filled with whatever still informs.
+        if score <= (best if gain is not None else 0.0):
+            break
+        bought.append(number)
+        columns, spent = together, price
+        best = score if gain is not None else nats
+    return bought, best
+
+
+def ladder(posterior: Posterior, at: dict[str, float]) -> pd.DataFrame:
+    """Default pilots: sizes between the largest run and the target, and another seed at the largest run."""
+    names = list(posterior.law.inputs)
+    frame = posterior.runs.frame
+    largest = frame[names].iloc[int(np.argmax(scales(frame, names)))].astype(float)
+    rungs = [largest.to_dict()]
+    for share in RUNGS:
+        rungs.append({name: float(largest[name] ** (1.0 - share) * at[name] ** share) for name in names})
+    table = pd.DataFrame(rungs)
+    wanted = scales(pd.DataFrame([at]), names)[0]
+    return table[scales(table, names) < wanted].reset_index(drop=True)
+
+
+def priced(
+    posterior: Posterior,
+    table: pd.DataFrame,
+    at: dict[str, float],
+    cost: float,
+    pilot_cost: Callable[[pd.DataFrame], Any] | None,
+) -> pd.DataFrame:
+    """Give every candidate a cost.
+
+    Raises:
+        InputError: For missing inputs, or costs that are not positive.
+    """
+    names = list(posterior.law.inputs)
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InputError(f"candidates need the columns {', '.join(names)}; {', '.join(missing)} is missing.")
+    bad = [i for i, row in enumerate(table[names].to_numpy(float)) if not ((row > 0) & np.isfinite(row)).all()]
+    if bad:
+        raise InputError(f"candidates must have positive inputs in raw counts; rows {some(bad)} do not.")
+    if "cost" in table:
+        prices = table["cost"].to_numpy(float)
+    elif pilot_cost is not None:
+        prices = np.broadcast_to(np.asarray(pilot_cost(table), float), len(table))
+    else:
+        prices = cost * scales(table, names) / scales(pd.DataFrame([at]), names)[0]
+    if not (np.isfinite(prices) & (prices > 0)).all():
+        raise InputError(f"Costs of candidates must be positive numbers; found {some(list(prices))}.")
+    return table.assign(cost=prices)
+
+
+def seeds(table: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
+    """Repeat each candidate as so many seeds, which `next_run(batch=...)` may then buy together."""
+    return table.loc[table.index.repeat(list(counts))].reset_index(drop=True)

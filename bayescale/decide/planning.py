@@ -1,0 +1,333 @@
+"""Planning: how many runs, at which sizes, with how many seeds, before they are bought.
+
+Runs of a plan are simulated: from a posterior, whose draws say at once what is left to learn, or before any run from
+a published law or a law's priors, then fitted like real ones. The share of simulations that reach the aim is the plan's
+power.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+from bayescale.backtesting import scales
+from bayescale.decide.information import index
+from bayescale.decide.outcomes import Worlds, worlds
+from bayescale.decide.trust import inputs_text
+from bayescale.drift import default_drift, kernel
+from bayescale.errors import InputError, Status, nearest, some
+from bayescale.fitting import fit_many
+from bayescale.forecast import query_points
+from bayescale.laws import Law
+from bayescale.laws import bind
+from bayescale.laws import get as get_law
+from bayescale.laws.published import PublishedLaw
+from bayescale.model import make_job
+from bayescale.noise import NOISES
+from bayescale.posterior import Posterior
+from bayescale.runs import Runs
+from bayescale.sbc import prior_values, simulate
+
+SIMULATIONS = 40
+PLACEHOLDER = 3.0
+"""Loss of runs that are not run yet; only relative differences count."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Power:
+    """What each plan would achieve.
+
+    Attributes:
+        frame: One row a plan: `plan`, `runs`, `scale` (sum over its runs: compute, where inputs give it), `power` (share
+            of simulations that reach the aim) with its binomial error, `width` (median width of the interval of one
+            future run, in ln), `sd_curve` (median standard deviation of the curve, in ln) and `converged`.
+        aim: What counts as success, in words.
+        at: The run that matters.
+        wanted: Power that was asked for.
+    """
+
+    frame: pd.DataFrame
+    aim: str
+    at: dict[str, float]
+    wanted: float
+
+    @property
+    def text(self) -> str:
+        """The sentence that a meeting reads."""
+        enough = self.frame[self.frame["power"] >= self.wanted]
+        if enough.empty:
+            best = self.frame.loc[self.frame["power"].idxmax()]
+            return (
+                f"No plan reaches the aim ({self.aim}) in {self.wanted:.0%} of simulations; the best, {best['plan']}, "
+                f"does in {best['power']:.0%}."
+            )
+        cheapest = enough.loc[enough["scale"].idxmin()]
+        return (
+            f"{cheapest['plan']} is the cheapest plan that reaches the aim ({self.aim}) in at least {self.wanted:.0%} of "
+            f"simulations: {cheapest['power']:.0%} +- {cheapest['power_error']:.0%}."
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        plain = {"text": self.text, "aim": self.aim, "at": self.at, "wanted": self.wanted}
+        return plain | {"plans": self.frame.to_dict("records")}
+
+    def __str__(self) -> str:
+        """Return the sentence and the table."""
+        return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
+
+
+def ladders(
+    low: Mapping[str, float], high: Mapping[str, float], runs: list[int], seeds: list[int] | None = None
+) -> dict[str, pd.DataFrame]:
+    """Plans of so many sizes, evenly spaced in log scale between two runs, with so many seeds each.
+
+    Args:
+        low: Inputs of the smallest run, raw counts by name.
+        high: Inputs of the largest.
+        runs: Numbers of sizes.
+        seeds: Numbers of seeds at each size; one by default.
+
+    Raises:
+        InputError: For ends that name different inputs, or fewer than two sizes.
+
+    Example:
+        >>> list(ladders({"flops": 1e18}, {"flops": 1e20}, [4, 6]))
+        ['4 sizes', '6 sizes']
+    """
+    if set(low) != set(high) or not low:
+        raise InputError(
+            f"Both ends of a ladder must name the same inputs; found {some(list(low))} and {some(list(high))}."
+        )
+    if not runs or min(runs) < 2:
+        raise InputError(f"A ladder has at least 2 sizes; found {some(runs)}.")
+    plans = {}
+    for count in runs:
+        rungs = pd.DataFrame({name: np.geomspace(low[name], high[name], count) for name in low})
+        for each in seeds or [1]:
+            label = f"{count} sizes" + (f" x {each} seeds" if each > 1 else "")
+            plans[label] = rungs.loc[rungs.index.repeat(each)].reset_index(drop=True)
+    return plans
+
+
+def power(
+    source: Posterior | PublishedLaw | Law | str,
+    plans: Mapping[str, pd.DataFrame],
+    *,
+    width: float | None = None,
+    difference: float | None = None,
+    target: float | None = None,
+    sure: float = 0.9,
+    level: float = 0.8,
+    wanted: float = 0.8,
+    simulations: int = SIMULATIONS,
+    refit: bool = False,
+    seed: int = 0,
+    **inputs: float,
+) -> Power:
+    """Say how often a plan of runs would reach an aim.
+
+    Give one aim: `width`, the interval of one future run is no wider than this in ln loss; `difference`, two recipes
+    with this plan each can be told apart at this difference of ln loss (their curves taken as independent); or
+    `target`, P(target met) is above `sure` or below 1 - `sure`, so that go or no-go is clear.
+
+    Args:
+        source: A posterior (the plan adds to its runs), a law with published constants, or a law or its name (truths
+            are drawn from its priors).
+        plans: Inputs of the runs of each plan in raw counts; equal rows are seeds. See `ladders`.
+        width: Width of the central interval of one run, in ln loss.
+        difference: Difference of two curves in ln loss.
+        target: Loss to be met; needs a source that knows the level of the loss.
+        sure: Probability at which a decision counts as clear.
+        level: Central probability of the intervals of `width` and `difference`.
+        wanted: Power that is enough.
+        simulations: Simulated data sets for each plan, where they are fitted.
+        refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression of
+            the target's curve on what the plan shows, which leaves out what the plan teaches about the drift's size).
+        seed: Seed of all randomness.
+        **inputs: The run that matters, raw counts by name.
+
+    Raises:
+        InputError: For no aim or several, plans that lack inputs, or a target without a level.
+
+    Example:
+        >>> plans = ladders({"flops": 1e18}, {"flops": 1e20}, [4, 8])
+        >>> bs.decide.power("plateau_power", plans, width=0.05, flops=1e21)  # doctest: +SKIP
+    """
+    aims = {"width": width, "difference": difference, "target": target}
+    given = {name: number for name, number in aims.items() if number is not None}
+    if len(given) != 1:
+        raise InputError(f"Give exactly one aim of width, difference and target; found {some(list(given)) or 'none'}.")
+    if not plans:
+        raise InputError("No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]).")
+    if isinstance(source, str):
+        source = get_law(source)
+    if target is not None and isinstance(source, Law):
+        raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
+    law = source.law if isinstance(source, (Posterior, PublishedLaw)) else source
+    law = bind(law, tuple(inputs))
+    names = law.inputs
+    points = query_points(names, None, inputs)
+    at = {name: float(points[name].iloc[0]) for name in names}
+    z = float(ndtri(0.5 + level / 2.0))
+    rows = []
+    for plan, table in plans.items():
+        missing = [name for name in names if name not in table]
+        if missing:
+            raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")
+        runs = table[list(names)].astype(float)
+        good = np.nan
+        if isinstance(source, Posterior) and not refit:
+            median, curve, spread = foreseen(source, runs, at, seed)
+        else:
+            origin = law if isinstance(source, Law) else source
+            median, curve, spread, good = refitted(origin, law, runs, at, simulations, seed)
+        widths = 2.0 * z * spread
+        if width is not None:
+            reached = widths <= width
+        elif difference is not None:
+            reached = np.sqrt(2.0) * z * curve <= difference
+        else:
+            assert target is not None, "one aim was given"
+            p = ndtr((np.log(target) - median) / spread)
+            reached = np.maximum(p, 1.0 - p) >= sure
+        share, count = float(np.mean(reached)), len(reached)
+        error = float(np.sqrt(max(share * (1 - share), 1 / (4 * count)) / count))
+        row = {"plan": plan, "runs": len(table), "scale": float(scales(table, names).sum())}
+        row |= {"power": share, "power_error": error, "width": float(np.median(widths))}
+        rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
+    frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    return Power(frame, aim_text(given, level, sure, at), at, wanted)
+
+
+def foreseen(
+    posterior: Posterior, runs: pd.DataFrame, at: dict[str, float], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What a posterior would say after a plan, in each of its worlds: median, sd of the curve and of a run, in ln.
+
+    All shapes (world,).
+    """
+    sizes = runs.drop_duplicates().reset_index(drop=True)
+    counts = [int((runs == row).all(axis=1).sum()) for _, row in sizes.iterrows()]
+    here = worlds(posterior, pd.concat([pd.DataFrame([at]), sizes], ignore_index=True))
+    rng = np.random.default_rng([seed, 4])
+    shown = np.column_stack([seen(here, 1 + number, count, rng) for number, count in enumerate(counts)])
+    guess = index(here.curve[:, 0], shown)
+    left = np.full(len(guess), middle_spread(here.curve[:, 0] - guess))
+    return guess, left, np.sqrt(left**2 + here.scatter**2 + here.seed**2)
+
+
+def middle_spread(values: np.ndarray) -> float:
+    """Standard deviation of a normal distribution with the same 80 % interval: the tails of a drift are heavy."""
+    low, high = np.quantile(values, [0.1, 0.9])
+    return float((high - low) / (2.0 * ndtri(0.9)))
+
+
+def seen(here: Worlds, point: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Mean ln loss of so many seeds at one size, shape (world,)."""
+    return np.mean([here.run(point, rng) for _ in range(count)], axis=0)
+
+
+def refitted(
+    source: Posterior | PublishedLaw | Law,
+    law: Law,
+    runs: pd.DataFrame,
+    at: dict[str, float],
+    simulations: int,
+    seed: int,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """What fits say after a plan in simulations: median, sd of the curve and of a run, in ln; share converged."""
+    families = simulated(source, runs, law.inputs, simulations, seed)
+    options = {"drift": source.drift, "noise": source.noise} if isinstance(source, Posterior) else {}
+    posteriors = fit_many(families, law, seed=seed, **options)
+    median, curve, spread = [], [], []
+    for posterior in posteriors:
+        forecast = posterior.predict(kind="run", **at)
+        low, middle, high = np.log(forecast.quantile([0.1, 0.5, 0.9])[:, 0])
+        median.append(middle)
+        spread.append((high - low) / (2.0 * ndtri(0.9)))
+        curve.append(middle_spread(worlds(posterior, pd.DataFrame([at]), repeats=1).curve[:, 0]))
+    good = float(np.mean([posterior.status is Status.OK for posterior in posteriors]))
+    return np.array(median), np.array(curve), np.array(spread), good
+
+
+def aim_text(given: dict[str, float], level: float, sure: float, at: dict[str, float]) -> str:
+    """Say what counts as success."""
+    (name, number), where = next(iter(given.items())), inputs_text(at)
+    if name == "width":
+        return f"{level:.0%} interval of one run at {where} no wider than {number:.2%}"
+    if name == "difference":
+        return f"two recipes told apart at {where} when they differ by {number:.2%}, {level:.0%} interval"
+    return f"P(loss < {number:g}) at {where} above {sure:.0%} or below {1 - sure:.0%}"
+
+
+def simulated(
+    source: Posterior | PublishedLaw | Law, table: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int
+) -> list[Runs]:
+    """Simulate the runs of a plan so many times; with a posterior, beside the runs it has."""
+    rng = np.random.default_rng([seed, 4])
+    # Seeds at one size share its curve and residual.
+    sizes = table.drop_duplicates().reset_index(drop=True)
+    place = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
+    if isinstance(source, Posterior):
+        here = worlds(source, sizes, repeats=1)
+        pick = rng.choice(len(here.curve), simulations, replace=len(here.curve) < simulations)
+        shared, spread = (here.curve + here.residual)[pick], here.seed[pick]
+        old = source.runs.frame[[*names, "loss"]]
+    else:
+        shared, spread = prior_runs(source, sizes, names, simulations, seed, rng)
+        old = pd.DataFrame(columns=[*names, "loss"])
+    families = []
+    for number in range(simulations):
+        loss = np.exp(shared[number, place] + spread[number] * rng.standard_normal(len(place)))
+        new = table.assign(loss=loss)
+        both = new if old.empty else pd.concat([old, new], ignore_index=True)
+        families.append(Runs.from_frame(both, inputs=list(names), name=f"simulation {number}"))
+    return families
+
+
+def prior_runs(
+    source: PublishedLaw | Law, sizes: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int, rng: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
+    frame = sizes.assign(loss=PLACEHOLDER)
+    law = source.law if isinstance(source, PublishedLaw) else source
+    job = make_job(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
+    _, values = prior_values(job, simulations, seed)
+    seeds = np.asarray(values.seed, float)
+    if isinstance(source, PublishedLaw):
+        curve = np.log(source.predict(sizes).draws[0, 0])
+        drift, span = default_drift(len(names)), job.problem.span
+        z = np.log(sizes.to_numpy(float) / job.reference)
+        path = (z - job.low) / span
+        power, vectors = np.linalg.eigh(kernel(path, path, drift.memory))
+        root = vectors * np.sqrt(np.maximum(power, 0.0))
+        fall = max(float(np.ptp(curve)), 1e-6)
+        middle = np.log(drift.median) + drift.power * np.log(fall / drift.scale)
+        amplitude = np.exp(middle + drift.sd * rng.standard_normal(simulations))
+        noise = NOISES["normal"]
+        scatter = noise.scatter * np.exp(noise.scatter_sd * rng.standard_normal(simulations))
+        wander = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
+        return curve + wander + scatter[:, None] * rng.standard_normal(wander.shape), seeds
+    rows = []
+    for number in range(simulations):
+        one = type(values)(*[jax_take(part, number) for part in values])
+        y, _ = simulate(job, one._replace(seed=np.zeros(1)), np.empty((0, len(names))), rng)
+        rows.append(y[: len(sizes)] + float(job.problem.center))
+    return np.array(rows), seeds
+
+
+def jax_take(part: Any, number: int) -> Any:
+    """One simulation of a part of drawn values, with its leading axis."""
+    if isinstance(part, dict):
+        return {name: value[number : number + 1] for name, value in part.items()}
+    return part[number : number + 1]

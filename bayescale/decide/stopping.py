@@ -1,0 +1,146 @@
+"""Stopping: which runs in progress to end early, from what they have shown so far."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.decide.outcomes import at_point, worlds
+from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.utility import money
+from bayescale.errors import InputError
+from bayescale.posterior import Posterior
+
+CHANCE = 0.05
+"""A run whose chance of meeting the target is below this is stopped where no stakes are given."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Stops:
+    """What to do with each run in progress.
+
+    Attributes:
+        frame: One row a run: `run`, `action` ("stop", "continue" or "cannot say", which means continue),
+            `probability` that the final loss is below the target, its Monte-Carlo error, the `median` and the 80 % ends
+            (`low`, `high`) of the final loss, `p_best`, the probability that it ends best of these runs, and with stakes
+            the expected regret of stopping and of continuing.
+        target: Loss to be met.
+        at: Where runs end.
+        chance: Probability below which a run is stopped.
+        unit: Unit of the regrets.
+        doubts: Reasons for "cannot say" by run.
+    """
+
+    frame: pd.DataFrame
+    target: float
+    at: dict[str, float]
+    chance: float
+    unit: str
+    doubts: dict[str, list[Doubt]]
+
+    @property
+    def text(self) -> str:
+        """The sentence that a meeting reads."""
+        stopped = self.frame[self.frame["action"] == "stop"]
+        where = inputs_text(self.at)
+        rule = f"their chance to end below {self.target:g} at {where} is under {self.chance:.2g}"
+        head = "No run should be stopped" if stopped.empty else f"Stop {', '.join(stopped['run'])}: {rule}"
+        if stopped.empty:
+            head += f": none has a chance under {self.chance:.2g} to end below {self.target:g} at {where}"
+        unsure = self.frame.loc[self.frame["action"] == "cannot say", "run"]
+        if len(unsure):
+            head += f". Nothing can be said of {', '.join(unsure)} ({self.doubts[unsure.iloc[0]][0].text})"
+        if "regret_stop" in self.frame and len(stopped):
+            head += (
+                f". Expected regret of stopping them {money(stopped['regret_stop'].sum(), self.unit)}, of continuing "
+            )
+            head += money(stopped["regret_continue"].sum(), self.unit)
+        return head.rstrip(".") + "."
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.frame.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain values."""
+        listed = {run: [dataclasses.asdict(doubt) for doubt in found] for run, found in self.doubts.items()}
+        plain = {"text": self.text, "target": self.target, "at": self.at, "chance": self.chance, "unit": self.unit}
+        return plain | {"runs": self.frame.to_dict("records"), "doubts": listed}
+
+    def __str__(self) -> str:
+        """Return the sentence and the table."""
+        return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
+
+
+def stop_early(
+    posteriors: Posterior | Mapping[str, Posterior],
+    target: float,
+    *,
+    remaining: float | None = None,
+    value: float | None = None,
+    chance: float = CHANCE,
+    unit: str = "",
+    **inputs: float,
+) -> Stops:
+    """Recommend which runs in progress to stop.
+
+    Each posterior is a fit to what one run has shown so far, over its own steps or tokens, thinned
+    (`runs.thinned(40)`), since neighbouring checkpoints say the same thing twice. A run is stopped if its chance to end
+    below the target is under `chance`; with stakes, if continuing costs more than it is expected to bring.
+
+    Args:
+        posteriors: One fit, or fits by the run's name.
+        target: Loss that the finished run must meet.
+        remaining: What it costs to finish a run.
+        value: What a finished run that meets the target is worth, in the same unit.
+        chance: Probability below which a run is stopped; with stakes remaining / value takes its place.
+        unit: Unit of remaining and value, for texts.
+        **inputs: Where runs end, e.g. `step=100_000`.
+
+    Raises:
+        InputError: For stakes without their other half, or inputs that cannot be.
+
+    Example:
+        >>> bs.decide.stop_early({"lr 3e-4": post_a, "lr 1e-3": post_b}, 2.9, step=50_000)  # doctest: +SKIP
+    """
+    named = {"run": posteriors} if isinstance(posteriors, Posterior) else dict(posteriors)
+    if not named:
+        raise InputError("No run was given; expected a posterior, or posteriors by name.")
+    if (remaining is None) != (value is None):
+        raise InputError(
+            "remaining= and value= belong together: what finishing costs, and what meeting the target is worth."
+        )
+    if remaining is not None and value is not None:
+        if not (remaining > 0 and value > 0):
+            raise InputError(f"remaining and value must be positive; found {remaining} and {value}.")
+        chance = remaining / value
+    rows, final, reasons = [], [], {}
+    at: dict[str, float] = {}
+    for name, posterior in named.items():
+        at = at_point(posterior, inputs)
+        forecast = posterior.predict(kind="run", **at)
+        p = float(forecast.probability_below(target)[0])
+        here = worlds(posterior, pd.DataFrame([at]))
+        met = (here.spread(0) < target).mean(1)
+        found = doubts(posterior, at)
+        low, high = forecast.interval(0.8)[:, 0]
+        row = {"run": name, "action": "stop" if p < chance else "continue", "probability": p}
+        row |= {"probability_error": here.error(met), "median": float(forecast.quantile(0.5)[0])}
+        row |= {"low": float(low), "high": float(high)}
+        if remaining is not None and value is not None:
+            row |= {"regret_stop": p * max(value - remaining, 0.0), "regret_continue": (1.0 - p) * remaining}
+        if found:
+            row["action"] = "cannot say"
+            reasons[name] = found
+        rows.append(row)
+        rng = np.random.default_rng([posterior.seed, len(final)])
+        final.append(rng.permutation(here.run(0, rng)))
+    frame = pd.DataFrame(rows)
+    size = min(len(values) for values in final)
+    best = np.argmin(np.stack([values[:size] for values in final]), axis=0)
+    frame.insert(3, "p_best", np.bincount(best, minlength=len(final)) / size)
+    return Stops(frame, float(target), at, float(chance), unit, reasons)
