@@ -117,8 +117,8 @@ class Decision:
         if self.stakes:
             parts.append(
                 f"expected regret {money(self.regret['go'], self.unit)} if we go and "
-                f"{money(self.regret['no-go'], self.unit)} if we do not, so knowing the outcome beforehand would be worth "
-                f"{money(self.evpi, self.unit)}"
+                f"{money(self.regret['no-go'], self.unit)} if we do not, so knowing the outcome beforehand "
+                f"would be worth {money(self.evpi, self.unit)}"
             )
         else:
             parts.append(f"({EVEN})")
@@ -183,7 +183,7 @@ def go(
     cost: float | None = None,
     value: float | None = None,
     utility: str | Callable[[Array], Array] = "step",
-    pilots: pd.DataFrame | None | str = "auto",
+    pilots: pd.DataFrame | str | None = "auto",
     pilot_cost: Callable[[pd.DataFrame], Any] | None = None,
     batch: int = 1,
     unit: str = "",
@@ -192,8 +192,9 @@ def go(
     """Decide whether to buy a run.
 
     The run pays if its expected worth over posterior predictive draws (law, drift, run-to-run and seed noise) is
-    positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the runs
-    cannot carry one: one ray of sizes, two scales, chains that did not converge, further away than forecasts were checked.
+    positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the
+    runs cannot carry one: one ray of sizes, two scales, chains that did not converge, further away than forecasts
+    were checked.
 
     Args:
         posterior: The fit.

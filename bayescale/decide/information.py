@@ -1,13 +1,14 @@
 """Information: what a pilot is worth, from simulated outcomes of the pilot and of the run it is for.
 
 Pre-posterior analysis by regression (after strong2014estimating): in every equally likely world the pilot shows
-something and going has some worth; the mean worth given what the pilot shows is a regression, and deciding by its sign is
-the decision rule that the pilot buys. The rule is learned on one half of the worlds and paid on the other, so that
-a pilot which says nothing earns nothing.
+something and going has some worth; the mean worth given what the pilot shows is a regression, and deciding by its
+sign is the decision rule that the pilot buys. The rule is learned on one half of the worlds and paid on the other, so
+that a pilot which says nothing earns nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -83,7 +84,7 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     return Value(max(float(each.mean()), 0.0), each, float(rule.mean()))
 
 
-def regression(x: np.ndarray, y: np.ndarray):
+def regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """Mean of y given x: means of groups of x, smoothed by a spline whose stiffness is cross-validated."""
     groups = min(BINS, len(x) // FEWEST)
     order = np.argsort(x, kind="stable")

@@ -104,14 +104,15 @@ def next_run(
     utility: str | Callable[[Array], Array] = "step",
     pilot_cost: Callable[[pd.DataFrame], Any] | None = None,
     batch: int = 1,
+    budget: float | None = None,
     unit: str = "",
     **inputs: float,
 ) -> Ranking:
     """Rank pilots by what they would teach about one larger run.
 
     With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
-    sample information) less its own cost; without, the information about the target's curve in nats. Both come from joint
-    draws of what the pilots and the run would show, with law, drift and noise; no refit is needed.
+    sample information) less its own cost; without, the information about the target's curve in nats. Both come from
+    joint draws of what the pilots and the run would show, with law, drift and noise; no refit is needed.
 
     Args:
         posterior: The fit.
@@ -125,6 +126,7 @@ def next_run(
         pilot_cost: Cost of candidates without a `cost` column, a function of the table. By default proportional to
             scale (compute where inputs give it), so that the run in question costs `cost`, or 1.
         batch: Largest number of pilots to buy together.
+        budget: Largest sum of their costs; none by default.
         unit: Unit of cost and value, for texts.
         **inputs: Inputs of the run in question.
 
@@ -147,11 +149,17 @@ def next_run(
         raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
     table = ladder(posterior, at) if candidates is None else candidates.reset_index(drop=True)
     table = priced(posterior, table, at, 1.0 if cost is None else cost, pilot_cost)
-    return rank(posterior, table, at, chosen, batch, unit)
+    return rank(posterior, table, at, chosen, batch, unit, np.inf if budget is None else budget)
 
 
 def rank(
-    posterior: Posterior, table: pd.DataFrame, at: dict[str, float], utility: Utility | None, batch: int, unit: str
+    posterior: Posterior,
+    table: pd.DataFrame,
+    at: dict[str, float],
+    utility: Utility | None,
+    batch: int,
+    unit: str,
+    budget: float = np.inf,
 ) -> Ranking:
     """Rank priced candidates; see `next_run`."""
     names = list(posterior.law.inputs)
@@ -171,7 +179,8 @@ def rank(
     frame["kind"] = ["seed" if tuple(row) in old else "size" for row in table[names].to_numpy(float)]
     score = frame["enbs"] if utility is not None else per_cost(frame["information"], frame["cost"])
     frame["rank"] = score.rank(ascending=False, method="first").astype(int)
-    bought, worth = buy(here, curve, gain, shown, frame, batch, rng)
+    shelf = Shelf(here, curve, gain, shown, frame["cost"].to_numpy(float), budget)
+    bought, worth = shelf.buy(batch, rng)
     frame = frame.sort_values("rank")
     if utility is None:
         frame = frame.drop(columns=["evsi", "evsi_error", "enbs"])
@@ -199,38 +208,49 @@ def per_cost(nats: Any, cost: Any) -> Any:
     return nats / cost**COST_POWER
 
 
-def buy(
-    here: Worlds,
-    curve: np.ndarray,
-    gain: np.ndarray | None,
-    shown: np.ndarray,
-    frame: pd.DataFrame,
-    batch: int,
-    rng: np.random.Generator,
-) -> tuple[list[int], float]:
-    """Choose pilots one after the other, each for what it adds to those chosen; a pilot may come twice, as two seeds."""
-    cost = frame["cost"].to_numpy(float)
-    bought: list[int] = []
-    columns = np.empty((len(curve), 0))
-    best, spent = 0.0, 0.0
-    for _ in range(batch):
-        offers = []
-        for number in range(len(frame)):
-            # Bought twice, a size shows its curve with fresh noise.
-            column = shown[:, number] if number not in bought else here.run(1 + number, rng)
-            together = np.column_stack([columns, column])
-            worth = appraise(here, curve, gain, together)
-            price = spent + cost[number]
-            score = per_cost(worth["information"], price) if gain is None else worth["evsi"] - price
-            offers.append((score, number, together, price, worth["information"]))
-        score, number, together, price, nats = max(offers, key=lambda offer: offer[0])
-        # Without stakes nothing says when to stop, so the batch is filled with whatever still informs.
-        if score <= (best if gain is not None else 0.0):
-            break
-        bought.append(number)
-        columns, spent = together, price
-        best = score if gain is not None else nats
-    return bought, best
+@dataclasses.dataclass(frozen=True)
+class Shelf:
+    """Pilots on offer: worlds, the target's curve and the gain of going in each, what pilots show there, and costs."""
+
+    here: Worlds
+    curve: np.ndarray
+    gain: np.ndarray | None
+    shown: np.ndarray
+    cost: np.ndarray
+    budget: float
+
+    def buy(self, batch: int, rng: np.random.Generator) -> tuple[list[int], float]:
+        """Choose pilots one after the other, each for what it adds to those chosen; twice the same is two seeds."""
+        if self.gain is not None:
+            return self.add(batch, rng, lambda worth, price: worth["evsi"] - price, stop=True)
+        # Cheap pilots first may leave no money for the one that counts: the better of two orders is taken.
+        frugal = self.add(batch, rng, lambda worth, price: per_cost(worth["information"], price), stop=False)
+        lavish = self.add(batch, rng, lambda worth, price: worth["information"], stop=False)
+        return max(frugal, lavish, key=lambda chosen: chosen[1]) if np.isfinite(self.budget) else frugal
+
+    def add(
+        self, batch: int, rng: np.random.Generator, score: Callable[[dict[str, float], float], float], stop: bool
+    ) -> tuple[list[int], float]:
+        """Add the pilot of the best score until the batch is full, the budget spent or, with `stop`, nothing pays."""
+        bought: list[int] = []
+        columns, spent, best, nats = np.empty((len(self.curve), 0)), 0.0, 0.0, 0.0
+        for _ in range(batch):
+            offers = []
+            for number in np.flatnonzero(spent + self.cost <= self.budget * (1.0 + 1e-9)):
+                # Bought twice, a size shows its curve with another seed.
+                column = self.shown[:, number] if number not in bought else self.here.run(1 + number, rng)
+                together = np.column_stack([columns, column])
+                worth = appraise(self.here, self.curve, self.gain, together)
+                price = spent + float(self.cost[number])
+                offers.append((score(worth, price), int(number), together, price, worth["information"]))
+            if not offers:
+                break
+            top = max(offers, key=lambda offer: offer[0])
+            if top[0] <= best if stop else top[4] <= nats + WORTHLESS:
+                break
+            bought.append(top[1])
+            best, _, columns, spent, nats = top[0], top[1], top[2], top[3], top[4]
+        return bought, best if stop else nats
 
 
 def ladder(posterior: Posterior, at: dict[str, float]) -> pd.DataFrame:

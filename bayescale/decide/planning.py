@@ -23,8 +23,7 @@ from bayescale.drift import default_drift, kernel
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.fitting import fit_many
 from bayescale.forecast import query_points
-from bayescale.laws import Law
-from bayescale.laws import bind
+from bayescale.laws import Law, bind
 from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
 from bayescale.model import make_job
@@ -43,9 +42,10 @@ class Power:
     """What each plan would achieve.
 
     Attributes:
-        frame: One row a plan: `plan`, `runs`, `scale` (sum over its runs: compute, where inputs give it), `power` (share
-            of simulations that reach the aim) with its binomial error, `width` (median width of the interval of one
-            future run, in ln), `sd_curve` (median standard deviation of the curve, in ln) and `converged`.
+        frame: One row a plan: `plan`, `runs`, `scale` (sum over its runs: compute, where inputs give it), `power`
+            (share of simulations that reach the aim) with its binomial error, `width` (median width of the interval
+            of one future run, in ln), `sd_curve` (median standard deviation of the curve, in ln) and, where runs were
+            fitted, the share `converged`.
         aim: What counts as success, in words.
         at: The run that matters.
         wanted: Power that was asked for.
@@ -68,8 +68,8 @@ class Power:
             )
         cheapest = enough.loc[enough["scale"].idxmin()]
         return (
-            f"{cheapest['plan']} is the cheapest plan that reaches the aim ({self.aim}) in at least {self.wanted:.0%} of "
-            f"simulations: {cheapest['power']:.0%} +- {cheapest['power_error']:.0%}."
+            f"{cheapest['plan']} is the cheapest plan that reaches the aim ({self.aim}) in at least "
+            f"{self.wanted:.0%} of simulations: {cheapest['power']:.0%} +- {cheapest['power_error']:.0%}."
         )
 
     def to_frame(self) -> pd.DataFrame:
@@ -151,8 +151,8 @@ def power(
         level: Central probability of the intervals of `width` and `difference`.
         wanted: Power that is enough.
         simulations: Simulated data sets for each plan, where they are fitted.
-        refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression of
-            the target's curve on what the plan shows, which leaves out what the plan teaches about the drift's size).
+        refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression
+            of the target's curve on what the plan shows, which leaves out what it teaches about the drift's size).
         seed: Seed of all randomness.
         **inputs: The run that matters, raw counts by name.
 

@@ -15,7 +15,7 @@ from bayescale.decide.utility import money
 from bayescale.errors import InputError
 from bayescale.posterior import Posterior
 
-CHANCE = 0.05
+CHANCE = 0.1
 """A run whose chance of meeting the target is below this is stopped where no stakes are given."""
 
 
@@ -26,8 +26,8 @@ class Stops:
     Attributes:
         frame: One row a run: `run`, `action` ("stop", "continue" or "cannot say", which means continue),
             `probability` that the final loss is below the target, its Monte-Carlo error, the `median` and the 80 % ends
-            (`low`, `high`) of the final loss, `p_best`, the probability that it ends best of these runs, and with stakes
-            the expected regret of stopping and of continuing.
+            (`low`, `high`) of the final loss, `p_best`, the probability that it ends best of these runs, and with
+            stakes the expected regret of stopping and of continuing.
         target: Loss to be met.
         at: Where runs end.
         chance: Probability below which a run is stopped.

@@ -80,7 +80,7 @@ def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
         return None
     part = x[:, moving]
     center = part.mean(0)
-    _, spread, axes = np.linalg.svd(part - center, full_matrices=False)
+    _, _, axes = np.linalg.svd(part - center, full_matrices=False)
     correlation = np.corrcoef(part.T)
     if np.abs(correlation - np.eye(len(correlation))).max() <= COLLINEAR:
         return None
@@ -105,7 +105,7 @@ def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     for name in posterior.law.inputs:
         values = np.sort(frame[name].unique().astype(float))
         beyond = max(at[name] / values[-1], values[0] / at[name])
-        if len(values) >= 3 and values[-1] / values[0] >= 1.5 or beyond <= INSIDE:
+        if (len(values) >= 3 and values[-1] / values[0] >= 1.5) or beyond <= INSIDE:
             continue
         middle = float(np.sqrt(values[-1] * at[name]))
         inputs = at | {other: float(frame[other].median()) for other in posterior.law.inputs} | {name: middle}
