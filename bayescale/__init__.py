@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from bayescale.priors import Shares as Shares
     from bayescale.priors import Slope as Slope
     from bayescale.priors import Turn as Turn
+    from bayescale.reporting import Report as Report
+    from bayescale.reporting import report as report
     from bayescale.runs import Runs as Runs
     from bayescale.runs import read_csv as read_csv
     from bayescale.storage import load as load
@@ -79,6 +81,7 @@ _HOMES = {
         "Slope",
         "Turn",
     ),
+    "reporting": ("Report", "report"),
     "runs": ("Runs", "read_csv"),
     "storage": ("load",),
 }

@@ -26,6 +26,8 @@ BLUE, ORANGE = "#0072b2", "#d55e00"
 PALETTE = (BLUE, ORANGE, "#009e73", "#b0568f", "#c98a00", "#3f8fc5", "#5b5b5b")
 """After Okabe and Ito, who chose colours that colour-blind readers tell apart; yellows and pinks darkened."""
 STYLE: dict[Any, Any] = {
+    # Names of users may hold dollar signs; nothing here is mathematics.
+    "text.parse_math": False,
     "font.size": 10.0,
     "axes.titlesize": 11.0,
     "text.color": INK,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from bayescale.decide.go import ANSWERS, Decision, go
 from bayescale.decide.pilots import Ranking, next_run
+from bayescale.decide.planning import Power, ladders, power
+from bayescale.decide.sensitivity import sensitivity
+from bayescale.decide.stopping import Stops, stop_early
 from bayescale.decide.trust import Doubt, doubts
 from bayescale.decide.utility import UTILITIES, Utility
 
@@ -16,9 +19,15 @@ __all__ = [
     "UTILITIES",
     "Decision",
     "Doubt",
+    "Power",
     "Ranking",
+    "Stops",
     "Utility",
     "doubts",
     "go",
+    "ladders",
     "next_run",
+    "power",
+    "sensitivity",
+    "stop_early",
 ]

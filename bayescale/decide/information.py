@@ -1,6 +1,6 @@
 """Information: what a pilot is worth, from simulated outcomes of the pilot and of the run it is for.
 
-Pre-posterior analysis by regression (after strong2014estimating): in every equally likely world the pilot shows
+Pre-posterior analysis by regression (after strong2015estimating): in every equally likely world the pilot shows
 something and going has some worth; the mean worth given what the pilot shows is a regression, and deciding by its
 sign is the decision rule that the pilot buys. The rule is learned on one half of the worlds and paid on the other, so
 that a pilot which says nothing earns nothing.

@@ -134,7 +134,7 @@ def next_run(
         InputError: For missing or impossible inputs.
 
     References:
-        raiffa1961applied for the value of sample information; strong2014estimating for regression.
+        raiffa1961applied for the value of sample information; strong2015estimating for regression.
 
     Example:
         >>> bs.decide.next_run(post, target=2.6, cost=3e6, value=9e6, flops=1e21)  # doctest: +SKIP

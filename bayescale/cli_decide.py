@@ -1,0 +1,250 @@
+"""Verbs of the command that decide: each calls one function of `bayescale.decide`."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayescale.cli_options import Json, Plot, Seed, check_folders, emit, numbers
+from bayescale.errors import InputError
+
+Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
+At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
+Targets = Annotated[list[float] | None, typer.Option("--target", help="Loss to be met; repeatable.")]
+Cost = Annotated[float | None, typer.Option(help="What the run costs, in any unit.")]
+Value = Annotated[float | None, typer.Option(help="What meeting the target is worth, in the unit of --cost.")]
+UtilityName = Annotated[str, typer.Option(help="step, per_nat or opportunity; see `bayescale.decide.UTILITIES`.")]
+Unit = Annotated[str, typer.Option(help="Unit of cost and value for the texts, e.g. USD or GPU-hours.")]
+Pilots = Annotated[Path | None, typer.Option(help="CSV of possible pilots: inputs, and optionally cost.")]
+Batch = Annotated[int, typer.Option(help="Largest number of pilots to buy together.")]
+Page = Annotated[Path | None, typer.Option(help="Also write the page that people sign here (.html or .md).")]
+Sensitive = Annotated[bool, typer.Option("--sensitivity/--no-sensitivity", help="Refit under changed assumptions.")]
+
+
+def decide(
+    fit: Fit,
+    at: At,
+    target: Targets = None,
+    cost: Cost = None,
+    value: Value = None,
+    utility: UtilityName = "step",
+    unit: Unit = "",
+    pilots: Pilots = None,
+    batch: Batch = 1,
+    report: Page = None,
+    sensitivity: Sensitive = True,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Go, no-go or pilot first: the chance that a run meets its target, and what a mistake costs."""
+    check_folders(report, plot)
+    point = numbers(at)
+    if not target:
+        raise InputError("Say what the run must reach: --target 2.0 (repeatable).")
+    if (report or plot) and len(target) > 1:
+        raise InputError("A page or a picture is for one --target; call the command once for each.")
+    import bayescale as bs
+
+    posterior = bs.load(fit)
+    offered = "auto" if pilots is None else read_table(pilots)
+    stakes: dict[str, Any] = {"cost": cost, "value": value, "utility": utility, "unit": unit}
+    decisions = [bs.decide.go(posterior, goal, **stakes, pilots=offered, batch=batch, **point) for goal in target]
+    written = []
+    if report is not None:
+        page = bs.report(posterior, decisions[0], command=command(), with_sensitivity=sensitivity)
+        written.append(str(page.save(report)))
+    if plot is not None:
+        written.append(str(bs.plot.save(bs.plot.forecast(decisions[0].forecast, target=target[0]), plot)))
+    tell([decision.to_dict() for decision in decisions], decisions, "decisions", written, as_json)
+
+
+def next_run(
+    fit: Fit,
+    at: At,
+    candidates: Pilots = None,
+    target: Annotated[float | None, typer.Option(help="Loss that the run in question must meet.")] = None,
+    cost: Cost = None,
+    value: Value = None,
+    utility: UtilityName = "step",
+    unit: Unit = "",
+    batch: Batch = 1,
+    budget: Annotated[float | None, typer.Option(help="Largest sum of the pilots' costs.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Rank pilots by what they would teach about one larger run."""
+    point = numbers(at)
+    import bayescale as bs
+
+    ranking = bs.decide.next_run(
+        bs.load(fit),
+        None if candidates is None else read_table(candidates),
+        target=target,
+        cost=cost,
+        value=value,
+        utility=utility,
+        batch=batch,
+        budget=budget,
+        unit=unit,
+        **point,
+    )
+    tell(ranking.to_dict(), [ranking], "", [], as_json)
+
+
+def stop(
+    fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
+    at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
+    target: Annotated[float, typer.Option(help="Loss that a finished run must meet.")],
+    remaining: Annotated[float | None, typer.Option(help="What it costs to finish a run.")] = None,
+    value: Value = None,
+    chance: Annotated[float | None, typer.Option(help="Stop below this chance, where no stakes are given.")] = None,
+    unit: Unit = "",
+    as_json: Json = False,
+) -> None:
+    """Which runs in progress to stop, from what they have shown so far."""
+    point = numbers(at)
+    import bayescale as bs
+
+    posteriors = {path.stem: bs.load(path) for path in fits}
+    if len(posteriors) < len(fits):
+        raise InputError("Fits must have different file names, which are the names of the runs.")
+    options = {} if chance is None else {"chance": chance}
+    stops = bs.decide.stop_early(posteriors, target, remaining=remaining, value=value, unit=unit, **options, **point)
+    tell(stops.to_dict(), [stops], "", [], as_json)
+
+
+def power(
+    at: At,
+    fit: Annotated[Path | None, typer.Option(help="Posterior that the plan adds to; else give --law.")] = None,
+    law: Annotated[str | None, typer.Option(help="Law whose priors say what may come, before any run.")] = None,
+    constants: Annotated[str | None, typer.Option(help="Published constants of that law, e.g. besiroglu2024.")] = None,
+    low: Annotated[str | None, typer.Option(help="Smallest run of a ladder, e.g. flops=1e18.")] = None,
+    high: Annotated[str | None, typer.Option(help="Largest run of a ladder.")] = None,
+    runs: Annotated[list[int] | None, typer.Option(help="Number of sizes of a ladder; repeatable.")] = None,
+    seeds: Annotated[list[int] | None, typer.Option(help="Seeds at each size; repeatable.")] = None,
+    plan: Annotated[list[Path] | None, typer.Option(help="CSV with the inputs of a plan's runs; repeatable.")] = None,
+    width: Annotated[float | None, typer.Option(help="Aim: width of one run's interval in ln loss.")] = None,
+    difference: Annotated[float | None, typer.Option(help="Aim: difference of two recipes in ln loss.")] = None,
+    target: Annotated[float | None, typer.Option(help="Aim: a clear go or no-go on this loss.")] = None,
+    sure: Annotated[float, typer.Option(help="Probability at which go or no-go is clear.")] = 0.9,
+    level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.8,
+    wanted: Annotated[float, typer.Option(help="Power that is enough.")] = 0.8,
+    simulations: Annotated[int, typer.Option(help="Simulated data sets a plan, where they are fitted.")] = 40,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """How many runs, at which sizes, with how many seeds, an aim needs."""
+    point = numbers(at)
+    if (fit is None) == (law is None):
+        raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
+    import bayescale as bs
+
+    plans = {path.stem: read_table(path) for path in plan or []}
+    if low is not None or high is not None:
+        if low is None or high is None or not runs:
+            raise InputError(
+                "A ladder needs --low, --high and --runs, e.g. --low flops=1e18 --high flops=1e20 --runs 6."
+            )
+        plans |= bs.decide.ladders(numbers(low), numbers(high), runs, seeds)
+    if fit is not None:
+        source: Any = bs.load(fit)
+    else:
+        source = bs.laws.get(str(law))
+        source = source if constants is None else source.published(constants)
+    aims = {"width": width, "difference": difference, "target": target}
+    options: dict[str, Any] = {"sure": sure, "level": level, "wanted": wanted, "simulations": simulations, "seed": seed}
+    found = bs.decide.power(source, plans, **aims, **options, **point)
+    tell(found.to_dict(), [found], "", [], as_json)
+
+
+def report(
+    fit: Fit,
+    out: Annotated[Path, typer.Option(help="The page: .html, or .md for a pull request.")],
+    at: Annotated[str | None, typer.Option(help="Inputs of the run in question.")] = None,
+    target: Annotated[float | None, typer.Option(help="Loss to be met.")] = None,
+    cost: Cost = None,
+    value: Value = None,
+    utility: UtilityName = "step",
+    unit: Unit = "",
+    title: Annotated[str | None, typer.Option(help="The question; made from the decision by default.")] = None,
+    sensitivity: Sensitive = True,
+    as_json: Json = False,
+) -> None:
+    """Write one self-contained page for a fit, or for the decision about one run."""
+    check_folders(out)
+    if (at is None) != (target is None):
+        raise InputError("--at and --target belong together: which run, and what it must reach.")
+    import bayescale as bs
+
+    posterior = bs.load(fit)
+    decision = None
+    if at is not None and target is not None:
+        stakes: dict[str, Any] = {"cost": cost, "value": value, "utility": utility, "unit": unit}
+        decision = bs.decide.go(posterior, target, **stakes, **numbers(at))
+    page = bs.report(posterior, decision, title=title, command=command(), with_sensitivity=sensitivity)
+    page.save(out)
+    if as_json:
+        emit({"written": [str(out)], "answer": page.answer, "headline": page.headline})
+        return
+    print(f"wrote {out}", file=sys.stderr)
+
+
+def tell(plain: Any, people: list[Any], name: str, written: list[str], as_json: bool) -> None:
+    """Print an answer: one JSON object for programs, text for people."""
+    if as_json:
+        body = {name: plain} if name else dict(plain)
+        emit(finite({**body, **({"written": written} if written else {})}))
+        return
+    print("\n\n".join(str(answer) for answer in people))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+def finite(value: Any) -> Any:
+    """Turn numbers of NumPy into plain ones, and what is not finite, which JSON cannot hold, into null."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return finite(dataclasses.asdict(value))
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not abs(value) < float("inf"):
+        return None
+    return value
+
+
+def read_table(path: Path) -> Any:
+    """Read a CSV of inputs.
+
+    Raises:
+        InputError: If it is absent or no table.
+    """
+    import pandas as pd
+
+    if not path.is_file():
+        raise InputError(f"{path} is absent; expected a CSV with a column for each input, and optionally cost.")
+    try:
+        return pd.read_csv(path)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as CSV: {error}.") from None
+
+
+def command() -> str:
+    """The command that was typed, for the provenance of a page."""
+    return shlex.join(["bayescale", *sys.argv[1:]])
+
+
+VERBS = {
+    "decide": decide,
+    "next-run": next_run,
+    "stop": stop,
+    "power": power,
+    "report": report,
+}
+"""Every verb here by its name on the command line."""

@@ -1,0 +1,166 @@
+"""Sensitivity: how far an answer rests on what was assumed rather than on the runs.
+
+Every line is the same question under one change: another law, another drift, a weaker or stronger prior, more seed
+noise, or one run left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import laws
+from bayescale.decide.outcomes import at_point
+from bayescale.drift import Drift
+from bayescale.errors import InputError, Status
+from bayescale.fitting import fit_many
+from bayescale.forecast import mixture_cdf, mixture_quantile
+from bayescale.model import read
+from bayescale.posterior import Posterior
+from bayescale.runs import Runs
+
+LAWS = {1: ("plateau_power", "saturating_power", "power"), 2: ("chinchilla_outer", "chinchilla", "kaplan_joint")}
+"""Laws that a default is compared with, by number of inputs: with a floor, and without one."""
+DRIFTS = {"drift twice as large": 2.0, "drift half as large": 0.5}
+SEED_FACTOR = 3.0
+LEFT_OUT = 10
+"""Most runs that are left out one by one: the largest, which an extrapolation leans on."""
+WEIGHABLE = 0.7
+"""Pareto k of weights above which a reweighted answer is not stated."""
+QUANTILES = (0.1, 0.5, 0.9)
+
+
+def sensitivity(posterior: Posterior, target: float | None = None, **inputs: float) -> pd.DataFrame:
+    """Ask the same question under changed assumptions.
+
+    Args:
+        posterior: The fit.
+        target: Loss to be met; without it only quantiles are given.
+        **inputs: The run in question, raw counts by name.
+
+    Returns:
+        One row a change: `change`, `group` ("as fitted", "law", "drift", "prior", "seed noise", "one run left out"),
+        `probability` that one run ends below the target, `low`, `median` and `high` of it (80 %), and `status`.
+        A row whose fit did not converge, or whose weights are unreliable, says so there.
+
+    Raises:
+        InputError: For inputs that are missing or not positive.
+
+    References:
+        kallioinen2024detecting for power-scaled priors.
+
+    Example:
+        >>> bs.decide.sensitivity(post, 2.6, flops=1e21)  # doctest: +SKIP
+    """
+    at = at_point(posterior, inputs)
+    rows = [answer("as fitted", "as fitted", posterior, at, target)]
+    for name in LAWS.get(len(posterior.law.inputs), ()):
+        if name == posterior.law.name or (name == "kaplan_joint" and posterior.law.inputs != ("n_params", "n_tokens")):
+            continue
+        law = laws.get(name)
+        law = law if law.inputs == ("x",) else laws.renamed(law, posterior.law.inputs)
+        floor = "" if law.floor else ", no floor"
+        rows.append(refitted(f"law {name}{floor}", "law", posterior, at, target, law=law))
+    if posterior.drift is not None:
+        for label, factor in DRIFTS.items():
+            drift = dataclasses.replace(posterior.drift, median=posterior.drift.median * factor)
+            rows.append(refitted(label, "drift", posterior, at, target, drift=drift))
+        rows.append(refitted("no drift: the law is exact", "drift", posterior, at, target, drift=None))
+    for label, power in {"priors a fifth weaker": 0.8, "priors a quarter stronger": 1.25}.items():
+        rows.append(reweighted(label, posterior, power, at, target))
+    if posterior.noise.seed is not None:
+        noise = dataclasses.replace(posterior.noise, seed=posterior.noise.seed * SEED_FACTOR)
+        label = f"seed noise {SEED_FACTOR:g} times as large"
+        rows.append(refitted(label, "seed noise", posterior, at, target, noise=noise))
+    rows += without_one(posterior, at, target)
+    return pd.DataFrame(rows)
+
+
+def refitted(
+    label: str, group: str, posterior: Posterior, at: dict[str, float], target: float | None, **changes: Any
+) -> dict[str, Any]:
+    """Answer after a fit with one assumption changed."""
+    assumed: dict[str, Any] = {"law": posterior.law, "drift": posterior.drift, "noise": posterior.noise} | changes
+    law = assumed.pop("law")
+    try:
+        changed = fit_many([posterior.runs], law, seed=posterior.seed, settings=posterior.settings, **assumed)[0]
+    except InputError as error:
+        return empty(label, group, str(error))
+    return answer(label, group, changed, at, target)
+
+
+def without_one(posterior: Posterior, at: dict[str, float], target: float | None) -> list[dict[str, Any]]:
+    """Answers with one of the largest runs left out."""
+    frame = posterior.runs.frame
+    if len(frame) < 4:
+        return []
+    names = list(posterior.law.inputs)
+    order = np.argsort(-np.log(frame[names].to_numpy(float)).sum(1), kind="stable")[:LEFT_OUT]
+    families: list[Runs] = [posterior.runs.select(np.arange(len(frame)) != row) for row in order]
+    drift: Drift | None = posterior.drift
+    try:
+        fits = fit_many(
+            families,
+            posterior.law,
+            seed=posterior.seed,
+            drift=drift,
+            noise=posterior.noise,
+            settings=posterior.settings,
+        )
+    except InputError as error:
+        return [empty("one run left out", "one run left out", str(error))]
+    labels = [", ".join(f"{name}={frame[name].iloc[row]:.3g}" for name in names) for row in order]
+    pairs = zip(labels, fits, strict=True)
+    return [answer(f"without {label}", "one run left out", fit, at, target) for label, fit in pairs]
+
+
+def reweighted(
+    label: str, posterior: Posterior, power: float, at: dict[str, float], target: float | None
+) -> dict[str, Any]:
+    """Answer with every prior raised to a power, by importance weights on the draws (Pareto-smoothed, ArviZ)."""
+    from arviz_stats.base import array_stats
+
+    flat = posterior.position.reshape(-1, posterior.position.shape[-1])
+    with jax.enable_x64(True):
+        log_prior = np.asarray(prior_density(flat, posterior.job.model, posterior.job.problem))
+    log_weights, k = array_stats.psislw((power - 1.0) * log_prior)
+    if not float(k) < WEIGHABLE:
+        return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {float(k):.2f})")
+    weights = np.exp(log_weights - np.max(log_weights))
+    # Resampled at even steps of the cumulative weight, which adds no noise of its own.
+    steps = (np.arange(len(weights)) + 0.5) / len(weights)
+    pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
+    forecast = posterior.predict(kind="run", **at)
+    return state(label, "prior", forecast.location[pick], forecast.scale[pick], target, posterior.status)
+
+
+@jax.jit
+def prior_density(vectors: Any, model: Any, problem: Any) -> Any:
+    """Ln of the prior density of each coordinate vector, shape (draw,)."""
+    return jax.vmap(lambda vector: read(vector, model, problem)[1].sum())(vectors)
+
+
+def answer(label: str, group: str, posterior: Posterior, at: dict[str, float], target: float | None) -> dict[str, Any]:
+    """One row of the table from a posterior."""
+    forecast = posterior.predict(kind="run", **at)
+    return state(label, group, forecast.location, forecast.scale, target, posterior.status)
+
+
+def state(
+    label: str, group: str, location: np.ndarray, scale: np.ndarray, target: float | None, status: Status
+) -> dict[str, Any]:
+    """One row of the table from a predictive mixture."""
+    low, median, high = np.exp(mixture_quantile(np.array(QUANTILES), location, scale)[:, 0])
+    row: dict[str, Any] = {"change": label, "group": group}
+    if target is not None:
+        row["probability"] = float(mixture_cdf(np.log([target]), location, scale)[0])
+    return row | {"low": float(low), "median": float(median), "high": float(high), "status": status.name}
+
+
+def empty(label: str, group: str, why: str) -> dict[str, Any]:
+    """A row that could not be computed, with the reason as its status."""
+    return {"change": label, "group": group, "low": np.nan, "median": np.nan, "high": np.nan, "status": why}
