@@ -321,7 +321,7 @@ def safe(text: Any) -> str:
 def plain(text: Any) -> str:
     """Escape text for Markdown and put it on one line."""
     line = " ".join(str(text).split())
-    return "".join(f"\\{c}" if c in "\\`*_[]|#<>" else c for c in line)
+    return escaping.escape("".join(f"\\{c}" if c in "\\`*_[]|#" else c for c in line), quote=False)
 
 
 def written(values: pd.Series) -> list[str]:

@@ -140,10 +140,7 @@ def test_brute_force_refits_agree(family):
     shown = np.exp(here.run(1, rng)[rng.choice(len(here.curve), 120, replace=False)])
     base = small.frame[[name, "loss"]]
     refits = bs.fit_many(
-        [
-            bs.Runs.from_frame(pd.concat([base, pilot.assign(loss=y)], ignore_index=True), inputs=[name])
-            for y in shown
-        ],
+        [bs.Runs.from_frame(pd.concat([base, pilot.assign(loss=y)], ignore_index=True), inputs=[name]) for y in shown],
         seed=1,
     )
     worth = np.array([utility.gain(worlds(refit, pd.DataFrame([at])).spread(0)).mean() for refit in refits])

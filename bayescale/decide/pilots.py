@@ -20,8 +20,7 @@ from bayescale.records import Array
 
 RUNGS = (0.25, 0.5, 0.75)
 """Places of the default pilots between the largest run and the run in question, in log scale."""
-COST_POWER = 0.4
-"""Without stakes pilots are ranked by information / cost^0.4 (arXiv 2604.22753, who tuned the power)."""
+CAUTION = 1.0
 WORTHLESS = 1e-3
 """Information below this many nats is none: it is what chance correlations of draws show."""
 
@@ -111,8 +110,9 @@ def next_run(
     """Rank pilots by what they would teach about one larger run.
 
     With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
-    sample information) less its own cost; without, the information about the target's curve in nats. Both come from
-    joint draws of what the pilots and the run would show, with law, drift and noise; no refit is needed.
+    sample information) less its own cost; without, the information about the target's curve in nats, less the share of
+    the target's price that the pilot costs. Both come from joint draws of what the pilots and the run would show, with
+    law, drift and noise; no refit is needed.
 
     Args:
         posterior: The fit.
@@ -120,13 +120,14 @@ def next_run(
             inputs that were run already is another seed. By default sizes between the largest run and the target, and
             another seed at the largest run.
         target: Loss that the run in question must meet.
-        cost: Cost of that run, in any unit.
+        cost: Cost of that run, in any unit. Without it, and with costs of your own for pilots, these are ranked by
+            information alone.
         value: What meeting the target is worth, in the same unit; see `utility.UTILITIES`.
         utility: Name of a utility, or a function from outcomes to the worth of going.
         pilot_cost: Cost of candidates without a `cost` column, a function of the table. By default proportional to
             scale (compute where inputs give it), so that the run in question costs `cost`, or 1.
         batch: Largest number of pilots to buy together.
-        budget: Largest sum of their costs; none by default.
+        budget: Largest sum of their costs; without stakes it is spent on information.
         unit: Unit of cost and value, for texts.
         **inputs: Inputs of the run in question.
 
@@ -148,8 +149,11 @@ def next_run(
     elif value is not None:
         raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
     table = ladder(posterior, at) if candidates is None else candidates.reset_index(drop=True)
+    # Costs of the user's own say nothing about the target's, unless that is given too.
+    own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
+    price = np.inf if own else 1.0 if cost is None else cost
     table = priced(posterior, table, at, 1.0 if cost is None else cost, pilot_cost)
-    return rank(posterior, table, at, chosen, batch, unit, np.inf if budget is None else budget)
+    return rank(posterior, table, at, chosen, batch, unit, price, np.inf if budget is None else budget)
 
 
 def rank(
@@ -159,12 +163,13 @@ def rank(
     utility: Utility | None,
     batch: int,
     unit: str,
+    price: float = np.inf,
     budget: float = np.inf,
 ) -> Ranking:
     """Rank priced candidates; see `next_run`."""
     names = list(posterior.law.inputs)
     points = pd.concat([pd.DataFrame([at]), table[names]], ignore_index=True)
-    here = worlds(posterior, points)
+    here = worlds(posterior, points, caution=CAUTION)
     rng = np.random.default_rng([posterior.seed, 3])
     shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])
     curve = here.curve[:, 0]
@@ -177,9 +182,9 @@ def rank(
     frame.insert(len(names) + 3, "enbs", frame["evsi"] - frame["cost"])
     old = {tuple(row) for row in posterior.runs.frame[names].to_numpy(float)}
     frame["kind"] = ["seed" if tuple(row) in old else "size" for row in table[names].to_numpy(float)]
-    score = frame["enbs"] if utility is not None else per_cost(frame["information"], frame["cost"])
+    score = frame["enbs"] if utility is not None else thrifty(frame["information"], frame["cost"], price)
     frame["rank"] = score.rank(ascending=False, method="first").astype(int)
-    shelf = Shelf(here, curve, gain, shown, frame["cost"].to_numpy(float), budget)
+    shelf = Shelf(here, curve, gain, shown, frame["cost"].to_numpy(float), price, budget)
     bought, worth = shelf.buy(batch, rng)
     frame = frame.sort_values("rank")
     if utility is None:
@@ -203,30 +208,34 @@ def appraise(here: Worlds, curve: np.ndarray, gain: np.ndarray | None, shown: np
     return found
 
 
-def per_cost(nats: Any, cost: Any) -> Any:
-    """Information for its cost; see `COST_POWER`."""
-    return nats / cost**COST_POWER
+def thrifty(nats: Any, cost: Any, price: float) -> Any:
+    """Information, less the share of the target's own price that a pilot costs: at that price the target is better."""
+    return nats * np.maximum(1.0 - cost / price, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shelf:
-    """Pilots on offer: worlds, the target's curve and the gain of going in each, what pilots show there, and costs."""
+    """Pilots on offer: worlds, the target's curve and the gain of going in each, what pilots show there, and costs.
+
+    `price` is the target's own, and `budget` what all pilots together may cost; both may be infinite.
+    """
 
     here: Worlds
     curve: np.ndarray
     gain: np.ndarray | None
     shown: np.ndarray
     cost: np.ndarray
+    price: float
     budget: float
 
     def buy(self, batch: int, rng: np.random.Generator) -> tuple[list[int], float]:
         """Choose pilots one after the other, each for what it adds to those chosen; twice the same is two seeds."""
         if self.gain is not None:
-            return self.add(batch, rng, lambda worth, price: worth["evsi"] - price, stop=True)
-        # Cheap pilots first may leave no money for the one that counts: the better of two orders is taken.
-        frugal = self.add(batch, rng, lambda worth, price: per_cost(worth["information"], price), stop=False)
-        lavish = self.add(batch, rng, lambda worth, price: worth["information"], stop=False)
-        return max(frugal, lavish, key=lambda chosen: chosen[1]) if np.isfinite(self.budget) else frugal
+            return self.add(batch, rng, lambda worth, cost: worth["evsi"] - cost, stop=True)
+        if np.isfinite(self.budget):
+            # A budget is there to be spent.
+            return self.add(batch, rng, lambda worth, cost: worth["information"], stop=False)
+        return self.add(batch, rng, lambda worth, cost: thrifty(worth["information"], cost, self.price), stop=False)
 
     def add(
         self, batch: int, rng: np.random.Generator, score: Callable[[dict[str, float], float], float], stop: bool

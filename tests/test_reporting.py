@@ -1,0 +1,128 @@
+"""The page: escaped, self-contained, complete in both formats, written completely or not at all."""
+
+import dataclasses
+import html.parser
+import re
+
+import pandas as pd
+import pytest
+
+import bayescale as bs
+from bayescale.errors import InputError
+from bayescale.reporting import plain, table_html, table_markdown
+
+AT = {"flops": 1e21}
+HOSTILE = '<script>alert(1)</script> "x" \' =cmd|$x^{2 & `b` | ]($'
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags and what they point to."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.open = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "line", "rect"):
+            self.open.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "data", "action")]
+        self.links += [name for name, _ in attrs if name.startswith("on")]
+
+    def handle_endtag(self, tag):
+        if tag not in ("line", "rect"):
+            assert self.open.pop() == tag
+
+
+@pytest.fixture(scope="module")
+def page(marin_post):
+    decision = bs.decide.go(marin_post, 2.61, cost=1.2e6, value=2.5e6, unit="USD", **AT)
+    return bs.report(marin_post, decision, command="bayescale report", with_sensitivity=False)
+
+
+def test_the_page_asks_nothing_of_any_other_place(page):
+    text = page.html()
+    reader = Reader(text)
+    assert reader.open == []
+    assert "script" not in reader.tags
+    assert reader.links, "there are pictures"
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in reader.links)
+    assert "default-src 'none'" in text
+    assert not re.search(r"url\(|@import|https?:", text.split("<body>")[0])
+    assert len(text) < 3_000_000
+
+
+def test_the_page_says_what_people_sign(page):
+    text = page.html()
+    for words in (
+        "to end below 2.61?",
+        "probability 0.6",
+        "break-even 0.48",
+        "Monte-Carlo error",
+        "What this rests on",
+        "What to run next",
+        "sha256",
+        "Signature",
+        "bayescale report",
+        "seed 0",
+    ):
+        assert words in text
+    assert page.answer == "go"
+
+
+def test_markdown_has_the_same_facts(page):
+    text = page.markdown()
+    assert "**GO** - " in text
+    assert "| one run with a new seed |" in text
+    assert "sha256" in text
+    assert "data:image" not in text
+
+
+def test_hostile_names_stay_text(marin_post):
+    runs = dataclasses.replace(marin_post.runs, name=HOSTILE)
+    post = dataclasses.replace(marin_post, job=dataclasses.replace(marin_post.job, runs=runs))
+    decision = bs.decide.go(post, 2.61, cost=1.2e6, value=2.5e6, unit=HOSTILE, **AT)
+    page = bs.report(post, decision, title=HOSTILE, command=HOSTILE, with_sensitivity=False)
+    reader = Reader(page.html())
+    assert reader.open == []
+    assert not {"script", "iframe", "link", "form"} & set(reader.tags)
+    assert all(link.startswith("data:image/svg+xml;base64,") for link in reader.links)
+    assert "<script" not in page.markdown()
+
+
+def test_tables_escape_and_align():
+    table = pd.DataFrame({"a|b": ["x|y", "<i>"], "n": [1.0, 1000.0]})
+    assert "&lt;i&gt;" in table_html(table)
+    assert table_markdown(table)[0] == "| a\\|b | n |"
+    assert plain("a\nb") == "a b"
+
+
+def test_a_fit_alone_has_a_page(marin_post, tmp_path):
+    page = bs.report(marin_post)
+    assert page.answer == ""
+    assert "Signature" not in page.html()
+    path = page.save(tmp_path / "fit.html")
+    assert path.read_text(encoding="utf-8").startswith("<!doctype html>")
+    assert [p.name for p in tmp_path.iterdir()] == ["fit.html"]
+
+
+def test_bad_paths_are_refused(page, tmp_path):
+    with pytest.raises(InputError, match=r"\.html or \.md"):
+        page.save(tmp_path / "page.pdf")
+    with pytest.raises(InputError, match="existing folder"):
+        page.save(tmp_path / "absent" / "page.html")
+
+
+@pytest.mark.slow
+def test_sensitivity_moves_the_right_way(marin_post):
+    table = bs.decide.sensitivity(marin_post, 2.61, **AT).set_index("change")
+    width = table["high"] / table["low"]
+    assert width["drift twice as large"] > width["as fitted"] > width["drift half as large"]
+    assert width["no drift: the law is exact"] < width["drift half as large"]
+    assert table.loc["law power, no floor", "median"] < table.loc["as fitted", "median"]
+    assert width["without flops=3e+20"] > width["as fitted"]
+    assert width["priors a fifth weaker"] >= width["priors a quarter stronger"]
+    assert set(table["status"]) == {"OK"}
+    decision = bs.decide.go(marin_post, 2.61, cost=1.0, value=2.0, **AT)
+    assert "How much depends on what was assumed" in bs.report(marin_post, decision).html()
