@@ -31,7 +31,7 @@ SOURCES = ("overtrain", "epoch_chinchilla", "gemstones", "datablations", "routin
 LEAST = 25
 METRICS = 2
 """Metrics of one family; more would say the same thing again."""
-STARTS = 6
+STARTS = 8
 TARGET_FACTOR = 3.0
 """Targets are drawn among runs that cost at least the largest cost divided by this, a new one for each start."""
 START_RUNS = 6
@@ -42,7 +42,7 @@ PILOT_FACTOR = 3.0
 BUDGET_FACTOR = 2.0
 """and all of them together the target's cost divided by this."""
 BATCH = 4
-RANDOM = 4
+RANDOM = 2
 """Draws of the random rule."""
 RESULTS = run.RESULTS / "pilot_choices.jsonl"
 

@@ -66,14 +66,13 @@ class Worlds:
         return float(array_stats.mcse(chains, method="mean", chain_axis=0, draw_axis=1))
 
 
-def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS, caution: float = 1.0) -> Worlds:
+def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
     """Draw what the curve is at several points.
 
     Args:
         posterior: The fit.
         points: Inputs in raw counts, a column for each input of the law.
         repeats: Draws of the drift for each draw of the posterior.
-        caution: Factor on the drift's departure from its conditional mean.
 
     Raises:
         InputError: For inputs that are missing or not positive.
@@ -84,11 +83,10 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS, c
     chains, draws = posterior.position.shape[:2]
     rng = np.random.default_rng([posterior.seed, 2])
     repeats = repeats if posterior.drift is not None else 1
-    parts = []
-    for _ in range(repeats):
-        job = posterior.job
-        predictive = predict_log(job.model, job.problem, job.low, values, z, "mean", rng)
-        parts.append(predictive.location + caution * (predictive.draws - predictive.location))
+    parts = [
+        predict_log(posterior.job.model, posterior.job.problem, posterior.job.low, values, z, "mean", rng).draws
+        for _ in range(repeats)
+    ]
     # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
     curve = np.stack(parts, axis=1).reshape(chains * draws * repeats, len(points))
     scatter, seed = (

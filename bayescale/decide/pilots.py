@@ -20,7 +20,6 @@ from bayescale.records import Array
 
 RUNGS = (0.25, 0.5, 0.75)
 """Places of the default pilots between the largest run and the run in question, in log scale."""
-CAUTION = 1.0
 WORTHLESS = 1e-3
 """Information below this many nats is none: it is what chance correlations of draws show."""
 
@@ -169,7 +168,7 @@ def rank(
     """Rank priced candidates; see `next_run`."""
     names = list(posterior.law.inputs)
     points = pd.concat([pd.DataFrame([at]), table[names]], ignore_index=True)
-    here = worlds(posterior, points, caution=CAUTION)
+    here = worlds(posterior, points)
     rng = np.random.default_rng([posterior.seed, 3])
     shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])
     curve = here.curve[:, 0]
