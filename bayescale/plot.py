@@ -1,8 +1,7 @@
-"""Plots: posteriors, forecasts and calibration as pictures; only this module, `plot_decisions` and `drawing` import
-matplotlib.
+"""Plots: posteriors, forecasts, calibration and decisions as pictures.
 
-Each function draws into `ax` where one is given, else into a new figure, and returns the axes. Nothing here
-shows a window or changes matplotlib's settings.
+Only this module, `plot_decisions` and `drawing` import matplotlib. Each function draws into `ax` where one is given,
+else into a new figure, and returns the axes. Nothing here shows a window or changes matplotlib's settings.
 """
 
 from __future__ import annotations
