@@ -1,7 +1,7 @@
-"""Plots: posteriors, forecasts and calibration as pictures; only this module and `drawing` import matplotlib.
+"""Plots: posteriors, forecasts, calibration and decisions as pictures.
 
-Each function draws into `ax` where one is given, else into a new figure, and returns the axes. Nothing here
-shows a window or changes matplotlib's settings.
+Only this module, `plot_decisions` and `drawing` import matplotlib. Each function draws into `ax` where one is given,
+else into a new figure, and returns the axes. Nothing here shows a window or changes matplotlib's settings.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ from bayescale.drawing import (
 )
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast
+from bayescale.plot_decisions import isoflop as isoflop
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 

@@ -1,0 +1,397 @@
+"""Allocate: how to split a budget between two inputs, parameters and tokens in most cases.
+
+The choice minimises the expected loss under the posterior predictive distribution, law and drift together. It differs
+from the plug-in, the optimum of one curve: where the loss is uncertain, sizes far from the data cost more on average
+than they gain.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.errors import InputError, nearest
+from bayescale.forecast import KINDS, Forecast
+from bayescale.laws.optimum import train_flops
+from bayescale.laws.published import PublishedLaw
+from bayescale.posterior import Posterior
+from bayescale.predictive import law_at
+
+SEARCH = (1e2, 1e16)
+"""Sizes of the first input among which the law's optimum is sought."""
+COARSE = 500
+FINE = 161
+MARGIN = 8.0
+"""Factor by which the fine grid reaches beyond nearly all optima of the law."""
+LARGEST = 1e30
+"""Largest second input that is looked at."""
+CONTAINS = "the law's constants and the drift; not the cost function, nor a change of data or recipe"
+
+
+@dataclasses.dataclass(frozen=True)
+class Allocation:
+    """How to spend a budget, and what is known about it.
+
+    Attributes:
+        budget: What may be spent, in units of the cost.
+        over: The two inputs between which it is split.
+        choice: Inputs that minimise the expected loss, all inputs of the law by name.
+        plug_in: Inputs that minimise the law at the medians of its constants.
+        law_best: First input at the law's own optimum, shape (draw,).
+        best: First input at the optimum of law and drift, shape (draw,), on the grid of `table`.
+        mean: Forecast of the curve at the choice.
+        run: Forecast of one run at the choice.
+        table: The grid: both inputs, `expected` loss, its `excess` over the choice, the expected `regret` (over the
+            best size of each draw), `q05`, `q50`, `q95` of the loss, whether the size lies in the `flat` bottom, and
+            how far beyond the data it is (`ratio`).
+        regret: Excess up to which sizes count as equally good, in units of the loss.
+        flat: Smallest and largest first input around the choice whose excess stays below `regret`.
+        plug_in_excess: What the plug-in costs more than the choice, on average.
+        doubts: Reasons for which no confident answer is possible; the numbers are then those of the law alone.
+        label: Law and runs.
+    """
+
+    budget: float
+    over: tuple[str, str]
+    choice: dict[str, float]
+    plug_in: dict[str, float]
+    law_best: np.ndarray
+    best: np.ndarray
+    mean: Forecast
+    run: Forecast
+    table: pd.DataFrame
+    regret: float
+    flat: tuple[float, float]
+    plug_in_excess: float
+    doubts: tuple[Doubt, ...]
+    label: str
+
+    @property
+    def answer(self) -> str:
+        """Return "allocate", or "cannot say"."""
+        return "cannot say" if self.doubts else "allocate"
+
+    @property
+    def remaining_regret(self) -> float:
+        """Expected loss that the choice still gives away, because nobody knows the best size."""
+        return float(np.interp(np.log(self.choice[self.over[0]]), np.log(self.table[self.over[0]]), self.table.regret))
+
+    def interval(self, level: float = 0.9, *, drift: bool = False) -> tuple[float, float]:
+        """Central interval of the best first input: of the law's optimum, or of that of law and drift."""
+        draws = self.best if drift else self.law_best
+        low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+        return float(low), float(high)
+
+    @property
+    def text(self) -> str:
+        """The sentences that a meeting reads."""
+        first, second = self.over
+        if self.doubts:
+            reasons = " ".join(str(doubt) for doubt in self.doubts)
+            return f"Cannot say how to split {self.budget:.3g} between {first} and {second}. {reasons}"
+        low, high = (float(end[0]) for end in self.mean.interval(0.9))
+        run_low, run_high = (float(end[0]) for end in self.run.interval(0.9))
+        best, law = self.interval(0.9, drift=True), self.interval(0.9)
+        lines = [
+            f"Spend {self.budget:.3g} on {inputs_text({name: self.choice[name] for name in self.over})}.",
+            f"Expected loss {float(self.mean.mean[0]):.4g} (90 % interval of the curve {low:.4g} to {high:.4g}, of one "
+            f"run {run_low:.4g} to {run_high:.4g}).",
+            f"Any {first} from {self.flat[0]:.3g} to {self.flat[1]:.3g} is expected to cost at most {self.regret:g} "
+            "more.",
+            f"The best {first} lies between {best[0]:.3g} and {best[1]:.3g} with 90 % probability (by the law alone, "
+            f"without drift, between {law[0]:.3g} and {law[1]:.3g}); the plug-in, {self.plug_in[first]:.3g}, is "
+            f"expected to cost {max(self.plug_in_excess, 0.0):.2g} more than the choice.",
+            f"Contained: {CONTAINS}.",
+        ]
+        if not self.mean.scale.any() and len(self.mean.location) == 1:
+            lines[1:] = [f"Loss {float(self.mean.mean[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
+        return " ".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the grid as a table."""
+        return self.table.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and texts, ready for JSON."""
+        first = self.over[0]
+        return {
+            "answer": self.answer,
+            "text": self.text,
+            "budget": self.budget,
+            "over": list(self.over),
+            "choice": dict(self.choice),
+            "plug_in": dict(self.plug_in),
+            "plug_in_excess": self.plug_in_excess,
+            "expected_loss": float(self.mean.mean[0]),
+            "loss_90": {
+                "mean": [float(end[0]) for end in self.mean.interval(0.9)],
+                "run": [float(end[0]) for end in self.run.interval(0.9)],
+            },
+            f"best_{first}_90": {"law": list(self.interval()), "law_and_drift": list(self.interval(drift=True))},
+            "flat": {"regret": self.regret, "low": self.flat[0], "high": self.flat[1]},
+            "remaining_regret": self.remaining_regret,
+            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+            "contains": CONTAINS,
+            "fit": self.label,
+        }
+
+    def __str__(self) -> str:
+        """Say what to do and why."""
+        return f"{self.label}\n{self.text}"
+
+
+def allocate(
+    posterior: Posterior | PublishedLaw,
+    flops: float,
+    *,
+    cost: Callable[[Any, Any], Any] = train_flops,
+    over: tuple[str, str] = ("n_params", "n_tokens"),
+    at: Mapping[str, float] | None = None,
+    served: float = 0.0,
+    unique_tokens: float | None = None,
+    min_params: float | None = None,
+    max_params: float | None = None,
+    min_tokens: float | None = None,
+    max_tokens: float | None = None,
+    regret: float = 0.01,
+    kind: str = "mean",
+) -> Allocation:
+    """Split a budget between two inputs so that the expected loss is least.
+
+    Args:
+        posterior: A fit, or a law with printed constants.
+        flops: The budget, in units of `cost`: FLOPs unless you give another cost.
+        cost: Cost of the two inputs, growing with both; money or hours do as well.
+        over: The two inputs; "params" and "tokens" below stand for the first and the second.
+        at: The law's other inputs, raw counts by name.
+        served: Tokens that the model will serve; adds 2 N served to the cost.
+        unique_tokens: Distinct tokens that exist, for laws with that input; more training repeats them.
+        min_params: Smallest first input, such as what the task needs.
+        max_params: Largest first input, such as what the hardware holds.
+        min_tokens: Smallest second input.
+        max_tokens: Largest second input: with fixed data, what exists. A size that cannot use up the budget on it
+            leaves the rest unspent.
+        regret: Sizes whose expected loss is within this much of the least count as equally good.
+        kind: "mean" or "run": whose expected loss is minimised. Noise is alike at all sizes, so it hardly matters.
+
+    Raises:
+        InputError: For inputs that the law lacks, limits that leave nothing, or a cost that does not grow.
+
+    Example:
+        >>> import bayescale as bs
+        >>> from bayescale.decide.allocation import allocate
+        >>> law = bs.laws.get("chinchilla").published("besiroglu2024")
+        >>> {name: f"{value:.3g}" for name, value in allocate(law, 5.88e23).choice.items()}
+        {'n_params': '7.31e+10', 'n_tokens': '1.34e+12'}
+
+    References:
+        hoffmann2022training, section 3; besiroglu2024.
+    """
+    law = posterior.law
+    others = given(law.inputs, over, at, unique_tokens)
+    if kind not in KINDS:
+        raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
+    for name, value in {"flops": flops, "regret": regret}.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} must be a positive number; found {value}.")
+    if not (np.isfinite(served) and served >= 0):
+        raise InputError(f"served must be a number of tokens of at least 0; found {served}.")
+
+    def total(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        return evaluated(cost, first, second) + 2.0 * first * served
+
+    def along(first: np.ndarray) -> pd.DataFrame:
+        second = affordable(total, flops, first)
+        second = np.where(second < (min_tokens or 0.0), np.nan, np.minimum(second, max_tokens or np.inf))
+        table = pd.DataFrame({over[0]: first, over[1]: second, **others}).dropna(ignore_index=True)
+        if "unique_tokens" in table:
+            table["unique_tokens"] = np.minimum(table["unique_tokens"], table[over[1]])
+        return table
+
+    limits = min_params or SEARCH[0], max_params or SEARCH[1]
+    wide = along(np.geomspace(*limits, COARSE)) if limits[0] < limits[1] else along(np.array([limits[0]]))
+    if not len(wide) or limits[0] > limits[1]:
+        raise InputError(
+            f"No {over[0]} from {limits[0]:.3g} to {limits[1]:.3g} leaves enough of the budget {flops:.3g} for "
+            f"{over[1]} of at least {min_tokens or 1:.3g}. Raise the budget or loosen a limit."
+        )
+    law_best, plug_in = law_optima(posterior, wide, over[0])
+    fine, forecast = refined(posterior, along, wide, over[0], law_best, kind)
+    expected = forecast.mean
+    x = np.log(fine[over[0]].to_numpy())
+    place = float(np.exp(lowest(x, expected[None])[0]))
+    both = along(np.array([place, plug_in]))
+    chosen, plugged = (dict(row) for row in both[list(law.inputs)].to_dict("records"))
+    least = posterior.predict(both, kind=kind).mean
+    joint = forecast.draws.reshape(-1, len(fine))
+    excess = expected - least[0]
+    flat = connected(excess <= regret, int(np.argmin(expected)))
+    q05, q50, q95 = forecast.quantile([0.05, 0.5, 0.95])
+    table = fine.assign(
+        **{"expected": expected, "excess": excess, "regret": expected - joint.min(1).mean()},
+        **{"q05": q05, "q50": q50, "q95": q95, "flat": flat, "ratio": forecast.ratio},
+    )
+    sizes = fine[over[0]].to_numpy()
+    return Allocation(
+        budget=float(flops),
+        over=over,
+        choice=chosen,
+        plug_in=plugged,
+        law_best=law_best,
+        best=np.exp(lowest(x, np.log(joint))),
+        mean=posterior.predict(**chosen, kind="mean"),
+        run=posterior.predict(**chosen, kind="run"),
+        table=table,
+        regret=float(regret),
+        flat=(min(float(sizes[flat].min()), place), max(float(sizes[flat].max()), place))
+        if flat.any()
+        else (place,) * 2,
+        plug_in_excess=float(least[1] - least[0]),
+        doubts=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], limits)),
+        label=forecast.label,
+    )
+
+
+# --- Inputs -------------------------------------------------------------------------------------------------
+
+
+def given(
+    names: tuple[str, ...], over: tuple[str, str], at: Mapping[str, float] | None, unique_tokens: float | None
+) -> dict[str, float]:
+    """Collect the inputs that stay fixed, and refuse what does not fit the law."""
+    others = dict(at or {}) | ({} if unique_tokens is None else {"unique_tokens": unique_tokens})
+    for name in (*over, *others):
+        if name not in names:
+            hint = " Choose the two with over=(...)." if name in over else ""
+            raise InputError(f"The law has no input {name!r}. {nearest(name, names)}{hint}")
+    missing = [name for name in names if name not in (*over, *others)]
+    if missing:
+        raise InputError(
+            f"The law needs {', '.join(missing)} as well; give it with at={{{missing[0]!r}: ...}}, a raw count."
+        )
+    return {name: float(value) for name, value in others.items() if name not in over}
+
+
+def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Evaluate a cost on arrays, also one that was written for single numbers."""
+    try:
+        value = np.asarray(cost(first, second), float)
+    except (TypeError, ValueError):
+        value = np.asarray(np.vectorize(cost)(first, second), float)
+    return np.broadcast_to(value, np.shape(first))
+
+
+def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarray) -> np.ndarray:
+    """Second input that uses up the budget, by bisection on its logarithm; nan where not even 1 can be paid for.
+
+    Raises:
+        InputError: If the cost does not grow with the second input.
+    """
+    low, high = np.zeros(len(first)), np.full(len(first), np.log(LARGEST))
+    start, end = total(first, np.exp(low)), total(first, np.exp(high))
+    if not (np.isfinite(start) & np.isfinite(end)).all() or (end <= start).any():
+        raise InputError("cost(first, second) must be finite and grow with the second input, as 6 * N * D does.")
+    if (end < budget).any():
+        raise InputError(
+            f"At the smallest sizes the budget {budget:.3g} buys more than {LARGEST:g} of the second input; check the "
+            "unit of cost and budget, or set a minimum for the first input (min_params=)."
+        )
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        above = total(first, np.exp(middle)) > budget
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return np.where(start > budget, np.nan, np.exp(0.5 * (low + high)))
+
+
+# --- Optima -------------------------------------------------------------------------------------------------
+
+
+def law_optima(posterior: Posterior | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
+    """First input at which the law is least along a path: for every draw, and for the medians of its constants."""
+    x = np.log(path[name].to_numpy())
+    columns = path[list(posterior.law.inputs)].to_numpy(float)
+    if isinstance(posterior, PublishedLaw):
+        values = np.log(np.broadcast_to(posterior.law(*columns.T, **posterior.constants), len(x)))[None]
+        best = np.exp(lowest(x, values))
+        return best, float(best[0])
+    z = np.log(columns / posterior.job.reference)
+    constants = posterior.flat_values.constants
+    middle = {key: np.median(value, axis=0, keepdims=True) for key, value in constants.items()}
+    draws, one = (law_at(posterior.job.model, table, z) for table in (constants, middle))
+    return np.exp(lowest(x, draws)), float(np.exp(lowest(x, one))[0])
+
+
+def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Place of the least value of each row, between grid points by a parabola; shape (row,)."""
+    values = np.where(np.isfinite(values), values, np.inf)
+    if len(x) < 3:
+        return x[np.argmin(values, axis=1)]
+    least = np.argmin(values, axis=1)
+    middle = np.clip(least, 1, len(x) - 2)
+    rows = np.arange(len(values))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        before, here, after = (values[rows, middle + shift] for shift in (-1, 0, 1))
+        left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
+        down, up = (here - before) / left, (after - here) / right
+        # The slope of the parabola through three points vanishes here.
+        place = x[middle] - 0.5 * left - down * (0.5 * (left + right)) / (up - down)
+    inside = (least == middle) & np.isfinite(place)
+    return np.where(inside, np.clip(place, x[middle - 1], x[middle + 1]), x[least])
+
+
+def refined(
+    posterior: Posterior | PublishedLaw,
+    along: Callable[[np.ndarray], pd.DataFrame],
+    wide: pd.DataFrame,
+    name: str,
+    law_best: np.ndarray,
+    kind: str,
+) -> tuple[pd.DataFrame, Forecast]:
+    """Predict on a fine grid around the law's optima, widened while the least expected loss lies at its edge."""
+    smallest, largest = float(wide[name].min()), float(wide[name].max())
+    low, high = np.quantile(law_best, [0.01, 0.99])
+    factor = MARGIN
+    while True:
+        start, end = max(smallest, low / factor), min(largest, high * factor)
+        grid = np.geomspace(start, end, FINE if end > start else 1)
+        # Rounding must not push an end over the limit that it stands for.
+        fine = along(np.clip(grid, smallest, largest))
+        forecast = posterior.predict(fine, kind=kind)
+        least = int(np.argmin(forecast.mean))
+        at_edge = (least == 0 and start > smallest) or (least == len(fine) - 1 and end < largest)
+        if not at_edge or factor > 1e5:
+            return fine, forecast
+        factor *= 16.0
+
+
+def connected(flags: np.ndarray, start: int) -> np.ndarray:
+    """Keep the stretch of true flags around `start`."""
+    if not flags[start]:
+        return np.zeros_like(flags)
+    before = np.flatnonzero(~flags[:start])
+    after = np.flatnonzero(~flags[start:])
+    kept = np.zeros_like(flags)
+    kept[before[-1] + 1 if len(before) else 0 : start + after[0] if len(after) else len(flags)] = True
+    return kept
+
+
+def reasons(
+    posterior: Posterior | PublishedLaw,
+    choice: dict[str, float],
+    sizes: np.ndarray,
+    name: str,
+    limits: tuple[float, float],
+) -> list[Doubt]:
+    """Doubts about the choice; a best size at the end of the search that no limit set is one as well."""
+    found = [] if isinstance(posterior, PublishedLaw) else doubts(posterior, choice)
+    free = [end for end, search in zip(limits, SEARCH, strict=True) if end == search]
+    ends = [size for size in (sizes.min(), sizes.max()) if any(abs(np.log(size / end)) < 0.1 for end in free)]
+    if any(abs(np.log(choice[name] / end)) < 0.1 for end in ends):
+        text = f"The expected loss is least at the end of the search, {name} = {choice[name]:.3g}: the law has no best."
+        found.append(Doubt("no_optimum", text, None, f"Limit {name}, or name the cost that a larger one brings."))
+    return found

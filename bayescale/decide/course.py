@@ -1,0 +1,296 @@
+"""Course: the axis along which recipes are compared, and what each recipe's fit says along it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.decide.paired import Ratio, spaced
+from bayescale.errors import InputError, nearest
+from bayescale.posterior import Posterior
+
+FARTHEST = 1000.0
+"""Largest factor of a speed-up that is looked at."""
+POINTS = 65
+"""Points of a range."""
+PATH_POINTS = 161
+FACTORS = np.linspace(-np.log(FARTHEST), np.log(FARTHEST), 141)
+"""Logarithms of the factors of a speed-up."""
+WIDEST = 4.0
+"""Standard deviations of a rate that the grid has room for."""
+
+Inputs = Callable[[Any], Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """An axis, from its logarithm to the inputs of each recipe.
+
+    Attributes:
+        label: What is on the axis.
+        start: Logarithm of the point in question.
+        paths: By recipe, inputs from values of the axis at the middle of its rate.
+        spreads: By recipe, sd of the logarithm of its rate.
+        shared: All recipes have the same inputs along it.
+    """
+
+    label: str
+    start: float
+    paths: Mapping[str, Callable[[np.ndarray], pd.DataFrame]]
+    spreads: Mapping[str, float]
+    shared: bool
+
+    def points(self, stretch: tuple[float, float] | None) -> np.ndarray:
+        """Logarithms of the axis: the point in question, then the range."""
+        if stretch is None:
+            return np.array([self.start])
+        return np.concatenate([[self.start], np.linspace(*np.log(stretch), POINTS)])
+
+    def inputs(self, name: str, u: np.ndarray) -> pd.DataFrame:
+        """Inputs of a recipe."""
+        return self.paths[name](np.exp(u))
+
+    def center(self, u: np.ndarray) -> pd.DataFrame | None:
+        """Geometric mean of the recipes' inputs, where they have the same ones."""
+        tables = [self.inputs(name, u) for name in self.paths]
+        columns = list(tables[0])
+        if any(set(table) != set(columns) for table in tables):
+            return None
+        logs = np.mean([np.log(table[columns].to_numpy(float)) for table in tables], axis=0)
+        return pd.DataFrame(np.exp(logs), columns=columns)
+
+
+def make_course(
+    posteriors: Mapping[str, Posterior],
+    at: Mapping[str, float],
+    axis: str | None,
+    stretch: tuple[float, float] | None,
+    paths: Mapping[str, Inputs] | None,
+    rates: Mapping[str, tuple[float, float]] | None,
+    cost: float | None,
+    unit: str,
+) -> Course:
+    """Build the axis from what a user gave.
+
+    Raises:
+        InputError: For anything that does not fit.
+    """
+    inputs = {name: posterior.law.inputs for name, posterior in posteriors.items()}
+    first = next(iter(inputs.values()))
+    if stretch is not None and not (len(stretch) == 2 and 0 < stretch[0] < stretch[1] < np.inf):
+        raise InputError(f"range must be two positive numbers, the smaller first; found {stretch}.")
+    if paths is not None or rates is not None:
+        return course_of_costs(inputs, at, axis, paths, rates, cost, unit)
+    if cost is not None:
+        raise InputError("cost= is a point on an axis of cost, which needs paths= or rates= as well.")
+    for name, own in inputs.items():
+        if set(own) != set(first):
+            raise InputError(
+                f"{name} was fitted on {', '.join(own)} and {next(iter(inputs))} on {', '.join(first)}. Fit both on "
+                "the same inputs, or give paths= from a common cost to the inputs of each."
+            )
+    point = dict(at)
+    if axis is None and len(first) == 1:
+        axis = first[0]
+    if axis is not None and axis not in first:
+        raise InputError(f"There is no input {axis!r}. {nearest(axis, first)}")
+    if axis is not None and axis not in point and stretch is not None:
+        point[axis] = stretch[1]
+    check_point(point, first)
+    if axis is not None:
+
+        def along(values: np.ndarray) -> pd.DataFrame:
+            return pd.DataFrame({name: values if name == axis else np.full(len(values), point[name]) for name in first})
+
+        label, start = axis, float(np.log(point[axis]))
+    else:
+        factor = 6.0 if set(first) == {"n_params", "n_tokens"} else 1.0
+        label = "flops (6 N D)" if factor == 6.0 else f"product of {', '.join(first)}"
+        start = float(np.log(factor) + sum(np.log(point[name]) for name in first))
+
+        def along(values: np.ndarray) -> pd.DataFrame:
+            grown = np.exp((np.log(values) - start) / len(first))
+            return pd.DataFrame({name: point[name] * grown for name in first})
+
+    return Course(label, start, dict.fromkeys(posteriors, along), dict.fromkeys(posteriors, 0.0), True)
+
+
+def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Refuse a point that lacks an input, has an unknown one, or one that is not positive."""
+    unknown = [name for name in point if name not in names]
+    if unknown:
+        raise InputError(f"There is no input {unknown[0]!r}. {nearest(unknown[0], names)}")
+    missing = [name for name in names if name not in point]
+    if missing:
+        example = ", ".join(f"{name!r}: 1e10" for name in names)
+        raise InputError(f"The point in question lacks {', '.join(missing)}; give at={{{example}}}, raw counts.")
+    for name, value in point.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} must be positive and finite; found {value}.")
+
+
+def course_of_costs(
+    inputs: Mapping[str, tuple[str, ...]],
+    at: Mapping[str, float],
+    axis: str | None,
+    paths: Mapping[str, Inputs] | None,
+    rates: Mapping[str, tuple[float, float]] | None,
+    cost: float | None,
+    unit: str,
+) -> Course:
+    """Build an axis of cost."""
+    if cost is None or not (np.isfinite(cost) and cost > 0):
+        raise InputError(f"An axis of {unit} needs the point in question as cost=, a positive number; found {cost}.")
+    for label, given in {"paths": paths, "rates": rates}.items():
+        if given is not None and set(given) != set(inputs):
+            raise InputError(f"{label} must name every recipe, {', '.join(inputs)}; found {', '.join(given)}.")
+    made, spreads = {}, {}
+    for name, own in inputs.items():
+        rate, spread = (1.0, 0.0) if rates is None else rates[name]
+        if not (rate > 0 and spread >= 0 and np.isfinite([rate, spread]).all()):
+            raise InputError(
+                f"rates[{name!r}] must be (rate, sd of its logarithm), the rate positive; found {(rate, spread)}."
+            )
+        if paths is None:
+            target = axis or (own[0] if len(own) == 1 else None)
+            if target not in own:
+                raise InputError(f"Say with axis= which input a cost buys: one of {', '.join(own)}; found {axis!r}.")
+            check_point({**{key: at[key] for key in at if key in own}, target: 1.0}, own)
+            made[name] = bought(dict(at), target, own, rate)
+        else:
+            made[name] = followed(name, paths[name], dict(at), own, rate)
+        made[name](np.array([cost]))
+        spreads[name] = float(spread)
+    return Course(unit, float(np.log(cost)), made, spreads, False)
+
+
+def bought(at: dict[str, float], target: str, own: tuple[str, ...], rate: float) -> Callable[..., pd.DataFrame]:
+    """Path on which a cost buys one input at a rate."""
+
+    def along(values: np.ndarray) -> pd.DataFrame:
+        return pd.DataFrame({key: rate * values if key == target else np.full(len(values), at[key]) for key in own})
+
+    return along
+
+
+def followed(
+    name: str, path: Inputs, at: dict[str, float], own: tuple[str, ...], rate: float
+) -> Callable[..., pd.DataFrame]:
+    """Path that a user wrote."""
+
+    def along(values: np.ndarray) -> pd.DataFrame:
+        found = {**at, **path(rate * values)}
+        missing = [key for key in own if key not in found]
+        if missing:
+            raise InputError(f"The path of {name} must return {', '.join(own)}; {', '.join(missing)} is missing.")
+        table = pd.DataFrame({key: np.broadcast_to(np.asarray(found[key], float), len(values)) for key in own})
+        if not (np.isfinite(table) & (table > 0)).all(axis=None):
+            raise InputError(f"The path of {name} must return positive, finite inputs at every cost on the axis.")
+        return table
+
+    return along
+
+
+# --- Draws along the axis -----------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Walk:
+    """One recipe along the axis, draws of ln y.
+
+    Attributes:
+        own: At the recipe's own inputs with its rate, shape (draw, point).
+        shift: The same minus the value at the recipes' common inputs, shape (draw, point).
+        relative: At `FACTORS` times the point in question, minus the value there, shape (draw, factor).
+        noise: What one run adds to the curve, shape (draw,).
+    """
+
+    own: np.ndarray
+    shift: np.ndarray
+    relative: np.ndarray
+    noise: np.ndarray
+
+
+def walk(posterior: Posterior, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator) -> Walk:
+    """Follow one recipe along the axis, drift and rate drawn jointly over all points."""
+    spread = course.spreads[name]
+    reach = np.log(FARTHEST) + WIDEST * spread
+    grid = np.linspace(u.min() - reach, u.max() + reach, PATH_POINTS)
+    center = course.center(u)
+    tables = [course.inputs(name, grid), course.inputs(name, u), *([] if center is None else [center])]
+    frame = pd.concat(tables, ignore_index=True)
+    mean, run = (posterior.predict(frame, kind=kind).log_draws.reshape(-1, len(frame)) for kind in ("mean", "run"))
+    # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
+    order = rng.permutation(spaced(len(mean), draws))
+    mean, run = mean[order], run[order]
+    log_rate = spread * np.clip(rng.standard_normal(draws), -WIDEST, WIDEST)
+    on_grid, exact = mean[:, : len(grid)], mean[:, len(grid) : len(grid) + len(u)]
+    own = exact if spread == 0 else interpolated(on_grid, grid, u + log_rate[:, None])
+    shift = np.zeros_like(own)
+    if not course.shared and center is not None:
+        shift = own - mean[:, len(grid) + len(u) :]
+    ahead = interpolated(on_grid, grid, u[0] + log_rate[:, None] + FACTORS)
+    here = ahead[:, [len(FACTORS) // 2]]
+    return Walk(own, shift, ahead - here, (run - mean)[:, len(grid)])
+
+
+def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Linear interpolation of each row at places of its own, shape of `x`; `grid` is even."""
+    place = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1 - 1e-9)
+    left = place.astype(int)
+    rows = np.arange(len(values))[:, None]
+    part = place - left
+    return (1.0 - part) * values[rows, left] + part * values[rows, left + 1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """Draws of ln y_A - ln y_B.
+
+    Attributes:
+        curve: Of the curves, shape (draw, point).
+        run: Of one run each, at the point in question, shape (draw,).
+        exact: Probabilities that A is better, curve and run, without Monte-Carlo error of the drift, or None.
+    """
+
+    curve: np.ndarray
+    run: np.ndarray
+    exact: tuple[float, float] | None
+
+
+def gap(
+    ratio: Ratio, course: Course, walks: Mapping[str, Walk], u: np.ndarray, draws: int, rng: np.random.Generator
+) -> Gap:
+    """Difference of two recipes along the axis."""
+    a, b = walks[ratio.first], walks[ratio.second]
+    center = course.center(u)
+    if ratio.posterior is None or center is None:
+        curve = a.own - b.own
+        return Gap(curve, curve[:, 0] + a.noise - b.noise, None)
+    mean, run = ratio.predict(center), ratio.predict(center.iloc[:1], kind="run")
+    order = rng.permutation(spaced(len(mean.location), draws))
+    shift = a.shift - b.shift
+    exact = None
+    if course.shared:
+        exact = float(mean.probability_below(1.0)[0]), float(run.probability_below(1.0)[0])
+    return Gap(mean.log_draws.reshape(-1, len(u))[order] + shift, run.log_draws.reshape(-1)[order] + shift[:, 0], exact)
+
+
+def standings(names: Sequence[str], gaps: Mapping[tuple[str, str], np.ndarray], paired: bool) -> dict[str, np.ndarray]:
+    """Ln y of each recipe relative to the mean of all, from differences of all pairs.
+
+    The fits of K (K - 1) / 2 ratios are no independent data, so averages of differences come out too narrow: spread
+    about the mean is multiplied by sqrt(K / 2), which gives a pair back its own width.
+    """
+    count = len(names)
+    result = {}
+    for name in names:
+        total = sum((value if a == name else -value) for (a, b), value in gaps.items() if name in (a, b))
+        mean = np.asarray(total) / count
+        middle = mean.mean(0)
+        result[name] = middle + np.sqrt(0.5 * count) * (mean - middle) if paired else mean
+    return result

@@ -1,0 +1,211 @@
+"""Crossings and speed-ups: pure functions of joint draws of two curves.
+
+A crossing is a ratio of differences: its draws have no mean, and some have no crossing at all. So its posterior is a
+mixture: one recipe better all over the range, the other better all over, or a crossing at a place with quantiles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from bayescale.errors import InputError
+
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""Quantiles that records hold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crossing:
+    """Posterior of where recipe A becomes better than recipe B, within a range: a mixture with atoms.
+
+    The first four probabilities add up to one. The place of a crossing is the last change of sides, from which on one
+    recipe stays better up to the end of the range.
+
+    Attributes:
+        first: Name of A.
+        second: Name of B.
+        low: Start of the range.
+        high: Its end.
+        axis: What is on the axis.
+        p_always: A is better all over the range: it has crossed already.
+        p_never: B is better all over the range.
+        p_overtakes: A is better at the end, but not all over the range.
+        p_falls_behind: B is better at the end, but not all over the range.
+        p_several: Share of draws that change sides more than once (part of the four above, not a fifth).
+        place: Quantiles of the place at which A overtakes, given that it does, by probability; empty if it never does.
+        place_behind: The same where A falls behind.
+        deadline: A point of the axis, or None.
+        p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
+        doubts: Reasons for which no confident answer is possible.
+    """
+
+    first: str
+    second: str
+    low: float
+    high: float
+    axis: str
+    p_always: float
+    p_never: float
+    p_overtakes: float
+    p_falls_behind: float
+    p_several: float
+    place: Mapping[float, float]
+    place_behind: Mapping[float, float]
+    deadline: float | None = None
+    p_before_deadline: float | None = None
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The sentence a meeting reads."""
+        if self.doubts:
+            return f"Cannot say where {self.first} becomes better than {self.second}. {' '.join(self.doubts)}"
+        parts = [
+            f"Between {self.axis} {self.low:.3g} and {self.high:.3g}, {self.first} is better throughout with "
+            f"probability {share(self.p_always)}, {self.second} throughout with {share(self.p_never)}, {self.first} "
+            f"overtakes with {share(self.p_overtakes)} and falls behind with {share(self.p_falls_behind)}."
+        ]
+        if self.place and self.p_overtakes >= 0.01:
+            parts.append(
+                f"Where {self.first} overtakes it does so at {self.place[0.5]:.3g} (90 %: {self.place[0.05]:.3g} to "
+                f"{self.place[0.95]:.3g})."
+            )
+        if self.p_before_deadline is not None:
+            words = f"is better by {self.deadline:.3g} and stays so with probability {share(self.p_before_deadline)}."
+            parts.append(f"{self.first} {words}")
+        return " ".join(parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers, ready for JSON."""
+        places = {
+            name: {f"{level:g}": value for level, value in getattr(self, name).items()}
+            for name in ("place", "place_behind")
+        }
+        return {**dataclasses.asdict(self), **places}
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return self.text
+
+
+def crossing_of(
+    difference: Any,
+    log_x: Any,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    axis: str = "x",
+    deadline: float | None = None,
+) -> Crossing:
+    """Posterior of the crossing from joint draws of ln y_A - ln y_B along an axis.
+
+    Args:
+        difference: Draws, shape (draw, point); negative where A is better.
+        log_x: Logarithms of the axis, increasing, shape (point,).
+        names: Names of A and B.
+        axis: What is on the axis.
+        deadline: A point of the axis by which A should be better.
+
+    Raises:
+        InputError: For shapes that do not fit, or a deadline outside the range.
+
+    Example:
+        >>> x = np.linspace(0.0, 2.0, 9)
+        >>> draws = np.array([[-1.0], [1.0], [0.0]]) + np.array([[0.0], [0.0], [1.0]]) * (1.0 - x)
+        >>> found = crossing_of(draws, x)
+        >>> round(found.p_always, 2), round(found.p_never, 2), round(float(np.log(found.place[0.5])), 2)
+        (0.33, 0.33, 1.0)
+    """
+    values, x = np.asarray(difference, float), np.asarray(log_x, float)
+    if values.ndim != 2 or x.shape != values.shape[1:] or len(x) < 2 or (np.diff(x) <= 0).any():
+        raise InputError(
+            f"Draws of shape (draw, point) and an increasing axis of shape (point,) are needed; found {values.shape} "
+            f"and {x.shape}."
+        )
+    low, high = float(np.exp(x[0])), float(np.exp(x[-1]))
+    if deadline is not None and not low * (1 - 1e-9) <= deadline <= high * (1 + 1e-9):
+        raise InputError(f"deadline must lie in the range {low:.4g} to {high:.4g}; found {deadline:g}.")
+    better = values < 0
+    changes = better[:, 1:] != better[:, :-1]
+    ends, crossed = better[:, -1], changes.any(1)
+    last = changes.shape[1] - 1 - np.argmax(changes[:, ::-1], axis=1)
+    rows = np.arange(len(values))
+    left, right = values[rows, last], values[rows, last + 1]
+    # Linear between neighbouring points; draws without a crossing are not looked at.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        part = np.where(crossed, left / (left - right), 0.0)
+    place = x[last] + part * (x[last + 1] - x[last])
+    always, never, overtakes, behind = ends & ~crossed, ~ends & ~crossed, ends & crossed, ~ends & crossed
+    by = None
+    if deadline is not None:
+        by = float((always | (overtakes & (place <= np.log(deadline) + 1e-12))).mean())
+    return Crossing(
+        *names,
+        *(low, high, axis),
+        *(float(part.mean()) for part in (always, never, overtakes, behind)),
+        p_several=float((changes.sum(1) > 1).mean()),
+        place=quantiles(np.exp(place[overtakes])),
+        place_behind=quantiles(np.exp(place[behind])),
+        deadline=deadline,
+        p_before_deadline=by,
+    )
+
+
+def quantiles(values: np.ndarray, levels: Iterable[float] = LEVELS) -> dict[float, float]:
+    """Quantiles by probability; none of no values. Infinite values count as such."""
+    if not len(values):
+        return {}
+    # Between an infinite and a finite value there is nothing to interpolate.
+    found = np.quantile(values, list(levels), method="inverted_cdf")
+    return {level: float(value) for level, value in zip(levels, found, strict=True)}
+
+
+def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray:
+    """Logarithm of the factor by which A must grow to equal B: the first passage of A's own curve.
+
+    Args:
+        difference: ln y_A - ln y_B at the point in question, shape (draw,).
+        relative: ln y_A along the axis minus its value at the point, shape (draw, factor).
+        log_factor: Logarithms of the factors, increasing, with a zero among them, shape (factor,).
+
+    Returns:
+        Shape (draw,); inf where A does not get there within the factors, -inf where it is better even at the least.
+
+    Example:
+        >>> grid = np.linspace(-5.0, 5.0, 101)
+        >>> factor_needed(np.array([0.1]), -0.05 * grid[None], grid).round(6).tolist()
+        [2.0]
+    """
+    gap, curve, grid = np.asarray(difference, float), np.asarray(relative, float), np.asarray(log_factor, float)
+    start = int(np.argmin(np.abs(grid)))
+    # Upwards a drift may lift the curve again: once reached is reached.
+    up = np.minimum.accumulate(curve[:, start:], axis=1)
+    down = np.maximum.accumulate(curve[:, start::-1], axis=1)
+    result = np.zeros(len(gap))
+    for row, target in enumerate(-gap):
+        if target < 0:
+            result[row] = passage(-up[row], -target, grid[start:], np.inf)
+        elif target > 0:
+            result[row] = passage(down[row], target, grid[start::-1], -np.inf)
+    return result
+
+
+def passage(values: np.ndarray, target: float, grid: np.ndarray, otherwise: float) -> float:
+    """Where non-decreasing values, starting at zero, first reach a target."""
+    place = int(np.searchsorted(values, target))
+    if place >= len(values):
+        return otherwise
+    if place == 0:
+        return float(grid[0])
+    before, after = values[place - 1], values[place]
+    return float(grid[place - 1] + (target - before) / (after - before) * (grid[place] - grid[place - 1]))
+
+
+def share(probability: float) -> str:
+    """Write a probability in percent, without claiming certainty."""
+    if probability < 0.005:
+        return "< 1 %"
+    return "> 99 %" if probability > 0.995 else f"{100 * probability:.0f} %"

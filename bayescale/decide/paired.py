@@ -1,0 +1,275 @@
+"""Pairs: the ratio of two recipes' losses at common scales, as a response of its own.
+
+Two recipes that were measured at the same scales share the test set, the floor, most of the drift, and often seed and
+data order. All that cancels in their ratio, so a fit of the ratio says far more about which one is better than two
+separate fits do. The ratio follows a power law whose exponent may have either sign and is small unless the data say
+otherwise, with a drift and noise of its own:
+
+    ln(y_A / y_B) = level + sum_j tilt_j ln x_j + drift(ln x) + noise
+
+`docs/decisions.md` says how well this does on published pairs, and which of them chose its numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpyro.distributions as dist
+import pandas as pd
+
+from bayescale.drift import Drift
+from bayescale.fitting import fit
+from bayescale.forecast import Forecast
+from bayescale.laws import Law
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.posterior import Posterior
+from bayescale.priors import Level, Sample, Scene
+from bayescale.records import record, static
+from bayescale.runs import INERT_FACTOR, Runs
+
+TILT = 0.02
+"""Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
+DRIFT = 0.10
+"""Median amplitude of the ratio's drift at a fall of 1: a third of what one recipe's loss has by default."""
+AHEAD = 0.7
+SCATTER = 0.002
+"""Median residual scatter of the ratio."""
+SEED = 0.0011
+"""Median seed noise of the ratio, that of two runs."""
+LEAST_FALL = 0.02
+ALIKE = 0.10
+"""Largest difference of ln(input) at which two runs count as one scale; the rest is corrected by each fitted curve."""
+FEWEST = 3
+"""Fewest common scales from which a ratio is fitted."""
+
+
+@record
+class Tilts:
+    """Exponents of either sign, one an input: each exponent times its span is Normal(0, sd), so equality is likeliest.
+
+    Attributes:
+        names: Constants covered, in the order of the inputs.
+        sd: Standard deviation of the change of ln y over the training span of one input.
+    """
+
+    names: tuple[str, ...] = static(default=())
+    sd: float = TILT
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the change over the span of each input."""
+        return {
+            name: sample(f"tilt_{name}", dist.Normal(0.0, self.sd)) / scene.spans[position]
+            for position, name in enumerate(names)
+        }
+
+
+def one(x: Any, *, A: Any, a: Any) -> Any:
+    """A x^a."""
+    return A * x**a
+
+
+def two(x: Any, y: Any, *, A: Any, a: Any, b: Any) -> Any:
+    """A x^a y^b."""
+    return A * x**a * y**b
+
+
+def three(x: Any, y: Any, z: Any, *, A: Any, a: Any, b: Any, c: Any) -> Any:
+    """A x^a y^b z^c."""
+    return A * x**a * y**b * z**c
+
+
+CURVES = {1: one, 2: two, 3: three}
+
+
+def ratio_law(inputs: tuple[str, ...], sd: float) -> Law:
+    """Signed power law of one to three inputs."""
+    tilts = Tilts(("a", "b", "c")[: len(inputs)], sd)
+    return Law(
+        curve=CURVES[len(inputs)],
+        name="ratio",
+        inputs=inputs,
+        priors={"A": Level(), "tilts": tilts},
+        response="ratio of losses",
+        says="Ratio of two recipes' losses, a power law of either sign.",
+        form="ours",
+        home="decisions",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ratio:
+    """What is known about y_A / y_B.
+
+    Attributes:
+        first: Name of recipe A.
+        second: Name of recipe B.
+        posterior: Fit of the ratio, or None where the recipes share too few scales.
+        common: Number of common scales.
+        fitted: The two separate fits.
+        flipped: The fit is of y_B / y_A.
+        asked: A user wants the recipes compared as if independent.
+    """
+
+    first: str
+    second: str
+    posterior: Posterior | None
+    common: int
+    fitted: tuple[Posterior, Posterior]
+    flipped: bool = False
+    asked: bool = False
+
+    @property
+    def says(self) -> str:
+        """Which uncertainty differences contain."""
+        names = f"{self.first} and {self.second}"
+        if self.posterior is None:
+            why = "as asked" if self.asked else f"because they share {self.common} scales, fewer than {FEWEST}"
+            return (
+                f"{names} were compared as if independent, {why}: what they have in common was not removed, so the "
+                "interval is too wide."
+            )
+        return (
+            f"{names} were compared by the ratio of their losses at {self.common} common scales: contained are its "
+            "level, slope, drift and noise, while what both share cancels."
+        )
+
+    def predict(self, points: pd.DataFrame, kind: str = "mean") -> Forecast:
+        """Forecast the ratio at points with all inputs of the recipes; its draws are joint over the points."""
+        if self.posterior is not None:
+            forecast = self.posterior.predict(points[list(self.posterior.law.inputs)], kind=kind)
+            return reciprocal(forecast) if self.flipped else forecast
+        a, b = (posterior.predict(points, kind=kind) for posterior in self.fitted)
+        return quotient(a, b)
+
+
+def reciprocal(forecast: Forecast) -> Forecast:
+    """Forecast of 1 / y."""
+    return dataclasses.replace(forecast, location=-forecast.location, log_draws=-forecast.log_draws)
+
+
+def quotient(a: Forecast, b: Forecast) -> Forecast:
+    """Forecast of y_A / y_B for independent A and B, draw by draw."""
+    draws = min(len(a.location), len(b.location))
+    number = [spaced(len(part.location), draws) for part in (a, b)]
+    joint = [part.log_draws.reshape(-1, len(part))[chosen] for part, chosen in zip((a, b), number, strict=True)]
+    return dataclasses.replace(
+        a,
+        location=a.location[number[0]] - b.location[number[1]],
+        scale=np.hypot(a.scale[number[0]], b.scale[number[1]]),
+        log_draws=(joint[0] - joint[1])[None],
+        ratio=np.maximum(a.ratio, b.ratio),
+        label=f"{a.label} over {b.label}",
+    )
+
+
+def spaced(count: int, wanted: int) -> np.ndarray:
+    """Evenly spaced numbers of `wanted` out of `count` draws, repeated where there are fewer."""
+    return np.arange(wanted) * count // wanted
+
+
+def pair(names: tuple[str, str], a: Posterior, b: Posterior, *, seed: int = 0, settings: Nuts | None = None) -> Ratio:
+    """Fit the ratio of two recipes at their common scales.
+
+    Args:
+        names: What they are called; the ratio is the first's loss over the second's.
+        a: Fit of the first, which carries its runs.
+        b: Fit of the second.
+        seed: Seed of the small fit.
+        settings: Counts of NUTS.
+
+    Returns:
+        The fitted ratio, or the two fits side by side where fewer than three scales are common.
+    """
+    # In alphabetical order, so that exchanging the recipes exchanges the answers and changes nothing else.
+    if names[0] > names[1]:
+        found = pair((names[1], names[0]), b, a, seed=seed, settings=settings)
+        return dataclasses.replace(found, first=names[0], second=names[1], fitted=(a, b), flipped=True)
+    table = common_runs(a, b)
+    inputs = [name for name in a.law.inputs if name in table and moves(table[name])]
+    scales = table[inputs].drop_duplicates() if inputs else table.iloc[:0]
+    if len(scales) < FEWEST or len(inputs) > len(CURVES):
+        return Ratio(*names, None, len(scales), (a, b))
+    root = float(np.sqrt(net_fall(table, inputs)))
+    posterior = fit(
+        Runs.from_frame(table[[*inputs, "loss"]], inputs=inputs, name=f"{names[0]} over {names[1]}"),
+        ratio_law(tuple(inputs), TILT * root),
+        seed=seed,
+        drift=Drift(median=DRIFT * root, power=0.0, ahead=AHEAD),
+        noise=Noise(scatter=SCATTER, seed=SEED),
+        settings=settings,
+    )
+    return Ratio(*names, posterior, len(scales), (a, b))
+
+
+def moves(values: pd.Series) -> bool:
+    """Tell whether an input varies enough to say anything."""
+    return bool(values.max() > INERT_FACTOR * values.min())
+
+
+def common_runs(a: Posterior, b: Posterior) -> pd.DataFrame:
+    """Runs of both recipes at common scales: inputs, `loss` (the ratio) and `level` (the mean ln loss).
+
+    Runs are joined by seed where both name their seeds, else averaged at each scale first. Scales up to 10 % apart
+    count as common: both losses are moved to their geometric mean along each recipe's fitted curve.
+    """
+    inputs = [name for name in a.law.inputs if name in b.law.inputs]
+    if not inputs or set(a.law.inputs) != set(b.law.inputs):
+        return pd.DataFrame(columns=[*inputs, "loss", "level"])
+    tables = [averaged(posterior, inputs) for posterior in (a, b)]
+    if all("seed" in table for table in tables) and set(tables[0]["seed"]) & set(tables[1]["seed"]):
+        groups = [dict(iter(table.groupby("seed"))) for table in tables]
+        shared = [seed for seed in groups[0] if seed in groups[1]]
+        matches = [(groups[0][seed], groups[1][seed]) for seed in shared]
+    else:
+        matches = [tuple(averaged(posterior, inputs, seeds=False) for posterior in (a, b))]
+    rows = []
+    for left, right in matches:
+        for i, j in nearest_scales(left[inputs].to_numpy(float), right[inputs].to_numpy(float)):
+            rows.append([*left.iloc[i][inputs], *right.iloc[j][inputs], left.iloc[i]["log"], right.iloc[j]["log"]])
+    if not rows:
+        return pd.DataFrame(columns=[*inputs, "loss", "level"])
+    values = np.asarray(rows, float)
+    size = len(inputs)
+    there = [pd.DataFrame(values[:, k * size : (k + 1) * size], columns=inputs) for k in (0, 1)]
+    here = pd.DataFrame(np.sqrt(there[0].to_numpy() * there[1].to_numpy()), columns=inputs)
+    logs = [moved(p, x, here, y) for p, x, y in zip((a, b), there, values[:, -2:].T, strict=True)]
+    return here.assign(loss=np.exp(logs[0] - logs[1]), level=0.5 * (logs[0] + logs[1]))
+
+
+def averaged(posterior: Posterior, inputs: Sequence[str], *, seeds: bool = True) -> pd.DataFrame:
+    """Mean ln loss at each scale, and for each seed where seeds are named."""
+    frame = posterior.runs.frame
+    keys = [*inputs, *(["seed"] if seeds and "seed" in frame else [])]
+    return frame.assign(log=np.log(frame["loss"])).groupby(keys, as_index=False, sort=True)["log"].mean()
+
+
+def nearest_scales(x: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
+    """Rows of two tables of inputs at the same scales, nearest first, none twice."""
+    gap = np.abs(np.log(x)[:, None] - np.log(y)[None]).max(-1)
+    found: dict[int, int] = {}
+    for i, j in zip(*np.unravel_index(np.argsort(gap, axis=None, kind="stable"), gap.shape), strict=True):
+        if gap[i, j] > ALIKE:
+            break
+        if i not in found and j not in found.values():
+            found[int(i)] = int(j)
+    return sorted(found.items())
+
+
+def moved(posterior: Posterior, there: pd.DataFrame, here: pd.DataFrame, log: np.ndarray) -> np.ndarray:
+    """Move ln losses from where they were measured to nearby scales, along the fitted curve."""
+    if np.allclose(there, here, rtol=1e-9):
+        return log
+    both = posterior.predict(pd.concat([there, here], ignore_index=True), kind="mean").location.mean(0)
+    return log + both[len(there) :] - both[: len(there)]
+
+
+def net_fall(table: pd.DataFrame, inputs: Sequence[str]) -> float:
+    """How much ln loss falls, recipes averaged, when all inputs move over their spans; at least a little."""
+    x = np.log(table[list(inputs)].to_numpy(float))
+    design = np.column_stack([np.ones(len(x)), (x - x.min(0)) / np.ptp(x, axis=0)])
+    slopes = np.linalg.lstsq(design, table["level"].to_numpy(float), rcond=None)[0][1:]
+    return max(-float(slopes.sum()), LEAST_FALL)

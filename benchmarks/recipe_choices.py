@@ -1,0 +1,214 @@
+"""Which recipe: say from small runs which of two recipes is better at larger ones, and how sure that is.
+
+    python -m benchmarks.recipe_choices            # scores every pair of recipes; a quarter of an hour on two cores
+
+Every method gets the same runs of both recipes and states the probability that one run of the first beats one run of
+the second at each held-out scale. Rows lie in `results/recipe_choices.jsonl.xz`; `section` and `picture` make the part
+of the decision page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import lzma
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr
+
+import bayescale as bs
+from bayescale.decide.paired import common_runs, pair, quotient
+from bayescale.posterior import Posterior
+from benchmarks import methods, tally
+from benchmarks.problems import Problem, scale
+from benchmarks.recipe_pairs import DEVELOPMENT, Pair, pairs
+from benchmarks.run import RESULTS, replace
+
+ROWS = RESULTS / "recipe_choices.jsonl.xz"
+OURS, SEPARATE, TRUSTING = "bayescale", "bayescale, recipes apart", "NUTS without drift"
+RANKING, USUAL = "ranking", "ranking at its usual hit rate"
+SQUARES, BOOTSTRAP = "least squares", "residual bootstrap"
+NAMES = (OURS, SEPARATE, TRUSTING, SQUARES, BOOTSTRAP, RANKING, USUAL)
+FIFTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+AIM = 0.07
+"""How far the observed frequency of a fifth may be from the stated probability."""
+SHUFFLES = 20
+"""Pairings of independent draws that are averaged."""
+KEPT = 8
+"""Separate fits that are remembered; neighbouring pairs share a recipe."""
+
+
+# --- Methods ------------------------------------------------------------------------------------------------
+
+
+def fitted(rows: pd.DataFrame, inputs: tuple[str, ...], cache: dict[Any, Posterior], **options: Any) -> Posterior:
+    """Fit one recipe, or return its fit if a neighbouring pair has needed it already."""
+    key = (hashlib.sha256(rows.to_csv().encode()).hexdigest(), inputs, tuple(options))
+    if key not in cache:
+        while len(cache) >= KEPT:
+            cache.pop(next(iter(cache)))
+        runs = bs.Runs.from_frame(rows, inputs=inputs, name="recipe")
+        cache[key] = bs.fit(runs, seed=int(key[0][:7], 16), **options)
+    return cache[key]
+
+
+def trusting(inputs: tuple[str, ...]) -> dict[str, Any]:
+    """Options of careful Bayes that trusts the law."""
+    name = {1: "saturating_power", 2: "chinchilla"}[len(inputs)]
+    return {"law": bs.laws.renamed(bs.laws.get(name), inputs), "drift": None, "noise": "student"}
+
+
+def rank(problem: Pair) -> float:
+    """Ln of the ratio of losses at the largest common small scale."""
+    common = common_small(problem)
+    return float(common["loss_a"].iloc[-1] - common["loss_b"].iloc[-1])
+
+
+def common_small(problem: Pair) -> pd.DataFrame:
+    """Ln losses of both recipes at the fitted common scales, in order of scale."""
+    from benchmarks.recipe_pairs import matched
+
+    rows = matched(problem.a, problem.b, problem.inputs)
+    left, right = problem.a.iloc[[i for i, _ in rows]], problem.b.iloc[[j for _, j in rows]]
+    table = pd.DataFrame(
+        {
+            "scale": scale(left, problem.inputs),
+            "loss_a": np.log(left["loss"].to_numpy(float)),
+            "loss_b": np.log(right["loss"].to_numpy(float)),
+        }
+    )
+    return table.sort_values("scale", kind="stable")
+
+
+def half(problem: Pair, which: str) -> Problem:
+    """One recipe as the calibration benchmark's methods take it."""
+    held = problem.held[list(problem.inputs)].assign(loss=problem.held[f"loss_{which}"])
+    return Problem(
+        problem.source,
+        problem.cluster,
+        problem.metric,
+        which,
+        problem.key,
+        problem.inputs,
+        getattr(problem, which),
+        held,
+    )
+
+
+def chance(a: methods.Prediction, b: methods.Prediction) -> np.ndarray:
+    """Probability that A is below B for independent mixtures, shape (held,)."""
+    rng = np.random.default_rng(0)
+    size = min(len(a.location), len(b.location))
+    total = np.zeros(a.location.shape[1])
+    for _ in range(SHUFFLES):
+        i, j = rng.permutation(len(a.location))[:size], rng.permutation(len(b.location))[:size]
+        gap = a.location[i] - b.location[j]
+        total += ndtr(-gap / np.maximum(np.hypot(a.scale[i], b.scale[j]), 1e-9)).mean(0)
+    return total / SHUFFLES
+
+
+def apart(a: Posterior, b: Posterior, held: pd.DataFrame) -> np.ndarray:
+    """Probability that A's run is below B's, from separate fits."""
+    found = [posterior.predict(held, kind="run") for posterior in (a, b)]
+    return chance(*(methods.Prediction(f.location, f.scale, "OK", 0.0) for f in found))
+
+
+def stated(problem: Pair, cache: dict[Any, Posterior]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Probability of each method that the first recipe's run is better, shape (held,), and what else to record."""
+    held = problem.held[list(problem.inputs)]
+    a, b = (fitted(rows, problem.inputs, cache) for rows in (problem.a, problem.b))
+    ratio = pair((problem.first, problem.second), a, b)
+    forecast = ratio.predict(held, kind="run")
+    options = trusting(problem.inputs)
+    plain = [fitted(rows, problem.inputs, cache, **options) for rows in (problem.a, problem.b)]
+    halves = [half(problem, which) for which in ("a", "b")]
+    sign = rank(problem)
+    result = {
+        OURS: forecast.probability_below(1.0),
+        SEPARATE: apart(a, b, held),
+        TRUSTING: apart(plain[0], plain[1], held),
+        SQUARES: chance(*methods.least_squares(halves)),
+        BOOTSTRAP: chance(*methods.residual_bootstrap(halves)),
+        RANKING: np.full(len(held), 0.5 if sign == 0 else float(sign < 0)),
+    }
+    both = quotient(*(posterior.predict(held, kind="mean") for posterior in (a, b)))
+    mean = ratio.predict(held)
+    extra = {
+        "common": ratio.common,
+        "paired": ratio.posterior is not None,
+        "ok": ratio.posterior is None or ratio.posterior.status.name == "OK",
+        "width": np.ptp(np.log(mean.interval(0.9)), axis=0),
+        "width_apart": np.ptp(np.log(both.interval(0.9)), axis=0),
+        "pit": (forecast.probability_below(np.exp(truth(problem)))),
+    }
+    return result, extra
+
+
+def truth(problem: Pair) -> np.ndarray:
+    """Ln of the ratio of losses at the held-out scales."""
+    return np.log(problem.held["loss_a"].to_numpy(float) / problem.held["loss_b"].to_numpy(float))
+
+
+def rows_of(problem: Pair, cache: dict[Any, Posterior]) -> list[dict[str, Any]]:
+    """One row for each held-out scale."""
+    begin = time.perf_counter()
+    chances, extra = stated(problem, cache)
+    seconds = time.perf_counter() - begin
+    common = common_small(problem)
+    beyond = scale(problem.held, problem.inputs) / common["scale"].iloc[-1]
+    outcome = truth(problem)
+    result = []
+    for i in range(len(problem.held)):
+        fields = {name: getattr(problem, name) for name in ("source", "cluster", "first", "second", "metric", "split")}
+        more = {k: v if np.ndim(v) == 0 else round(float(v[i]), 6) for k, v in extra.items()}
+        result.append(
+            {
+                **fields,
+                "beyond": round(float(beyond[i]), 3),
+                "truth": round(float(outcome[i]), 6),
+                **more,
+                "p": {name: round(float(value[i]), 5) for name, value in chances.items()},
+                "seconds": round(seconds, 2),
+            }
+        )
+    return result
+
+
+def run(sources: Sequence[str] | None = None, path: Path = ROWS, most: int | None = None) -> Path:
+    """Score every pair and write the rows.
+
+    Args:
+        sources: Names in `recipe_pairs.SOURCES`; all by default.
+        path: Where the rows go; those of other sources stay.
+        most: Most pairs of each source, spread evenly, for a quick look.
+    """
+    chosen = pairs(sources)
+    if most is not None:
+        groups = [[p for p in chosen if p.source == name] for name in dict.fromkeys(p.source for p in chosen)]
+        chosen = [group[i] for group in groups for i in np.unique(np.linspace(0, len(group) - 1, most).astype(int))]
+    done = {p.source for p in chosen}
+    kept = [row for row in read(path) if row["source"] not in done] if path.exists() else []
+    cache: dict[Any, Posterior] = {}
+    rows = []
+    for number, problem in enumerate(chosen):
+        rows += rows_of(problem, cache)
+        if number % 50 == 49:
+            print(f"{number + 1} of {len(chosen)} pairs", file=sys.stderr, flush=True)
+    replace(path, kept + rows)
+    return path
+
+
+def read(path: Path = ROWS) -> list[dict[str, Any]]:
+    """Read rows that `run` wrote."""
+    return [json.loads(line) for line in lzma.decompress(path.read_bytes()).decode().splitlines()]
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:] or None)
