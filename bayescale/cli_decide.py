@@ -63,6 +63,97 @@ def decide(
     tell([decision.to_dict() for decision in decisions], decisions, "decisions", written, as_json)
 
 
+def allocate(
+    fit: Fit,
+    flops: Annotated[float, typer.Option(help="The budget in FLOPs, 6 N D.")],
+    at: Annotated[str | None, typer.Option(help="The law's other inputs, e.g. n_experts=8.")] = None,
+    served: Annotated[float, typer.Option(help="Tokens that the model will serve; adds 2 N served.")] = 0.0,
+    unique_tokens: Annotated[float | None, typer.Option(help="Distinct tokens that exist.")] = None,
+    min_params: Annotated[float | None, typer.Option(help="Smallest first input.")] = None,
+    max_params: Annotated[float | None, typer.Option(help="Largest first input.")] = None,
+    min_tokens: Annotated[float | None, typer.Option(help="Smallest second input.")] = None,
+    max_tokens: Annotated[float | None, typer.Option(help="Largest second input.")] = None,
+    regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Split a compute budget between parameters and tokens, with the sizes that are as good."""
+    check_folders(plot)
+    others = None if at is None else numbers(at)
+    import bayescale as bs
+
+    found = bs.decide.allocate(
+        bs.load(fit),
+        flops,
+        at=others,
+        served=served,
+        unique_tokens=unique_tokens,
+        min_params=min_params,
+        max_params=max_params,
+        min_tokens=min_tokens,
+        max_tokens=max_tokens,
+        regret=regret,
+    )
+    written = [] if plot is None else [str(bs.plot.save(bs.plot.isoflop(found), plot))]
+    tell(found.to_dict(), [found], "", written, as_json)
+
+
+def compare(
+    fits: Annotated[list[Path], typer.Argument(help="Posteriors, one a recipe; file names are the recipes' names.")],
+    at: Annotated[str | None, typer.Option(help="Inputs at the point in question, e.g. n_params=7e9.")] = None,
+    axis: Annotated[str | None, typer.Option(help="Input along which recipes are compared.")] = None,
+    low: Annotated[float | None, typer.Option(help="Start of the axis between which crossings are sought.")] = None,
+    high: Annotated[float | None, typer.Option(help="Its end.")] = None,
+    equal: Annotated[float, typer.Option(help="Difference in ln loss that counts as none.")] = 0.0,
+    deadline: Annotated[
+        float | None, typer.Option(help="Point of the axis by which a recipe should be better.")
+    ] = None,
+    rate: Annotated[
+        list[str] | None,
+        typer.Option(help="RECIPE=units of the input a unit of cost buys[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
+    ] = None,
+    cost: Annotated[float | None, typer.Option(help="The point in question in the unit of cost, with --rate.")] = None,
+    unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Which recipe is better, from which scale on, and with what probability."""
+    point = None if at is None else numbers(at)
+    if (low is None) != (high is None):
+        raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
+    bought = dict(map(read_rate, rate or [])) or None
+    import bayescale as bs
+
+    posteriors = {path.stem: bs.load(path) for path in fits}
+    if len(posteriors) < len(fits):
+        raise InputError("Fits must have different file names, which are the names of the recipes.")
+    found = bs.decide.compare(
+        posteriors,
+        at=point,
+        axis=axis,
+        range=None if low is None or high is None else (low, high),
+        equal=equal,
+        rates=bought,
+        cost=cost,
+        unit=unit,
+        deadline=deadline,
+        seed=seed,
+    )
+    tell(found.to_dict(), [found], "", [], as_json)
+
+
+def read_rate(text: str) -> tuple[str, tuple[float, float]]:
+    """Read `a=3e15:0.1`."""
+    name, equals, numbers_text = text.partition("=")
+    rate, _, sd = numbers_text.partition(":")
+    try:
+        if not (name and equals):
+            raise ValueError
+        return name, (float(rate), float(sd or 0.0))
+    except ValueError:
+        raise InputError(f"--rate expects RECIPE=rate or RECIPE=rate:sd, e.g. a=3e15:0.1; found {text!r}.") from None
+
+
 def next_run(
     fit: Fit,
     at: At,
@@ -242,6 +333,8 @@ def command() -> str:
 
 VERBS = {
     "decide": decide,
+    "allocate": allocate,
+    "compare": compare,
     "next-run": next_run,
     "stop": stop,
     "power": power,

@@ -6,9 +6,12 @@ and refuses a confident answer where the runs cannot carry one (`bayescale.decid
 
 from __future__ import annotations
 
+from bayescale.decide.allocation import Allocation, allocate
+from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import ANSWERS, Decision, go
 from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
+from bayescale.decide.recipes import Comparison, Duel, compare, crossover, speedup
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.stopping import Stops, stop_early
 from bayescale.decide.trust import Doubt, doubts
@@ -17,17 +20,25 @@ from bayescale.decide.utility import UTILITIES, Utility
 __all__ = [
     "ANSWERS",
     "UTILITIES",
+    "Allocation",
+    "Comparison",
+    "Crossing",
     "Decision",
     "Doubt",
+    "Duel",
     "Power",
     "Ranking",
     "Stops",
     "Utility",
+    "allocate",
+    "compare",
+    "crossover",
     "doubts",
     "go",
     "ladders",
     "next_run",
     "power",
     "sensitivity",
+    "speedup",
     "stop_early",
 ]
