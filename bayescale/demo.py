@@ -12,13 +12,17 @@ from scipy.stats import t as student
 
 from bayescale import corpus, plot
 from bayescale.backtesting import backtest
+from bayescale.decide import go
 from bayescale.errors import InputError, Status
 from bayescale.fitting import fit
+from bayescale.reporting import report
 
 FITTED = 3e20
 """Largest of the six budgets that the public forecast was made from (FLOPs)."""
 TARGET = 2.25
 """A loss that a team might ask of the 1e23 run."""
+QUESTION = {"target": 2.61, "cost": 1.2e6, "value": 2.5e6, "unit": "USD", "flops": 1e21}
+"""A decision about the run before that; the stakes are made up."""
 
 
 def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -> np.ndarray:
@@ -78,7 +82,7 @@ def run(out: Path, seed: int = 0) -> None:
         print(f"  {path}")
     print("\nNext, on your own table (one row a run, raw counts):")
     print("  bayescale fit RUNS.csv --out fit.nc --plot bands.png")
-    print("  bayescale predict fit.nc --at flops=1e23 --target 2.25")
+    print("  bayescale decide fit.nc --at flops=1e23 --target 2.25 --report decision.html")
 
 
 def forecast_marin(out: Path, seed: int) -> list[Path]:
@@ -106,12 +110,23 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
     print(table.to_string(index=False))
     chance = float(forecast.probability_below(TARGET)[-1])
     print(f"\nP(loss of the 1e23 run < {TARGET}) = {chance:.2f}; it came out at {table['measured'].iloc[-1]}.")
+    decision = go(posterior, **QUESTION)
+    print(f"\nShould the 1e21 run have been made, to end below {decision.target:g}? With made-up stakes:\n")
+    print(decision)
+    report(posterior, decision, with_sensitivity=False).save(out / "marin-decision.html")
     posterior.save(out / "marin.nc")
     plot.save(plot.bands(posterior, truth=large, target=TARGET), out / "marin-bands.png")
     plot.save(plot.forecast(forecast, point=1, measured=table["measured"].iloc[-1]), out / "marin-forecast.png")
     plot.save(plot.learned(posterior), out / "marin-learned.png")
     table.to_csv(out / "marin.csv", index=False)
-    names = ("marin.nc", "marin-bands.png", "marin-forecast.png", "marin-learned.png", "marin.csv")
+    names = (
+        "marin.nc",
+        "marin-decision.html",
+        "marin-bands.png",
+        "marin-forecast.png",
+        "marin-learned.png",
+        "marin.csv",
+    )
     return [out / name for name in names]
 
 

@@ -218,7 +218,9 @@ def gemstones() -> Iterator[Pair]:
 def state_space() -> Iterator[Pair]:
     """State-space models, a recurrent one and a transformer at the sizes of one table."""
     for metric in ("pile_val_ppl", "lambada_ppl", "lambada_acc", "zero_shot_avg_acc"):
-        recipes = {name: built_in(name, metric) for name in ("mamba", "mamba2", "pythia_mamba2tab", "rwkv4", "hybrid_h3")}
+        recipes = {
+            name: built_in(name, metric) for name in ("mamba", "mamba2", "pythia_mamba2tab", "rwkv4", "hybrid_h3")
+        }
         recipes = {name: rows for name, rows in recipes.items() if len(rows)}
         yield from cuts("state space", "Mamba-2 table", metric, recipes, ("n_params",), (2, 3, 10))
 
