@@ -1,8 +1,5 @@
 """The decision benchmark: distribution functions from stored quantiles, regret, rules that keep to their budget."""
 
-import json
-import lzma
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +7,7 @@ from scipy.special import ndtr, ndtri
 
 from bayescale.backtesting import QUANTILES
 from benchmarks import decisions, pilot_choices
-from benchmarks.run import RESULTS
+from benchmarks.run import RESULTS, read
 
 
 def test_stored_quantiles_give_the_distribution_back():
@@ -52,7 +49,7 @@ def test_rules_keep_to_their_budget():
 
 def test_the_page_says_what_the_results_say():
     page = decisions.PAGE.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in lzma.open(RESULTS / "pilot_choices.jsonl.xz")]
+    rows = read(RESULTS / "pilot_choices.jsonl.xz")
     assert f"{len({row['key'] for row in rows})} starts" in page
     table = decisions.pilot_table(RESULTS / "pilot_choices.jsonl.xz")
     assert f"{table[table['rule'] == 'largest']['spent'].mean():.2f}"[1:] in page
