@@ -23,8 +23,6 @@ FEWEST = 3
 """Fewest scales that both recipes have been measured at."""
 SCORED = 6
 """Most held-out scales of a pair."""
-FITTED = 12
-"""Most fitted scales of a pair."""
 ALIKE = 0.10
 """Largest difference of ln(size) at which two nominal sizes count as one."""
 DEVELOPMENT = ("overtrain", "attention residual", "quantisation", "image curves", "ternary weights")
@@ -97,7 +95,7 @@ def cuts(
     metric: str,
     recipes: dict[str, pd.DataFrame],
     inputs: tuple[str, ...],
-    factors: Sequence[int] = FACTORS,
+    factors: Sequence[float] = FACTORS,
 ) -> Iterator[Pair]:
     """Every pair of some recipes at every cut that leaves enough to fit and something to judge by."""
     for first, second in itertools.combinations(recipes, 2):
@@ -155,8 +153,7 @@ def overtrain() -> Iterator[Pair]:
 def attention_residual() -> Iterator[Pair]:
     """Four ways to connect layers, at the same five sizes and budgets."""
     recipes = {name: built_in(name, "val_loss") for name in ("baseline", "block", "full", "mhc_lite")}
-    for metric in ("val_loss",):
-        yield from cuts("attention residual", "layers", metric, recipes, ("n_params",), (2, 1.5, 1.2))
+    yield from cuts("attention residual", "layers", "val_loss", recipes, ("n_params",), (2, 1.5, 1.2))
 
 
 def built_in(name: str, metric: str) -> pd.DataFrame:
@@ -218,7 +215,9 @@ def gemstones() -> Iterator[Pair]:
 def state_space() -> Iterator[Pair]:
     """State-space models, a recurrent one and a transformer at the sizes of one table."""
     for metric in ("pile_val_ppl", "lambada_ppl", "lambada_acc", "zero_shot_avg_acc"):
-        recipes = {name: built_in(name, metric) for name in ("mamba", "mamba2", "pythia_mamba2tab", "rwkv4", "hybrid_h3")}
+        recipes = {
+            name: built_in(name, metric) for name in ("mamba", "mamba2", "pythia_mamba2tab", "rwkv4", "hybrid_h3")
+        }
         recipes = {name: rows for name, rows in recipes.items() if len(rows)}
         yield from cuts("state space", "Mamba-2 table", metric, recipes, ("n_params",), (2, 3, 10))
 

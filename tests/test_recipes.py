@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib import pyplot
 
 import bayescale as bs
 from bayescale.decide.course import standings
@@ -238,6 +239,11 @@ def test_crossover_is_a_part_of_compare(fits):
     assert found.p_never > 0.6
     assert found.p_before_deadline <= found.p_always + found.p_overtakes + 1e-12
     assert json.dumps(found.to_dict())
+    pyplot.switch_backend("Agg")
+    ax = bs.plot.crossover(found)
+    ax.figure.canvas.draw()
+    assert any("B throughout" in text.get_text() for text in ax.texts)
+    pyplot.close("all")
 
 
 @pytest.mark.slow
