@@ -169,12 +169,13 @@ def section(rows: Sequence[dict] | None = None, picture: str | None = "decisions
         widths(ours),
         "### By source",
         source_table(scored),
+        "Of each development source at most 60 pairs and cuts were scored, with half as many draws of the ratio.",
         "Ranking states no probability: it counts as certain in the first row of its kind, and as sure as it was "
         "right on the development sources in the second. Every other method's probability is that of two runs "
         "drawn independently, which is what separate fits say.",
     ]
     if picture is not None:
-        lines.insert(-3, f"![Stated against observed, and Brier scores]({picture})")
+        lines.insert(-4, f"![Stated against observed, and Brier scores]({picture})")
     return "\n\n".join(line for line in lines if line)
 
 
