@@ -29,12 +29,16 @@ FORMAT = 1
 DIMENSIONS = ("chain", "draw")
 
 
-def to_datatree(posterior: Posterior) -> Any:
+def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
     """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
 
     Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
     inputs), log_likelihood (each row given all others, on the log scale: burkner2021loo), and coordinates (the
     sampled vector, from which everything else is rebuilt on loading).
+
+    Args:
+        posterior: What to convert.
+        derived: Include the groups that take longer to compute than to sample: posterior_predictive, log_likelihood.
     """
     import xarray as xr
 
@@ -46,8 +50,6 @@ def to_datatree(posterior: Posterior) -> Any:
         data = {name: (dimensions, np.asarray(value)) for name, value in variables.items()}
         return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
 
-    predictive = posterior.predict(frame[inputs], kind="run").draws
-    flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
     constant = {name: frame[name].to_numpy() for name in frame if name not in (*LABELS, "loss")}
     labels = {name: frame[name].astype(str).to_numpy(dtype=object) for name in LABELS if name in frame}
     coordinates = xr.Dataset(
@@ -57,19 +59,19 @@ def to_datatree(posterior: Posterior) -> Any:
         },
         coords={"coordinate": np.array(posterior.names, dtype=object)},
     )
-    tree = xr.DataTree.from_dict(
-        {
-            "posterior": dataset(posterior.draws, *DIMENSIONS),
-            "sample_stats": dataset(posterior.stats, *DIMENSIONS),
-            "observed_data": dataset({"loss": frame["loss"]}, "row"),
-            "constant_data": dataset({**constant, **labels}, "row"),
-            "posterior_predictive": dataset({"loss": predictive}, *DIMENSIONS, "row"),
-            "log_likelihood": xr.Dataset(
-                {"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))},
-            ),
-            "coordinates": coordinates,
-        }
-    )
+    groups = {
+        "posterior": dataset(posterior.draws, *DIMENSIONS),
+        "sample_stats": dataset(posterior.stats, *DIMENSIONS),
+        "observed_data": dataset({"loss": frame["loss"]}, "row"),
+        "constant_data": dataset({**constant, **labels}, "row"),
+        "coordinates": coordinates,
+    }
+    if derived:
+        predictive = posterior.predict(frame[inputs], kind="run").draws
+        flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
+        groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
+        groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))})
+    tree = xr.DataTree.from_dict(groups)
     tree.attrs = attributes(posterior)
     return tree
 
@@ -110,8 +112,13 @@ def decode(values: dict[str, Any], home: Any) -> Any:
     return getattr(home, values.pop("role"))(**values)
 
 
-def save(posterior: Posterior, path: str | Path) -> Path:
+def save(posterior: Posterior, path: str | Path, *, derived: bool = True) -> Path:
     """Write a posterior to a netCDF file, completely or not at all.
+
+    Args:
+        posterior: What to write.
+        path: File to write; one that exists is replaced.
+        derived: See `to_datatree`.
 
     Raises:
         InputError: If the folder does not exist or the path is a folder.
@@ -119,8 +126,9 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
-    tree = to_datatree(posterior)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".nc")
+    tree = to_datatree(posterior, derived=derived)
+    # Not .nc: a program that is killed here must leave nothing that looks like a result.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
         tree.to_netcdf(temporary, engine="h5netcdf")
