@@ -14,8 +14,8 @@ import pandas as pd
 from bayescale import scores
 from bayescale.drift import Drift
 from bayescale.errors import InputError, some
-from bayescale.fitting import fit_many
 from bayescale.laws import Law
+from bayescale.many import fit_many
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior

@@ -18,7 +18,7 @@ from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import InputError
 from bayescale.likelihood import pointwise
-from bayescale.model import Values, make_job, meaning
+from bayescale.model import Job, Values, make_job, meaning
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
@@ -140,8 +140,12 @@ def save(posterior: Posterior, path: str | Path, *, derived: bool = True) -> Pat
     return path
 
 
-def load(path: str | Path) -> Posterior:
+def load(path: str | Path, *, job: Job | None = None) -> Posterior:
     """Read a posterior that `Posterior.save` wrote.
+
+    Args:
+        path: The file.
+        job: The job that was saved, for programs that have it; by default it is made again from the file.
 
     Raises:
         InputError: For a file that is absent, truncated, not netCDF, from elsewhere, or whose law is not registered.
@@ -163,13 +167,30 @@ def load(path: str | Path) -> Posterior:
     if int(tree.attrs["bayescale_format"]) > FORMAT:
         raise InputError(f"{path} was written by a newer bayescale ({tree.attrs['bayescale_version']}); update.")
     try:
-        return rebuild(tree)
+        return rebuild(tree, job)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
 
 
-def rebuild(tree: Any) -> Posterior:
+def rebuild(tree: Any, job: Job | None) -> Posterior:
     """Rebuild a posterior from its DataTree."""
+    job = job or rebuild_job(tree)
+    stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
+    position = tree["coordinates"]["position"].to_numpy()
+    values: Values = meaning(position, job.model, job.problem)
+    return Posterior(
+        job=job,
+        seed=int(tree.attrs["seed"]),
+        settings=Nuts(**json.loads(tree.attrs["settings"])),
+        position=position,
+        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
+        stats=stats,
+        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
+    )
+
+
+def rebuild_job(tree: Any) -> Job:
+    """Rebuild what was fitted from a DataTree; the law must be registered."""
     attrs = tree.attrs
     constant = tree["constant_data"]
     frame = pd.DataFrame({str(name): constant[name].to_numpy() for name in constant.data_vars})
@@ -178,22 +199,10 @@ def rebuild(tree: Any) -> Posterior:
     stored = {key: decode(value, priors) for key, value in json.loads(attrs["priors"]).items()}
     law = dataclasses.replace(laws.get(attrs["law"]), priors=stored)
     drift = json.loads(attrs["drift"])
-    job = make_job(
+    return make_job(
         runs,
         law,
         None if drift is None else Drift(**{k: v for k, v in drift.items() if k != "role"}),
         Noise(**{k: v for k, v in json.loads(attrs["noise"]).items() if k != "role"}),
         None,
-    )
-    stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
-    position = tree["coordinates"]["position"].to_numpy()
-    values: Values = meaning(position, job.model, job.problem)
-    return Posterior(
-        job=job,
-        seed=int(attrs["seed"]),
-        settings=Nuts(**json.loads(attrs["settings"])),
-        position=position,
-        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
-        stats=stats,
-        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
     )
