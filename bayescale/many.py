@@ -82,8 +82,8 @@ def fit_many(
         families: One Runs a family; arguments otherwise as for `fit`.
         law: See `fit`.
         seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
-            not on the other families, batches, workers or devices. With a folder they do not depend on its place
-            either.
+            not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
+            kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
         drift: See `fit`.
         noise: See `fit`.
         priors: See `fit`.

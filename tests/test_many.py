@@ -10,13 +10,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import distributed
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import call
+from jax.experimental.compilation_cache import compilation_cache
 
 import bayescale as bs
 from bayescale import archive, batches, workers
+from bayescale.model import make_job
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
 PLAIN = {"law": "saturating_power", "seed": 0, "drift": None, "noise": bs.Noise(seed=None), "settings": SHORT}
@@ -37,10 +41,20 @@ GARBAGE = bs.Runs(FAMILIES[0].frame.assign(flops=1e18), ("flops",), "garbage")
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """Let other processes load what this one compiled."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
         yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +77,43 @@ def same(results, expected):
 def test_draws_depend_on_the_place_only(here):
     same(bs.fit_many(FAMILIES[:3], **PLAIN), here[:3])
     same([bs.fit(FAMILIES[0], **PLAIN)], here[:1])
-    mixed = bs.fit_many([FAMILIES[0], family(9, rows=12), *FAMILIES[2:]], **PLAIN)
+    mixed = bs.fit_many([FAMILIES[0], family(9, rows=5), *FAMILIES[2:]], **PLAIN)
     same([mixed[0], *mixed[2:]], [here[0], *here[2:]])
 
 
-def test_streams_beyond_32_bits():
-    import jax
+def job(rows, drift=None):
+    return make_job(family(0, rows), "saturating_power", drift, "normal", None)
 
+
+def test_batches_hold_one_shape_each():
+    jobs = [job(6), job(12), job(7), job(5, "auto"), job(8)]
+    assert batches.batch(jobs, lambda job: 2) == [[0, 2], [4], [1], [3]]
+    one, four = batches.Machine((None,), False), batches.Machine((None,) * 4, True)
+    assert [one.filled(n) for n in (1, 3)] == [1, 4]
+    assert [four.filled(n) for n in (1, 4, 5, 17)] == [4, 4, 8, 32]
+    # 38 rows in four buckets of 8 and one of 16; a batch of one for each of three families of four on four devices.
+    assert batches.padding(jobs, [[n] for n in range(5)], one) == pytest.approx(1 - 38 / 48)
+    assert batches.padding(jobs[:1], [[0]], four) == pytest.approx(1 - 6 / 32)
+
+
+def test_batches_fit_into_memory():
+    class Device:
+        def __init__(self, limit):
+            self.limit = limit
+
+        def memory_stats(self):
+            return {"bytes_limit": self.limit}
+
+    def largest(rows, limit):
+        return batches.Machine((Device(limit), Device(limit)), True).largest(job(rows), bs.Nuts())
+
+    assert largest(8, 1) == 2
+    sizes = [largest(8, limit) for limit in (1e8, 1e9, 1e10)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] <= 2 * batches.LARGEST_SHARE
+    assert largest(200, 1e9) < largest(8, 1e9)
+
+
+def test_streams_beyond_32_bits():
     root = jax.random.key(0)
     keys = [importlib.import_module("bayescale.fitting").stream_key(root, n) for n in (7, 7 + 2**32, 7 + 2**33)]
     assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == 3
@@ -167,7 +211,7 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     np.testing.assert_array_equal(other.position, first[2].position)
     # Other seeds and priors are other posteriors; a damaged file is replaced.
     bs.fit_many(FAMILIES[:1], folder=tmp_path, **PLAIN | {"seed": 1})
-    bs.fit_many(FAMILIES[:1], folder=tmp_path, priors={"c": bs.Exponent(0.2)}, **PLAIN)
+    bs.fit_many(FAMILIES[:1], folder=tmp_path, priors={"falls": bs.Fall(median=0.3)}, **PLAIN)
     assert len(list(tmp_path.iterdir())) == len(FAMILIES) + 2
     files[0].write_bytes(files[0].read_bytes()[:500])
     same(bs.fit_many(FAMILIES, folder=tmp_path, **PLAIN), first[:5])
@@ -287,7 +331,6 @@ def test_dead_worker_of_a_pool_loses_nothing(here):
 
 
 def test_dask_cluster_loses_a_worker_and_nothing_else(tmp_path):
-    distributed = pytest.importorskip("distributed")
     families = [family(number) for number in range(40)]
     with (
         distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
@@ -300,3 +343,28 @@ def test_dask_cluster_loses_a_worker_and_nothing_else(tmp_path):
         found |= dict(stream)
     assert len(found) == len(families)
     same([found[number] for number in range(40)], bs.fit_many(families, **PLAIN))
+
+
+# --- Devices -----------------------------------------------------------------------------------------------
+
+SHARED_OUT = """
+import sys; sys.path.insert(0, sys.argv[1])
+import jax, numpy as np, bayescale as bs, test_many as t
+assert jax.local_device_count() == 8
+if sys.argv[3] == "vectorized":
+    jax.default_backend = lambda: "gpu"
+results = bs.fit_many(t.FAMILIES, **t.PLAIN)
+np.save(sys.argv[2], [result.position[:2] for result in results])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["mapped", "vectorized"])
+def test_eight_devices_draw_what_one_draws(path, here, tmp_path):
+    # Five families on eight devices: the path of several GPUs or TPUs, padding included.
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", SHARED_OUT, str(Path(__file__).parent), str(tmp_path / "out.npy"), path]
+    subprocess.run(command, env=environment, check=True)
+    for one, position in zip(here, np.load(tmp_path / "out.npy"), strict=True):
+        # Rounding grows along a chain, so only its beginning is compared.
+        np.testing.assert_allclose(one.position[:2, :5], position[:, :5], atol=1e-4)
