@@ -19,7 +19,7 @@ from bayescale.errors import Status, UntrustworthyFit
 from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
-from bayescale.model import Job, Model, Problem, Values, make_job, prior_center, read
+from bayescale.model import Job, Model, Problem, Values, compact, make_job, prior_center, read
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, find_mode, normal_at, run_chain
 from bayescale.posterior import Posterior
@@ -205,7 +205,7 @@ def joined(first: Posterior, second: Posterior) -> Posterior:
     return dataclasses.replace(
         second,
         position=position,
-        values=jax.tree.map(both, first.values, second.values),
+        values=compact(jax.tree.map(both, first.values, second.values)),
         stats=stats,
         diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
     )
@@ -219,7 +219,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
         seed=seed,
         settings=settings,
         position=chains.position,
-        values=output["values"],
+        values=compact(output["values"]),
         stats={
             "diverging": chains.diverging,
             "acceptance_rate": chains.accept,

@@ -16,7 +16,7 @@ from bayescale.drift import Drift
 from bayescale.errors import InputError, Status, UntrustworthyFit
 from bayescale.fitting import progress_bar, sample_jobs
 from bayescale.laws import Law
-from bayescale.model import Job, make_job
+from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
@@ -266,7 +266,8 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
                 job = queue.jobs[number]
                 advance(1)
                 if isinstance(outcome, Posterior):
-                    yield number, dataclasses.replace(outcome, job=job)
+                    # Arrays that were sent share memory no more.
+                    yield number, dataclasses.replace(outcome, job=job, values=compact(outcome.values))
                 else:
                     yield number, Failure(job.runs, Status.FAILED, outcome)
 
