@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from bayescale.errors import Status as Status
     from bayescale.errors import UntrustworthyFit as UntrustworthyFit
     from bayescale.fitting import fit as fit
-    from bayescale.fitting import fit_many as fit_many
     from bayescale.forecast import Forecast as Forecast
     from bayescale.laws import LAWS as LAWS
     from bayescale.laws import Law as Law
     from bayescale.laws import register_law as register_law
     from bayescale.likelihood import numpyro_model as numpyro_model
+    from bayescale.many import fit_each as fit_each
+    from bayescale.many import fit_many as fit_many
     from bayescale.noise import Noise as Noise
     from bayescale.nuts import Nuts as Nuts
+    from bayescale.posterior import Failure as Failure
     from bayescale.posterior import Posterior as Posterior
     from bayescale.priors import Break as Break
     from bayescale.priors import Exponent as Exponent
@@ -59,13 +61,14 @@ _HOMES = {
     "backtesting": ("Backtest", "backtest"),
     "drift": ("Drift",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
-    "fitting": ("fit", "fit_many"),
+    "fitting": ("fit",),
     "forecast": ("Forecast",),
     "laws": ("LAWS", "Law", "register_law"),
     "likelihood": ("numpyro_model",),
+    "many": ("fit_each", "fit_many"),
     "noise": ("Noise",),
     "nuts": ("Nuts",),
-    "posterior": ("Posterior",),
+    "posterior": ("Failure", "Posterior"),
     "priors": (
         "Break",
         "Exponent",

@@ -6,6 +6,7 @@ import dataclasses
 import math
 import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,11 @@ import pandas as pd
 from bayescale import scores
 from bayescale.drift import Drift
 from bayescale.errors import InputError, some
-from bayescale.fitting import fit_many
 from bayescale.laws import Law
+from bayescale.many import fit_many
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.posterior import Posterior
+from bayescale.posterior import Failure, Posterior
 from bayescale.runs import Runs
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -63,7 +64,7 @@ class Backtest:
         frame: One row a held-out run: family, row (number in its family, from 0), ratio, law, the outcome y
             and forecast quantiles on the scale of the response, pit, crps and log_score on the log scale,
             status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
-        skipped: Family, ratio and reason of every split that could not be made.
+        skipped: Family, ratio and reason of every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
     """
 
@@ -181,6 +182,8 @@ def backtest(
     settings: Nuts | None = None,
     progress: bool | None = None,
     min_train: int = FEWEST,
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
@@ -200,6 +203,8 @@ def backtest(
         settings: See `fit`.
         progress: Show a bar; by default only on a terminal.
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
+        folder: Folder of finished fits, see `fit_many`.
+        executor: Where to fit, see `fit_many`.
 
     Raises:
         InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
@@ -229,8 +234,25 @@ def backtest(
         reasons = [f"{family} at {factor:g}: {reason}" for family, factor, reason in skipped]
         raise InputError(f"No family can be split. {some(reasons, 3)}. Use a smaller ratio (or largest), or more runs.")
     training = [split.family.select(split.train) for split in splits]
-    posteriors = fit_many(training, law, seed=seed, drift=drift, noise=noise, settings=settings, progress=progress)
-    tables = [score(split, posterior) for split, posterior in zip(splits, posteriors, strict=True)]
+    results = fit_many(
+        training,
+        law,
+        seed=seed,
+        drift=drift,
+        noise=noise,
+        settings=settings,
+        folder=folder,
+        executor=executor,
+        progress=progress,
+    )
+    tables: list[pd.DataFrame] = []
+    posteriors: list[Posterior] = []
+    for split, result in zip(splits, results, strict=True):
+        if isinstance(result, Failure):
+            skipped.append((split.label, split.ratio, result.reason))
+        else:
+            tables.append(score(split, result))
+            posteriors.append(result)
     return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors)
 
 

@@ -33,7 +33,7 @@ from bayescale.cli_options import (
     pairs,
     probabilities,
 )
-from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
+from bayescale.errors import InputError, Status, UntrustworthyFit, nearest, some
 
 app = typer.Typer(
     name="bayescale",
@@ -105,6 +105,7 @@ def fit(
     noise: NoiseName = "normal",
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -113,8 +114,12 @@ def fit(
 
     table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
     check_folders(out, plot)
-    posteriors = bs.fit_many(table.split(), law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict)
-    several = len(posteriors) > 1
+    results = bs.fit_many(
+        table.split(), law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict, folder=folder
+    )
+    several = len(results) > 1
+    posteriors = [result for result in results if isinstance(result, bs.Posterior)]
+    failed = [result for result in results if isinstance(result, bs.Failure)]
     written = []
     for posterior in posteriors:
         if out is not None:
@@ -126,12 +131,16 @@ def fit(
             bs.plot.save(bs.plot.bands(posterior), path)
             written.append(str(path))
     if as_json:
-        emit({"fits": [describe_fit(p) for p in posteriors], "written": written})
-        return
-    for posterior in posteriors:
-        print(posterior)
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
+        failures = [{"family": f.runs.name, "status": f.status.name, "reason": f.reason} for f in failed]
+        emit({"fits": [describe_fit(p) for p in posteriors], "failures": failures, "written": written})
+    else:
+        for posterior in posteriors:
+            print(posterior)
+        for path in written:
+            print(f"wrote {path}", file=sys.stderr)
+    if failed:
+        reasons = some([f"{failure.runs.name}: {failure.reason}" for failure in failed], 3)
+        finish(f"{len(failed)} of {len(results)} families have no posterior. {reasons}", 2)
 
 
 @app.command()

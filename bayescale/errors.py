@@ -31,6 +31,8 @@ class Status(enum.Enum):
         "NUTS diverged, so a region of the posterior may be missed; raise Nuts(target_accept=0.99) or simplify the law."
     )
     LOW_ENERGY = "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer or simplify the law."
+    REFUSED = "These runs and this law do not fit together, so nothing was sampled."
+    FAILED = "Sampling stopped with an error, so there is no posterior."
     NONFINITE = "The density was not finite at the start; check the data for a law that cannot describe it."
 
     def __str__(self) -> str:

@@ -1,24 +1,25 @@
-"""Fit: from runs to posteriors, through one compiled program for each shape of problem."""
+"""Fit: from runs to a posterior, through one compiled program for each shape of problem."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayescale.batches import machine
 from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import Status, UntrustworthyFit
 from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
-from bayescale.model import Job, Model, Problem, Values, make_job, prior_center, read
+from bayescale.model import Job, Model, Problem, Values, compact, make_job, prior_center, read
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, find_mode, normal_at, run_chain
 from bayescale.posterior import Posterior
@@ -31,9 +32,6 @@ TRACES = {"sample": 0}
 
 SECOND_ACCEPT = 0.99
 """Acceptance probability of the second attempt."""
-
-LARGEST_BATCH = 256
-"""Families sampled together on an accelerator."""
 
 
 def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
@@ -75,18 +73,35 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
     return {"chains": chains._replace(position=position), "values": values}
 
 
-def sample_batch(keys: Array, model: Model, problems: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
-    """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
+def sample_batch(
+    keys: Array,
+    model: Model,
+    problems: Problem,
+    settings: Nuts,
+    vectorized: bool,
+    mesh: jax.sharding.Mesh | None = None,
+) -> dict[str, Any]:
+    """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
 
-    def one(pair: tuple[Any, Problem]) -> dict[str, Any]:
-        return sample_family(pair[0], model, pair[1], settings, vectorized)
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> dict[str, Any]:
+        def one(pair: tuple[Any, Problem]) -> dict[str, Any]:
+            return sample_family(pair[0], model, pair[1], settings, vectorized)
 
-    if vectorized:
-        return jax.vmap(lambda key, problem: one((key, problem)))(keys, problems)
-    return jax.lax.map(one, (keys, problems))
+        if vectorized:
+            return jax.vmap(lambda key, problem: one((key, problem)))(keys, problems)
+        return jax.lax.map(one, (keys, problems))
+
+    if mesh is None:
+        return share(keys, model, problems, settings)
+    family, everywhere = jax.P(*mesh.axis_names), jax.P()
+    # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
+    places = (family, everywhere, family, everywhere)
+    return jax.shard_map(share, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(
+        keys, model, problems, settings
+    )
 
 
-compiled = jax.jit(sample_batch, static_argnames="vectorized")
+compiled = jax.jit(sample_batch, static_argnames=("vectorized", "mesh"))
 """THE compiled program. Its key: curve, kinds of priors, rows in the bucket, counts of draws; never numbers."""
 
 
@@ -123,85 +138,27 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
-    return fit_many([runs], law, seed=seed, drift=drift, noise=noise, priors=priors, settings=settings, strict=strict)[
-        0
-    ]
+    job = make_job(runs, law, drift, noise, priors)
+    (posterior,) = sample_jobs([job], [0], seed, settings or Nuts())
+    if strict and posterior.status is not Status.OK:
+        raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
+    return posterior
 
 
-def fit_many(
-    families: Iterable[Runs],
-    law: str | Law = "auto",
-    *,
-    seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    strict: bool = False,
-    progress: bool | None = None,
-) -> list[Posterior]:
-    """Sample one posterior for each family, sharing compiled programs.
+def sample_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample jobs of one shape, and once more, with smaller steps, those whose chains do not deserve trust.
 
     Args:
-        families: One Runs a family; arguments otherwise as for `fit`.
-        law: See `fit`.
-        seed: Seed; family i uses its own stream, so the order of families matters and their number does not.
-        drift: See `fit`.
-        noise: See `fit`.
-        priors: See `fit`.
-        settings: See `fit`.
-        strict: See `fit`.
-        progress: Show a bar; by default only on a terminal.
-
-    Returns:
-        Posteriors in the order given; each carries its own status.
-
-    Raises:
-        InputError: If any family cannot be fitted; the message names it.
-        UntrustworthyFit: With `strict=True`, naming the families.
+        jobs: Jobs of one shape.
+        streams: Number below 2^64 of each job's own random stream.
+        seed: Seed of all streams.
+        settings: Settings of the first attempt.
     """
-    settings = settings or Nuts()
-    families = list(families)
-    jobs = [make_job(runs, law, drift, noise, priors) for runs in families]
-    batches = batch(jobs)
-    results: list[Posterior | None] = [None] * len(jobs)
-    with progress_bar(len(jobs), progress) as advance:
-        for members in batches:
-            for number, posterior in zip(members, sample_jobs(jobs, members, seed, settings), strict=True):
-                results[number] = posterior
-            advance(len(members))
-    done = [posterior for posterior in results if posterior is not None]
-    if strict:
-        bad = [p for p in done if p.status is not Status.OK]
-        if bad:
-            listed = "; ".join(f"{p.runs.name}: {p.status}" for p in bad[:5])
-            raise UntrustworthyFit(f"{len(bad)} of {len(done)} fits must not be relied on. {listed}")
-    return done
-
-
-def batch(jobs: Sequence[Job]) -> list[list[int]]:
-    """Group job numbers that share a compiled program: singly on CPUs, many at once on accelerators."""
-    if jax.default_backend() == "cpu":
-        return [[number] for number in range(len(jobs))]
-    groups: dict[Any, list[int]] = {}
-    for number, job in enumerate(jobs):
-        leaves, structure = jax.tree.flatten((job.model, job.problem))
-        numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
-        groups.setdefault((structure, tuple(leaf.shape for leaf in leaves), numbers), []).append(number)
-    return [
-        members[first : first + LARGEST_BATCH]
-        for members in groups.values()
-        for first in range(0, len(members), LARGEST_BATCH)
-    ]
-
-
-def sample_jobs(jobs: Sequence[Job], members: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape, and once more, with smaller steps, those whose chains do not deserve trust."""
-    posteriors = run_compiled(jobs, members, seed, settings, attempt=0)
+    posteriors = run_compiled(jobs, streams, seed, settings, attempt=0)
     doubtful = [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]
     if doubtful:
         careful = dataclasses.replace(settings, target_accept=max(SECOND_ACCEPT, settings.target_accept))
-        again = run_compiled(jobs, [members[i] for i in doubtful], seed, careful, attempt=1)
+        again = run_compiled([jobs[i] for i in doubtful], [streams[i] for i in doubtful], seed, careful, attempt=1)
         for i, posterior in zip(doubtful, again, strict=True):
             first = posteriors[i].diagnostics
             # Chains that diverged or failed are dropped; chains that were only too short are kept.
@@ -211,23 +168,30 @@ def sample_jobs(jobs: Sequence[Job], members: Sequence[int], seed: int, settings
 
 
 def run_compiled(
-    jobs: Sequence[Job], members: Sequence[int], seed: int, settings: Nuts, attempt: int
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int
 ) -> list[Posterior]:
     """Run the compiled program on jobs of one shape."""
-    # A batch is filled up to a power of two with its last member, so that few batch sizes are compiled.
-    size = 1 << (len(members) - 1).bit_length()
-    filled = [*members, *[members[-1]] * (size - len(members))]
+    place = machine()
+    # A batch is filled up with its last member.
+    filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
     with jax.enable_x64(True):
         root = jax.random.fold_in(jax.random.key(seed), attempt)
-        keys = jnp.stack([jax.random.fold_in(root, number) for number in filled])
-        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[n].problem for n in filled])
-        output = compiled(keys, jobs[members[0]].model, problems, settings, jax.default_backend() != "cpu")
+        keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
+        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
+        output = compiled(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
         output = jax.tree.map(np.asarray, jax.device_get(output))
     return [
-        make_posterior(jobs[number], jax.tree.map(lambda leaf, i=i: leaf[i], output), seed, settings)
-        for i, number in enumerate(members)
+        # Copies, so that one family does not keep the arrays of its whole batch in memory.
+        make_posterior(job, jax.tree.map(lambda leaf, i=i: leaf[i].copy(), output), seed, settings)
+        for i, job in enumerate(jobs)
     ]
+
+
+def stream_key(root: Any, stream: int) -> Any:
+    """Key of a stream; `fold_in` takes 32 bits, so longer numbers are folded in twice."""
+    high, low = divmod(stream, 1 << 32)
+    return jax.random.fold_in(jax.random.fold_in(root, high) if high else root, low)
 
 
 def joined(first: Posterior, second: Posterior) -> Posterior:
@@ -241,7 +205,7 @@ def joined(first: Posterior, second: Posterior) -> Posterior:
     return dataclasses.replace(
         second,
         position=position,
-        values=jax.tree.map(both, first.values, second.values),
+        values=compact(jax.tree.map(both, first.values, second.values)),
         stats=stats,
         diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
     )
@@ -255,7 +219,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
         seed=seed,
         settings=settings,
         position=chains.position,
-        values=output["values"],
+        values=compact(output["values"]),
         stats={
             "diverging": chains.diverging,
             "acceptance_rate": chains.accept,
@@ -268,8 +232,8 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, wanted: bool | None) -> Iterator[Callable[[int], None]]:
-    """Show a bar on a terminal, and nothing in pipes and logs; yields `advance(n)`."""
+def progress_bar(total: int, wanted: bool | None, label: str = "sampling") -> Iterator[Callable[[int], None]]:
+    """Show a bar with the time left on a terminal, and nothing in pipes and logs; yields `advance(n)`."""
     show = (sys.stderr.isatty() and total > 4) if wanted is None else wanted
     if not show:
         yield lambda number: None
@@ -277,7 +241,7 @@ def progress_bar(total: int, wanted: bool | None) -> Iterator[Callable[[int], No
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("sampling"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("sampling", total=total)
+        task = bar.add_task(label, total=total)
         yield lambda number: bar.advance(task, number)

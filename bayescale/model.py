@@ -347,5 +347,20 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 def meaning(position: Array, model: Model, problem: Problem) -> Values:
     """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
     with jax.enable_x64(True):
-        values = jax.jit(jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0])))(position)
-        return jax.tree.map(np.asarray, values)
+        return compact(jax.tree.map(np.asarray, read_draws(position, model, problem)))
+
+
+@jax.jit
+def read_draws(position: Array, model: Model, problem: Problem) -> Any:
+    """What draws mean, leading axes (chain, draw); compiled once for each shape of problem."""
+    return jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0]))(position)
+
+
+def compact(values: Values) -> Values:
+    """Let draws share memory where they are all equal, as the weights of rows are without Student-t noise."""
+
+    def shared(leaf: np.ndarray) -> np.ndarray:
+        first = leaf[:1, :1].copy()
+        return np.broadcast_to(first, leaf.shape) if np.array_equal(np.broadcast_to(first, leaf.shape), leaf) else leaf
+
+    return jax.tree.map(shared, values)

@@ -246,6 +246,39 @@ class Posterior:
         return describe(self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What stands in the place of a posterior that could not be had.
+
+    Attributes:
+        runs: Runs of the family.
+        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` if sampling raised.
+        error: What was raised.
+    """
+
+    runs: Runs
+    status: Status
+    error: Exception
+
+    @property
+    def reason(self) -> str:
+        """What was raised, as a sentence."""
+        return str(self.error) if isinstance(self.error, InputError) else f"{type(self.error).__name__}: {self.error}"
+
+    def __str__(self) -> str:
+        """Name the family and say why there is no posterior."""
+        return f"{self.runs.name}: {self.status} {self.reason}"
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why there is no forecast, table or draw."""
+        if name.startswith("_"):
+            raise AttributeError(f"'Failure' object has no attribute {name!r}")
+        raise AttributeError(
+            f"There is no {name} of {self} Leave failures out ([r for r in results if isinstance(r, bs.Posterior)]), "
+            "or stop at the first with failures='raise'."
+        )
+
+
 @jax.jit
 def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
     """Coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""

@@ -18,7 +18,7 @@ from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import InputError
 from bayescale.likelihood import pointwise
-from bayescale.model import Values, make_job, meaning
+from bayescale.model import Job, Values, make_job, meaning
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
@@ -29,12 +29,16 @@ FORMAT = 1
 DIMENSIONS = ("chain", "draw")
 
 
-def to_datatree(posterior: Posterior) -> Any:
+def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
     """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
 
     Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
     inputs), log_likelihood (each row given all others, on the log scale: burkner2021loo), and coordinates (the
     sampled vector, from which everything else is rebuilt on loading).
+
+    Args:
+        posterior: What to convert.
+        derived: Include the groups that take longer to compute than to sample: posterior_predictive, log_likelihood.
     """
     import xarray as xr
 
@@ -46,8 +50,6 @@ def to_datatree(posterior: Posterior) -> Any:
         data = {name: (dimensions, np.asarray(value)) for name, value in variables.items()}
         return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
 
-    predictive = posterior.predict(frame[inputs], kind="run").draws
-    flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
     constant = {name: frame[name].to_numpy() for name in frame if name not in (*LABELS, "loss")}
     labels = {name: frame[name].astype(str).to_numpy(dtype=object) for name in LABELS if name in frame}
     coordinates = xr.Dataset(
@@ -57,19 +59,19 @@ def to_datatree(posterior: Posterior) -> Any:
         },
         coords={"coordinate": np.array(posterior.names, dtype=object)},
     )
-    tree = xr.DataTree.from_dict(
-        {
-            "posterior": dataset(posterior.draws, *DIMENSIONS),
-            "sample_stats": dataset(posterior.stats, *DIMENSIONS),
-            "observed_data": dataset({"loss": frame["loss"]}, "row"),
-            "constant_data": dataset({**constant, **labels}, "row"),
-            "posterior_predictive": dataset({"loss": predictive}, *DIMENSIONS, "row"),
-            "log_likelihood": xr.Dataset(
-                {"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))},
-            ),
-            "coordinates": coordinates,
-        }
-    )
+    groups = {
+        "posterior": dataset(posterior.draws, *DIMENSIONS),
+        "sample_stats": dataset(posterior.stats, *DIMENSIONS),
+        "observed_data": dataset({"loss": frame["loss"]}, "row"),
+        "constant_data": dataset({**constant, **labels}, "row"),
+        "coordinates": coordinates,
+    }
+    if derived:
+        predictive = posterior.predict(frame[inputs], kind="run").draws
+        flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
+        groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
+        groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))})
+    tree = xr.DataTree.from_dict(groups)
     tree.attrs = attributes(posterior)
     return tree
 
@@ -110,8 +112,13 @@ def decode(values: dict[str, Any], home: Any) -> Any:
     return getattr(home, values.pop("role"))(**values)
 
 
-def save(posterior: Posterior, path: str | Path) -> Path:
+def save(posterior: Posterior, path: str | Path, *, derived: bool = True) -> Path:
     """Write a posterior to a netCDF file, completely or not at all.
+
+    Args:
+        posterior: What to write.
+        path: File to write; one that exists is replaced.
+        derived: See `to_datatree`.
 
     Raises:
         InputError: If the folder does not exist or the path is a folder.
@@ -119,8 +126,9 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir() or not path.parent.is_dir():
         raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
-    tree = to_datatree(posterior)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".nc")
+    tree = to_datatree(posterior, derived=derived)
+    # Not .nc: a program that is killed here must leave nothing that looks like a result.
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     os.close(handle)
     try:
         tree.to_netcdf(temporary, engine="h5netcdf")
@@ -132,8 +140,12 @@ def save(posterior: Posterior, path: str | Path) -> Path:
     return path
 
 
-def load(path: str | Path) -> Posterior:
+def load(path: str | Path, *, job: Job | None = None) -> Posterior:
     """Read a posterior that `Posterior.save` wrote.
+
+    Args:
+        path: The file.
+        job: The job that was saved, for programs that have it; by default it is made again from the file.
 
     Raises:
         InputError: For a file that is absent, truncated, not netCDF, from elsewhere, or whose law is not registered.
@@ -155,13 +167,30 @@ def load(path: str | Path) -> Posterior:
     if int(tree.attrs["bayescale_format"]) > FORMAT:
         raise InputError(f"{path} was written by a newer bayescale ({tree.attrs['bayescale_version']}); update.")
     try:
-        return rebuild(tree)
+        return rebuild(tree, job)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
 
 
-def rebuild(tree: Any) -> Posterior:
+def rebuild(tree: Any, job: Job | None) -> Posterior:
     """Rebuild a posterior from its DataTree."""
+    job = job or rebuild_job(tree)
+    stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
+    position = tree["coordinates"]["position"].to_numpy()
+    values: Values = meaning(position, job.model, job.problem)
+    return Posterior(
+        job=job,
+        seed=int(tree.attrs["seed"]),
+        settings=Nuts(**json.loads(tree.attrs["settings"])),
+        position=position,
+        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
+        stats=stats,
+        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
+    )
+
+
+def rebuild_job(tree: Any) -> Job:
+    """Rebuild what was fitted from a DataTree; the law must be registered."""
     attrs = tree.attrs
     constant = tree["constant_data"]
     frame = pd.DataFrame({str(name): constant[name].to_numpy() for name in constant.data_vars})
@@ -170,22 +199,10 @@ def rebuild(tree: Any) -> Posterior:
     stored = {key: decode(value, priors) for key, value in json.loads(attrs["priors"]).items()}
     law = dataclasses.replace(laws.get(attrs["law"]), priors=stored)
     drift = json.loads(attrs["drift"])
-    job = make_job(
+    return make_job(
         runs,
         law,
         None if drift is None else Drift(**{k: v for k, v in drift.items() if k != "role"}),
         Noise(**{k: v for k, v in json.loads(attrs["noise"]).items() if k != "role"}),
         None,
-    )
-    stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
-    position = tree["coordinates"]["position"].to_numpy()
-    values: Values = meaning(position, job.model, job.problem)
-    return Posterior(
-        job=job,
-        seed=int(attrs["seed"]),
-        settings=Nuts(**json.loads(attrs["settings"])),
-        position=position,
-        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
-        stats=stats,
-        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
     )

@@ -104,7 +104,7 @@ def test_import_leaves_precision_alone():
     assert in_a_fresh_python("import jax, bayescale.fitting; print(jax.config.jax_enable_x64)") == "False"
 
 
-@pytest.mark.parametrize("first", ["import bayescale.fitting", "bs.fit_many", "from bayescale.fitting import fit_many"])
+@pytest.mark.parametrize("first", ["import bayescale.fitting", "bs.fit_many", "from bayescale.many import fit_many"])
 def test_fit_stays_the_function(first):
     assert in_a_fresh_python(f"import bayescale as bs\n{first}\nprint(callable(bs.fit))") == "True"
 
@@ -119,8 +119,10 @@ RANKS = (
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("posterior",),
-    ("storage",),
+    ("storage", "batches", "workers"),
+    ("archive",),
     ("fitting",),
+    ("many",),
     ("backtesting", "sbc"),
     ("decide",),
     ("drawing",),

@@ -21,11 +21,11 @@ from bayescale.decide.outcomes import Worlds, worlds
 from bayescale.decide.trust import inputs_text
 from bayescale.drift import default_drift, kernel
 from bayescale.errors import InputError, Status, nearest, some
-from bayescale.fitting import fit_many
 from bayescale.forecast import query_points
 from bayescale.laws import Law, bind
 from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
+from bayescale.many import fit_many
 from bayescale.model import make_job
 from bayescale.noise import NOISES
 from bayescale.posterior import Posterior
@@ -248,7 +248,7 @@ def refitted(
     """What fits say after a plan in simulations: median, sd of the curve and of a run, in ln; share converged."""
     families = simulated(source, runs, law.inputs, simulations, seed)
     options = {"drift": source.drift, "noise": source.noise} if isinstance(source, Posterior) else {}
-    posteriors = fit_many(families, law, seed=seed, **options)
+    posteriors = fit_many(families, law, seed=seed, failures="raise", **options)
     median, curve, spread = [], [], []
     for posterior in posteriors:
         forecast = posterior.predict(kind="run", **at)

@@ -17,8 +17,9 @@ from bayescale import laws
 from bayescale.decide.outcomes import at_point
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.fitting import fit_many
+from bayescale.fitting import fit
 from bayescale.forecast import mixture_cdf, mixture_quantile
+from bayescale.many import fit_many
 from bayescale.model import read
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
@@ -90,7 +91,7 @@ def refitted(
     assumed: dict[str, Any] = {"law": posterior.law, "drift": posterior.drift, "noise": posterior.noise} | changes
     law = assumed.pop("law")
     try:
-        changed = fit_many([posterior.runs], law, seed=posterior.seed, settings=posterior.settings, **assumed)[0]
+        changed = fit(posterior.runs, law, seed=posterior.seed, settings=posterior.settings, **assumed)
     except InputError as error:
         return empty(label, group, str(error))
     return answer(label, group, changed, at, target)
@@ -113,6 +114,7 @@ def without_one(posterior: Posterior, at: dict[str, float], target: float | None
             drift=drift,
             noise=posterior.noise,
             settings=posterior.settings,
+            failures="raise",
         )
     except InputError as error:
         return [empty("one run left out", "one run left out", str(error))]

@@ -1,0 +1,97 @@
+"""Archive: a folder of finished posteriors, each under a key of everything that its draws depend on."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayescale import __version__
+from bayescale.errors import InputError
+from bayescale.model import Job
+from bayescale.nuts import Nuts
+from bayescale.posterior import Posterior
+from bayescale.storage import encode, load, save
+
+
+def open_folder(folder: str | Path) -> Path:
+    """Make the folder unless it exists.
+
+    Raises:
+        InputError: If it cannot be made.
+    """
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be a folder of results ({error}); name a folder that can be made.") from None
+    return folder
+
+
+def key(job: Job, settings: Nuts, seed: int) -> str:
+    """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
+
+    That is data, law, priors, drift, noise, settings, seed and the version of this package; the place of a family among
+    others and its name are left out.
+    """
+    content = {
+        "version": __version__,
+        "data": job.runs.digest,
+        "inputs": job.law.inputs,
+        "law": job.law.name,
+        "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
+        "priors": {name: encode(prior) for name, prior in job.law.priors.items()},
+        "scales": job.law.scales,
+        "drift": None if job.drift is None else encode(job.drift),
+        "noise": encode(job.noise),
+        "settings": encode(settings),
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=float).encode()).hexdigest()[:32]
+
+
+@functools.cache
+def fingerprint(curve: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
+    """Hash of what a curve computes; two laws of one name may differ, and so may two versions of a notebook's cell."""
+    number = jax.ShapeDtypeStruct((), jnp.float32)
+    program = jax.make_jaxpr(curve)(*[number] * inputs, **dict.fromkeys(constants, number))
+    # Functions inside the program are printed with their address, which differs in every process.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
+    digest = hashlib.sha256(text.encode())
+    for value in program.consts:
+        digest.update(np.asarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def stream(name: str) -> int:
+    """Number below 2^64 of the random stream of a key."""
+    return int(name[:16], 16)
+
+
+def path(folder: Path, name: str) -> Path:
+    """File of a key."""
+    return folder / f"{name}.nc"
+
+
+def read(folder: Path, name: str, job: Job) -> Posterior | None:
+    """Return a finished posterior of this job, or None where there is none that can be read."""
+    if not path(folder, name).exists():
+        return None
+    try:
+        return load(path(folder, name), job=job)
+    except InputError:
+        # Writing is atomic, so this is damage from elsewhere; the family is sampled again.
+        return None
+
+
+def write(folder: Path, name: str, posterior: Posterior) -> None:
+    """Write a posterior as a file that `bayescale.load` opens, completely or not at all."""
+    save(posterior, path(folder, name), derived=False)

@@ -1,0 +1,106 @@
+"""Batches: which families share one call of the compiled program, and how much of that call is padding."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayescale.model import Job, coordinates
+from bayescale.nuts import Nuts
+
+UNKNOWN_MEMORY = 2 << 30
+"""Bytes taken for the memory of a device that does not tell."""
+MEMORY_SHARE = 0.4
+"""Share of a device's memory that one batch may fill; the estimate is rough."""
+LARGEST_SHARE = 2048
+"""Families of one batch on one device, however small they are."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where compiled programs of this process run.
+
+    Attributes:
+        devices: Local devices; families are shared out among them.
+        vectorized: Families of a device advance in lockstep (accelerators) instead of one after the other (CPUs).
+    """
+
+    devices: tuple[Any, ...]
+    vectorized: bool
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh | None:
+        """One axis of all devices, or None for a single one."""
+        return None if len(self.devices) == 1 else jax.sharding.Mesh(np.array(self.devices), ("family",))
+
+    def filled(self, count: int) -> int:
+        """Size that a batch of `count` families is filled up to: equal powers of two on all devices."""
+        # So few sizes are compiled.
+        each = -(-count // len(self.devices))
+        return len(self.devices) * (1 << (each - 1).bit_length())
+
+    def largest(self, job: Job, settings: Nuts) -> int:
+        """Most families like `job` in one batch."""
+        if not self.vectorized:
+            return len(self.devices)
+        limit = min(memory(device) for device in self.devices) * MEMORY_SHARE
+        each = min(LARGEST_SHARE, max(1, int(limit / footprint(job, settings))))
+        return len(self.devices) * (1 << (each.bit_length() - 1))
+
+
+def machine() -> Machine:
+    """Describe what this process can use; other processes of a `jax.distributed` job have devices of their own."""
+    return Machine(tuple(jax.local_devices()), jax.default_backend() != "cpu")
+
+
+def memory(device: Any) -> int:
+    """Bytes that JAX may use on a device."""
+    return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY))
+
+
+def footprint(job: Job, settings: Nuts) -> int:
+    """Estimate the bytes that one family occupies on a device while it is sampled in a vectorized batch."""
+    rows = len(job.problem.y)
+    size = len(coordinates(job.model, job.problem))
+    steps = settings.warmup + settings.draws
+    # Each step is kept once as drawn and once as what it means: coordinates, constants, statistics, row weights.
+    kept = settings.chains * (steps * (size + 5) + settings.draws * (2 * size + rows))
+    # A dense family factors its covariance in each gradient and keeps what the reverse pass needs.
+    matrices = settings.chains * 8 * rows**2 if job.problem.dense else 4 * rows**2
+    return 8 * (2 * kept + matrices)
+
+
+def batch(jobs: Sequence[Job], largest: Callable[[Job], int]) -> list[list[int]]:
+    """Group numbers of jobs of one shape.
+
+    Args:
+        jobs: Any jobs.
+        largest: Most members of a batch of jobs like the given one.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, job in enumerate(jobs):
+        groups.setdefault(shape(job), []).append(number)
+    return [
+        members[first : first + size]
+        for members in groups.values()
+        for size in [largest(jobs[members[0]])]
+        for first in range(0, len(members), size)
+    ]
+
+
+def shape(job: Job) -> Any:
+    """What jobs of one batch have in common: the program, its shapes, and the numbers of the model."""
+    leaves, structure = jax.tree.flatten((job.model, job.problem))
+    numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
+    return structure, tuple(leaf.shape for leaf in leaves), numbers
+
+
+def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machine) -> float:
+    """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
+    real = sum(float(job.problem.mask.sum()) for job in jobs)
+    evaluated = sum(place.filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
+    return 1.0 - real / evaluated if evaluated else 0.0

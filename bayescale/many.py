@@ -1,0 +1,303 @@
+"""Many: hundreds of families to posteriors, resumable in a folder, here or on any executor; one failure stays one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import jax
+
+from bayescale import archive
+from bayescale.batches import batch, machine, padding
+from bayescale.drift import Drift
+from bayescale.errors import InputError, Status, UntrustworthyFit
+from bayescale.fitting import progress_bar, sample_jobs
+from bayescale.laws import Law
+from bayescale.model import Job, compact, make_job
+from bayescale.noise import Noise
+from bayescale.nuts import Nuts
+from bayescale.posterior import Failure, Posterior
+from bayescale.priors import Prior
+from bayescale.runs import Runs
+from bayescale.workers import TASK, Here, outcomes, pack, packed_curve, unpack
+
+
+@overload
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    strict: bool = False,
+    failures: Literal["raise"],
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> list[Posterior]: ...
+
+
+@overload
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    strict: bool = False,
+    failures: Literal["keep"] = "keep",
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> list[Posterior | Failure]: ...
+
+
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    strict: bool = False,
+    failures: str = "keep",
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """Sample one posterior for each family, sharing compiled programs.
+
+    Args:
+        families: One Runs a family; arguments otherwise as for `fit`.
+        law: See `fit`.
+        seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
+            not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
+            kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
+        drift: See `fit`.
+        noise: See `fit`.
+        priors: See `fit`.
+        settings: See `fit`.
+        strict: Raise if any posterior must not be trusted, once all are finished.
+        failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
+            its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
+            not fit together, after all others are finished if sampling failed.
+        folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
+            new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
+            was. A file is found by data, law, priors, drift, noise, settings and seed, and is one that `load` opens.
+        executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
+            whose worker dies are tried again, twice.
+        progress: Show a bar; by default only on a terminal.
+
+    Returns:
+        Posteriors in the order given; each carries its own status. In a `jax.distributed` job those of families
+        `process_index, process_index + process_count, ...` only.
+
+    Raises:
+        InputError: If no family can be fitted, or any and `failures="raise"`.
+        UntrustworthyFit: With `strict=True`, naming the families.
+
+    Example:
+        >>> import bayescale as bs
+        >>> table = bs.read_csv("runs.csv")  # doctest: +SKIP
+        >>> posteriors = bs.fit_many(table.split(), seed=0, folder="posteriors")  # doctest: +SKIP
+    """
+    if failures not in ("keep", "raise"):
+        raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
+    queue = line_up(families, law, seed, drift, noise, priors, settings, folder, executor)
+    if queue.refused and failures == "raise":
+        raise next(iter(queue.refused.values())).error
+    found = dict(results_of(queue, progress))
+    results = [found[number] for number in sorted(found)]
+    failed = [result for result in results if isinstance(result, Failure)]
+    if failed and (failures == "raise" or len(failed) == len(results)):
+        raise failed[0].error
+    doubtful = [result for result in results if result.status is not Status.OK]
+    if strict and doubtful:
+        listed = "; ".join(f"{result.runs.name}: {result.status}" for result in doubtful[:5])
+        raise UntrustworthyFit(f"{len(doubtful)} of {len(results)} fits must not be relied on. {listed}")
+    return results
+
+
+def fit_each(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> Iterator[tuple[int, Posterior | Failure]]:
+    """Like `fit_many`, but hand over each posterior as soon as it is finished and keep none in memory.
+
+    Args:
+        families: See `fit_many`.
+        law: See `fit`.
+        seed: See `fit_many`.
+        drift: See `fit`.
+        noise: See `fit`.
+        priors: See `fit`.
+        settings: See `fit`.
+        folder: See `fit_many`.
+        executor: See `fit_many`.
+        progress: See `fit_many`.
+
+    Returns:
+        Pairs of a family's number, from 0, and its posterior or failure; the order is that of finishing.
+
+    Raises:
+        InputError: If no family can be fitted.
+
+    Example:
+        >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
+        ...     print(number, result.status)
+    """
+    return results_of(line_up(families, law, seed, drift, noise, priors, settings, folder, executor), progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """Families on their way to posteriors.
+
+    Attributes:
+        jobs: Jobs by the family's number.
+        refused: Failures by number, of families that the law cannot be fitted to.
+        seed: Seed of all streams.
+        settings: Settings of the first attempt.
+        folder: Folder of finished posteriors, or None.
+        executor: Where families are sampled.
+    """
+
+    jobs: dict[int, Job]
+    refused: dict[int, Failure]
+    seed: int
+    settings: Nuts
+    folder: Path | None
+    executor: Executor
+
+
+def line_up(
+    families: Iterable[Runs],
+    law: str | Law,
+    seed: int,
+    drift: Drift | str | None,
+    noise: Noise | str,
+    priors: Mapping[str, Prior] | None,
+    settings: Nuts | None,
+    folder: str | Path | None,
+    executor: Executor | None,
+) -> Queue:
+    """Check all that can be checked before anything is compiled.
+
+    Raises:
+        InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
+    """
+    families = list(families)
+    jobs: dict[int, Job] = {}
+    refused: dict[int, Failure] = {}
+    # Processes of a `jax.distributed` job take turns.
+    for number in range(jax.process_index(), len(families), jax.process_count()):
+        runs = families[number]
+        if not isinstance(runs, Runs):
+            raise InputError(
+                f"Each family must be a Runs; found {type(runs).__name__}. Make one with Runs.from_frame, or split a "
+                "table of several families with Runs.split."
+            )
+        try:
+            jobs[number] = make_job(runs, law, drift, noise, priors)
+        except Exception as error:
+            refused[number] = Failure(runs, Status.REFUSED, error)
+    if refused and not jobs:
+        raise next(iter(refused.values())).error
+    if executor is not None:
+        for job in jobs.values():
+            packed_curve(job.model.law.curve)
+    place = None if folder is None else archive.open_folder(folder)
+    return Queue(jobs, refused, seed, settings or Nuts(), place, executor or Here())
+
+
+def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Failure]]:
+    """Yield failures known from the start, then stored posteriors, then those that are sampled, as they come."""
+    seed, settings = queue.seed, queue.settings
+    with progress_bar(len(queue.jobs) + len(queue.refused), progress, wasted(queue)) as advance:
+        for number, failure in queue.refused.items():
+            advance(1)
+            yield number, failure
+        keys: dict[int, str] = {}
+        if queue.folder:
+            keys = {number: archive.key(job, settings, seed) for number, job in queue.jobs.items()}
+        # Families that are alike in all respects share a file, so they are sampled once.
+        alike: dict[int | str, list[int]] = {}
+        for number, job in queue.jobs.items():
+            stored = archive.read(queue.folder, keys[number], job) if queue.folder else None
+            if stored is None:
+                alike.setdefault(keys.get(number, number), []).append(number)
+            else:
+                advance(1)
+                yield number, stored
+        groups = list(alike.values())
+        jobs = [queue.jobs[numbers[0]] for numbers in groups]
+        streams = [archive.stream(keys[numbers[0]]) if queue.folder else numbers[0] for numbers in groups]
+
+        def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
+            chosen, own = [jobs[i] for i in members], [streams[i] for i in members]
+            if isinstance(executor, Here):
+                return executor.submit(sample_mixed, chosen, own, seed, settings)
+            return executor.submit(sample_packed, [pack(job) for job in chosen], own, seed, settings)
+
+        for i, outcome in outcomes(queue.executor, submit, batch(jobs, task_size(queue))):
+            if queue.folder and isinstance(outcome, Posterior):
+                archive.write(queue.folder, keys[groups[i][0]], dataclasses.replace(outcome, job=jobs[i]))
+            for number in groups[i]:
+                job = queue.jobs[number]
+                advance(1)
+                if isinstance(outcome, Posterior):
+                    # Arrays that were sent share memory no more.
+                    yield number, dataclasses.replace(outcome, job=job, values=compact(outcome.values))
+                else:
+                    yield number, Failure(job.runs, Status.FAILED, outcome)
+
+
+def task_size(queue: Queue) -> Callable[[Job], int]:
+    """Families of one task: what one call of the compiled program takes here, and a handful for an executor."""
+    place = machine()
+    if isinstance(queue.executor, Here):
+        return lambda job: place.largest(job, queue.settings)
+    return lambda job: TASK
+
+
+def wasted(queue: Queue) -> str:
+    """Say how much of the work of a queue is padding."""
+    jobs, place = list(queue.jobs.values()), machine()
+    return f"sampling ({padding(jobs, batch(jobs, task_size(queue)), place):.0%} padding)"
+
+
+def sample_packed(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample packed jobs, in a worker; what comes back carries no job."""
+    nothing: Any = None
+    posteriors = sample_mixed([unpack(job) for job in jobs], streams, seed, settings)
+    return [dataclasses.replace(posterior, job=nothing) for posterior in posteriors]
+
+
+def sample_mixed(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample jobs of any shapes, in batches that suit the devices of this process."""
+    place = machine()
+    found: dict[int, Posterior] = {}
+    for members in batch(jobs, lambda job: place.largest(job, settings)):
+        posteriors = sample_jobs([jobs[i] for i in members], [streams[i] for i in members], seed, settings)
+        found |= dict(zip(members, posteriors, strict=True))
+    return [found[i] for i in range(len(jobs))]

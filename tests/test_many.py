@@ -1,0 +1,370 @@
+"""Many families: one failure stays one, nothing finished is sampled twice, equal numbers wherever they are sampled."""
+
+import concurrent.futures
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import distributed
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import call
+from jax.experimental.compilation_cache import compilation_cache
+
+import bayescale as bs
+from bayescale import archive, batches, workers
+from bayescale.model import make_job
+
+SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
+PLAIN = {"law": "saturating_power", "seed": 0, "drift": None, "noise": bs.Noise(seed=None), "settings": SHORT}
+"""Cheap to compile, and in one bucket."""
+
+
+def family(number, rows=6):
+    rng = np.random.default_rng(number)
+    x = 1e18 * 3.0 ** np.arange(rows)
+    loss = (1.5 + 2.0 * (x / 1e18) ** -0.2) * np.exp(0.005 * rng.standard_normal(rows))
+    return bs.Runs.from_frame(pd.DataFrame({"flops": x, "loss": loss}), name=f"f{number}")
+
+
+FAMILIES = [family(number) for number in range(5)]
+GARBAGE = bs.Runs(FAMILIES[0].frame.assign(flops=1e18), ("flops",), "garbage")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Let other processes load what this one compiled."""
+    settings = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.5,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings.items():
+            patch.setenv(name.upper(), str(value))
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+@pytest.fixture(scope="module")
+def here():
+    return bs.fit_many(FAMILIES, **PLAIN)
+
+
+def same(results, expected):
+    assert len(results) == len(expected)
+    for one, other in zip(results, expected, strict=True):
+        assert one.runs.name == other.runs.name
+        np.testing.assert_array_equal(one.position, other.position)
+        np.testing.assert_array_equal(one.values.scatter, other.values.scatter)
+        assert one.draws.keys() == other.draws.keys()
+
+
+# --- Streams and failures ----------------------------------------------------------------------------------
+
+
+def test_draws_depend_on_the_place_only(here):
+    same(bs.fit_many(FAMILIES[:3], **PLAIN), here[:3])
+    same([bs.fit(FAMILIES[0], **PLAIN)], here[:1])
+    mixed = bs.fit_many([FAMILIES[0], family(9, rows=5), *FAMILIES[2:]], **PLAIN)
+    same([mixed[0], *mixed[2:]], [here[0], *here[2:]])
+
+
+def job(rows, drift=None):
+    return make_job(family(0, rows), "saturating_power", drift, "normal", None)
+
+
+def test_batches_hold_one_shape_each():
+    jobs = [job(6), job(12), job(7), job(5, "auto"), job(8)]
+    assert batches.batch(jobs, lambda job: 2) == [[0, 2], [4], [1], [3]]
+    one, four = batches.Machine((None,), False), batches.Machine((None,) * 4, True)
+    assert [one.filled(n) for n in (1, 3)] == [1, 4]
+    assert [four.filled(n) for n in (1, 4, 5, 17)] == [4, 4, 8, 32]
+    # 38 rows in four buckets of 8 and one of 16; a batch of one for each of three families of four on four devices.
+    assert batches.padding(jobs, [[n] for n in range(5)], one) == pytest.approx(1 - 38 / 48)
+    assert batches.padding(jobs[:1], [[0]], four) == pytest.approx(1 - 6 / 32)
+
+
+def test_batches_fit_into_memory():
+    class Device:
+        def __init__(self, limit):
+            self.limit = limit
+
+        def memory_stats(self):
+            return {"bytes_limit": self.limit}
+
+    def largest(rows, limit):
+        return batches.Machine((Device(limit), Device(limit)), True).largest(job(rows), bs.Nuts())
+
+    assert largest(8, 1) == 2
+    sizes = [largest(8, limit) for limit in (1e8, 1e9, 1e10)]
+    assert sizes == sorted(sizes) and sizes[0] < sizes[2] <= 2 * batches.LARGEST_SHARE
+    assert largest(200, 1e9) < largest(8, 1e9)
+
+
+def test_streams_beyond_32_bits():
+    root = jax.random.key(0)
+    keys = [importlib.import_module("bayescale.fitting").stream_key(root, n) for n in (7, 7 + 2**32, 7 + 2**33)]
+    assert len({tuple(np.asarray(jax.random.key_data(key))) for key in keys}) == 3
+    assert (jax.random.fold_in(root, 7) == keys[0]).all()
+
+
+def test_garbage_ends_as_a_status(here):
+    good, bad, other = bs.fit_many([FAMILIES[0], GARBAGE, FAMILIES[2]], **PLAIN)
+    same([good, other], [here[0], here[2]])
+    assert isinstance(bad, bs.Failure)
+    assert bad.status is bs.Status.REFUSED
+    assert "one scale" in bad.reason and "garbage" in str(bad)
+    with pytest.raises(AttributeError, match=r"garbage.*one scale.*failures='raise'"):
+        bad.predict(flops=1e20)
+
+
+def test_what_concerns_all_raises_at_once():
+    with pytest.raises(bs.InputError, match="one scale"):
+        bs.fit(GARBAGE, **PLAIN)
+    with pytest.raises(bs.InputError, match="one scale"):
+        bs.fit_many([GARBAGE, GARBAGE], **PLAIN)
+    with pytest.raises(bs.InputError, match="one scale"):
+        bs.fit_many([*FAMILIES, GARBAGE], failures="raise", **PLAIN)
+    with pytest.raises(bs.InputError, match="saturating_power"):
+        bs.fit_many(FAMILIES, "saturating_powr", seed=0)
+    with pytest.raises(bs.InputError, match="found DataFrame"):
+        bs.fit_many([FAMILIES[0], FAMILIES[1].frame], **PLAIN)
+    with pytest.raises(bs.InputError, match="'keep' or 'raise'"):
+        bs.fit_many(FAMILIES, failures="ignore", **PLAIN)
+    assert bs.fit_many([], **PLAIN) == []
+
+
+def test_sampling_that_raises_stays_one(here, monkeypatch):
+    many, right = importlib.import_module("bayescale.many"), bs.fitting.sample_jobs
+
+    def fragile(jobs, streams, *rest):
+        if any(job.runs.name == "f1" for job in jobs):
+            raise FloatingPointError("no luck")
+        return right(jobs, streams, *rest)
+
+    monkeypatch.setattr(many, "sample_jobs", fragile)
+    results = bs.fit_many(FAMILIES, **PLAIN)
+    assert results[1].status is bs.Status.FAILED
+    assert results[1].reason == "FloatingPointError: no luck"
+    same([results[0], *results[2:]], [here[0], *here[2:]])
+    with pytest.raises(FloatingPointError):
+        bs.fit_many(FAMILIES, failures="raise", **PLAIN)
+
+
+def test_results_come_as_they_finish(here):
+    stream = bs.fit_each(FAMILIES, **PLAIN)
+    number, first = next(stream)
+    same([first], [here[number]])
+    stream.close()
+
+
+def test_backtest_lists_what_could_not_be_fitted():
+    two = bs.Runs.from_frame(FAMILIES[0].frame.assign(n_tokens=1e9), inputs=["flops", "n_tokens"], name="two inputs")
+    options = {name: value for name, value in PLAIN.items() if name != "law"}
+    back = bs.backtest([family(0, rows=8), two], "saturating_power", ratio=3, **options)
+    assert [name for name, _, _ in back.skipped] == ["two inputs"]
+    assert set(back.frame["family"]) == {"f0"}
+    assert [posterior.runs.name for posterior in back.posteriors] == ["f0"]
+
+
+def test_command_fits_the_others(tmp_path, capsys, monkeypatch):
+    right = bs.fit_many
+    monkeypatch.setattr(bs, "fit_many", lambda families, law, *, folder, **_: right(families, folder=folder, **PLAIN))
+    rows = pd.concat([FAMILIES[0].frame.assign(family="good"), GARBAGE.frame.assign(family="bad")])
+    rows.to_csv(tmp_path / "runs.csv", index=False)
+    assert call("fit", tmp_path / "runs.csv", "--folder", tmp_path / "folder") == 2
+    out, err = capsys.readouterr()
+    assert "good" in out
+    assert "1 of 2 families have no posterior. bad" in err
+    assert len(list((tmp_path / "folder").iterdir())) == 1
+
+
+# --- A folder of results -----------------------------------------------------------------------------------
+
+
+def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
+    first = bs.fit_many([*FAMILIES, FAMILIES[0]], folder=tmp_path, **PLAIN)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == len(FAMILIES)
+    np.testing.assert_array_equal(first[0].position, first[-1].position)
+    assert not np.array_equal(first[0].position, first[1].position)
+    assert bs.load(files[0]).law.name == "saturating_power"
+    sampled = []
+    right = importlib.import_module("bayescale.fitting").run_compiled
+    monkeypatch.setattr(bs.fitting, "run_compiled", lambda *a, **o: sampled.append(a) or right(*a, **o))
+    same(bs.fit_many(FAMILIES[::-1], folder=tmp_path, **PLAIN), first[4::-1])
+    renamed = dataclasses.replace(FAMILIES[2], name="other")
+    (other,) = bs.fit_many([renamed], folder=tmp_path, **PLAIN)
+    assert (other.runs.name, len(sampled)) == ("other", 0)
+    np.testing.assert_array_equal(other.position, first[2].position)
+    # Other seeds and priors are other posteriors; a damaged file is replaced.
+    bs.fit_many(FAMILIES[:1], folder=tmp_path, **PLAIN | {"seed": 1})
+    bs.fit_many(FAMILIES[:1], folder=tmp_path, priors={"falls": bs.Fall(median=0.3)}, **PLAIN)
+    assert len(list(tmp_path.iterdir())) == len(FAMILIES) + 2
+    files[0].write_bytes(files[0].read_bytes()[:500])
+    same(bs.fit_many(FAMILIES, folder=tmp_path, **PLAIN), first[:5])
+
+
+def test_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(bs.InputError, match="cannot be a folder"):
+        bs.fit_many(FAMILIES, folder=tmp_path / "file", **PLAIN)
+
+
+def test_laws_of_one_name_are_told_apart():
+    first, second, again = (
+        archive.fingerprint(lambda x, *, A, c, p=p: A * x ** -(c + p), 1, ("A", "c")) for p in (1, 2, 1)
+    )
+    assert first == again != second
+
+
+def test_killed_in_the_middle_and_run_again(tmp_path):
+    families = [family(number) for number in range(30)]
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import test_many as t, bayescale as bs\n"
+        "for number, result in bs.fit_each([t.family(n) for n in range(30)], folder=sys.argv[2], **t.PLAIN):\n"
+        "    print(number, flush=True)\n"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent), str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for _ in range(4):
+            assert process.stdout.readline()
+        os.kill(process.pid, signal.SIGKILL)
+    finished = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
+    assert 4 <= len(finished) < 30
+    results = bs.fit_many(families, folder=tmp_path, **PLAIN)
+    after = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("*.nc")}
+    assert len(results) == len(after) == 30
+    assert finished.items() <= after.items()
+    same(results[:3], bs.fit_many(families[:3], folder=tmp_path / "elsewhere", **PLAIN))
+
+
+# --- Executors ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as executor:
+        yield executor
+
+
+def test_process_pool_draws_what_is_drawn_here(pool, here, monkeypatch):
+    for size in (1, 8):
+        monkeypatch.setattr(importlib.import_module("bayescale.many"), "TASK", size)
+        results = bs.fit_many([*FAMILIES, GARBAGE], executor=pool, **PLAIN)
+        same(results[:-1], here)
+        assert results[-1].status is bs.Status.REFUSED
+
+
+def test_law_of_ones_own_is_sent(pool):
+    shift = 0.1
+
+    def own(x, *, A, c):
+        return A * x ** -(c + shift)
+
+    priors = {"A": bs.Level(), "falls": bs.Fall(("c",))}
+    law = bs.Law(curve=own, name="own", inputs=("x",), priors=priors)
+    options = PLAIN | {"law": law}
+    same(bs.fit_many(FAMILIES[:2], executor=pool, **options), bs.fit_many(FAMILIES[:2], **options))
+
+
+class Shaky(concurrent.futures.Executor):
+    """An executor whose first tasks fail in some way."""
+
+    def __init__(self, failures, error):
+        self.failures, self.error, self.sizes = failures, error, []
+
+    def submit(self, fn, /, *args, **kwargs):
+        self.sizes.append(len(args[0]))
+        future = concurrent.futures.Future()
+        if len(self.sizes) <= self.failures:
+            future.set_exception(self.error)
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_family_that_kills_every_worker_is_a_failure(here, monkeypatch):
+    many = importlib.import_module("bayescale.many")
+    right, sent = many.sample_packed, []
+
+    def deadly(jobs, streams, *rest):
+        sent.append(list(streams))
+        if 3 in streams:
+            raise OSError("killed")
+        return right(jobs, streams, *rest)
+
+    monkeypatch.setattr(many, "sample_packed", deadly)
+    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+        results = bs.fit_many(FAMILIES, executor=executor, **PLAIN)
+    same([*results[:3], results[4]], [*here[:3], here[4]])
+    assert (results[3].status, results[3].reason) == (bs.Status.FAILED, "OSError: killed")
+    assert sent.count([3]) == workers.RETRIES
+
+
+def test_lost_task_is_sent_again_family_by_family(here):
+    executor = Shaky(3, RuntimeError("worker gone"))
+    same(bs.fit_many(FAMILIES, executor=executor, **PLAIN), here)
+    assert executor.sizes == [5, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_dead_worker_of_a_pool_loses_nothing(here):
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        os.kill(executor.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.warns(RuntimeWarning, match="executor broke"):
+            results = bs.fit_many(FAMILIES, executor=executor, **PLAIN)
+    same(results, here)
+
+
+def test_dask_cluster_loses_a_worker_and_nothing_else(tmp_path):
+    families = [family(number) for number in range(40)]
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        victim = client.submit(os.getpid, pure=False).result()
+        stream = bs.fit_each(families, executor=client.get_executor(), **PLAIN)
+        found = dict([next(stream)])
+        os.kill(victim, signal.SIGKILL)
+        found |= dict(stream)
+    assert len(found) == len(families)
+    same([found[number] for number in range(40)], bs.fit_many(families, **PLAIN))
+
+
+# --- Devices -----------------------------------------------------------------------------------------------
+
+SHARED_OUT = """
+import sys; sys.path.insert(0, sys.argv[1])
+import jax, numpy as np, bayescale as bs, test_many as t
+assert jax.local_device_count() == 8
+if sys.argv[3] == "vectorized":
+    jax.default_backend = lambda: "gpu"
+results = bs.fit_many(t.FAMILIES, **t.PLAIN)
+np.save(sys.argv[2], [result.position[:2] for result in results])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["mapped", "vectorized"])
+def test_eight_devices_draw_what_one_draws(path, here, tmp_path):
+    # Five families on eight devices: the path of several GPUs or TPUs, padding included.
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", SHARED_OUT, str(Path(__file__).parent), str(tmp_path / "out.npy"), path]
+    subprocess.run(command, env=environment, check=True)
+    for one, position in zip(here, np.load(tmp_path / "out.npy"), strict=True):
+        # Rounding grows along a chain, so only its beginning is compared.
+        np.testing.assert_allclose(one.position[:2, :5], position[:, :5], atol=1e-4)
