@@ -200,7 +200,12 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     assert len(files) == len(FAMILIES)
     np.testing.assert_array_equal(first[0].position, first[-1].position)
     assert not np.array_equal(first[0].position, first[1].position)
-    assert bs.load(files[0]).law.name == "saturating_power"
+    loaded = bs.load(files[0])
+    read = archive.read(tmp_path, files[0].stem, loaded.job)
+    same([loaded], [read])
+    assert {name: (v.dtype, v.sum()) for name, v in read.stats.items()} == {
+        name: (v.dtype, v.sum()) for name, v in loaded.stats.items()
+    }
     sampled = []
     right = importlib.import_module("bayescale.fitting").run_compiled
     monkeypatch.setattr(bs.fitting, "run_compiled", lambda *a, **o: sampled.append(a) or right(*a, **o))
