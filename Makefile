@@ -17,7 +17,7 @@ help:
 	@echo "make demo    forecast from built-in runs, with figures"
 	@echo "make test    run the tests"
 	@echo "make lint    check style, format and types"
-	@echo "make speed   measure how long fits and forecasts take"
+	@echo "make speed   measure how long fits take, beside peers that are installed (an hour), and write the page"
 	@echo "make calibration  score every method on published families (hours; may be stopped) and write the page"
 
 demo: $(STAMP)
@@ -32,7 +32,8 @@ lint: $(STAMP)
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
 speed: $(STAMP)
-	.venv/bin/python benchmarks/speed.py
+	.venv/bin/python -m benchmarks.speed
+	.venv/bin/python -m benchmarks.speed --report
 
 # Downloads what is missing, scores what is missing; stopped at any point, the next call continues. LCDB comes with an
 # extra, unless BAYESCALE_LCDB says where it is.

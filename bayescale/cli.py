@@ -364,11 +364,13 @@ def benchmark_report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write the calibration page, its pictures and the README's table from the results."""
+    """Write the calibration and the decision page, their pictures and the README's table from the results."""
     check_folders(out)
     report = benchmark("report")
     options = {} if out is None else {"page": out, "readme": None}
     written = [str(path) for path in report.write(results or report.RESULTS, **options)]
+    if out is None:
+        written += [str(path) for path in benchmark("decisions").write(results or report.RESULTS)]
     tell_written(written, as_json)
 
 

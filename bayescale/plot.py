@@ -56,6 +56,7 @@ from bayescale.drawing import (
 )
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast
+from bayescale.plot_decisions import crossover as crossover
 from bayescale.plot_decisions import isoflop as isoflop
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs

@@ -19,11 +19,13 @@ from bayescale.drawing import (
     key,
     log_axes,
     note,
+    percent,
     short,
 )
 
 if TYPE_CHECKING:
     from bayescale.decide.allocation import Allocation
+    from bayescale.decide.crossing import Crossing
 
 INSIDE = 1.0 + 1e-9
 INPUT_WORDS = {"n_params": "parameters", "n_tokens": "training tokens"}
@@ -98,6 +100,53 @@ def isoflop(allocation: Allocation, *, ax: Axes | None = None, excess: float = 1
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
         headline(ax, f"How to spend {short(allocation.budget)}: {allocation.label}", subtitle)
         key(ax, loc="upper left", ncols=3)
+    return ax
+
+
+def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
+    """Draw by how much one recipe is better along a range, with its 90 % band and the probability at both ends.
+
+    Args:
+        crossing: What `decide.crossover` returned, or one of `Comparison.crossings`.
+        ax: Where to draw.
+
+    Example:
+        >>> bs.plot.crossover(bs.decide.crossover(post_a, post_b, range=(1e9, 1e10)))  # doctest: +SKIP
+    """
+    band = crossing.band
+    assert band is not None, "a crossing made by crossing_of"
+    x = band["x"].to_numpy(float)
+    low, middle, high = (100.0 * np.expm1(band[name].to_numpy(float)) for name in ("q05", "q50", "q95"))
+    with drawing(ax) as ax:
+        ax.fill_between(x, low, high, color=BLUE, alpha=0.16, linewidth=0)
+        ax.plot(x, middle, color=BLUE, linewidth=1.8)
+        ax.axhline(0.0, color=INK, linewidth=1.0)
+        log_axes(ax, x[0], x[-1], response=False)
+        reach = 1.25 * max(float(np.abs([low, high]).max()), 1e-3)
+        ax.set_ylim(-reach, reach)
+        note(ax, f"{crossing.second} better", (0, 1), (6, -14), QUIET, "axes fraction")
+        note(ax, f"{crossing.first} better", (0, 0), (6, 6), QUIET, "axes fraction")
+        for place, side in ((0, "left"), (-1, "right")):
+            words = f"P({crossing.first} better) {percent(float(band['p_first'].iloc[place]))}"
+            shift = (6 if side == "left" else -6, 6)
+            note(ax, words, (float(x[place]), float(high[place])), shift, BLUE, "data", ha=side)
+        if crossing.deadline is not None:
+            ax.axvline(crossing.deadline, color=ORANGE, linewidth=1.4, linestyle=(0, (4, 3)))
+            note(ax, "deadline", (crossing.deadline, 1), (4, -14), ORANGE, ("data", "axes fraction"))
+        ax.set_xlabel(INPUT_WORDS.get(crossing.axis, crossing.axis))
+        ax.set_ylabel(f"loss of {crossing.first} over {crossing.second}, in %")
+        dress(ax)
+        parts = {
+            f"{crossing.first} throughout": crossing.p_always,
+            f"{crossing.second} throughout": crossing.p_never,
+            f"{crossing.first} overtakes": crossing.p_overtakes,
+            "falls behind": crossing.p_falls_behind,
+        }
+        subtitle = ", ".join(f"{name} {percent(value)}" for name, value in parts.items())
+        if crossing.doubts:
+            subtitle = f"cannot say: {crossing.doubts[0]}"
+            subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
+        headline(ax, f"{crossing.first} against {crossing.second}: median and 90 % band of the curves", subtitle)
     return ax
 
 

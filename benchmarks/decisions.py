@@ -25,7 +25,7 @@ from bayescale.backtesting import QUANTILES
 from bayescale.decide.stopping import CHANCE
 from bayescale.drawing import figure_of, note
 from bayescale.posterior import FAR
-from benchmarks import pictures, pilot_choices, tally
+from benchmarks import pictures, pilot_choices, recipe_report, tally
 from benchmarks.problems import DEVELOPMENT
 from benchmarks.report import replace
 from benchmarks.run import RESULTS, read, stored, whole
@@ -384,7 +384,7 @@ def draw(found: Decisions, path: Path) -> Path:
 
 
 def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
-    """Write the page and its picture.
+    """Write the page and its pictures.
 
     Args:
         folder: Where results lie.
@@ -393,17 +393,21 @@ def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     found = collect(folder)
     page.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(found, page.with_name(f"{page.stem}-chance.png"))
+    recipes = page.with_name(f"{page.stem}-recipes.png")
+    plot.save(recipe_report.picture(), recipes, dpi=150)
+    pyplot.close("all")
     parts = [
         "# Decisions: were they good?",
         "Made by `python -m benchmarks.decisions` from committed results; intervals are 95 % bootstrap intervals over "
         "families. Regret is what a decision lost against knowing the outcome, in units of what meeting the target "
         "brings.",
         go_section(found, drawn),
+        recipe_report.section(picture=recipes.name),
         pilot_section(folder / "pilot_choices.jsonl.xz"),
         stop_section(folder),
     ]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
-    return [page, drawn]
+    return [page, drawn, recipes]
 
 
 if __name__ == "__main__":

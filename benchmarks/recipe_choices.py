@@ -1,21 +1,20 @@
 """Which recipe: say from small runs which of two recipes is better at larger ones, and how sure that is.
 
-    python -m benchmarks.recipe_choices            # scores every pair of recipes; a quarter of an hour on two cores
+    python -m benchmarks.recipe_choices            # scores every pair of recipes; about twenty minutes on two cores
 
 Every method gets the same runs of both recipes and states the probability that one run of the first beats one run of
-the second at each held-out scale. Rows lie in `results/recipe_choices.jsonl.xz`; `section` and `picture` make the part
-of the decision page.
+the second at each held-out scale. Rows lie in `results/recipe_choices.jsonl.xz`; `recipe_report` makes the part of
+the decision page.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import lzma
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +23,11 @@ import pandas as pd
 from scipy.special import ndtr
 
 import bayescale as bs
-from bayescale.decide.paired import common_runs, pair, quotient
+from bayescale.decide.paired import pair, quotient
 from bayescale.posterior import Posterior
-from benchmarks import methods, tally
+from benchmarks import methods
 from benchmarks.problems import Problem, scale
-from benchmarks.recipe_pairs import DEVELOPMENT, Pair, pairs
+from benchmarks.recipe_pairs import Pair, matched, pairs
 from benchmarks.run import RESULTS, replace
 
 ROWS = RESULTS / "recipe_choices.jsonl.xz"
@@ -73,8 +72,6 @@ def rank(problem: Pair) -> float:
 
 def common_small(problem: Pair) -> pd.DataFrame:
     """Ln losses of both recipes at the fitted common scales, in order of scale."""
-    from benchmarks.recipe_pairs import matched
-
     rows = matched(problem.a, problem.b, problem.inputs)
     left, right = problem.a.iloc[[i for i, _ in rows]], problem.b.iloc[[j for _, j in rows]]
     table = pd.DataFrame(

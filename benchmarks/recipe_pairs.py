@@ -23,8 +23,6 @@ FEWEST = 3
 """Fewest scales that both recipes have been measured at."""
 SCORED = 6
 """Most held-out scales of a pair."""
-FITTED = 12
-"""Most fitted scales of a pair."""
 ALIKE = 0.10
 """Largest difference of ln(size) at which two nominal sizes count as one."""
 DEVELOPMENT = ("overtrain", "attention residual", "quantisation", "image curves", "ternary weights")
@@ -97,7 +95,7 @@ def cuts(
     metric: str,
     recipes: dict[str, pd.DataFrame],
     inputs: tuple[str, ...],
-    factors: Sequence[int] = FACTORS,
+    factors: Sequence[float] = FACTORS,
 ) -> Iterator[Pair]:
     """Every pair of some recipes at every cut that leaves enough to fit and something to judge by."""
     for first, second in itertools.combinations(recipes, 2):
@@ -155,8 +153,7 @@ def overtrain() -> Iterator[Pair]:
 def attention_residual() -> Iterator[Pair]:
     """Four ways to connect layers, at the same five sizes and budgets."""
     recipes = {name: built_in(name, "val_loss") for name in ("baseline", "block", "full", "mhc_lite")}
-    for metric in ("val_loss",):
-        yield from cuts("attention residual", "layers", metric, recipes, ("n_params",), (2, 1.5, 1.2))
+    yield from cuts("attention residual", "layers", "val_loss", recipes, ("n_params",), (2, 1.5, 1.2))
 
 
 def built_in(name: str, metric: str) -> pd.DataFrame:

@@ -1,58 +1,261 @@
-"""How long fits take: the first one, and later ones, on built-in loss curves and on a made-up grid of 64 runs.
+"""Speed: how long fits take, how that grows, and what peers need for the same data.
 
-    python benchmarks/speed.py
+    python -m benchmarks.speed             measures everything (an hour) and writes benchmarks/results/speed.json
+    python -m benchmarks.speed --report    writes docs/speed.md and its pictures from that file
 
-Seconds depend on the machine; effective draws a gradient do not.
+Every measurement runs in a process of its own, so that nothing is warm by accident and memory peaks are its own.
+Seconds depend on the machine and its load; ratios within one run are what counts. Peers need their extra:
+`pip install -e '.[peers]'`.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-import bayescale as bs
+RESULTS = Path(__file__).parent / "results" / "speed.json"
+ROWS = (10, 30, 100, 300, 1000, 3000, 10000)
+FAMILIES = (1, 10, 100, 1000, 10000)
+LAWS = ("power", "saturating_power", "plateau_power", "broken_1", "broken_2", "broken_3")
+"""Laws of one input with 2 to 12 constants."""
+REPEATS = 3
+"""Measurements of each kind, for the spread."""
 
 
-def grid(number: int) -> bs.Runs:
-    """Make up a grid of eight sizes and eight token budgets."""
+# --- Data ----------------------------------------------------------------------------------------------------
+
+
+def curve(number: int, rows: int = 30) -> Any:
+    """Make up a curve of one input: a floor, a power law, a wandering slope and half a percent of noise."""
+    import bayescale as bs
+
     rng = np.random.default_rng(number)
-    params, tokens = (v.ravel() for v in np.meshgrid(np.geomspace(1e7, 1e9, 8), np.geomspace(1e9, 1e11, 8)))
-    loss = bs.LAWS["chinchilla"].published("besiroglu2024").predict(n_params=params, n_tokens=tokens).quantile(0.5)
-    noise = np.exp(0.005 * rng.standard_normal(len(params)))
-    frame = pd.DataFrame({"n_params": params, "n_tokens": tokens, "loss": loss * noise})
-    return bs.Runs.from_frame(frame, name=f"grid {number}")
+    x = np.geomspace(1e18, 1e21, rows)
+    z = np.log(x / np.sqrt(x[0] * x[-1]))
+    floor, slope = rng.uniform(0.3, 0.8), rng.uniform(0.05, 0.2)
+    steps = np.diff(z, prepend=z[0])
+    # The slope wanders slowly: a sum of many small steps, the same law for any number of rows.
+    wander = 0.01 * np.cumsum(np.interp(z, np.linspace(z[0], z[-1], 12), rng.standard_normal(12)) * steps)
+    loss = 3.0 * (floor + (1 - floor) * np.exp(-slope * z)) * np.exp(wander + 0.005 * rng.standard_normal(rows))
+    return bs.Runs.from_frame(pd.DataFrame({"flops": x, "loss": loss}), inputs=["flops"], name=f"curve {number}")
 
 
-def measure(label: str, families: list[bs.Runs]) -> None:
-    """Print the cold and the warm time of a set of families."""
+def grid(number: int, rows: int = 40) -> Any:
+    """Make up a design of parameters and tokens under Chinchilla's law with half a percent of noise."""
+    import bayescale as bs
+
+    rng = np.random.default_rng(number)
+    params, tokens = np.exp(rng.uniform(np.log([[1e7], [1e9]]), np.log([[1e9], [1e11]]), (2, rows)))
+    law = bs.LAWS["chinchilla"].published("besiroglu2024")
+    loss = law.predict(n_params=params, n_tokens=tokens).draws[0, 0] * np.exp(0.005 * rng.standard_normal(rows))
+    frame = pd.DataFrame({"n_params": params, "n_tokens": tokens, "loss": loss})
+    return bs.Runs.from_frame(frame, inputs=["n_params", "n_tokens"], name=f"grid {number}")
+
+
+# --- Measurements, each in a process of its own --------------------------------------------------------------
+
+
+def peak() -> float:
+    """Largest memory of this process so far, in GB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def quality(posteriors: Sequence[Any]) -> dict[str, Any]:
+    """Effective sample sizes, leapfrog steps and convergence of fits."""
+    ess = np.array([p.diagnostics.ess_bulk.min() for p in posteriors])
+    rhat = np.array([p.diagnostics.rhat.max() for p in posteriors])
+    steps = [float(p.stats["n_steps"].mean()) for p in posteriors if "n_steps" in p.stats]
+    return {
+        "ess": float(np.median(ess)),
+        "good": float(((rhat < 1.01) & (ess > 400)).mean()),
+        "leapfrogs": float(np.mean(steps)) if steps else None,
+    }
+
+
+def warm(make: Callable[[int], Any], count: int, **options: Any) -> dict[str, Any]:
+    """Fit `count` families after their program was compiled."""
+    import bayescale as bs
+
+    families = [make(number) for number in range(count)]
     begin = time.perf_counter()
-    bs.fit(families[0], seed=0)
+    bs.fit_many([make(-1 - i) for i in range(2)], seed=0, **options)
     cold = time.perf_counter() - begin
-    # Every bucket is compiled before the clock starts.
-    bs.fit_many(families, seed=0)
     begin = time.perf_counter()
-    posteriors = bs.fit_many(families, seed=1)
-    warm = (time.perf_counter() - begin) / len(families)
-    ess = [min(p.diagnostics.ess_bulk.min(), p.diagnostics.ess_tail.min()) for p in posteriors]
-    steps = [p.stats["n_steps"].sum() for p in posteriors]
-    converged = sum(p.status is bs.Status.OK for p in posteriors)
-    print(
-        f"{label}, {len(families)} families: cold {cold:.1f} s, warm {warm:.3f} s a family, "
-        f"smallest effective sample size (median) {np.median(ess):.0f}, "
-        f"{1000 * np.median(np.divide(ess, steps)):.1f} effective draws a thousand gradients, "
-        f"{converged} converged",
-        flush=True,
-    )
+    posteriors = bs.fit_many(families, seed=1, **options)
+    seconds = time.perf_counter() - begin
+    row = {"families": count, "seconds": seconds, "each": seconds / count, "compile": cold, "memory": peak()}
+    return row | quality(posteriors)
+
+
+def growth_families(count: int, method: str) -> dict[str, Any]:
+    """Fit many families without keeping them: memory is that of the chunk."""
+    import bayescale as bs
+
+    bs.fit(curve(-1), seed=0, method=method)
+    begin, good = time.perf_counter(), 0
+    for _, posterior in bs.fit_each((curve(number) for number in range(count)), seed=1, method=method):
+        good += int(posterior.status is bs.Status.OK)
+    seconds = time.perf_counter() - begin
+    return {"families": count, "seconds": seconds, "each": seconds / count, "good": good / count, "memory": peak()}
+
+
+def growth_rows(rows: int) -> dict[str, Any]:
+    """Fit one curve of so many points, and forecast with it."""
+    found = warm(lambda number: curve(number, rows), 2)
+    return {"rows": rows, **found}
+
+
+def constants(law: str) -> dict[str, Any]:
+    """Fit curves of 30 points with laws of more and more constants."""
+    import bayescale as bs
+
+    return {"law": law, "constants": len(bs.LAWS[law].constants), **warm(curve, 10, law=law)}
+
+
+def cold(cached: bool) -> dict[str, Any]:
+    """Nothing to do here: the parent times the whole process, from its start to a posterior."""
+    import bayescale as bs
+
+    posterior = bs.fit(curve(0, 6), seed=0)
+    return {"cached": cached, "memory": peak(), **quality([posterior])}
+
+
+def peer(name: str) -> dict[str, Any]:
+    """One peer on its families."""
+    from benchmarks import peers
+
+    if name in peers.TWO_INPUTS:
+        return peers.TWO_INPUTS[name](grid(0))
+    rows = [peers.ONE_INPUT[name](runs) for runs in (peers.families() if name != "bootstrap" else peers.families()[:1])]
+    row = rows[0] | {"later": float(np.mean([row["later"] for row in rows]))}
+    if "ess" in row:
+        row |= {"ess": float(np.mean([r["ess"] for r in rows])), "rhat": float(np.max([r["rhat"] for r in rows]))}
+    return row
+
+
+def ours(method: str) -> dict[str, Any]:
+    """Our fit of the peers' families, ten seeds each after the first."""
+    import bayescale as bs
+    from benchmarks import peers
+
+    begin = time.perf_counter()
+    families = peers.families()
+    first = bs.fit(families[0], law=peers.LAW, seed=0, method=method)
+    cold = time.perf_counter() - begin
+    assert first.status is not None
+    bs.fit_many(families, law=peers.LAW, seed=0, method=method)
+    begin = time.perf_counter()
+    posteriors = [p for seed in range(10) for p in bs.fit_many(families, law=peers.LAW, seed=seed, method=method)]
+    each = (time.perf_counter() - begin) / len(posteriors)
+    ess = float(np.mean([p.diagnostics.ess_bulk.min() for p in posteriors]))
+    rhat = float(np.max([p.diagnostics.rhat.max() for p in posteriors]))
+    return {"peer": f"bayescale, {method}", "first": cold, "later": each, "ess": ess, "rhat": rhat}
+
+
+KINDS: dict[str, Callable[..., dict[str, Any]]] = {
+    "warm one input": lambda: warm(curve, 300),
+    "warm one input, importance": lambda: warm(curve, 1000, method="importance"),
+    "warm grid": lambda: warm(grid, 40),
+    "families": lambda count, method: growth_families(int(count), method),
+    "rows": lambda rows: growth_rows(int(rows)),
+    "constants": constants,
+    "cold": lambda cached: cold(cached == "yes"),
+    "ours": ours,
+    "peer": peer,
+}
+"""Every kind of measurement by name."""
+
+
+def plan() -> list[tuple[str, ...]]:
+    """All measurements in order: cheap ones first."""
+    from benchmarks import peers
+
+    return [
+        *[("cold", cached) for cached in ("no", "yes")],
+        *[("ours", method) for method in ("nuts", "importance")],
+        *[("peer", name) for name in (*peers.ONE_INPUT, *peers.TWO_INPUTS)],
+        ("warm one input",),
+        ("warm one input, importance",),
+        ("warm grid",),
+        *[("rows", str(rows)) for rows in ROWS],
+        *[("families", str(count), "nuts") for count in FAMILIES[:4]],
+        *[("families", str(count), "importance") for count in FAMILIES],
+        *[("constants", law) for law in LAWS],
+    ]
+
+
+def measure(kind: tuple[str, ...], repeats: int, python: str) -> list[dict[str, Any]]:
+    """Run one measurement in fresh processes."""
+    rows = []
+    with tempfile.TemporaryDirectory() as cache:
+        for number in range(repeats + (kind == ("cold", "yes"))):
+            environment = dict(os.environ)
+            if kind == ("cold", "yes"):
+                environment |= {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            begin = time.perf_counter()
+            command = [python, "-W", "ignore", "-m", "benchmarks.speed", "--one", *kind]
+            done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+            wall = time.perf_counter() - begin
+            if done.returncode:
+                rows.append({"kind": list(kind), "failed": done.stderr.strip().splitlines()[-1:]})
+                continue
+            if kind == ("cold", "yes") and number == 0:
+                # The first run fills the cache.
+                continue
+            rows.append({"kind": list(kind), "wall": wall, **json.loads(done.stdout.strip().splitlines()[-1])})
+    return rows
+
+
+def run(repeats: int = REPEATS, only: str | None = None, path: Path = RESULTS) -> Path:
+    """Measure everything, or the kinds that begin with a text, and write the results."""
+    import jax
+
+    old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+    rows = [row for row in old["rows"] if only is not None and not " ".join(row["kind"]).startswith(only)]
+    for kind in plan():
+        if only is None or " ".join(kind).startswith(only):
+            once = kind[0] in ("peer", "families", "rows") or kind == ("warm one input, importance",)
+            rows += measure(kind, 1 if once else repeats, sys.executable)
+            print(" ".join(kind), rows[-1].get("each", rows[-1].get("later", rows[-1].get("wall"))), flush=True)
+    machine = {"cores": os.cpu_count(), "python": platform.python_version(), "jax": jax.__version__}
+    machine["backend"] = jax.default_backend()
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    os.replace(part, path)
+    return path
 
 
 def main() -> None:
-    """Measure one input, two inputs and a grid."""
-    curves = list(bs.corpus.curves().values())
-    measure("one input", [runs for runs in curves if len(runs.inputs) == 1])
-    measure("two inputs", [runs for runs in curves if len(runs.inputs) == 2])
-    measure("grid of 64 runs", [grid(number) for number in range(4)])
+    """Measure, or write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs="+", help="one measurement in this process; prints JSON")
+    parser.add_argument("--only", help="measure kinds that begin with this text, keep the others")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--report", action="store_true", help="write the page from stored results")
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(KINDS[given.one[0]](*given.one[1:])))
+        return
+    if given.report:
+        from benchmarks import speed_page
+
+        for path in speed_page.write():
+            print(f"wrote {path}")
+        return
+    print(f"wrote {run(given.repeats, given.only)}")
 
 
 if __name__ == "__main__":

@@ -223,10 +223,12 @@ def walk(posterior: Posterior, course: Course, name: str, u: np.ndarray, draws: 
     center = course.center(u)
     tables = [course.inputs(name, grid), course.inputs(name, u), *([] if center is None else [center])]
     frame = pd.concat(tables, ignore_index=True)
-    mean, run = (posterior.predict(frame, kind=kind).log_draws.reshape(-1, len(frame)) for kind in ("mean", "run"))
+    mean = posterior.predict(frame, kind="mean").log_draws.reshape(-1, len(frame))
+    scales = [posterior.predict(course.inputs(name, u[:1]), kind=kind).scale[:, 0] for kind in ("mean", "run")]
+    noise = np.sqrt(np.maximum(scales[1] ** 2 - scales[0] ** 2, 0.0)) * rng.standard_normal(len(mean))
     # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
     order = rng.permutation(spaced(len(mean), draws))
-    mean, run = mean[order], run[order]
+    mean = mean[order]
     log_rate = spread * np.clip(rng.standard_normal(draws), -WIDEST, WIDEST)
     on_grid, exact = mean[:, : len(grid)], mean[:, len(grid) : len(grid) + len(u)]
     own = exact if spread == 0 else interpolated(on_grid, grid, u + log_rate[:, None])
@@ -235,7 +237,7 @@ def walk(posterior: Posterior, course: Course, name: str, u: np.ndarray, draws: 
         shift = own - mean[:, len(grid) + len(u) :]
     ahead = interpolated(on_grid, grid, u[0] + log_rate[:, None] + FACTORS)
     here = ahead[:, [len(FACTORS) // 2]]
-    return Walk(own, shift, ahead - here, (run - mean)[:, len(grid)])
+    return Walk(own, shift, ahead - here, noise[order])
 
 
 def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:

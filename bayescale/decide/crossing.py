@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from bayescale.errors import InputError
 
@@ -41,6 +42,7 @@ class Crossing:
         deadline: A point of the axis, or None.
         p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
         doubts: Reasons for which no confident answer is possible.
+        band: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
     """
 
     first: str
@@ -58,6 +60,7 @@ class Crossing:
     deadline: float | None = None
     p_before_deadline: float | None = None
     doubts: tuple[str, ...] = ()
+    band: pd.DataFrame | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -80,12 +83,14 @@ class Crossing:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON."""
+        """Return plain numbers, ready for JSON; the band is left out."""
+        plain = dataclasses.asdict(dataclasses.replace(self, band=None))
+        del plain["band"]
         places = {
             name: {f"{level:g}": value for level, value in getattr(self, name).items()}
             for name in ("place", "place_behind")
         }
-        return {**dataclasses.asdict(self), **places}
+        return {**plain, **places}
 
     def __str__(self) -> str:
         """Say it in words."""
@@ -139,6 +144,7 @@ def crossing_of(
         part = np.where(crossed, left / (left - right), 0.0)
     place = x[last] + part * (x[last + 1] - x[last])
     always, never, overtakes, behind = ends & ~crossed, ~ends & ~crossed, ends & crossed, ~ends & crossed
+    q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
     by = None
     if deadline is not None:
         by = float((always | (overtakes & (place <= np.log(deadline) + 1e-12))).mean())
@@ -151,6 +157,7 @@ def crossing_of(
         place_behind=quantiles(np.exp(place[behind])),
         deadline=deadline,
         p_before_deadline=by,
+        band=pd.DataFrame({"x": np.exp(x), "q05": q05, "q50": q50, "q95": q95, "p_first": better.mean(0)}),
     )
 
 

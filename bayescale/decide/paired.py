@@ -43,6 +43,8 @@ SEED = 0.0011
 LEAST_FALL = 0.02
 ALIKE = 0.10
 """Largest difference of ln(input) at which two runs count as one scale; the rest is corrected by each fitted curve."""
+SETTINGS = Nuts(warmup=300, draws=1000)
+"""The ratio's scatter, seed noise and drift are told apart slowly, and a fit takes a fraction of a second."""
 FEWEST = 3
 """Fewest common scales from which a ratio is fitted."""
 
@@ -155,6 +157,8 @@ def quotient(a: Forecast, b: Forecast) -> Forecast:
     """Forecast of y_A / y_B for independent A and B, draw by draw."""
     draws = min(len(a.location), len(b.location))
     number = [spaced(len(part.location), draws) for part in (a, b)]
+    # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
+    number[1] = np.random.default_rng(0).permutation(number[1])
     joint = [part.log_draws.reshape(-1, len(part))[chosen] for part, chosen in zip((a, b), number, strict=True)]
     return dataclasses.replace(
         a,
@@ -179,7 +183,7 @@ def pair(names: tuple[str, str], a: Posterior, b: Posterior, *, seed: int = 0, s
         a: Fit of the first, which carries its runs.
         b: Fit of the second.
         seed: Seed of the small fit.
-        settings: Counts of NUTS.
+        settings: Counts of NUTS; by default twice as many draws as for other fits.
 
     Returns:
         The fitted ratio, or the two fits side by side where fewer than three scales are common.
@@ -200,7 +204,7 @@ def pair(names: tuple[str, str], a: Posterior, b: Posterior, *, seed: int = 0, s
         seed=seed,
         drift=Drift(median=DRIFT * root, power=0.0, ahead=AHEAD),
         noise=Noise(scatter=SCATTER, seed=SEED),
-        settings=settings,
+        settings=settings or SETTINGS,
     )
     return Ratio(*names, posterior, len(scales), (a, b))
 

@@ -20,6 +20,8 @@ from bayescale.records import Array
 
 RUNGS = (0.25, 0.5, 0.75)
 """Places of the default pilots between the largest run and the run in question, in log scale."""
+NEARLY = 0.8
+"""Share of the most information that is as good, within a budget; chosen on development grids (`docs/decisions.md`)."""
 WORTHLESS = 1e-3
 """Information below this many nats is none: it is what chance correlations of draws show."""
 
@@ -236,6 +238,12 @@ class Shelf:
             return self.add(batch, rng, lambda worth, cost: worth["information"], stop=False)
         return self.add(batch, rng, lambda worth, cost: thrifty(worth["information"], cost, self.price), stop=False)
 
+    def nearest(self, offers: list[Any]) -> Any:
+        """Of pilots that say nearly the same, the one closest to the target: the law may be wrong further away."""
+        x = np.log(self.here.points.to_numpy(float))
+        away = np.abs(x[1:] - x[0]).sum(1)
+        return min(offers, key=lambda offer: away[offer[1]])
+
     def add(
         self, batch: int, rng: np.random.Generator, score: Callable[[dict[str, float], float], float], stop: bool
     ) -> tuple[list[int], float]:
@@ -254,6 +262,8 @@ class Shelf:
             if not offers:
                 break
             top = max(offers, key=lambda offer: offer[0])
+            if np.isfinite(self.budget) and not stop:
+                top = self.nearest([offer for offer in offers if offer[4] >= NEARLY * top[4]])
             if top[0] <= best if stop else top[4] <= nats + WORTHLESS:
                 break
             bought.append(top[1])

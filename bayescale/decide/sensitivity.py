@@ -24,9 +24,12 @@ from bayescale.model import read
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 
-LAWS = {1: ("plateau_power", "saturating_power", "power"), 2: ("chinchilla_outer", "chinchilla", "kaplan_joint")}
-"""Laws that a default is compared with, by number of inputs: with a floor, and without one."""
-DRIFTS = {"drift twice as large": 2.0, "drift half as large": 0.5}
+LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
+"""Laws that a fit is compared with, by number of inputs: with a floor, and without one. The defaults nest the first."""
+DRIFTS = {"drift twice as large": 2.0, "drift half as large": 0.5, "no drift: the law is exact": 1e-4}
+"""Factors on the drift's median amplitude; a ten-thousandth is none, and needs no program of its own."""
+NESTED = {"plateau_power": ("saturating_power",), "chinchilla_outer": ("chinchilla",)}
+"""Laws that a fit's own law becomes at some constants, where its posterior may go by itself."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
 """Most runs that are left out one by one: the largest, which an extrapolation leans on."""
@@ -60,7 +63,8 @@ def sensitivity(posterior: Posterior, target: float | None = None, **inputs: flo
     at = at_point(posterior, inputs)
     rows = [answer("as fitted", "as fitted", posterior, at, target)]
     for name in LAWS.get(len(posterior.law.inputs), ()):
-        if name == posterior.law.name or (name == "kaplan_joint" and posterior.law.inputs != ("n_params", "n_tokens")):
+        own = posterior.law.name
+        if name == own or name in NESTED.get(own, ()):
             continue
         law = laws.get(name)
         law = law if law.inputs == ("x",) else laws.renamed(law, posterior.law.inputs)
@@ -70,7 +74,6 @@ def sensitivity(posterior: Posterior, target: float | None = None, **inputs: flo
         for label, factor in DRIFTS.items():
             drift = dataclasses.replace(posterior.drift, median=posterior.drift.median * factor)
             rows.append(refitted(label, "drift", posterior, at, target, drift=drift))
-        rows.append(refitted("no drift: the law is exact", "drift", posterior, at, target, drift=None))
     for label, power in {"priors a fifth weaker": 0.8, "priors a quarter stronger": 1.25}.items():
         rows.append(reweighted(label, posterior, power, at, target))
     if posterior.noise.seed is not None:

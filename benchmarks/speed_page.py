@@ -1,0 +1,207 @@
+"""The page about speed, made from `benchmarks/results/speed.json` and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+
+from bayescale import plot
+from bayescale.drawing import BLUE, ORANGE, figure_of, note
+from benchmarks import pictures
+from benchmarks.report import replace
+from benchmarks.sections import grid
+from benchmarks.speed import RESULTS
+
+PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+LARGE = 100
+"""Rows from which on the growth of the cost is fitted."""
+
+
+def table_of(rows: Sequence[dict[str, Any]], kind: str) -> pd.DataFrame:
+    """Measurements of one kind that did not fail."""
+    return pd.DataFrame([row for row in rows if row["kind"][0] == kind and "failed" not in row])
+
+
+def seconds(value: float) -> str:
+    """Write a time."""
+    if value < 1:
+        return f"{1000 * value:.0f} ms"
+    return f"{value:.1f} s" if value < 60 else f"{value / 60:.0f} min" if value < 7200 else f"{value / 3600:.1f} h"
+
+
+def spread(values: Any) -> str:
+    """Write the median of repeated times and their range."""
+    values = np.asarray(values, float)
+    middle = seconds(float(np.median(values)))
+    return middle if len(values) == 1 else f"{middle} ({seconds(values.min())} to {seconds(values.max())})"
+
+
+def times(value: float) -> str:
+    """Write a ratio."""
+    return f"{value:,.0f} x" if value >= 10 else f"{value:.1f} x"
+
+
+def exponent(x: Any, y: Any) -> float:
+    """Slope of ln y against ln x."""
+    return float(np.polyfit(np.log(np.asarray(x, float)), np.log(np.asarray(y, float)), 1)[0])
+
+
+def against_peers(rows: Sequence[dict[str, Any]]) -> str:
+    """Table of samplers at equal effective sample size, and of point fitters and bootstraps."""
+    mine, others = table_of(rows, "ours"), table_of(rows, "peer")
+    if mine.empty or others.empty:
+        return ""
+    mine = mine.groupby("peer", as_index=False)[["first", "later", "ess", "rhat"]].median()
+    base = mine[mine["peer"] == "bayescale, nuts"].iloc[0]
+    unit = base["later"] / base["ess"]
+    body = []
+    for row in pd.concat([mine, others], ignore_index=True).to_dict("records"):
+        sampler = np.isfinite(row.get("ess", np.nan))
+        cost = row["later"] / row["ess"] if sampler else row["later"] / base["ess"]
+        body.append(
+            [
+                row["peer"],
+                seconds(row["first"]),
+                seconds(row["later"]),
+                f"{row['ess']:.0f}" if sampler else "",
+                f"{row['rhat']:.3f}" if sampler else "",
+                times(cost / unit) if row["peer"] != base["peer"] else "1",
+                str(row["note"]) if isinstance(row.get("note"), str) else "",
+            ]
+        )
+    head = ["tool", "first fit", "another data set", "smallest ESS", "largest R-hat", "cost, ours = 1", "remark"]
+    failed = [row for row in rows if row["kind"][0] == "peer" and "failed" in row]
+    lines = [
+        "## Beside peers",
+        "",
+        "Three published curves of five to seven points, one model: a floor law with drift, scatter and seed noise. "
+        "The cost compares seconds an effective draw for another data set (which most tools compile again); point fits "
+        "and bootstraps, which have no drift and a simpler model, are compared with one posterior of ours. chinchilla "
+        "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs.",
+        "",
+        grid(head, body),
+    ]
+    lines += [f"\nNot measured: {row['kind'][1]} ({' '.join(row['failed'])})." for row in failed]
+    return "\n".join(lines)
+
+
+def warm_section(rows: Sequence[dict[str, Any]]) -> str:
+    """Table of warm fits, cold starts, memory."""
+    names = {
+        "warm one input": "one input, 30 points, NUTS",
+        "warm one input, importance": "one input, 30 points, importance sampling",
+        "warm grid": "parameters and tokens, 40 runs, NUTS",
+    }
+    body = []
+    for kind, name in names.items():
+        table = table_of(rows, kind)
+        if table.empty:
+            continue
+        first = table.iloc[0]
+        leapfrogs = f"{first['leapfrogs']:.0f}" if first.get("leapfrogs") is not None else ""
+        entry = [name, f"{int(first['families']):,}", spread(table["seconds"]), spread(table["each"])]
+        entry += [f"{first['ess']:.0f}", leapfrogs if leapfrogs != "nan" else "", f"{table['good'].mean():.1%}"]
+        body.append([*entry, spread(table["compile"]), f"{table['memory'].max():.1f} GB"])
+    head = ["families", "number", "all", "each", "smallest ESS (median)", "leapfrogs a draw", "R-hat < 1.01, ESS > 400"]
+    lines = ["## Many families, warm", "", grid([*head, "first call (compiles)", "memory peak"], body)]
+    cold = table_of(rows, "cold")
+    if not cold.empty:
+        stated = {"no": "without a cache of compiled programs", "yes": "with one"}
+        parts = [
+            f"{spread(cold[[kind[1] == cached for kind in cold['kind']]]['wall'])} {words}"
+            for cached, words in stated.items()
+        ]
+        lines += ["", f"From the start of a process to its first posterior: {', '.join(parts)}."]
+    return "\n".join(lines)
+
+
+def growth_section(rows: Sequence[dict[str, Any]], drawn: Path) -> str:
+    """Words about growth."""
+    by_rows, by_families, by_law = (table_of(rows, kind) for kind in ("rows", "families", "constants"))
+    lines = ["## Growth", "", f"![Growth with rows and with families]({drawn.name})", ""]
+    if len(by_rows) > 2:
+        large = by_rows[by_rows["rows"] >= LARGE]
+        slope = exponent(large["rows"], large["each"])
+        body = [
+            [f"{int(r['rows']):,}", seconds(r["each"]), f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
+            for r in by_rows.to_dict("records")
+        ]
+        lines += [
+            f"Points of one curve, from {LARGE} on: cost grows as the number to the power {slope:.2f}.",
+            "",
+            grid(["points", "a fit", "smallest ESS (median)", "converged", "memory peak"], body),
+            "",
+        ]
+    if len(by_families):
+        body = []
+        for row in by_families.to_dict("records"):
+            entry = [row["kind"][2], f"{int(row['families']):,}", seconds(row["seconds"]), seconds(row["each"])]
+            body.append([*entry, f"{row['good']:.1%}", f"{row['memory']:.1f} GB"])
+        head = ["method", "families", "all", "each", "converged", "memory peak"]
+        lines += ["Families of 30 points, read one after the other and not kept:", "", grid(head, body), ""]
+    if len(by_law):
+        by_law = by_law.groupby(["law", "constants"], as_index=False)[["each", "compile", "good", "leapfrogs"]].median()
+        body = [
+            [r["law"], f"{int(r['constants'])}", seconds(r["each"]), seconds(r["compile"]), f"{r['leapfrogs']:.0f}"]
+            for r in by_law.sort_values("constants").to_dict("records")
+        ]
+        head = ["law", "constants", "a fit", "first call (compiles)", "leapfrogs a draw"]
+        lines += ["Laws with more constants, curves of 30 points:", "", grid(head, body)]
+    return "\n".join(lines)
+
+
+def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
+    """Seconds a fit against points, and seconds for all against families, on log scales."""
+    axes = pictures.sheet(2, 2, 3.6, "How cost grows", "log scales; grey: in proportion", 0.0)
+    by_rows, by_families = table_of(rows, "rows"), table_of(rows, "families")
+    if len(by_rows):
+        line(axes[0], by_rows["rows"], by_rows["each"], BLUE, "NUTS")
+    axes[0].set_xlabel("points of a curve")
+    axes[0].set_ylabel("seconds a fit")
+    for method, color in (("nuts", BLUE), ("importance", ORANGE)):
+        part = by_families[[kind[2] == method for kind in by_families["kind"]]] if len(by_families) else by_families
+        if len(part):
+            line(axes[1], part["families"], part["seconds"], color, {"nuts": "NUTS"}.get(method, "importance sampling"))
+    axes[1].set_xlabel("families")
+    axes[1].set_ylabel("seconds for all")
+    written = plot.save(axes[0], path, dpi=150)
+    pyplot.close(figure_of(axes[0]))
+    return written
+
+
+def line(ax: Axes, x: pd.Series, y: pd.Series, color: str, label: str) -> None:
+    """Draw one curve with a grey line of proportional growth through its last point."""
+    x, y = x.to_numpy(float), y.to_numpy(float)
+    ax.plot(x, y[-1] * x / x[-1], color="0.8", linewidth=1, zorder=0)
+    ax.plot(x, y, marker="o", markersize=4, color=color)
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    note(ax, label, (float(x[-1]), float(y[-1])), (-6, 6), color, "data", ha="right")
+
+
+def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
+    """Write the page and its picture.
+
+    Args:
+        results: What `benchmarks.speed` measured.
+        page: The page; the picture lies beside it.
+    """
+    stored = json.loads(results.read_text(encoding="utf-8"))
+    rows, machine = stored["rows"], stored["machine"]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    drawn = draw(rows, page.with_name(f"{page.stem}-growth.png"))
+    intro = (
+        f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
+        f"{machine['python']}, JAX {machine['jax']}), all in one run. Seconds depend on the machine and its load; "
+        "compare rows of one table. Nothing here was measured on a GPU or TPU."
+    )
+    parts = ["# Speed", intro, warm_section(rows), against_peers(rows), growth_section(rows, drawn)]
+    replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
+    return [page, drawn]
