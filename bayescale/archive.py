@@ -19,7 +19,7 @@ from bayescale.errors import InputError
 from bayescale.model import Job
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
-from bayescale.storage import encode, load, save
+from bayescale.storage import encode, load_for, save
 
 
 def open_folder(folder: str | Path) -> Path:
@@ -86,7 +86,7 @@ def read(folder: Path, name: str, job: Job) -> Posterior | None:
     if not path(folder, name).exists():
         return None
     try:
-        return load(path(folder, name), job=job)
+        return load_for(path(folder, name), job)
     except InputError:
         # Writing is atomic, so this is damage from elsewhere; the family is sampled again.
         return None

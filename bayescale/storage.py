@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
 from bayescale.errors import InputError
 from bayescale.likelihood import pointwise
-from bayescale.model import Job, Values, make_job, meaning
+from bayescale.model import Job, Values, compact, make_job, meaning
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
@@ -140,12 +141,8 @@ def save(posterior: Posterior, path: str | Path, *, derived: bool = True) -> Pat
     return path
 
 
-def load(path: str | Path, *, job: Job | None = None) -> Posterior:
+def load(path: str | Path) -> Posterior:
     """Read a posterior that `Posterior.save` wrote.
-
-    Args:
-        path: The file.
-        job: The job that was saved, for programs that have it; by default it is made again from the file.
 
     Raises:
         InputError: For a file that is absent, truncated, not netCDF, from elsewhere, or whose law is not registered.
@@ -167,23 +164,53 @@ def load(path: str | Path, *, job: Job | None = None) -> Posterior:
     if int(tree.attrs["bayescale_format"]) > FORMAT:
         raise InputError(f"{path} was written by a newer bayescale ({tree.attrs['bayescale_version']}); update.")
     try:
-        return rebuild(tree, job)
+        return rebuild(tree)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
 
 
-def rebuild(tree: Any, job: Job | None) -> Posterior:
+def load_for(path: Path, job: Job) -> Posterior:
+    """Read the posterior of a job that the caller has; several times faster than `load`.
+
+    Raises:
+        InputError: For a file that is damaged or another kind of file.
+    """
+    import h5py
+
+    try:
+        with h5py.File(path) as opened:
+            file: Any = opened
+            stats = {
+                # netCDF knows no truth values, so they are kept as bytes with a note.
+                name: values[()].astype(bool) if values.attrs.get("dtype") == "bool" else values[()]
+                for name, values in file["sample_stats"].items()
+                if name not in DIMENSIONS
+            }
+            position, level = file["coordinates/position"][()], file["coordinates/level"][()]
+            attrs = {"seed": np.ravel(file.attrs["seed"])[0], "settings": file.attrs["settings"]}
+            return assembled(job, attrs, position, level, stats)
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
+
+
+def rebuild(tree: Any) -> Posterior:
     """Rebuild a posterior from its DataTree."""
-    job = job or rebuild_job(tree)
     stats = {str(name): values.to_numpy() for name, values in tree["sample_stats"].data_vars.items()}
-    position = tree["coordinates"]["position"].to_numpy()
+    position, level = (tree["coordinates"][name].to_numpy() for name in ("position", "level"))
+    return assembled(rebuild_job(tree), tree.attrs, position, level, stats)
+
+
+def assembled(
+    job: Job, attrs: Mapping[str, Any], position: np.ndarray, level: np.ndarray, stats: dict[str, np.ndarray]
+) -> Posterior:
+    """Put a posterior together from its job and what a file holds."""
     values: Values = meaning(position, job.model, job.problem)
     return Posterior(
         job=job,
-        seed=int(tree.attrs["seed"]),
-        settings=Nuts(**json.loads(tree.attrs["settings"])),
+        seed=int(attrs["seed"]),
+        settings=Nuts(**json.loads(attrs["settings"])),
         position=position,
-        values=values._replace(level=tree["coordinates"]["level"].to_numpy()),
+        values=compact(values._replace(level=level)),
         stats=stats,
         diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
     )

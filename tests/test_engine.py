@@ -128,7 +128,8 @@ RANKS = (
     ("drawing",),
     ("plot_decisions",),
     ("corpus", "plot"),
-    ("demo",),
+    ("reporting", "cli_options"),
+    ("demo", "cli_decide"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

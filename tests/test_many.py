@@ -170,6 +170,13 @@ def test_results_come_as_they_finish(here):
     stream.close()
 
 
+def test_processes_of_a_distributed_job_share_the_families(here, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    same(bs.fit_many(FAMILIES, **PLAIN), here[1::2])
+    assert [number for number, _ in bs.fit_each(FAMILIES, **PLAIN)] == [1, 3]
+
+
 def test_backtest_lists_what_could_not_be_fitted():
     two = bs.Runs.from_frame(FAMILIES[0].frame.assign(n_tokens=1e9), inputs=["flops", "n_tokens"], name="two inputs")
     options = {name: value for name, value in PLAIN.items() if name != "law"}
@@ -200,7 +207,12 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     assert len(files) == len(FAMILIES)
     np.testing.assert_array_equal(first[0].position, first[-1].position)
     assert not np.array_equal(first[0].position, first[1].position)
-    assert bs.load(files[0]).law.name == "saturating_power"
+    loaded = bs.load(files[0])
+    read = archive.read(tmp_path, files[0].stem, loaded.job)
+    same([loaded], [read])
+    assert {name: (v.dtype, v.sum()) for name, v in read.stats.items()} == {
+        name: (v.dtype, v.sum()) for name, v in loaded.stats.items()
+    }
     sampled = []
     right = importlib.import_module("bayescale.fitting").run_compiled
     monkeypatch.setattr(bs.fitting, "run_compiled", lambda *a, **o: sampled.append(a) or right(*a, **o))
@@ -320,6 +332,25 @@ def test_lost_task_is_sent_again_family_by_family(here):
     executor = Shaky(3, RuntimeError("worker gone"))
     same(bs.fit_many(FAMILIES, executor=executor, **PLAIN), here)
     assert executor.sizes == [5, 1, 1, 1, 1, 1, 1, 1]
+
+
+def test_what_is_no_longer_wanted_is_cancelled(monkeypatch):
+    class Slow(concurrent.futures.Executor):
+        def __init__(self):
+            self.futures = []
+
+        def submit(self, fn, /, *args, **kwargs):
+            self.futures.append(concurrent.futures.Future())
+            if len(self.futures) == 1:
+                self.futures[0].set_result(fn(*args, **kwargs))
+            return self.futures[-1]
+
+    monkeypatch.setattr(importlib.import_module("bayescale.many"), "TASK", 1)
+    executor = Slow()
+    stream = bs.fit_each(FAMILIES, executor=executor, **PLAIN)
+    next(stream)
+    stream.close()
+    assert [future.cancelled() for future in executor.futures] == [False, True, True, True, True]
 
 
 def test_dead_worker_of_a_pool_loses_nothing(here):
