@@ -120,6 +120,7 @@ RANKS = (
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("posterior",),
     ("storage",),
+    ("importance",),
     ("fitting",),
     ("backtesting", "sbc"),
     ("drawing",),
