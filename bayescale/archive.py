@@ -36,11 +36,11 @@ def open_folder(folder: str | Path) -> Path:
     return folder
 
 
-def key(job: Job, settings: Nuts, seed: int) -> str:
+def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
-    That is data, law, priors, drift, noise, settings, seed and the version of this package; the place of a family among
-    others and its name are left out.
+    That is data, law, priors, drift, noise, settings, method, seed and the version of this package; the place of a
+    family among others and its name are left out.
     """
     content = {
         "version": __version__,
@@ -53,6 +53,7 @@ def key(job: Job, settings: Nuts, seed: int) -> str:
         "drift": None if job.drift is None else encode(job.drift),
         "noise": encode(job.noise),
         "settings": encode(settings),
+        "method": method,
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=float).encode()).hexdigest()[:32]

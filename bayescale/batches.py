@@ -107,3 +107,9 @@ def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machin
     real = sum(float(job.problem.mask.sum()) for job in jobs)
     evaluated = sum(place.filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
     return 1.0 - real / evaluated if evaluated else 0.0
+
+
+def stream_key(root: Any, stream: int) -> Any:
+    """Key of a stream; `fold_in` takes 32 bits, so longer numbers are folded in twice."""
+    high, low = divmod(stream, 1 << 32)
+    return jax.random.fold_in(jax.random.fold_in(root, high) if high else root, low)

@@ -14,6 +14,8 @@ ESS = 400.0
 """Bulk and tail effective sample sizes below this make quantiles unstable."""
 EFMI = 0.2
 """Energy fraction of missing information below this means that tails are explored slowly."""
+PARETO = 0.7
+"""Pareto tail index of importance weights above this means that few of them carry the answer (vehtari2024psis)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +23,18 @@ class Diagnostics:
     """Convergence measures of one posterior.
 
     Attributes:
-        rhat: Rank-normalised split R-hat of each coordinate, shape (coordinate,).
+        rhat: Rank-normalised split R-hat of each coordinate, shape (coordinate,); NaN for importance sampling, which
+            has no chains.
         ess_bulk: Bulk effective sample size, shape (coordinate,).
         ess_tail: Tail effective sample size (5 and 95 % quantiles), shape (coordinate,).
-        efmi: E-FMI of each chain, shape (chain,).
+        efmi: E-FMI of each chain, shape (chain,); NaN for importance sampling.
         divergences: Divergent draws after warm-up.
         status: The verdict.
+        method: What drew the draws: "nuts" or "importance".
+        pareto_k: Tail index of the importance weights; None where they were not tried. With method "nuts" it says
+            why importance sampling was given up.
+        ess_weights: Effective sample size of the importance weights, None likewise.
+        modes: Different modes that importance sampling found and drew from.
     """
 
     rhat: np.ndarray
@@ -35,6 +43,10 @@ class Diagnostics:
     efmi: np.ndarray
     divergences: int
     status: Status
+    method: str = "nuts"
+    pareto_k: float | None = None
+    ess_weights: float | None = None
+    modes: int = 1
 
 
 def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) -> Diagnostics:
@@ -70,3 +82,51 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) ->
     else:
         status = Status.OK
     return Diagnostics(rhat, bulk, tail, efmi, divergences, status)
+
+
+def diagnose_weights(
+    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int = 1
+) -> Diagnostics:
+    """Measure how much weighted points are worth.
+
+    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw over the
+    variance of the weighted average; resampling to `draws` equally weighted ones costs another 1 / draws.
+
+    Args:
+        position: Coordinates of all points, shape (point, coordinate).
+        weight: Smoothed weights, summing to one, shape (point,).
+        pareto_k: Tail index of the weights.
+        draws: Equally weighted draws made of them.
+        modes: Modes that were drawn from.
+    """
+    dimension = position.shape[1]
+    missing = np.full(dimension, np.nan)
+    if not np.isfinite(position[weight > 0]).all() or not np.isfinite(pareto_k):
+        return Diagnostics(
+            missing, missing, missing, np.array([np.nan]), 0, Status.NONFINITE, "importance", pareto_k, 0.0
+        )
+    position = np.where(weight[:, None] > 0, position, 0.0)
+    mean = weight @ position
+    bulk = worth(weight, position - mean, weight @ (position - mean) ** 2)
+    tails = []
+    for share in (0.05, 0.95):
+        order = np.argsort(position, axis=0)
+        below = np.cumsum(weight[order], axis=0)
+        edge = np.take_along_axis(position, order, 0)[(below >= share).argmax(0), np.arange(dimension)]
+        tails.append(worth(weight, (position <= edge) - share, np.full(dimension, share * (1.0 - share))))
+    bulk, tail = (1.0 / (1.0 / ess + 1.0 / draws) for ess in (bulk, np.minimum(*tails)))
+    weights = 1.0 / float((weight**2).sum())
+    if pareto_k >= PARETO:
+        status = Status.HEAVY_WEIGHTS
+    elif min(bulk.min(), tail.min(), weights) < ESS:
+        status = Status.FEW_POINTS
+    else:
+        status = Status.OK
+    return Diagnostics(
+        missing, bulk, tail, np.array([np.nan]), 0, status, "importance", float(pareto_k), weights, modes
+    )
+
+
+def worth(weight: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Effective sample size of weighted averages of centred columns, at most the number of points."""
+    return np.minimum(variance / np.maximum(weight**2 @ gap**2, 1e-300), len(weight))

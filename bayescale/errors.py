@@ -21,7 +21,7 @@ class UntrustworthyFit(RuntimeError):
 class Status(enum.Enum):
     """State of a fit; the value is the sentence a person reads."""
 
-    OK = "Converged: chains agree, effective sample sizes are sufficient, no divergences."
+    OK = "Converged: effective sample sizes are sufficient and no diagnostic objects."
     FEW_DRAWS = "Effective sample size is too small for stable quantiles; run longer, e.g. Nuts(draws=2000)."
     NOT_MIXED = (
         "Chains disagree (R-hat too high); the posterior may have several modes. "
@@ -33,6 +33,14 @@ class Status(enum.Enum):
     LOW_ENERGY = "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer or simplify the law."
     REFUSED = "These runs and this law do not fit together, so nothing was sampled."
     FAILED = "Sampling stopped with an error, so there is no posterior."
+    HEAVY_WEIGHTS = (
+        "Importance weights have a heavy tail (Pareto k of 0.7 or more), so a few draws decide; "
+        'use method="nuts", or "auto", which does so by itself.'
+    )
+    FEW_POINTS = (
+        "Importance weights are worth too few draws for stable quantiles; "
+        'use method="nuts", or "auto", which does so by itself.'
+    )
     NONFINITE = "The density was not finite at the start; check the data for a law that cannot describe it."
 
     def __str__(self) -> str:

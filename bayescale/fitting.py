@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import machine
+from bayescale.batches import machine, stream_key
 from bayescale.diagnostics import diagnose
 from bayescale.drift import Drift
-from bayescale.errors import Status, UntrustworthyFit
+from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
+from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, compact, make_job, prior_center, read
@@ -32,6 +33,9 @@ TRACES = {"sample": 0}
 
 SECOND_ACCEPT = 0.99
 """Acceptance probability of the second attempt."""
+
+METHODS = ("nuts", "importance", "auto")
+"""Names of samplers; see `fit`."""
 
 
 def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
@@ -114,6 +118,7 @@ def fit(
     noise: Noise | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
+    method: str = "nuts",
     strict: bool = False,
 ) -> Posterior:
     """Sample the posterior of a scaling law for one family.
@@ -127,6 +132,8 @@ def fit(
         noise: A `Noise` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
         settings: Counts and target acceptance of NUTS.
+        method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
+            importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
         strict: Raise if the posterior must not be trusted.
 
     Raises:
@@ -138,22 +145,43 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
     job = make_job(runs, law, drift, noise, priors)
-    (posterior,) = sample_jobs([job], [0], seed, settings or Nuts())
+    (posterior,) = sample_jobs([job], [0], seed, settings or Nuts(), method)
     if strict and posterior.status is not Status.OK:
         raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
     return posterior
 
 
-def sample_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape, and once more, with smaller steps, those whose chains do not deserve trust.
+def sample_jobs(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str = "nuts"
+) -> list[Posterior]:
+    """Sample jobs of one shape by a method; "auto" turns to NUTS where importance weights do not deserve trust.
 
     Args:
         jobs: Jobs of one shape.
         streams: Number below 2^64 of each job's own random stream.
         seed: Seed of all streams.
         settings: Settings of the first attempt.
+        method: A name in `METHODS`.
     """
+    if method == "nuts":
+        return sample_chains(jobs, streams, seed, settings)
+    posteriors = weigh_jobs(jobs, streams, seed, settings)
+    doubtful = [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]
+    if method == "auto" and doubtful:
+        again = sample_chains([jobs[i] for i in doubtful], [streams[i] for i in doubtful], seed, settings)
+        for i, posterior in zip(doubtful, again, strict=True):
+            tried = posteriors[i].diagnostics
+            kept = {"pareto_k": tried.pareto_k, "ess_weights": tried.ess_weights, "modes": tried.modes}
+            diagnostics = dataclasses.replace(posterior.diagnostics, **kept)
+            posteriors[i] = dataclasses.replace(posterior, diagnostics=diagnostics)
+    return posteriors
+
+
+def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample jobs of one shape, and once more, with smaller steps, those whose chains do not deserve trust."""
     posteriors = run_compiled(jobs, streams, seed, settings, attempt=0)
     doubtful = [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]
     if doubtful:
@@ -186,12 +214,6 @@ def run_compiled(
         make_posterior(job, jax.tree.map(lambda leaf, i=i: leaf[i].copy(), output), seed, settings)
         for i, job in enumerate(jobs)
     ]
-
-
-def stream_key(root: Any, stream: int) -> Any:
-    """Key of a stream; `fold_in` takes 32 bits, so longer numbers are folded in twice."""
-    high, low = divmod(stream, 1 << 32)
-    return jax.random.fold_in(jax.random.fold_in(root, high) if high else root, low)
 
 
 def joined(first: Posterior, second: Posterior) -> Posterior:

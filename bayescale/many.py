@@ -13,8 +13,8 @@ import jax
 from bayescale import archive
 from bayescale.batches import batch, machine, padding
 from bayescale.drift import Drift
-from bayescale.errors import InputError, Status, UntrustworthyFit
-from bayescale.fitting import progress_bar, sample_jobs
+from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
+from bayescale.fitting import METHODS, progress_bar, sample_jobs
 from bayescale.laws import Law
 from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
@@ -35,6 +35,7 @@ def fit_many(
     noise: Noise | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
+    method: str = "nuts",
     strict: bool = False,
     failures: Literal["raise"],
     folder: str | Path | None = None,
@@ -53,6 +54,7 @@ def fit_many(
     noise: Noise | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
+    method: str = "nuts",
     strict: bool = False,
     failures: Literal["keep"] = "keep",
     folder: str | Path | None = None,
@@ -70,6 +72,7 @@ def fit_many(
     noise: Noise | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
+    method: str = "nuts",
     strict: bool = False,
     failures: str = "keep",
     folder: str | Path | None = None,
@@ -88,13 +91,14 @@ def fit_many(
         noise: See `fit`.
         priors: See `fit`.
         settings: See `fit`.
+        method: See `fit`.
         strict: Raise if any posterior must not be trusted, once all are finished.
         failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
             its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
             not fit together, after all others are finished if sampling failed.
         folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
-            was. A file is found by data, law, priors, drift, noise, settings and seed, and is one that `load` opens.
+            was. A file is found by data, law, priors, drift, noise, settings, method and seed, and `load` opens it.
         executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
             whose worker dies are tried again, twice.
         progress: Show a bar; by default only on a terminal.
@@ -114,7 +118,7 @@ def fit_many(
     """
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
-    queue = line_up(families, law, seed, drift, noise, priors, settings, folder, executor)
+    queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
     if queue.refused and failures == "raise":
         raise next(iter(queue.refused.values())).error
     found = dict(results_of(queue, progress))
@@ -138,6 +142,7 @@ def fit_each(
     noise: Noise | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
+    method: str = "nuts",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
@@ -152,6 +157,7 @@ def fit_each(
         noise: See `fit`.
         priors: See `fit`.
         settings: See `fit`.
+        method: See `fit`.
         folder: See `fit_many`.
         executor: See `fit_many`.
         progress: See `fit_many`.
@@ -166,7 +172,7 @@ def fit_each(
         >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
         ...     print(number, result.status)
     """
-    return results_of(line_up(families, law, seed, drift, noise, priors, settings, folder, executor), progress)
+    return results_of(line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor), progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,6 +184,7 @@ class Queue:
         refused: Failures by number, of families that the law cannot be fitted to.
         seed: Seed of all streams.
         settings: Settings of the first attempt.
+        method: A name in `fitting.METHODS`.
         folder: Folder of finished posteriors, or None.
         executor: Where families are sampled.
     """
@@ -186,6 +193,7 @@ class Queue:
     refused: dict[int, Failure]
     seed: int
     settings: Nuts
+    method: str
     folder: Path | None
     executor: Executor
 
@@ -198,6 +206,7 @@ def line_up(
     noise: Noise | str,
     priors: Mapping[str, Prior] | None,
     settings: Nuts | None,
+    method: str,
     folder: str | Path | None,
     executor: Executor | None,
 ) -> Queue:
@@ -206,6 +215,8 @@ def line_up(
     Raises:
         InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
     """
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
     families = list(families)
     jobs: dict[int, Job] = {}
     refused: dict[int, Failure] = {}
@@ -227,19 +238,19 @@ def line_up(
         for job in jobs.values():
             packed_curve(job.model.law.curve)
     place = None if folder is None else archive.open_folder(folder)
-    return Queue(jobs, refused, seed, settings or Nuts(), place, executor or Here())
+    return Queue(jobs, refused, seed, settings or Nuts(), method, place, executor or Here())
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Failure]]:
     """Yield failures known from the start, then stored posteriors, then those that are sampled, as they come."""
-    seed, settings = queue.seed, queue.settings
+    seed, settings, method = queue.seed, queue.settings, queue.method
     with progress_bar(len(queue.jobs) + len(queue.refused), progress, wasted(queue)) as advance:
         for number, failure in queue.refused.items():
             advance(1)
             yield number, failure
         keys: dict[int, str] = {}
         if queue.folder:
-            keys = {number: archive.key(job, settings, seed) for number, job in queue.jobs.items()}
+            keys = {number: archive.key(job, settings, method, seed) for number, job in queue.jobs.items()}
         # Families that are alike in all respects share a file, so they are sampled once.
         alike: dict[int | str, list[int]] = {}
         for number, job in queue.jobs.items():
@@ -256,8 +267,8 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
         def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
             chosen, own = [jobs[i] for i in members], [streams[i] for i in members]
             if isinstance(executor, Here):
-                return executor.submit(sample_mixed, chosen, own, seed, settings)
-            return executor.submit(sample_packed, [pack(job) for job in chosen], own, seed, settings)
+                return executor.submit(sample_mixed, chosen, own, seed, settings, method)
+            return executor.submit(sample_packed, [pack(job) for job in chosen], own, seed, settings, method)
 
         for i, outcome in outcomes(queue.executor, submit, batch(jobs, task_size(queue))):
             if queue.folder and isinstance(outcome, Posterior):
@@ -286,18 +297,23 @@ def wasted(queue: Queue) -> str:
     return f"sampling ({padding(jobs, batch(jobs, task_size(queue)), place):.0%} padding)"
 
 
-def sample_packed(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+def sample_packed(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
+) -> list[Posterior]:
     """Sample packed jobs, in a worker; what comes back carries no job."""
     nothing: Any = None
-    posteriors = sample_mixed([unpack(job) for job in jobs], streams, seed, settings)
+    posteriors = sample_mixed([unpack(job) for job in jobs], streams, seed, settings, method)
     return [dataclasses.replace(posterior, job=nothing) for posterior in posteriors]
 
 
-def sample_mixed(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+def sample_mixed(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
+) -> list[Posterior]:
     """Sample jobs of any shapes, in batches that suit the devices of this process."""
     place = machine()
     found: dict[int, Posterior] = {}
     for members in batch(jobs, lambda job: place.largest(job, settings)):
-        posteriors = sample_jobs([jobs[i] for i in members], [streams[i] for i in members], seed, settings)
+        own = [streams[i] for i in members]
+        posteriors = sample_jobs([jobs[i] for i in members], own, seed, settings, method)
         found |= dict(zip(members, posteriors, strict=True))
     return [found[i] for i in range(len(jobs))]

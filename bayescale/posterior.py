@@ -64,7 +64,7 @@ class Posterior:
         settings: Counts and target acceptance of NUTS.
         position: Draws of the sampled coordinates, shape (chain, draw, coordinate).
         values: What they mean; leaves have leading axes (chain, draw).
-        stats: Statistics of the chains by ArviZ's names, shape (chain, draw) each.
+        stats: Statistics of the chains by ArviZ's names, or log weights of the draws, shape (chain, draw) each.
         diagnostics: Convergence measures.
     """
 
@@ -218,7 +218,13 @@ class Posterior:
         from xarray import Dataset
 
         data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
-        return summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+        table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+        if self.diagnostics.method == "importance":
+            # Resampled draws look independent though some are copies: the weights know what they are worth.
+            for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
+                table[column] = table[column].clip(upper=float(np.min(found)))
+            table["r_hat"] = np.nan
+        return table
 
     def check(self, forecast: Forecast | None = None) -> list[Note]:
         """List what to know before trusting this fit, or a forecast from it.
@@ -298,15 +304,42 @@ def describe(posterior: Posterior) -> str:
         low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
         lines.append(f"  {name:<8} {middle:>11.4g}   90 % {low:.4g} to {high:.4g}")
     lines.append(str(posterior.status))
+    if said := describe_weights(posterior.diagnostics):
+        lines.append(said)
     lines += [str(note) for note in posterior.check() if note.code != "unconverged"]
     return "\n".join(lines)
 
 
+def describe_weights(measures: Diagnostics) -> str:
+    """Say how importance sampling went; empty where it was not tried."""
+    if measures.pareto_k is None:
+        return ""
+    found = f"Pareto k {measures.pareto_k:.2f}, effective sample size of the weights {measures.ess_weights or 0.0:.0f}"
+    if measures.method == "importance":
+        return f"Drawn by importance sampling: {found}."
+    return f"Drawn by NUTS, since importance sampling was not good enough ({found})."
+
+
 def check_sampler(posterior: Posterior) -> list[Note]:
-    """Note chains that did not converge."""
+    """Note draws that do not deserve trust, and a posterior with several modes."""
+    measures = posterior.diagnostics
+    notes = []
+    if measures.modes > 1:
+        text = (
+            f"The posterior has {measures.modes} modes that matter: the data fit more than one shape of the curve, "
+            "and forecasts may fall between them."
+        )
+        notes.append(Note("several_modes", "info", text))
+    return notes + check_convergence(posterior)
+
+
+def check_convergence(posterior: Posterior) -> list[Note]:
+    """Note draws that do not deserve trust."""
     if posterior.status is Status.OK:
         return []
     measures = posterior.diagnostics
+    if measures.method == "importance":
+        return [Note("unconverged", "warning", f"{posterior.status} {describe_weights(measures)}")]
     detail = (
         f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
         f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"

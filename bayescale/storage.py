@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from bayescale import __version__, laws, priors
-from bayescale.diagnostics import diagnose
+from bayescale.diagnostics import Diagnostics, diagnose
 from bayescale.drift import Drift
-from bayescale.errors import InputError
+from bayescale.errors import InputError, Status
 from bayescale.likelihood import pointwise
 from bayescale.model import Job, Values, compact, make_job, meaning
 from bayescale.noise import Noise
@@ -97,7 +97,32 @@ def attributes(posterior: Posterior) -> dict[str, Any]:
         "settings": json.dumps(settings),
         "seed": posterior.seed,
         "status": posterior.status.name,
+        "weights": json.dumps(weight_measures(posterior.diagnostics)),
     }
+
+
+def weight_measures(measures: Diagnostics) -> dict[str, Any]:
+    """What resampled draws no longer show about the weights they were drawn by."""
+    return {
+        "method": measures.method,
+        "pareto_k": measures.pareto_k,
+        "ess_weights": measures.ess_weights,
+        "modes": measures.modes,
+        "ess_bulk": measures.ess_bulk.tolist(),
+        "ess_tail": measures.ess_tail.tolist(),
+    }
+
+
+def read_diagnostics(attrs: dict[str, Any], position: np.ndarray, stats: dict[str, np.ndarray]) -> Diagnostics:
+    """Measure stored chains again, or take over what was measured on importance weights."""
+    # Files from before there was importance sampling say nothing about it.
+    stored = json.loads(attrs.get("weights", "{}"))
+    arrays = {name: np.array(stored.pop(name), float) for name in ("ess_bulk", "ess_tail") if name in stored}
+    if stored.get("method") != "importance":
+        return dataclasses.replace(diagnose(position, stats["diverging"], stats["energy"]), **stored)
+    missing = np.full(position.shape[-1], np.nan)
+    status = Status[attrs["status"]]
+    return Diagnostics(rhat=missing, efmi=missing[:1], divergences=0, status=status, **arrays, **stored)
 
 
 def encode(record: Any) -> dict[str, Any]:
@@ -212,7 +237,7 @@ def assembled(
         position=position,
         values=compact(values._replace(level=level)),
         stats=stats,
-        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
+        diagnostics=read_diagnostics(dict(attrs), position, stats),
     )
 
 

@@ -120,7 +120,7 @@ RANKS = (
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("posterior",),
     ("storage", "batches", "workers"),
-    ("archive",),
+    ("archive", "importance"),
     ("fitting",),
     ("many",),
     ("backtesting", "sbc"),

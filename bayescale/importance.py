@@ -1,0 +1,373 @@
+"""Importance sampling: draws weighed against a mixture that adapts to the posterior, without gradients.
+
+In round coordinates (geometry) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it need
+only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
+next round at points resampled by weight, shrunk towards their mean so that the mixture is not wider than the
+posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe). Only
+the last round is kept: its points are independent given the mixture, so the weights are those of plain importance
+sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammaln
+
+from bayescale.batches import machine, stream_key
+from bayescale.diagnostics import diagnose_weights
+from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
+from bayescale.likelihood import draw_level
+from bayescale.model import Job, Model, Problem, Values, prior_center, read, simulate_prior
+from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
+from bayescale.posterior import Posterior
+from bayescale.records import Array
+
+TRACES = {"weigh": 0}
+"""How often the compiled program was traced; tests read it, nothing else does."""
+
+STREAM = 2
+"""Random numbers of importance sampling are a stream apart from those of both attempts of NUTS."""
+ROUNDS = 3
+"""Rounds that adapt the mixture."""
+ROUND_POINTS = 2048
+"""Points of each of them."""
+KEPT_POINTS = 4
+"""Points of the last round for each draw that is asked for."""
+KERNELS = 32
+TAIL = 6
+"""Degrees of freedom of the kernels; even ones are quick to draw."""
+WIDER = 1.2
+"""Factor on the standard deviations at the modes: a proposal should be wider than its target."""
+GUARD = 0.1
+"""Share of the points drawn around the modes with heavy tails, in every round."""
+GUARD_TAIL = 4
+GUARD_WIDER = 2.0
+PRIOR_POINTS = 16.0
+"""Points that the covariance at the mode is worth when it is pooled with that of weighted points."""
+CHUNK = 512
+"""Points whose densities are computed together; more do not fit the fast caches of a core."""
+
+
+STARTS = 4
+"""Walks to a mode: one from the centre of the priors, the others from prior draws."""
+APART = 3.0
+"""Modes count as different when they are this many standard deviations apart."""
+LEAST_MASS = 0.01
+"""A mode counts when a normal distribution around it holds this share of the best mode's mass."""
+STILL = 0.1
+"""A walk has ended at a mode when a Newton step from there is shorter than this many standard deviations."""
+
+
+class Mixture(NamedTuple):
+    """A proposal: kernels that share one shape, and guards around the modes."""
+
+    locations: Any
+    """Shape (kernel, d)."""
+    factor: Any
+    """Cholesky factor of the kernels' scale matrix, shape (d, d)."""
+    guards: Any
+    """Shape (guard, d)."""
+    guard_factor: Any
+    """Shape (d, d)."""
+
+
+class Weighted(NamedTuple):
+    """Points of the last round.
+
+    Shapes (point, d) and (point,); weights are logarithms, up to the evidence.
+    """
+
+    position: Any
+    log_weight: Any
+
+
+def run_importance(key: Array, potential: Potential, start: Start, modes: Array, points: int) -> Weighted:
+    """Adapt a mixture to a density and weigh points drawn from it.
+
+    Args:
+        key: Random key.
+        potential: Negative log density of a vector.
+        start: Mode and covariance.
+        modes: Every mode that counts, shape (mode, d); a mode may be repeated.
+        points: Points of the last round.
+    """
+    factor = jnp.linalg.cholesky(start.covariance)
+    copies = jnp.resize(jnp.arange(len(modes)), (KERNELS,))
+    mixture = Mixture(modes[copies], WIDER * factor, modes, GUARD_WIDER * factor)
+
+    def adapt(mixture: Mixture, key: Any) -> tuple[Mixture, None]:
+        draw_key, place_key = jax.random.split(key)
+        return refit(place_key, weigh(draw_key, potential, mixture, ROUND_POINTS), mixture, start), None
+
+    *keys, last = jax.random.split(key, ROUNDS + 1)
+    mixture, _ = lax.scan(adapt, mixture, jnp.stack(keys))
+    return weigh(last, potential, mixture, points)
+
+
+def weigh(key: Array, potential: Potential, mixture: Mixture, points: int) -> Weighted:
+    """Draw points from a mixture and weigh them."""
+    position = draw_points(key, mixture, points)
+    density = -lax.map(potential, position, batch_size=min(CHUNK, points))
+    log_weight = density - proposal_density(position, mixture, points)
+    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf))
+
+
+def guarded(points: int) -> int:
+    """Number of points, among these many, drawn around the modes."""
+    return max(1, round(GUARD * points))
+
+
+def draw_points(key: Array, mixture: Mixture, points: int) -> Any:
+    """Draw points, each kernel its share of them, shape (point, d)."""
+    normal_key, kernel_key, guard_key = jax.random.split(key, 3)
+    few, dimension = guarded(points), mixture.factor.shape[0]
+    many = points - few
+    # Every kernel gets its turn: that is less noisy than drawing which one, and the mixture's density stays right.
+    kernels = mixture.locations[jnp.arange(many) * len(mixture.locations) // many]
+    guards = mixture.guards[jnp.arange(few) * len(mixture.guards) // few]
+    normal = jax.random.normal(normal_key, (points, dimension), mixture.factor.dtype)
+    near = stretch(kernel_key, many, TAIL) * (normal[:many] @ mixture.factor.T)
+    far = stretch(guard_key, few, GUARD_TAIL) * (normal[many:] @ mixture.guard_factor.T)
+    return jnp.concatenate([kernels + near, guards + far])
+
+
+def stretch(key: Array, points: int, tail: int) -> Any:
+    """Factors that make normal points Student-t ones, shape (point, 1)."""
+    # Chi-squared with an even number of degrees of freedom is a sum of exponential variables.
+    uniform = jax.random.uniform(key, (points, tail // 2), float, minval=jnp.finfo(float).tiny)
+    return jnp.sqrt(-0.5 * tail / jnp.log(uniform).sum(1, keepdims=True))
+
+
+def proposal_density(position: Array, mixture: Mixture, points: int) -> Any:
+    """Log density of the mixture, shape (point,)."""
+    share = guarded(points) / points
+    kernels = student_mixture(position, mixture.locations, mixture.factor, TAIL)
+    guards = student_mixture(position, mixture.guards, mixture.guard_factor, GUARD_TAIL)
+    return jnp.logaddexp(jnp.log1p(-share) + kernels, jnp.log(share) + guards)
+
+
+def student_mixture(position: Array, locations: Array, factor: Array, tail: int) -> Any:
+    """Log density of an equal mixture of multivariate Student-t kernels of one shape, shape (point,)."""
+    dimension = factor.shape[0]
+    unit = solve_triangular(factor, position.T, lower=True)
+    centers = solve_triangular(factor, locations.T, lower=True)
+    distance = sum((unit[i][:, None] - centers[i]) ** 2 for i in range(dimension))
+    power = -0.5 * (tail + dimension)
+    constant = gammaln(-power) - gammaln(0.5 * tail) - 0.5 * dimension * jnp.log(tail * jnp.pi)
+    # Kernels of a point differ by little: the nearest one's term keeps all of them in range.
+    relative = 1.0 + distance / tail
+    nearest = relative.min(1)
+    mean = lax.integer_pow(lax.rsqrt(relative / nearest[:, None]), tail + dimension).mean(1)
+    return constant - jnp.log(jnp.diagonal(factor)).sum() + power * jnp.log(nearest) + jnp.log(mean)
+
+
+def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mixture:
+    """Place kernels where the weight is."""
+    points, dimension = weighted.position.shape
+    weight = jnp.exp(weighted.log_weight - weighted.log_weight.max())
+    weight = jnp.where(jnp.isfinite(weight), weight, 0.0) + 1e-300
+    # Clipped at sqrt(points) times their mean, no weight can draw all kernels to one point (ionides2008truncated).
+    weight = jnp.minimum(weight, weight.mean() * jnp.sqrt(points))
+    weight = weight / weight.sum()
+    mean = weight @ weighted.position
+    gap = weighted.position - mean
+    worth = 1.0 / (weight**2).sum()
+    covariance = (worth * (gap.T * weight) @ gap + PRIOR_POINTS * start.covariance) / (worth + PRIOR_POINTS)
+    chosen = weighted.position[systematic(key, weight, len(mixture.locations))]
+    width = (4.0 / ((dimension + 2.0) * len(chosen))) ** (1.0 / (dimension + 4.0))
+    locations = mean + jnp.sqrt(1.0 - width**2) * (chosen - mean)
+    return mixture._replace(locations=locations, factor=width * jnp.linalg.cholesky(covariance))
+
+
+def systematic(key: Array, weight: Array, number: int) -> Any:
+    """Numbers of points resampled by weight, in order, shape (number,)."""
+    places = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
+    return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), places), 0, len(weight) - 1)
+
+
+# --- One family --------------------------------------------------------------------------------------------
+
+
+class Modes(NamedTuple):
+    """Modes of a family in round coordinates.
+
+    Attributes:
+        start: The best mode, and the covariance there.
+        places: Shape (start, d); walks that found nothing new are at the best mode.
+        count: Number of different modes that matter.
+    """
+
+    start: Start
+    places: Any
+    count: Any
+
+
+def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Potential:
+    """Return the negative log density of standard scores."""
+
+    def potential(scores: Any) -> Any:
+        straight, log_determinant = to_straight(scores, geometry, model, problem)
+        return -straight_density(straight, model, problem) - log_determinant
+
+    return potential
+
+
+def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
+    """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
+
+    def potential(straight: Any) -> Any:
+        return -straight_density(straight, model, problem)
+
+    keys = jax.random.split(key, STARTS - 1)
+    drawn = jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
+    vectors = jnp.concatenate([prior_center(model, problem)[None], drawn])
+    starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
+    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
+    ends = lax.map(lambda start: find_mode(potential, start, steps), starts)
+    heights = lax.map(potential, ends)
+    best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
+    geometry = linearise(ends[best], model, problem)
+    scored = round_potential(geometry, model, problem)
+    places = jax.vmap(lambda end: to_scores(end, geometry, model, problem))(ends)
+
+    def shape(place: Any) -> tuple[Any, Any, Any]:
+        normal = normal_at(scored, place)
+        slope = jax.grad(scored)(place)
+        mass = -scored(place) + 0.5 * jnp.linalg.slogdet(normal.covariance)[1]
+        return normal.covariance, mass, slope @ normal.covariance @ slope
+
+    covariances, masses, decrements = lax.map(shape, places)
+    start = Start(places[best], covariances[best])
+    inverse = jnp.linalg.inv(start.covariance)
+    matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
+    known = jnp.zeros(STARTS, bool).at[best].set(True)
+    for number in range(STARTS):
+        gap = places - places[number]
+        near = (known & (jnp.einsum("mi,ij,mj->m", gap, inverse, gap) < APART**2)).any()
+        known = known.at[number].set(known[number] | (matters[number] & ~near))
+    places = jnp.where(known[:, None], places, start.mode)
+    return geometry, Modes(start, places, known.sum())
+
+
+def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps: int) -> tuple[Weighted, Any]:
+    """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
+    mode_key, point_key = jax.random.split(key)
+    geometry, modes = find_modes(mode_key, model, problem, steps)
+    potential = round_potential(geometry, model, problem)
+    weighted = run_importance(point_key, potential, modes.start, modes.places, points)
+
+    def place(scores: Any) -> Any:
+        return bend(to_straight(scores, geometry, model, problem)[0], model, problem)[0]
+
+    return weighted._replace(position=lax.map(place, weighted.position, batch_size=min(CHUNK, points))), modes.count
+
+
+def weigh_batch(
+    keys: Array, model: Model, problems: Problem, points: int, steps: int, vectorized: bool
+) -> tuple[Weighted, Any]:
+    """Weigh points for families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
+    TRACES["weigh"] += 1
+
+    def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
+        return weigh_family(pair[0], model, pair[1], points, steps)
+
+    if vectorized:
+        return jax.vmap(lambda key, problem: one((key, problem)))(keys, problems)
+    return lax.map(one, (keys, problems))
+
+
+def interpret_batch(keys: Array, model: Model, problems: Problem, position: Array) -> Values:
+    """What draws of the coordinates mean, with the level drawn; leading axes (family, draw)."""
+
+    def family(triple: tuple[Any, Problem, Any]) -> Values:
+        key, problem, vectors = triple
+
+        def one(pair: tuple[Any, Any]) -> Values:
+            values, _ = read(pair[0], model, problem)
+            return values._replace(level=draw_level(pair[1], values, model, problem))
+
+        return lax.map(one, (vectors, jax.random.split(key, len(vectors))), batch_size=min(CHUNK, len(vectors)))
+
+    return lax.map(family, (keys, problems, position))
+
+
+compiled_weights = jax.jit(weigh_batch, static_argnames=("points", "steps", "vectorized"))
+compiled_meaning = jax.jit(interpret_batch)
+
+
+# --- From weights to posteriors ----------------------------------------------------------------------------
+
+
+def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample jobs of one shape by importance.
+
+    Args:
+        jobs: Jobs of one shape.
+        streams: Number of each job's own random stream.
+        seed: Seed of all randomness.
+        settings: Counts of chains and draws, and steps towards a mode.
+    """
+    place = machine()
+    # A batch is filled up with its last member.
+    filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
+    draws = settings.chains * settings.draws
+    with jax.enable_x64(True):
+        root = jax.random.fold_in(jax.random.key(seed), STREAM)
+        keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
+        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
+        model = jobs[0].model
+        output = compiled_weights(keys, model, problems, KEPT_POINTS * draws, settings.mode_steps, place.vectorized)
+        weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
+        measures, chosen, logs = [], [], []
+        for i in range(len(jobs)):
+            position, log_weight = weighted.position[i], weighted.log_weight[i]
+            smooth, pareto = smoothed(log_weight)
+            measures.append(diagnose_weights(position, np.exp(smooth), pareto, draws, int(modes[i])))
+            rng = np.random.default_rng([seed, streams[i], STREAM])
+            rows = resample(np.exp(smooth), draws, rng)
+            chosen.append(position[rows])
+            logs.append(smooth[rows])
+        position = np.stack([chosen[i] for i in filled])
+        values = jax.tree.map(np.asarray, jax.device_get(compiled_meaning(keys, model, problems, position)))
+    shape = (settings.chains, settings.draws)
+
+    def folded(leaf: Any) -> np.ndarray:
+        return np.asarray(leaf).reshape(*shape, *np.shape(leaf)[1:])
+
+    return [
+        Posterior(
+            job=job,
+            seed=seed,
+            settings=settings,
+            position=folded(chosen[i]),
+            values=jax.tree.map(lambda leaf, i=i: folded(leaf[i]), values),
+            stats={"log_weight": folded(logs[i])},
+            diagnostics=measures[i],
+        )
+        for i, job in enumerate(jobs)
+    ]
+
+
+def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
+    from arviz_stats.base import array_stats
+
+    if not np.isfinite(log_weight).sum() > len(log_weight) // 2 or np.ptp(log_weight) == 0.0:
+        return np.full(len(log_weight), -np.log(len(log_weight))), np.inf
+    # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
+    smooth, pareto = array_stats.psislw(-log_weight)
+    return smooth, float(np.nan_to_num(pareto, nan=np.inf))
+
+
+def resample(weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
+    places = (np.arange(number) + rng.random()) / number
+    rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), places), len(weight) - 1)
+    return rng.permutation(rows)
