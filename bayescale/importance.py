@@ -3,9 +3,9 @@
 In round coordinates (geometry) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it need
 only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
 next round at points resampled by weight, shrunk towards their mean so that the mixture is not wider than the
-posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe). Only
-points of the last mixture are kept: they are independent given the mixture, so the weights are those of plain importance
-sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
+posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe).
+Only points of the last mixture are kept: they are independent given the mixture, so the weights are those of plain
+importance sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
 """
 
 from __future__ import annotations
@@ -242,12 +242,23 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[
     scored = round_potential(geometry, model, problem)
     places = jax.vmap(lambda end: to_scores(end, geometry, model, problem))(ends)
 
+    return geometry, sift_modes(scored, places, best)
+
+
+def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
+    """Tell which ends of walks are modes, different from each other, and of a mass that matters.
+
+    Args:
+        potential: Negative log density of a vector.
+        places: Where walks ended, shape (start, d).
+        best: Number of the one of highest density.
+    """
     offsets = DIFFERENCE * jnp.concatenate(
         [jnp.zeros((1, places.shape[1])), *(s * jnp.eye(places.shape[1]) for s in (1, -1))]
     )
 
     def shape(place: Any) -> tuple[Any, Any, Any]:
-        values, slopes = lax.map(jax.value_and_grad(scored), place + offsets)
+        values, slopes = lax.map(jax.value_and_grad(potential), place + offsets)
         ahead, behind = jnp.split(slopes[1:], 2)
         hessian = (ahead - behind) / (2.0 * DIFFERENCE)
         covariance = safe_inverse(0.5 * (hessian + hessian.T))
@@ -258,13 +269,13 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[
     start = Start(places[best], covariances[best])
     inverse = jnp.linalg.inv(start.covariance)
     matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
-    known = jnp.zeros(STARTS, bool).at[best].set(True)
-    for number in range(STARTS):
+    known = jnp.zeros(len(places), bool).at[best].set(True)
+    for number in range(len(places)):
         gap = places - places[number]
         near = (known & (jnp.einsum("mi,ij,mj->m", gap, inverse, gap) < APART**2)).any()
         known = known.at[number].set(known[number] | (matters[number] & ~near))
     places = jnp.where(known[:, None], places, start.mode)
-    return geometry, Modes(start, places, known.sum())
+    return Modes(start, places, known.sum())
 
 
 def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps: int) -> tuple[Weighted, Any]:

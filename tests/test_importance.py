@@ -1,5 +1,7 @@
 """Importance sampling: against densities that are known, against NUTS, and against a proposal that is wrong."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,27 +107,24 @@ def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypat
         bs.fit(marin, seed=0, method="importence")
 
 
-def test_two_modes_are_found_drawn_from_and_reported(marin, drawn, monkeypatch):
-    # A second posterior, eight units along the first coordinate away, with a quarter of the mass.
-    right = importance.straight_density
+def test_modes_are_found_drawn_from_and_reported(drawn):
+    def potential(v):
+        """Three quarters of the mass around zero, a quarter around eight, and next to nothing around -8."""
+        heights = jnp.log(jnp.array([0.75, 0.25, 1e-4]))
+        return -jax.nn.logsumexp(heights - 0.5 * ((v - jnp.array([[0.0], [8.0], [-8.0]])) ** 2).sum(1))
 
-    def twice(straight, model, problem):
-        one, other = right(straight, model, problem), right(straight.at[0].add(8.0), model, problem)
-        return jnp.logaddexp(one, other - jnp.log(3.0))
-
-    places = {"prior_center": lambda model, problem: right_center(model, problem).at[0].add(-8.0)}
-    right_center = importance.prior_center
-    for name, value in {"straight_density": twice, **places}.items():
-        monkeypatch.setattr(importance, name, value)
     with jax.enable_x64(True):
-        job = drawn.job
-        weighted, count = jax.jit(importance.weigh_family, static_argnums=(3, 4))(
-            jax.random.key(0), job.model, job.problem, 6000, 150
-        )
-    assert int(count) == 2
-    weight = np.exp(smoothed(np.asarray(weighted.log_weight))[0])
-    far = np.asarray(weighted.position)[:, 0] < -4.0
-    assert abs(weight[far].sum() - 0.25) < 0.03
+        # The second walk ended where the first did, the fifth has not arrived.
+        places = jnp.array([[0.0, 0.0], [1e-6, 0.0], [8.0, 8.0], [-8.0, -8.0], [5.0, 5.0]])
+        modes = importance.sift_modes(potential, places, 0)
+        assert int(modes.count) == 2
+        np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
+        found = run_importance(jax.random.key(0), potential, modes.start, modes.places, 6000)
+    weight = np.exp(smoothed(np.asarray(found.log_weight))[0])
+    far = np.asarray(found.position)[:, 0] > 4.0
+    assert abs(weight[far].sum() - 0.25) < 0.04
+    double = dataclasses.replace(drawn, diagnostics=dataclasses.replace(drawn.diagnostics, modes=2))
+    assert double.check()[0].code == "several_modes"
 
 
 def quantiles_and_errors(draws, ess):
