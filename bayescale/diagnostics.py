@@ -109,9 +109,9 @@ def diagnose_weights(
     mean = weight @ position
     bulk = worth(weight, position - mean, weight @ (position - mean) ** 2)
     tails = []
+    order = np.argsort(position, axis=0)
+    below = np.cumsum(weight[order], axis=0)
     for share in (0.05, 0.95):
-        order = np.argsort(position, axis=0)
-        below = np.cumsum(weight[order], axis=0)
         edge = np.take_along_axis(position, order, 0)[(below >= share).argmax(0), np.arange(dimension)]
         tails.append(worth(weight, (position <= edge) - share, np.full(dimension, share * (1.0 - share))))
     bulk, tail = (1.0 / (1.0 / ess + 1.0 / draws) for ess in (bulk, np.minimum(*tails)))

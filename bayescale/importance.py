@@ -3,9 +3,9 @@
 In round coordinates (geometry) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it need
 only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
 next round at points resampled by weight, shrunk towards their mean so that the mixture is not wider than the
-posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe). Only
-the last round is kept: its points are independent given the mixture, so the weights are those of plain importance
-sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
+posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe).
+Only points of the last mixture are kept: they are independent given the mixture, so the weights are those of plain
+importance sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, prior_center, read, simulate_prior
-from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
+from bayescale.nuts import DIFFERENCE, Nuts, Potential, Start, find_mode, safe_inverse
 from bayescale.posterior import Posterior
 from bayescale.records import Array
 
@@ -34,12 +34,12 @@ TRACES = {"weigh": 0}
 
 STREAM = 2
 """Random numbers of importance sampling are a stream apart from those of both attempts of NUTS."""
-ROUNDS = 3
+ROUNDS = 2
 """Rounds that adapt the mixture."""
 ROUND_POINTS = 2048
-"""Points of each of them."""
-KEPT_POINTS = 4
-"""Points of the last round for each draw that is asked for."""
+"""Points of each round; a multiple of `CHUNK`."""
+KEPT_POINTS = 3
+"""Points kept for each draw that is asked for, at least."""
 KERNELS = 32
 TAIL = 6
 """Degrees of freedom of the kernels; even ones are quick to draw."""
@@ -79,7 +79,7 @@ class Mixture(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """Points of the last round.
+    """Points that are kept.
 
     Shapes (point, d) and (point,); weights are logarithms, up to the evidence.
     """
@@ -96,19 +96,24 @@ def run_importance(key: Array, potential: Potential, start: Start, modes: Array,
         potential: Negative log density of a vector.
         start: Mode and covariance.
         modes: Every mode that counts, shape (mode, d); a mode may be repeated.
-        points: Points of the last round.
+        points: Fewest points to return; they come in whole rounds.
     """
     factor = jnp.linalg.cholesky(start.covariance)
     copies = jnp.resize(jnp.arange(len(modes)), (KERNELS,))
     mixture = Mixture(modes[copies], WIDER * factor, modes, GUARD_WIDER * factor)
+    kept = -(-points // ROUND_POINTS)
 
-    def adapt(mixture: Mixture, key: Any) -> tuple[Mixture, None]:
+    # Rounds that adapt and rounds that are kept are one loop, so that the density is compiled once.
+    def step(mixture: Mixture, inputs: tuple[Any, Any]) -> tuple[Mixture, Weighted]:
+        number, key = inputs
         draw_key, place_key = jax.random.split(key)
-        return refit(place_key, weigh(draw_key, potential, mixture, ROUND_POINTS), mixture, start), None
+        weighted = weigh(draw_key, potential, mixture, ROUND_POINTS)
+        better = refit(place_key, weighted, mixture, start)
+        return jax.tree.map(lambda new, old: jnp.where(number < ROUNDS, new, old), better, mixture), weighted
 
-    *keys, last = jax.random.split(key, ROUNDS + 1)
-    mixture, _ = lax.scan(adapt, mixture, jnp.stack(keys))
-    return weigh(last, potential, mixture, points)
+    steps = (jnp.arange(ROUNDS + kept), jax.random.split(key, ROUNDS + kept))
+    _, rounds = lax.scan(step, mixture, steps)
+    return jax.tree.map(lambda leaf: leaf[ROUNDS:].reshape(-1, *leaf.shape[2:]), rounds)
 
 
 def weigh(key: Array, potential: Potential, mixture: Mixture, points: int) -> Weighted:
@@ -229,31 +234,49 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[
     drawn = jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
     vectors = jnp.concatenate([prior_center(model, problem)[None], drawn])
     starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
-    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
-    ends = lax.map(lambda start: find_mode(potential, start, steps), starts)
+    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest. They
+    # may end a little before the mode, since the mixture adapts.
+    ends = lax.map(lambda start: find_mode(potential, start, steps // 2), starts)
     heights = lax.map(potential, ends)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)
     places = jax.vmap(lambda end: to_scores(end, geometry, model, problem))(ends)
 
+    return geometry, sift_modes(scored, places, best)
+
+
+def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
+    """Tell which ends of walks are modes, different from each other, and of a mass that matters.
+
+    Args:
+        potential: Negative log density of a vector.
+        places: Where walks ended, shape (start, d).
+        best: Number of the one of highest density.
+    """
+    offsets = DIFFERENCE * jnp.concatenate(
+        [jnp.zeros((1, places.shape[1])), *(s * jnp.eye(places.shape[1]) for s in (1, -1))]
+    )
+
     def shape(place: Any) -> tuple[Any, Any, Any]:
-        normal = normal_at(scored, place)
-        slope = jax.grad(scored)(place)
-        mass = -scored(place) + 0.5 * jnp.linalg.slogdet(normal.covariance)[1]
-        return normal.covariance, mass, slope @ normal.covariance @ slope
+        values, slopes = lax.map(jax.value_and_grad(potential), place + offsets)
+        ahead, behind = jnp.split(slopes[1:], 2)
+        hessian = (ahead - behind) / (2.0 * DIFFERENCE)
+        covariance = safe_inverse(0.5 * (hessian + hessian.T))
+        mass = -values[0] + 0.5 * jnp.linalg.slogdet(covariance)[1]
+        return covariance, mass, slopes[0] @ covariance @ slopes[0]
 
     covariances, masses, decrements = lax.map(shape, places)
     start = Start(places[best], covariances[best])
     inverse = jnp.linalg.inv(start.covariance)
     matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
-    known = jnp.zeros(STARTS, bool).at[best].set(True)
-    for number in range(STARTS):
+    known = jnp.zeros(len(places), bool).at[best].set(True)
+    for number in range(len(places)):
         gap = places - places[number]
         near = (known & (jnp.einsum("mi,ij,mj->m", gap, inverse, gap) < APART**2)).any()
         known = known.at[number].set(known[number] | (matters[number] & ~near))
     places = jnp.where(known[:, None], places, start.mode)
-    return geometry, Modes(start, places, known.sum())
+    return Modes(start, places, known.sum())
 
 
 def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps: int) -> tuple[Weighted, Any]:

@@ -1,0 +1,150 @@
+"""Importance sampling: against densities that are known, against NUTS, and against a proposal that is wrong."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+import bayescale as bs
+from bayescale import importance
+from bayescale.diagnostics import diagnose_weights
+from bayescale.importance import KERNELS, Mixture, draw_points, proposal_density, run_importance, smoothed
+from bayescale.nuts import Start
+
+LEVELS = (0.05, 0.5, 0.95)
+FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "rwkv4_pile/lambada_ppl"]
+
+
+def weighted_normal(width=1.0, points=4000):
+    """Points for a standard normal distribution in three dimensions, when its standard deviation is said to be this."""
+    with jax.enable_x64(True):
+        start = Start(jnp.zeros(3), width**2 * jnp.eye(3))
+        found = run_importance(jax.random.key(0), lambda v: 0.5 * v @ v, start, start.mode[None], points)
+        return jax.tree.map(np.asarray, found)
+
+
+def test_weights_give_moments_and_evidence_of_a_known_density():
+    found = weighted_normal()
+    smooth, pareto = smoothed(found.log_weight)
+    weight = np.exp(smooth)
+    assert pareto < 0.5
+    error = 1.0 / np.sqrt(1.0 / (weight**2).sum())
+    np.testing.assert_allclose(weight @ found.position, 0.0, atol=4 * error)
+    np.testing.assert_allclose(weight @ found.position**2, 1.0, atol=4 * np.sqrt(2.0) * error)
+    evidence = np.log(np.exp(found.log_weight).mean())
+    np.testing.assert_allclose(evidence, 1.5 * np.log(2 * np.pi), atol=4 * error)
+
+
+def test_mixture_states_its_own_density():
+    rng = np.random.default_rng(0)
+    factor = np.linalg.cholesky(np.array([[1.0, 0.6], [0.6, 0.5]]))
+    with jax.enable_x64(True):
+        mixture = Mixture(rng.standard_normal((KERNELS, 2)), 0.5 * factor, rng.standard_normal((2, 2)), 2.0 * factor)
+        points = np.asarray(draw_points(jax.random.key(1), mixture, 40_000))
+        # If the density is that of the points, the average of normal / density over them is one.
+        log_normal = norm.logpdf(points, scale=0.8).sum(1)
+        ratio = np.exp(log_normal - np.asarray(proposal_density(points, mixture, len(points))))
+    assert abs(ratio.mean() - 1.0) < 4 * ratio.std() / np.sqrt(len(ratio))
+
+
+def test_bad_proposal_is_caught_by_the_tail_of_its_weights(monkeypatch):
+    # Light tails, a tenth as wide as the target, and no adaptation.
+    for name, value in {"ROUNDS": 0, "GUARD_WIDER": 1.0, "TAIL": 60, "GUARD_TAIL": 60}.items():
+        monkeypatch.setattr(importance, name, value)
+    found = weighted_normal(width=0.1)
+    narrow, pareto = smoothed(found.log_weight)
+    measures = diagnose_weights(found.position, np.exp(narrow), pareto, 2000)
+    assert pareto > 0.7
+    assert measures.status is bs.Status.HEAVY_WEIGHTS
+
+
+def test_weights_that_are_not_numbers_are_a_status():
+    smooth, pareto = smoothed(np.full(100, -np.inf))
+    measures = diagnose_weights(np.zeros((100, 2)), np.exp(smooth), pareto, 50)
+    assert measures.status is bs.Status.NONFINITE
+
+
+@pytest.fixture(scope="module")
+def drawn(marin):
+    return bs.fit(marin, seed=0, method="importance")
+
+
+def test_posterior_says_how_it_was_drawn(drawn, tmp_path):
+    assert drawn.status is bs.Status.OK
+    assert drawn.diagnostics.method == "importance"
+    assert drawn.diagnostics.pareto_k < 0.7
+    assert "Pareto k" in str(drawn)
+    table = drawn.summary()
+    assert table["ess_bulk"].max() <= drawn.diagnostics.ess_bulk.min() * 1.0001
+    drawn.save(tmp_path / "fit.nc")
+    again = bs.load(tmp_path / "fit.nc")
+    np.testing.assert_allclose(again.position, drawn.position)
+    np.testing.assert_allclose(again.diagnostics.ess_tail, drawn.diagnostics.ess_tail)
+    assert again.diagnostics.pareto_k == drawn.diagnostics.pareto_k
+    assert again.status is drawn.status
+    inside = {"flops": 1e19}
+    np.testing.assert_allclose(again.predict(**inside).location, drawn.predict(**inside).location)
+
+
+def test_equal_seeds_give_equal_draws(drawn, marin):
+    before = dict(importance.TRACES)
+    again = bs.fit(marin, seed=0, method="importance")
+    np.testing.assert_array_equal(again.position, drawn.position)
+    assert before == importance.TRACES
+
+
+def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypatch):
+    monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
+    post = bs.fit(marin, seed=0, method="auto")
+    assert post.diagnostics.method == "nuts"
+    assert post.diagnostics.pareto_k == 0.9
+    assert "since importance sampling" in str(post)
+    np.testing.assert_array_equal(post.position, marin_post.position)
+    with pytest.raises(bs.InputError, match="importance"):
+        bs.fit(marin, seed=0, method="importence")
+
+
+def test_modes_are_found_drawn_from_and_reported(drawn):
+    def potential(v):
+        """Three quarters of the mass around zero, a quarter around eight, and next to nothing around -8."""
+        heights = jnp.log(jnp.array([0.75, 0.25, 1e-4]))
+        return -jax.nn.logsumexp(heights - 0.5 * ((v - jnp.array([[0.0], [8.0], [-8.0]])) ** 2).sum(1))
+
+    with jax.enable_x64(True):
+        # The second walk ended where the first did, the fifth has not arrived.
+        places = jnp.array([[0.0, 0.0], [1e-6, 0.0], [8.0, 8.0], [-8.0, -8.0], [5.0, 5.0]])
+        modes = importance.sift_modes(potential, places, 0)
+        assert int(modes.count) == 2
+        np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
+        found = run_importance(jax.random.key(0), potential, modes.start, modes.places, 6000)
+    weight = np.exp(smoothed(np.asarray(found.log_weight))[0])
+    far = np.asarray(found.position)[:, 0] > 4.0
+    assert abs(weight[far].sum() - 0.25) < 0.04
+    double = dataclasses.replace(drawn, diagnostics=dataclasses.replace(drawn.diagnostics, modes=2))
+    assert double.check()[0].code == "several_modes"
+
+
+def quantiles_and_errors(draws, ess):
+    """Mean and quantiles of draws with their Monte Carlo standard errors, by the normal density at each quantile."""
+    shares = np.array(LEVELS)
+    spread = draws.std()
+    found = np.append(draws.mean(), np.quantile(draws, shares))
+    error = np.sqrt(shares * (1 - shares) / ess) * spread / norm.pdf(norm.ppf(shares))
+    return found, np.append(spread / np.sqrt(ess), error)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_forecasts_agree_with_nuts(name):
+    runs = bs.corpus.curves()[name]
+    one = bs.fit(runs, seed=0, method="importance")
+    other = bs.fit(runs, seed=1)
+    target = {runs.inputs[0]: [3.0 * runs.frame[runs.inputs[0]].max()]}
+    pairs = []
+    for post in (one, other):
+        ess = min(post.diagnostics.ess_bulk.min(), post.diagnostics.ess_tail.min())
+        pairs.append(quantiles_and_errors(post.predict(kind="mean", **target).location.ravel(), ess))
+    (first, error), (second, wobble) = pairs
+    assert (np.abs(first - second) <= 4 * np.hypot(error, wobble)).all(), (first, second)
