@@ -73,7 +73,12 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
         values, _ = read(vector, model, problem)
         return vector, values._replace(level=draw_level(key, values, model, problem))
 
-    position, values = jax.vmap(jax.vmap(meaning))(chains.position, level_keys)
+    if problem.gap is None:
+        position, values = jax.vmap(jax.vmap(meaning))(chains.position, level_keys)
+    else:
+        # Long curves one draw at a time: all at once they would not fit into memory.
+        one = lambda pair: meaning(*pair)  # noqa: E731
+        position, values = jax.lax.map(lambda pair: jax.lax.map(one, pair), (chains.position, level_keys))
     return {"chains": chains._replace(position=position), "values": values}
 
 

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
 
-from bayescale.likelihood import level_variance, log_density, offset, rotate, row_covariance, spectrum
+from bayescale.likelihood import level_variance, log_density, offset, rotate, row_covariance, row_variance, spectrum
 from bayescale.model import Model, Problem, coordinates, read, unit_falls
 from bayescale.priors import Fall
 from bayescale.records import Array, record
@@ -155,9 +155,10 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     pull = jax.grad(prior)(theta)
     unit = 1.0 / jnp.sqrt(jnp.maximum(-jnp.diagonal(jax.jacfwd(jax.grad(prior))(theta)), FLATTEST))
     columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curve(theta), problem.mask])
-    if not problem.dense:
-        columns = rotate(columns, problem)
     vector, _ = bend(point, model, problem)
+    if plain(problem):
+        return Geometry(point, vector, jnp.diag(unit), columns[:0], unit * pull)
+    columns = rotate(columns, problem)
     products = information(vector, columns, model, problem)
     _, vectors = jnp.linalg.eigh(products[:size, :size])
     turned = jnp.concatenate([columns[:, :size] @ vectors, columns[:, size:]], axis=1)
@@ -167,10 +168,21 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
 def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Columns and precisions of independent rows, with the variances of a coordinate vector."""
     values, _ = read(vector, model, problem)
-    if problem.dense:
+    if problem.dense and problem.basis is None:
         factor = jnp.linalg.cholesky(row_covariance(values, problem))
         return solve_triangular(factor, columns, lower=True), problem.mask
-    return columns, problem.mask / spectrum(values, problem)
+    if not problem.dense and problem.gap is None:
+        return columns, problem.mask / spectrum(values, problem)
+    # Rows that do not scatter alike, as if they did: any scores serve that are nearly standard, and these need no
+    # factorisation.
+    variance = row_variance(values, problem)
+    typical = problem.mask.sum() / (problem.mask / variance).sum()
+    return columns, problem.mask / (typical + values.amplitude**2 * problem.eigenvalues)
+
+
+def plain(problem: Problem) -> bool:
+    """Whether straight coordinates serve as they are: many rows pin them down whatever drift and scatter are."""
+    return problem.gap is not None and problem.basis is None
 
 
 def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
@@ -196,6 +208,8 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
 
 def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Map standard scores to straight coordinates; also return the log determinant, up to a constant."""
+    if plain(problem):
+        return scores, 0.0
     size = len(geometry.pull)
     mean, sd = scores_given(scores[size:], geometry, model, problem)
     theta = geometry.point[:size] + geometry.directions @ (mean + sd * scores[:size])
@@ -204,6 +218,8 @@ def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Proble
 
 def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
     """Map straight coordinates to standard scores: the inverse of `to_straight`."""
+    if plain(problem):
+        return straight
     size = len(geometry.pull)
     mean, sd = scores_given(straight[size:], geometry, model, problem)
     along = jnp.linalg.solve(geometry.directions, straight[:size] - geometry.point[:size])

@@ -1,8 +1,9 @@
 """Likelihood: the density of one family's rows with level and drift integrated out.
 
 One likelihood, several evaluations. `rotated` is diagonal in the drift's eigenbasis, so no gradient holds a
-factorisation; it serves where all rows scatter alike. `dense` (Cholesky) serves everywhere else. The NumPyro
-program is written on the raw rows, so that tests can hold the engine against an ordinary model.
+factorisation; it serves where all rows scatter alike. `markov` walks from row to row in linear time; it serves rows of
+one input that are many, or do not scatter alike. `dense` (Cholesky) serves everywhere else. The NumPyro program is
+written on the raw rows, so that tests can hold the engine against an ordinary model.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpyro.distributions as dist
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
+from bayescale import markov
 from bayescale.drift import Drift, kernel
 from bayescale.laws import Law
 from bayescale.model import Model, Problem, Values, coordinates, draw, prepare, read, relative_curve
@@ -36,14 +38,23 @@ class Whitened(NamedTuple):
     log_determinant: Any
 
 
-def whiten(values: Values, residual: Array, problem: Problem) -> Whitened:
+def whiten(values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
     """Rotate, or factorise, the covariance of the rows without the level.
 
     Args:
         values: What the coordinates mean.
         residual: What law and level leave, zero on padding, shape (row,).
+        model: Law, drift and noise.
         problem: The family.
     """
+    if problem.gap is not None:
+        assert model.drift is not None, "a model with drift"
+        columns = jnp.stack([residual, jnp.asarray(problem.mask)], axis=1)
+        noise, square = row_variance(values, problem), values.amplitude**2
+        run = markov.filtered(columns, noise, square, problem.gap, problem.mask, model.drift.memory)
+        surprise = run.surprise.reshape(-1, 2)
+        precision, logs = run.mask / run.spread, run.mask * jnp.log(run.spread)
+        return Whitened(surprise[:, 0], surprise[:, 1], precision.ravel(), logs.sum())
     if problem.dense:
         factor = jnp.linalg.cholesky(row_covariance(values, problem))
         columns = solve_triangular(factor, jnp.stack([residual, problem.mask], axis=1), lower=True)
@@ -90,17 +101,60 @@ def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
     residual = mask * (problem.y - offset(model, problem, values))
     if model.noise.tail is not None and not problem.latent:
         return student_likelihood(values, residual, model, problem)
-    white = whiten(values, residual, problem)
-    quadratic, log_scale = white.precision @ white.residual**2, 0.0
-    if marginal_level(model):
-        mean, precision, prior = level_posterior(white, model)
-        # A sum of squares, never a difference: exact interpolation cancels nothing.
-        left = white.residual - mean * white.ones
-        quadratic = white.precision @ left**2 + prior * mean**2
-        log_scale = jnp.log(precision / prior)
     rows = mask.sum() * jnp.log(2.0 * jnp.pi)
-    means = -0.5 * (quadratic + white.log_determinant + log_scale + rows)
-    return means + within_likelihood(values, problem)
+    return -0.5 * (deviance(values, residual, model, problem) + rows) + within_likelihood(values, problem)
+
+
+def deviance(values: Values, residual: Any, model: Model, problem: Problem) -> Any:
+    """Quadratic form and log determinant of the rows, level integrated out."""
+    leveled = marginal_level(model)
+    prior = 1.0 / level_variance(model) if leveled else 1.0
+    if problem.gap is not None or problem.dense:
+        ones = jnp.asarray(problem.mask) * (1.0 if leveled else 0.0)
+        if problem.gap is None:
+            return covariance_deviance(residual, row_covariance(values, problem), ones, prior)
+        assert model.drift is not None, "a model with drift"
+        noise, square = row_variance(values, problem), values.amplitude**2
+        return markov.deviance(residual, noise, square, ones, problem.gap, problem.mask, model.drift.memory, prior)
+    white = whiten(values, residual, model, problem)
+    if not leveled:
+        return white.precision @ white.residual**2 + white.log_determinant
+    mean, precision, prior = level_posterior(white, model)
+    # A sum of squares, never a difference: exact interpolation cancels nothing.
+    left = white.residual - mean * white.ones
+    return white.precision @ left**2 + prior * mean**2 + white.log_determinant + jnp.log(precision / prior)
+
+
+@jax.custom_vjp
+def covariance_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> Any:
+    """Quadratic form and log determinant under a dense covariance, a level of precision `prior` integrated out.
+
+    The gradient is written out with the inverse: the derivative of a Cholesky factor takes several times as long.
+    """
+    return dense_deviance(residual, covariance, ones, prior)[0]
+
+
+def dense_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> tuple[Any, Any]:
+    """Value of `covariance_deviance`, and what its gradient needs."""
+    factor = jnp.linalg.cholesky(covariance)
+    white = solve_triangular(factor, jnp.stack([residual, ones], axis=1), lower=True)
+    precision = prior + (white[:, 1] ** 2).sum()
+    mean = (white[:, 0] * white[:, 1]).sum() / precision
+    value = ((white[:, 0] - mean * white[:, 1]) ** 2).sum() + prior * mean**2 + jnp.log(precision / prior)
+    return value + 2.0 * jnp.log(jnp.diagonal(factor)).sum(), (factor, white, mean, precision)
+
+
+def dense_slope(kept: Any, slope: Any) -> tuple[Any, Any, None, None]:
+    """Gradient of `covariance_deviance` in residual and covariance; nothing else is differentiated."""
+    factor, white, mean, precision = kept
+    root = solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
+    solved = root.T @ white
+    left = solved[:, 0] - mean * solved[:, 1]
+    inner = root.T @ root - jnp.outer(solved[:, 1], solved[:, 1]) / precision
+    return slope * 2.0 * left, slope * (inner - jnp.outer(left, left)), None, None
+
+
+covariance_deviance.defvjp(dense_deviance, dense_slope)
 
 
 def replicate_terms(values: Values, problem: Problem) -> tuple[Any, Any]:
@@ -170,7 +224,7 @@ def draw_level(key: Array, values: Values, model: Model, problem: Problem) -> An
     if not marginal_level(model):
         return values.level
     residual = problem.mask * (problem.y - offset(model, problem, values))
-    white = whiten(values, residual, problem)
+    white = whiten(values, residual, model, problem)
     mean, precision, _ = level_posterior(white, model)
     return mean + jax.random.normal(key, dtype=mean.dtype) / jnp.sqrt(precision)
 
@@ -187,6 +241,15 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
         Shape (draw, row), one row for each set of inputs.
     """
     rows = int(problem.mask.sum())
+    with jax.enable_x64(True):
+        return np.asarray(conditional_densities(values, model, problem))[:, :rows]
+
+
+@jax.jit
+def conditional_densities(values: Values, model: Model, problem: Problem) -> Any:
+    """Log density of each row given all others, shape (draw, row); compiled once for each shape of problem."""
+    if problem.gap is not None:
+        return jax.lax.map(lambda value: walked_densities(value, model, problem), values)
     drifting = problem.drift if problem.dense else None
     if problem.basis is not None:
         drifting = (problem.basis * problem.eigenvalues) @ problem.basis.T
@@ -205,8 +268,18 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
         scale = 1.0 / jnp.sqrt(jnp.diagonal(precision))
         return dist.Normal(0.0, scale).log_prob((precision @ residual) * scale**2)
 
-    with jax.enable_x64(True):
-        return np.asarray(jax.jit(lambda v: jax.lax.map(one, v))(values))[:, :rows]
+    return jax.lax.map(one, values)
+
+
+def walked_densities(value: Values, model: Model, problem: Problem) -> Any:
+    """Log density of each row given all others, shape (row,), in linear time."""
+    assert model.drift is not None, "a model with drift"
+    residual = problem.mask * (problem.y - offset(model, problem, value))
+    noise = row_variance(value, problem)
+    run = markov.filtered(residual[:, None], noise, value.amplitude**2, problem.gap, problem.mask, model.drift.memory)
+    solved, diagonal = markov.adjoint(run)
+    scale = jnp.where(problem.mask > 0, 1.0 / jnp.sqrt(jnp.where(problem.mask > 0, diagonal, 1.0)), 1.0)
+    return dist.Normal(0.0, scale).log_prob(solved[:, 0] * scale**2)
 
 
 def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Callable[[], None]:
@@ -268,6 +341,7 @@ def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
         basis=None,
         eigenvalues=None,
         ones=np.ones(rows),
+        gap=None,
         drift=None if drift is None else kernel(position, position, float(drift.memory)),
         shared=np.asarray(design.shared, float),
         alike=np.asarray(design.alike, float),

@@ -28,6 +28,8 @@ from bayescale.runs import Design, Runs, reduce_runs
 
 SMALLEST_BUCKET = 8
 FLATTEST_FALL = 1e-6
+WALKING_ROWS = 128
+"""Rows of one input from which on the evaluation in linear time is the faster one."""
 
 
 @record
@@ -44,8 +46,10 @@ class Problem:
     """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
 
     `ones` is the column of the level in the basis in which rows are evaluated. `basis` and `eigenvalues` belong to
-    the rotated evaluation, `drift` (the kernel matrix), `shared` and `alike` to the dense one; the others are None.
-    Shapes are those of `Design` with row padded to a power of two.
+    the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `drift` (the kernel
+    matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to the
+    one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
+    with row padded to a bucket.
     """
 
     z: Array
@@ -58,6 +62,7 @@ class Problem:
     span: Array
     center: Array
     ones: Array
+    gap: Array | None
     basis: Array | None
     eigenvalues: Array | None
     drift: Array | None
@@ -139,16 +144,20 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     )
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     heavy = noise.tail is not None
-    dense = not diagonal or (drift is not None and (heavy or not alike))
-    covariance = None
-    if drift is not None:
-        position = (design.z - design.low) / design.span
+    walking = drift is not None and not heavy and diagonal and design.z.shape[1] == 1
+    walking = walking and (rows >= WALKING_ROWS or not alike)
+    dense = not walking and (not diagonal or (drift is not None and (heavy or not alike)))
+    latent = dense and heavy
+    if walking:
+        design = ordered(design)
+    position = (design.z - design.low) / design.span
+    eigenvalues, basis, covariance = None, None, None
+    if drift is not None and (not walking or rows < WALKING_ROWS):
         covariance = kernel(position, position, float(drift.memory))
+        if not latent:
+            eigenvalues, basis = eigenbasis(covariance)
     # Student-t with drift has one latent precision a row, so its rows are not padded.
-    size = rows if dense and heavy else bucket(rows)
-    eigenvalues, basis = (None, None)
-    if covariance is not None and not dense:
-        eigenvalues, basis = eigenbasis(covariance)
+    size = rows if latent else bucket(rows)
     problem = Problem(
         z=padded(design.z, size),
         y=padded(design.y, size),
@@ -160,6 +169,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         span=np.asarray(design.span, float),
         center=np.asarray(design.center, float),
         ones=padded(np.ones(rows) if basis is None else basis.T @ np.ones(rows), size),
+        gap=padded(np.diff(position[:, 0], prepend=position[0, 0]), size) if walking else None,
         basis=None if basis is None else padded_square(basis, size),
         eigenvalues=None if eigenvalues is None else padded(eigenvalues, size),
         drift=padded_square(covariance, size) if dense and covariance is not None else None,
@@ -168,9 +178,17 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         active=tuple(not flag for flag in design.inert),
         dense=dense,
         replicated=bool(np.max(design.count) > 1),
-        latent=dense and heavy,
+        latent=latent,
     )
     return model, problem
+
+
+def ordered(design: Design) -> Design:
+    """Return a design of one input with its rows in the order of the input."""
+    order = np.argsort(design.z[:, 0], kind="stable")
+    rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error")}
+    square = {name: getattr(design, name)[np.ix_(order, order)] for name in ("shared", "alike")}
+    return dataclasses.replace(design, **rows, **square)
 
 
 def bare(law: Law) -> Law:
@@ -185,8 +203,16 @@ def bare(law: Law) -> Law:
 
 
 def bucket(rows: int) -> int:
-    """Round a number of rows up to a power of two."""
-    return max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
+    """Round a number of rows up to the size that its program is compiled for.
+
+    Powers of two where rows cost next to nothing, then also their 3/4, then steps of a sixteenth: the longer a curve,
+    the more its padding costs against a program of its own.
+    """
+    power = max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
+    if power <= 32:
+        return power
+    part = power // 4 if power <= 512 else power // 16
+    return -(-rows // part) * part
 
 
 def padded(values: Array, size: int, fill: float = 0.0) -> np.ndarray:

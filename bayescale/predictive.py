@@ -11,6 +11,7 @@ import numpy as np
 
 from bayescale.drift import kernel
 from bayescale.likelihood import row_covariance, row_variance
+from bayescale.markov import steps
 from bayescale.model import Model, Problem, Values
 from bayescale.noise import SMALLEST_SCATTER
 
@@ -109,6 +110,8 @@ def drift_at(
     at the old ones; one fixed factorisation serves every posterior draw.
     """
     assert model.drift is not None, "a model with drift"
+    if problem.gap is not None:
+        return walk_at(model, problem, low, values, residual, z, rng)
     rows, memory = residual.shape[1], float(model.drift.memory)
     old = (problem.z[:rows] - low) / problem.span
     new = (z - low) / problem.span
@@ -134,6 +137,141 @@ def drift_at(
         correction = amplitude**2 * (((wrong @ basis) * precision) @ rotated.T)
         removed = amplitude**4 * (precision @ (rotated**2).T)
     return mean, before - removed, path[:, rows:] + correction
+
+
+def walk_at(
+    model: Model,
+    problem: Problem,
+    low: np.ndarray,
+    values: Values,
+    residual: np.ndarray,
+    z: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What `drift_at` returns, in linear time, where rows are in the order of their one input."""
+    assert model.drift is not None and problem.gap is not None, "rows in order"
+    rows, draws = residual.shape[1], len(residual)
+    old = np.cumsum(np.asarray(problem.gap)[:rows])
+    new = ((z - low) / problem.span)[:, 0]
+    noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows]
+    amplitude = np.asarray(values.amplitude)
+    chunk = max(1, 4 * MOST_ELEMENTS // (5 * (rows + len(new))))
+    parts = [
+        walk(
+            old,
+            new,
+            residual[first : first + chunk],
+            noise[first : first + chunk],
+            amplitude[first : first + chunk],
+            float(model.drift.memory),
+            rng,
+        )
+        for first in range(0, draws, chunk)
+    ]
+    mean, variance, joint = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    return mean, variance, joint
+
+
+def walk(
+    old: np.ndarray,
+    new: np.ndarray,
+    residual: np.ndarray,
+    noise: np.ndarray,
+    amplitude: np.ndarray,
+    memory: float,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Walk over old and new places forth and back: Kalman filter and its adjoint for all draws side by side.
+
+    Args:
+        old: Places of the fitted rows in spans, increasing from zero, shape (row,).
+        new: New places, in any order and on either side, shape (point,).
+        residual: What law and level leave, shape (draw, row).
+        noise: Variance around the drift, shape (draw, row).
+        amplitude: Shape (draw,).
+        memory: Memory of the slope in spans.
+        rng: Source of the joint draws.
+
+    Returns:
+        Conditional mean, variance and joint draws at the new places, shape (draw, point) each.
+    """
+    draws, square = len(residual), amplitude**2
+    ahead, behind = np.flatnonzero(new >= 0.0), np.flatnonzero(new < 0.0)
+    places = np.concatenate([old, new[ahead]])
+    order = np.argsort(places, kind="stable")
+    moves = unit_steps(np.diff(places[order], prepend=0.0), memory)
+
+    def step(move: np.ndarray, place: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Move a path of unit amplitude on at random."""
+        a, b, q0, q1, q2 = move
+        root = np.sqrt(q0)
+        across = q1 / root if root > 0 else 0.0
+        one, two = rng.standard_normal((2, draws))
+        rest = np.sqrt(max(q2 - across**2, 0.0))
+        return place + a * slope + root * one, b * slope + across * one + rest * two
+
+    slope = np.sqrt(0.5 * memory) * rng.standard_normal(draws)
+    first_slope, place = slope, np.zeros(draws)
+    m0, m1 = np.zeros((2, draws)), np.zeros((2, draws))
+    p0, p1, p2 = np.zeros(draws), np.zeros(draws), 0.5 * memory * square
+    kept: list[tuple[np.ndarray, ...]] = []
+    for number, move in zip(order, moves, strict=True):
+        a, b, q0, q1, q2 = move
+        place, slope = step(move, place, slope)
+        m0, m1 = m0 + a * m1, b * m1
+        p0, p1, p2 = (
+            p0 + a * (2.0 * p1 + a * p2) + q0 * square,
+            b * (p1 + a * p2) + q1 * square,
+            b**2 * p2 + q2 * square,
+        )
+        if number >= len(old):
+            kept.append((m0, p0, p1, amplitude * place))
+            continue
+        seen = residual[:, number]
+        wrong = seen - amplitude * place - np.sqrt(noise[:, number]) * rng.standard_normal(draws)
+        spread = p0 + noise[:, number]
+        k0, k1 = p0 / spread, p1 / spread
+        surprise = np.stack([seen, wrong]) - m0
+        m0, m1 = m0 + k0 * surprise, m1 + k1 * surprise
+        # Noise over spread is 1 - k0 without the cancellation.
+        kept.append((surprise / spread, 1.0 / spread, k0, k1))
+        p0, p1, p2 = p0 * noise[:, number] / spread, p1 * noise[:, number] / spread, p2 - k1 * p1
+    mean, variance, joint = (np.zeros((draws, len(new))) for _ in range(3))
+    l0, l1 = np.zeros((2, draws)), np.zeros((2, draws))
+    n0, n1, n2 = np.zeros(draws), np.zeros(draws), np.zeros(draws)
+    for number, (a, b, *_), values in zip(order[::-1], moves[::-1], kept[::-1], strict=True):
+        if number >= len(old):
+            before, p0, p1, path = values
+            at = ahead[number - len(old)]
+            mean[:, at], correction = before + p0 * l0 + p1 * l1
+            variance[:, at] = p0 - (p0**2 * n0 + 2.0 * p0 * p1 * n1 + p1**2 * n2)
+            joint[:, at] = path + correction
+        else:
+            scaled, weight, k0, k1 = values
+            l0 = l0 + scaled - (k0 * l0 + k1 * l1)
+            n0, n1 = weight + (1.0 - k0) * ((1.0 - k0) * n0 - 2.0 * k1 * n1) + k1**2 * n2, (1.0 - k0) * n1 - k1 * n2
+        l1 = a * l0 + b * l1
+        n0, n1, n2 = n0, a * n0 + b * n1, a**2 * n0 + 2.0 * a * b * n1 + b**2 * n2
+    # Left of the data the process knows no more than the slope with which it enters them.
+    start = 0.5 * memory * square
+    slope_mean, slope_correction = start * l1
+    slope_variance = start - start**2 * n2
+    path, slope, here = np.zeros(draws), -first_slope, 0.0
+    for at in behind[np.argsort(-new[behind])]:
+        (move,) = unit_steps(np.array([-new[at] - here]), memory)
+        path, slope = step(move, path, slope)
+        here = -new[at]
+        ((reach, _, q0, _, _),) = unit_steps(np.array([here]), memory)
+        mean[:, at] = -reach * slope_mean
+        variance[:, at] = reach**2 * slope_variance + q0 * square
+        joint[:, at] = amplitude * path - reach * slope_correction
+    return mean, variance, joint
+
+
+def unit_steps(gap: np.ndarray, memory: float) -> np.ndarray:
+    """Transitions of unit amplitude over gaps, shape (gap, 5)."""
+    with jax.enable_x64(True):
+        return np.stack([np.asarray(leaf) for leaf in steps(gap, memory, 1.0)], axis=1)
 
 
 def jax_rows(function: Any, values: Values, problem: Problem) -> Any:

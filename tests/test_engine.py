@@ -114,7 +114,7 @@ RANKS = (
     ("forecast", "priors"),
     ("scores",),
     ("laws", "runs"),
-    ("drift", "noise"),
+    ("drift", "markov", "noise"),
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),

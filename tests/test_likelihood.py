@@ -186,7 +186,7 @@ def repadded(problem, size):
     def grown(values, pad):
         return None if values is None else pad(values, size)
 
-    rows = ("z", "y", "mask", "squares", "error", "seed_part", "ones", "eigenvalues")
+    rows = ("z", "y", "mask", "squares", "error", "seed_part", "ones", "gap", "eigenvalues")
     changed = {name: grown(getattr(problem, name), padded) for name in rows}
     squares = ("basis", "drift", "shared", "alike")
     changed |= {name: grown(getattr(problem, name), padded_square) for name in squares}
