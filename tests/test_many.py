@@ -321,7 +321,7 @@ def test_family_that_kills_every_worker_is_a_failure(here, monkeypatch):
         return right(jobs, streams, *rest)
 
     monkeypatch.setattr(many, "sample_packed", deadly)
-    with concurrent.futures.ThreadPoolExecutor(1) as executor:
+    with concurrent.futures.ThreadPoolExecutor(2) as executor:
         results = bs.fit_many(FAMILIES, executor=executor, **PLAIN)
     same([*results[:3], results[4]], [*here[:3], here[4]])
     assert (results[3].status, results[3].reason) == (bs.Status.FAILED, "OSError: killed")
