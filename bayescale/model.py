@@ -139,9 +139,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
     rows = len(design.y)
     model = Model(bare(without_span(law, design.inert).referred(design.reference)), drift, noise)
-    diagonal = np.allclose(design.shared, np.diag(np.diag(design.shared))) and np.array_equal(
-        design.alike, np.eye(rows)
-    )
+    diagonal = design.diagonal
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     heavy = noise.tail is not None
     walking = drift is not None and not heavy and diagonal and design.z.shape[1] == 1
@@ -165,7 +163,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         count=padded(design.count, size, 1.0),
         squares=padded(design.squares, size),
         error=padded(design.error, size),
-        seed_part=padded(np.diag(design.shared), size),
+        seed_part=padded(design.sharing if np.ndim(design.sharing) == 1 else np.diag(design.sharing), size),
         span=np.asarray(design.span, float),
         center=np.asarray(design.center, float),
         ones=padded(np.ones(rows) if basis is None else basis.T @ np.ones(rows), size),
@@ -184,11 +182,10 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
 
 
 def ordered(design: Design) -> Design:
-    """Return a design of one input with its rows in the order of the input."""
+    """Return a design of one input, whose rows have nothing in common, in the order of the input."""
     order = np.argsort(design.z[:, 0], kind="stable")
-    rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error")}
-    square = {name: getattr(design, name)[np.ix_(order, order)] for name in ("shared", "alike")}
-    return dataclasses.replace(design, **rows, **square)
+    rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error", "sharing")}
+    return dataclasses.replace(design, **rows)
 
 
 def bare(law: Law) -> Law:

@@ -330,8 +330,9 @@ class Design:
         count: Replicates behind each row, shape (row,).
         squares: Within-group sum of squares of ln(loss), shape (row,).
         error: Known squared standard error of one measurement of ln(loss), shape (row,).
-        shared: Part of the seed variance that two rows have in common, shape (row, row).
-        alike: 1 where two rows have the same inputs and so the same residual, shape (row, row).
+        sharing: Part of the seed variance that rows have, shape (row,), or that two rows have in common, shape
+            (row, row): long curves must not need matrices.
+        likeness: 1 where two rows have the same inputs and so the same residual, shape (row, row); None where none do.
         reference: Geometric mean of each input, shape (input,).
         span: ln(max/min) of each input, at least ln 2, shape (input,).
         low: ln(min) - ln(reference), shape (input,).
@@ -345,14 +346,29 @@ class Design:
     count: Array
     squares: Array
     error: Array
-    shared: Array
-    alike: Array
+    sharing: Array
+    likeness: Array | None
     reference: Array
     span: Array
     low: Array
     center: Array
     one_run: bool = static()
     inert: tuple[bool, ...] = static()
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether rows have neither seeds nor residuals in common."""
+        return self.likeness is None and np.ndim(self.sharing) == 1
+
+    @property
+    def shared(self) -> np.ndarray:
+        """Part of the seed variance that two rows have in common, shape (row, row)."""
+        return np.diag(self.sharing) if np.ndim(self.sharing) == 1 else np.asarray(self.sharing)
+
+    @property
+    def alike(self) -> np.ndarray:
+        """1 where two rows have the same inputs and so the same residual, shape (row, row)."""
+        return np.eye(len(self.y)) if self.likeness is None else np.asarray(self.likeness)
 
 
 def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
@@ -385,28 +401,30 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
             labels = labels + "|" + frame["seed"].astype(str)
         run = pd.factorize(labels)[0]
     one_run = len(np.unique(run)) == 1
-    own = len(np.unique(run)) == len(run)
-    even = all(np.ptp(error[config == g]) < 1e-12 for g in np.unique(config))
-    if one_run:
-        # One run's seed moves all its rows together, which is what the level does.
-        own, seeds = True, np.zeros((len(run), len(run)))
-    else:
-        seeds = (run[:, None] == run[None, :]).astype(float)
+    own = one_run or len(np.unique(run)) == len(run)
+    # Numbered in order of appearance, so sums over groups are in that order too.
+    number = np.bincount(config)
     first = np.unique(config, return_index=True)[1]
-    center_x = x[np.sort(first)]
+    center_x, means = x[first], np.bincount(config, y) / number
+    center = means.mean()
+    spread_of_errors = pd.Series(error).groupby(config).agg(["min", "max"])
+    even = bool((spread_of_errors["max"] - spread_of_errors["min"] < 1e-12).all())
+    likeness = None
     if collapse and own and even:
-        groups = [np.flatnonzero(config == config[i]) for i in np.sort(first)]
-        means = np.array([y[g].mean() for g in groups])
-        count = np.array([len(g) for g in groups], float)
-        squares = np.array([((y[g] - y[g].mean()) ** 2).sum() for g in groups])
-        error = np.array([error[g].mean() for g in groups])
+        count = number.astype(float)
+        squares = np.bincount(config, (y - means[config]) ** 2)
+        error = np.bincount(config, error) / number
         x, y = center_x, means
-        seeds = np.diag(0.0 * count if one_run else 1.0 / count)
-        alike = np.eye(len(y))
+        # One run's seed moves all its rows together, which is what the level does.
+        sharing = 0.0 * count if one_run else 1.0 / count
     else:
         count, squares = np.ones(len(y)), np.zeros(len(y))
-        # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
-        alike = (config[:, None] == config[None, :]).astype(float) if own else np.eye(len(y))
+        sharing = np.zeros(len(y)) if one_run else np.ones(len(y))
+        if not own:
+            sharing = (run[:, None] == run[None, :]).astype(float)
+        elif number.max() > 1:
+            # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
+            likeness = (config[:, None] == config[None, :]).astype(float)
     if len(center_x) < 2:
         raise InputError(f"{runs.name} has runs at one scale only; at least two different scales are needed.")
     reference = center_x.mean(0)
@@ -414,15 +432,14 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
     inert = spread < np.log(INERT_FACTOR)
     # Where nothing varies much, the widest input still has to carry the law.
     inert[int(np.argmax(spread))] = False
-    center = np.mean([y[rows].mean() for rows in row_groups(x)])
     return Design(
         z=x - reference,
         y=y - center,
         count=count,
         squares=squares,
         error=error,
-        shared=seeds,
-        alike=alike,
+        sharing=sharing,
+        likeness=likeness,
         reference=np.exp(reference),
         span=np.maximum(spread, SHORTEST_SPAN),
         low=center_x.min(0) - reference,
@@ -430,9 +447,3 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         one_run=one_run,
         inert=tuple(bool(flag) for flag in inert),
     )
-
-
-def row_groups(x: np.ndarray) -> list[np.ndarray]:
-    """Row numbers of equal inputs, in order of appearance."""
-    _, inverse = np.unique(x, axis=0, return_inverse=True)
-    return [np.flatnonzero(inverse.ravel() == g) for g in dict.fromkeys(inverse.ravel())]
