@@ -333,8 +333,8 @@ def pilot_section(path: Path) -> str:
         f"{rule} on {int((left['regret'][OURS] < left['regret'][rule] - 1e-9).sum())} of {len(left)}" for rule in rivals
     ]
     tuned = (
-        f"Of pilots that say nearly as much (at least {NEARLY:g} of the most information) the rule takes the one nearest "
-        "to the target; that share was chosen on overtrain, Chinchilla and gemstones. On the grids of other sources "
+        f"Of pilots that say nearly as much (at least {NEARLY:g} of the most information) the rule takes the one "
+        "nearest to the target; that share was chosen on overtrain, Chinchilla and gemstones. On the grids of other sources "
         f"its regret is lower than {', '.join(others)}."
     )
     lines = [
