@@ -334,8 +334,8 @@ def pilot_section(path: Path) -> str:
     ]
     tuned = (
         f"Of pilots that say nearly as much (at least {NEARLY:g} of the most information) the rule takes the one "
-        "nearest to the target; that share was chosen on overtrain, Chinchilla and gemstones. On grids of other sources "
-        f"its regret is lower than {', '.join(others)}."
+        "nearest to the target; that share was chosen on overtrain, Chinchilla and gemstones. On grids of other "
+        f"sources its regret is lower than {', '.join(others)}."
     )
     lines = [
         "## What to run next",
