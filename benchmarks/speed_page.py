@@ -15,11 +15,14 @@ from matplotlib.axes import Axes
 from bayescale import plot
 from bayescale.drawing import BLUE, ORANGE, figure_of, note
 from benchmarks import pictures
+from benchmarks.peers import ONE_INPUT, TWO_INPUTS
 from benchmarks.report import replace
 from benchmarks.sections import grid
 from benchmarks.speed import RESULTS
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
+FEWEST = 3
+"""Points from which a growth is drawn or stated."""
 LARGE = 100
 """Rows from which on the growth of the cost is fitted."""
 
@@ -71,13 +74,15 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
                 seconds(row["first"]),
                 seconds(row["later"]),
                 f"{row['ess']:.0f}" if sampler else "",
-                f"{row['rhat']:.3f}" if sampler else "",
+                f"{row['rhat']:.3f}" if sampler and np.isfinite(row["rhat"]) else "",
                 times(cost / unit) if row["peer"] != base["peer"] else "1",
                 str(row["note"]) if isinstance(row.get("note"), str) else "",
             ]
         )
     head = ["tool", "first fit", "another data set", "smallest ESS", "largest R-hat", "cost, ours = 1", "remark"]
     failed = [row for row in rows if row["kind"][0] == "peer" and "failed" in row]
+    tried = {row["kind"][1] for row in rows if row["kind"][0] == "peer"}
+    missing = [name for name in (*ONE_INPUT, *TWO_INPUTS) if name not in tried]
     lines = [
         "## Beside peers",
         "",
@@ -88,7 +93,9 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "",
         grid(head, body),
     ]
-    lines += [f"\nNot measured: {row['kind'][1]} ({' '.join(row['failed'])})." for row in failed]
+    if missing:
+        lines += ["", f"Not measured in this run: {', '.join(missing)}."]
+    lines += [f"\nFailed: {row['kind'][1]} ({' '.join(row['failed'])})." for row in failed]
     return "\n".join(lines)
 
 
@@ -122,19 +129,30 @@ def warm_section(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def growth_section(rows: Sequence[dict[str, Any]], drawn: Path) -> str:
+def grown(large: pd.DataFrame) -> str:
+    """Say how the cost grows, where enough lengths were measured to say so."""
+    if len(large) < FEWEST:
+        return "Points of one curve:"
+    slope = exponent(large["rows"], large["each"])
+    return f"Points of one curve, from {LARGE} on: cost grows as the number to the power {slope:.2f}."
+
+
+def growth_section(rows: Sequence[dict[str, Any]], drawn: Path | None) -> str:
     """Words about growth."""
     by_rows, by_families, by_law = (table_of(rows, kind) for kind in ("rows", "families", "constants"))
-    lines = ["## Growth", "", f"![Growth with rows and with families]({drawn.name})", ""]
+    if not len(by_rows) + len(by_families) + len(by_law):
+        return ""
+    lines = ["## Growth", ""]
+    if drawn is not None:
+        lines += [f"![Growth with rows and with families]({drawn.name})", ""]
     if len(by_rows) > 2:
         large = by_rows[by_rows["rows"] >= LARGE]
-        slope = exponent(large["rows"], large["each"])
         body = [
             [f"{int(r['rows']):,}", seconds(r["each"]), f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
             for r in by_rows.to_dict("records")
         ]
         lines += [
-            f"Points of one curve, from {LARGE} on: cost grows as the number to the power {slope:.2f}.",
+            grown(large),
             "",
             grid(["points", "a fit", "smallest ESS (median)", "converged", "memory peak"], body),
             "",
@@ -196,12 +214,13 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     stored = json.loads(results.read_text(encoding="utf-8"))
     rows, machine = stored["rows"], stored["machine"]
     page.parent.mkdir(parents=True, exist_ok=True)
-    drawn = draw(rows, page.with_name(f"{page.stem}-growth.png"))
+    enough = min(len(table_of(rows, kind)) for kind in ("rows", "families")) >= FEWEST
+    drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
-        f"{machine['python']}, JAX {machine['jax']}), all in one run. Seconds depend on the machine and its load; "
-        "compare rows of one table. Nothing here was measured on a GPU or TPU."
+        f"{machine['python']}, JAX {machine['jax']}), all in one run. Seconds depend on the machine and its load "
+        "(other work was running); compare rows of one table. Nothing here was measured on a GPU or TPU."
     )
     parts = ["# Speed", intro, warm_section(rows), against_peers(rows), growth_section(rows, drawn)]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
-    return [page, drawn]
+    return [page] if drawn is None else [page, drawn]
