@@ -218,7 +218,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
-        f"{machine['python']}, JAX {machine['jax']}), all in one run. Seconds depend on the machine and its load "
+        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load "
         "(other work was running); compare rows of one table. Nothing here was measured on a GPU or TPU."
     )
     parts = ["# Speed", intro, warm_section(rows), against_peers(rows), growth_section(rows, drawn)]
