@@ -212,7 +212,9 @@ def load_for(path: Path, job: Job) -> Posterior:
                 if name not in DIMENSIONS
             }
             position, level = file["coordinates/position"][()], file["coordinates/level"][()]
-            attrs = {"seed": np.ravel(file.attrs["seed"])[0], "settings": file.attrs["settings"]}
+            # What diagnostics of importance weights are rebuilt from is among them.
+            attrs = {name: file.attrs[name] for name in ("settings", "status", "weights") if name in file.attrs}
+            attrs["seed"] = np.ravel(file.attrs["seed"])[0]
             return assembled(job, attrs, position, level, stats)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None

@@ -122,7 +122,8 @@ def test_sensitivity_moves_the_right_way(marin_post):
     assert width["no drift: the law is exact"] < width["drift half as large"]
     assert table.loc["law power, no floor", "median"] < table.loc["as fitted", "median"]
     assert width["without flops=3e+20"] > width["as fitted"]
-    assert width["priors a fifth weaker"] >= width["priors a quarter stronger"]
+    # The priors expect a larger drift than these smooth runs show, so it is the stronger ones that widen the forecast.
+    assert width["priors a quarter stronger"] > width["as fitted"] > width["priors a fifth weaker"]
     assert set(table["status"]) == {"OK"}
     decision = bs.decide.go(marin_post, 2.61, cost=1.0, value=2.0, **AT)
     assert "How much depends on what was assumed" in bs.report(marin_post, decision).html()

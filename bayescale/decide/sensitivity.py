@@ -132,7 +132,8 @@ def reweighted(
     flat = posterior.position.reshape(-1, posterior.position.shape[-1])
     with jax.enable_x64(True):
         log_prior = np.asarray(prior_density(flat, posterior.job.model, posterior.job.problem))
-    log_weights, k = array_stats.psislw((power - 1.0) * log_prior)
+    # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
+    log_weights, k = array_stats.psislw((1.0 - power) * log_prior)
     if not float(k) < WEIGHABLE:
         return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {float(k):.2f})")
     weights = np.exp(log_weights - np.max(log_weights))
