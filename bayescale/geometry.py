@@ -39,6 +39,8 @@ from bayescale.model import Model, Problem, coordinates, read, unit_falls
 from bayescale.priors import Fall
 from bayescale.records import Array, record
 
+DIFFERENCE = 1e-4
+"""Step of the differences that linearise; coordinates are about unit scale."""
 FLATTEST = 0.05
 """Smallest curvature of a prior in its own coordinates; they are about unit scale."""
 
@@ -150,10 +152,15 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
         vector, log_determinant = bend(jnp.concatenate([theta, point[size:]]), model, problem)
         return read(vector, model, problem)[1][:size].sum() + log_determinant
 
+    # Differences need one copy of each function in the program, automatic derivatives several; any scores serve that
+    # are nearly standard.
     theta = point[:size]
-    slope = jax.jacfwd(curve)(theta)
-    pull = jax.grad(prior)(theta)
-    unit = 1.0 / jnp.sqrt(jnp.maximum(-jnp.diagonal(jax.jacfwd(jax.grad(prior))(theta)), FLATTEST))
+    steps = DIFFERENCE * jnp.concatenate([jnp.eye(size), -jnp.eye(size)])
+    bent, slopes = jax.lax.map(lambda step: (curve(theta + step), jax.grad(prior)(theta + step)), steps)
+    slope = (bent[:size] - bent[size:]).T / (2.0 * DIFFERENCE)
+    pull = slopes.mean(0)
+    curvature = jnp.diagonal(slopes[:size] - slopes[size:]) / (2.0 * DIFFERENCE)
+    unit = 1.0 / jnp.sqrt(jnp.maximum(-curvature, FLATTEST))
     columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curve(theta), problem.mask])
     vector, _ = bend(point, model, problem)
     if plain(problem):

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
 
 from bayescale.records import Array, record, static
 
@@ -72,14 +73,16 @@ def find_mode(potential: Potential, start: Array, steps: int) -> Any:
     optimizer = optax.lbfgs(memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True))
     value_and_grad = optax.value_and_grad_from_state(potential)
 
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
         point, state = carry
         value, gradient = value_and_grad(point, state=state)
         update, state = optimizer.update(gradient, state, point, value=value, grad=gradient, value_fn=potential)
-        return (optax.apply_updates(point, update), state), None
+        return (optax.apply_updates(point, update), state), value
 
-    (mode, _), _ = lax.scan(step, (start, optimizer.init(start)), None, length=steps)
-    return jnp.where(jnp.isfinite(mode).all() & (potential(mode) <= potential(start)), mode, start)
+    (mode, state), values = lax.scan(step, (start, optimizer.init(start)), None, length=steps)
+    # The line search keeps the value at the point that it chose.
+    better = optax.tree_utils.tree_get(state, "value") <= values[0]
+    return jnp.where(jnp.isfinite(mode).all() & better, mode, start)
 
 
 def normal_at(potential: Potential, mode: Array) -> Start:
@@ -87,8 +90,8 @@ def normal_at(potential: Potential, mode: Array) -> Start:
     gradient = jax.grad(potential)
     # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
     steps = DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
-    columns = lax.map(lambda step: gradient(mode + step) - gradient(mode - step), steps)
-    hessian = columns / (2.0 * DIFFERENCE)
+    slopes = lax.map(gradient, mode + jnp.concatenate([steps, -steps]))
+    hessian = (slopes[: len(mode)] - slopes[len(mode) :]) / (2.0 * DIFFERENCE)
     return Start(mode, safe_inverse(0.5 * (hessian + hessian.T)))
 
 
@@ -116,11 +119,16 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
     def place(unit: Any) -> Any:
         return start.mode + factor @ unit
 
+    def unit_potential(unit: Any) -> Any:
+        return potential(place(unit))
+
     unit = jax.random.normal(start_key, (dimension,), start.mode.dtype)
-    unit = jnp.where(jnp.isfinite(potential(place(unit))), unit, 0.0)
-    init_kernel, sample_kernel = hmc(lambda unit: potential(place(unit)), algo="NUTS")
+    both = jnp.stack([unit, jnp.zeros_like(unit)])
+    values, slopes = lax.map(jax.value_and_grad(unit_potential), both)
+    chosen = jnp.where(jnp.isfinite(values[0]), 0, 1)
+    init_kernel, sample_kernel = hmc(unit_potential, algo="NUTS")
     state = init_kernel(
-        unit,
+        ParamInfo(both[chosen], values[chosen], slopes[chosen]),
         num_warmup=settings.warmup,
         step_size=1.0 / dimension**0.25,
         dense_mass=True,
