@@ -229,6 +229,15 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     same(bs.fit_many(FAMILIES, folder=tmp_path, **PLAIN), first[:5])
 
 
+def test_weighted_draws_are_read_from_a_folder_too(tmp_path, monkeypatch):
+    options = PLAIN | {"method": "importance", "folder": tmp_path}
+    first = bs.fit_many(FAMILIES[:2], **options)
+    monkeypatch.setattr(bs.fitting, "weigh_jobs", lambda *a, **o: pytest.fail("sampled again"))
+    again = bs.fit_many(FAMILIES[1::-1], **options)
+    same(again, first[::-1])
+    assert again[1].diagnostics.pareto_k == first[0].diagnostics.pareto_k
+
+
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(bs.InputError, match="cannot be a folder"):
