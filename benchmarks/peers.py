@@ -8,7 +8,9 @@ here is imported by the package; `pip install -e '.[peers]'` brings what it need
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +22,8 @@ import pandas as pd
 import bayescale as bs
 from bayescale.model import make_job
 
+STARTED = "BAYESCALE_SPEED_STARTED"
+"""Name of the environment variable with the time at which a measuring process was started."""
 LAW = "saturating_power"
 WARMUP, DRAWS, CHAINS = 1000, 2000, 4
 """Lengths with which every MCMC peer reaches R-hat below 1.01 here."""
@@ -41,19 +45,33 @@ def smallest_ess(draws: dict[str, np.ndarray]) -> tuple[float, float]:
     return min(ess), max(rhat)
 
 
-def timed(function: Callable[[], Any], times: int = 2) -> tuple[list[float], Any]:
-    """Seconds of the first and of later calls, and the last result."""
-    seconds, result = [], None
-    for _ in range(times):
+@dataclasses.dataclass(frozen=True)
+class Times:
+    """Seconds of single calls, and from the start of the process to the end of the first one (None if unknown)."""
+
+    calls: list[float]
+    cold: float | None
+
+
+def since_start() -> float | None:
+    """Seconds since `speed` started this process, or None in any other process."""
+    return time.time() - float(os.environ[STARTED]) if STARTED in os.environ else None
+
+
+def timed(function: Callable[[], Any], times: int = 2) -> tuple[Times, Any]:
+    """Time the first and later calls; also return the last result."""
+    seconds, result, cold = [], None, None
+    for number in range(times):
         begin = time.perf_counter()
         result = function()
         seconds.append(time.perf_counter() - begin)
-    return seconds, result
+        cold = since_start() if number == 0 else cold
+    return Times(seconds, cold), result
 
 
-def record(name: str, seconds: list[float], draws: dict[str, np.ndarray] | None, **more: Any) -> dict[str, Any]:
+def record(name: str, seconds: Times, draws: dict[str, np.ndarray] | None, **more: Any) -> dict[str, Any]:
     """One row of results."""
-    row = {"peer": name, "first": seconds[0], "later": seconds[-1], **more}
+    row = {"peer": name, "first": seconds.calls[0], "later": seconds.calls[-1], "cold": seconds.cold, **more}
     if draws is not None:
         row["ess"], row["rhat"] = smallest_ess(draws)
     return row
@@ -227,9 +245,9 @@ def bootstrap(runs: bs.Runs) -> dict[str, Any]:
         return min(minimize(loss, start, (pick,), jac=True, method="L-BFGS-B").fun for start in starts)
 
     seconds, _ = timed(lambda: [replicate(number) for number in range(MEASURED)], times=1)
-    each = seconds[0] / MEASURED
+    each = seconds.calls[0] / MEASURED
     note = f"{MEASURED} of {REPLICATES} replicates measured"
-    return record(f"bootstrap, {STARTS} starts x {REPLICATES}", [each * REPLICATES], None, note=note)
+    return record(f"bootstrap, {STARTS} starts x {REPLICATES}", Times([each * REPLICATES], None), None, note=note)
 
 
 def chinchilla_grid(runs: bs.Runs) -> dict[str, Any]:
@@ -250,7 +268,7 @@ def chinchilla_grid(runs: bs.Runs) -> dict[str, Any]:
             fitter.append(N=row.n_params, D=row.n_tokens, C=6 * row.n_params * row.n_tokens, loss=row.loss)
         seconds, _ = timed(lambda: fitter.fit(parallel=False), times=1)
     note = f"{measured} of {shown} starts measured"
-    return record("chinchilla, grid of its manual", [seconds[0] * shown / measured], None, note=note)
+    return record("chinchilla, grid of its manual", Times([seconds.calls[0] * shown / measured], None), None, note=note)
 
 
 def simple_scaling_laws(runs: bs.Runs) -> dict[str, Any]:

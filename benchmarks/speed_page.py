@@ -15,6 +15,8 @@ from matplotlib.axes import Axes
 from bayescale import plot
 from bayescale.drawing import BLUE, ORANGE, figure_of, note
 from benchmarks import pictures
+from benchmarks.agreement import AIM
+from benchmarks.agreement import RESULTS as AGREEMENT
 from benchmarks.peers import ONE_INPUT, TWO_INPUTS
 from benchmarks.report import replace
 from benchmarks.sections import grid
@@ -61,7 +63,7 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
     mine, others = table_of(rows, "ours"), table_of(rows, "peer")
     if mine.empty or others.empty:
         return ""
-    mine = mine.groupby("peer", as_index=False)[["first", "later", "ess", "rhat"]].median()
+    mine = mine.groupby("peer", as_index=False)[["cold", "first", "later", "ess", "rhat"]].median()
     base = mine[mine["peer"] == "bayescale, nuts"].iloc[0]
     unit = base["later"] / base["ess"]
     body = []
@@ -71,6 +73,7 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         body.append(
             [
                 row["peer"],
+                seconds(row["cold"]) if np.isfinite(row.get("cold", np.nan)) else "",
                 seconds(row["first"]),
                 seconds(row["later"]),
                 f"{row['ess']:.0f}" if sampler else "",
@@ -79,7 +82,16 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
                 str(row["note"]) if isinstance(row.get("note"), str) else "",
             ]
         )
-    head = ["tool", "first fit", "another data set", "smallest ESS", "largest R-hat", "cost, ours = 1", "remark"]
+    head = [
+        "tool",
+        "cold",
+        "first fit",
+        "another data set",
+        "smallest ESS",
+        "largest R-hat",
+        "cost, ours = 1",
+        "remark",
+    ]
     failed = [row for row in rows if row["kind"][0] == "peer" and "failed" in row]
     tried = {row["kind"][1] for row in rows if row["kind"][0] == "peer"}
     missing = [name for name in (*ONE_INPUT, *TWO_INPUTS) if name not in tried]
@@ -89,9 +101,10 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "Three published curves of five to seven points, one model: a floor law with drift, scatter and seed noise. "
         "The cost compares seconds an effective draw for another data set (which most tools compile again); point fits "
         "and bootstraps, which have no drift and a simpler model, are compared with one posterior of ours. chinchilla "
-        "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs.",
+        "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs. Cold: from the start of a "
+        "process to the end of its first fit, imports included.",
         "",
-        grid(head, body),
+        grid([*head, "remark"], body),
     ]
     if missing:
         lines += ["", f"Not measured in this run: {', '.join(missing)}."]
@@ -127,6 +140,35 @@ def warm_section(rows: Sequence[dict[str, Any]]) -> str:
         ]
         lines += ["", f"From the start of a process to its first posterior: {', '.join(parts)}."]
     return "\n".join(lines)
+
+
+def agreement_section(path: Path = AGREEMENT) -> str:
+    """Table of the ways to a posterior; empty where they were not compared."""
+    if not path.exists():
+        return ""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    body = [
+        [
+            row["way"],
+            f"{row['means']}",
+            "the same draws, to the last bit" if row["bitwise"] else f"{row['largest']:.1f}",
+            "" if row["bitwise"] else f"{row['root_mean_square']:.2f}",
+        ]
+        for row in stored["rows"]
+    ]
+    worst = max(row["largest"] for row in stored["rows"])
+    verdict = "met" if worst <= AIM else "not met"
+    return "\n".join(
+        [
+            "## Do all ways give the same posterior?",
+            "",
+            f"Ten published families of one input under the default model; means of all coordinates against those of "
+            f"the default path, in Monte Carlo standard errors of the difference (aim: at most {AIM:.0f}, {verdict}; a "
+            "root mean square of 1 is what chance gives). Made by `python -m benchmarks.agreement`.",
+            "",
+            grid(["way", "means", "largest difference", "root mean square"], body),
+        ]
+    )
 
 
 def grown(large: pd.DataFrame) -> str:
@@ -219,8 +261,15 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
         f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load "
-        "(other work was running); compare rows of one table. Nothing here was measured on a GPU or TPU."
+        "(other work was paused); compare rows of one table. Nothing here was measured on a GPU or TPU."
     )
-    parts = ["# Speed", intro, warm_section(rows), against_peers(rows), growth_section(rows, drawn)]
+    parts = [
+        "# Speed",
+        intro,
+        warm_section(rows),
+        against_peers(rows),
+        growth_section(rows, drawn),
+        agreement_section(),
+    ]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
     return [page] if drawn is None else [page, drawn]
