@@ -133,6 +133,11 @@ def make_job(
         drift = chosen_drift if drift == "auto" else dataclasses.replace(chosen_drift, along="pool")
     if drift is not None and drift.along not in ALONG:
         raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
+    if drift is not None and drift.along == "pool" and len(runs.inputs) == 1:
+        raise InputError(
+            f"High caution adds a drift along the common scale of several inputs; {runs.name} has one, for "
+            "which it would change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
+        )
     if isinstance(noise, str):
         if noise not in NOISES:
             raise InputError(f"There is no noise {noise!r}. {nearest(noise, NOISES)}")
