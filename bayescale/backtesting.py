@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import scores
-from bayescale.drift import Drift
+from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, some
 from bayescale.laws import Law
 from bayescale.many import fit_many
@@ -184,6 +184,7 @@ def backtest(
     min_train: int = FEWEST,
     folder: str | Path | None = None,
     executor: Executor | None = None,
+    caution: str = "normal",
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
@@ -205,6 +206,7 @@ def backtest(
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
         folder: Folder of finished fits, see `fit_many`.
         executor: Where to fit, see `fit_many`.
+        caution: See `fit`.
 
     Raises:
         InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
@@ -215,7 +217,7 @@ def backtest(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
     """
-    cuts = checked_cuts(ratio, largest)
+    cuts, drift = checked_cuts(ratio, largest), heeded(drift, caution)
     splits: list[Split] = []
     skipped: list[tuple[str, float, str]] = []
     if isinstance(runs, Runs):

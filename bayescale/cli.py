@@ -16,6 +16,7 @@ import typer
 
 from bayescale import cli_decide
 from bayescale.cli_options import (
+    Caution,
     Columns,
     DriftName,
     Inputs,
@@ -102,6 +103,7 @@ def fit(
     column: Columns = None,
     input: Inputs = None,
     drift: DriftName = "auto",
+    caution: Caution = "normal",
     noise: NoiseName = "normal",
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
@@ -115,7 +117,7 @@ def fit(
     table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
     check_folders(out, plot)
     results = bs.fit_many(
-        table.split(), law, seed=seed, drift=named_drift(drift), noise=noise, strict=strict, folder=folder
+        table.split(), law, seed=seed, drift=named_drift(drift, caution), noise=noise, strict=strict, folder=folder
     )
     several = len(results) > 1
     posteriors = [result for result in results if isinstance(result, bs.Posterior)]
@@ -189,6 +191,7 @@ def backtest(
     column: Columns = None,
     input: Inputs = None,
     drift: DriftName = "auto",
+    caution: Caution = "normal",
     noise: NoiseName = "normal",
     seed: Seed = 0,
     plot: Plot = None,
@@ -200,7 +203,7 @@ def backtest(
     check_folders(out, plot)
     table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
     back = bs.backtest(
-        table, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift), noise=noise
+        table, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift, caution), noise=noise
     )
     coverage = back.coverage()
     if out is not None:

@@ -17,6 +17,7 @@ Columns = Annotated[list[str] | None, typer.Option("--column", help="Our name = 
 Inputs = Annotated[list[str] | None, typer.Option("--input", help="Scale input to use; repeat for several.")]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
 DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
+Caution = Annotated[str, typer.Option(help="normal, or high: wider bands far out, for several inputs.")]
 NoiseName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 
@@ -56,11 +57,13 @@ def probabilities(text: str) -> list[float]:
     return values
 
 
-def named_drift(text: str) -> Any:
-    """Read the --drift option."""
+def named_drift(text: str, caution: str) -> Any:
+    """Read the --drift and --caution options."""
+    from bayescale.drift import heeded
+
     if text not in ("auto", "none"):
         raise InputError(f"--drift is auto or none; found {text!r}.")
-    return None if text == "none" else "auto"
+    return heeded(None if text == "none" else "auto", caution)
 
 
 def check_folders(*paths: Path | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +126,28 @@ def diagnose_weights(
         status = Status.OK
     return Diagnostics(
         missing, bulk, tail, np.array([np.nan]), 0, status, "importance", float(pareto_k), weights, modes
+    )
+
+
+def worse(first: Diagnostics, second: Diagnostics) -> Diagnostics:
+    """Measures of two samples that are pooled: everywhere the worse of the two; divergences add up."""
+    doubtful = first if first.status is not Status.OK else second
+
+    def of(reduce: Callable[..., Any], name: str) -> Any:
+        values = (getattr(first, name), getattr(second, name))
+        return None if values[0] is None or values[1] is None else reduce(*values)
+
+    return Diagnostics(
+        rhat=of(np.maximum, "rhat"),
+        ess_bulk=of(np.minimum, "ess_bulk"),
+        ess_tail=of(np.minimum, "ess_tail"),
+        efmi=np.concatenate([first.efmi, second.efmi]),
+        divergences=first.divergences + second.divergences,
+        status=doubtful.status,
+        method=first.method,
+        pareto_k=of(max, "pareto_k"),
+        ess_weights=of(min, "ess_weights"),
+        modes=max(first.modes, second.modes),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,16 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy.special import ndtri
 
-from bayescale.records import Array, record
+from bayescale.errors import InputError, nearest
+from bayescale.records import Array, record, static
+
+ALONG = {
+    "inputs": "each input has a path of its own, and the paths add up",
+    "scale": "one path along the common scale of all inputs",
+    "pool": "equal draws of a fit with each of the two",
+}
+"""Where a drift wanders."""
+CAUTIONS = ("normal", "high")
 
 
 @record
@@ -32,6 +42,7 @@ class Drift:
         ahead_rows: Rows beyond which that factor's median falls.
         ahead_power: How it falls, as min(1, ahead_rows / rows)^ahead_power: wiggles of a dense curve overstate
             what its trend will do.
+        along: Where the slope wanders, a key of `ALONG`.
     """
 
     median: float = 0.20
@@ -42,6 +53,7 @@ class Drift:
     ahead: float = 0.0
     ahead_rows: float = 8.0
     ahead_power: float = 0.0
+    along: str = static(default="inputs")
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
         """Draw the amplitude, given the law's net fall over the training span."""
@@ -61,6 +73,45 @@ def default_drift(n_inputs: int) -> Drift:
     if n_inputs == 1:
         return Drift(ahead=0.7, ahead_power=0.4)
     return Drift(median=0.06, power=1.5, ahead=0.5)
+
+
+def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:
+    """Return the drift that some caution asks for: with "high", the pool of a drift (see `ALONG`).
+
+    Raises:
+        InputError: For an unknown caution, or where there is no drift to be cautious about.
+    """
+    if caution not in CAUTIONS:
+        raise InputError(f"caution is 'normal' or 'high'; found {caution!r}. {nearest(str(caution), CAUTIONS)}")
+    if caution == "normal":
+        return drift
+    if drift is None:
+        raise InputError("caution='high' widens the drift; drift=None trusts the law outright. Use one of them.")
+    return dataclasses.replace(drift, along="pool") if isinstance(drift, Drift) else "cautious"
+
+
+def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the slope wanders: an affine map of positions in spans to the axes of `kernel`.
+
+    The common scale is the sum of the positions, divided by how far it reaches in training or by one, if that is
+    more. No input has a unit in it, so it is the same however inputs are recoded. It takes the first axis; axes that
+    stay at zero add nothing to the kernel.
+
+    Args:
+        position: Training positions in spans, shape (row, input).
+        along: "inputs" or "scale".
+
+    Returns:
+        Matrix, shape (input, axis), and origin, shape (axis,): axes are `position @ matrix - origin`.
+    """
+    inputs = np.shape(position)[1]
+    matrix, origin = np.eye(inputs), np.zeros(inputs)
+    if along == "scale":
+        total = np.asarray(position).sum(1)
+        reach = max(np.ptp(total), 1.0)
+        matrix = np.zeros((inputs, inputs))
+        matrix[:, 0], origin[0] = 1.0 / reach, total.min() / reach
+    return matrix, origin
 
 
 def kernel(a: Array, b: Array, memory: float) -> np.ndarray:

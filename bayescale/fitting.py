@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale.batches import machine, stream_key
-from bayescale.diagnostics import ESS, diagnose
-from bayescale.drift import Drift
+from bayescale.diagnostics import ESS, diagnose, worse
+from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.importance import weigh_jobs
@@ -125,6 +125,7 @@ def fit(
     settings: Nuts | None = None,
     method: str = "nuts",
     strict: bool = False,
+    caution: str = "normal",
 ) -> Posterior:
     """Sample the posterior of a scaling law for one family.
 
@@ -133,13 +134,17 @@ def fit(
         law: A law or its name; "auto" is a saturating power law for one input and Chinchilla with an outer power
             for parameters and tokens.
         seed: Seed of all randomness; equal seeds give equal draws.
-        drift: "auto" for the calibrated default, a `Drift`, or None to trust the law outright.
+        drift: "auto" for the calibrated default, "cautious" for the same with high caution, a `Drift`, or None to trust
+            the law outright.
         noise: A `Noise` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
         strict: Raise if the posterior must not be trusted.
+        caution: "high" pools equal draws of the default and of a second fit whose drift runs along the common scale of
+            all inputs (compute, for parameters and tokens): wider bands far out, for claims that must not fail.
+            Several inputs only. The same as `drift="cautious"`.
 
     Raises:
         InputError: For data or names that cannot work, before anything is compiled.
@@ -152,7 +157,7 @@ def fit(
     """
     if method not in METHODS:
         raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
-    job = make_job(runs, law, drift, noise, priors)
+    job = make_job(runs, law, heeded(drift, caution), noise, priors)
     (posterior,) = sample_jobs([job], [0], seed, settings or Nuts(), method)
     if strict and posterior.status is not Status.OK:
         raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
@@ -171,6 +176,8 @@ def sample_jobs(
         settings: Settings of the first attempt.
         method: A name in `METHODS`.
     """
+    if jobs[0].problem.second is not None:
+        return sample_pools(jobs, streams, seed, settings, method)
     if method == "nuts":
         return sample_chains(jobs, streams, seed, settings)
     posteriors = weigh_jobs(jobs, streams, seed, settings)
@@ -183,6 +190,39 @@ def sample_jobs(
             diagnostics = dataclasses.replace(posterior.diagnostics, **kept)
             posteriors[i] = dataclasses.replace(posterior, diagnostics=diagnostics)
     return posteriors
+
+
+def sample_pools(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
+) -> list[Posterior]:
+    """Sample jobs with both drifts and pool equal draws, the first half of the chains from the job's own problem."""
+    firsts = [dataclasses.replace(job, problem=dataclasses.replace(job.problem, second=None)) for job in jobs]
+    seconds = [dataclasses.replace(job, problem=job.problem.second) for job in jobs]
+    # Both have one shape, so they share a program; and both halves of a pool one method, so that they are alike.
+    halves = [sample_jobs(part, streams, seed, settings, method) for part in (firsts, seconds)]
+    mixed = [i for i in range(len(jobs)) if len({half[i].diagnostics.method for half in halves}) > 1]
+    for i in mixed:
+        for half, part in zip(halves, (firsts, seconds), strict=True):
+            if half[i].diagnostics.method != "nuts":
+                (half[i],) = sample_chains([part[i]], [streams[i]], seed, settings)
+    return [pool(job, first, second) for job, first, second in zip(jobs, *halves, strict=True)]
+
+
+def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
+    """Return a posterior with the chains of both, the longer ones thinned: a second attempt has more draws."""
+    number = min(first.position.shape[1], second.position.shape[1])
+
+    def both(a: Any, b: Any) -> Any:
+        return np.concatenate([leaf[:, np.arange(number) * leaf.shape[1] // number] for leaf in (a, b)])
+
+    return dataclasses.replace(
+        second,
+        job=job,
+        position=both(first.position, second.position),
+        values=compact(jax.tree.map(both, first.values, second.values)),
+        stats={name: both(values, second.stats[name]) for name, values in first.stats.items()},
+        diagnostics=worse(first.diagnostics, second.diagnostics),
+    )
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:

@@ -22,8 +22,9 @@ from jax.scipy.special import gammaln
 
 from bayescale import markov
 from bayescale.drift import Drift, kernel
+from bayescale.errors import InputError
 from bayescale.laws import Law
-from bayescale.model import Model, Problem, Values, coordinates, draw, prepare, read, relative_curve
+from bayescale.model import Model, Problem, Values, coordinates, draw, places, pooled, prepare, read, relative_curve
 from bayescale.noise import SMALLEST_SCATTER, Noise
 from bayescale.records import Array
 from bayescale.runs import Design, Runs, reduce_runs
@@ -240,6 +241,8 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
     Returns:
         Shape (draw, row), one row for each set of inputs.
     """
+    if problem.second is not None:
+        return np.concatenate([pointwise(own, model, part) for part, own in pooled(problem, values)])
     rows = int(problem.mask.sum())
     with jax.enable_x64(True):
         return np.asarray(conditional_densities(values, model, problem))[:, :rows]
@@ -287,7 +290,12 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
 
     It is written on the raw rows with one dense covariance, so it is slow and easy to check; the engine samples the
     same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro tool.
+
+    Raises:
+        InputError: For a cautious drift, which is a pool of two models.
     """
+    if drift is not None and drift.along == "pool":
+        raise InputError("A cautious drift pools two models. Ask for each: along='inputs' and along='scale'.")
     design = reduce_runs(runs)
     latent = prepare(law, drift, noise, design)[1].latent
     if not latent:
@@ -328,7 +336,7 @@ def numpyro_sites(model: Model, problem: Problem) -> set[str]:
 def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
     """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
     rows = len(design.y)
-    position = (design.z - design.low) / design.span
+    place = places(problem, np.asarray(design.low), design.z)
     return dataclasses.replace(
         problem,
         z=np.asarray(design.z, float),
@@ -342,7 +350,7 @@ def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
         eigenvalues=None,
         ones=np.ones(rows),
         gap=None,
-        drift=None if drift is None else kernel(position, position, float(drift.memory)),
+        drift=None if drift is None else kernel(place, place, float(drift.memory)),
         shared=np.asarray(design.shared, float),
         alike=np.asarray(design.alike, float),
         dense=problem.dense,

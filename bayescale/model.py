@@ -18,7 +18,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayescale import laws
-from bayescale.drift import Drift, default_drift, eigenbasis, kernel
+from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis, kernel
 from bayescale.errors import InputError, nearest
 from bayescale.laws import Law, without_span
 from bayescale.noise import NOISES, Noise
@@ -49,7 +49,9 @@ class Problem:
     the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `drift` (the kernel
     matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to the
     one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
-    with row padded to a bucket.
+    with row padded to a bucket. `directions` and `origin` map positions in spans to the axes of the drift. `second` is
+    the same family with the drift along its common scale, where posteriors with both drifts are pooled: then the first
+    half of the chains belongs to this problem and the second half to that one.
     """
 
     z: Array
@@ -68,6 +70,9 @@ class Problem:
     drift: Array | None
     shared: Array | None
     alike: Array | None
+    directions: Array
+    origin: Array
+    second: Problem | None
     active: tuple[bool, ...] = static()
     dense: bool = static()
     replicated: bool = static()
@@ -122,15 +127,26 @@ def make_job(
     chosen = laws.bind(chosen, runs.inputs).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     if isinstance(drift, str):
-        if drift != "auto":
-            raise InputError(f"drift must be 'auto', None or a Drift; found {drift!r}.")
-        drift = default_drift(len(runs.inputs))
+        if drift not in ("auto", "cautious"):
+            raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
+        chosen_drift = default_drift(len(runs.inputs))
+        drift = chosen_drift if drift == "auto" else dataclasses.replace(chosen_drift, along="pool")
+    if drift is not None and drift.along not in ALONG:
+        raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
+    if drift is not None and drift.along == "pool" and len(runs.inputs) == 1:
+        raise InputError(
+            f"High caution adds a drift along the common scale of several inputs; {runs.name} has one, for "
+            "which it would change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
+        )
     if isinstance(noise, str):
         if noise not in NOISES:
             raise InputError(f"There is no noise {noise!r}. {nearest(noise, NOISES)}")
         noise = NOISES[noise]
     design = reduce_runs(runs)
     model, problem = prepare(chosen, drift, noise, design)
+    if drift is not None and drift.along == "pool":
+        _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
+        problem = dataclasses.replace(problem, second=second)
     model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
     return Job(runs, chosen, drift, noise, model, problem, np.asarray(design.low), np.asarray(design.reference))
 
@@ -138,7 +154,9 @@ def make_job(
 def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
     """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
     rows = len(design.y)
-    model = Model(bare(without_span(law, design.inert).referred(design.reference)), drift, noise)
+    # Where it wanders is in the arrays, so one program serves all.
+    plain = None if drift is None else dataclasses.replace(drift, along="inputs")
+    model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, noise)
     diagonal = design.diagonal
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     heavy = noise.tail is not None
@@ -149,9 +167,11 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     if walking:
         design = ordered(design)
     position = (design.z - design.low) / design.span
+    matrix, origin = directions(position, "inputs" if drift is None else drift.along)
+    place = position @ matrix - origin
     eigenvalues, basis, covariance = None, None, None
     if drift is not None and (not walking or rows < WALKING_ROWS):
-        covariance = kernel(position, position, float(drift.memory))
+        covariance = kernel(place, place, float(drift.memory))
         if not latent:
             eigenvalues, basis = eigenbasis(covariance)
     # Student-t with drift has one latent precision a row, so its rows are not padded.
@@ -173,12 +193,35 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         drift=padded_square(covariance, size) if dense and covariance is not None else None,
         shared=padded_square(design.shared, size) if dense else None,
         alike=padded_square(design.alike, size) if dense else None,
+        directions=matrix,
+        origin=origin,
+        second=None,
         active=tuple(not flag for flag in design.inert),
         dense=dense,
         replicated=bool(np.max(design.count) > 1),
         latent=latent,
     )
     return model, problem
+
+
+def places(problem: Problem, low: Array, z: Array) -> np.ndarray:
+    """Where points lie on the axes along which the slope wanders, shape (point, axis).
+
+    Args:
+        problem: The family.
+        low: Smallest ln(x / reference) of the fitted rows, shape (input,).
+        z: ln(x / reference) of the points, shape (point, input).
+    """
+    position = (np.asarray(z) - low) / problem.span
+    return position @ np.asarray(problem.directions) - problem.origin
+
+
+def pooled(problem: Problem, values: Values) -> list[tuple[Problem, Values]]:
+    """The two problems of a pool, each with its own half of the draws, whose axis leads every leaf of `values`."""
+    half = len(values.level) // 2
+    first, second = (jax.tree.map(lambda leaf, own=own: leaf[own], values) for own in (slice(half), slice(half, None)))
+    assert problem.second is not None, "a pool"
+    return [(dataclasses.replace(problem, second=None), first), (problem.second, second)]
 
 
 def ordered(design: Design) -> Design:

@@ -219,6 +219,14 @@ class Posterior:
 
         data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
         table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+        if self.job.problem.second is not None:
+            # The two halves of a pool are to differ: chains are compared with their own.
+            size = len(self.position) // 2
+            halves = (data.isel(chain=slice(size)), data.isel(chain=slice(size, None)))
+            one, other = (summary(half, ci_prob=level, ci_kind="eti", round_to="none") for half in halves)
+            table["r_hat"] = np.maximum(one["r_hat"], other["r_hat"])
+            for column in ("ess_bulk", "ess_tail"):
+                table[column] = np.minimum(one[column], other[column])
         if self.diagnostics.method == "importance":
             # Resampled draws look independent though some are copies: the weights know what they are worth.
             for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
@@ -295,6 +303,8 @@ def describe(posterior: Posterior) -> str:
     """Describe a posterior in a few lines."""
     chains, draws = posterior.position.shape[:2]
     drift = "no drift" if posterior.drift is None else "drift"
+    if posterior.job.problem.second is not None:
+        drift = "drift along the inputs in half of the chains, along their common scale in the other half"
     tail = "normal" if posterior.noise.tail is None else f"Student-t({float(posterior.noise.tail):g})"
     lines = [
         f"{posterior.law.name} on {posterior.runs}",

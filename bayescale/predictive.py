@@ -12,7 +12,7 @@ import numpy as np
 from bayescale.drift import kernel
 from bayescale.likelihood import row_covariance, row_variance
 from bayescale.markov import steps
-from bayescale.model import Model, Problem, Values
+from bayescale.model import Model, Problem, Values, places, pooled
 from bayescale.noise import SMALLEST_SCATTER
 
 MOST_ELEMENTS = 4_000_000
@@ -69,6 +69,9 @@ def predict_log(
         kind: "mean" or "run".
         rng: Source of the joint draws.
     """
+    if problem.second is not None:
+        halves = [predict_log(model, part, low, own, z, kind, rng) for part, own in pooled(problem, values)]
+        return Predictive(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
     rows = int(problem.mask.sum())
     curve = law_at(model, values.constants, np.concatenate([problem.z[:rows], z]))
     level = np.asarray(values.level)[:, None]
@@ -113,8 +116,7 @@ def drift_at(
     if problem.gap is not None:
         return walk_at(model, problem, low, values, residual, z, rng)
     rows, memory = residual.shape[1], float(model.drift.memory)
-    old = (problem.z[:rows] - low) / problem.span
-    new = (z - low) / problem.span
+    old, new = places(problem, low, problem.z[:rows]), places(problem, low, z)
     cross = kernel(new, old, memory)
     everywhere = np.concatenate([old, new])
     power, vectors = np.linalg.eigh(kernel(everywhere, everywhere, memory))

@@ -21,7 +21,7 @@ from bayescale.errors import InputError, Status
 from bayescale.fitting import progress_bar, sample_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
-from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, places, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
@@ -125,6 +125,8 @@ def run(
             None,
         )
     )
+    if assumed.problem.second is not None or truth.problem.second is not None:
+        raise InputError("A cautious drift pools two models, and no simulation is drawn from both. Use drift='auto'.")
     if assumed.problem.dense or assumed.problem.replicated:
         raise InputError(
             "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
@@ -191,7 +193,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.drift is not None:
-        place = (z - job.low) / problem.span
+        place = places(problem, job.low, z)
         power, vectors = np.linalg.eigh(kernel(place, place, float(model.drift.memory)))
         path = vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 import tempfile
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import __version__, laws, priors
-from bayescale.diagnostics import Diagnostics, diagnose
+from bayescale.diagnostics import Diagnostics, diagnose, worse
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
 from bayescale.likelihood import pointwise
@@ -113,13 +114,17 @@ def weight_measures(measures: Diagnostics) -> dict[str, Any]:
     }
 
 
-def read_diagnostics(attrs: dict[str, Any], position: np.ndarray, stats: dict[str, np.ndarray]) -> Diagnostics:
-    """Measure stored chains again, or take over what was measured on importance weights."""
+def read_diagnostics(
+    attrs: dict[str, Any], position: np.ndarray, stats: dict[str, np.ndarray], pools: bool
+) -> Diagnostics:
+    """Measure stored chains again, each half of a pool for itself, or take over what importance weights said."""
     # Files from before there was importance sampling say nothing about it.
     stored = json.loads(attrs.get("weights", "{}"))
     arrays = {name: np.array(stored.pop(name), float) for name in ("ess_bulk", "ess_tail") if name in stored}
     if stored.get("method") != "importance":
-        return dataclasses.replace(diagnose(position, stats["diverging"], stats["energy"]), **stored)
+        parts = 2 if pools else 1
+        chains = zip(*(np.split(part, parts) for part in (position, stats["diverging"], stats["energy"])), strict=True)
+        return dataclasses.replace(functools.reduce(worse, [diagnose(*part) for part in chains]), **stored)
     missing = np.full(position.shape[-1], np.nan)
     status = Status[attrs["status"]]
     return Diagnostics(rhat=missing, efmi=missing[:1], divergences=0, status=status, **arrays, **stored)
@@ -239,7 +244,7 @@ def assembled(
         position=position,
         values=compact(values._replace(level=level)),
         stats=stats,
-        diagnostics=read_diagnostics(dict(attrs), position, stats),
+        diagnostics=read_diagnostics(dict(attrs), position, stats, job.problem.second is not None),
     )
 
 

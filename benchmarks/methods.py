@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ FEWEST_SCORES = 10
 """Fewest families that a conformal interval may rest on; with fewer, other splits and groups join in."""
 MIXTURE = 101
 """Normals that stand for a Student-t."""
+SMALLEST = 1e-6
+"""Loss that stands for one that is not positive."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +81,17 @@ def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
 def default(problems: Sequence[Problem]) -> list[Prediction]:
     """The default, as `bayescale.fit(runs)` gives it."""
     return sampled(problems)
+
+
+def cautious(problems: Sequence[Problem]) -> list[Prediction]:
+    """The default with `caution="high"`: equal draws with drift along the inputs and along their common scale."""
+    return sampled(problems, caution="high")
+
+
+def sampled_m4(problems: Sequence[Problem]) -> list[Prediction]:
+    """NUTS on M4, a power law between a ceiling and a floor, with normal noise and no drift."""
+    law = bs.laws.get("two_sided_power")
+    return sampled(problems, law=law, drift=None, noise="normal")
 
 
 def no_drift(problems: Sequence[Problem]) -> list[Prediction]:
@@ -231,6 +245,44 @@ def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
     return results
 
 
+# --- Another package ------------------------------------------------------------------------------------------
+
+
+def simple_scaling_laws(problems: Sequence[Problem]) -> list[Prediction]:
+    """The package simple-scaling-laws as it comes: a sum of power laws and a floor, its interval of one new run.
+
+    Its forecast is drawn from the curve and the runs of a wild cluster bootstrap; quantiles of it stand for it here.
+    """
+    import polars as pl
+    from simple_scaling_laws import fit
+
+    levels = (np.arange(MIXTURE) + 0.5) / MIXTURE
+    results = []
+    for problem in problems:
+        begin = time.perf_counter()
+        roles = {name: f"{'model' if 'param' in name else 'dataset'}_size__{name}" for name in problem.inputs}
+        train, held = (
+            pl.DataFrame({role: rows[name].to_numpy(float) for name, role in roles.items()})
+            for rows in (problem.train, problem.held)
+        )
+        names = pl.Series("training_run_id", [str(i) for i in range(len(train))])
+        loss = pl.Series("test_loss__loss", problem.train["loss"].to_numpy(float))
+        try:
+            model = fit(train.with_columns(names, loss), seed=0)
+            with warnings.catch_warnings():
+                # It says at each forecast that it is one.
+                warnings.simplefilter("ignore")
+                table = model.predict(held, kind="new-run", quantiles=levels.tolist())
+            found = np.column_stack([table[name] for name in table.columns if name.startswith("test_loss__loss__")])
+            # It knows no positive responses, so its bands may reach below zero.
+            location, state = np.log(np.maximum(np.sort(found, axis=1).T, SMALLEST)), "OK"
+        except ValueError:
+            location, state = np.full((MIXTURE, len(held)), np.nan), "REFUSED"
+        width = np.maximum(np.gradient(location, axis=0), 1e-6)
+        results.append(Prediction(location, width, state, time.perf_counter() - begin))
+    return results
+
+
 # --- Without a law ------------------------------------------------------------------------------------------
 
 
@@ -335,6 +387,16 @@ def root(problem: Problem) -> str:
     return problem.source.split()[0]
 
 
+def several(problem: Problem) -> bool:
+    """Whether a problem has several inputs."""
+    return len(problem.inputs) > 1
+
+
+def single(problem: Problem) -> bool:
+    """Whether a problem has one input."""
+    return len(problem.inputs) == 1
+
+
 METHODS: dict[str, Callable[[Sequence[Problem]], list[Prediction]]] = {
     "bayescale": default,
     "least squares": least_squares,
@@ -345,5 +407,15 @@ METHODS: dict[str, Callable[[Sequence[Problem]], list[Prediction]]] = {
     "gaussian process": gaussian_process,
     "last slope": last_slope,
     "conformal": conformal,
+    "bayescale, cautious": cautious,
+    "M4 by NUTS": sampled_m4,
+    "simple-scaling-laws": simple_scaling_laws,
 }
 """Every method of the record."""
+PARTIAL: dict[str, Callable[[Problem], bool]] = {
+    "bayescale, cautious": several,
+    "M4 by NUTS": single,
+    "simple-scaling-laws": lambda problem: True,
+}
+"""Methods that are made for some problems, or cost too much for all, with the problems that they suit; each is compared
+with the default alone, on the problems that it has."""

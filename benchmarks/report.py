@@ -63,6 +63,7 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
         sections.headline(cells, ours),
         sections.reliability(drawn),
         sections.rivals(cells, ours),
+        sections.sometimes(cells, ours),
         sections.by_source(cells, ours),
         sections.outcomes(drawn, cells, ours),
         sections.failures(drawn),

@@ -24,7 +24,7 @@ from bayescale.backtesting import QUANTILES
 from bayescale.errors import InputError, nearest
 from bayescale.fitting import progress_bar
 from bayescale.forecast import mixture_quantile
-from benchmarks.methods import METHODS, Prediction, conformal
+from benchmarks.methods import METHODS, PARTIAL, Prediction, conformal
 from benchmarks.problems import Problem
 
 RESULTS = Path(__file__).parent / "results"
@@ -34,7 +34,7 @@ CHUNK = 20
 
 def slug(name: str) -> str:
     """File name of a method."""
-    return name.replace(" ", "-")
+    return name.replace(",", "").replace(" ", "-")
 
 
 def rows_of(problem: Problem, method: str, prediction: Prediction) -> list[dict[str, Any]]:
@@ -162,7 +162,8 @@ def run(
     if kept or path.exists():
         replace(path, kept)
     done = {row["key"] for row in kept}
-    todo = [problem for problem in chosen if problem.key not in done]
+    suited = PARTIAL.get(method, lambda problem: True)
+    todo = [problem for problem in chosen if problem.key not in done and suited(problem)]
     with progress_bar(len(todo), progress) as advance:
         for part in parts(method, todo, chosen):
             append(path, [row for problem, prediction in part for row in rows_of(problem, method, prediction)])

@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
 from benchmarks import tally
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, PARTIAL
 from benchmarks.problems import (
     BUDGETS,
     DEVELOPMENT,
@@ -40,6 +40,8 @@ NSLPFN = {
 """RMSLE and log score of y printed for the image curves (arXiv 2505.23032)."""
 CENTRED = 0.10
 """How far from .5 the mean PIT of a source may be."""
+GRIDS = ("several inputs", "small designs")
+"""Parts with several inputs."""
 
 
 # --- Pieces of text ------------------------------------------------------------------------------------------
@@ -315,6 +317,57 @@ def all_won(table: pd.DataFrame, names: Sequence[str]) -> str:
     return f"{int((best['lowest'] == names[0]).sum())} of {len(best)}"
 
 
+def partials(cells: pd.DataFrame) -> list[str]:
+    """Methods of some problems only that have any."""
+    present = set(cells["method"])
+    return [name for name in PARTIAL if name in present]
+
+
+def sometimes(cells: pd.DataFrame, ours: str) -> str:
+    """Each method that was run on some problems only, beside the default on the same ones."""
+    names = partials(cells)
+    if not names:
+        return ""
+    head = ("held out", "families", "method", *(f"{100 * level:g} %" for level in LEVELS), "mean PIT", "CRPS x 100")
+    text = ["## Methods for some problems"]
+    for name in names:
+        both = cells[cells["method"].isin([ours, name]) & (cells["group"] != "stress")]
+        both = both[both.groupby("key")["method"].transform("nunique") == 2]
+        says = (METHODS[name].__doc__ or "").strip().splitlines()[0]
+        text.append(f"**{name}**: {says} {both['key'].nunique():,} problems, the default beside it on the same ones.")
+        ratios = []
+        for developed in (False, True):
+            body = []
+            side = both[both["developed"] == developed]
+            for title, part in parts_of(side).items():
+                table = families(part)
+                for method in (ours, name):
+                    mine = table[table["method"] == method]
+                    covers = [ranged(measured(mine, cover)) for cover in COVERS]
+                    rest = [ranged(measured(mine, "pit")), ranged(measured(mine, "crps"), 2, 100.0)]
+                    rest.append(ranged(measured(mine, "width"), 3))
+                    first = [title, f"{len(mine):,}"] if method == ours else ["", ""]
+                    body.append([*first, method, *covers, *rest])
+                ratios.append((developed, title, tally.ratio(part, name, ours)))
+            if body:
+                text += [
+                    f"Sources {'used for development' if developed else 'left out of tuning'}:",
+                    grid((*head, "w95"), body),
+                ]
+        words = [
+            f"{title}{' (development)' if developed else ''} {ranged(found)}" for developed, title, found in ratios
+        ]
+        text.append(f"CRPS as a multiple of the default's (geometric mean over families): {'; '.join(words)}.")
+    return "\n\n".join(text)
+
+
+def parts_of(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Cells by part of the benchmark: grids by how far they reach, curves all together."""
+    parts = {line.name: line.of(cells) for line in LINES if "several inputs" in line.name or "designs" in line.name}
+    parts |= {title: cells[cells["group"].isin(of)] for title, of in PARTS.items() if title not in GRIDS}
+    return {title: part for title, part in parts.items() if len(part)}
+
+
 def by_source(cells: pd.DataFrame, ours: str) -> str:
     """Coverage, PIT and CRPS by source."""
     table = cells[cells["group"].isin(tally.WHOLE)]
@@ -454,7 +507,7 @@ def stress(cells: pd.DataFrame, ours: str) -> str:
 def costs(cells: pd.DataFrame, ours: str) -> str:
     """Convergence and time of each method."""
     body = []
-    for name in tally.names_of(cells, ours):
+    for name in [*tally.names_of(cells, ours), *partials(cells)]:
         mine = cells[cells["method"] == name]
         grids = mine["group"].isin(["several inputs", "small design"])
         says = (METHODS[name].__doc__ or "").strip().splitlines()[0]

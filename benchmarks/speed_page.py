@@ -78,6 +78,7 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
                 seconds(row["later"]),
                 f"{row['ess']:.0f}" if sampler else "",
                 f"{row['rhat']:.3f}" if sampler and np.isfinite(row["rhat"]) else "",
+                times(row["later"] / base["later"]) if row["peer"] != base["peer"] else "1",
                 times(cost / unit) if row["peer"] != base["peer"] else "1",
                 str(row["note"]) if isinstance(row.get("note"), str) else "",
             ]
@@ -99,7 +100,7 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "## Beside peers",
         "",
         "Three published curves of five to seven points, one model: a floor law with drift, scatter and seed noise. "
-        "The cost compares seconds an effective draw for another data set (which most tools compile again); point fits "
+        "Costs are of another data set (which most tools compile again), as a whole and by effective draw; point fits "
         "and bootstraps, which have no drift and a simpler model, are compared with one posterior of ours. chinchilla "
         "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs. Cold: from the start of a "
         "process to the end of its first fit, imports included.",

@@ -17,7 +17,7 @@ import pandas as pd
 
 from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
-from benchmarks.methods import METHODS
+from benchmarks.methods import METHODS, PARTIAL
 from benchmarks.problems import DEVELOPMENT
 from benchmarks.run import stored
 
@@ -218,7 +218,8 @@ def measured(table: pd.DataFrame, measure: str) -> Estimate:
 
 
 def common(table: pd.DataFrame) -> pd.DataFrame:
-    """Keep the problems that every method has."""
+    """Keep the problems that every method has, those apart that are made for some only."""
+    table = table[~table["method"].isin(list(PARTIAL))]
     counts = table.groupby("key")["method"].nunique()
     return table[table["key"].map(counts) == table["method"].nunique()]
 
@@ -265,8 +266,8 @@ def verdict(line: Line, covers: Mapping[str, Estimate]) -> tuple[bool, str]:
 
 
 def names_of(table: pd.DataFrame, ours: str = OURS) -> list[str]:
-    """Methods of a table, ours first and the others in the order of `METHODS`."""
-    present = set(table["method"])
+    """Methods of a table but for those of some problems only, ours first, the others in the order of `METHODS`."""
+    present = set(table["method"]) - set(PARTIAL)
     return [name for name in dict.fromkeys([ours, *METHODS]) if name in present]
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from bayescale import cli, corpus
 from bayescale.errors import InputError
-from benchmarks import report, run, tally
+from benchmarks import report, run, sections, tally
 from benchmarks.methods import METHODS, Prediction, conformal, last_slope
 from benchmarks.problems import DEVELOPMENT, SOURCES, Problem, problems, scale, thin
 
@@ -307,6 +307,21 @@ def test_page_needs_results_and_markers(results, tmp_path):
     with pytest.raises(InputError, match="needs the comments"):
         report.renew(tmp_path / "README.md", "table")
     assert (ROOT / "README.md").read_text().count(report.BEGIN) == 1
+
+
+def test_method_of_some_problems_stands_apart(results, tmp_path):
+    for name in ("least-squares", "last-slope"):
+        (tmp_path / f"{name}.jsonl").write_text((results / f"{name}.jsonl").read_text())
+    before = tally.common(tally.cells(tally.load(tmp_path)))
+    few = [{**row, "method": "M4 by NUTS"} for row in lines(results / "last-slope.jsonl") if row["split"] == "R=2"]
+    (tmp_path / "M4-by-NUTS.jsonl").write_text("".join(json.dumps(row) + "\n" for row in few))
+    cells = tally.cells(tally.load(tmp_path))
+    # Comparisons of all methods do not shrink to its problems; it is compared on its own ones.
+    assert len(tally.common(cells)) == len(before)
+    text = sections.sometimes(cells, "last slope")
+    assert f"{len({row['key'] for row in few})} problems" in text
+    assert "one input 1.00 (1.00 to 1.00)" in text
+    assert sections.sometimes(cells[cells["method"] != "M4 by NUTS"], "last slope") == ""
 
 
 def test_every_family_counts_the_same():
