@@ -13,7 +13,9 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from bayescale import plot
+from bayescale.batches import LARGEST_SHARE
 from bayescale.drawing import BLUE, ORANGE, figure_of, note
+from bayescale.nuts import Nuts
 from benchmarks import pictures
 from benchmarks.agreement import AIM
 from benchmarks.agreement import RESULTS as AGREEMENT
@@ -25,6 +27,9 @@ from benchmarks.speed import RESULTS
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 FEWEST = 3
 """Points from which a growth is drawn or stated."""
+LOCKSTEP = ((31, 100e-6), (63, 200e-6))
+"""Assumed for the estimate of a GPU: leapfrogs a step and seconds a leapfrog, at best and at worst."""
+FAR_FAMILIES = 10_000
 LARGE = 100
 """Rows from which on the growth of the cost is fitted."""
 
@@ -169,6 +174,21 @@ def agreement_section(path: Path = AGREEMENT) -> str:
             "",
             grid(["way", "means", "largest difference", "root mean square"], body),
         ]
+    )
+
+
+def accelerators() -> str:
+    """Say what is known about GPUs and TPUs: an estimate, and its arithmetic."""
+    draws, batches = Nuts().warmup + Nuts().draws, -(-FAR_FAMILIES // LARGEST_SHARE)
+    low, high = (seconds(draws * steps * each * batches) for steps, each in LOCKSTEP)
+    (few, quick), (many, slow) = LOCKSTEP
+    return (
+        "## GPUs and TPUs\n\n"
+        "Not measured: none was at hand. The code path is tested on eight simulated devices, mapped and vectorized. "
+        f"An estimate for {FAR_FAMILIES:,} curves of 30 points on one GPU: {batches} batches of {LARGEST_SHARE:,} "
+        f"families in lockstep, {draws} steps of a chain, {few} to {many} leapfrogs a step for the slowest chain, "
+        f"{quick * 1e6:.0f} to {slow * 1e6:.0f} microseconds a leapfrog (some fifty small kernels): {low} to {high}, "
+        "and a minute to compile. TPUs take the same path, untested."
     )
 
 
