@@ -407,8 +407,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
     first = np.unique(config, return_index=True)[1]
     center_x, means = x[first], np.bincount(config, y) / number
     center = means.mean()
-    spread_of_errors = pd.Series(error).groupby(config).agg(["min", "max"])
-    even = bool((spread_of_errors["max"] - spread_of_errors["min"] < 1e-12).all())
+    even = bool((np.abs(error - error[first][config]) < 1e-12).all())
     likeness = None
     if collapse and own and even:
         count = number.astype(float)
