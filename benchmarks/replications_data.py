@@ -53,6 +53,8 @@ class Entry(NamedTuple):
     """Makes the law, where the registered one does not serve."""
     refit: bool = True
     """Whether constants come from all rows; otherwise from those that are not held out."""
+    robust: bool = False
+    """Whether the paper's estimator is robust: fit all runs, and also with Student-t noise."""
     remark: str = ""
     """What a look at the deviations showed."""
 
@@ -227,6 +229,7 @@ def entries() -> dict[str, Entry]:
             chinchilla_runs,
             (Source("chinchilla", "besiroglu2024"),),
             BESIROGLU,
+            robust=True,
         ),
         "repetition": Entry(
             "Repeated data",
@@ -236,6 +239,7 @@ def entries() -> dict[str, Entry]:
             "n_tokens",
             repeated_runs,
             (Source("data_constrained", "muennighoff2023"),),
+            robust=True,
         ),
     }
     for key, name in (("stack", "Stack"), ("pile", "Pile")):
