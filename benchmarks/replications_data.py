@@ -12,6 +12,7 @@ import pandas as pd
 from bayescale import corpus
 from bayescale.laws import LAWS, Law, register_law
 from bayescale.laws.schedule import LAST, PEAK, WARMUP, cosine, held, multi_power
+from bayescale.priors import Level
 
 ROWS = 100
 """Most rows of a fit."""
@@ -89,10 +90,26 @@ def chinchilla_runs() -> pd.DataFrame:
     return above(clean("epoch_chinchilla"), 10.0)
 
 
-def repeated_runs() -> pd.DataFrame:
-    """Runs on repeated data, at most 40 epochs."""
+def repeated_runs(fewest: float = 0.0) -> pd.DataFrame:
+    """Runs on repeated data, at most 40 epochs and at least so many different tokens; configurations are averaged."""
     rows = clean("datablations", "c4_val_loss", "datablations_c4_contour")
+    rows = rows.groupby(["n_params", "n_tokens", "unique_tokens"], as_index=False)["loss"].mean()
+    rows = rows[rows["unique_tokens"] >= fewest]
     return rows.assign(held=rows["n_tokens"] / rows["unique_tokens"] > 4.01)
+
+
+def repetition_alone() -> Law:
+    """The law of repeated data with its published base up to a factor, as the paper fitted R_D and R_N."""
+    law = LAWS["data_constrained"]
+    base = {name: value for name, value in law.sources[0].constants if not name.startswith("R_")}
+    priors = {"level": Level(), "R_D": law.priors["R_D"], "R_N": law.priors["R_N"]}
+
+    @register_law(name="repetition_alone", inputs=law.inputs, priors=priors, scales=dict.fromkeys(law.inputs, ""))
+    def alone(N: Any, D: Any, U: Any, *, level: Any, R_D: Any, R_N: Any) -> Any:
+        """Repeated data with all constants fixed but a common factor and the worth of repetitions."""
+        return level * law.curve(N, D, U, R_D=R_D, R_N=R_N, **base)
+
+    return LAWS.pop("repetition_alone")
 
 
 def stream_runs(corpus_name: str) -> pd.DataFrame:
@@ -232,9 +249,9 @@ def entries() -> dict[str, Entry]:
             robust=True,
         ),
         "repetition": Entry(
-            "Repeated data",
+            "Repeated data, whole contour",
             "data_constrained",
-            "the contour of `datablations` on C4 up to 40 epochs",
+            "the contour of `datablations` on C4 up to 40 epochs, configurations averaged",
             "runs with more than 4 epochs",
             "n_tokens",
             repeated_runs,
@@ -242,6 +259,18 @@ def entries() -> dict[str, Entry]:
             robust=True,
         ),
     }
+    published = Source("data_constrained", "muennighoff2023")
+    found["repetition-larger"] = found["repetition"]._replace(
+        title="Repeated data, 4e8 different tokens or more",
+        rows=found["repetition"].rows + ", without the runs on 1e8 different tokens",
+        table=lambda: repeated_runs(4e8),
+    )
+    found["repetition-fixed"] = found["repetition-larger"]._replace(
+        title="Repeated data, base fixed",
+        rows="the same runs; all constants of the base law are the published ones up to a common factor",
+        sources=(published._replace(names=(("R_D", "R_D"), ("R_N", "R_N"))),),
+        build=repetition_alone,
+    )
     for key, name in (("stack", "Stack"), ("pile", "Pile")):
         found[f"streams-{key}"] = Entry(
             f"Parallel streams, {name}",

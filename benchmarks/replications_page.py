@@ -131,8 +131,9 @@ def ahead(entry: Entry, found: Measured) -> str:
     for kind in (kind for kind in NAMES if kind in found):
         row = found[kind]["forecast"]
         parts.append(
-            f"{NAMES[kind]}: {100 * row['coverage']['0.9']:.0f} % inside the 90 % band ({100 * row['width']:.2g} % wide), "
-            f"root mean squared error {100 * row['error']:.2g} %, mean absolute error {row['absolute']:.2g}"
+            f"{NAMES[kind]}: {100 * row['coverage']['0.9']:.0f} % inside the 90 % band "
+            f"({100 * row['width']:.2g} % wide), root mean squared error {100 * row['error']:.2g} %, "
+            f"mean absolute error {row['absolute']:.2g}"
         )
     row = next(iter(found.values()))
     text = f"Held out: {entry.ahead} ({row['forecast']['rows']} rows from {row['early']['rows']}"
@@ -298,7 +299,7 @@ def errors(ax: Axes, entry: Entry, found: Measured) -> None:
     ax.axhline(0.0, color=INK, linewidth=0.8)
     first, last = points[kinds[0]][0][order[[0, -1]]]
     ax.set_xticks([])
-    ax.set_xlabel(f"held-out runs, {entry.axis} {first:.3g} to {last:.3g}")
+    ax.set_xlabel(f"held-out runs, {entry.axis} {first:.2g} to {last:.2g}", fontsize=9)
     ax.set_ylabel("measured vs forecast, %")
 
 
