@@ -209,8 +209,8 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
             "",
             "Data drawn from the priors at the inputs of a few of the fitted runs, drift on, and fitted with the "
             "defaults: ranks of the true constants, forecasts 3 and 10 times ahead and likelihood among posterior "
-            "draws must be uniform. So few data sets see gross faults only (a bias of about a third of a standard "
-            "deviation).",
+            "draws must be uniform (for schedules a forecast inside the range). So few data sets see gross faults "
+            "only.",
             "",
             grid(head, body),
         ]
@@ -313,7 +313,8 @@ INTRO = (
     "law; drift on is the package's default, whose constants are free to be those of a law that holds only roughly: "
     "wider intervals, often far from the paper's, because the drift takes over part of the curve. Priors are the "
     "package's own, in places centred on published values; fits of more rows than {rows} took {rows} at random. "
-    "Runs that were held out are forecast from a fit without them, as one future run each."
+    "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
+    "have mostly seen those runs, so their errors are no forecasts."
 )
 
 
