@@ -226,53 +226,56 @@ def scheduled_law() -> Law:
 # --- Entries -------------------------------------------------------------------------------------------------
 
 REMARKS = {
-    "chinchilla": "The published refit minimises Huber's loss with its corner at a thousandth, in effect absolute "
-    "deviations. Student-t noise is the counterpart here and gives its constants back; normal noise "
-    "listens to a few strays, which raise `B` and `beta`. With drift on, floor and exponents trade "
-    "against the drift and say little, which is what the wider bands are made of.",
-    "repetition": "`R_D` is hardly determined. Least squares of the same law gives anything from single digits to no "
-    "decay at all, depending on which small runs are left in, so this is the data and not the sampler. On "
-    "1e8 different tokens models are so large for their data that no constants of this law describe the "
-    "runs.",
-    "repetition-larger": "The published base constants predict these losses too low by a nearly constant factor, hence other "
-    "`A`, `B` and `E`; the median of the prior of `R_D` is near the published value, and the posterior "
-    "with drift off stays around it.",
-    "repetition-fixed": "The paper fits `R_D` and `R_N` to a base law that it holds fixed; done the same way, with a free "
-    "common factor, both come out as published while the law is trusted. With drift on, repetitions are "
-    "worth less: the drift over different tokens can explain part of what a base law explains.",
-    "streams-pile": "Trusted, the law is given back almost exactly, but forecasts of the largest models come out too low "
-    "on both corpora. All runs saw the same tokens, so a floor is an extrapolation.",
-    "routed-hash": "The law trained below 1e9 parameters forecasts the largest size too low by a similar share for each "
-    "router, which the drift sees from the curvature of the smaller sizes. The ten runs held out share "
-    "one size and are nearly one observation: a band that holds all of them neither proves nor disproves "
-    "its level.",
-    "vocabulary": "The published fit uses more than a thousand checkpoints from the whole of training; the hundred here "
-    "come from the last three quarters of their runs and prefer a steeper size and data exponent. The "
-    "vocabulary exponent `a2` agrees. The response is e to the loss, so an error of 10 % is .1 nats.",
-    "overtraining-refinedweb": "The reference refits follow the authors' recipe, five chosen runs for four constants in linear loss; "
-    "here all runs of the grid speak, in log loss. Where `eta` differs with drift off the grid is steeper "
-    "(C4) or flatter (RedPajama) than the five runs; with drift on all constants agree. Two or three runs "
-    "held out say nothing about coverage.",
-    "schedules-400M": "Errors are largest on the three times longer cosine. Law, not sampler: least squares of the same "
-    "declaration follows the three fitted curves more closely than the published constants do, with `C` "
-    "running to 0, and misses the long cosine by as much as the posterior does. Short schedules do not "
-    "say where the gain of annealing levels off, and least squares of all nine curves still misses single "
+    "chinchilla": "The published refit minimises Huber's loss with its corner at a thousandth, in effect "
+    "absolute deviations. Student-t noise is the counterpart here and gives its constants back; normal noise "
+    "listens to a few strays, which raise `B` and `beta`. With drift on, floor and exponents trade against "
+    "the drift and say little, which is what the wider bands are made of.",
+    "repetition": "`R_D` is hardly determined. Least squares of the same law gives anything from single "
+    "digits to no decay at all, depending on which small runs are left in, so this is the data and not the "
+    "sampler. On 1e8 different tokens models are so large for their data that no constants of this law "
+    "describe the runs.",
+    "repetition-larger": "The published base constants predict these losses too low by a nearly constant "
+    "factor, hence other `A`, `B` and `E`; the median of the prior of `R_D` is near the published value, and "
+    "the posterior with drift off stays around it.",
+    "repetition-fixed": "The paper fits `R_D` and `R_N` to a base law that it holds fixed; done the same way, "
+    "with a free common factor, both come out as published while the law is trusted. With drift on, "
+    "repetitions are worth less: the drift over different tokens can explain part of what a base law "
+    "explains.",
+    "streams-pile": "Trusted, the law is given back almost exactly, but forecasts of the largest models come "
+    "out too low on both corpora. All runs saw the same tokens, so a floor is an extrapolation.",
+    "routed-hash": "The law trained below 1e9 parameters forecasts the largest size too low by a similar "
+    "share for each router, which the drift sees from the curvature of the smaller sizes. The ten runs held "
+    "out share one size and are nearly one observation: a band that holds all of them neither proves nor "
+    "disproves its level.",
+    "vocabulary": "The published fit uses more than a thousand checkpoints from the whole of training; the "
+    "hundred here come from the last three quarters of their runs and prefer a steeper size and data "
+    "exponent. The vocabulary exponent `a2` agrees. The response is e to the loss, so an error of 10 % is .1 "
+    "nats.",
+    "overtraining-refinedweb": "The reference refits follow the authors' recipe, five chosen runs for four "
+    "constants in linear loss; here all runs of the grid speak, in log loss. Where `eta` differs with drift "
+    "off the grid is steeper (C4) or flatter (RedPajama) than the five runs; with drift on all constants "
+    "agree. Two or three runs held out say nothing about coverage.",
+    "schedules-400M": "Errors are largest on the three times longer cosine. Law, not sampler: least squares "
+    "of the same declaration follows the three fitted curves more closely than the published constants do, "
+    "with `C` running to 0, and misses the long cosine by as much as the posterior does. Short schedules do "
+    "not say where the gain of annealing levels off, and least squares of all nine curves still misses single "
     "ones by about as much as the target of .005 allows. With drift off, scatter is taken for independent "
-    "from step to step, though whole curves are off together, so bands are too narrow. The drift here "
-    "runs over step and current rate (the number of a schedule is no scale): it lowers the error and "
-    "widens the bands, enough at 25M and not at the larger sizes.",
-    "valley": "The paper fits the places of the lowest runs; here whole sweeps speak. Within 2 % of the best the "
-    "valley is flat, so places are known to a factor only and the intercepts `c` and `d`, extrapolated to "
+    "from step to step, though whole curves are off together, so bands are too narrow. The drift here runs "
+    "over step and current rate (the number of a schedule is no scale): it lowers the error and widens the "
+    "bands, enough at 25M and not at the larger sizes.",
+    "valley": "The paper fits the places of the lowest runs; here whole sweeps speak. Within 2 % of the best "
+    "the valley is flat, so places are known to a factor only and the intercepts `c` and `d`, extrapolated to "
     "one parameter and one token, to many powers of ten. The parabola in ln lr and ln batch is ours. "
     "Selecting runs by their loss flatters forecasts of held-out sweeps.",
-    "shapes": "The published fit takes all checkpoints, at constant rate too, under an estimator close to absolute "
-    "deviations; here only cooled-down ones. Shapes of equal size scatter by more than a percent, and the "
-    "exponents of such subsets differ in the paper too. Runs ahead came out better than forecast.",
-    "quantised": "The law was published for another quantiser, and most of its constants could not be verified, so "
-    "there is nothing to compare. Weights and activations always have equal bits here: `g_w` and `g_a` "
-    "are told apart by nothing, and `g_kv` is its prior. Tokens grow with parameters.",
-    "fine-tuning": "Constants are medians over curves. On ten points `B`, `D_l` and `b` trade against each other, and "
-    "without drift most fits do not converge; runs ahead came out better than forecast on the whole.",
+    "shapes": "The published fit takes all checkpoints, at constant rate too, under an estimator close to "
+    "absolute deviations; here only cooled-down ones. Shapes of equal size scatter by more than a percent, "
+    "and the exponents of such subsets differ in the paper too. Runs ahead came out better than forecast.",
+    "quantised": "The law was published for another quantiser, and most of its constants could not be "
+    "verified, so there is nothing to compare. Weights and activations always have equal bits here: `g_w` and "
+    "`g_a` are told apart by nothing, and `g_kv` is its prior. Tokens grow with parameters.",
+    "fine-tuning": "Constants are medians over curves. On ten points `B`, `D_l` and `b` trade against each "
+    "other, and without drift most fits do not converge; runs ahead came out better than forecast on the "
+    "whole.",
 }
 """What a look at the deviations showed, by entry."""
 
