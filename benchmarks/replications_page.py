@@ -209,8 +209,8 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
             "",
             "Data drawn from the priors at the inputs of a few of the fitted runs, drift on, and fitted with the "
             "defaults: ranks of the true constants, forecasts 3 and 10 times ahead and likelihood among posterior "
-            "draws must be uniform (for schedules a forecast inside the range). So few data sets see gross faults "
-            "only.",
+            "draws must be uniform. So few data sets see gross faults only. Laws that are not in the table were not "
+            "simulated (those of schedules and of best settings take many minutes).",
             "",
             grid(head, body),
         ]
