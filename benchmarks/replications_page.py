@@ -314,7 +314,8 @@ INTRO = (
     "wider intervals, often far from the paper's, because the drift takes over part of the curve. Priors are the "
     "package's own, in places centred on published values; fits of more rows than {rows} took {rows} at random. "
     "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
-    "have mostly seen those runs, so their errors are no forecasts."
+    "have mostly seen those runs, so their errors are no forecasts. In pictures orange is drift off, green the same "
+    "with Student-t noise (where fitted), blue drift on; bars are 95 % intervals of constants and 90 % bands of runs."
 )
 
 

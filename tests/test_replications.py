@@ -26,7 +26,7 @@ def row(kind, middle, cover):
 
 def test_page_says_what_rows_say(tmp_path):
     path, page = tmp_path / "rows.json", tmp_path / "page.md"
-    replications.store([row("off", 1.01, 0.5), row("on", 0.5, 1.0)], path)
+    replications.store([row("off", 1.01, 0.5), row("on", 0.3, 1.0)], path)
     written = replications_page.write(path, page)
     assert written == [page, tmp_path / "page-chinchilla.png"] and all(p.exists() for p in written)
     text = page.read_text()
@@ -69,6 +69,7 @@ def test_failed_rows_are_tried_again(tmp_path):
     assert list(replications_page.by_entry(rows)) == ["chinchilla"]
 
 
+@pytest.mark.slow
 def test_streams_are_recovered_from_made_up_runs():
     entry = entries()["streams-pile"]
     known = entry.sources[0].constants()
