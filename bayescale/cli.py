@@ -334,7 +334,7 @@ def benchmark_run(
 ) -> None:
     """Score methods on problems, continuing where an earlier run stopped."""
     methods, problems, run = benchmark("methods"), benchmark("problems"), benchmark("run")
-    chosen_methods = method or list(methods.METHODS)
+    chosen_methods = method or [name for name in methods.METHODS if name not in methods.EXTRA]
     # A misspelt name is told before anything is read or sampled.
     known(chosen_methods, methods.METHODS, "method")
     known(source or [], problems.SOURCES, "source")

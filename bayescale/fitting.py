@@ -143,8 +143,8 @@ def fit(
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
         strict: Raise if the posterior must not be trusted.
         caution: "high" pools equal draws of the default and of a second fit whose drift runs along the common scale of
-            all inputs (compute, for parameters and tokens): wider bands far out, for claims that must not fail.
-            Several inputs only. The same as `drift="cautious"`.
+            all inputs (much like compute, for parameters and tokens), in case the default's drift is of the wrong kind.
+            Bands are not always wider (docs/calibration.md). Several inputs only. The same as `drift="cautious"`.
 
     Raises:
         InputError: For data or names that cannot work, before anything is compiled.

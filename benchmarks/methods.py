@@ -412,6 +412,8 @@ METHODS: dict[str, Callable[[Sequence[Problem]], list[Prediction]]] = {
     "simple-scaling-laws": simple_scaling_laws,
 }
 """Every method of the record."""
+EXTRA = ("simple-scaling-laws",)
+"""Methods that need the extra `peers` and take hours, so they are run where they are named only."""
 PARTIAL: dict[str, Callable[[Problem], bool]] = {
     "bayescale, cautious": several,
     "M4 by NUTS": single,
