@@ -95,7 +95,8 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "another data set",
         "smallest ESS",
         "largest R-hat",
-        "cost, ours = 1",
+        "a posterior, ours = 1",
+        "an effective draw, ours = 1",
         "remark",
     ]
     failed = [row for row in rows if row["kind"][0] == "peer" and "failed" in row]
@@ -110,7 +111,7 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs. Cold: from the start of a "
         "process to the end of its first fit, imports included.",
         "",
-        grid([*head, "remark"], body),
+        grid(head, body),
     ]
     if missing:
         lines += ["", f"Not measured in this run: {', '.join(missing)}."]
@@ -170,7 +171,8 @@ def agreement_section(path: Path = AGREEMENT) -> str:
             "",
             f"Ten published families of one input under the default model; means of all coordinates against those of "
             f"the default path, in Monte Carlo standard errors of the difference (aim: at most {AIM:.0f}, {verdict}; a "
-            "root mean square of 1 is what chance gives). Made by `python -m benchmarks.agreement`.",
+            "root mean square of 1 is what chance gives; the dense path shares its random numbers with the default). Made "
+            "by `python -m benchmarks.agreement`.",
             "",
             grid(["way", "means", "largest difference", "root mean square"], body),
         ]
@@ -264,7 +266,8 @@ def line(ax: Axes, x: pd.Series, y: pd.Series, color: str, label: str) -> None:
     ax.plot(x, y, marker="o", markersize=4, color=color)
     ax.set_xscale("log")
     ax.set_yscale("log")
-    note(ax, label, (float(x[-1]), float(y[-1])), (-6, 6), color, "data", ha="right")
+    ax.margins(y=0.12)
+    note(ax, label, (float(x[-1]), float(y[-1])), (-10, -2), color, "data", ha="right")
 
 
 def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
@@ -282,7 +285,8 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
         f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load "
-        "(other work was paused); compare rows of one table. Nothing here was measured on a GPU or TPU."
+        "(other work was paused while peers and many families were timed, not while our own rows beside the peers and "
+        "the growth were); compare rows of one table."
     )
     parts = [
         "# Speed",
@@ -291,6 +295,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         against_peers(rows),
         growth_section(rows, drawn),
         agreement_section(),
+        accelerators(),
     ]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
     return [page] if drawn is None else [page, drawn]
