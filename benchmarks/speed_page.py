@@ -173,7 +173,6 @@ def agreement_section(path: Path = AGREEMENT) -> str:
             f"the default path, in Monte Carlo standard errors of the difference (aim: at most {AIM:.0f}, {verdict}; a "
             "root mean square of 1 is what chance gives; the dense path shares its random numbers with the default). "
             "Made by `python -m benchmarks.agreement`.",
-            "by `python -m benchmarks.agreement`.",
             "",
             grid(["way", "means", "largest difference", "root mean square"], body),
         ]
