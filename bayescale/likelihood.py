@@ -29,6 +29,9 @@ from bayescale.noise import SMALLEST_SCATTER, Noise
 from bayescale.records import Array
 from bayescale.runs import Design, Runs, reduce_runs
 
+SUMMED_ROWS = 128
+"""Rows from which on CPUs rotate one vector two to three times faster by a sum than by a matrix product."""
+
 
 class Whitened(NamedTuple):
     """Residuals and a column of ones in a basis where rows are independent with these precisions, shape (row,)."""
@@ -69,7 +72,11 @@ def whiten(values: Values, residual: Array, model: Model, problem: Problem) -> W
 
 def rotate(columns: Array, problem: Problem) -> Any:
     """Express rows, shape (row,) or (row, column), in the drift's eigenbasis."""
-    return columns if problem.basis is None else problem.basis.T @ columns
+    if problem.basis is None:
+        return columns
+    if columns.ndim == 1 and len(columns) >= SUMMED_ROWS:
+        return (problem.basis * columns[:, None]).sum(0)
+    return problem.basis.T @ columns
 
 
 def spectrum(values: Values, problem: Problem) -> Any:

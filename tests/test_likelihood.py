@@ -1,6 +1,7 @@
 """Likelihood: the engine's density against an ordinary NumPyro model, against a formula, against mutants."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -421,3 +422,13 @@ def test_mutant_determinant_is_noticed(monkeypatch, name):
     monkeypatch.setattr(geometry, name, lambda *arguments: (right(*arguments)[0], 0.0))
     job, linear = linearised(*GEOMETRIES[0])
     assert abs(determinant_gap(job, linear)) > 1e-3
+
+
+def test_long_rotation_is_the_matrix_product():
+    rows = likelihood.SUMMED_ROWS
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((rows, rows)))[0]
+    vector = rng.standard_normal(rows)
+    with jax.enable_x64(True):
+        found = likelihood.rotate(jnp.asarray(vector), types.SimpleNamespace(basis=jnp.asarray(basis)))
+    np.testing.assert_allclose(found, basis.T @ vector, atol=1e-12)
