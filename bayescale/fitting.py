@@ -211,9 +211,10 @@ def sample_pools(
 def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
     """Return a posterior with the chains of both, the longer ones thinned: a second attempt has more draws."""
     number = min(first.position.shape[1], second.position.shape[1])
+    first, second = thinned(first, number), thinned(second, number)
 
     def both(a: Any, b: Any) -> Any:
-        return np.concatenate([leaf[:, np.arange(number) * leaf.shape[1] // number] for leaf in (a, b)])
+        return np.concatenate([a, b])
 
     return dataclasses.replace(
         second,
@@ -223,6 +224,18 @@ def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
         stats={name: both(values, second.stats[name]) for name, values in first.stats.items()},
         diagnostics=worse(first.diagnostics, second.diagnostics),
     )
+
+
+def thinned(posterior: Posterior, number: int) -> Posterior:
+    """Return a posterior with evenly spaced draws of its chains, diagnosed as what it is then and as files read it."""
+    length = posterior.position.shape[1]
+    if length == number:
+        return posterior
+    kept = np.arange(number) * length // number
+    parts = (posterior.position, posterior.values, posterior.stats)
+    position, values, stats = jax.tree.map(lambda leaf: leaf[:, kept], parts)
+    measures = diagnose(position, stats["diverging"], stats["energy"])
+    return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:

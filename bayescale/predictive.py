@@ -154,7 +154,7 @@ def walk_at(
     assert model.drift is not None and problem.gap is not None, "rows in order"
     rows, draws = residual.shape[1], len(residual)
     old = np.cumsum(np.asarray(problem.gap)[:rows])
-    new = ((z - low) / problem.span)[:, 0]
+    new = places(problem, low, z)[:, 0]
     noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows]
     amplitude = np.asarray(values.amplitude)
     chunk = max(1, 4 * MOST_ELEMENTS // (5 * (rows + len(new))))

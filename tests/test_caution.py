@@ -1,6 +1,7 @@
 """High caution: what is pooled, that it has no units, and that forecasts, files, decisions and the command know it."""
 
 import dataclasses
+import importlib
 import json
 
 import numpy as np
@@ -14,6 +15,7 @@ from bayescale.drift import default_drift, directions
 from bayescale.likelihood import pointwise
 from bayescale.model import make_job, places
 
+fitting = importlib.import_module("bayescale.fitting")
 FEW = bs.Nuts(warmup=200, draws=200, chains=2)
 FAR = {"n_params": 1e10, "n_tokens": 2e11}
 
@@ -56,6 +58,18 @@ def test_pool_is_equal_draws_of_both(high, halves):
         middle = found.quantile(0.5)
         assert (np.minimum(one.quantile(0.5), other.quantile(0.5)) <= middle * 1.0001).all()
     assert found.log_draws.shape == (2 * FEW.chains, number, 2)
+
+
+def test_halves_of_unequal_length_are_diagnosed_as_they_are_kept(high, halves, tmp_path):
+    assert fitting.thinned(halves[1], halves[1].position.shape[1]) is halves[1]
+    short = fitting.thinned(halves[0], 100)
+    assert short.position.shape[1] == 100
+    joined = fitting.pool(high.job, short, halves[1])
+    assert joined.position.shape[1] == 100
+    joined.save(tmp_path / "pool.nc")
+    read = bs.load(tmp_path / "pool.nc")
+    assert read.status is joined.status
+    np.testing.assert_allclose(read.diagnostics.ess_bulk, joined.diagnostics.ess_bulk)
 
 
 def test_auto_drift_is_the_first_half(halves):
