@@ -42,11 +42,13 @@ class Ranks:
         names: Coordinates, "level" where it is no coordinate, forecasts and "likelihood".
         ranks: Number of draws below the truth, 0 to `KEPT`, shape (simulation, quantity).
         statuses: Verdict on each fit; none is left out of the ranks, since that would bias them.
+        rhat: Largest R-hat of each fit, shape (simulation,).
     """
 
     names: tuple[str, ...]
     ranks: np.ndarray
     statuses: tuple[Status, ...]
+    rhat: np.ndarray
 
     def summary(self) -> pd.DataFrame:
         """Test each quantity for uniform ranks.
@@ -138,7 +140,7 @@ def run(
     rng = np.random.default_rng(seed)
     new = beyond(assumed, ratios)
     values = prior_values(truth, simulations, seed)
-    rows, statuses = [], []
+    rows, statuses, rhat = [], [], []
     with progress_bar(simulations, progress) as advance:
         for number in range(simulations):
             one = jax.tree.map(lambda leaf, number=number: leaf[number : number + 1], values)
@@ -147,12 +149,13 @@ def run(
             posterior = sample_jobs([job], [0], seed + number, settings)[0]
             rows.append(rank(posterior, one[0][0], one[1], future, new, rng))
             statuses.append(posterior.status)
+            rhat.append(posterior.diagnostics.rhat.max())
             advance(1)
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
     # Student-t noise samples the level, so it is among the coordinates already.
     level = ("level",) if marginal_level(assumed.model) else ()
     names = (*coordinates(assumed.model, assumed.problem), *level, *forecasts, "likelihood")
-    return Ranks(names, np.array(rows), tuple(statuses))
+    return Ranks(names, np.array(rows), tuple(statuses), np.array(rhat))
 
 
 def generative(job: Job) -> Job:

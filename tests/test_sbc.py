@@ -24,7 +24,7 @@ def test_uniform_ranks_pass_and_others_do_not():
     uniform = rng.integers(sbc.KEPT + 1, size=300)
     low = rng.integers(sbc.KEPT - 20, size=300)
     middle = rng.binomial(sbc.KEPT, 0.5, size=300)
-    ranks = sbc.Ranks(("uniform", "low", "middle"), np.stack([uniform, low, middle], axis=1), ())
+    ranks = sbc.Ranks(("uniform", "low", "middle"), np.stack([uniform, low, middle], axis=1), (), np.ones(300))
     assert ranks.summary()["outside"].to_list() == [False, True, True]
 
 
