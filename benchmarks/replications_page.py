@@ -222,8 +222,8 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
             "",
             "Data drawn from the priors at the inputs of a few of the fitted runs, drift on, and fitted with the "
             "defaults: ranks of the true constants, forecasts 3 and 10 times ahead and likelihood among posterior "
-            "draws must be uniform. So few data sets see gross faults only. Laws that are not in the table were not "
-            "simulated (those of schedules and of best settings take many minutes).",
+            "draws must be uniform. So few data sets see gross faults only. Every law, at made-up inputs and with "
+            "shorter chains: [calibration](calibration.md#where-the-model-is-true-every-law).",
             "",
             grid(head, body),
         ]

@@ -24,7 +24,9 @@ EACH = pytest.mark.parametrize("name", NAMES)
 
 SPREADS = {
     "chinchilla_outer": 30.0,
-    # A tenth of its prior curves fall off a cliff: one net fall over three shares leaves small terms steep.
+    # A twelfth of its prior curves are walls below the reference, more than a thousand times as high: a large net fall
+    # under a high floor needs a reducible part that falls by many powers of e over a span. Two inputs show it nearly as
+    # often, one half as often. Of the curves whose net fall is below its median, a hundredth.
     "three_input_outer": 1e6,
     "expert_rate": 20.0,
     "henighan_optimum": 20.0,

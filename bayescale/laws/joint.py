@@ -97,7 +97,8 @@ def three_input_outer(
 ) -> Any:
     """One power law each in three inputs under an outer power: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
 
-    The default for three inputs, whatever they are.
+    The default for three inputs, whatever they are. Where its prior joins a large net fall with a high floor, the curve
+    is a wall below the reference; data that show the fall rule such curves out.
     """
     return E + (A * N**-alpha + B * D**-beta + C * U**-gamma) ** k
 

@@ -306,9 +306,8 @@ variant(
     home="schedule",
     says="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
     cite="fan2025weightdecay",
-    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on a singular value of "
-    "sqrt(rate / decay) d^.75, whose exponent was not checked against the paper.",
-    form="recalled",
+    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on an observed top singular value "
+    "of sqrt(rate / decay) d^.75, as the abstract says.",
     response="weight decay",
     inputs=("width",),
     priors={"c": Exponent(0.5, 0.2)},
