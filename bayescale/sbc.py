@@ -43,11 +43,13 @@ class Ranks:
         names: Coordinates, "level" where it is no coordinate, forecasts and "likelihood".
         ranks: Number of draws below the truth, 0 to `KEPT`, shape (simulation, quantity).
         statuses: Verdict on each fit; none is left out of the ranks, since that would bias them.
+        rhat: Largest R-hat of each fit, shape (simulation,).
     """
 
     names: tuple[str, ...]
     ranks: np.ndarray
     statuses: tuple[Status, ...]
+    rhat: np.ndarray
 
     def summary(self) -> pd.DataFrame:
         """Test each quantity for uniform ranks.
@@ -145,20 +147,20 @@ def run(
         y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
         jobs[number] = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
         futures.append(future)
-    found: dict[int, tuple[np.ndarray, Status]] = {}
+    found: dict[int, tuple[np.ndarray, Status, float]] = {}
     queue = Queue(jobs, {}, seed, settings or Nuts(), "nuts", None, executor)
     for number, posterior in results_of(queue, progress):
         if isinstance(posterior, Failure):
             raise posterior.error
         rng = np.random.default_rng([seed, number, 1])
         ranks = rank(posterior, position[number], truths[number], futures[number], new, rng)
-        found[number] = ranks, posterior.status
-    rows, statuses = zip(*(found[number] for number in range(simulations)), strict=True)
+        found[number] = ranks, posterior.status, posterior.diagnostics.rhat.max()
+    rows, statuses, rhat = zip(*(found[number] for number in range(simulations)), strict=True)
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
     # Student-t noise samples the level, so it is among the coordinates already.
     level = ("level",) if marginal_level(assumed.model) else ()
     names = (*coordinates(assumed.model, assumed.problem), *level, *forecasts, "likelihood")
-    return Ranks(names, np.array(rows), statuses)
+    return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 
 def generative(job: Job) -> Job:

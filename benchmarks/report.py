@@ -18,7 +18,7 @@ from bayescale import plot
 from bayescale.backtesting import LEVELS
 from bayescale.drawing import figure_of
 from bayescale.errors import InputError
-from benchmarks import pictures, sections, tally
+from benchmarks import pictures, sbc_laws, sections, tally
 from benchmarks.problems import RATIOS
 from benchmarks.run import RESULTS
 from benchmarks.sections import fraction, grid, own
@@ -28,7 +28,6 @@ from benchmarks.worst import worst
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "calibration.md"
 README = ROOT / "README.md"
-BEGIN, END = "<!-- calibration:begin -->", "<!-- calibration:end -->"
 PLAIN = "least squares"
 """The rival of the README's table: what most people do."""
 
@@ -69,6 +68,7 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
         sections.failures(drawn),
         sections.stress(cells, ours),
         sections.costs(cells, ours),
+        marked(sbc_laws.section(), "simulated"),
         sections.printed(rows, ours),
         sections.choices(page),
         sections.protocol(cells),
@@ -88,26 +88,31 @@ def replace(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def renew(readme: Path, text: str) -> None:
+def renew(path: Path, text: str, name: str = "calibration") -> None:
     """Put a text between the marker comments of a file.
 
     Raises:
         InputError: If the markers are not there once each, in order.
     """
-    before, after = around(readme)
-    replace(readme, f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
+    before, after = around(path, name)
+    replace(path, f"{before}{marked(text, name)}{after}")
 
 
-def around(readme: Path) -> tuple[str, str]:
+def marked(text: str, name: str) -> str:
+    """Put a text between marker comments, so that it can be renewed by itself."""
+    return f"<!-- {name}:begin -->\n{text.strip()}\n<!-- {name}:end -->"
+
+
+def around(path: Path, name: str = "calibration") -> tuple[str, str]:
     """Return what stands before and after the marker comments of a file.
 
     Raises:
         InputError: If the markers are not there once each, in order.
     """
-    old = readme.read_text(encoding="utf-8")
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise InputError(f"{readme.name} needs the comments {BEGIN} and {END}, once each, around its table.")
-    return old.split(BEGIN)[0], old.split(END)[1]
+    old, begin, end = path.read_text(encoding="utf-8"), f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise InputError(f"{path.name} needs the comments {begin} and {end}, once each, around its table.")
+    return old.split(begin)[0], old.split(end)[1]
 
 
 # --- The README and the pictures -----------------------------------------------------------------------------

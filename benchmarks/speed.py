@@ -33,6 +33,8 @@ LAWS = ("power", "saturating_power", "plateau_power", "broken_1", "broken_2", "b
 """Laws of one input with 2 to 12 constants."""
 REPEATS = 3
 """Measurements of each kind, for the spread."""
+GRADIENTS, GRADIENT_ROWS, ROUNDS = 500, 32, 61
+"""Gradients in a row, rows of each, and how often laws take turns with Chinchilla's."""
 
 
 # --- Data ----------------------------------------------------------------------------------------------------
@@ -129,6 +131,58 @@ def constants(law: str) -> dict[str, Any]:
     return {"law": law, "constants": len(bs.LAWS[law].constants), **warm(curve, 10, law=law)}
 
 
+def gradients(law: Any) -> Callable[[], float]:
+    """Prepare a timer of the gradient, in all constants, of a sum of squares over made-up rows; it returns seconds."""
+    import jax
+    import jax.numpy as jnp
+
+    from bayescale.model import make_job, relative_curve, simulate_prior
+    from bayescale.priors import Fixed
+    from benchmarks.designs import made_up
+
+    job = make_job(made_up(law, GRADIENT_ROWS), law, None, "normal", None)
+    with jax.enable_x64(True):
+        z, y = jnp.asarray(job.problem.z), jnp.asarray(job.problem.y)
+        keys = jax.random.split(jax.random.key(0), 16)
+        drawn = jax.vmap(lambda key: simulate_prior(key, job.model, job.problem)[1].constants)(keys)
+        held = {name: value[0] for name, value in drawn.items() if isinstance(law.priors.get(name), Fixed)}
+        drawn = {name: jnp.broadcast_to(value, 16) for name, value in drawn.items() if name not in held}
+
+        def squares(constants: Any, held: Any, z: Any, y: Any) -> Any:
+            return ((y - relative_curve(job.model.law, constants | held, z)) ** 2).sum()
+
+        @jax.jit
+        def many(drawn: Any, *rest: Any) -> Any:
+            def step(number: Any, total: Any) -> Any:
+                # Other constants each time, or the compiler would take the gradient out of the loop.
+                constants = {name: values[number % 16] for name, values in drawn.items()}
+                return jax.tree.map(jnp.add, total, jax.value_and_grad(squares)(constants, *rest))
+
+            return jax.lax.fori_loop(0, GRADIENTS, step, (0.0, {name: jnp.zeros(()) for name in drawn}))
+
+        jax.block_until_ready(many(drawn, held, z, y))
+
+    def seconds() -> float:
+        with jax.enable_x64(True):
+            begin = time.perf_counter()
+            jax.block_until_ready(many(drawn, held, z, y))
+            return (time.perf_counter() - begin) / GRADIENTS
+
+    return seconds
+
+
+def gradient_ratios(names: Sequence[str] = ()) -> dict[str, Any]:
+    """Time the gradient of laws in turns with Chinchilla's; the fastest of each, since load only ever adds time."""
+    import bayescale as bs
+
+    base, found = gradients(bs.LAWS["chinchilla"]), {}
+    for name in names or bs.laws.BUILT_IN:
+        one = gradients(bs.LAWS[name])
+        mine, reference = np.min([(one(), base()) for _ in range(ROUNDS)], axis=0)
+        found[name] = {"seconds": float(mine), "ratio": float(mine / reference)}
+    return {"laws": found}
+
+
 def cold(cached: bool) -> dict[str, Any]:
     """Nothing to do here: the parent times the whole process, from its start to a posterior."""
     import bayescale as bs
@@ -182,6 +236,7 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "families": lambda count, method: growth_families(int(count), method),
     "rows": lambda rows: growth_rows(int(rows)),
     "constants": constants,
+    "gradients": lambda *names: gradient_ratios(names),
     "cold": lambda cached: cold(cached == "yes"),
     "ours": ours,
     "peer": peer,
@@ -204,6 +259,7 @@ def plan() -> list[tuple[str, ...]]:
         *[("families", str(count), "nuts") for count in FAMILIES[:4]],
         *[("families", str(count), "importance") for count in FAMILIES],
         *[("constants", law) for law in LAWS],
+        ("gradients",),
     ]
 
 
@@ -237,7 +293,7 @@ def run(repeats: int = REPEATS, only: str | None = None, path: Path = RESULTS) -
     rows = [row for row in old["rows"] if only is not None and not " ".join(row["kind"]).startswith(only)]
     for kind in plan():
         if only is None or " ".join(kind).startswith(only):
-            once = kind[0] in ("peer", "families", "rows", "warm grid", "warm one input, importance")
+            once = kind[0] in ("peer", "families", "rows", "warm grid", "warm one input, importance", "gradients")
             rows += measure(kind, 1 if once else repeats, sys.executable)
             write(path, rows)
             print(" ".join(kind), rows[-1].get("each", rows[-1].get("later", rows[-1].get("wall"))), flush=True)

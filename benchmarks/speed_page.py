@@ -22,7 +22,7 @@ from benchmarks.agreement import RESULTS as AGREEMENT
 from benchmarks.peers import ONE_INPUT, TWO_INPUTS
 from benchmarks.report import replace
 from benchmarks.sections import grid
-from benchmarks.speed import RESULTS
+from benchmarks.speed import GRADIENT_ROWS, GRADIENTS, RESULTS, ROUNDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 FEWEST = 3
@@ -30,6 +30,8 @@ FEWEST = 3
 LOCKSTEP = ((31, 100e-6), (63, 200e-6))
 """Assumed for the estimate of a GPU: leapfrogs a step and seconds a leapfrog, at best and at worst."""
 FAR_FAMILIES = 10_000
+DEAREST, MOST_LAWS = 3.0, 10
+"""Largest cost of a law's gradient that is aimed at, in Chinchilla's, and how many laws the page shows."""
 LARGE = 100
 """Rows from which on the growth of the cost is fitted."""
 
@@ -147,6 +149,29 @@ def warm_section(rows: Sequence[dict[str, Any]]) -> str:
         ]
         lines += ["", f"From the start of a process to its first posterior: {', '.join(parts)}."]
     return "\n".join(lines)
+
+
+def gradient_section(rows: Sequence[dict[str, Any]]) -> str:
+    """The laws whose gradient costs most, beside Chinchilla's."""
+    table = table_of(rows, "gradients")
+    if table.empty:
+        return ""
+    costs = {law: cost["ratio"] for law, cost in table.iloc[-1]["laws"].items()}
+    worst = sorted(costs, key=lambda law: -costs[law])
+    body = [[f"`{law}`", f"{costs[law]:.1f}"] for law in worst[:MOST_LAWS]]
+    over = [f"`{law}`" for law in worst if costs[law] > DEAREST]
+    return "\n".join(
+        [
+            "## Gradients of laws",
+            "",
+            f"One gradient, in all constants, of a sum of squares over {GRADIENT_ROWS} made-up rows, Chinchilla's = 1; "
+            f"the fastest of {ROUNDS} turns of {GRADIENTS} each. The dearest {MOST_LAWS} of {len(costs)} laws, whose "
+            f"median is {np.median(list(costs.values())):.2f} (aim: at most {DEAREST:g}; above it: "
+            f"{', '.join(over) or 'none'}).",
+            "",
+            grid(["law", "a gradient, Chinchilla's = 1"], body),
+        ]
+    )
 
 
 def agreement_section(path: Path = AGREEMENT) -> str:
@@ -294,6 +319,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         warm_section(rows),
         against_peers(rows),
         growth_section(rows, drawn),
+        gradient_section(rows),
         agreement_section(),
         accelerators(),
     ]

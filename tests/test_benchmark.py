@@ -24,6 +24,8 @@ from benchmarks.problems import DEVELOPMENT, SOURCES, Problem, problems, scale, 
 ROOT = Path(__file__).parents[1]
 CHEAP = ("least squares", "gaussian process", "last slope")
 
+BEGIN, END = "<!-- calibration:begin -->", "<!-- calibration:end -->"
+
 
 @pytest.fixture(scope="module")
 def printed():
@@ -251,7 +253,7 @@ def table_under(text, title, first):
 
 def test_page_shows_what_the_rows_say(results, tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     (tmp_path / "calibration-choices.md").write_text("# Choices\n\nThe drift was tried.\n")
     written = report.write(results, tmp_path / "calibration.md", readme, ours="least squares")
     text = (tmp_path / "calibration.md").read_text()
@@ -292,8 +294,8 @@ def test_page_shows_what_the_rows_say(results, tmp_path):
     assert {path.name for path in written} == {"calibration.md", "README.md", *pictures}
     assert all((tmp_path / name).stat().st_size > 10_000 for name in pictures)
     new = readme.read_text()
-    assert new.startswith(f"before\n{report.BEGIN}\n")
-    assert new.endswith(f"{report.END}\nafter\n")
+    assert new.startswith(f"before\n{BEGIN}\n")
+    assert new.endswith(f"{END}\nafter\n")
     assert "one input, 2x further" in new
     assert "old" not in new
 
@@ -306,7 +308,7 @@ def test_page_needs_results_and_markers(results, tmp_path):
     (tmp_path / "README.md").write_text("no markers")
     with pytest.raises(InputError, match="needs the comments"):
         report.renew(tmp_path / "README.md", "table")
-    assert (ROOT / "README.md").read_text().count(report.BEGIN) == 1
+    assert (ROOT / "README.md").read_text().count(BEGIN) == 1
 
 
 def test_method_of_some_problems_stands_apart(results, tmp_path):

@@ -7,7 +7,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pandas as pd
 import pytest
 from numpyro.infer.util import log_density as numpyro_density
 
@@ -17,52 +16,17 @@ from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
 from bayescale.likelihood import log_density, numpyro_model
 from bayescale.model import coordinates, make_job, prior_center, simulate_prior
+from benchmarks.designs import made_up
 
 NAMES = sorted(LAWS)
 DRAWS = 60
 EACH = pytest.mark.parametrize("name", NAMES)
 
-RANGES = {
-    "n_params": (3e7, 3e9),
-    "n_tokens": (1e9, 2e11),
-    "flops": (1e18, 1e21),
-    "n_samples": (1e3, 1e6),
-    "unique_tokens": (1e9, 2e10),
-    "unique_samples": (1e3, 5e4),
-    "tokens_per_param": (5.0, 500.0),
-    "n_chars": (1e9, 1e12),
-    "n_steps": (1e3, 1e6),
-    "batch_tokens": (1e5, 4e6),
-    "lr": (1e-4, 1e-2),
-    "reached_loss": (2.0, 4.0),
-    "teacher_loss": (1.8, 2.6),
-    "width": (256.0, 4096.0),
-    "depth": (4.0, 40.0),
-    "n_experts": (2.0, 128.0),
-    "granularity": (1.0, 32.0),
-    "active_share": (0.03, 0.9),
-    "p_streams": (1.0, 8.0),
-    "vocab_size": (4e3, 1e5),
-    "n_encoder": (1e7, 1e9),
-    "n_decoder": (1e7, 1e9),
-    "group_size": (16.0, 512.0),
-    "bits": (2.0, 8.0),
-    "bits_weight": (3.0, 16.0),
-    "bits_act": (3.0, 16.0),
-    "bits_cache": (3.0, 16.0),
-    "exponent_bits": (1.0, 5.0),
-    "mantissa_bits": (1.0, 8.0),
-    "block_size": (16.0, 512.0),
-    "model_bits": (1e8, 1e11),
-    "accelerator_hours": (1.0, 1e3),
-    "x": (1e18, 1e20),
-    **dict.fromkeys(("share", "share_1", "share_2", "share_3", "share_4", "share_5"), (0.05, 0.6)),
-}
-"""Where made-up runs of each input lie."""
-
 SPREADS = {
     "chinchilla_outer": 30.0,
-    # A tenth of its prior curves fall off a cliff: one net fall over three shares leaves small terms steep.
+    # A twelfth of its prior curves are walls below the reference, more than a thousand times as high: a large net fall
+    # under a high floor needs a reducible part that falls by many powers of e over a span. Two inputs show it nearly as
+    # often, one half as often. Of the curves whose net fall is below its median, a hundredth.
     "three_input_outer": 1e6,
     "expert_rate": 20.0,
     "henighan_optimum": 20.0,
@@ -81,24 +45,6 @@ SPREADS = {
 """Largest factor between a prior curve and its value at the reference, where that is wider than a learning curve's."""
 LEARNING_CURVE = 8.0
 """The same for all others."""
-
-
-def made_up(law):
-    """Ten made-up runs with the inputs of a law."""
-    rng = np.random.default_rng(3)
-    columns = {}
-    for name in law.inputs:
-        if name in ("schedule", "step"):
-            columns[name] = np.arange(10) % 2 + 1.0 if name == "schedule" else np.linspace(4e3, 2.2e4, 10)
-            continue
-        low, high = np.log(RANGES[name])
-        # One value in each tenth of the range, so that every input spans it.
-        columns[name] = np.exp(low + (high - low) * (rng.permutation(10) + rng.uniform(size=10)) / 10)
-    frame = pd.DataFrame(columns)
-    frame["loss"] = 2.5 * np.exp(0.1 * rng.standard_normal(10))
-    return bs.Runs.from_frame(
-        frame.rename(columns={"x": "flops"}), inputs=["flops" if n == "x" else n for n in columns]
-    )
 
 
 @functools.cache

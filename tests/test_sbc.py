@@ -8,6 +8,7 @@ import pytest
 
 import bayescale as bs
 from bayescale import sbc
+from benchmarks import report, sbc_laws
 
 RUNS = bs.Runs.from_frame(pd.DataFrame({"flops": 1e18 * 3.0 ** np.arange(8), "loss": np.linspace(3.5, 2.7, 8)}))
 SIMULATIONS = 150
@@ -24,7 +25,7 @@ def test_uniform_ranks_pass_and_others_do_not():
     uniform = rng.integers(sbc.KEPT + 1, size=300)
     low = rng.integers(sbc.KEPT - 20, size=300)
     middle = rng.binomial(sbc.KEPT, 0.5, size=300)
-    ranks = sbc.Ranks(("uniform", "low", "middle"), np.stack([uniform, low, middle], axis=1), ())
+    ranks = sbc.Ranks(("uniform", "low", "middle"), np.stack([uniform, low, middle], axis=1), (), np.ones(300))
     assert ranks.summary()["outside"].to_list() == [False, True, True]
 
 
@@ -34,6 +35,38 @@ def test_replicates_are_refused():
         sbc.run(bs.Runs.from_frame(frame), simulations=10, seed=0)
     with pytest.raises(bs.InputError, match="simulations"):
         sbc.run(RUNS, simulations=0, seed=0)
+
+
+def test_table_of_laws_says_what_rows_say(tmp_path):
+    path, page = tmp_path / "sbc.json", tmp_path / "page.md"
+    plain = {"long": False, "drift": True, "simulations": 60, "outside": [], "converged": 0.95, "seconds": 1.0}
+    bad = {"law": "chinchilla", "p": {"level": 0.0003, "likelihood": 0.6}}
+    rows = [{**plain, "law": "power", "p": {"level": 0.2, "log_fall": 0.04}}, {**plain, **bad, "outside": ["level"]}]
+    sbc_laws.store(rows, path)
+    assert sbc_laws.stored(path) == rows
+    text = sbc_laws.section(path)
+    assert "| `power` | 0.04 of 2 (log_fall) | none | 95 % |" in text
+    assert "| `chinchilla` | 0.0003 of 2 (level) | level | 95 % |" in text
+    assert "`gadre`" in text.split("Not simulated:")[1].split("\n")[0]
+    # Longer chains take the place of short ones.
+    sbc_laws.store([*rows, {**rows[1], "long": True, "outside": [], "p": {"level": 0.3}}], path)
+    assert "`chinchilla` (long) | 0.3 of 1 (level) | none |" in sbc_laws.section(path)
+    page.write_text(f"before\n\n{report.marked('old', 'simulated')}\n\nafter\n")
+    report.renew(page, text, "simulated")
+    assert page.read_text() == f"before\n\n{report.marked(text, 'simulated')}\n\nafter\n"
+
+
+def test_committed_table_follows_from_committed_rows():
+    _, rest = report.PAGE.read_text().split("<!-- simulated:begin -->\n")
+    assert rest.split("\n<!-- simulated:end -->")[0] == sbc_laws.section()
+
+
+@pytest.mark.slow
+def test_law_is_simulated():
+    row = sbc_laws.simulate("leverage", False, simulations=3)
+    assert row["simulations"] == 3 and 0 <= row["converged"] <= 1
+    # An input that cannot grow has its forecast at the largest run.
+    assert "forecast at 1x" in row["p"] and "likelihood" in row["p"]
 
 
 @pytest.mark.slow

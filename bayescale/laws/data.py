@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from bayescale.laws import register_law
 from bayescale.laws.published import paper
-from bayescale.laws.shapes import break_factor, exponential_mix, repeats, share_curve
+from bayescale.laws.shapes import break_factor, exponential_mix, raised, repeats, share_curve
 from bayescale.priors import Exponent, Outer, Positive, Real, Shares
 
 MOST_EPOCHS = 64
@@ -46,7 +46,7 @@ def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: A
     unique = jnp.minimum(U, D)
     ratio = (A / B) ** (1.0 / (2.0 * alpha))
     supported = jnp.minimum(N, unique * ratio**2)
-    return E + A * repeats(supported, N, R_N) ** -alpha + B * repeats(unique, D, R_D) ** -alpha
+    return E + A * raised(repeats(supported, N, R_N), -alpha) + B * raised(repeats(unique, D, R_D), -alpha)
 
 
 @register_law(
@@ -202,6 +202,6 @@ def distillation(
     Two of three copies of the equation carry the outer power k_s, one drops it. Priors hold in nats per token; the
     student's own constants could not be verified.
     """
-    alone = E + (A * N**-alpha + B * D**-beta) ** k
-    gap = teacher**-c0 * break_factor(teacher, d1 * alone, f1, c1f1 / f1)
-    return teacher + gap * (A_s * N**-alpha_s + B_s * D**-beta_s) ** k_s
+    alone = E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
+    gap = raised(teacher, -c0) * break_factor(teacher, d1 * alone, f1, c1f1 / f1)
+    return teacher + gap * raised(A_s * raised(N, -alpha_s) + B_s * raised(D, -beta_s), k_s)

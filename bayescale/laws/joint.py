@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from bayescale.laws import register_law
 from bayescale.laws.published import paper, refit, secondary
-from bayescale.laws.shapes import root, with_embeddings
+from bayescale.laws.shapes import raised, root, with_embeddings
 from bayescale.priors import Exponent, Fall, Fixed, Fraction, Outer, Positive, Real, Shares
 
 ND = ("n_params", "n_tokens")
@@ -97,7 +97,8 @@ def three_input_outer(
 ) -> Any:
     """One power law each in three inputs under an outer power: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
 
-    The default for three inputs, whatever they are.
+    The default for three inputs, whatever they are. Where its prior joins a large net fall with a high floor, the curve
+    is a wall below the reference; data that show the fall rule such curves out.
     """
     return E + (A * N**-alpha + B * D**-beta + C * U**-gamma) ** k
 
@@ -224,14 +225,18 @@ def kaplan_batch(N: Any, S: Any, batch: Any, *, A: Any, a_N: Any, B: Any, a_S: A
 
     Priors hold in nats per token.
     """
-    size, steps = A * N**-a_N, B * S**-a_S
+    size, steps = A * raised(N, -a_N), B * raised(S, -a_S)
+    far = jnp.log(B_star / batch)
 
     def gap(log_loss: Any) -> Any:
-        critical = B_star * jnp.exp(-log_loss / a_B)
-        # In logarithms the steps' term falls ever more slowly, so that Newton's method comes from one side.
-        return log_loss - jnp.log(size + steps * (1.0 + critical / batch) ** a_S)
+        # In logarithms the steps' term falls ever more slowly.
+        critical = jnp.exp(far - log_loss / a_B)
+        return log_loss - jnp.log(size + steps * raised(1.0 + critical, a_S))
 
-    return jnp.exp(root(gap, jnp.log(size + steps)))
+    # The larger of the loss at a large batch and the steps' term at a small one, rounded where they meet.
+    large, small = jnp.log(size + steps), (jnp.log(steps) + a_S * far) / (1.0 + a_S / a_B)
+    start = 0.5 * (large + small) + jnp.sqrt(0.25 * (large - small) ** 2 + a_B**2)
+    return jnp.exp(root(gap, start, 2))
 
 
 # --- Compute and over-training -----------------------------------------------------------------------------

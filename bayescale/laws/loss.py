@@ -258,7 +258,7 @@ def two_sided_power(x: Any, *, E: Any, H: Any, a: Any, B: Any, c: Any) -> Any:
     target = jnp.log(B) - c * jnp.log(x)
     # In logits s of u the left side is a straight line at either end, of slope 1 and a.
     start = jnp.where(target < 0, target, target / a)
-    return E + H * sigmoid(root(lambda s: a * softplus(s) - softplus(-s) - target, start))
+    return E + H * sigmoid(root(lambda s: s + (a - 1.0) * softplus(s) - target, start))
 
 
 # --- Known exponents ---------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import numpy as np
 from bayescale.errors import InputError
 from bayescale.laws import Law, register_law, variant
 from bayescale.laws.published import paper, refit
+from bayescale.laws.shapes import raised
 from bayescale.priors import Exponent, Fixed, Level, Positive, Shares
 from bayescale.records import Array
 
@@ -199,7 +200,7 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
             row, spent, begun = row_at(features, schedule, step)
             since = jnp.where(begun, spent - row.before, 0.0)
             # A rate of 0 has seen all that it can.
-            slow = jnp.maximum(row.rate, 1e-12) ** -gamma
+            slow = raised(jnp.maximum(row.rate, 1e-12), -gamma)
             gained = -jnp.expm1(-beta * jnp.log1p(C * slow * since))
             return L0 + A * spent**-alpha - B * (row.drop * gained).sum()
 
@@ -305,9 +306,8 @@ variant(
     home="schedule",
     says="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
     cite="fan2025weightdecay",
-    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on a singular value of "
-    "sqrt(rate / decay) d^.75, whose exponent was not checked against the paper.",
-    form="recalled",
+    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on an observed top singular value "
+    "of sqrt(rate / decay) d^.75, as the abstract says.",
     response="weight decay",
     inputs=("width",),
     priors={"c": Exponent(0.5, 0.2)},

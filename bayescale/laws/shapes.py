@@ -67,20 +67,29 @@ def mean_along(values: Any, steps: Any) -> Any:
     return jnp.sum(jnp.asarray(values) * jnp.asarray(steps)) / jnp.sum(jnp.asarray(steps))
 
 
-def root(function: Callable[[Any], Any], start: Any, steps: int = 8) -> Any:
-    """Solve function(x) = 0 element by element by Newton's method, with derivatives from the implicit function theorem.
+def raised(base: Any, power: Any) -> Any:
+    """Power of a positive number, e^(power ln base): several times as fast as `**`, the more so for its gradient."""
+    return jnp.exp(power * jnp.log(base))
+
+
+def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
+    """Solve function(x) = 0 element by element, with derivatives from the implicit function theorem.
 
     Args:
         function: Monotone in x, bending one way only.
         start: Where to start.
-        steps: Newton steps; eight are exact for curves that are nearly straight at both ends, from the nearer end.
+        steps: Steps of Householder's method with three derivatives; each takes the error to about its fourth power.
     """
 
-    def solve(f: Callable[[Any], Any], x: Any) -> Any:
-        def step(_: Any, x: Any) -> Any:
-            value, slope = jax.jvp(f, (x,), (jnp.ones_like(x),))
-            return x - value / slope
+    def along(f: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
+        return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))
 
-        return jax.lax.fori_loop(0, steps, step, x)
+    def solve(f: Callable[[Any], Any], x: Any) -> Any:
+        for _ in range(steps):
+            ((value, slope), (_, bend)), (_, (_, turn)) = along(along(along(f)))(x)
+            newton = value / slope
+            second, third = newton * bend / slope, newton**2 * turn / slope
+            x = x - newton * (6.0 - 3.0 * second) / (6.0 - 6.0 * second + third)
+        return x
 
     return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))
