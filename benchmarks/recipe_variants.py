@@ -1,12 +1,13 @@
 """Variants: the ratio of two recipes' losses with other numbers in its priors, scored by quadrature.
 
 Given the drift's amplitude and the standard deviation of the noise, everything else about a ratio (its level, tilts
-and drift) is normal. Two integrals by sums take milliseconds where a fit takes a second, so a grid of variants can be
-scored on every pair, and the numbers for a source be chosen on the other sources alone.
+and drift) is normal. Two integrals by sums are quick, so a grid of variants can be scored on every pair, and
+the numbers for a source be chosen on the other sources alone.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,15 +18,15 @@ from scipy.special import ndtr
 
 from bayescale.decide import paired
 from bayescale.drift import Drift, kernel
-from bayescale.noise import SMALLEST_SCATTER, Noise
+from bayescale.noise import Noise
 from bayescale.priors import Level
 
-NODES = 17
-"""Nodes of the drift's amplitude, normal scores from -REACH to REACH."""
-REACH = 2.6
-FINE = 61
-"""Nodes of the scatter and of the seed noise, which are gathered into BINS of their sum."""
-BINS = 24
+AMPLITUDES = np.exp(np.linspace(-8.0, 2.0, 41))
+"""Nodes of the drift's amplitude at a fall of 1."""
+NOISES = np.exp(np.linspace(-11.0, -1.0, 41))
+"""Nodes of the standard deviation of scatter and seed noise together."""
+REACH, FINE = 6.0, 241
+"""Normal scores of either part of the noise, and how many."""
 
 
 class Variant(NamedTuple):
@@ -75,7 +76,9 @@ def chances(table: pd.DataFrame, inputs: Sequence[str], held: pd.DataFrame) -> n
     drift = Moments(kernel(old, old, memory), kernel(new, old, memory), np.diag(kernel(new, new, memory)))
     slopes = linear(old - old.mean(0), new - old.mean(0))
     root = float(np.sqrt(paired.net_fall(table, inputs)))
-    return np.array([chance(y - y.mean(), y.mean(), drift, slopes, root, variant) for variant in GRID])
+    tilts = {variant.tilt for variant in GRID}
+    tables = {tilt: tabulated(y - y.mean(), y.mean(), drift, slopes, root, tilt) for tilt in tilts}
+    return np.array([mixed(*tables[variant.tilt], variant) for variant in GRID])
 
 
 def linear(old: np.ndarray, new: np.ndarray) -> Moments:
@@ -83,55 +86,54 @@ def linear(old: np.ndarray, new: np.ndarray) -> Moments:
     return Moments(old @ old.T, new @ old.T, (new**2).sum(1))
 
 
-def chance(y: np.ndarray, middle: float, drift: Moments, slopes: Moments, root: float, variant: Variant) -> np.ndarray:
-    """Probability that ln ratio + `middle` is negative at new points under one variant, shape (held,)."""
-    score = np.linspace(-REACH, REACH, NODES)
-    amplitude = variant.drift * root * np.exp(variant.spread * score)
-    noise, weight = noise_nodes(variant.scatter)
-    square, level = (amplitude**2)[:, None, None, None], Level().sd ** 2
-    law = Moments(*(level + (variant.tilt * root) ** 2 * part for part in slopes))
-    extra = (noise**2)[None, :, None, None] * np.eye(len(y))
-    shape = (len(amplitude), len(noise), len(drift.new), len(y))
-    whole = Moments(
-        square * drift.old + law.old + extra,
-        np.broadcast_to(square * drift.cross + law.cross, shape),
-        square[..., 0] * drift.new + law.new,
-    )
-    location, variance = conditional(y, whole)
-    own = Moments(square * drift.old + extra, np.broadcast_to(square * drift.cross, shape), square[..., 0] * drift.new)
+def tabulated(
+    y: np.ndarray, middle: float, drift: Moments, slopes: Moments, root: float, tilt: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log density at every node, shape (amplitude, noise), and the chance that ln ratio + `middle` is negative.
+
+    The second has shape (amplitude, noise, held).
+    """
+    square = ((root * AMPLITUDES) ** 2)[:, None, None, None]
+    law = Moments(*(Level().sd ** 2 + (tilt * root) ** 2 * part for part in slopes))
+    extra = (NOISES**2)[None, :, None, None]
+    own = Moments(*(square * part for part in drift[:2]), square[..., 0] * drift.new)
+    whole = Moments(own.old + law.old, own.cross + law.cross, own.new + law.new)
+    location, variance, density = conditional(y, whole, extra)
     # Only the drift's own variance, the law given, is changed by the factors ahead.
-    part = np.minimum(conditional(y, own)[1], variance)
+    part = np.minimum(conditional(y, own, extra)[1], variance)
     factors = Drift(ahead=paired.AHEAD).factors(9, 1) ** 2
-    scale = np.sqrt((variance - part)[..., None] + part[..., None] * factors + (noise**2)[None, :, None, None])
-    density = log_density(y, whole.old) + np.log(weight) - 0.5 * score[:, None] ** 2
-    posterior = np.exp(density - density.max())
-    posterior /= posterior.sum()
-    below = ndtr(-(location + middle)[..., None] / scale).mean(-1)
-    return (posterior[..., None] * below).sum((0, 1))
+    scale = np.sqrt((variance - part)[..., None] + part[..., None] * factors + extra)
+    return density, ndtr(-(location + middle)[..., None] / scale).mean(-1)
 
 
-def conditional(y: np.ndarray, moments: Moments) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance at new points, shape (amplitude, noise, held) each."""
-    gain = moments.cross @ np.linalg.inv(moments.old)
-    return gain @ y, np.maximum(moments.new - (gain * moments.cross).sum(-1), 0.0)
+def conditional(y: np.ndarray, moments: Moments, extra: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean and variance of the curve at new points, shape (amplitude, noise, held), and the log density of the data."""
+    covariance = moments.old + extra * np.eye(len(y))
+    inverse = np.linalg.inv(covariance)
+    gain = moments.cross @ inverse
+    variance = np.maximum(moments.new - (gain * moments.cross).sum(-1), 0.0)
+    density = -0.5 * ((inverse @ y) @ y + np.linalg.slogdet(covariance)[1])
+    return gain @ y, variance, density
 
 
-def log_density(y: np.ndarray, covariance: np.ndarray) -> np.ndarray:
-    """Log density of the data up to a constant, shape (amplitude, noise)."""
-    return -0.5 * (((np.linalg.inv(covariance) @ y) * y).sum(-1) + np.linalg.slogdet(covariance)[1])
+def mixed(density: np.ndarray, below: np.ndarray, variant: Variant) -> np.ndarray:
+    """Average the nodes by their posterior under one variant, shape (held,)."""
+    score = np.log(AMPLITUDES / variant.drift) / variant.spread
+    with np.errstate(divide="ignore"):
+        weight = density - 0.5 * score[:, None] ** 2 + np.log(noise_prior(variant.scatter))
+    weight = np.exp(weight - weight.max())
+    return np.einsum("as,ash->h", weight / weight.sum(), below)
 
 
-def noise_nodes(scatter: float) -> tuple[np.ndarray, np.ndarray]:
-    """Standard deviations of scatter and seed noise together, and their prior weights."""
-    noise, score = Noise(scatter=scatter, seed=paired.SEED), np.linspace(-3.0, 3.0, FINE)
-    weight = np.exp(-0.5 * np.add.outer(score**2, score**2)).ravel()
+@functools.cache
+def noise_prior(scatter: float) -> np.ndarray:
+    """Prior probability of each node of the noise."""
+    noise, score = Noise(scatter=scatter, seed=paired.SEED), np.linspace(-REACH, REACH, FINE)
     squares = np.add.outer(
         (noise.scatter * np.exp(noise.scatter_sd * score)) ** 2,
-        (paired.SEED * np.exp(noise.seed_sd * score)) ** 2 + SMALLEST_SCATTER**2,
-    ).ravel()
-    total = 0.5 * np.log(squares)
-    number = np.digitize(total, np.linspace(total.min(), total.max() + 1e-9, BINS + 1)) - 1
-    mass = np.bincount(number, weight, BINS)
-    kept = mass > 1e-9 * mass.sum()
-    mean = np.bincount(number, weight * total, BINS)[kept] / mass[kept]
-    return np.exp(mean), mass[kept] / mass[kept].sum()
+        (paired.SEED * np.exp(noise.seed_sd * score)) ** 2,
+    )
+    weight = np.exp(-0.5 * np.add.outer(score**2, score**2))
+    middles = 0.5 * np.log(NOISES[1:] * NOISES[:-1])
+    mass = np.bincount(np.digitize(0.5 * np.log(squares.ravel()), middles), weight.ravel(), len(NOISES))
+    return mass / mass.sum()

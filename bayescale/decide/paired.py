@@ -33,12 +33,12 @@ from bayescale.runs import INERT_FACTOR, Runs
 
 TILT = 0.02
 """Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
-DRIFT = 0.025
-"""Median amplitude of the ratio's drift at a fall of 1: a twelfth of what one recipe's loss has by default."""
+DRIFT = 0.05
+"""Median amplitude of the ratio's drift at a fall of 1: a sixth of what one recipe's loss has by default."""
 SPREAD = 1.2
 """Spread of ln amplitude: ratios of near relatives hardly drift, those of strangers do, and the data tell which."""
 AHEAD = 0.7
-SCATTER = 0.001
+SCATTER = 0.002
 """Median residual scatter of the ratio."""
 SEED = 0.0011
 """Median seed noise of the ratio, that of two runs."""
