@@ -20,6 +20,7 @@ from bayescale.decide import paired
 from bayescale.drift import Drift, kernel
 from bayescale.noise import Noise
 from bayescale.priors import Level
+from bayescale.runs import SHORTEST_SPAN
 
 AMPLITUDES = np.exp(np.linspace(-8.0, 2.0, 41))
 """Nodes of the drift's amplitude at a fall of 1."""
@@ -47,6 +48,7 @@ GRID = tuple(
     Variant(*numbers)
     for numbers in itertools.product((0.1, 0.05, 0.025, 0.0125), (0.02, 0.01, 0.005), (0.8, 1.2), (0.002, 0.001))
 )
+"""From the most cautious to the least."""
 SHIPPED = Variant(paired.DRIFT, paired.TILT, paired.SPREAD, paired.SCATTER)
 
 
@@ -71,7 +73,8 @@ def chances(table: pd.DataFrame, inputs: Sequence[str], held: pd.DataFrame) -> n
     """
     y = np.log(table["loss"].to_numpy(float))
     x, new = (np.log(rows[list(inputs)].to_numpy(float)) for rows in (table, held))
-    old, new = (x - x.min(0)) / np.ptp(x, axis=0), (new - x.min(0)) / np.ptp(x, axis=0)
+    span = np.maximum(np.ptp(x, axis=0), SHORTEST_SPAN)
+    old, new = (x - x.min(0)) / span, (new - x.min(0)) / span
     memory = Drift().memory
     drift = Moments(kernel(old, old, memory), kernel(new, old, memory), np.diag(kernel(new, new, memory)))
     slopes = linear(old - old.mean(0), new - old.mean(0))

@@ -129,4 +129,5 @@ def test_quadrature_says_what_a_fit_says():
 def test_shipped_numbers_are_those_chosen_on_all_sources():
     frame = pd.DataFrame(read(ROWS))
     frame["weight"] = 1.0 / frame.groupby(recipe_report.PAIR)["truth"].transform("size")
+    assert {len(given) for given in frame["variants"]} == {len(GRID)}
     assert GRID[recipe_report.choices(frame)[""]] == SHIPPED
