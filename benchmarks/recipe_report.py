@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bayescale.drawing import BLUE, INK, MARKS, PALETTE, QUIET, STYLE, dress, figure_of, new_axes
+from bayescale.drawing import BLUE, MARKS, PALETTE, QUIET, STYLE, dress, figure_of, new_axes
 from benchmarks.recipe_choices import (
     AIM,
     BOOTSTRAP,
@@ -394,21 +394,20 @@ def looks() -> dict[str, str]:
 
 
 def draw_reliability(ax: Axes, scored: pd.DataFrame) -> None:
-    """Observed frequency by fifths of the stated probability."""
+    """Observed frequency by fifths of the stated probability, in the colours that `draw_scores` names."""
     ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
     ax.fill_between([0, 1], [-AIM, 1 - AIM], [AIM, 1 + AIM], color=QUIET, alpha=0.12, linewidth=0)
     for name in (SQUARES, BOOTSTRAP, TRUSTING, SEPARATE, OURS):
         found = reliability(scored[scored["method"] == name]).dropna()
         color = looks()[name]
         ax.plot(found["stated"], found["observed"], color=color, linewidth=2.2 if name == OURS else 1.1, zorder=3)
-        ax.plot(found["stated"], found["observed"], **MARKS, color=color, label=name, zorder=4)
+        ax.plot(found["stated"], found["observed"], **MARKS, color=color, zorder=4)
         if name == OURS:
             ax.vlines(found["stated"], found["low"], found["high"], color=color, alpha=0.45, linewidth=2.0, zorder=3)
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
     ax.set_xlabel("stated P(A better), mean of each fifth")
     ax.set_ylabel("how often A was better")
-    ax.legend(frameon=False, fontsize=8, labelcolor=INK, loc="upper left", handletextpad=0.3)
     dress(ax)
 
 
