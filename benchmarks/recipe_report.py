@@ -355,23 +355,23 @@ def widths(ours: pd.DataFrame) -> str:
 
 def source_table(scored: pd.DataFrame, chosen: dict[str, int]) -> str:
     """Accuracy and Brier score of the default and of ranking by source, and the numbers that other sources chose."""
-    body = []
+    names, body = (OURS, SEPARATE, RANKING), []
     for source, part in scored.groupby("source", sort=False):
-        own = {name: part[part["method"] == name] for name in (OURS, SEPARATE, RANKING)}
+        own = {name: part[part["method"] == name] for name in names}
         pairs, groups = (own[OURS].groupby(keys).ngroups for keys in (PAIR, ["source", "cluster"]))
         body.append(
             [
                 *[str(source), f"{pairs} ({groups})", GRID[chosen[str(source)]].text],
-                *[fraction(figure_over(own[name], "hit").value, 3) for name in own],
-                *[fraction(figure_over(own[name], "brier").value, 3) for name in own],
+                *[fraction(figure_over(own[name], "hit").value, 3) for name in names],
+                *[fraction(figure_over(own[name], "brier").value, 3) for name in names],
             ]
         )
     head = [
         "source",
         "pairs and cuts (groups)",
         "numbers",
-        *[f"right: {n}" for n in own],
-        *[f"Brier: {n}" for n in own],
+        *[f"right: {n}" for n in names],
+        *[f"Brier: {n}" for n in names],
     ]
     return grid(head, body)
 
