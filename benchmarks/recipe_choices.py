@@ -23,11 +23,12 @@ import pandas as pd
 from scipy.special import ndtr
 
 import bayescale as bs
-from bayescale.decide.paired import pair, quotient
+from bayescale.decide.paired import Ratio, common_runs, moves, pair, quotient
 from bayescale.posterior import Posterior
 from benchmarks import methods
 from benchmarks.problems import Problem, scale
 from benchmarks.recipe_pairs import Pair, matched, pairs
+from benchmarks.recipe_variants import chances
 from benchmarks.run import RESULTS, replace
 
 ROWS = RESULTS / "recipe_choices.jsonl.xz"
@@ -144,8 +145,15 @@ def stated(problem: Pair, cache: dict[Any, Posterior]) -> tuple[dict[str, np.nda
         "width": np.ptp(np.log(mean.interval(0.9)), axis=0),
         "width_apart": np.ptp(np.log(both.interval(0.9)), axis=0),
         "pit": (forecast.probability_below(np.exp(truth(problem)))),
+        "variants": varied(problem, ratio).T.round(4),
     }
     return result, extra
+
+
+def varied(problem: Pair, ratio: Ratio) -> np.ndarray:
+    """Probabilities of the first recipe's run being better under other numbers of the ratio, shape (variant, held)."""
+    table = common_runs(*ratio.fitted)
+    return chances(table, [name for name in problem.inputs if moves(table[name])], problem.held)
 
 
 def truth(problem: Pair) -> np.ndarray:
@@ -164,7 +172,7 @@ def rows_of(problem: Pair, cache: dict[Any, Posterior]) -> list[dict[str, Any]]:
     result = []
     for i in range(len(problem.held)):
         fields = {name: getattr(problem, name) for name in ("source", "cluster", "first", "second", "metric", "split")}
-        more = {k: v if np.ndim(v) == 0 else round(float(v[i]), 6) for k, v in extra.items()}
+        more = {name: entry(value, i) for name, value in extra.items()}
         result.append(
             {
                 **fields,
@@ -178,18 +186,21 @@ def rows_of(problem: Pair, cache: dict[Any, Posterior]) -> list[dict[str, Any]]:
     return result
 
 
-def run(sources: Sequence[str] | None = None, path: Path = ROWS, most: int | None = None) -> Path:
+def entry(value: Any, row: int) -> Any:
+    """What a row records of something that is one for all rows, or has a number or several for each."""
+    if np.ndim(value) == 0:
+        return value
+    return round(float(value[row]), 6) if np.ndim(value) == 1 else value[row].tolist()
+
+
+def run(sources: Sequence[str] | None = None, path: Path = ROWS) -> Path:
     """Score every pair and write the rows.
 
     Args:
         sources: Names in `recipe_pairs.SOURCES`; all by default.
         path: Where the rows go; those of other sources stay.
-        most: Most pairs of each source, spread evenly, for a quick look.
     """
     chosen = pairs(sources)
-    if most is not None:
-        groups = [[p for p in chosen if p.source == name] for name in dict.fromkeys(p.source for p in chosen)]
-        chosen = [group[i] for group in groups for i in np.unique(np.linspace(0, len(group) - 1, most).astype(int))]
     done = {p.source for p in chosen}
     kept = [row for row in read(path) if row["source"] not in done] if path.exists() else []
     cache: dict[Any, Posterior] = {}

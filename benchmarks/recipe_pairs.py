@@ -25,8 +25,8 @@ SCORED = 6
 """Most held-out scales of a pair."""
 ALIKE = 0.10
 """Largest difference of ln(size) at which two nominal sizes count as one."""
-DEVELOPMENT = ("overtrain", "attention residual", "quantisation", "image curves", "ternary weights")
-"""Sources on which the comparison was tuned."""
+THINNED = {"image curves": 60}
+"""Most pairs and cuts of a source, spread evenly."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +62,17 @@ class Pair:
         """Name of the pair, unique in the benchmark."""
         return "|".join((self.source, self.cluster, self.first, self.second, self.metric, self.split))
 
-    @property
-    def developed(self) -> bool:
-        """Whether the comparison was tuned on this source."""
-        return self.source in DEVELOPMENT
-
 
 def pairs(sources: Sequence[str] | None = None) -> list[Pair]:
     """Return every pair of the benchmark, or those of some sources, in a fixed order."""
-    return [pair for name in sources or SOURCES for pair in SOURCES[name]()]
+    return [pair for name in sources or SOURCES for pair in thinned(list(SOURCES[name]()), THINNED.get(name))]
+
+
+def thinned(found: list[Pair], most: int | None) -> list[Pair]:
+    """Keep at most `most` pairs, spread evenly."""
+    if most is None or len(found) <= most:
+        return found
+    return [found[i] for i in np.linspace(0, len(found) - 1, most).astype(int)]
 
 
 # --- Cutting ------------------------------------------------------------------------------------------------

@@ -1,15 +1,19 @@
 """The benchmark of recipe choices: cuts that leak nothing, figures that add up, and a page made from rows."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
 
+from bayescale.decide import paired
 from benchmarks import recipe_report
 from benchmarks.methods import Prediction
 from benchmarks.problems import scale
-from benchmarks.recipe_choices import NAMES, OURS, RANKING, USUAL, chance, common_small, rank
+from benchmarks.recipe_choices import NAMES, OURS, RANKING, ROWS, USUAL, chance, common_small, rank, read, varied
 from benchmarks.recipe_pairs import ALIKE, FEWEST, SCORED, cuts, pairs
+from benchmarks.recipe_variants import GRID, SHIPPED
 
 BUILT_IN = ("attention residual", "ternary weights", "state space")
 
@@ -62,7 +66,7 @@ def made_rows(source, count, rng):
                 **{"source": source, "cluster": f"c{number % 6}", "first": f"a{number}", "second": "b"},
                 **{"metric": "loss", "split": "k=3", "beyond": 3.0, "truth": -0.1 if won else 0.1},
                 **{"common": 4, "paired": True, "ok": True, "width": 0.1, "width_apart": 0.3},
-                **{"pit": float(rng.random()), "p": given, "seconds": 0.1},
+                **{"pit": float(rng.random()), "p": given, "variants": [p] * len(GRID), "seconds": 0.1},
             }
         )
     return rows
@@ -72,7 +76,7 @@ def test_figures_of_a_calibrated_forecaster():
     rng = np.random.default_rng(0)
     rows = made_rows("gemstones", 3000, rng) + made_rows("overtrain", 300, rng)
     table = recipe_report.table(rows)
-    ours = table[(table["method"] == OURS) & ~table["developed"]]
+    ours = table[table["method"] == OURS]
     fifths = recipe_report.reliability(ours)
     np.testing.assert_allclose(fifths["stated"], [0.1, 0.3, 0.5, 0.7, 0.9], atol=0.02)
     # Standard error of a fifth: sqrt(.25 / 600) = .02.
@@ -84,3 +88,46 @@ def test_figures_of_a_calibrated_forecaster():
     pyplot.switch_backend("Agg")
     assert len(recipe_report.picture(rows)) == 2
     pyplot.close("all")
+
+
+def test_numbers_of_a_source_are_chosen_on_the_others():
+    rng = np.random.default_rng(0)
+    rows = made_rows("gemstones", 200, rng) + made_rows("routing", 200, rng) + made_rows("overtrain", 200, rng)
+    for row in rows:
+        # The first variant is perfect on gemstones and useless elsewhere; the second knows half of it everywhere.
+        won = float(row["truth"] < 0)
+        row["variants"] = [0.5] * len(GRID)
+        row["variants"][0] = won if row["source"] == "gemstones" else 0.5
+        row["variants"][1] = 0.5 * (0.5 + won)
+    frame = pd.DataFrame(rows).assign(weight=1.0)
+    assert recipe_report.choices(frame) == {"gemstones": 1, "overtrain": 1, "routing": 1, "": 1}
+    table = recipe_report.table(rows)
+    assert set(table[table["method"] == OURS]["p"]) == {0.25, 0.75}
+
+
+def test_luck_follows_the_binomial():
+    rng = np.random.default_rng(0)
+    rows = made_rows("gemstones", 2000, rng)
+    ours = recipe_report.table(rows + made_rows("routing", 2000, rng))
+    ours = ours[ours["method"] == OURS].assign(p=0.5)
+    # 4000 independent outcomes: the one fifth is off by |Normal(0, .5 / sqrt(4000))|, median .6745 of that.
+    alone = recipe_report.luck(ours.assign(number=range(len(ours))), ["number"])
+    assert np.median(alone) == pytest.approx(0.6745 * 0.5 / np.sqrt(4000), rel=0.1)
+
+
+def test_quadrature_says_what_a_fit_says():
+    problem = pairs(["attention residual"])[0]
+    fits = [
+        SimpleNamespace(law=SimpleNamespace(inputs=problem.inputs), runs=SimpleNamespace(frame=rows))
+        for rows in (problem.a, problem.b)
+    ]
+    ratio = paired.pair((problem.first, problem.second), *fits)
+    fitted = ratio.predict(problem.held[list(problem.inputs)], kind="run").probability_below(1.0)
+    np.testing.assert_allclose(varied(problem, ratio)[GRID.index(SHIPPED)], fitted, atol=0.02)
+
+
+def test_shipped_numbers_are_those_chosen_on_all_sources():
+    frame = pd.DataFrame(read(ROWS))
+    frame["weight"] = 1.0 / frame.groupby(recipe_report.PAIR)["truth"].transform("size")
+    assert {len(given) for given in frame["variants"]} == {len(GRID)}
+    assert GRID[recipe_report.choices(frame)[""]] == SHIPPED

@@ -7,7 +7,7 @@ otherwise, with a drift and noise of its own:
 
     ln(y_A / y_B) = level + sum_j tilt_j ln x_j + drift(ln x) + noise
 
-`docs/decisions.md` says how well this does on published pairs, and which of them chose its numbers.
+`docs/decisions.md` says how well this does on published pairs, and how its numbers were chosen.
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from bayescale.runs import INERT_FACTOR, Runs
 
 TILT = 0.02
 """Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
-DRIFT = 0.10
-"""Median amplitude of the ratio's drift at a fall of 1: a third of what one recipe's loss has by default."""
+DRIFT = 0.05
+"""Median amplitude of the ratio's drift at a fall of 1: a sixth of what one recipe's loss has by default."""
+SPREAD = 1.2
+"""Spread of ln amplitude: ratios of near relatives hardly drift, those of strangers do, and the data tell which."""
 AHEAD = 0.7
 SCATTER = 0.002
 """Median residual scatter of the ratio."""
@@ -202,7 +204,7 @@ def pair(names: tuple[str, str], a: Posterior, b: Posterior, *, seed: int = 0, s
         Runs.from_frame(table[[*inputs, "loss"]], inputs=inputs, name=f"{names[0]} over {names[1]}"),
         ratio_law(tuple(inputs), TILT * root),
         seed=seed,
-        drift=Drift(median=DRIFT * root, power=0.0, ahead=AHEAD),
+        drift=Drift(median=DRIFT * root, power=0.0, sd=SPREAD, ahead=AHEAD),
         noise=Noise(scatter=SCATTER, seed=SEED),
         settings=settings or SETTINGS,
     )
