@@ -50,7 +50,7 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
         return -straight_density(straight, model, problem)
 
     center = straighten(prior_center(model, problem), model, problem)
-    mode = find_mode(potential, center, settings.mode_steps)
+    mode, _ = find_mode(potential, center, settings.mode_steps)
     geometry = linearise(mode, model, problem)
 
     def round_potential(scores: Any) -> Any:

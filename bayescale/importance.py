@@ -25,7 +25,7 @@ from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, prior_center, read, simulate_prior
-from bayescale.nuts import DIFFERENCE, Nuts, Potential, Start, find_mode, safe_inverse
+from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
 from bayescale.posterior import Posterior
 from bayescale.records import Array
 
@@ -237,8 +237,7 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[
     starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
     # One after the other: walks differ in the length of their line searches, and a batch waits for the longest. They
     # may end a little before the mode, since the mixture adapts.
-    ends = lax.map(lambda start: find_mode(potential, start, steps // 2), starts)
-    heights = lax.map(potential, ends)
+    ends, heights = lax.map(lambda start: find_mode(potential, start, steps // 2), starts)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)
@@ -255,20 +254,10 @@ def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
         places: Where walks ended, shape (start, d).
         best: Number of the one of highest density.
     """
-    offsets = DIFFERENCE * jnp.concatenate(
-        [jnp.zeros((1, places.shape[1])), *(s * jnp.eye(places.shape[1]) for s in (1, -1))]
-    )
-
-    def shape(place: Any) -> tuple[Any, Any, Any]:
-        values, slopes = lax.map(jax.value_and_grad(potential), place + offsets)
-        ahead, behind = jnp.split(slopes[1:], 2)
-        hessian = (ahead - behind) / (2.0 * DIFFERENCE)
-        covariance = safe_inverse(0.5 * (hessian + hessian.T))
-        mass = -values[0] + 0.5 * jnp.linalg.slogdet(covariance)[1]
-        return covariance, mass, slopes[0] @ covariance @ slopes[0]
-
-    covariances, masses, decrements = lax.map(shape, places)
-    start = Start(places[best], covariances[best])
+    found = lax.map(lambda place: normal_at(potential, place), places)
+    masses = -found.value + 0.5 * jnp.linalg.slogdet(found.covariance)[1]
+    decrements = jnp.einsum("mi,mij,mj->m", found.slope, found.covariance, found.slope)
+    start = jax.tree.map(lambda leaf: leaf[best], found)
     inverse = jnp.linalg.inv(start.covariance)
     matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
     known = jnp.zeros(len(places), bool).at[best].set(True)

@@ -45,10 +45,16 @@ class Nuts:
 
 
 class Start(NamedTuple):
-    """Where chains begin: the mode and the inverse Hessian there, shapes (d,) and (d, d)."""
+    """Where chains begin."""
 
     mode: Any
+    """Shape (d,)."""
     covariance: Any
+    """Inverse Hessian at the mode, shape (d, d)."""
+    value: Any
+    """The potential there."""
+    slope: Any
+    """Its gradient there, shape (d,)."""
 
 
 class Chain(NamedTuple):
@@ -62,8 +68,8 @@ class Chain(NamedTuple):
     step_size: Any
 
 
-def find_mode(potential: Potential, start: Array, steps: int) -> Any:
-    """Walk to the mode with L-BFGS, shape (d,).
+def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]:
+    """Walk to the mode with L-BFGS; return it, shape (d,), and the potential there.
 
     Args:
         potential: Negative log density of a vector.
@@ -71,28 +77,36 @@ def find_mode(potential: Potential, start: Array, steps: int) -> Any:
         steps: Number of L-BFGS steps; more are not needed for a dozen coordinates.
     """
     optimizer = optax.lbfgs(memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True))
-    value_and_grad = optax.value_and_grad_from_state(potential)
 
-    def step(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], Any]:
-        point, state = carry
-        value, gradient = value_and_grad(point, state=state)
-        update, state = optimizer.update(gradient, state, point, value=value, grad=gradient, value_fn=potential)
-        return (optax.apply_updates(point, update), state), value
+    # The line search returns the value and the gradient where it ends. The first one is along a gradient of zero, so it
+    # ends at the start: no other copy of the potential is needed.
+    def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Any]:
+        point, state, value, slope = carry
+        update, state = optimizer.update(slope, state, point, value=value, grad=slope, value_fn=potential)
+        found = (
+            optax.apply_updates(point, update),
+            *(optax.tree_utils.tree_get(state, key) for key in ("value", "grad")),
+        )
+        usable = jnp.isfinite(found[1]) & jnp.isfinite(found[2]).all()
+        point, value, slope = (
+            jnp.where(usable, new, old) for new, old in zip(found, (point, value, slope), strict=True)
+        )
+        return (point, state, value, slope), value
 
-    (mode, state), values = lax.scan(step, (start, optimizer.init(start)), None, length=steps)
-    # The line search keeps the value at the point that it chose.
-    better = optax.tree_utils.tree_get(state, "value") <= values[0]
-    return jnp.where(jnp.isfinite(mode).all() & better, mode, start)
+    begin = (start, optimizer.init(start), jnp.array(jnp.inf, start.dtype), jnp.zeros_like(start))
+    (mode, _, value, _), values = lax.scan(step, begin, None, length=steps)
+    better = jnp.isfinite(mode).all() & (value <= values[0])
+    return jnp.where(better, mode, start), jnp.where(better, value, values[0])
 
 
 def normal_at(potential: Potential, mode: Array) -> Start:
     """Return the normal distribution with the mode's curvature."""
-    gradient = jax.grad(potential)
     # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
     steps = DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
-    slopes = lax.map(gradient, mode + jnp.concatenate([steps, -steps]))
-    hessian = (slopes[: len(mode)] - slopes[len(mode) :]) / (2.0 * DIFFERENCE)
-    return Start(mode, safe_inverse(0.5 * (hessian + hessian.T)))
+    points = mode + jnp.concatenate([steps, -steps, jnp.zeros_like(mode)[None]])
+    values, slopes = lax.map(jax.value_and_grad(potential), points)
+    hessian = (slopes[: len(mode)] - slopes[len(mode) : -1]) / (2.0 * DIFFERENCE)
+    return Start(mode, safe_inverse(0.5 * (hessian + hessian.T)), values[-1], slopes[-1])
 
 
 def safe_inverse(hessian: Array) -> Any:
@@ -108,10 +122,9 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
     Args:
         key: Random key.
         potential: Negative log density of a vector.
-        start: Mode and covariance; the chain starts at a draw from this normal distribution.
+        start: Mode, where the chain starts, and covariance.
         settings: Counts and target acceptance.
     """
-    start_key, chain_key = jax.random.split(key)
     dimension = start.mode.shape[0]
     factor = jnp.linalg.cholesky(start.covariance)
 
@@ -122,20 +135,16 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
     def unit_potential(unit: Any) -> Any:
         return potential(place(unit))
 
-    unit = jax.random.normal(start_key, (dimension,), start.mode.dtype)
-    both = jnp.stack([unit, jnp.zeros_like(unit)])
-    values, slopes = lax.map(jax.value_and_grad(unit_potential), both)
-    chosen = jnp.where(jnp.isfinite(values[0]), 0, 1)
     init_kernel, sample_kernel = hmc(unit_potential, algo="NUTS")
     state = init_kernel(
-        ParamInfo(both[chosen], values[chosen], slopes[chosen]),
+        ParamInfo(jnp.zeros_like(start.mode), start.value, factor.T @ start.slope),
         num_warmup=settings.warmup,
         step_size=1.0 / dimension**0.25,
         dense_mass=True,
         target_accept_prob=settings.target_accept,
         trajectory_length=2 * math.pi,
         max_tree_depth=settings.depth,
-        rng_key=chain_key,
+        rng_key=key,
     )
 
     def step(state: Any, _: None) -> tuple[Any, Chain]:
