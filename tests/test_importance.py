@@ -21,7 +21,7 @@ FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "
 def weighted_normal(width=1.0, points=4000):
     """Points for a standard normal distribution in three dimensions, when its standard deviation is said to be this."""
     with jax.enable_x64(True):
-        start = Start(jnp.zeros(3), width**2 * jnp.eye(3))
+        start = Start(jnp.zeros(3), width**2 * jnp.eye(3), 0.0, jnp.zeros(3))
         found = run_importance(jax.random.key(0), lambda v: 0.5 * v @ v, start, start.mode[None], points)
         return jax.tree.map(np.asarray, found)
 
