@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -18,6 +20,11 @@ MEMORY_SHARE = 0.4
 """Share of a device's memory that one batch may fill; the estimate is rough."""
 LARGEST_SHARE = 2048
 """Families of one batch on one device, however small they are."""
+
+
+DOORS: dict[Hashable, threading.Lock] = {}
+COMPILED: set[Hashable] = set()
+"""Programs that threads wait for, and those that were called; see `compiled_once`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,16 +90,21 @@ def batch(jobs: Sequence[Job], largest: Callable[[Job], int]) -> list[list[int]]
     Args:
         jobs: Any jobs.
         largest: Most members of a batch of jobs like the given one.
+
+    Returns:
+        Members of each batch, one batch of every shape before the second of any.
     """
     groups: dict[Any, list[int]] = {}
     for number, job in enumerate(jobs):
         groups.setdefault(shape(job), []).append(number)
-    return [
-        members[first : first + size]
+    pieces = [
+        (first, members[first : first + size])
         for members in groups.values()
         for size in [largest(jobs[members[0]])]
         for first in range(0, len(members), size)
     ]
+    # Firsts first, so that the programs of different shapes are compiled side by side.
+    return [members for _, members in sorted(pieces, key=lambda piece: piece[0])]
 
 
 def shape(job: Job) -> Any:
@@ -100,6 +112,24 @@ def shape(job: Job) -> Any:
     leaves, structure = jax.tree.flatten((job.model, job.problem))
     numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
     return structure, tuple(leaf.shape for leaf in leaves), numbers
+
+
+@contextlib.contextmanager
+def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
+    """Let one thread at a time call a program until it was called once: several would all compile it.
+
+    Args:
+        job: A job of the shape that the program is for.
+        counts: What else the program depends on.
+    """
+    program = (*shape(job)[:2], *counts)
+    if program not in COMPILED:
+        with DOORS.setdefault(program, threading.Lock()):
+            if program not in COMPILED:
+                yield
+                COMPILED.add(program)
+                return
+    yield
 
 
 def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machine) -> float:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import machine, stream_key
+from bayescale.batches import compiled_once, machine, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -296,7 +296,8 @@ def run_compiled(
         root = jax.random.fold_in(jax.random.key(seed), attempt)
         keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
-        output = compiled(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
+        with compiled_once(jobs[0], len(filled), jax.tree.structure(settings)):
+            output = compiled(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
         output = jax.tree.map(np.asarray, jax.device_get(output))
     return [
         # Copies, so that one family does not keep the arrays of its whole batch in memory.

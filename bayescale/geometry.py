@@ -35,7 +35,7 @@ import numpy as np
 from jax.scipy.linalg import solve_triangular
 
 from bayescale.likelihood import level_variance, log_density, offset, rotate, row_covariance, row_variance, spectrum
-from bayescale.model import Model, Problem, coordinates, read, unit_falls
+from bayescale.model import Model, Problem, coordinates, read, singles, unit_falls
 from bayescale.priors import Fall
 from bayescale.records import Array, record
 
@@ -92,9 +92,12 @@ def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     half = 0.5 * jnp.exp(straight[jnp.asarray(slots)]) / share
     gross = 2.0 * jnp.arcsinh(half)
     net = jnp.log(share) + jnp.log(gross)
-    for slot, value in zip(slots, [*(net[:-1] - net[-1]), jax.nn.logsumexp(net)], strict=True):
-        vector = vector.at[slot].set(value)
-    return vector, (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum()
+    parts = singles(vector)
+    *others, last = singles(net)
+    total = jax.nn.logsumexp(net) if others else last
+    for slot, value in zip(slots, [*(other - last for other in others), total], strict=True):
+        parts[slot] = value
+    return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum()
 
 
 def straighten(vector: Array, model: Model, problem: Problem) -> Any:
@@ -127,8 +130,10 @@ def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
     if spreads is None:
         return straight
     first, second = spreads
-    scatter = straight[first] - 0.5 * jnp.logaddexp(0.0, 2.0 * straight[second])
-    return straight.at[first].set(scatter).at[second].set(scatter + straight[second])
+    parts = singles(straight)
+    scatter = parts[first] - 0.5 * jnp.log1p(jnp.exp(2.0 * parts[second]))
+    parts[first], parts[second] = scatter, scatter + parts[second]
+    return jnp.stack(parts)
 
 
 def straight_density(straight: Array, model: Model, problem: Problem) -> Any:

@@ -20,7 +20,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-from bayescale.batches import machine, stream_key
+from bayescale.batches import compiled_once, machine, stream_key
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
@@ -347,7 +347,9 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
         model = jobs[0].model
-        output = compiled_weights(keys, model, problems, KEPT_POINTS * draws, settings.mode_steps, place.vectorized)
+        points = KEPT_POINTS * draws
+        with compiled_once(jobs[0], len(filled), points, settings.mode_steps):
+            output = compiled_weights(keys, model, problems, points, settings.mode_steps, place.vectorized)
         weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
         measures, chosen, logs = [], [], []
         for i in range(len(jobs)):
@@ -359,7 +361,9 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             chosen.append(position[rows])
             logs.append(smooth[rows])
         position = np.stack([chosen[i] for i in filled])
-        values = jax.tree.map(np.asarray, jax.device_get(compiled_meaning(keys, model, problems, position)))
+        with compiled_once(jobs[0], len(filled), draws):
+            meaning = compiled_meaning(keys, model, problems, position)
+        values = jax.tree.map(np.asarray, jax.device_get(meaning))
     shape = (settings.chains, settings.draws)
 
     def folded(leaf: Any) -> np.ndarray:

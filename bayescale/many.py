@@ -22,7 +22,7 @@ from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
 from bayescale.priors import Prior
 from bayescale.runs import Runs
-from bayescale.workers import TASK, Here, outcomes, pack, packed_curve, unpack
+from bayescale.workers import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
 
 
 @overload
@@ -100,7 +100,8 @@ def fit_many(
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
             was. A file is found by data, law, priors, drift, noise, settings, method and seed, and `load` opens it.
         executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
-            whose worker dies are tried again, twice.
+            whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
+            accelerators.
         progress: Show a bar; by default only on a terminal.
 
     Returns:
@@ -186,7 +187,7 @@ class Queue:
         settings: Settings of the first attempt.
         method: A name in `fitting.METHODS`.
         folder: Folder of finished posteriors, or None.
-        executor: Where families are sampled.
+        executor: Where families are sampled; None for the cores of this process.
     """
 
     jobs: dict[int, Job]
@@ -195,7 +196,7 @@ class Queue:
     settings: Nuts
     method: str
     folder: Path | None
-    executor: Executor
+    executor: Executor | None
 
 
 def line_up(
@@ -238,7 +239,7 @@ def line_up(
         for job in jobs.values():
             packed_curve(job.model.law.curve)
     place = None if folder is None else archive.open_folder(folder)
-    return Queue(jobs, refused, seed, settings or Nuts(), method, place, executor or Here())
+    return Queue(jobs, refused, seed, settings or Nuts(), method, place, executor)
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Failure]]:
@@ -266,11 +267,12 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
 
         def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
             chosen, own = [jobs[i] for i in members], [streams[i] for i in members]
-            if isinstance(executor, Here):
+            if isinstance(executor, Here | Cores):
                 return executor.submit(sample_mixed, chosen, own, seed, settings, method)
             return executor.submit(sample_packed, [pack(job) for job in chosen], own, seed, settings, method)
 
-        for i, outcome in outcomes(queue.executor, submit, batch(jobs, task_size(queue))):
+        batches = batch(jobs, task_size(queue))
+        for i, outcome in outcomes(queue.executor or own_executor(len(batches)), submit, batches):
             if queue.folder and isinstance(outcome, Posterior):
                 archive.write(queue.folder, keys[groups[i][0]], dataclasses.replace(outcome, job=jobs[i]))
             for number in groups[i]:
@@ -286,7 +288,7 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
 def task_size(queue: Queue) -> Callable[[Job], int]:
     """Families of one task: what one call of the compiled program takes here, and a handful for an executor."""
     place = machine()
-    if isinstance(queue.executor, Here):
+    if queue.executor is None:
         return lambda job: place.largest(job, queue.settings)
     return lambda job: TASK
 

@@ -19,19 +19,21 @@ from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_p
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.predictive import filled, predict_log
-from bayescale.runs import Runs
+from bayescale.runs import DISTINCT, Runs
 
 UNLEARNED = 0.1
 """A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
 COLLINEAR = 0.98
 FAR = 16.0
 """Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
-RISE = 0.08
+RISE = 0.05
 """A curve that rises again by more than this share of its range"""
 ABOVE_NOISE = 4.0
 """and by more than this many standard deviations of its neighbours' scatter is not monotone."""
 STEEPENING = 0.3
 """Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
+WORTH_NEW = 4.0
+"""Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 PRIOR_DRAWS = 2000
 
 
@@ -241,7 +243,8 @@ class Posterior:
             forecast: A forecast whose distance and width to judge as well.
         """
         notes = [*check_sampler(self), *check_design(self), *check_shape(self), *check_learning(self)]
-        return notes + ([] if forecast is None else check_forecast(forecast))
+        points = None if forecast is None else forecast.points
+        return notes + check_repetition(self, points) + ([] if forecast is None else check_forecast(forecast))
 
     def to_datatree(self) -> Any:
         """Return an `xarray.DataTree` that ArviZ reads; see `bayescale.storage`."""
@@ -416,6 +419,31 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Ln x and mean ln(loss) at each value of one input, in order of x."""
     table = runs.frame.assign(log_loss=np.log(runs.frame["loss"])).groupby(name)["log_loss"].mean()
     return np.log(table.index.to_numpy(float)), table.to_numpy(float)
+
+
+def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[Note]:
+    """Note data that are repeated more often than is harmless, under a law that does not know how many are different.
+
+    Args:
+        posterior: The fit; its runs say in `unique_tokens` or `unique_samples` how many are different.
+        points: Inputs of a forecast, judged as well, on as many different ones as the runs had at most.
+    """
+    notes, frame, inputs = [], posterior.runs.frame, posterior.law.inputs
+    for distinct, total in DISTINCT.items():
+        if distinct not in frame or distinct in inputs or total not in frame:
+            continue
+        epochs = float((frame[total] / frame[distinct]).max())
+        if points is not None and total in points:
+            epochs = max(epochs, float(points[total].max() / frame[distinct].max()))
+        if epochs > WORTH_NEW:
+            text = (
+                f"{total} repeats its {distinct} up to {epochs:.3g} times. Beyond {WORTH_NEW:g} times repeated data "
+                "are worth less than new ones, and with many more the loss rises again (muennighoff2023scaling); "
+                f"{posterior.law.name} knows nothing of this: do not decide on this forecast. A law with {distinct} "
+                "among its inputs does."
+            )
+            notes.append(Note("repeated", "warning", text))
+    return notes
 
 
 def check_learning(posterior: Posterior) -> list[Note]:

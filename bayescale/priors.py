@@ -190,8 +190,10 @@ class Plateaus:
         """Draw the curvature; return floor, amplitude and plateau."""
         curvature = jnp.sinh(sample("curvature", dist.Normal(self.mean, self.spread)))
         # F and W from their difference and their product, without cancellation.
-        half = jnp.arcsinh(0.5 * curvature / self.both)
-        below, above = self.both * jnp.exp(half), self.both * jnp.exp(-half)
+        half = 0.5 * curvature / self.both
+        larger = jnp.abs(half) + jnp.sqrt(half**2 + 1.0)
+        below = self.both * jnp.where(half > 0, larger, 1.0 / larger)
+        above = self.both**2 / below
         plateau = above / (1.0 + below)
         floor, term, knee = names
         return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}
@@ -235,7 +237,7 @@ class Fall:
             net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
             ratios.append(net - tilt[position])
         weights = jax.nn.softmax(jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])]))
-        exponents = fall * weights / (scene.spans * falls)
+        exponents = fall * (weights if ratios else 1.0) / (scene.spans * falls)
         return {name: exponents[i] for i, name in enumerate(names)}
 
 

@@ -19,7 +19,9 @@ from bayescale.records import Array, record, static
 COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 """Recognised scale inputs, in raw counts."""
 LABELS = ("family", "run", "seed", "step")
-RECOGNISED = (*LABELS, *COUNTS, "loss", "metric", "value", "value_se")
+DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
+"""How much of an input is different; the rest of it is repetition."""
+RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se")
 INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
 SHORTEST_SPAN = float(np.log(2.0))
@@ -53,7 +55,8 @@ class Runs:
 
         Args:
             frame: One row a measurement. Recognised columns: family, run, seed, step, n_params, n_tokens,
-                flops, n_samples (raw counts, never billions), loss or metric and value, value_se.
+                flops, n_samples (raw counts, never billions), unique_tokens, unique_samples (how many of them are
+                different), loss or metric and value, value_se.
             columns: Other names, e.g. `{"n_params": "params", "loss": "val_loss"}`.
             inputs: Scale inputs to use; by default n_params and n_tokens where both are there, else the
                 first of n_params, n_tokens, flops, n_samples that is there.
@@ -82,7 +85,7 @@ class Runs:
         kept = pd.DataFrame({"family": family_labels(table, name)})
         for column in chosen:
             kept[column] = numbers(table, column)
-        for column in COUNTS:
+        for column in (*COUNTS, *DISTINCT):
             if column in table and column not in chosen and table[column].notna().all():
                 kept[column] = numbers(table, column)
         kept["loss"] = numbers(table, "loss")

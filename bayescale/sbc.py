@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 import jax
@@ -18,13 +19,13 @@ import pandas as pd
 
 from bayescale.drift import Drift, kernel
 from bayescale.errors import InputError, Status
-from bayescale.fitting import progress_bar, sample_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
+from bayescale.many import Queue, results_of
 from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, places, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.posterior import Posterior
+from bayescale.posterior import Failure, Posterior
 from bayescale.predictive import law_at, predict_log
 from bayescale.runs import Runs
 
@@ -92,6 +93,7 @@ def run(
     true_noise: Noise | str = "same",
     ratios: Sequence[float] = (3.0, 10.0),
     settings: Nuts | None = None,
+    executor: Executor | None = None,
     progress: bool | None = None,
 ) -> Ranks:
     """Simulate data at the inputs of some runs, fit them, and rank the truths.
@@ -107,6 +109,7 @@ def run(
         true_noise: Noise that data have; "same" is the one that fits assume.
         ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
         settings: See `fit`.
+        executor: Where to fit, see `fit_many`; ranks do not depend on it.
         progress: Show a bar; by default only on a terminal.
 
     Raises:
@@ -136,26 +139,28 @@ def run(
         )
     if simulations < 1:
         raise InputError(f"simulations must be at least 1, better 500; found {simulations}.")
-    settings = settings or Nuts()
-    rng = np.random.default_rng(seed)
     new = beyond(assumed, ratios)
-    values = prior_values(truth, simulations, seed)
-    rows, statuses, rhat = [], [], []
-    with progress_bar(simulations, progress) as advance:
-        for number in range(simulations):
-            one = jax.tree.map(lambda leaf, number=number: leaf[number : number + 1], values)
-            y, future = simulate(truth, one[1], new, rng)
-            job = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
-            posterior = sample_jobs([job], [0], seed + number, settings)[0]
-            rows.append(rank(posterior, one[0][0], one[1], future, new, rng))
-            statuses.append(posterior.status)
-            rhat.append(posterior.diagnostics.rhat.max())
-            advance(1)
+    position, values = prior_values(truth, simulations, seed)
+    truths = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(simulations)]
+    jobs, futures = {}, []
+    for number, one in enumerate(truths):
+        y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
+        jobs[number] = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
+        futures.append(future)
+    found: dict[int, tuple[np.ndarray, Status, float]] = {}
+    queue = Queue(jobs, {}, seed, settings or Nuts(), "nuts", None, executor)
+    for number, posterior in results_of(queue, progress):
+        if isinstance(posterior, Failure):
+            raise posterior.error
+        rng = np.random.default_rng([seed, number, 1])
+        ranks = rank(posterior, position[number], truths[number], futures[number], new, rng)
+        found[number] = ranks, posterior.status, posterior.diagnostics.rhat.max()
+    rows, statuses, rhat = zip(*(found[number] for number in range(simulations)), strict=True)
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
     # Student-t noise samples the level, so it is among the coordinates already.
     level = ("level",) if marginal_level(assumed.model) else ()
     names = (*coordinates(assumed.model, assumed.problem), *level, *forecasts, "likelihood")
-    return Ranks(names, np.array(rows), tuple(statuses), np.array(rhat))
+    return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 
 def generative(job: Job) -> Job:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 import pickle
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
+from bayescale.batches import machine
 from bayescale.errors import InputError
 from bayescale.laws import BUILT_IN, LAWS
 from bayescale.model import Job
@@ -24,7 +26,7 @@ TASK = 8
 
 
 class Here(Executor):
-    """The executor of this process: work is done when it is submitted."""
+    """The thread that asks: work is done when it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the function and return a future that is done."""
@@ -34,6 +36,27 @@ class Here(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
+
+
+class Cores(ThreadPoolExecutor):
+    """The cores of this process, a thread each; compiled programs run without Python's lock."""
+
+    def __init__(self, cores: int) -> None:
+        """Start no thread yet."""
+        super().__init__(cores, thread_name_prefix="bayescale")
+        self.cores = cores
+
+
+def own_executor(tasks: int) -> Here | Cores:
+    """Executor for so many tasks in this process: threads where families are fitted one by one on a CPU."""
+    cores = min(tasks, usable_cores())
+    alone = machine().vectorized or len(machine().devices) > 1
+    return Here() if alone or cores < 2 else Cores(cores)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def outcomes[R](
@@ -52,9 +75,10 @@ def outcomes[R](
     flying: dict[Future[list[R]], tuple[list[int], int]] = {}
     try:
         while waiting or flying:
-            here = isinstance(executor, Here)
+            here = isinstance(executor, Here | Cores)
+            window = executor.cores if isinstance(executor, Cores) else 1 if here else WINDOW
             lost: list[tuple[list[int], int]] = []
-            while waiting and not lost and len(flying) < (1 if here else WINDOW):
+            while waiting and not lost and len(flying) < window:
                 members, attempts = waiting.popleft()
                 try:
                     flying[submit(executor, members)] = members, attempts

@@ -12,6 +12,7 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -20,6 +21,7 @@ from scipy.stats import chi2
 
 import bayescale as bs
 from bayescale.model import bucket, padded
+from bayescale.workers import usable_cores
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 
@@ -66,16 +68,18 @@ def runs_of(problem: Problem) -> bs.Runs:
 
 def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
     """Posterior forecasts with the given law, drift and noise."""
-    results = []
-    for problem in problems:
+
+    def one(problem: Problem) -> Prediction:
         begin = time.perf_counter()
         posterior = bs.fit(runs_of(problem), seed=seed_of(problem), **options)
         forecast = posterior.predict(problem.held, kind="run")
         notes = tuple(note.code for note in posterior.check(forecast) if note.severity == "warning")
         step = max(1, len(forecast.location) // 1000)
         location, spread = forecast.location[::step], forecast.scale[::step]
-        results.append(Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes))
-    return results
+        return Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes)
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return list(pool.map(one, problems))
 
 
 def default(problems: Sequence[Problem]) -> list[Prediction]:

@@ -81,6 +81,14 @@ class Problem:
         return self.source in DEVELOPMENT
 
     @property
+    def rises(self) -> bool:
+        """Whether fitted and held-out points together rise again; a curve of one input only."""
+        if len(self.inputs) > 1:
+            return False
+        both = pd.concat([self.train, self.held]).groupby(self.inputs[0])["loss"].mean()
+        return rises(both.to_numpy())
+
+    @property
     def ratio(self) -> np.ndarray:
         """Factor by which each held-out run lies beyond the largest training scale, shape (held,)."""
         return scale(self.held, self.inputs) / scale(self.train, self.inputs).max()
@@ -247,6 +255,17 @@ def small_designs(base: Problem, rows: pd.DataFrame) -> Iterator[Problem]:
 
 
 # --- Sources with one input ---------------------------------------------------------------------------------
+
+
+def rises(loss: np.ndarray) -> bool:
+    """Whether a curve, in order of its input, rises again: two neighbours above its lowest loss so far by 5 %.
+
+    In percent of the range of ln(loss). Unlike `check()` this sees the held-out points, and does not ask about scatter.
+    """
+    y = np.log(loss)
+    return len(y) > 1 and bool(
+        np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")) > 0.05 * np.ptp(y)
+    )
 
 
 def falling(rows: pd.DataFrame) -> pd.DataFrame:
@@ -452,21 +471,18 @@ def stress() -> Iterator[Problem]:
     for (family, metric), rows in table("double_descent").groupby(["family", "metric"], sort=False):
         name = "width" if rows["width"].nunique() > 1 else "n_samples"
         base, points = curve("double_descent", str(family), str(metric), rows, name, "stress")
-        yield from by_half(base, points)
-        yield from by_ratio(base, points, (4,))
+        # Some of its measures fall throughout.
+        if rises(points["loss"].to_numpy()):
+            yield from by_half(base, points)
+            yield from by_ratio(base, points, (4,))
     rows = corpus.frame("datablations").assign(loss=lambda rows: rows["value"])
     rows = rows[(rows["family"] == "datablations_c4_contour") & rows["is_final"].astype(bool)]
     for (size, unique), part in rows.groupby(["n_params", "unique_tokens"], sort=True):
         if part["epochs"].max() > 40:
-            base, points = curve(
-                "repeated data",
-                f"{size:.3g} parameters, {unique:.3g} tokens",
-                "c4_val_loss",
-                part,
-                "n_tokens",
-                "stress",
-            )
-            yield from by_half(base, points)
+            name = f"{size:.3g} parameters, {unique:.3g} tokens"
+            base, points = curve("repeated data", name, "c4_val_loss", part, "n_tokens", "stress")
+            for problem in by_half(base, points):
+                yield dataclasses.replace(problem, train=problem.train.assign(unique_tokens=unique))
 
 
 SOURCES: dict[str, Callable[[], Iterator[Problem]]] = {

@@ -45,7 +45,7 @@ def rows_of(problem: Problem, method: str, prediction: Prediction) -> list[dict[
     pit = scores.pit(log_y, location, spread)
     crps = scores.crps(log_y, location, spread)
     density = scores.log_score(log_y, location, spread)
-    ratio = problem.ratio
+    ratio, rises = problem.ratio, problem.rises
     return [
         {
             "key": problem.key,
@@ -68,6 +68,7 @@ def rows_of(problem: Problem, method: str, prediction: Prediction) -> list[dict[
             "status": prediction.status,
             "seconds": short(prediction.seconds, 3),
             "notes": ",".join(prediction.notes),
+            "rises": rises,
         }
         for i in range(len(y))
     ]

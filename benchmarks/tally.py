@@ -24,7 +24,7 @@ from benchmarks.run import stored
 OURS = "bayescale"
 COVERS = tuple(f"cover{100 * level:g}" for level in LEVELS)
 MEASURES = (*COVERS, "pit", "crps", "log_score", "rmsle", "width")
-UNTRUSTED = ("not_monotone",)
+UNTRUSTED = ("not_monotone", "repeated")
 """Codes of `check()` that say: do not trust this forecast."""
 FLOOR = -10.0
 """Log scores below count as this much; one density of nearly zero width would decide a mean."""
@@ -153,11 +153,12 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
         missed=np.minimum(missed, MISSED),
         ok=rows["status"] == "OK",
         notes=rows["notes"].fillna(""),
+        rises=rows["rises"].eq(True) if "rises" in rows else False,
     )
     table["flagged"] = [bool(set(codes.split(",")) & set(UNTRUSTED)) for codes in table["notes"]]
     grouped = table.groupby([*CELL, "key"], sort=False)
     means = grouped[[*COVERS, "pit", "crps", "log_score", "square", "missed"]].mean()
-    firsts = grouped[["n_train", "ok", "seconds", "flagged", "notes"]].first()
+    firsts = grouped[["n_train", "ok", "seconds", "flagged", "rises", "notes"]].first()
     result = means.join(firsts).join(grouped["ratio"].max()).join(grouped["width"].median()).reset_index()
     result["rmsle"] = np.sqrt(result.pop("square"))
     return result.assign(developed=result["source"].isin(DEVELOPMENT), cluster=cluster_of(result))

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import distributed
@@ -81,13 +82,32 @@ def test_draws_depend_on_the_place_only(here):
     same([mixed[0], *mixed[2:]], [here[0], *here[2:]])
 
 
+def test_cores_share_the_work_and_compile_once(here, monkeypatch):
+    monkeypatch.setattr(workers, "usable_cores", lambda: 3)
+    before, names = bs.fitting.TRACES["sample"], set()
+    right = bs.fitting.sample_jobs
+
+    def noting(*arguments):
+        names.add(threading.current_thread().name)
+        return right(*arguments)
+
+    monkeypatch.setattr(importlib.import_module("bayescale.many"), "sample_jobs", noting)
+    wider = [family(number, rows=20) for number in range(6)]
+    results = bs.fit_many([*FAMILIES, *wider], **PLAIN)
+    same(results[:5], here)
+    assert bs.fitting.TRACES["sample"] == before + 1
+    assert len(names) > 1 and all(name.startswith("bayescale") for name in names)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    same(bs.fit_many([*FAMILIES, *wider], **PLAIN), results)
+
+
 def job(rows, drift=None):
     return make_job(family(0, rows), "saturating_power", drift, "normal", None)
 
 
 def test_batches_hold_one_shape_each():
     jobs = [job(6), job(12), job(7), job(5, "auto"), job(8)]
-    assert batches.batch(jobs, lambda job: 2) == [[0, 2], [4], [1], [3]]
+    assert batches.batch(jobs, lambda job: 2) == [[0, 2], [1], [3], [4]]
     one, four = batches.Machine((None,), False), batches.Machine((None,) * 4, True)
     assert [one.filled(n) for n in (1, 3)] == [1, 4]
     assert [four.filled(n) for n in (1, 4, 5, 17)] == [4, 4, 8, 32]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
 from bayescale.errors import Status
-from bayescale.posterior import COLLINEAR, FAR, Posterior, check_shape
+from bayescale.posterior import COLLINEAR, FAR, Posterior, check_repetition, check_shape
 
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
@@ -46,7 +47,7 @@ def doubts(posterior: Posterior, at: dict[str, float]) -> list[Doubt]:
     Returns:
         Doubts, the gravest first.
     """
-    found = [unconverged(posterior), not_a_law(posterior), one_ray(posterior, at), two_scales(posterior, at)]
+    found = [unconverged(posterior), not_a_law(posterior, at), one_ray(posterior, at), two_scales(posterior, at)]
     return [doubt for doubt in [*found, too_far(posterior, at)] if doubt is not None]
 
 
@@ -58,12 +59,13 @@ def unconverged(posterior: Posterior) -> Doubt | None:
     return Doubt("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
 
 
-def not_a_law(posterior: Posterior) -> Doubt | None:
-    """Doubt a curve that rises again."""
-    rising = [note for note in check_shape(posterior) if note.code == "not_monotone"]
-    if not rising:
+def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+    """Doubt a curve that rises again, or data that are repeated too often."""
+    notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
+    grave = [note for note in notes if note.severity == "warning"]
+    if not grave:
         return None
-    return Doubt("not_monotone", rising[0].text, None, "Model the cause (repeated data, over-fitting) or repeat runs.")
+    return Doubt(grave[0].code, grave[0].text, None, "Model the cause (repeated data, over-fitting) or repeat runs.")
 
 
 def log_inputs(posterior: Posterior) -> np.ndarray:

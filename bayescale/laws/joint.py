@@ -75,7 +75,7 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
 
     Parameters and tokens reinforce each other where k < 1. The best split of a budget is the one of k = 1.
     """
-    return E + (A * N**-alpha + B * D**-beta) ** k
+    return E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
 
 
 @register_law(

@@ -10,7 +10,7 @@ from jax.nn import sigmoid, softplus
 
 from bayescale.laws import alias, register_law, variant
 from bayescale.laws.published import paper
-from bayescale.laws.shapes import break_factor, root
+from bayescale.laws.shapes import break_factor, raised, root
 from bayescale.priors import Break, Exponent, Fall, Level, Plateaus, Positive, Shares, Slope, Turn
 
 PF_DAY = 8.64e19
@@ -180,7 +180,7 @@ def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
 )
 def plateau_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
     """Power law between a plateau E + A / g and a floor: E + A / (g + x^c); g = 0 is the saturating power law."""
-    return E + A / (g + x**c)
+    return E + A / (g + raised(x, c))
 
 
 @register_law(

@@ -1,0 +1,55 @@
+"""`check()` says when a forecast is not to be trusted, and is silent about clean curves."""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayescale as bs
+from bayescale.decide.trust import doubts
+
+TOKENS = 1e8 * 2.0 ** np.arange(9)
+FALLING = 2.0 + 3.0 * (TOKENS / 1e8) ** -0.3
+
+
+def posed(posterior, **columns):
+    """The same draws as if a curve over tokens had been fitted, for checks that look at the runs only."""
+    runs = bs.Runs.from_frame(pd.DataFrame({"n_tokens": TOKENS, "loss": FALLING} | columns), inputs=["n_tokens"])
+    law = bs.laws.renamed(posterior.law, ("n_tokens",))
+    return dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs, law=law))
+
+
+def codes(posterior):
+    return {note.code for note in posterior.check()}
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1])
+def test_a_rise_is_noticed_where_it_exceeds_a_twentieth_of_the_range(marin_post, share):
+    smooth = np.log(FALLING)
+    smooth[-3:] = smooth.min() + share * np.ptp(smooth) * np.array([0.5, 1.0, 1.0])
+    assert ("not_monotone" in codes(posed(marin_post, loss=np.exp(smooth)))) == (share > 0.05)
+
+
+def test_scatter_is_no_rise(marin_post):
+    rng = np.random.default_rng(0)
+    noisy = [FALLING * np.exp(0.05 * rng.standard_normal(9)) for _ in range(200)]
+    assert np.mean(["not_monotone" in codes(posed(marin_post, loss=loss)) for loss in noisy]) <= 0.05
+
+
+def test_repetition_is_noticed_where_the_law_ignores_it(marin_post):
+    assert "repeated" not in codes(marin_post)
+    assert "repeated" not in codes(posed(marin_post, unique_tokens=TOKENS))
+    # Up to four epochs are harmless.
+    assert "repeated" not in codes(posed(marin_post, unique_tokens=np.minimum(TOKENS, TOKENS.max() / 4)))
+    often = posed(marin_post, unique_tokens=1e8)
+    (note,) = [note for note in often.check() if note.code == "repeated"]
+    assert "256 times" in note.text and note.severity == "warning"
+    assert [doubt.code for doubt in doubts(often, {"n_tokens": TOKENS.max()})] == ["repeated"]
+
+
+def test_repetition_ahead_is_noticed(marin_post):
+    once = posed(marin_post, unique_tokens=TOKENS)
+    assert doubts(once, {"n_tokens": 3 * TOKENS.max()}) == []
+    (doubt,) = doubts(once, {"n_tokens": 12 * TOKENS.max()})
+    assert doubt.code == "repeated" and "12 times" in doubt.text
