@@ -16,13 +16,13 @@ from bayescale.batches import compiled_once, machine, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
-from bayescale.geometry import bend, linearise, straight_density, straighten, to_scores, to_straight
-from bayescale.importance import weigh_jobs
+from bayescale.geometry import bend, linearise, to_scores, to_straight
+from bayescale.importance import round_potential, walks, weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
-from bayescale.model import Job, Model, Problem, Values, compact, make_job, prior_center, read
+from bayescale.model import Job, Model, Problem, Values, compact, make_job, read
 from bayescale.noise import Noise
-from bayescale.nuts import Nuts, find_mode, normal_at, run_chain
+from bayescale.nuts import Nuts, normal_at, run_chain
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
 from bayescale.records import Array
@@ -33,6 +33,9 @@ TRACES = {"sample": 0}
 
 SECOND_ACCEPT = 0.99
 """Acceptance probability of the second attempt."""
+
+STARTS, HIGHER = 4, 1.0
+"""Walks to the mode, and how much higher in log density another mode has to be than the one from the prior's centre."""
 
 METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
@@ -46,23 +49,16 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
     """
     TRACES["sample"] += 1
 
-    def potential(straight: Any) -> Any:
-        return -straight_density(straight, model, problem)
-
-    center = straighten(prior_center(model, problem), model, problem)
-    mode, _ = find_mode(potential, center, settings.mode_steps)
+    mode = best_mode(jax.random.fold_in(key, STARTS), model, problem, settings.mode_steps)
     geometry = linearise(mode, model, problem)
 
-    def round_potential(scores: Any) -> Any:
-        straight, log_determinant = to_straight(scores, geometry, model, problem)
-        return potential(straight) - log_determinant
-
-    start = normal_at(round_potential, to_scores(mode, geometry, model, problem))
+    potential = round_potential(geometry, model, problem)
+    start = normal_at(potential, to_scores(mode, geometry, model, problem))
     chain_key, level_key = jax.random.split(key)
     keys = jax.random.split(chain_key, settings.chains)
 
     def chain(chain_key: Any) -> Any:
-        return run_chain(chain_key, round_potential, start, settings)
+        return run_chain(chain_key, potential, start, settings)
 
     chains = jax.vmap(chain)(keys) if vectorized else jax.lax.map(chain, keys)
     level_keys = jax.random.split(level_key, (settings.chains, settings.draws))
@@ -80,6 +76,17 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
         one = lambda pair: meaning(*pair)  # noqa: E731
         position, values = jax.lax.map(lambda pair: jax.lax.map(one, pair), (chains.position, level_keys))
     return {"chains": chains._replace(position=position), "values": values}
+
+
+def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:
+    """Walk to modes from the prior's centre and from draws of the prior; take the centre's unless another is higher.
+
+    From the centre alone, one in ten simulated data sets of a law with several terms ended where drift or scatter
+    explains what the law should.
+    """
+    ends, heights = walks(key, model, problem, STARTS, steps)
+    heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
+    return ends[jnp.argmin(heights)]
 
 
 def sample_batch(

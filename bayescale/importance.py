@@ -225,19 +225,28 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
     return potential
 
 
-def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
-    """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
+def walks(key: Array, model: Model, problem: Problem, number: int, steps: int) -> tuple[Any, Any]:
+    """Walk to modes from the prior's centre and from draws of the prior.
+
+    Returns:
+        Where walks ended, in straight coordinates, shape (walk, d), and the negative log density there.
+    """
 
     def potential(straight: Any) -> Any:
         return -straight_density(straight, model, problem)
 
-    keys = jax.random.split(key, STARTS - 1)
+    keys = jax.random.split(key, number - 1)
     drawn = jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
     vectors = jnp.concatenate([prior_center(model, problem)[None], drawn])
     starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
-    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest. They
-    # may end a little before the mode, since the mixture adapts.
-    ends, heights = lax.map(lambda start: find_mode(potential, start, steps // 2), starts)
+    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
+    return lax.map(lambda start: find_mode(potential, start, steps), starts)
+
+
+def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
+    """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
+    # Walks may end a little before the mode, since the mixture adapts.
+    ends, heights = walks(key, model, problem, STARTS, steps // 2)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)

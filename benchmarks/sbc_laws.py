@@ -128,7 +128,8 @@ def section(path: Path = RESULTS) -> str:
             f"{SHORT['chains']} of {SHORT['draws']} draws without a second attempt, and converged means R-hat below "
             f"{MIXED}; {again} laws marked (long) were run with default chains and their standard. The 99 % band is "
             f"simultaneous for one law: of {len(rows)} right laws {0.01 * len(rows):.1f} leave it by chance, here "
-            f"{sum(bool(row['outside']) for row in rows)}. Made by `python -m benchmarks.sbc_laws`."
+            f"{sum(bool(row['outside']) for row in rows)}. Laws share random numbers, so "
+            "their rows are not independent. Made by `python -m benchmarks.sbc_laws`."
             + (f" Not simulated: {', '.join(missing)}." if missing else ""),
             "",
             grid(["law", "smallest p", "outside the 99 % band", "converged"], body),

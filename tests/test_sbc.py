@@ -2,13 +2,18 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayescale as bs
 from bayescale import sbc
+from bayescale.fitting import sample_jobs
+from bayescale.likelihood import log_density
+from bayescale.model import make_job
 from benchmarks import report, sbc_laws
+from benchmarks.designs import made_up
 
 RUNS = bs.Runs.from_frame(pd.DataFrame({"flops": 1e18 * 3.0 ** np.arange(8), "loss": np.linspace(3.5, 2.7, 8)}))
 SIMULATIONS = 150
@@ -97,3 +102,22 @@ def test_biased_sampler_is_noticed(monkeypatch):
 
     monkeypatch.setattr(sbc, "results_of", timid)
     assert outside()
+
+
+@pytest.mark.slow
+def test_the_law_is_found_where_drift_could_stand_in_for_it():
+    # A walk from the prior's centre ends in a mode of large drift, ten or more below the truth in log density.
+    job = sbc.generative(
+        make_job(made_up(bs.LAWS["quantised_training"], 16), "quantised_training", "auto", "normal", None)
+    )
+    position, values = sbc.prior_values(job, 60, 2000)
+    one = jax.tree.map(lambda leaf: leaf[35:36], values)
+    y, _ = sbc.simulate(job, one, sbc.beyond(job, [3.0]), np.random.default_rng(34))
+    job = dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y))
+    (posterior,) = sample_jobs([job], [0], 0, bs.Nuts(chains=2, draws=99))
+    with jax.enable_x64(True):
+        truth, *found = (
+            float(log_density(v, job.model, job.problem))
+            for v in [position[35], *posterior.position.reshape(198, -1)[::9]]
+        )
+    assert np.median(found) > truth - 10.0

@@ -100,7 +100,7 @@ def three_input_outer(
     The default for three inputs, whatever they are. Where its prior joins a large net fall with a high floor, the curve
     is a wall below the reference; data that show the fall rule such curves out.
     """
-    return E + (A * N**-alpha + B * D**-beta + C * U**-gamma) ** k
+    return E + raised(A * raised(N, -alpha) + B * raised(D, -beta) + C * raised(U, -gamma), k)
 
 
 @register_law(
