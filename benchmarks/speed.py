@@ -204,11 +204,13 @@ def peer(name: str) -> dict[str, Any]:
     return row
 
 
-def ours(method: str) -> dict[str, Any]:
-    """Our fit of the peers' families, ten seeds each after the first."""
+def ours(method: str, cores: str) -> dict[str, Any]:
+    """Our fit of the peers' families, ten seeds each after the first, on one core or on all."""
     import bayescale as bs
     from benchmarks import peers
 
+    if cores == "one core":
+        os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     begin = time.perf_counter()
     families = peers.families()
     first = bs.fit(families[0], law=peers.LAW, seed=0, method=method)
@@ -225,7 +227,7 @@ def ours(method: str) -> dict[str, Any]:
     each = (time.perf_counter() - begin) / len(posteriors)
     ess = float(np.mean([p.diagnostics.ess_bulk.min() for p in posteriors]))
     rhat = float(np.max([p.diagnostics.rhat.max() for p in posteriors]))
-    row = {"peer": f"bayescale, {method}", "first": cold, "later": each, "cold": started}
+    row = {"peer": f"bayescale, {method}, {cores}", "first": cold, "later": each, "cold": started}
     return row | {"ess": ess, "rhat": rhat}
 
 
@@ -250,7 +252,7 @@ def plan() -> list[tuple[str, ...]]:
 
     return [
         *[("cold", cached) for cached in ("no", "yes")],
-        *[("ours", method) for method in ("nuts", "importance")],
+        *[("ours", method, cores) for method in ("nuts", "importance") for cores in ("all cores", "one core")],
         *[("peer", name) for name in (*peers.ONE_INPUT, *peers.TWO_INPUTS)],
         ("warm one input",),
         ("warm one input, importance",),
