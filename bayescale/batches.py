@@ -21,7 +21,6 @@ MEMORY_SHARE = 0.4
 LARGEST_SHARE = 2048
 """Families of one batch on one device, however small they are."""
 
-
 DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
 """Programs that threads wait for, and those that were called; see `compiled_once`."""

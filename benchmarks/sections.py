@@ -527,7 +527,7 @@ def costs(cells: pd.DataFrame, ours: str) -> str:
             "## Convergence and cost",
             grid(head, body),
             "Time of a problem (median) and of all problems together, on one core, compilation included; the whole "
-            f"record took {total}. "
+            f"record took {total} of cores (samplers work on as many problems at once as there are cores). "
             "Converged: the default and NUTS by R-hat, effective sample size and divergences, least squares and "
             "bootstraps by whether the last "
             "steps still gained anything; the others have nothing to converge. Unconverged fits count in every figure.",
