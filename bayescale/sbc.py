@@ -2,7 +2,8 @@
 
 Data are simulated from the priors and fitted; the rank of the truth among posterior draws must be uniform, for each
 coordinate, for forecasts beyond the data, and for the likelihood, which notices data that were not used
-(talts2018sbc).
+(talts2018sbc). `run` averages over the whole prior; `given` asks the same where one real data set has put the posterior
+(sailynoja2025posterior).
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ KEPT = 99
 """Posterior draws that a truth is ranked among; so few are nearly independent."""
 NULL = 4000
 """Simulated sets of uniform ranks that p values come from."""
+BOUNDLESS = 1e3
+"""Relative standard error of runs that must not count."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,15 +133,9 @@ def run(
             None,
         )
     )
-    if assumed.problem.second is not None or truth.problem.second is not None:
-        raise InputError("A cautious drift pools two models, and no simulation is drawn from both. Use drift='auto'.")
-    if assumed.problem.dense or assumed.problem.replicated:
-        raise InputError(
-            "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
-            "replicates, checkpoints or unequal errors. Use one row for each set of inputs."
-        )
-    if simulations < 1:
-        raise InputError(f"simulations must be at least 1, better 500; found {simulations}.")
+    simulable(assumed)
+    simulable(truth)
+    enough(simulations)
     new = beyond(assumed, ratios)
     position, values = prior_values(truth, simulations, seed)
     truths = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(simulations)]
@@ -147,19 +144,146 @@ def run(
         y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
         jobs[number] = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
         futures.append(future)
-    found: dict[int, tuple[np.ndarray, Status, float]] = {}
     queue = Queue(jobs, {}, seed, settings or Nuts(), "nuts", None, executor)
+    return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
+
+
+def given(
+    runs: Runs,
+    law: str | Law = "auto",
+    *,
+    simulations: int,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    ratios: Sequence[float] = (3.0, 10.0),
+    settings: Nuts | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> Ranks:
+    """Calibrate where real data have put the posterior: fit them, simulate more, fit both, and rank the truths.
+
+    Truths are draws of the posterior given the real runs; more runs are simulated from each, half-way between
+    neighbouring runs, and fitted together with the real ones. If the sampler is right, ranks are uniform
+    (sailynoja2025posterior). The spans that priors rest on are those of the real runs throughout.
+
+    Args:
+        runs: One family of one input, one run at each scale and no standard errors.
+        law: See `run`.
+        simulations: Sets of further runs.
+        seed: Seed of all randomness.
+        drift: See `run`.
+        noise: See `run`.
+        ratios: See `run`.
+        settings: See `fit`.
+        executor: See `run`.
+        progress: See `run`.
+
+    Raises:
+        InputError: For runs of several inputs, replicates, checkpoints or standard errors.
+
+    Example:
+        >>> import bayescale as bs
+        >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
+        >>> bs.sbc.given(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
+    """
+    if len(runs.inputs) > 1:
+        raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
+    simulable(make_job(runs, law, drift, noise, None))
+    enough(simulations)
+    name = runs.inputs[0]
+    frame = runs.frame.sort_values(name, ignore_index=True)
+    x = frame[name].to_numpy(float)
+    between = np.sqrt(x[1:] * x[:-1])
+    level = np.exp(np.interp(np.log(between), np.log(x), np.log(frame["loss"])))
+
+    def job_of(loss: np.ndarray, error: float) -> Job:
+        more = pd.DataFrame({"family": frame["family"].iloc[0], name: between, "loss": loss, "value_se": error * loss})
+        both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
+        whole = both if error else both.drop(columns="value_se")
+        return generative(make_job(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
+
+    # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
+    alone = job_of(level, BOUNDLESS)
+    queue = Queue({0: alone}, {}, seed, settings or Nuts(), "nuts", None, executor)
+    ((_, posterior),) = results_of(queue, False)
+    if isinstance(posterior, Failure):
+        raise posterior.error
+    total = posterior.position.shape[0] * posterior.position.shape[1]
+    picks = np.linspace(0, total - 1, simulations).round().astype(int)
+    values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
+    position = posterior.position.reshape(total, -1)[picks]
+    ahead = beyond(alone, ratios)
+    new = np.concatenate([(np.log(between) - np.log(alone.reference))[:, None], ahead])
+    drawn = predict_log(alone.model, alone.problem, alone.low, values, new, "run", np.random.default_rng(seed)).draws
+    jobs, truths, futures = {}, [], []
+    for number, loss in enumerate(np.exp(drawn[:, : len(between)])):
+        jobs[number] = job_of(loss, 0.0)
+        moved = float(alone.problem.center - jobs[number].problem.center)
+        one = jax.tree.map(lambda leaf, i=number: leaf[i : i + 1], values)
+        truths.append(one._replace(level=one.level + moved))
+        futures.append(drawn[number, len(between) :] - float(jobs[number].problem.center))
+    queue = dataclasses.replace(queue, jobs=jobs)
+    return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
+
+
+def enough(simulations: int) -> None:
+    """Refuse to simulate nothing.
+
+    Raises:
+        InputError: For fewer than one simulation.
+    """
+    if simulations < 1:
+        raise InputError(f"simulations must be at least 1, better 500; found {simulations}.")
+
+
+def simulable(job: Job) -> None:
+    """Refuse what no simulation here is drawn from.
+
+    Raises:
+        InputError: For a pool of two models, and for runs whose scatter is not independent.
+    """
+    if job.problem.second is not None:
+        raise InputError("A cautious drift pools two models, and no simulation is drawn from both. Use drift='auto'.")
+    if job.problem.dense or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
+        raise InputError(
+            "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
+            "replicates, checkpoints or unequal errors. Use one row for each set of inputs."
+        )
+
+
+def ranked(
+    queue: Queue,
+    position: np.ndarray,
+    truths: Sequence[Values],
+    futures: np.ndarray,
+    new: np.ndarray,
+    ratios: Sequence[float],
+    progress: bool | None,
+) -> Ranks:
+    """Fit simulated jobs and rank the truths.
+
+    Args:
+        queue: Jobs of one shape by number, and how to fit them.
+        position: True coordinates, shape (simulation, coordinate).
+        truths: What they mean, leading axis 1.
+        futures: Future runs, relative to the jobs' centres, shape (simulation, ratio).
+        new: Relative log inputs of those, shape (ratio, input).
+        ratios: See `run`.
+        progress: See `run`.
+    """
+    found: dict[int, tuple[np.ndarray, Status, float]] = {}
     for number, posterior in results_of(queue, progress):
         if isinstance(posterior, Failure):
             raise posterior.error
-        rng = np.random.default_rng([seed, number, 1])
+        rng = np.random.default_rng([queue.seed, number, 1])
         ranks = rank(posterior, position[number], truths[number], futures[number], new, rng)
         found[number] = ranks, posterior.status, posterior.diagnostics.rhat.max()
-    rows, statuses, rhat = zip(*(found[number] for number in range(simulations)), strict=True)
+    rows, statuses, rhat = zip(*(found[number] for number in queue.jobs), strict=True)
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
     # Student-t noise samples the level, so it is among the coordinates already.
-    level = ("level",) if marginal_level(assumed.model) else ()
-    names = (*coordinates(assumed.model, assumed.problem), *level, *forecasts, "likelihood")
+    level = ("level",) if marginal_level(queue.jobs[0].model) else ()
+    names = (*coordinates(queue.jobs[0].model, queue.jobs[0].problem), *level, *forecasts, "likelihood")
     return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 

@@ -38,8 +38,12 @@ def test_replicates_are_refused():
     frame = pd.DataFrame({"flops": [1e18, 1e18, 1e19, 1e20], "loss": [3.5, 3.51, 3.2, 3.0]})
     with pytest.raises(bs.InputError, match="one run at each set of inputs"):
         sbc.run(bs.Runs.from_frame(frame), simulations=10, seed=0)
-    with pytest.raises(bs.InputError, match="simulations"):
-        sbc.run(RUNS, simulations=0, seed=0)
+    for calibrate in (sbc.run, sbc.given):
+        with pytest.raises(bs.InputError, match="simulations"):
+            calibrate(RUNS, simulations=0, seed=0)
+    grid = frame.assign(n_params=[1e7, 2e7, 3e7, 4e7], n_tokens=[1e9, 3e9, 2e9, 5e9])
+    with pytest.raises(bs.InputError, match="needs one input"):
+        sbc.given(bs.Runs.from_frame(grid), simulations=10, seed=0)
 
 
 def test_table_of_laws_says_what_rows_say(tmp_path):
@@ -78,6 +82,28 @@ def test_law_is_simulated():
 @pytest.mark.parametrize("law", ["plateau_power", "saturating_power"])
 def test_right_models_pass(law):
     assert not outside(law=law)
+
+
+@pytest.mark.slow
+def test_right_model_passes_where_real_data_put_it(marin):
+    table = sbc.given(marin, simulations=SIMULATIONS, seed=1, progress=False).summary()
+    assert not table["outside"].any()
+    assert {"level", "forecast at 10x", "likelihood"} <= set(table.index)
+
+
+@pytest.mark.slow
+def test_wrong_sampler_is_noticed_where_real_data_put_it(marin, monkeypatch):
+    right = sbc.results_of
+
+    def timid(queue, progress):
+        """A sampler that explores half of the width, except for the fit that truths come from."""
+        for number, posterior in right(queue, progress):
+            center = posterior.position.mean((0, 1))
+            narrow = dataclasses.replace(posterior, position=center + 0.5 * (posterior.position - center))
+            yield number, narrow if len(queue.jobs) > 1 else posterior
+
+    monkeypatch.setattr(sbc, "results_of", timid)
+    assert sbc.given(marin, simulations=60, seed=1, progress=False).summary()["outside"].any()
 
 
 @pytest.mark.slow
