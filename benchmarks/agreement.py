@@ -28,7 +28,8 @@ from numpyro.infer import MCMC, NUTS
 
 import bayescale as bs
 from bayescale import model
-from bayescale.fitting import sample_jobs
+from bayescale.batches import stream_key
+from bayescale.fitting import compiled, sample_jobs
 from bayescale.likelihood import trimmed
 from bayescale.model import Job, coordinates, make_job
 from bayescale.runs import reduce_runs
@@ -104,6 +105,23 @@ def numpyro(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     return found
 
 
+def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
+    """The default path's program in single precision, which the package does not use."""
+
+    def narrow(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return leaf.astype(np.float32) if np.issubdtype(leaf.dtype, np.floating) else leaf
+
+    found, settings = [], dataclasses.replace(SETTINGS, target_accept=np.float32(SETTINGS.target_accept))
+    for number, runs in enumerate(chosen):
+        job = make_job(runs, "auto", "auto", "normal", None)
+        problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)
+        keys = stream_key(jax.random.fold_in(jax.random.key(SEED), 0), number)[None]
+        output = compiled(keys, jax.tree.map(narrow, job.model), problems, settings, False, None)
+        found.append(np.asarray(output["chains"].position[0], float))
+    return found
+
+
 def eight_devices(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The default path shared out among simulated devices, in a process of its own."""
     del chosen
@@ -144,6 +162,7 @@ WAYS: dict[str, Callable[[Sequence[bs.Runs]], list[np.ndarray]]] = {
     f"{DEVICES} simulated devices": eight_devices,
     "dense covariance": dense,
     "linear time": walked,
+    "single precision": single,
     "importance sampling": importance,
     "stock NumPyro": numpyro,
 }
