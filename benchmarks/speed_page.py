@@ -216,8 +216,8 @@ def accelerators() -> str:
         f"An estimate for {FAR_FAMILIES:,} curves of 30 points on one GPU: {batches} batches of {LARGEST_SHARE:,} "
         f"families in lockstep, {draws} steps of a chain, {few} to {many} leapfrogs a step for the slowest chain, "
         f"{quick * 1e6:.0f} to {slow * 1e6:.0f} microseconds a leapfrog (some fifty small kernels): {low} to {high}, "
-        "and a minute to compile. TPUs take the same path, untested. All is in double precision; single precision gives "
-        "the same posteriors (above), but was no faster on this CPU."
+        "and a minute to compile. TPUs take the same path, untested. All is in double precision; single precision "
+        "gives the same posteriors (above), but was no faster on this CPU."
     )
 
 
