@@ -17,7 +17,7 @@ from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.geometry import bend, linearise, to_scores, to_straight
-from bayescale.importance import round_potential, walks, weigh_jobs
+from bayescale.importance import STARTS, round_potential, walks, weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, compact, make_job, read
@@ -34,8 +34,8 @@ TRACES = {"sample": 0}
 SECOND_ACCEPT = 0.99
 """Acceptance probability of the second attempt."""
 
-STARTS, HIGHER = 4, 1.0
-"""Walks to the mode, and how much higher in log density another mode has to be than the one from the prior's centre."""
+HIGHER = 1.0
+"""How much higher in log density another mode has to be than the one from the prior's centre."""
 
 METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
@@ -84,7 +84,7 @@ def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:
     From the centre alone, one in ten simulated data sets of a law with several terms ended where drift or scatter
     explains what the law should.
     """
-    ends, heights = walks(key, model, problem, STARTS, steps)
+    ends, heights = walks(key, model, problem, steps)
     heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
     return ends[jnp.argmin(heights)]
 

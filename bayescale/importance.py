@@ -225,7 +225,7 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
     return potential
 
 
-def walks(key: Array, model: Model, problem: Problem, number: int, steps: int) -> tuple[Any, Any]:
+def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, Any]:
     """Walk to modes from the prior's centre and from draws of the prior.
 
     Returns:
@@ -235,7 +235,7 @@ def walks(key: Array, model: Model, problem: Problem, number: int, steps: int) -
     def potential(straight: Any) -> Any:
         return -straight_density(straight, model, problem)
 
-    keys = jax.random.split(key, number - 1)
+    keys = jax.random.split(key, STARTS - 1)
     drawn = jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
     vectors = jnp.concatenate([prior_center(model, problem)[None], drawn])
     starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
@@ -246,7 +246,7 @@ def walks(key: Array, model: Model, problem: Problem, number: int, steps: int) -
 def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
     """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
     # Walks may end a little before the mode, since the mixture adapts.
-    ends, heights = walks(key, model, problem, STARTS, steps // 2)
+    ends, heights = walks(key, model, problem, steps // 2)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)

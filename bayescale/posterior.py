@@ -397,8 +397,7 @@ def check_shape(posterior: Posterior) -> list[Note]:
     if len(y) < 4 or np.ptp(y) == 0.0:
         return []
     notes = []
-    # Two neighbours above the lowest loss so far: one stray run is no trend.
-    above = np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid"))
+    above = rise(y)
     noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
     if above > RISE * np.ptp(y) and above > ABOVE_NOISE * noise:
         text = (
@@ -413,6 +412,11 @@ def check_shape(posterior: Posterior) -> list[Note]:
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
     return notes
+
+
+def rise(y: np.ndarray) -> float:
+    """How far two neighbours, of two or more values in order, lie above the lowest so far: one stray is no trend."""
+    return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
 
 
 def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,8 @@ TASK = 8
 class Here(Executor):
     """The thread that asks: work is done when it is submitted."""
 
+    cores = 1
+
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call the function and return a future that is done."""
         future: Future[Any] = Future()
@@ -76,7 +78,7 @@ def outcomes[R](
     try:
         while waiting or flying:
             here = isinstance(executor, Here | Cores)
-            window = executor.cores if isinstance(executor, Cores) else 1 if here else WINDOW
+            window = executor.cores if isinstance(executor, Here | Cores) else WINDOW
             lost: list[tuple[list[int], int]] = []
             while waiting and not lost and len(flying) < window:
                 members, attempts = waiting.popleft()

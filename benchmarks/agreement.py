@@ -33,7 +33,7 @@ from bayescale.fitting import compiled, sample_jobs
 from bayescale.likelihood import trimmed
 from bayescale.model import Job, coordinates, make_job
 from bayescale.runs import reduce_runs
-from benchmarks.report import replace
+from benchmarks.rows import replace
 
 RESULTS = Path(__file__).parent / "results" / "agreement.json"
 NUMBER = 10

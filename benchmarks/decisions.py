@@ -28,7 +28,7 @@ from bayescale.drawing import figure_of, note
 from bayescale.posterior import FAR
 from benchmarks import pictures, pilot_choices, recipe_report, tally
 from benchmarks.problems import DEVELOPMENT
-from benchmarks.report import replace
+from benchmarks.rows import replace
 from benchmarks.run import RESULTS, read, stored, whole
 from benchmarks.sections import fraction, grid, ranged
 from benchmarks.tally import OURS, Estimate, cluster_of, estimate

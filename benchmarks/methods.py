@@ -12,7 +12,6 @@ import hashlib
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from scipy.stats import chi2
 
 import bayescale as bs
 from bayescale.model import bucket, padded
-from bayescale.workers import usable_cores
+from bayescale.workers import own_executor
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 
@@ -78,7 +77,7 @@ def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
         location, spread = forecast.location[::step], forecast.scale[::step]
         return Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes)
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
+    with own_executor(len(problems)) as pool:
         return list(pool.map(one, problems))
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import corpus
+from bayescale.posterior import rise
 
 FITTED = 40
 """Most training points of a curve."""
@@ -263,9 +264,7 @@ def rises(loss: np.ndarray) -> bool:
     In percent of the range of ln(loss). Unlike `check()` this sees the held-out points, and does not ask about scatter.
     """
     y = np.log(loss)
-    return len(y) > 1 and bool(
-        np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")) > 0.05 * np.ptp(y)
-    )
+    return len(y) > 1 and bool(rise(y) > 0.05 * np.ptp(y))
 
 
 def falling(rows: pd.DataFrame) -> pd.DataFrame:

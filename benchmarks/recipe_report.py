@@ -61,9 +61,17 @@ def table(rows: Sequence[dict]) -> pd.DataFrame:
 def judged(frame: pd.DataFrame, p: np.ndarray) -> pd.DataFrame:
     """Add how good stated probabilities were."""
     won = (frame["truth"] < 0).to_numpy()
-    hit = np.where(p == 0.5, 0.5, (p > 0.5) == won)
-    log = -np.log(np.maximum(np.where(won, p, 1.0 - p), LEAST))
-    return frame.assign(p=p, won=won, hit=hit, brier=(p - won) ** 2, log=log)
+    return frame.assign(p=p, won=won, hit=hits(p, won), brier=(p - won) ** 2, log=log_scores(p, won))
+
+
+def hits(p: np.ndarray, won: np.ndarray) -> np.ndarray:
+    """Whether the recipe that was named is the better one; half where none was named."""
+    return np.where(p == 0.5, 0.5, (p > 0.5) == won)
+
+
+def log_scores(p: np.ndarray, won: np.ndarray) -> np.ndarray:
+    """Minus the logarithm of the probability of what happened."""
+    return -np.log(np.maximum(np.where(won, p, 1.0 - p), LEAST))
 
 
 def by_source(frame: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
@@ -79,7 +87,7 @@ def choices(frame: pd.DataFrame) -> dict[str, int]:
     """
     p = np.array(frame["variants"].tolist())
     won = (frame["truth"] < 0).to_numpy()[:, None]
-    scores = by_source(frame, -np.log(np.maximum(np.where(won, p, 1.0 - p), LEAST)))
+    scores = by_source(frame, log_scores(p, won))
     others = {source: scores.drop(index=source) for source in scores.index if len(scores) > 1}
     means = {source: part.mean() for source, part in {**others, "": scores}.items()}
     return {source: int((mean <= mean.min() + TIE).idxmax()) for source, mean in means.items()}
@@ -88,7 +96,7 @@ def choices(frame: pd.DataFrame) -> dict[str, int]:
 def usual_rates(frame: pd.DataFrame) -> dict[str, float]:
     """How often ranking at the largest small scale was right on all other sources, sources alike."""
     p, won = np.array([given[RANKING] for given in frame["p"]]), (frame["truth"] < 0).to_numpy()
-    rates = by_source(frame, np.where(p == 0.5, 0.5, (p > 0.5) == won)[:, None])[0]
+    rates = by_source(frame, hits(p, won)[:, None])[0]
     return {str(source): float(rates.drop(index=source).mean()) for source in rates.index}
 
 

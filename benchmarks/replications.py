@@ -12,7 +12,6 @@ value); without it those entries are left out.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import time
 import traceback
@@ -25,6 +24,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from benchmarks.replications_data import ROWS, STREAMS_FILE, Entry, Refit, entries, thin
+from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "replications.json"
 KINDS = ("off", "robust", "on", "minimised", "simulated")
@@ -194,19 +194,6 @@ def calibrate(entry: Entry) -> dict[str, Any]:
 
 
 # --- The file ------------------------------------------------------------------------------------------------
-
-
-def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
-    """Rows measured so far."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-
-
-def store(rows: Sequence[dict[str, Any]], path: Path = RESULTS) -> None:
-    """Replace the file in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    part.write_text(f'{{"rows": [\n{lines}\n]}}\n', encoding="utf-8")
-    os.replace(part, path)
 
 
 def missing(name: str, kind: str, rows: Sequence[dict[str, Any]]) -> bool:

@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from bayescale import plot
 from bayescale.drawing import BLUE, INK, ORANGE, PALETTE, QUIET, STYLE, dress, figure_of, new_axes, note
 from bayescale.laws import LAWS
-from benchmarks.replications import RESULTS, stored
+from benchmarks.replications import RESULTS
 from benchmarks.replications_data import Entry, entries
-from benchmarks.report import replace
+from benchmarks.rows import replace, stored
 from benchmarks.sections import grid, listed
 
 PAGE = Path(__file__).parents[1] / "docs" / "replications.md"

@@ -7,7 +7,6 @@ Nothing on the page is typed by hand, except `calibration-choices.md`, which is 
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from bayescale.drawing import figure_of
 from bayescale.errors import InputError
 from benchmarks import pictures, sbc_laws, sections, tally
 from benchmarks.problems import RATIOS
+from benchmarks.rows import replace
 from benchmarks.run import RESULTS
 from benchmarks.sections import fraction, grid, own
 from benchmarks.tally import COVERS, LINES, OURS, PARTS, families, measured
@@ -79,13 +79,6 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
         renew(readme, summary(cells, ours))
         written.append(readme)
     return written
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a text file completely or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def renew(path: Path, text: str, name: str = "calibration") -> None:

@@ -10,16 +10,14 @@ Stopped at any point, the next call goes on. Laws of one curve and equal kinds o
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.designs import made_up
+from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "sbc.json"
 RUNS, SIMULATIONS = 16, 60
@@ -64,19 +62,6 @@ def simulate(name: str, long: bool, simulations: int = SIMULATIONS) -> dict[str,
 
 
 # --- The file ------------------------------------------------------------------------------------------------
-
-
-def stored(path: Path = RESULTS) -> list[dict[str, Any]]:
-    """Laws simulated so far."""
-    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else []
-
-
-def store(rows: Sequence[dict[str, Any]], path: Path = RESULTS) -> None:
-    """Replace the file in one step."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    lines = ",\n".join(json.dumps(row) for row in rows)
-    part.write_text(f'{{"rows": [\n{lines}\n]}}\n', encoding="utf-8")
-    os.replace(part, path)
 
 
 def run(only: str = "", long: bool = False, path: Path = RESULTS) -> Path:

@@ -26,6 +26,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.rows import replace
+
 RESULTS = Path(__file__).parent / "results" / "speed.json"
 ROWS = (10, 30, 100, 300, 1000, 3000, 10000)
 FAMILIES = (1, 10, 100, 1000, 10000)
@@ -308,9 +310,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "jax": jax.__version__}
     machine["backend"] = jax.default_backend()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    os.replace(part, path)
+    replace(path, json.dumps({"machine": machine, "rows": rows}, indent=1) + "\n")
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from benchmarks import pictures
 from benchmarks.agreement import AIM
 from benchmarks.agreement import RESULTS as AGREEMENT
 from benchmarks.peers import ONE_INPUT, TWO_INPUTS
-from benchmarks.report import replace
+from benchmarks.rows import replace
 from benchmarks.sections import grid
 from benchmarks.speed import GRADIENT_ROWS, GRADIENTS, RESULTS, ROUNDS
 
