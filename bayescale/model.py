@@ -19,9 +19,9 @@ import numpyro.distributions as dist
 
 from bayescale import laws
 from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis, kernel
-from bayescale.errors import InputError, nearest
+from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
-from bayescale.noise import NOISES, Noise
+from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Prior, Scene
 from bayescale.records import Array, record, static
 from bayescale.runs import Design, Runs, reduce_runs
@@ -139,9 +139,7 @@ def make_job(
             "which it would change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
         )
     if isinstance(noise, str):
-        if noise not in NOISES:
-            raise InputError(f"There is no noise {noise!r}. {nearest(noise, NOISES)}")
-        noise = NOISES[noise]
+        noise = named_noise(noise, len(runs.inputs))
     design = reduce_runs(runs)
     model, problem = prepare(chosen, drift, noise, design)
     if drift is not None and drift.along == "pool":

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from bayescale.errors import InputError, nearest
 from bayescale.records import record
 
 SMALLEST_SCATTER = 0.01 * math.exp(-9)
@@ -49,5 +50,20 @@ class Noise:
         return scatter, jnp.exp(sample("log_seed", dist.Normal(jnp.log(self.seed), self.seed_sd)))
 
 
-NOISES = {"normal": Noise(), "student": Noise(tail=4.0)}
-"""Noise models by name."""
+TAILS = {"normal": None, "student": 4.0}
+"""Degrees of freedom of the noise models that have a name."""
+
+
+def named_noise(name: str, n_inputs: int) -> Noise:
+    """Return a noise model by its name, with the scatter that development families chose for one input or for several.
+
+    A curve of a few smooth points says little about its scatter, so a low and wide prior tells them apart from
+    scattered ones; grids of several inputs say enough themselves (`docs/calibration.md`).
+
+    Raises:
+        InputError: For an unknown name.
+    """
+    if name not in TAILS:
+        raise InputError(f"There is no noise {name!r}. {nearest(name, TAILS)}")
+    scatter = {"scatter": 0.003, "scatter_sd": 1.5} if n_inputs == 1 else {}
+    return Noise(**scatter, tail=TAILS[name])

@@ -99,9 +99,10 @@ def sampled_m4(problems: Sequence[Problem]) -> list[Prediction]:
 
 def no_drift(problems: Sequence[Problem]) -> list[Prediction]:
     """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
+    noise = bs.Noise(tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
     laws = [bs.laws.renamed(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
-    return [sampled([p], law=law, drift=None, noise="student")[0] for p, law in zip(problems, laws, strict=True)]
+    return [sampled([p], law=law, drift=None, noise=noise)[0] for p, law in zip(problems, laws, strict=True)]
 
 
 # --- Least squares and its bootstraps ------------------------------------------------------------------------

@@ -119,7 +119,7 @@ def plain_density(vector, job):
     prior = (
         norm.logpdf(named["logit_share_E"], 0, 1.7)
         + norm.logpdf(named["log_fall"], np.log(0.4), 1.2)
-        + norm.logpdf(named["log_scatter"], np.log(0.01), 1)
+        + norm.logpdf(named["log_scatter"], np.log(0.003), 1.5)
         + norm.logpdf(named["log_seed"], np.log(0.0008), 0.8)
         + norm.logpdf(named["log_drift"], np.log(0.2) + 0.5 * (named["log_fall"] - np.log(0.4)), 0.8)
     )

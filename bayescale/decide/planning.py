@@ -27,7 +27,6 @@ from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
 from bayescale.many import fit_many
 from bayescale.model import make_job
-from bayescale.noise import NOISES
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 from bayescale.sbc import prior_values, simulate
@@ -314,8 +313,7 @@ def prior_runs(
         fall = max(float(np.ptp(curve)), 1e-6)
         middle = np.log(drift.median) + drift.power * np.log(fall / drift.scale)
         amplitude = np.exp(middle + drift.sd * rng.standard_normal(simulations))
-        noise = NOISES["normal"]
-        scatter = noise.scatter * np.exp(noise.scatter_sd * rng.standard_normal(simulations))
+        scatter = np.asarray(values.scatter, float)
         wander = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
         return curve + wander + scatter[:, None] * rng.standard_normal(wander.shape), seeds
     rows = []
