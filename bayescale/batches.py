@@ -138,7 +138,16 @@ def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machin
     return 1.0 - real / evaluated if evaluated else 0.0
 
 
-def stream_key(root: Any, stream: int) -> Any:
-    """Key of a stream; `fold_in` takes 32 bits, so longer numbers are folded in twice."""
-    high, low = divmod(stream, 1 << 32)
-    return jax.random.fold_in(jax.random.fold_in(root, high) if high else root, low)
+def stream_key(seed: int, attempt: int, stream: int) -> np.ndarray:
+    """Words of the key of a stream, shape (2,); NumPy hashes any non-negative numbers, with no program to compile."""
+    return np.random.SeedSequence(seed, spawn_key=(attempt, stream)).generate_state(2)
+
+
+def key_of(words: Any) -> Any:
+    """Key from its words, in a compiled program."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+
+def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
+    """Apply a function along the leading axis: one after the other, or all at once."""
+    return jax.vmap(function)(inputs) if vectorized else jax.lax.map(function, inputs)

@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import compiled_once, machine, stream_key
+from bayescale.batches import compiled_once, each, key_of, machine, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
-from bayescale.geometry import bend, linearise, to_scores, to_straight
-from bayescale.importance import STARTS, round_potential, walks, weigh_jobs
+from bayescale.geometry import linearise, read_straight, to_scores, to_straight
+from bayescale.importance import round_potential, walks, weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
-from bayescale.model import Job, Model, Problem, Values, compact, make_job, read
+from bayescale.model import Job, Model, Problem, Values, compact, make_job
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, normal_at, run_chain
 from bayescale.posterior import Posterior
@@ -49,33 +49,27 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
     """
     TRACES["sample"] += 1
 
-    mode = best_mode(jax.random.fold_in(key, STARTS), model, problem, settings.mode_steps)
+    keys = jax.random.split(key_of(key), 2 + settings.chains)
+    mode = best_mode(keys[0], model, problem, settings.mode_steps)
     geometry = linearise(mode, model, problem)
-
     potential = round_potential(geometry, model, problem)
     start = normal_at(potential, to_scores(mode, geometry, model, problem))
-    chain_key, level_key = jax.random.split(key)
-    keys = jax.random.split(chain_key, settings.chains)
 
-    def chain(chain_key: Any) -> Any:
-        return run_chain(chain_key, potential, start, settings)
-
-    chains = jax.vmap(chain)(keys) if vectorized else jax.lax.map(chain, keys)
-    level_keys = jax.random.split(level_key, (settings.chains, settings.draws))
-
-    def meaning(scores: Any, key: Any) -> tuple[Any, Values]:
+    def meaning(draw: tuple[Any, Any]) -> tuple[Any, Values]:
+        scores, level_score = draw
         straight, _ = to_straight(scores, geometry, model, problem)
-        vector, _ = bend(straight, model, problem)
-        values, _ = read(vector, model, problem)
-        return vector, values._replace(level=draw_level(key, values, model, problem))
+        vector, values, _, _ = read_straight(straight, model, problem)
+        return vector, values._replace(level=draw_level(level_score, values, model, problem))
 
-    if problem.gap is None:
-        position, values = jax.vmap(jax.vmap(meaning))(chains.position, level_keys)
-    else:
-        # Long curves one draw at a time: all at once they would not fit into memory.
-        one = lambda pair: meaning(*pair)  # noqa: E731
-        position, values = jax.lax.map(lambda pair: jax.lax.map(one, pair), (chains.position, level_keys))
-    return {"chains": chains._replace(position=position), "values": values}
+    def chain(inputs: tuple[Any, Any]) -> dict[str, Any]:
+        chain_key, level_scores = inputs
+        drawn = run_chain(chain_key, potential, start, settings)
+        # Long curves one draw at a time everywhere: all at once they would not fit into memory.
+        position, values = each(meaning, (drawn.position, level_scores), vectorized and problem.gap is None)
+        return {"chains": drawn._replace(position=position), "values": values}
+
+    level_scores = jax.random.normal(keys[1], (settings.chains, settings.draws), float)
+    return each(chain, (keys[2:], level_scores), vectorized)
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:
@@ -103,9 +97,7 @@ def sample_batch(
         def one(pair: tuple[Any, Problem]) -> dict[str, Any]:
             return sample_family(pair[0], model, pair[1], settings, vectorized)
 
-        if vectorized:
-            return jax.vmap(lambda key, problem: one((key, problem)))(keys, problems)
-        return jax.lax.map(one, (keys, problems))
+        return each(one, (keys, problems), vectorized)
 
     if mesh is None:
         return share(keys, model, problems, settings)
@@ -283,8 +275,7 @@ def run_compiled(
     filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
     with jax.enable_x64(True):
-        root = jax.random.fold_in(jax.random.key(seed), attempt)
-        keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
+        keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
         with compiled_once(jobs[0], len(filled), jax.tree.structure(settings)):
             output = compiled(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)

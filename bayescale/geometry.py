@@ -31,15 +31,25 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.scipy.linalg import solve_triangular
 
-from bayescale.likelihood import level_variance, log_density, offset, rotate, row_covariance, row_variance, spectrum
-from bayescale.model import Model, Problem, coordinates, read, singles, unit_falls
-from bayescale.priors import Fall
+from bayescale.likelihood import level_variance, log_likelihood, offset, rotate, row_covariance, row_variance, spectrum
+from bayescale.model import (
+    Model,
+    Problem,
+    Values,
+    active_falls,
+    coordinates,
+    draw_constants,
+    draw_spreads,
+    drawing_order,
+    read,
+    singles,
+    taker,
+)
 from bayescale.records import Array, record
 
-DIFFERENCE = 1e-4
+DIFFERENCE = 1e-2
 """Step of the differences that linearise; coordinates are about unit scale."""
 FLATTEST = 0.05
 """Smallest curvature of a prior in its own coordinates; they are about unit scale."""
@@ -77,17 +87,23 @@ def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], An
     if "log_fall" not in names:
         return None
     slots = [i for i, name in enumerate(names) if name.startswith("log_fall_ratio_")] + [names.index("log_fall")]
-    covered = next(model.law.covered[key] for key, prior in model.law.priors.items() if isinstance(prior, Fall))
-    constants = read(vector, model, problem)[0].constants | dict.fromkeys(covered, 1.0)
-    return slots, unit_falls(model.law, constants, problem.z.shape[1])[np.flatnonzero(problem.active)]
+    *others, fall = drawing_order(model.law)
+    constants = draw_constants(taker(vector), others, model.law, problem)
+    constants |= dict.fromkeys(model.law.covered[fall], 1.0)
+    return slots, active_falls(model.law, constants, problem)
 
 
 def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Map straight coordinates to the model's, shape (coordinate,); also return the log determinant."""
+    return bend_knowing(straight, model, problem)[:2]
+
+
+def bend_knowing(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
+    """Like `bend`, and return the shares of the law that move; None for a law without falls."""
     vector = bend_spreads(straight, model, problem)
     found = moving(vector, model, problem)
     if found is None:
-        return vector, 0.0
+        return vector, 0.0, None
     slots, share = found
     half = 0.5 * jnp.exp(straight[jnp.asarray(slots)]) / share
     gross = 2.0 * jnp.arcsinh(half)
@@ -97,7 +113,15 @@ def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     total = jax.nn.logsumexp(net) if others else last
     for slot, value in zip(slots, [*(other - last for other in others), total], strict=True):
         parts[slot] = value
-    return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum()
+    return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum(), share
+
+
+def read_straight(straight: Array, model: Model, problem: Problem) -> tuple[Any, Values, Any, Any]:
+    """The model's coordinates, what they mean, their log prior densities, and the log determinant of `bend`."""
+    # The shares that bend are those that the falls are read with: derived once, not twice.
+    vector, log_determinant, share = bend_knowing(straight, model, problem)
+    values, prior = read(vector, model, problem, share)
+    return vector, values, prior, log_determinant
 
 
 def straighten(vector: Array, model: Model, problem: Problem) -> Any:
@@ -138,8 +162,8 @@ def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
 
 def straight_density(straight: Array, model: Model, problem: Problem) -> Any:
     """Log posterior density of straight coordinates, up to the evidence."""
-    vector, log_determinant = bend(straight, model, problem)
-    return log_density(vector, model, problem) + log_determinant
+    _, values, prior, log_determinant = read_straight(straight, model, problem)
+    return prior.sum() + log_likelihood(values, model, problem) + log_determinant
 
 
 # --- Standard scores under the law linearised at the mode --------------------------------------------------
@@ -149,24 +173,22 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     """Linearise the law and its prior at straight coordinates."""
     size = coordinates(model, problem).index("log_scatter")
 
-    def curve(theta: Any) -> Any:
-        vector, _ = bend(jnp.concatenate([theta, point[size:]]), model, problem)
-        return problem.mask * offset(model, problem, read(vector, model, problem)[0])
-
-    def prior(theta: Any) -> Any:
-        vector, log_determinant = bend(jnp.concatenate([theta, point[size:]]), model, problem)
-        return read(vector, model, problem)[1][:size].sum() + log_determinant
-
-    # Differences need one copy of each function in the program, automatic derivatives several; any scores serve that
-    # are nearly standard.
     theta = point[:size]
-    steps = DIFFERENCE * jnp.concatenate([jnp.eye(size), -jnp.eye(size)])
-    bent, slopes = jax.lax.map(lambda step: (curve(theta + step), jax.grad(prior)(theta + step)), steps)
-    slope = (bent[:size] - bent[size:]).T / (2.0 * DIFFERENCE)
-    pull = slopes.mean(0)
-    curvature = jnp.diagonal(slopes[:size] - slopes[size:]) / (2.0 * DIFFERENCE)
+
+    def at(step: Any) -> tuple[Any, Any]:
+        straight = jnp.concatenate([theta + step, point[size:]])
+        _, values, prior, log_determinant = read_straight(straight, model, problem)
+        return problem.mask * offset(model, problem, values), prior[:size].sum() + log_determinant
+
+    # Differences need one copy of the law in the program, automatic derivatives several; any scores serve that are
+    # nearly standard.
+    step = DIFFERENCE * jnp.eye(size)
+    curves, priors = jax.lax.map(at, jnp.concatenate([step, -step, jnp.zeros((1, size))]))
+    slope = (curves[:size] - curves[size:-1]).T / (2.0 * DIFFERENCE)
+    pull = (priors[:size] - priors[size:-1]) / (2.0 * DIFFERENCE)
+    curvature = (priors[:size] + priors[size:-1] - 2.0 * priors[-1]) / DIFFERENCE**2
     unit = 1.0 / jnp.sqrt(jnp.maximum(-curvature, FLATTEST))
-    columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curve(theta), problem.mask])
+    columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curves[-1], problem.mask])
     vector, _ = bend(point, model, problem)
     if plain(problem):
         return Geometry(point, vector, jnp.diag(unit), columns[:0], unit * pull)
@@ -179,7 +201,9 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
 
 def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Columns and precisions of independent rows, with the variances of a coordinate vector."""
-    values, _ = read(vector, model, problem)
+    size = coordinates(model, problem).index("log_scatter")
+    # Given its coordinate, the drift's amplitude does not depend on the law.
+    values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
     if problem.dense and problem.basis is None:
         factor = jnp.linalg.cholesky(row_covariance(values, problem))
         return solve_triangular(factor, columns, lower=True), problem.mask

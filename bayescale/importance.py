@@ -20,11 +20,11 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-from bayescale.batches import compiled_once, machine, stream_key
+from bayescale.batches import compiled_once, each, key_of, machine, stream_key
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
-from bayescale.model import Job, Model, Problem, Values, prior_center, read, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, prior_place, read
 from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
 from bayescale.posterior import Posterior
 from bayescale.records import Array
@@ -235,12 +235,12 @@ def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, 
     def potential(straight: Any) -> Any:
         return -straight_density(straight, model, problem)
 
-    keys = jax.random.split(key, STARTS - 1)
-    drawn = jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
-    vectors = jnp.concatenate([prior_center(model, problem)[None], drawn])
-    starts = jax.vmap(lambda vector: straighten(vector, model, problem))(vectors)
+    def walk(scores: Any) -> tuple[Any, Any]:
+        return find_mode(potential, straighten(prior_place(scores, model, problem), model, problem), steps)
+
+    scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
     # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
-    return lax.map(lambda start: find_mode(potential, start, steps), starts)
+    return lax.map(walk, scores)
 
 
 def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
@@ -280,7 +280,7 @@ def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
 
 def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps: int) -> tuple[Weighted, Any]:
     """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
-    mode_key, point_key = jax.random.split(key)
+    mode_key, point_key = jax.random.split(key_of(key))
     geometry, modes = find_modes(mode_key, model, problem, steps)
     potential = round_potential(geometry, model, problem)
     weighted = run_importance(point_key, potential, modes.start, modes.places, points)
@@ -300,28 +300,26 @@ def weigh_batch(
     def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
         return weigh_family(pair[0], model, pair[1], points, steps)
 
-    if vectorized:
-        return jax.vmap(lambda key, problem: one((key, problem)))(keys, problems)
-    return lax.map(one, (keys, problems))
+    return each(one, (keys, problems), vectorized)
 
 
-def interpret_batch(keys: Array, model: Model, problems: Problem, position: Array) -> Values:
-    """What draws of the coordinates mean, with the level drawn; leading axes (family, draw)."""
+def interpret_batch(model: Model, problems: Problem, position: Array, level_scores: Array, vectorized: bool) -> Values:
+    """What draws of the coordinates mean, with the level at these scores; leading axes (family, draw)."""
 
-    def family(triple: tuple[Any, Problem, Any]) -> Values:
-        key, problem, vectors = triple
+    def family(inputs: tuple[Problem, Any, Any]) -> Values:
+        problem, vectors, scores = inputs
 
-        def one(pair: tuple[Any, Any]) -> Values:
-            values, _ = read(pair[0], model, problem)
-            return values._replace(level=draw_level(pair[1], values, model, problem))
+        def one(draw: tuple[Any, Any]) -> Values:
+            values, _ = read(draw[0], model, problem)
+            return values._replace(level=draw_level(draw[1], values, model, problem))
 
-        return lax.map(one, (vectors, jax.random.split(key, len(vectors))), batch_size=min(CHUNK, len(vectors)))
+        return each(one, (vectors, scores), vectorized and problem.gap is None)
 
-    return lax.map(family, (keys, problems, position))
+    return each(family, (problems, position, level_scores), vectorized)
 
 
 compiled_weights = jax.jit(weigh_batch, static_argnames=("points", "steps", "vectorized"))
-compiled_meaning = jax.jit(interpret_batch)
+compiled_meaning = jax.jit(interpret_batch, static_argnames="vectorized")
 
 
 # --- From weights to posteriors ----------------------------------------------------------------------------
@@ -341,15 +339,14 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
     filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
     draws = settings.chains * settings.draws
     with jax.enable_x64(True):
-        root = jax.random.fold_in(jax.random.key(seed), STREAM)
-        keys = jnp.stack([stream_key(root, streams[i]) for i in filled])
+        keys = np.stack([stream_key(seed, STREAM, streams[i]) for i in filled])
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
         model = jobs[0].model
         points = KEPT_POINTS * draws
         with compiled_once(jobs[0], len(filled), points, settings.mode_steps):
             output = compiled_weights(keys, model, problems, points, settings.mode_steps, place.vectorized)
         weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
-        measures, chosen, logs = [], [], []
+        measures, chosen, logs, levels = [], [], [], []
         for i in range(len(jobs)):
             position, log_weight = weighted.position[i], weighted.log_weight[i]
             smooth, pareto = smoothed(log_weight)
@@ -358,9 +355,10 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             rows = resample(np.exp(smooth), draws, rng)
             chosen.append(position[rows])
             logs.append(smooth[rows])
-        position = np.stack([chosen[i] for i in filled])
+            levels.append(rng.standard_normal(draws))
+        position, scores = (np.stack([part[i] for i in filled]) for part in (chosen, levels))
         with compiled_once(jobs[0], len(filled), draws):
-            meaning = compiled_meaning(keys, model, problems, position)
+            meaning = compiled_meaning(model, problems, position, scores, place.vectorized)
         values = jax.tree.map(np.asarray, jax.device_get(meaning))
     shape = (settings.chains, settings.draws)
 

@@ -227,14 +227,14 @@ def log_density(vector: Array, model: Model, problem: Problem) -> Any:
     return prior.sum() + log_likelihood(values, model, problem)
 
 
-def draw_level(key: Array, values: Values, model: Model, problem: Problem) -> Any:
-    """Draw the level given all other values (the sampled one passes through)."""
+def draw_level(score: Any, values: Values, model: Model, problem: Problem) -> Any:
+    """Level at a standard score given all other values (the sampled one passes through)."""
     if not marginal_level(model):
         return values.level
     residual = problem.mask * (problem.y - offset(model, problem, values))
     white = whiten(values, residual, model, problem)
     mean, precision, _ = level_posterior(white, model)
-    return mean + jax.random.normal(key, dtype=mean.dtype) / jnp.sqrt(precision)
+    return mean + score / jnp.sqrt(precision)
 
 
 def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -280,9 +280,10 @@ def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
     return values - log_curve(law, constants, jnp.zeros(z.shape[1])) if law.level else values
 
 
-def unit_falls(law: Law, constants: Mapping[str, Any], n_inputs: int) -> Any:
-    """-d ln f / d ln x_j at the reference scale, shape (input,)."""
-    return jnp.stack([-slope_along(law, constants, jnp.eye(n_inputs)[j]) for j in range(n_inputs)])
+def active_falls(law: Law, constants: Mapping[str, Any], problem: Problem) -> Any:
+    """-d ln f / d ln x_j at the reference scale for the inputs that vary, shape (active input,)."""
+    inputs = np.eye(problem.z.shape[1])[np.flatnonzero(problem.active)]
+    return jnp.stack([-slope_along(law, constants, jnp.asarray(direction)) for direction in inputs])
 
 
 def slope_along(law: Law, constants: Mapping[str, Any], direction: Array) -> Any:
@@ -291,44 +292,67 @@ def slope_along(law: Law, constants: Mapping[str, Any], direction: Array) -> Any
     return jax.jvp(lambda z: log_curve(law, constants, z), (start,), (direction,))[1]
 
 
-def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem) -> Values:
+def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, falls: Any = None) -> Values:
     """Run the generative program of a model: every prior, in a fixed order.
 
     Args:
         sample: Supplier of coordinates (see `priors.Sample`).
         model: Law, drift and noise.
         problem: The family, for spans and the number of rows.
+        falls: What one unit of each exponent does, see `active_falls`, where it is known.
     """
-    law, n_inputs = model.law, problem.z.shape[1]
-    active = np.flatnonzero(problem.active)
+    law, drawn = model.law, {}
 
-    def falls(constants: Mapping[str, Any]) -> Any:
-        return unit_falls(law, constants, n_inputs)[active]
+    def noted(name: str, distribution: Any) -> Any:
+        drawn[name] = sample(name, distribution)
+        return drawn[name]
 
-    constants: dict[str, Any] = {}
-    spans = jnp.asarray(problem.span)[active]
-    for key in drawing_order(law):
-        prior, names = law.priors[key], law.covered[key]
-        # An exponent of one, to see what one unit of exponent does at the reference.
-        ones = dict.fromkeys(names, 1.0) if isinstance(prior, Fall) else {}
-        constants |= prior.draw(sample, names, Scene(constants | ones, falls, spans))
-    scatter, seed = model.noise.draw(sample)
-    amplitude: Any = 0.0
-    if model.drift is not None:
+    constants = draw_constants(noted, drawing_order(law), law, problem, falls)
+    fall: Any = 1.0
+    if model.drift is not None and any(
+        isinstance(prior, Fall) and len(law.covered[key]) == sum(problem.active) for key, prior in law.priors.items()
+    ):
+        # The law's net fall is a coordinate.
+        fall = jnp.exp(drawn["log_fall"])
+    elif model.drift is not None:
         path = jnp.where(jnp.asarray(problem.active), problem.span, 0.0)
         fall = jnp.maximum(jnp.abs(slope_along(law, constants, path)), FLATTEST_FALL)
-        amplitude = model.drift.draw(sample, fall)
+    return draw_spreads(sample, fall, model, problem)._replace(constants=constants)
+
+
+def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, problem: Problem) -> Values:
+    """Run the priors of all but the law, given the law's net fall over the training span."""
+    scatter, seed = model.noise.draw(sample)
+    amplitude = model.drift.draw(sample, fall) if model.drift is not None else 0.0
     level: Any = 0.0
     weights: Any = jnp.ones(len(problem.y))
     if model.noise.tail is not None:
-        if law.level:
-            level = sample("level", dist.Normal(0.0, law.level[1].sd))
+        if model.law.level:
+            level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
         if problem.latent:
             half = 0.5 * model.noise.tail
             gamma = dist.Gamma(half, half).expand([len(problem.y)])
             log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
             weights = jnp.exp(log_weights)
-    return Values(constants, scatter, seed, amplitude, level, weights)
+    return Values({}, scatter, seed, amplitude, level, weights)
+
+
+def draw_constants(
+    sample: Callable[[str, Any], Any], keys: Sequence[str], law: Law, problem: Problem, falls: Any = None
+) -> dict[str, Any]:
+    """Run the priors of a law under some of its keys, in the order of `drawing_order`."""
+    spans = jnp.asarray(problem.span)[np.flatnonzero(problem.active)]
+
+    def unit_falls(constants: Mapping[str, Any]) -> Any:
+        return active_falls(law, constants, problem) if falls is None else falls
+
+    constants: dict[str, Any] = {}
+    for key in keys:
+        prior, names = law.priors[key], law.covered[key]
+        # An exponent of one, to see what one unit of exponent does at the reference.
+        ones = dict.fromkeys(names, 1.0) if isinstance(prior, Fall) else {}
+        constants |= prior.draw(sample, names, Scene(constants | ones, unit_falls, spans))
+    return constants
 
 
 def drawing_order(law: Law) -> list[str]:
@@ -367,18 +391,31 @@ def singles(vector: Array) -> list[Any]:
     return [part.reshape(()) for part in jax.lax.split(vector, (1,) * len(vector))]
 
 
-def read(vector: Array, model: Model, problem: Problem) -> tuple[Values, Any]:
-    """Return what a coordinate vector means and the log prior density of each coordinate, shape (coordinate,)."""
-    left, drawn = singles(vector), []
+def taker(vector: Array) -> Callable[[str, Any], Any]:
+    """Supplier that hands out the coordinates of a vector in their order."""
+    left = singles(vector)
 
-    def sample(name: str, distribution: Any) -> Any:
+    def take(name: str, distribution: Any) -> Any:
         del name
         shape = distribution.shape()
-        value = jnp.stack([left.pop(0) for _ in range(shape[0])]) if shape else left.pop(0)
+        return jnp.stack([left.pop(0) for _ in range(shape[0])]) if shape else left.pop(0)
+
+    return take
+
+
+def read(vector: Array, model: Model, problem: Problem, falls: Any = None) -> tuple[Values, Any]:
+    """Return what a coordinate vector means and the log prior density of each coordinate, shape (coordinate,).
+
+    What one unit of each exponent does may be handed in, where it is known: see `active_falls`.
+    """
+    take, drawn = taker(vector), []
+
+    def sample(name: str, distribution: Any) -> Any:
+        value = take(name, distribution)
         drawn.append((distribution, value))
         return value
 
-    values = draw(sample, model, problem)
+    values = draw(sample, model, problem, falls)
     if all(isinstance(distribution, dist.Normal) for distribution, _ in drawn):
         # All at once, which takes a fraction of the operations.
         means, sds = (jnp.stack([getattr(d, name) for d, _ in drawn]) for name in ("loc", "scale"))
@@ -387,12 +424,22 @@ def read(vector: Array, model: Model, problem: Problem) -> tuple[Values, Any]:
 
 
 def prior_center(model: Model, problem: Problem) -> Any:
-    """Coordinates at the centre of their priors, shape (coordinate,): where the walk to the mode starts."""
+    """Coordinates at the centre of their priors, shape (coordinate,)."""
+    return prior_place(jnp.zeros(len(coordinates(model, problem))), model, problem)
+
+
+def prior_place(scores: Array, model: Model, problem: Problem) -> Any:
+    """Coordinates so many standard deviations from the centre of their priors, shape (coordinate,).
+
+    Standard normal scores make it a draw of the prior, except that coordinates without a normal prior are the scores.
+    """
     parts: list[Any] = []
+    take = taker(scores)
 
     def sample(name: str, distribution: Any) -> Any:
-        del name
-        value = distribution.mean if hasattr(distribution, "loc") else jnp.zeros(distribution.shape())
+        value = take(name, distribution)
+        if isinstance(distribution, dist.Normal):
+            value = distribution.loc + distribution.scale * value
         parts.append(jnp.atleast_1d(value))
         return value
 

@@ -227,8 +227,10 @@ class Fall:
         The exponents of `scene.drawn` are ones at this point and `scene.spans` holds the inputs of `names` only.
         """
         falls = scene.unit_falls(scene.drawn)
-        tilt = jnp.log(falls) - jnp.log(falls[-1])
         fall = jnp.exp(sample("log_fall", dist.Normal(jnp.log(self.median), self.sd)))
+        if len(names) == 1:
+            return {names[0]: fall / (scene.spans[0] * falls[0])}
+        tilt = jnp.log(falls) - jnp.log(falls[-1])
         ratios: list[Any] = []
         for position, name in enumerate(names[:-1]):
             # Equal correlation 1/2 between the log ratios makes every pair of inputs differ by Normal(0, 1).
@@ -237,7 +239,7 @@ class Fall:
             net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
             ratios.append(net - tilt[position])
         weights = jax.nn.softmax(jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])]))
-        exponents = fall * (weights if ratios else 1.0) / (scene.spans * falls)
+        exponents = fall * weights / (scene.spans * falls)
         return {name: exponents[i] for i, name in enumerate(names)}
 
 
