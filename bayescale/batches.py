@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import gc
+import importlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
@@ -20,6 +23,10 @@ MEMORY_SHARE = 0.4
 """Share of a device's memory that one batch may fill; the estimate is rough."""
 LARGEST_SHARE = 2048
 """Families of one batch on one device, however small they are."""
+
+LIGHTER = {"xla_backend_optimization_level": 2}
+"""Options for XLA on curves of one input: LLVM's third level takes an eighth longer to compile them and unrolls loops
+so far that one of 30 points takes a fifth longer. Grids of two inputs gain a twentieth from it."""
 
 DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
@@ -49,6 +56,10 @@ class Machine:
         each = -(-count // len(self.devices))
         return len(self.devices) * (1 << (each - 1).bit_length())
 
+    def lighter(self, job: Job) -> bool:
+        """Whether programs are compiled with `LIGHTER`."""
+        return not self.vectorized and job.problem.z.shape[1] == 1
+
     def largest(self, job: Job, settings: Nuts) -> int:
         """Most families like `job` in one batch."""
         if not self.vectorized:
@@ -56,6 +67,12 @@ class Machine:
         limit = min(memory(device) for device in self.devices) * MEMORY_SHARE
         each = min(LARGEST_SHARE, max(1, int(limit / footprint(job, settings))))
         return len(self.devices) * (1 << (each.bit_length() - 1))
+
+
+@functools.cache
+def jitted(function: Callable[..., Any], static: tuple[str, ...], lighter: bool) -> Any:
+    """Make THE compiled program of a function, one for each choice of XLA's options."""
+    return jax.jit(function, static_argnames=static, compiler_options=LIGHTER if lighter else None)
 
 
 def machine() -> Machine:
@@ -125,10 +142,25 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
     if program not in COMPILED:
         with DOORS.setdefault(program, threading.Lock()):
             if program not in COMPILED:
-                yield
+                # Whoever diagnoses the draws needs it, and it takes half a second: compilers leave Python idle.
+                threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()
+                with uncollected():
+                    yield
                 COMPILED.add(program)
                 return
     yield
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the garbage collector back: while a program is traced it takes a quarter of the time and finds nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machine) -> float:

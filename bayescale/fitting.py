@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import compiled_once, each, key_of, machine, stream_key
+from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -109,8 +109,9 @@ def sample_batch(
     )
 
 
-compiled = jax.jit(sample_batch, static_argnames=("vectorized", "mesh"))
-"""THE compiled program. Its key: curve, kinds of priors, rows in the bucket, counts of draws; never numbers."""
+def compiled(lighter: bool = False) -> Any:
+    """Return THE compiled program; its key: curve, kinds of priors, rows in the bucket, counts of draws, no numbers."""
+    return jitted(sample_batch, ("vectorized", "mesh"), lighter)
 
 
 def fit(
@@ -278,7 +279,8 @@ def run_compiled(
         keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
         with compiled_once(jobs[0], len(filled), jax.tree.structure(settings)):
-            output = compiled(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
+            program = compiled(place.lighter(jobs[0]))
+            output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
         output = jax.tree.map(np.asarray, jax.device_get(output))
     return [
         # Copies, so that one family does not keep the arrays of its whole batch in memory.

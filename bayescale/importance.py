@@ -20,7 +20,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-from bayescale.batches import compiled_once, each, key_of, machine, stream_key
+from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
@@ -318,10 +318,6 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
     return each(family, (problems, position, level_scores), vectorized)
 
 
-compiled_weights = jax.jit(weigh_batch, static_argnames=("points", "steps", "vectorized"))
-compiled_meaning = jax.jit(interpret_batch, static_argnames="vectorized")
-
-
 # --- From weights to posteriors ----------------------------------------------------------------------------
 
 
@@ -344,7 +340,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         model = jobs[0].model
         points = KEPT_POINTS * draws
         with compiled_once(jobs[0], len(filled), points, settings.mode_steps):
-            output = compiled_weights(keys, model, problems, points, settings.mode_steps, place.vectorized)
+            program = jitted(weigh_batch, ("points", "steps", "vectorized"), not place.vectorized)
+            output = program(keys, model, problems, points, settings.mode_steps, place.vectorized)
         weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
         measures, chosen, logs, levels = [], [], [], []
         for i in range(len(jobs)):
@@ -358,7 +355,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             levels.append(rng.standard_normal(draws))
         position, scores = (np.stack([part[i] for i in filled]) for part in (chosen, levels))
         with compiled_once(jobs[0], len(filled), draws):
-            meaning = compiled_meaning(model, problems, position, scores, place.vectorized)
+            program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
+            meaning = program(model, problems, position, scores, place.vectorized)
         values = jax.tree.map(np.asarray, jax.device_get(meaning))
     shape = (settings.chains, settings.draws)
 

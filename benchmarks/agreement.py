@@ -117,7 +117,7 @@ def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
         job = make_job(runs, "auto", "auto", "normal", None)
         problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)
         keys = stream_key(SEED, 0, number)[None]
-        output = compiled(keys, jax.tree.map(narrow, job.model), problems, settings, False, None)
+        output = compiled()(keys, jax.tree.map(narrow, job.model), problems, settings, False, None)
         found.append(np.asarray(output["chains"].position[0], float))
     return found
 
