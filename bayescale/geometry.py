@@ -160,10 +160,10 @@ def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
     return jnp.stack(parts)
 
 
-def straight_density(straight: Array, model: Model, problem: Problem) -> Any:
-    """Log posterior density of straight coordinates, up to the evidence."""
-    _, values, prior, log_determinant = read_straight(straight, model, problem)
-    return prior.sum() + log_likelihood(values, model, problem) + log_determinant
+def straight_density(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Log posterior density of straight coordinates, up to the evidence, and the model's coordinates."""
+    vector, values, prior, log_determinant = read_straight(straight, model, problem)
+    return prior.sum() + log_likelihood(values, model, problem) + log_determinant, vector
 
 
 # --- Standard scores under the law linearised at the mode --------------------------------------------------

@@ -10,7 +10,7 @@ importance sampling and their Pareto tail index says whether to trust them (veht
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +22,7 @@ from jax.scipy.special import gammaln
 
 from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
 from bayescale.diagnostics import diagnose_weights
-from bayescale.geometry import Geometry, bend, linearise, straight_density, straighten, to_scores, to_straight
+from bayescale.geometry import Geometry, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, coordinates, prior_place, read
 from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
@@ -65,6 +65,10 @@ STILL = 0.1
 """A walk has ended at a mode when a Newton step from there is shorter than this many standard deviations."""
 
 
+Target = Callable[[Any], tuple[Any, Any]]
+"""Negative log density of a vector, and what else is wanted of it."""
+
+
 class Mixture(NamedTuple):
     """A proposal: kernels that share one shape, and guards around the modes."""
 
@@ -79,21 +83,25 @@ class Mixture(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """Points that are kept.
+    """Points with their weights.
 
-    Shapes (point, d) and (point,); weights are logarithms, up to the evidence.
+    Attributes:
+        position: Shape (point, d).
+        log_weight: Logarithms, up to the evidence, shape (point,).
+        meaning: What the density says about each point beside its value, leading axis point.
     """
 
     position: Any
     log_weight: Any
+    meaning: Any
 
 
-def run_importance(key: Array, potential: Potential, start: Start, modes: Array, points: int) -> Weighted:
+def run_importance(key: Array, target: Target, start: Start, modes: Array, points: int) -> Weighted:
     """Adapt a mixture to a density and weigh points drawn from it.
 
     Args:
         key: Random key.
-        potential: Negative log density of a vector.
+        target: Negative log density of a vector, and what else is wanted of it.
         start: Mode and covariance.
         modes: Every mode that counts, shape (mode, d); a mode may be repeated.
         points: Fewest points to return; they come in whole rounds.
@@ -107,7 +115,7 @@ def run_importance(key: Array, potential: Potential, start: Start, modes: Array,
     def step(mixture: Mixture, inputs: tuple[Any, Any]) -> tuple[Mixture, Weighted]:
         number, key = inputs
         draw_key, place_key = jax.random.split(key)
-        weighted = weigh(draw_key, potential, mixture, ROUND_POINTS)
+        weighted = weigh(draw_key, target, mixture, ROUND_POINTS)
         better = refit(place_key, weighted, mixture, start)
         return jax.tree.map(lambda new, old: jnp.where(number < ROUNDS, new, old), better, mixture), weighted
 
@@ -116,12 +124,12 @@ def run_importance(key: Array, potential: Potential, start: Start, modes: Array,
     return jax.tree.map(lambda leaf: leaf[ROUNDS:].reshape(-1, *leaf.shape[2:]), rounds)
 
 
-def weigh(key: Array, potential: Potential, mixture: Mixture, points: int) -> Weighted:
+def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted:
     """Draw points from a mixture and weigh them."""
     position = draw_points(key, mixture, points)
-    density = -lax.map(potential, position, batch_size=min(CHUNK, points))
-    log_weight = density - proposal_density(position, mixture, points)
-    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf))
+    potential, meaning = lax.map(target, position, batch_size=min(CHUNK, points))
+    log_weight = -potential - proposal_density(position, mixture, points)
+    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf), meaning)
 
 
 def guarded(points: int) -> int:
@@ -215,14 +223,21 @@ class Modes(NamedTuple):
     count: Any
 
 
+def round_target(geometry: Geometry, model: Model, problem: Problem) -> Target:
+    """Return the negative log density of standard scores, and the model's coordinates there."""
+
+    def target(scores: Any) -> tuple[Any, Any]:
+        straight, log_determinant = to_straight(scores, geometry, model, problem)
+        density, vector = straight_density(straight, model, problem)
+        return -density - log_determinant, vector
+
+    return target
+
+
 def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Potential:
     """Return the negative log density of standard scores."""
-
-    def potential(scores: Any) -> Any:
-        straight, log_determinant = to_straight(scores, geometry, model, problem)
-        return -straight_density(straight, model, problem) - log_determinant
-
-    return potential
+    target = round_target(geometry, model, problem)
+    return lambda scores: target(scores)[0]
 
 
 def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, Any]:
@@ -233,7 +248,7 @@ def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, 
     """
 
     def potential(straight: Any) -> Any:
-        return -straight_density(straight, model, problem)
+        return -straight_density(straight, model, problem)[0]
 
     def walk(scores: Any) -> tuple[Any, Any]:
         return find_mode(potential, straighten(prior_place(scores, model, problem), model, problem), steps)
@@ -282,13 +297,9 @@ def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps:
     """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
     mode_key, point_key = jax.random.split(key_of(key))
     geometry, modes = find_modes(mode_key, model, problem, steps)
-    potential = round_potential(geometry, model, problem)
-    weighted = run_importance(point_key, potential, modes.start, modes.places, points)
-
-    def place(scores: Any) -> Any:
-        return bend(to_straight(scores, geometry, model, problem)[0], model, problem)[0]
-
-    return weighted._replace(position=lax.map(place, weighted.position, batch_size=min(CHUNK, points))), modes.count
+    target = round_target(geometry, model, problem)
+    weighted = run_importance(point_key, target, modes.start, modes.places, points)
+    return weighted._replace(position=weighted.meaning, meaning=()), modes.count
 
 
 def weigh_batch(

@@ -22,7 +22,7 @@ def weighted_normal(width=1.0, points=4000):
     """Points for a standard normal distribution in three dimensions, when its standard deviation is said to be this."""
     with jax.enable_x64(True):
         start = Start(jnp.zeros(3), width**2 * jnp.eye(3), 0.0, jnp.zeros(3))
-        found = run_importance(jax.random.key(0), lambda v: 0.5 * v @ v, start, start.mode[None], points)
+        found = run_importance(jax.random.key(0), lambda v: (0.5 * v @ v, ()), start, start.mode[None], points)
         return jax.tree.map(np.asarray, found)
 
 
@@ -119,7 +119,7 @@ def test_modes_are_found_drawn_from_and_reported(drawn):
         modes = importance.sift_modes(potential, places, 0)
         assert int(modes.count) == 2
         np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
-        found = run_importance(jax.random.key(0), potential, modes.start, modes.places, 6000)
+        found = run_importance(jax.random.key(0), lambda v: (potential(v), ()), modes.start, modes.places, 6000)
     weight = np.exp(smoothed(np.asarray(found.log_weight))[0])
     far = np.asarray(found.position)[:, 0] > 4.0
     assert abs(weight[far].sum() - 0.25) < 0.04
