@@ -91,8 +91,11 @@ def diagnose_weights(
 ) -> Diagnostics:
     """Measure how much weighted points are worth.
 
-    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw over the
-    variance of the weighted average; resampling to `draws` equally weighted ones costs another 1 / draws.
+    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw over that of
+    the average of `draws` equally weighted ones. A point of weight w is among them n = draws w times, rounded up or
+    down at random, so it adds to the variance of the average w^2, for being a random point itself, and the variance of
+    its rounding, frac(n) (1 - frac(n)) / draws^2. Where no point counts more than once that is w / draws: the draws are
+    worth their number.
 
     Args:
         position: Coordinates of all points, shape (point, coordinate).
@@ -109,14 +112,16 @@ def diagnose_weights(
         )
     position = np.where(weight[:, None] > 0, position, 0.0)
     mean = weight @ position
-    bulk = worth(weight, position - mean, weight @ (position - mean) ** 2)
+    rounded = np.modf(draws * weight)[0]
+    noise = weight**2 + rounded * (1.0 - rounded) / draws**2
+    bulk = worth(noise, position - mean, weight @ (position - mean) ** 2)
     tails = []
     order = np.argsort(position, axis=0)
     below = np.cumsum(weight[order], axis=0)
     for share in (0.05, 0.95):
         edge = np.take_along_axis(position, order, 0)[(below >= share).argmax(0), np.arange(dimension)]
-        tails.append(worth(weight, (position <= edge) - share, np.full(dimension, share * (1.0 - share))))
-    bulk, tail = (1.0 / (1.0 / ess + 1.0 / draws) for ess in (bulk, np.minimum(*tails)))
+        tails.append(worth(noise, (position <= edge) - share, np.full(dimension, share * (1.0 - share))))
+    tail = np.minimum(*tails)
     weights = 1.0 / float((weight**2).sum())
     if pareto_k >= PARETO:
         status = Status.HEAVY_WEIGHTS
@@ -151,6 +156,6 @@ def worse(first: Diagnostics, second: Diagnostics) -> Diagnostics:
     )
 
 
-def worth(weight: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Effective sample size of weighted averages of centred columns, at most the number of points."""
-    return np.minimum(variance / np.maximum(weight**2 @ gap**2, 1e-300), len(weight))
+def worth(noise: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Effective sample size of averages of centred columns, to which points add noise."""
+    return variance / np.maximum(noise @ gap**2, 1e-300)

@@ -258,5 +258,7 @@ def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Proble
         return straight
     size = len(geometry.pull)
     mean, sd = scores_given(straight[size:], geometry, model, problem)
-    along = jnp.linalg.solve(geometry.directions, straight[:size] - geometry.point[:size])
+    # The directions are orthogonal ones with scaled rows, so their inverse needs no factorisation.
+    gap = (straight[:size] - geometry.point[:size]) / (geometry.directions**2).sum(1)
+    along = geometry.directions.T @ gap
     return jnp.concatenate([(along - mean) / sd, straight[size:]])

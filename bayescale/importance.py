@@ -279,16 +279,16 @@ def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
         best: Number of the one of highest density.
     """
     found = lax.map(lambda place: normal_at(potential, place), places)
-    masses = -found.value + 0.5 * jnp.linalg.slogdet(found.covariance)[1]
+    factors = jnp.linalg.cholesky(found.covariance)
+    masses = -found.value + jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)
     decrements = jnp.einsum("mi,mij,mj->m", found.slope, found.covariance, found.slope)
     start = jax.tree.map(lambda leaf: leaf[best], found)
-    inverse = jnp.linalg.inv(start.covariance)
     matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
+    scores = solve_triangular(factors[best], places.T, lower=True)
+    near = ((scores[:, :, None] - scores[:, None, :]) ** 2).sum(0) < APART**2
     known = jnp.zeros(len(places), bool).at[best].set(True)
     for number in range(len(places)):
-        gap = places - places[number]
-        near = (known & (jnp.einsum("mi,ij,mj->m", gap, inverse, gap) < APART**2)).any()
-        known = known.at[number].set(known[number] | (matters[number] & ~near))
+        known = known.at[number].set(known[number] | (matters[number] & ~(known & near[number]).any()))
     places = jnp.where(known[:, None], places, start.mode)
     return Modes(start, places, known.sum())
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import norm
+from scipy.stats import t as student
 
 import bayescale as bs
 from bayescale import importance
@@ -59,6 +60,18 @@ def test_bad_proposal_is_caught_by_the_tail_of_its_weights(monkeypatch):
     measures = diagnose_weights(found.position, np.exp(narrow), pareto, 2000)
     assert pareto > 0.7
     assert measures.status is bs.Status.HEAVY_WEIGHTS
+
+
+def test_draws_are_worth_what_is_said():
+    rng, means, claims = np.random.default_rng(0), [], []
+    for _ in range(500):
+        points = rng.standard_t(4, (600, 1))
+        weight = norm.pdf(points[:, 0]) / student.pdf(points[:, 0], 4)
+        weight /= weight.sum()
+        means.append(points[importance.resample(weight, 200, rng)].mean())
+        claims.append(diagnose_weights(points, weight, 0.1, 200).ess_bulk[0])
+    assert 1.0 / np.var(means) / np.mean(claims) == pytest.approx(1.0, abs=4 * np.sqrt(2 / 500))
+    assert diagnose_weights(points, np.full(600, 1 / 600), 0.1, 200).ess_bulk[0] == pytest.approx(200)
 
 
 def test_weights_that_are_not_numbers_are_a_status():
