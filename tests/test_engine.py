@@ -95,6 +95,22 @@ def in_a_fresh_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
+def test_first_fit_compiles_one_program():
+    # Each array that is made outside of the one program costs a program of its own.
+    code = """
+import jax, pandas as pd, bayescale as bs
+names = []
+def listen(event, seconds, **more):
+    if event.endswith("backend_compile_duration"):
+        names.append(more["fun_name"])
+jax.monitoring.register_event_duration_secs_listener(listen)
+runs = bs.Runs.from_frame(pd.DataFrame({"flops": [1e18, 3e18, 9e18, 3e19], "loss": [3.5, 3.2, 3.0, 2.9]}))
+bs.fit(runs, seed=0, settings=bs.Nuts(warmup=20, draws=20, chains=2))
+print(names)
+"""
+    assert in_a_fresh_python(code) == "['jit(sample_batch)']"
+
+
 def test_import_is_light():
     code = "import sys, bayescale; print([m for m in ('jax', 'numpyro', 'pandas', 'matplotlib') if m in sys.modules])"
     assert in_a_fresh_python(code) == "[]"
