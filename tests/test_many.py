@@ -138,6 +138,8 @@ def test_streams_beyond_32_bits():
     keys += [batches.stream_key(0, 1, 7), batches.stream_key(1, 0, 7)]
     assert len({tuple(key) for key in keys}) == 5
     assert jax.random.key_data(batches.key_of(keys[0])).tolist() == keys[0].tolist()
+    with pytest.raises(bs.InputError, match="zero or more; found -1"):
+        bs.fit(FAMILIES[0], seed=-1)
 
 
 def test_garbage_ends_as_a_status(here):
