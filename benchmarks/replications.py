@@ -50,11 +50,14 @@ def law_of(entry: Entry) -> Any:
     return entry.build() if entry.build else laws.get(entry.law)
 
 
-def runs_of(table: pd.DataFrame, law: Any, name: str) -> Any:
-    """Rows as runs of the law's inputs; labels of runs are left out, so that every row stands for itself."""
+def runs_of(table: pd.DataFrame, law: Any, entry: Entry) -> Any:
+    """Rows as runs of the law's inputs; but for whole curves, labels of runs are left out."""
     import bayescale as bs
 
-    return bs.Runs.from_frame(table[[*law.inputs, "loss"]].astype(float), inputs=law.inputs, name=name)
+    numbers = table[[*law.inputs, "loss"]].astype(float)
+    return bs.Runs.from_frame(
+        numbers.assign(run=table["run"]) if entry.curves else numbers, inputs=law.inputs, name=entry.title
+    )
 
 
 def constants_of(posteriors: Sequence[Any], names: Sequence[str]) -> dict[str, list[float]]:
@@ -120,8 +123,8 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     begin = time.perf_counter()
     law, table = law_of(entry), entry.table() if table is None else table
     curves = [part for _, part in table.groupby("curve")] if "curve" in table else [table]
-    whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry.title) for part in curves]
-    early = [runs_of(thin(part[~part["held"]]), law, entry.title) for part in curves]
+    whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry) for part in curves]
+    early = [runs_of(thin(part[~part["held"]]), law, entry) for part in curves]
     tests = [thin(part[part["held"]], 300) for part in curves]
     options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind == "on" else None}
     options |= {"noise": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}
@@ -178,7 +181,7 @@ def calibrate(entry: Entry) -> dict[str, Any]:
     if "curve" in table:
         table = table[table["curve"] == table["curve"].iloc[0]]
     table = table[~table["held"]].drop_duplicates(list(law.inputs))
-    runs = runs_of(thin(table, SMALL), law, entry.title)
+    runs = runs_of(thin(table, SMALL), law, entry)
     ranks = bs.sbc.run(runs, law, simulations=simulations, seed=0, ratios=ratios, progress=False)
     summary = ranks.summary()
     return {

@@ -65,6 +65,8 @@ class Entry(NamedTuple):
     """Makes the law, where the registered one does not serve."""
     refit: bool = True
     """Whether constants come from all rows; otherwise from those that are not held out."""
+    curves: bool = False
+    """Whether rows are steps of runs, which share the seed of their run; otherwise every row stands for itself."""
     robust: bool = False
     """Whether the paper's estimator is robust: fit all runs, and also with Student-t noise."""
     remark: str = ""
@@ -132,12 +134,12 @@ def stream_runs(corpus_name: str) -> pd.DataFrame:
     return rows.assign(held=rows["n_params"] > 2e9)
 
 
-def routed_runs(router: str) -> pd.DataFrame:
-    """Final losses of one router and of the dense models."""
+def routed_runs(router: str, largest: float = 1e9) -> pd.DataFrame:
+    """Final losses of one router and of the dense models; larger models than that are held out."""
     rows = clean("routing", "loss_validation").drop(columns="n_params")
     rows = rows[rows["is_final"].astype(bool) & rows["family"].isin([router, "Dense"]) & (rows["seed"] == 42)]
     rows = rows.rename(columns={"n_params_active": "n_params"})
-    return rows.assign(held=rows["n_params"] > 1e9)
+    return rows.assign(held=rows["n_params"] > largest)
 
 
 def vocabulary_runs() -> pd.DataFrame:
@@ -190,8 +192,8 @@ def tuned_runs() -> pd.DataFrame:
 
 FITTED = ("constant_24000", "cosine_24000", "wsdcon_9")
 UNSEEN = ("constant_72000", "cosine_72000", "wsd_20000_24000", "wsdld_20000_24000", "wsdcon_3", "wsdcon_18")
-FIRST = 1001.0
-"""Number of the first schedule: numbers that hardly differ are no scale for the drift."""
+STEPS_HELD, STEPS_FITTED = 33, 17
+"""Steps of each curve; residuals of neighbouring ones are alike."""
 
 
 def schedule(name: str) -> np.ndarray:
@@ -213,33 +215,22 @@ def schedule(name: str) -> np.ndarray:
 
 
 def scheduled_runs(size: str) -> pd.DataFrame:
-    """33 steps of each curve under a schedule that is fitted, and of each under an unseen one."""
+    """Steps of each curve under a schedule that is fitted, and of each under an unseen one."""
     rows = clean("multipowerlaw", family=size)
     parts = []
-    for number, name in enumerate((*FITTED, *UNSEEN)):
+    for number, name in enumerate((*FITTED, *UNSEEN), 1):
         curve = rows[rows["run"] == name]
-        picks = np.unique(np.linspace(0, len(curve) - 1, 33).round().astype(int))
-        part = curve.iloc[picks][["step", "lr", "loss"]].astype(float)
-        parts.append(part.assign(schedule=FIRST + number, held=name in UNSEEN))
+        steps = STEPS_FITTED if name in FITTED else STEPS_HELD
+        picks = np.unique(np.linspace(0, len(curve) - 1, steps).round().astype(int))
+        part = curve.iloc[picks][["run", "step", "loss"]].astype({"step": float, "loss": float})
+        parts.append(part.assign(schedule=float(number), held=name in UNSEEN))
     return pd.concat(parts, ignore_index=True)
 
 
 def scheduled_law() -> Law:
-    """Multi-power law of the nine schedules with the current rate beside the step, for the drift to run over."""
+    """Multi-power law of the nine schedules."""
     rates = [schedule(name) for name in (*FITTED, *UNSEEN)]
-    base = multi_power([np.concatenate([held(r[:WARMUP], 20), held(r[WARMUP:], 80)]) for r in rates], "nine_schedules")
-    del LAWS["nine_schedules"]
-
-    @register_law(
-        name="nine_schedules",
-        inputs=("schedule", "step", "lr"),
-        priors=base.priors,
-        scales={"schedule": "", "step": "", "lr": ""},
-    )
-    def nine(schedule: Any, step: Any, lr: Any, *, L0, A, alpha, B, C, beta, gamma) -> Any:
-        """Multi-power law; the rate is an input of the drift only."""
-        return base.curve(schedule - FIRST + 1.0, step, L0=L0, A=A, alpha=alpha, B=B, C=C, beta=beta, gamma=gamma)
-
+    multi_power([np.concatenate([held(r[:WARMUP], 20), held(r[WARMUP:], 80)]) for r in rates], "nine_schedules")
     return LAWS.pop("nine_schedules")
 
 
@@ -305,6 +296,7 @@ REMARKS = {
 BESIROGLU = (("E", 1.769, 1.871), ("A", 285.0, 744.0), ("B", 1042.0, 5810.0))
 BESIROGLU = (*BESIROGLU, ("alpha", 0.317, 0.373), ("beta", 0.331, 0.415))
 LI = (("p", 0.655, 0.774), ("q", 0.271, 0.345), ("r", 0.534, 0.606))
+ROUTERS = (("s_base", "S-Base"), ("rl_r", "RL-R"), ("hash", "Hash"))
 VALLEY = (
     Source("step_rate", "li2025", (("c", "c"), ("p", "p"), ("q", "q"))),
     Source("step_batch", "li2025", (("A", "d"), ("c", "r"))),
@@ -358,15 +350,22 @@ def entries() -> dict[str, Entry]:
             lambda key=key: stream_runs(key),
             (Source("parallel_streams", key),),
         )
-    for key, router in (("s_base", "S-Base"), ("rl_r", "RL-R"), ("hash", "Hash")):
+    for key, router in ROUTERS:
         found[f"routed-{key}"] = Entry(
             f"Routed models, {router}",
             "routed",
             f"final losses of `routing`, router {router} and dense models, seed 42",
-            "models above 1e9 active parameters",
+            "models above 1e9 active parameters, one of six sizes",
             "n_experts",
             lambda router=router: routed_runs(router),
             (Source("routed", key),),
+        )
+    for key, router in ROUTERS:
+        found[f"routed-{key}-three"] = found[f"routed-{key}"]._replace(
+            title=f"Routed models, {router}, three sizes ahead",
+            ahead="models above 1e8 active parameters, three of six sizes",
+            table=lambda router=router: routed_runs(router, 1e8),
+            refit=False,
         )
     found["vocabulary"] = Entry(
         "Vocabulary",
@@ -404,13 +403,14 @@ def entries() -> dict[str, Entry]:
         found[f"schedules-{size}"] = Entry(
             f"Learning-rate schedules, {size}",
             "multi_power",
-            f"`multipowerlaw`, {size}, 33 steps each of {', '.join(FITTED)}",
-            f"33 steps each of {', '.join(UNSEEN)}",
+            f"`multipowerlaw`, {size}, {STEPS_FITTED} steps each of {', '.join(FITTED)}",
+            f"{STEPS_HELD} steps each of {', '.join(UNSEEN)}",
             "step",
             lambda size=size: scheduled_runs(size),
             (Source("multi_power", f"luo2025_{size.lower()}"),),
             build=scheduled_law,
             refit=False,
+            curves=True,
         )
     found["valley"] = Entry(
         "Best rate and batch",
