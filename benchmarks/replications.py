@@ -27,8 +27,10 @@ from benchmarks.replications_data import ROWS, STREAMS_FILE, Entry, Refit, entri
 from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "replications.json"
-KINDS = ("off", "robust", "on", "minimised", "simulated")
-"""Drift off, the same with Student-t noise, drift on, minimisation, and calibration on simulated data."""
+KINDS = ("off", "robust", "on", "alone", "minimised", "simulated")
+"""Drift off, the same with Student-t noise, drift on, the same with steps of curves that share no seed, minimisation,
+and calibration on simulated data."""
+DRIFTING = ("on", "alone")
 WIDE = 250
 """Most rows of the fit of an entry that asks for all of its runs."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -121,18 +123,19 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     import bayescale as bs
 
     begin = time.perf_counter()
+    entry = entry._replace(curves=entry.curves and kind != "alone")
     law, table = law_of(entry), entry.table() if table is None else table
     curves = [part for _, part in table.groupby("curve")] if "curve" in table else [table]
     whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry) for part in curves]
     early = [runs_of(thin(part[~part["held"]]), law, entry) for part in curves]
     tests = [thin(part[part["held"]], 300) for part in curves]
-    options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind == "on" else None}
+    options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind in DRIFTING else None}
     options |= {"noise": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}
     before = bs.fit_many(early, **options)
     full = bs.fit_many(whole, **options) if entry.refit else before
     return {
         "constants": constants_of(full, law.constants),
-        "spreads": constants_of(full, ["scatter", *(["drift"] if kind == "on" else [])]),
+        "spreads": constants_of(full, ["scatter", *(["drift"] if kind in DRIFTING else [])]),
         "full": quality_of(full),
         "early": quality_of(before),
         "forecast": held_out(before, tests, entry),
@@ -214,6 +217,8 @@ def run(kinds: Sequence[str], only: str = "", path: Path = RESULTS) -> Path:
         for kind in kinds:
             rows = stored(path)
             if (kind == "robust" and not entry.robust) or (kind == "simulated" and first[entry.law] != name):
+                continue
+            if kind == "alone" and not entry.curves:
                 continue
             if not missing(name, kind, rows) or (kind == "minimised" and not entry.refits):
                 continue

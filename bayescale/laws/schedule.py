@@ -108,7 +108,7 @@ def wander(features: Paths) -> dict[str, Callable[..., Any]]:
         row, _, begun = row_at(features, schedule, step)
         return 1.0 + row.rate[begun.sum() - 1] / row.rate.max()
 
-    return {"step": lambda schedule, step: step, "rate": rate}
+    return {"step": lambda schedule, step: step, "1 + rate / peak": rate}
 
 
 # --- Loss curves -------------------------------------------------------------------------------------------
