@@ -27,10 +27,10 @@ from benchmarks.replications_data import ROWS, STREAMS_FILE, Entry, Refit, entri
 from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "replications.json"
-KINDS = ("off", "robust", "on", "alone", "minimised", "simulated")
-"""Drift off, the same with Student-t noise, drift on, the same with steps of curves that share no seed, minimisation,
+KINDS = ("off", "robust", "on", "seeded", "minimised", "simulated")
+"""Drift off, the same with Student-t noise, drift on, the same with one seed for all steps of a curve, minimisation,
 and calibration on simulated data."""
-DRIFTING = ("on", "alone")
+DRIFTING = ("on", "seeded")
 WIDE = 250
 """Most rows of the fit of an entry that asks for all of its runs."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -53,7 +53,7 @@ def law_of(entry: Entry) -> Any:
 
 
 def runs_of(table: pd.DataFrame, law: Any, entry: Entry) -> Any:
-    """Rows as runs of the law's inputs; but for whole curves, labels of runs are left out."""
+    """Rows as runs of the law's inputs; unless curves share a seed, labels of runs are left out."""
     import bayescale as bs
 
     numbers = table[[*law.inputs, "loss"]].astype(float)
@@ -123,7 +123,7 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     import bayescale as bs
 
     begin = time.perf_counter()
-    entry = entry._replace(curves=entry.curves and kind != "alone")
+    entry = entry._replace(curves=entry.curves and kind == "seeded")
     law, table = law_of(entry), entry.table() if table is None else table
     curves = [part for _, part in table.groupby("curve")] if "curve" in table else [table]
     whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry) for part in curves]
@@ -218,7 +218,7 @@ def run(kinds: Sequence[str], only: str = "", path: Path = RESULTS) -> Path:
             rows = stored(path)
             if (kind == "robust" and not entry.robust) or (kind == "simulated" and first[entry.law] != name):
                 continue
-            if kind == "alone" and not entry.curves:
+            if kind == "seeded" and not entry.curves:
                 continue
             if not missing(name, kind, rows) or (kind == "minimised" and not entry.refits):
                 continue

@@ -20,8 +20,8 @@ from benchmarks.rows import replace, stored
 from benchmarks.sections import grid, listed
 
 PAGE = Path(__file__).parents[1] / "docs" / "replications.md"
-NAMES = {"off": "drift off", "robust": "drift off, Student-t", "on": "drift on", "alone": "drift on, steps alone"}
-COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE, "alone": QUIET}
+NAMES = {"off": "drift off", "robust": "drift off, Student-t", "on": "drift on", "seeded": "drift on, one seed a curve"}
+COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE, "seeded": QUIET}
 FARTHEST = 8.0
 """Ratios beyond this factor are drawn at the edge."""
 KNOWN = {
@@ -363,7 +363,7 @@ INTRO = (
     "Where constants differ for a reason that minimisation shows, its constants stand in the last columns. "
     "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
     "have mostly seen those runs, so their errors are no forecasts. In pictures orange is drift off, green the same "
-    "with Student-t noise (where fitted), blue drift on, grey the same with steps of a curve that share no seed; bars "
+    "with Student-t noise (where fitted), blue drift on, grey the same with one seed for all steps of a curve; bars "
     "are 95 % intervals of constants and 90 % bands of runs."
 )
 

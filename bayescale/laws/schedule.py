@@ -145,8 +145,7 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
 
         S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
         states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
-        overrated. Thin curves and name their runs: the rows of one share its seed. Priors hold in nats per token and
-        for lam near .999, on which C depends.
+        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -208,8 +207,7 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
 
         S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike,
-        and whole curves are off together: thin curves and name their runs, whose rows share a seed. Priors hold in
-        nats per token.
+        so thin the curve. Priors hold in nats per token.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
