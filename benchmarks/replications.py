@@ -27,10 +27,8 @@ from benchmarks.replications_data import ROWS, STREAMS_FILE, Entry, Refit, entri
 from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "replications.json"
-KINDS = ("off", "robust", "on", "seeded", "minimised", "simulated")
-"""Drift off, the same with Student-t noise, drift on, the same with one seed for all steps of a curve, minimisation,
-and calibration on simulated data."""
-DRIFTING = ("on", "seeded")
+KINDS = ("off", "robust", "on", "minimised", "simulated")
+"""Drift off, the same with Student-t noise, drift on, minimisation, and calibration on simulated data."""
 WIDE = 250
 """Most rows of the fit of an entry that asks for all of its runs."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -52,21 +50,21 @@ def law_of(entry: Entry) -> Any:
     return entry.build() if entry.build else laws.get(entry.law)
 
 
-def runs_of(table: pd.DataFrame, law: Any, entry: Entry) -> Any:
-    """Rows as runs of the law's inputs; unless curves share a seed, labels of runs are left out."""
+def runs_of(table: pd.DataFrame, law: Any, name: str) -> Any:
+    """Rows as runs of the law's inputs; labels of runs are left out, so that every row stands for itself."""
     import bayescale as bs
 
-    numbers = table[[*law.inputs, "loss"]].astype(float)
-    return bs.Runs.from_frame(
-        numbers.assign(run=table["run"]) if entry.curves else numbers, inputs=law.inputs, name=entry.title
-    )
+    return bs.Runs.from_frame(table[[*law.inputs, "loss"]].astype(float), inputs=law.inputs, name=name)
 
 
 def constants_of(posteriors: Sequence[Any], names: Sequence[str]) -> dict[str, list[float]]:
-    """Median and 95 % interval of each constant; of several curves, the same quantiles of their medians."""
+    """Median and 95 % interval of each constant; of several curves, the same quantiles of their medians.
+
+    Fits that did not converge may have constants too large for a float, which are no numbers and left out.
+    """
     draws = {name: [np.ravel(p.draws[name]) for p in posteriors] for name in names}
     found = {name: v[0] if len(v) == 1 else np.array([np.median(x) for x in v]) for name, v in draws.items()}
-    return {name: [short(q) for q in np.quantile(values, [0.5, 0.025, 0.975])] for name, values in found.items()}
+    return {name: [short(q) for q in np.nanquantile(values, [0.5, 0.025, 0.975])] for name, values in found.items()}
 
 
 def quality_of(posteriors: Sequence[Any]) -> dict[str, Any]:
@@ -123,19 +121,18 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     import bayescale as bs
 
     begin = time.perf_counter()
-    entry = entry._replace(curves=entry.curves and kind == "seeded")
     law, table = law_of(entry), entry.table() if table is None else table
     curves = [part for _, part in table.groupby("curve")] if "curve" in table else [table]
-    whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry) for part in curves]
-    early = [runs_of(thin(part[~part["held"]]), law, entry) for part in curves]
+    whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry.title) for part in curves]
+    early = [runs_of(thin(part[~part["held"]]), law, entry.title) for part in curves]
     tests = [thin(part[part["held"]], 300) for part in curves]
-    options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind in DRIFTING else None}
+    options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind == "on" else None}
     options |= {"noise": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}
     before = bs.fit_many(early, **options)
     full = bs.fit_many(whole, **options) if entry.refit else before
     return {
         "constants": constants_of(full, law.constants),
-        "spreads": constants_of(full, ["scatter", *(["drift"] if kind in DRIFTING else [])]),
+        "spreads": constants_of(full, ["scatter", *(["drift"] if kind == "on" else [])]),
         "full": quality_of(full),
         "early": quality_of(before),
         "forecast": held_out(before, tests, entry),
@@ -184,7 +181,7 @@ def calibrate(entry: Entry) -> dict[str, Any]:
     if "curve" in table:
         table = table[table["curve"] == table["curve"].iloc[0]]
     table = table[~table["held"]].drop_duplicates(list(law.inputs))
-    runs = runs_of(thin(table, SMALL), law, entry)
+    runs = runs_of(thin(table, SMALL), law, entry.title)
     ranks = bs.sbc.run(runs, law, simulations=simulations, seed=0, ratios=ratios, progress=False)
     summary = ranks.summary()
     return {
@@ -217,8 +214,6 @@ def run(kinds: Sequence[str], only: str = "", path: Path = RESULTS) -> Path:
         for kind in kinds:
             rows = stored(path)
             if (kind == "robust" and not entry.robust) or (kind == "simulated" and first[entry.law] != name):
-                continue
-            if kind == "seeded" and not entry.curves:
                 continue
             if not missing(name, kind, rows) or (kind == "minimised" and not entry.refits):
                 continue

@@ -20,8 +20,8 @@ from benchmarks.rows import replace, stored
 from benchmarks.sections import grid, listed
 
 PAGE = Path(__file__).parents[1] / "docs" / "replications.md"
-NAMES = {"off": "drift off", "robust": "drift off, Student-t", "on": "drift on", "seeded": "drift on, one seed a curve"}
-COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE, "seeded": QUIET}
+NAMES = {"off": "drift off", "robust": "drift off, Student-t", "on": "drift on"}
+COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE}
 FARTHEST = 8.0
 """Ratios beyond this factor are drawn at the edge."""
 KNOWN = {
@@ -168,8 +168,10 @@ def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str
         kinds = [kind for kind in NAMES if kind in found[key]]
         value, cells = reference(entry)[name], []
         for kind in kinds:
-            constant = found[key][kind]["constants"][name]
-            cells.append(f"{interval(constant)}, {'holds it' if constant[1] <= value <= constant[2] else 'does not'}")
+            row = found[key][kind]
+            constant, converged = row["constants"][name], row["full"]["converged"] == row["full"]["fits"]
+            verdict = "holds it" if constant[1] <= value <= constant[2] else "does not"
+            cells.append(f"{interval(constant)}, {verdict if converged else 'not converged'}")
         body.append([entry.title, number(value), *cells])
     head = [f"`{name}`", standing(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
     return grid([*head], body)
@@ -363,8 +365,7 @@ INTRO = (
     "Where constants differ for a reason that minimisation shows, its constants stand in the last columns. "
     "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
     "have mostly seen those runs, so their errors are no forecasts. In pictures orange is drift off, green the same "
-    "with Student-t noise (where fitted), blue drift on, grey the same with one seed for all steps of a curve; bars "
-    "are 95 % intervals of constants and 90 % bands of runs."
+    "with Student-t noise (where fitted), blue drift on; bars are 95 % intervals of constants and 90 % bands of runs."
 )
 
 

@@ -24,6 +24,8 @@ from bayescale.priors import Exponent, Fixed, Level, Positive, Shares
 from bayescale.records import Array
 
 MOST_SCHEDULES = 64
+LEAST_SHARE = 0.01
+"""Share of the peak below which all rates are one to the drift."""
 
 
 # --- Paths -------------------------------------------------------------------------------------------------
@@ -98,17 +100,14 @@ def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
 
 
 def wander(features: Paths) -> dict[str, Callable[..., Any]]:
-    """What a drift of a law of curves runs over: the step, and one plus the rate as a share of its peak.
-
-    The number of a schedule is a label. Laws of curves gain in proportion to how far the rate has fallen, hence a share
-    instead of its logarithm, which a rate of 0 does not have.
-    """
+    """What a drift of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
 
     def rate(schedule: Any, step: Any) -> Any:
         row, _, begun = row_at(features, schedule, step)
-        return 1.0 + row.rate[begun.sum() - 1] / row.rate.max()
+        # A rate of 0 has no logarithm, and where it all but ends nothing is left to wander.
+        return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * row.rate.max())
 
-    return {"step": lambda schedule, step: step, "1 + rate / peak": rate}
+    return {"step": lambda schedule, step: step, "rate": rate}
 
 
 # --- Loss curves -------------------------------------------------------------------------------------------
