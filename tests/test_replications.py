@@ -103,7 +103,7 @@ def test_law_of_schedules():
     number, step = np.array([1.0, 4.0, 2.0, 6.0]), np.array([2e4, 2e4, 23_999.0, 23_999.0])
     place = np.exp(law.referred([1.0, 1.0]).coordinates(np.log([number, step]).T))
     np.testing.assert_allclose(place[:, 0], step)
-    np.testing.assert_allclose(place[:, 1], [3e-4, 3e-4, 3e-5, 3e-5], rtol=0.05)
+    np.testing.assert_allclose(place[:, 1], [3e-4, 3e-4, 3e-5, 3e-5], rtol=0.1)
 
 
 def test_rows_are_chosen_alike_every_time():

@@ -104,8 +104,9 @@ def wander(features: Paths) -> dict[str, Callable[..., Any]]:
 
     def rate(schedule: Any, step: Any) -> Any:
         row, _, begun = row_at(features, schedule, step)
+        peak = jnp.where(row.length > 0, row.rate, 0.0).max()
         # A rate of 0 has no logarithm, and where it all but ends nothing is left to wander.
-        return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * row.rate.max())
+        return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * peak)
 
     return {"step": lambda schedule, step: step, "rate": rate}
 
