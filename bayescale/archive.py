@@ -50,6 +50,7 @@ def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
         "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
         "priors": {name: encode(prior) for name, prior in job.law.priors.items()},
         "scales": job.law.scales,
+        "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
         "drift": None if job.drift is None else encode(job.drift),
         "noise": encode(job.noise),
         "settings": encode(settings),

@@ -308,7 +308,7 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
     if not latent:
         design = reduce_runs(runs, collapse=False)
     model, problem = prepare(law, drift, noise, design)
-    problem = dataclasses.replace(trimmed(problem, design, drift), latent=latent)
+    problem = dataclasses.replace(trimmed(model.law, problem, design, drift), latent=latent)
     groups = list({tuple(row): None for row in np.asarray(design.alike)})
 
     def program() -> None:
@@ -340,10 +340,10 @@ def numpyro_sites(model: Model, problem: Problem) -> set[str]:
     return {name.split("[")[0] for name in coordinates(model, problem)}
 
 
-def trimmed(problem: Problem, design: Design, drift: Drift | None) -> Problem:
+def trimmed(law: Law, problem: Problem, design: Design, drift: Drift | None) -> Problem:
     """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
     rows = len(design.y)
-    place = places(problem, np.asarray(design.low), design.z)
+    place = places(law, problem, law.coordinates(design.z).min(0), design.z)
     return dataclasses.replace(
         problem,
         z=np.asarray(design.z, float),

@@ -24,7 +24,7 @@ from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Prior, Scene
 from bayescale.records import Array, record, static
-from bayescale.runs import Design, Runs, reduce_runs
+from bayescale.runs import SHORTEST_SPAN, Design, Runs, reduce_runs
 
 SMALLEST_BUCKET = 8
 FLATTEST_FALL = 1e-6
@@ -49,9 +49,10 @@ class Problem:
     the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `drift` (the kernel
     matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to the
     one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
-    with row padded to a bucket. `directions` and `origin` map positions in spans to the axes of the drift. `second` is
-    the same family with the drift along its common scale, where posteriors with both drifts are pooled: then the first
-    half of the chains belongs to this problem and the second half to that one.
+    with row padded to a bucket. `reach` is the span of each of the law's `axes`, those of the inputs where it has none;
+    `directions` and `origin` map positions in these spans to the axes of the drift. `second` is the same family with
+    the drift along its common scale, where posteriors with both drifts are pooled: then the first half of the chains
+    belongs to this problem and the second half to that one.
     """
 
     z: Array
@@ -70,6 +71,7 @@ class Problem:
     drift: Array | None
     shared: Array | None
     alike: Array | None
+    reach: Array
     directions: Array
     origin: Array
     second: Problem | None
@@ -106,7 +108,7 @@ class Job:
     model: Model
     problem: Problem
     low: np.ndarray
-    """Smallest ln(x / reference) of the runs, shape (input,)."""
+    """Smallest of the law's coordinates among the runs, shape (axis,): ln(x / reference) for most laws."""
     reference: np.ndarray
     """Geometric mean of each input, shape (input,)."""
 
@@ -129,11 +131,11 @@ def make_job(
     if isinstance(drift, str):
         if drift not in ("auto", "cautious"):
             raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
-        chosen_drift = default_drift(len(runs.inputs))
+        chosen_drift = default_drift(len(chosen.axes or chosen.inputs))
         drift = chosen_drift if drift == "auto" else dataclasses.replace(chosen_drift, along="pool")
     if drift is not None and drift.along not in ALONG:
         raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
-    if drift is not None and drift.along == "pool" and len(runs.inputs) == 1:
+    if drift is not None and drift.along == "pool" and len(chosen.axes or chosen.inputs) == 1:
         raise InputError(
             f"High caution adds a drift along the common scale of several inputs; {runs.name} has one, for "
             "which it would change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
@@ -146,7 +148,8 @@ def make_job(
         _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
         problem = dataclasses.replace(problem, second=second)
     model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
-    return Job(runs, chosen, drift, noise, model, problem, np.asarray(design.low), np.asarray(design.reference))
+    low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
+    return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference))
 
 
 def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
@@ -158,13 +161,15 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     diagonal = design.diagonal
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     heavy = noise.tail is not None
-    walking = drift is not None and not heavy and diagonal and design.z.shape[1] == 1
+    walking = drift is not None and not heavy and diagonal and design.z.shape[1] == 1 and not law.axes
     walking = walking and (rows >= WALKING_ROWS or not alike)
     dense = not walking and (not diagonal or (drift is not None and (heavy or not alike)))
     latent = dense and heavy
     if walking:
         design = ordered(design)
-    position = (design.z - design.low) / design.span
+    place = model.law.coordinates(design.z)
+    reach = np.maximum(np.ptp(place, axis=0), SHORTEST_SPAN) if law.axes else np.asarray(design.span, float)
+    position = (place - place.min(0)) / reach
     matrix, origin = directions(position, "inputs" if drift is None else drift.along)
     place = position @ matrix - origin
     eigenvalues, basis, covariance = None, None, None
@@ -191,6 +196,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         drift=padded_square(covariance, size) if dense and covariance is not None else None,
         shared=padded_square(design.shared, size) if dense else None,
         alike=padded_square(design.alike, size) if dense else None,
+        reach=reach,
         directions=matrix,
         origin=origin,
         second=None,
@@ -202,15 +208,16 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     return model, problem
 
 
-def places(problem: Problem, low: Array, z: Array) -> np.ndarray:
+def places(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarray:
     """Where points lie on the axes along which the slope wanders, shape (point, axis).
 
     Args:
+        law: The law of the model.
         problem: The family.
-        low: Smallest ln(x / reference) of the fitted rows, shape (input,).
+        low: Smallest of its coordinates among the fitted rows, shape (axis,).
         z: ln(x / reference) of the points, shape (point, input).
     """
-    position = (np.asarray(z) - low) / problem.span
+    position = (law.coordinates(z) - low) / problem.reach
     return position @ np.asarray(problem.directions) - problem.origin
 
 
@@ -237,6 +244,7 @@ def bare(law: Law) -> Law:
         inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
         priors=law.priors,
         rescale=law.rescale,
+        axes=law.axes,
     )
 
 

@@ -63,7 +63,7 @@ def predict_log(
     Args:
         model: Law, drift and noise.
         problem: The fitted family.
-        low: Smallest ln(x / reference) of the fitted rows, shape (input,).
+        low: Smallest of the law's coordinates among the fitted rows, shape (axis,).
         values: Posterior draws, every leaf with leading axis draw.
         z: ln(x / reference) of the new points, shape (point, input).
         kind: "mean" or "run".
@@ -116,7 +116,7 @@ def drift_at(
     if problem.gap is not None:
         return walk_at(model, problem, low, values, residual, z, rng)
     rows, memory = residual.shape[1], float(model.drift.memory)
-    old, new = places(problem, low, problem.z[:rows]), places(problem, low, z)
+    old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
     cross = kernel(new, old, memory)
     everywhere = np.concatenate([old, new])
     power, vectors = np.linalg.eigh(kernel(everywhere, everywhere, memory))
@@ -154,7 +154,7 @@ def walk_at(
     assert model.drift is not None and problem.gap is not None, "rows in order"
     rows, draws = residual.shape[1], len(residual)
     old = np.cumsum(np.asarray(problem.gap)[:rows])
-    new = places(problem, low, z)[:, 0]
+    new = places(model.law, problem, low, z)[:, 0]
     noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows]
     amplitude = np.asarray(values.amplitude)
     chunk = max(1, 4 * MOST_ELEMENTS // (5 * (rows + len(new))))

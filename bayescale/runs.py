@@ -338,7 +338,6 @@ class Design:
         likeness: 1 where two rows have the same inputs and so the same residual, shape (row, row); None where none do.
         reference: Geometric mean of each input, shape (input,).
         span: ln(max/min) of each input, at least ln 2, shape (input,).
-        low: ln(min) - ln(reference), shape (input,).
         center: Mean of ln(loss).
         one_run: All rows are measurements of a single run, whose seed is then part of the level.
         inert: For each input whether it varies by less than a factor 1.5.
@@ -353,7 +352,6 @@ class Design:
     likeness: Array | None
     reference: Array
     span: Array
-    low: Array
     center: Array
     one_run: bool = static()
     inert: tuple[bool, ...] = static()
@@ -444,7 +442,6 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         likeness=likeness,
         reference=np.exp(reference),
         span=np.maximum(spread, SHORTEST_SPAN),
-        low=center_x.min(0) - reference,
         center=np.asarray(center),
         one_run=one_run,
         inert=tuple(bool(flag) for flag in inert),

@@ -325,7 +325,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.drift is not None:
-        place = places(problem, job.low, z)
+        place = places(model.law, problem, job.low, z)
         power, vectors = np.linalg.eigh(kernel(place, place, float(model.drift.memory)))
         path = vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path

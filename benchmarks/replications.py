@@ -58,7 +58,9 @@ def runs_of(table: pd.DataFrame, law: Any, name: str) -> Any:
 
 
 def constants_of(posteriors: Sequence[Any], names: Sequence[str]) -> dict[str, list[float]]:
-    """Median and 95 % interval of each constant; of several curves, the same quantiles of their medians."""
+    """Median and 95 % interval of each constant; of several curves, the same of the medians of fits that converged."""
+    if len(posteriors) > 1:
+        posteriors = [p for p in posteriors if p.status.name == "OK"] or posteriors
     draws = {name: [np.ravel(p.draws[name]) for p in posteriors] for name in names}
     found = {name: v[0] if len(v) == 1 else np.array([np.median(x) for x in v]) for name, v in draws.items()}
     return {name: [short(q) for q in np.quantile(values, [0.5, 0.025, 0.975])] for name, values in found.items()}

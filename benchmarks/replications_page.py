@@ -30,6 +30,10 @@ KNOWN = {
     "secondary": "quoted elsewhere",
 }
 """What constants of each standing are called; a refit is not the paper's own."""
+ASKED = {"repetition": "R_D"}
+"""The constant that a group of entries is about."""
+OVERLAPPING = ("repetition",)
+"""Groups whose entries hold out the same runs, which are not to be counted twice."""
 
 Measured = Mapping[str, Mapping[str, Any]]
 """Rows of one entry by kind, failed ones left out."""
@@ -155,6 +159,38 @@ def ahead(entry: Entry, found: Measured) -> str:
     if row["published"] is not None:
         text += f" The {standing(entry)} constants miss the same runs by {100 * row['published']:.2g} %."
     return text
+
+
+def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str) -> str:
+    """Table of one constant under every choice of data, and whether its interval holds the other value."""
+    body = []
+    for key, entry in members.items():
+        kinds = [kind for kind in NAMES if kind in found[key]]
+        value, cells = reference(entry)[name], []
+        for kind in kinds:
+            row = found[key][kind]
+            constant, converged = row["constants"][name], row["full"]["converged"] == row["full"]["fits"]
+            verdict = "holds it" if constant[1] <= value <= constant[2] else "does not"
+            cells.append(f"{interval(constant)}, {verdict if converged else 'not converged'}")
+        body.append([entry.title, number(value), *cells])
+    head = [f"`{name}`", standing(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
+    return grid([*head], body)
+
+
+def together(members: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
+    """Table of coverage at all levels, entries with the same kind of held-out runs taken together."""
+    ways: dict[str, list[str]] = {}
+    for key, entry in members.items():
+        ways.setdefault(entry.ahead, []).append(key)
+    body = []
+    for ahead, keys in ways.items():
+        for kind in (kind for kind in NAMES if all(kind in found[key] for key in keys)):
+            rows = [found[key][kind]["forecast"] for key in keys]
+            number = sum(row["rows"] for row in rows)
+            cover = {level: sum(row["rows"] * row["coverage"][level] for row in rows) for level in rows[0]["coverage"]}
+            body.append([ahead, str(number), NAMES[kind], *(f"{100 * c / number:.0f} %" for c in cover.values())])
+    levels = [f"inside {100 * float(level):.0f} %" for level in cover]
+    return grid(["held out", "runs", "", *levels], body)
 
 
 def trust(found: Measured) -> str:
@@ -339,6 +375,9 @@ def section(members: Mapping[str, Entry], found: Mapping[str, Measured], picture
     law = LAWS[next(iter(members.values())).law]
     lines = [f"## {title}", f"`{law.name}`: {law.says or (law.curve.__doc__ or '').splitlines()[0]}"]
     lines.append(f"![{title}: constants, and held-out runs against their forecasts]({picture.name})")
+    key = group(next(iter(members)))
+    if key in ASKED:
+        lines.append(asked(members, found, ASKED[key]))
     for name, entry in members.items():
         row = found[name]
         first = next(iter(row.values()))
@@ -350,6 +389,8 @@ def section(members: Mapping[str, Entry], found: Mapping[str, Measured], picture
         lines.append(" ".join(text for text in words if text))
         if entry.remark:
             lines.append(entry.remark)
+    if len(members) > 1 and key not in OVERLAPPING:
+        lines += ["Data sets taken together:", together(members, found)]
     return "\n\n".join(lines)
 
 

@@ -105,7 +105,7 @@ def test_recoded_inputs_give_the_same_problem(powers):
     np.testing.assert_allclose(other.problem.second.origin, one.problem.second.origin, atol=1e-10)
     far = np.array([list(FAR.values())])
     ahead = [
-        places(job.problem.second, job.low, np.log(far ** np.array(p) / job.reference))
+        places(job.model.law, job.problem.second, job.low, np.log(far ** np.array(p) / job.reference))
         for job, p in ((one, (1.0, 1.0)), (other, powers))
     ]
     np.testing.assert_allclose(*ahead)

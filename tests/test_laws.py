@@ -5,12 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
-from bayescale import laws, model
+from bayescale import archive, laws, model
+from bayescale.drift import default_drift
 from bayescale.errors import InputError
 from bayescale.laws import LAWS
-from bayescale.likelihood import log_density
+from bayescale.likelihood import log_density, numpyro_model
 from bayescale.model import coordinates, make_job
 
 
@@ -157,3 +159,65 @@ def test_level_is_the_value_at_the_reference(name):
         values, _ = model.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
         curve = model.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
     np.testing.assert_allclose(curve, 0.0, atol=1e-12)
+
+
+# --- What a drift runs over --------------------------------------------------------------------------------
+
+
+def two_recipes():
+    """Runs of two recipes, numbered, at the same sizes; the second is a tenth better."""
+    size = np.tile(np.geomspace(1e7, 1e9, 6), 2)
+    recipe = np.repeat([1.0, 2.0], 6)
+    loss = (2.0 + (size / 1e7) ** -0.3) * np.where(recipe > 1.5, 0.9, 1.0)
+    frame = pd.DataFrame({"recipe": recipe, "n_params": size, "loss": loss})
+    return bs.Runs.from_frame(frame, inputs=("recipe", "n_params"))
+
+
+def labelled(**axes):
+    """A law in which the number of the recipe is a label."""
+
+    @bs.register_law(
+        inputs=("recipe", "n_params"),
+        name="labelled",
+        priors={"A": bs.Positive(3.0, 1.0), "c": bs.Exponent(0.1), "gain": bs.Positive(0.1, 1.0)},
+        scales={"recipe": ""},
+        axes=axes,
+    )
+    def law(recipe, N, *, A, c, gain):
+        """Two parallel power laws."""
+        return A * N**-c * jnp.exp(-gain * (recipe - 1.0))
+
+    return LAWS.pop("labelled", law)
+
+
+def test_drift_ignores_a_label():
+    law = labelled(size=lambda recipe, N: N)
+    job = make_job(two_recipes(), law, "auto", "normal", None)
+    assert job.drift == default_drift(1)
+    place = model.places(job.model.law, job.problem, job.low, job.problem.z[:12])
+    assert place.shape == (12, 1)
+    np.testing.assert_allclose(place[:6], place[6:])
+    np.testing.assert_allclose(place[[0, 5], 0], [0.0, 1.0], atol=1e-12)
+    # Two recipes of one size share their path, which no recipe leaves.
+    covariance = job.problem.basis * job.problem.eigenvalues @ job.problem.basis.T
+    np.testing.assert_allclose(covariance[:6, :6], covariance[6:12, :6], atol=1e-10)
+
+
+def test_axes_that_are_the_inputs_change_nothing():
+    plain, same = labelled(), labelled(recipe=lambda recipe, N: recipe, n_params=lambda recipe, N: N)
+    one, other = (make_job(two_recipes(), law, "auto", "normal", None) for law in (plain, same))
+    assert one.drift == other.drift == default_drift(2)
+    np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
+    z = np.log([[2.0, 5e9]] / one.reference)
+    ahead = [model.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
+    np.testing.assert_allclose(*ahead)
+    assert archive.key(one, bs.Nuts(), "nuts", 0) != archive.key(other, bs.Nuts(), "nuts", 0)
+
+
+def test_axes_agree_with_the_plain_model():
+    job = make_job(two_recipes(), labelled(size=lambda recipe, N: N), "auto", "normal", None)
+    with jax.enable_x64(True):
+        vector, _ = model.simulate_prior(jax.random.key(5), job.model, job.problem)
+        sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
+        want = numpyro_density(numpyro_model(job.runs, job.law, job.drift, job.noise), (), {}, sites)[0]
+        np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)

@@ -93,13 +93,17 @@ def test_schedules(name):
     assert (np.diff(rates[WARMUP:]) <= 0).all() and rates[-1] >= 3e-5
 
 
-def test_law_of_schedules_ignores_the_rate():
+def test_law_of_schedules():
     law = scheduled_law()
     constants = entries()["schedules-400M"].sources[0].constants()
-    one, two = (law(1001.0, 20_000.0, rate, **constants) for rate in (3e-4, 3e-5))
-    assert one == two and "nine_schedules" not in bs.LAWS
+    assert "nine_schedules" not in bs.LAWS
     # A constant rate, then the same with a cosine's lower sum and its drops.
-    assert law(1002.0, 20_000.0, 1e-4, **constants) < one
+    assert law(2.0, 20_000.0, **constants) < law(1.0, 20_000.0, **constants)
+    # Where two schedules have the same rate at the same step, they are in one place for the drift.
+    number, step = np.array([1.0, 4.0, 2.0, 6.0]), np.array([2e4, 2e4, 23_999.0, 23_999.0])
+    place = np.exp(law.referred([1.0, 1.0]).coordinates(np.log([number, step]).T))
+    np.testing.assert_allclose(place[:, 0], step)
+    np.testing.assert_allclose(place[:, 1], [3e-4, 3e-4, 3e-5, 3e-5], rtol=0.1)
 
 
 def test_rows_are_chosen_alike_every_time():

@@ -26,7 +26,7 @@ from bayescale.laws import Law, bind
 from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
 from bayescale.many import fit_many
-from bayescale.model import make_job
+from bayescale.model import make_job, places
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 from bayescale.sbc import prior_values, simulate
@@ -305,9 +305,9 @@ def prior_runs(
     seeds = np.asarray(values.seed, float)
     if isinstance(source, PublishedLaw):
         curve = np.log(source.predict(sizes).draws[0, 0])
-        drift, span = default_drift(len(names)), job.problem.span
+        drift = default_drift(len(law.axes or law.inputs))
         z = np.log(sizes.to_numpy(float) / job.reference)
-        path = (z - job.low) / span
+        path = places(job.model.law, job.problem, job.low, z)
         power, vectors = np.linalg.eigh(kernel(path, path, drift.memory))
         root = vectors * np.sqrt(np.maximum(power, 0.0))
         fall = max(float(np.ptp(curve)), 1e-6)

@@ -62,6 +62,8 @@ class Law:
     nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = static(default=())
     home: str = static(default="")
     """Section of the catalogue; by default the module of the curve."""
+    axes: tuple[tuple[str, Callable[..., Any]], ...] = static(default=())
+    """What a drift runs over, by name, as functions of the curve's inputs; the inputs themselves if there are none."""
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
         """Evaluate the curve at raw inputs with the given constants, in double precision."""
@@ -171,6 +173,14 @@ class Law:
         scaled = [x[i] for i in range(len(self.inputs))]
         return scaled if self.rescale is None else [a * b for a, b in zip(scaled, self.rescale, strict=True)]
 
+    def coordinates(self, z: Any) -> np.ndarray:
+        """Logarithms of what a drift runs over, shape (row, axis), at z = ln(x / reference), shape (row, input)."""
+        if not self.axes:
+            return np.asarray(z)
+        with jax.enable_x64(True):
+            x = self.arguments(np.exp(np.asarray(z, float)).T)
+            return np.log(np.stack([np.asarray(jax.vmap(axis)(*x)) for _, axis in self.axes], axis=1))
+
     def published(self, key: str | None = None) -> PublishedLaw:
         """Return the law with constants printed in a paper; it predicts like a posterior.
 
@@ -234,6 +244,7 @@ def register_law(
     form: str = "paper",
     nests: Mapping[str, Mapping[str, float]] | None = None,
     aliases: Mapping[str, str] | None = None,
+    axes: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a plain function into a law and enter it in `LAWS`.
 
@@ -258,6 +269,9 @@ def register_law(
         form: How the equation was checked, a key of `FORMS`.
         nests: Laws that this one becomes, with the constants or inputs at which it does.
         aliases: Other names, with the citation key of each.
+        axes: Positive quantities in whose logarithms a drift runs instead of those of the inputs, by name, each a
+            function of what the curve takes. For inputs that are labels, or when something else tells where the law
+            may be wrong: `{"size": lambda recipe, N: N}`.
 
     Raises:
         InputError: If constants and priors do not match.
@@ -294,6 +308,7 @@ def register_law(
             counting=tuple((counting or {}).items()),
             form=form,
             nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
+            axes=tuple((axes or {}).items()),
         )
         LAWS[label] = law
         for other, source in (aliases or {}).items():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -24,6 +24,8 @@ from bayescale.priors import Exponent, Fixed, Level, Positive, Shares
 from bayescale.records import Array
 
 MOST_SCHEDULES = 64
+LEAST_SHARE = 0.01
+"""Share of the peak below which all rates are one to the drift."""
 
 
 # --- Paths -------------------------------------------------------------------------------------------------
@@ -97,6 +99,18 @@ def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
     return row, jnp.where(known, spent, jnp.nan), row.start <= step
 
 
+def wander(features: Paths) -> dict[str, Callable[..., Any]]:
+    """What a drift of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
+
+    def rate(schedule: Any, step: Any) -> Any:
+        row, _, begun = row_at(features, schedule, step)
+        peak = jnp.where(row.length > 0, row.rate, 0.0).max()
+        # A rate of 0 has no logarithm, and where it all but ends nothing is left to wander.
+        return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * peak)
+
+    return {"step": lambda schedule, step: step, "rate": rate}
+
+
 # --- Loss curves -------------------------------------------------------------------------------------------
 
 
@@ -124,14 +138,14 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         published={
             "luo2025_400m": refit(cite="luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)
         },
+        axes=wander(features),
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
         """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
 
         S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
         states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
-        overrated. Fit without drift, for which the number of a schedule is no scale. Priors hold in nats per token and
-        for lam near .999, on which C depends.
+        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -187,13 +201,13 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
             key: paper(**dict(zip(("L0", "A", "alpha", "B", "C", "beta", "gamma"), values, strict=True)))
             for key, values in LUO.items()
         },
+        axes=wander(features),
     )
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
 
-        S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike:
-        thin the curve, and fit without drift, for which the number of a schedule is no scale. Priors hold in nats per
-        token.
+        S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike,
+        so thin the curve. Priors hold in nats per token.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
