@@ -299,9 +299,9 @@ REMARKS = {
     "quantised": "The law was published for another quantiser, and most of its constants could not be "
     "verified, so there is nothing to compare. Weights and activations always have equal bits here: `g_w` and "
     "`g_a` are told apart by nothing, and `g_kv` is its prior. Tokens grow with parameters.",
-    "fine-tuning": "Constants are medians over curves. On ten points `B`, `D_l` and `b` trade against each "
-    "other, and without drift every fourth fit does not converge; runs ahead came out better than forecast on the "
-    "whole.",
+    "fine-tuning": "Constants are medians over curves whose fits converged. On ten points `B`, `D_l` and `b` trade "
+    "against each other, and without drift every fourth fit does not converge; runs ahead came out better than "
+    "forecast on the whole.",
 }
 """What a look at the deviations showed, by entry."""
 
