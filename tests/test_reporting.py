@@ -57,7 +57,7 @@ def test_the_page_says_what_people_sign(page):
     text = page.html()
     for words in (
         "to end below 2.61?",
-        "probability 0.6",
+        f"probability {page.probability[0]:.2f}",
         "break-even 0.48",
         "Monte-Carlo error",
         "What this rests on",

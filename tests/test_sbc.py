@@ -140,10 +140,10 @@ def test_the_law_is_found_where_drift_could_stand_in_for_it():
     one = jax.tree.map(lambda leaf: leaf[35:36], values)
     y, _ = sbc.simulate(job, one, sbc.beyond(job, [3.0]), np.random.default_rng(34))
     job = dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y))
-    (posterior,) = sample_jobs([job], [0], 0, bs.Nuts(chains=2, draws=99))
+    posteriors = sample_jobs([job] * 12, list(range(12)), 0, bs.Nuts(chains=2, draws=99))
     with jax.enable_x64(True):
-        truth, *found = (
-            float(log_density(v, job.model, job.problem))
-            for v in [position[35], *posterior.position.reshape(198, -1)[::9]]
-        )
-    assert np.median(found) > truth - 10.0
+        density = jax.jit(lambda vector: log_density(vector, job.model, job.problem))
+        truth = float(density(position[35]))
+        found = [np.median([density(v) for v in p.position.reshape(198, -1)[::9]]) > truth - 10.0 for p in posteriors]
+    # From the centre alone none; from a few draws of the prior as well, somewhat more than half.
+    assert sum(found) >= 4
