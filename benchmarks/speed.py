@@ -33,6 +33,8 @@ ROWS = (10, 30, 100, 300, 1000, 3000, 10000)
 FAMILIES = (1, 10, 100, 1000, 10000)
 LAWS = ("power", "saturating_power", "plateau_power", "broken_1", "broken_2", "broken_3")
 """Laws of one input with 2 to 12 constants."""
+WAYS = {"nuts": ("nuts", 500), "importance": ("importance", 500), "importance, 6,000 draws": ("importance", 1500)}
+"""Our ways to a posterior beside peers, with the draws of each of four chains; the last has peers' sample sizes."""
 REPEATS = 3
 """Measurements of each kind, for the spread."""
 GRADIENTS, GRADIENT_ROWS, ROUNDS = 500, 32, 61
@@ -193,6 +195,19 @@ def cold(cached: bool) -> dict[str, Any]:
     return {"cached": cached, "memory": peak(), **quality([posterior])}
 
 
+def floor() -> dict[str, Any]:
+    """Least that a first fit with these libraries can take: imports, and NumPyro's NUTS of five normal variables."""
+    import jax
+    import numpyro
+    import numpyro.distributions as dist
+    from arviz_stats.base import array_stats
+    from numpyro.infer import MCMC, NUTS
+
+    sampler = MCMC(NUTS(lambda: numpyro.sample("x", dist.Normal().expand([5]))), num_warmup=200, num_samples=500)
+    sampler.run(jax.random.key(0))
+    return {"ess": float(np.min(array_stats.ess(np.asarray(sampler.get_samples()["x"]).T[:, None], chain_axis=1)))}
+
+
 def peer(name: str) -> dict[str, Any]:
     """One peer on its families."""
     from benchmarks import peers
@@ -206,7 +221,7 @@ def peer(name: str) -> dict[str, Any]:
     return row
 
 
-def ours(method: str, cores: str) -> dict[str, Any]:
+def ours(way: str, cores: str) -> dict[str, Any]:
     """Our fit of the peers' families, ten seeds each after the first, on one core or on all."""
     import bayescale as bs
     from benchmarks import peers
@@ -215,12 +230,14 @@ def ours(method: str, cores: str) -> dict[str, Any]:
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     begin = time.perf_counter()
     families = peers.families()
-    first = bs.fit(families[0], law=peers.LAW, seed=0, method=method)
+    method, draws = WAYS[way]
+    options = {"law": peers.LAW, "method": method, "settings": bs.Nuts(draws=draws)}
+    first = bs.fit(families[0], seed=0, **options)
     cold, started = time.perf_counter() - begin, peers.since_start()
     assert first.status is not None
 
     def sample() -> list[Any]:
-        return [p for seed in range(10) for p in bs.fit_many(families, law=peers.LAW, seed=seed, method=method)]
+        return [p for seed in range(10) for p in bs.fit_many(families, seed=seed, **options)]
 
     # Once before the clock starts: a fit that is tried again needs a second program.
     sample()
@@ -229,7 +246,10 @@ def ours(method: str, cores: str) -> dict[str, Any]:
     each = (time.perf_counter() - begin) / len(posteriors)
     ess = float(np.mean([p.diagnostics.ess_bulk.min() for p in posteriors]))
     rhat = float(np.max([p.diagnostics.rhat.max() for p in posteriors]))
-    row = {"peer": f"bayescale, {method}, {cores}", "first": cold, "later": each, "cold": started}
+    row = {"peer": f"bayescale, {way}, {cores}", "first": cold, "later": each, "cold": started}
+    if method == "importance":
+        light = float(np.mean([p.diagnostics.pareto_k < 0.7 for p in posteriors]))
+        row["note"] = f"Pareto k below .7 in {light:.0%} of {len(posteriors)} fits"
     return row | {"ess": ess, "rhat": rhat}
 
 
@@ -242,6 +262,7 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "constants": constants,
     "gradients": lambda *names: gradient_ratios(names),
     "cold": lambda cached: cold(cached == "yes"),
+    "floor": floor,
     "ours": ours,
     "peer": peer,
 }
@@ -254,7 +275,8 @@ def plan() -> list[tuple[str, ...]]:
 
     return [
         *[("cold", cached) for cached in ("no", "yes")],
-        *[("ours", method, cores) for method in ("nuts", "importance") for cores in ("all cores", "one core")],
+        ("floor",),
+        *[("ours", way, cores) for way in WAYS for cores in ("all cores", "one core")],
         *[("peer", name) for name in (*peers.ONE_INPUT, *peers.TWO_INPUTS)],
         ("warm one input",),
         ("warm one input, importance",),
