@@ -330,8 +330,8 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
         f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load "
-        "(nothing else ran; bootstrap, chinchilla, simple-scaling-laws, the growth with points, laws with more constants and gradients are from earlier runs, the "
-        "last two beside other work); compare rows of one table."
+        "(nothing else ran; bootstrap, chinchilla, simple-scaling-laws, the growth with points, laws with more "
+        "constants and gradients are from earlier runs, the last two beside other work); compare rows of one table."
     )
     parts = [
         "# Speed",
