@@ -238,7 +238,7 @@ def go_section(found: Decisions, drawn: Path) -> str:
         stated = "; ".join(f"{fraction(a)} came true {fraction(b)}" for a, b in pairs)
         reached = "met" if against.value <= 0.75 else "not met"
         lines.append(
-            f"Regret is {fraction(1 - against.value)} below that of the best of the usual rivals, {best['method']} "
+            f"Regret is {fraction(1 - against.value, 3)} below that of the best of the usual rivals, {best['method']} "
             f"({fraction(1 - against.high)} to {fraction(1 - against.low)}; the aim of .25 is {reached}). Stated "
             f"probabilities, in fifths: {stated}; the largest gap is {100 * worst:.0f} points (aim 5, "
             f"{'met' if worst <= 0.05 else 'not met'})."
