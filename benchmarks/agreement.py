@@ -76,7 +76,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     jobs = []
     for runs in chosen:
         job = make_job(runs, "auto", "auto", "normal", None)
-        whole = trimmed(job.problem, reduce_runs(job.runs), job.drift)
+        whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.drift)
         jobs.append(dataclasses.replace(job, problem=dataclasses.replace(whole, dense=True)))
     return sampled(jobs)
 
