@@ -174,7 +174,7 @@ def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str
             cells.append(f"{interval(constant)}, {verdict if converged else 'not converged'}")
         body.append([entry.title, number(value), *cells])
     head = [f"`{name}`", standing(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
-    return grid([*head], body)
+    return grid(head, body)
 
 
 def together(members: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
