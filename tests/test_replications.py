@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale.runs import reduce_runs
 from benchmarks import replications, replications_page
 from benchmarks.replications_data import FITTED, UNSEEN, WARMUP, above, entries, schedule, scheduled_law, thin
 
@@ -110,3 +111,12 @@ def test_rows_are_chosen_alike_every_time():
     table = pd.DataFrame({"n_params": np.geomspace(1e6, 1e9, 300), "n_tokens": 1e9})
     assert thin(table).equals(thin(table)) and len(thin(table)) == 100 and len(thin(table.head(7))) == 7
     assert above(table, 10.0)["held"].sum() == 100
+
+
+def test_checkpoints_of_a_curve_share_a_seed_where_the_entry_says_so():
+    law, steps = bs.laws.get("multi_power"), np.geomspace(3e3, 2e4, 4)
+    table = pd.DataFrame({"schedule": np.repeat([1.0, 2.0], 4), "step": np.tile(steps, 2)})
+    table = table.assign(loss=3.0 - 0.1 * np.log(table["step"]), run=np.repeat(["a", "b"], 4))
+    apart, shared = (reduce_runs(replications.runs_of(table, law, "x", checkpoints=on)) for on in (False, True))
+    np.testing.assert_array_equal(apart.shared, np.eye(8))
+    np.testing.assert_array_equal(shared.shared, np.kron(np.eye(2), np.ones((4, 4))))
