@@ -253,9 +253,10 @@ def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
 
 
 def simple_scaling_laws(problems: Sequence[Problem]) -> list[Prediction]:
-    """The package simple-scaling-laws as it comes: a sum of power laws and a floor, its interval of one new run.
+    """The package simple-scaling-laws as it comes, its interval of one new run (below zero: 1e-6, which CRPS pays for).
 
-    Its forecast is drawn from the curve and the runs of a wild cluster bootstrap; quantiles of it stand for it here.
+    It fits a sum of power laws and a floor. Its forecast is drawn from the curve and the runs of a wild cluster
+    bootstrap; quantiles of it stand for it here.
     """
     import polars as pl
     from simple_scaling_laws import fit
