@@ -286,10 +286,11 @@ REMARKS = {
     "minutes). With drift on the steps of a curve share the seed of their run, which is what the noise model says "
     "of checkpoints, and the drift runs over step and current rate (the number of a schedule is a label). Two "
     "runs under one constant rate do differ by .06 to .07 % on average at every size. This is not blind: as long "
-    "as every step stood for itself with drift on too, bands held 91, 76 and 67 % at the three sizes (79 % at "
-    "100M with the drift over the mean rate besides), and the seed was shared after that had been seen. With 25 "
-    "steps a curve in place of 17 bands held 84 % at 100M. Coverage is uneven: of the drop to 3e-5 at 400M 61 % "
-    "of the steps lie outside, of the long cosine at 100M 48 %.",
+    "as every step stood for itself with drift on too, bands held 91, 76 and 67 % at the three sizes with 33 "
+    "steps a curve, 75 and 64 % at the larger two with 17 (79 % at 100M with the drift over the mean rate "
+    "besides), and the seed was shared after that had been seen. With 25 steps a curve in place of 17 bands held "
+    "84 % at 100M. Coverage is uneven: of the drop to 3e-5 at 400M 61 % of the steps lie outside, of the long "
+    "cosine at 100M 48 %.",
     "valley": "The paper fits the places of the lowest runs; here whole sweeps speak. Within 2 % of the best "
     "the valley is flat, so places are known to a factor only and the intercepts `c` and `d`, extrapolated to "
     "one parameter and one token, to many powers of ten. The parabola in ln lr and ln batch is ours. "
