@@ -124,9 +124,9 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     law, table = law_of(entry), entry.table() if table is None else table
     curves = [part for _, part in table.groupby("curve")] if "curve" in table else [table]
     # Where the law is trusted, a fit with a seed in common was not done after 25 minutes.
-    labels = {"checkpoints": entry.checkpoints and kind == "on"}
-    whole = [runs_of(thin(part, WIDE if entry.robust else ROWS), law, entry.title, **labels) for part in curves]
-    early = [runs_of(thin(part[~part["held"]]), law, entry.title, **labels) for part in curves]
+    shared, most = entry.checkpoints and kind == "on", WIDE if entry.robust else ROWS
+    whole = [runs_of(thin(part, most), law, entry.title, checkpoints=shared) for part in curves]
+    early = [runs_of(thin(part[~part["held"]]), law, entry.title, checkpoints=shared) for part in curves]
     tests = [thin(part[part["held"]], 300) for part in curves]
     options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind == "on" else None}
     options |= {"noise": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}

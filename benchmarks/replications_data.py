@@ -219,11 +219,11 @@ def scheduled_runs(size: str) -> pd.DataFrame:
     rows = clean("multipowerlaw", family=size)
     parts = []
     for number, name in enumerate((*FITTED, *UNSEEN), 1):
-        curve = rows[rows["run"] == name]
-        steps = UNSEEN_STEPS if name in UNSEEN else FITTED_STEPS
+        curve, unseen = rows[rows["run"] == name], name in UNSEEN
+        steps = UNSEEN_STEPS if unseen else FITTED_STEPS
         picks = np.unique(np.linspace(0, len(curve) - 1, steps).round().astype(int))
         part = curve.iloc[picks][["step", "loss"]].astype(float)
-        parts.append(part.assign(schedule=float(number), run=name, held=name in UNSEEN))
+        parts.append(part.assign(schedule=float(number), run=name, held=unseen))
     return pd.concat(parts, ignore_index=True)
 
 
