@@ -31,8 +31,12 @@ from bayescale.runs import Runs
 TRACES = {"sample": 0}
 """How often the compiled program was traced; tests read it, nothing else does."""
 
+FIRST, SECOND, FURTHER = range(3)
+"""Attempts, which have random streams of their own: first chains, new chains, and more draws of the first."""
+NEAR = 1.05
+"""R-hat up to which chains are continued; of those beyond, nearly all needed new ones."""
 SECOND_ACCEPT = 0.99
-"""Acceptance probability of the second attempt."""
+"""Acceptance probability of new chains."""
 
 HIGHER = 1.0
 """How much higher in log density another mode has to be than the one from the prior's centre."""
@@ -41,19 +45,33 @@ METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
 
 
-def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool) -> dict[str, Any]:
-    """Sample all chains of one family.
+def sample_family(
+    key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool, end: Any = None
+) -> dict[str, Any]:
+    """Sample all chains of one family, or go on with them.
+
+    Args:
+        key: Words of a random key.
+        model: Law, drift and noise.
+        problem: The family.
+        settings: Counts and target acceptance.
+        vectorized: Let chains advance in lockstep.
+        end: What an earlier call returned as "end", to draw more from where its chains stopped.
 
     Returns:
-        Coordinates, their meaning and the statistics of the chains, leading axes (chain, draw).
+        Coordinates, their meaning and the statistics of the chains, leading axes (chain, draw), and where they ended.
     """
     TRACES["sample"] += 1
 
     keys = jax.random.split(key_of(key), 2 + settings.chains)
-    mode = best_mode(keys[0], model, problem, settings.mode_steps)
-    geometry = linearise(mode, model, problem)
+    if end is None:
+        mode = best_mode(keys[0], model, problem, settings.mode_steps)
+        geometry, states = linearise(mode, model, problem), None
+    else:
+        geometry, start, states = end
     potential = round_potential(geometry, model, problem)
-    start = normal_at(potential, to_scores(mode, geometry, model, problem))
+    if end is None:
+        start = normal_at(potential, to_scores(mode, geometry, model, problem))
 
     def meaning(draw: tuple[Any, Any]) -> tuple[Any, Values]:
         scores, level_score = draw
@@ -61,15 +79,16 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, ve
         vector, values, _, _ = read_straight(straight, model, problem)
         return vector, values._replace(level=draw_level(level_score, values, model, problem))
 
-    def chain(inputs: tuple[Any, Any]) -> dict[str, Any]:
-        chain_key, level_scores = inputs
-        drawn = run_chain(chain_key, potential, start, settings)
+    def chain(inputs: tuple[Any, Any, Any]) -> tuple[dict[str, Any], Any]:
+        chain_key, level_scores, state = inputs
+        drawn, state = run_chain(chain_key, potential, start, settings, state)
         # Long curves one draw at a time everywhere: all at once they would not fit into memory.
         position, values = each(meaning, (drawn.position, level_scores), vectorized and problem.gap is None)
-        return {"chains": drawn._replace(position=position), "values": values}
+        return {"chains": drawn._replace(position=position), "values": values}, state
 
     level_scores = jax.random.normal(keys[1], (settings.chains, settings.draws), float)
-    return each(chain, (keys[2:], level_scores), vectorized)
+    output, states = each(chain, (keys[2:], level_scores, states), vectorized)
+    return output | {"end": (geometry, start, states)}
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:
@@ -90,22 +109,24 @@ def sample_batch(
     settings: Nuts,
     vectorized: bool,
     mesh: jax.sharding.Mesh | None = None,
+    ends: Any = None,
 ) -> dict[str, Any]:
     """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
 
-    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> dict[str, Any]:
-        def one(pair: tuple[Any, Problem]) -> dict[str, Any]:
-            return sample_family(pair[0], model, pair[1], settings, vectorized)
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts, ends: Any) -> dict[str, Any]:
+        def one(family: tuple[Any, Problem, Any]) -> dict[str, Any]:
+            key, problem, end = family
+            return sample_family(key, model, problem, settings, vectorized, end)
 
-        return each(one, (keys, problems), vectorized)
+        return each(one, (keys, problems, ends), vectorized)
 
     if mesh is None:
-        return share(keys, model, problems, settings)
+        return share(keys, model, problems, settings, ends)
     family, everywhere = jax.P(*mesh.axis_names), jax.P()
     # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
-    places = (family, everywhere, family, everywhere)
+    places = (family, everywhere, family, everywhere, family)
     return jax.shard_map(share, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(
-        keys, model, problems, settings
+        keys, model, problems, settings, ends
     )
 
 
@@ -239,22 +260,56 @@ def thinned(posterior: Posterior, number: int) -> Posterior:
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape, and once more, longer and with smaller steps, those whose chains deserve no trust.
+    """Sample jobs of one shape, and on until they can be trusted: first more draws, then new chains of smaller steps.
 
     Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
     """
-    posteriors = run_compiled(jobs, streams, seed, settings, attempt=0)
-    doubtful = [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]
-    if doubtful and settings.chains * settings.draws >= ESS:
-        chosen, own = [jobs[i] for i in doubtful], [streams[i] for i in doubtful]
-        again = run_compiled(chosen, own, seed, longer(settings), attempt=1)
-        for i, posterior in zip(doubtful, again, strict=True):
+    found = run_compiled(jobs, streams, seed, settings, FIRST)
+    posteriors = [posterior for posterior, _ in found]
+    if settings.chains * settings.draws < ESS:
+        return posteriors
+
+    def again(chosen: list[int], settings: Nuts, attempt: int, ends: Sequence[Any] | None = None) -> list[Posterior]:
+        own = [streams[i] for i in chosen]
+        outputs = run_compiled([jobs[i] for i in chosen], own, seed, settings, attempt, ends)
+        return [posterior for posterior, _ in outputs]
+
+    if short := [i for i, posterior in enumerate(posteriors) if only_short(posterior)]:
+        more = dataclasses.replace(settings, draws=settings.draws * 2)
+        for i, rest in zip(short, again(short, more, FURTHER, [found[i][1] for i in short]), strict=True):
+            posteriors[i] = continued(posteriors[i], rest)
+    if doubtful := [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]:
+        for i, posterior in zip(doubtful, again(doubtful, longer(settings), SECOND), strict=True):
             posteriors[i] = posterior
     return posteriors
 
 
+def only_short(posterior: Posterior) -> bool:
+    """Whether chains that deserve no trust yet may do so with more draws: none diverged, and they nearly agree."""
+    tried, few = posterior.diagnostics, posterior.status in (Status.NOT_MIXED, Status.FEW_DRAWS)
+    return few and not tried.divergences and tried.rhat.max() < NEAR
+
+
+def continued(first: Posterior, rest: Posterior) -> Posterior:
+    """Return a posterior with the draws of both, the second of which goes on where the first ended."""
+
+    def both(a: Any, b: Any) -> Any:
+        return np.concatenate([a, b], axis=1)
+
+    position = both(first.position, rest.position)
+    stats = {name: both(values, rest.stats[name]) for name, values in first.stats.items()}
+    return dataclasses.replace(
+        first,
+        settings=dataclasses.replace(first.settings, draws=position.shape[1]),
+        position=position,
+        values=compact(jax.tree.map(both, first.values, rest.values)),
+        stats=stats,
+        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
+    )
+
+
 def longer(settings: Nuts) -> Nuts:
-    """Settings of the second attempt.
+    """Settings of new chains.
 
     Of 40 published curves on which two attempts of equal length had failed, 34 converged with these; smaller steps
     alone, or a longer warm-up alone, mended less than half.
@@ -268,25 +323,33 @@ def longer(settings: Nuts) -> Nuts:
 
 
 def run_compiled(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int
-) -> list[Posterior]:
-    """Run the compiled program on jobs of one shape."""
+    jobs: Sequence[Job],
+    streams: Sequence[int],
+    seed: int,
+    settings: Nuts,
+    attempt: int,
+    ends: Sequence[Any] | None = None,
+) -> list[tuple[Posterior, Any]]:
+    """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
     place = machine()
     # A batch is filled up with its last member.
     filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
+
+    def stacked(items: Sequence[Any]) -> Any:
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in filled])
+
     with jax.enable_x64(True):
         keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
-        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
-        with compiled_once(jobs[0], len(filled), jax.tree.structure(settings)):
+        problems = stacked([job.problem for job in jobs])
+        before = None if ends is None else stacked(ends)
+        with compiled_once(jobs[0], len(filled), jax.tree.structure((settings, before))):
             program = compiled(place.lighter(jobs[0]))
-            output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh)
+            output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh, before)
         output = jax.tree.map(np.asarray, jax.device_get(output))
-    return [
-        # Copies, so that one family does not keep the arrays of its whole batch in memory.
-        make_posterior(job, jax.tree.map(lambda leaf, i=i: leaf[i].copy(), output), seed, settings)
-        for i, job in enumerate(jobs)
-    ]
+    # Copies, so that one family does not keep the arrays of its whole batch in memory.
+    parts = [jax.tree.map(lambda leaf, i=i: leaf[i].copy(), output) for i in range(len(jobs))]
+    return [(make_posterior(job, part, seed, settings), part["end"]) for job, part in zip(jobs, parts, strict=True)]
 
 
 def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) -> Posterior:

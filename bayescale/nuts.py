@@ -116,7 +116,7 @@ def safe_inverse(hessian: Array) -> Any:
     return (vectors / values) @ vectors.T
 
 
-def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) -> Chain:
+def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, end: Any = None) -> tuple[Chain, Any]:
     """Sample one chain, warm-up and draws in a single scan.
 
     Args:
@@ -124,6 +124,10 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
         potential: Negative log density of a vector.
         start: Mode, where the chain starts, and covariance.
         settings: Counts and target acceptance.
+        end: Where an earlier call ended, to go on from there as it was tuned; by default the chain begins.
+
+    Returns:
+        The draws, and the state of the sampler behind the last of them.
     """
     dimension = start.mode.shape[0]
     factor = jnp.linalg.cholesky(start.covariance)
@@ -146,6 +150,9 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
         max_tree_depth=settings.depth,
         rng_key=key,
     )
+    warmup = settings.warmup
+    if end is not None:
+        state, warmup = jax.tree.map(with_key, state, end), 0
 
     def step(state: Any, _: None) -> tuple[Any, Chain]:
         state = sample_kernel(state)
@@ -159,5 +166,16 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts) ->
         )
         return state, draw
 
-    _, chain = lax.scan(step, state, None, length=settings.warmup + settings.draws)
-    return jax.tree.map(lambda leaf: leaf[settings.warmup :], chain)
+    state, chain = lax.scan(step, state, None, length=warmup + settings.draws)
+    return jax.tree.map(lambda leaf: leaf[warmup:], chain), jax.tree.map(without_key, state)
+
+
+def without_key(leaf: Any) -> Any:
+    """Words of a random key, which leaves the program as numbers do; any other array as it is."""
+    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def with_key(like: Any, leaf: Any) -> Any:
+    """Undo `without_key` for an array that was like this one."""
+    known = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
+    return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if known else leaf

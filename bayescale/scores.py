@@ -9,17 +9,15 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import logsumexp, ndtr
 
-from bayescale.forecast import mixture_cdf
+from bayescale.forecast import SMALLEST_SCALE, mixture_cdf
 
-PANELS = 96
+PANELS = 32
 """Pieces of the line, equal in rank, on each of which F(1 - F) is integrated by Gauss and Legendre's rule."""
-TAIL = 32
+TAIL = 16
 """Further pieces towards each end, where single draws lie far apart."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 OFFSETS = np.linspace(-7.0, 7.0, 29)
 """Where each component proposes ends of panels, in its standard deviations."""
-SMALLEST_SCALE = 1e-12
-"""Standard deviations are raised to this before a density is taken, as for the distribution function."""
 
 
 def pit(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -65,7 +65,7 @@ def runs_of(problem: Problem) -> bs.Runs:
 # --- Ours ---------------------------------------------------------------------------------------------------
 
 
-def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
+def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]:
     """Posterior forecasts with the given law, drift and noise."""
 
     def one(problem: Problem) -> Prediction:
@@ -78,31 +78,32 @@ def sampled(problems: Sequence[Problem], **options: Any) -> list[Prediction]:
         return Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes)
 
     with own_executor(len(problems)) as pool:
-        return list(pool.map(one, problems))
+        yield from pool.map(one, problems)
 
 
-def default(problems: Sequence[Problem]) -> list[Prediction]:
+def default(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """The default, as `bayescale.fit(runs)` gives it."""
     return sampled(problems)
 
 
-def cautious(problems: Sequence[Problem]) -> list[Prediction]:
+def cautious(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """The default with `caution="high"`: equal draws with drift along the inputs and along their common scale."""
     return sampled(problems, caution="high")
 
 
-def sampled_m4(problems: Sequence[Problem]) -> list[Prediction]:
+def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """NUTS on M4, a power law between a ceiling and a floor, with normal noise and no drift."""
     law = bs.laws.get("two_sided_power")
     return sampled(problems, law=law, drift=None, noise="normal")
 
 
-def no_drift(problems: Sequence[Problem]) -> list[Prediction]:
+def no_drift(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
     noise = bs.Noise(tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
     laws = [bs.laws.renamed(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
-    return [sampled([p], law=law, drift=None, noise=noise)[0] for p, law in zip(problems, laws, strict=True)]
+    for problem, law in zip(problems, laws, strict=True):
+        yield from sampled([problem], law=law, drift=None, noise=noise)
 
 
 # --- Least squares and its bootstraps ------------------------------------------------------------------------
@@ -160,9 +161,8 @@ def fitted(case: Setting, theta: np.ndarray) -> np.ndarray:
         return np.asarray(ls.values(theta[None], case.z))[0]
 
 
-def least_squares(problems: Sequence[Problem]) -> list[Prediction]:
+def least_squares(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Least squares of ln(loss), delta method, Student-t: the textbook interval of a fitted curve."""
-    results = []
     for problem in problems:
         begin = time.perf_counter()
         case = setting(problem)
@@ -176,8 +176,7 @@ def least_squares(problems: Sequence[Problem]) -> list[Prediction]:
         covariance = variance * np.linalg.pinv(slope.T @ slope, rcond=1e-10)
         spread = np.sqrt(np.einsum("pi,ij,pj->p", ahead, covariance, ahead) + variance)
         location, wide = student(at_new(case, fit.theta)[0], spread, freedom)
-        results.append(Prediction(location, wide, status(fit), time.perf_counter() - begin))
-    return results
+        yield Prediction(location, wide, status(fit), time.perf_counter() - begin)
 
 
 def student(center: np.ndarray, spread: np.ndarray, freedom: float) -> tuple[np.ndarray, np.ndarray]:
@@ -192,23 +191,23 @@ def status(fit: ls.Fit) -> str:
     return "OK" if np.mean(fit.converged) >= 0.95 else "UNCONVERGED"
 
 
-def residual_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+def residual_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Refit after resampling the residuals, widened by sqrt(n / (n - p))."""
 
     def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return rng.choice(residual, (BOOTSTRAPS, len(residual)))
 
-    return [bootstrapped(problem, resample) for problem in problems]
+    return (bootstrapped(problem, resample) for problem in problems)
 
 
-def wild_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+def wild_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Refit after multiplying each residual by a random sign and size (Webb's six points)."""
     points = np.sqrt([0.5, 1.0, 1.5])
 
     def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return residual * rng.choice(np.concatenate([-points, points]), (BOOTSTRAPS, len(residual)))
 
-    return [bootstrapped(problem, resample) for problem in problems]
+    return (bootstrapped(problem, resample) for problem in problems)
 
 
 def bootstrapped(problem: Problem, resample: Callable[[np.ndarray, np.random.Generator], np.ndarray]) -> Prediction:
@@ -231,9 +230,8 @@ def with_scatter(curves: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, 
     return curves, np.full_like(curves, np.sqrt(np.mean(residual**2) + 1e-12))
 
 
-def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
+def huber_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Huber's loss at 1e-3 on ln(loss) from a grid of starts, runs resampled (hoffmann2022training, besiroglu2024)."""
-    results = []
     for problem in problems:
         begin = time.perf_counter()
         rng = np.random.default_rng(seed_of(problem))
@@ -245,14 +243,13 @@ def huber_bootstrap(problems: Sequence[Problem]) -> list[Prediction]:
         residual = (case.y - fitted(case, fit.theta[0]))[: case.rows]
         residual = residual * np.sqrt(case.rows / max(case.rows - fit.theta.shape[1], 1))
         location, spread = with_scatter(at_new(case, fit.theta[1:]), residual)
-        results.append(Prediction(location, spread, status(fit), time.perf_counter() - begin))
-    return results
+        yield Prediction(location, spread, status(fit), time.perf_counter() - begin)
 
 
 # --- Another package ------------------------------------------------------------------------------------------
 
 
-def simple_scaling_laws(problems: Sequence[Problem]) -> list[Prediction]:
+def simple_scaling_laws(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """The package simple-scaling-laws as it comes, its interval of one new run (below zero: 1e-6, which CRPS pays for).
 
     It fits a sum of power laws and a floor. Its forecast is drawn from the curve and the runs of a wild cluster
@@ -262,7 +259,6 @@ def simple_scaling_laws(problems: Sequence[Problem]) -> list[Prediction]:
     from simple_scaling_laws import fit
 
     levels = (np.arange(MIXTURE) + 0.5) / MIXTURE
-    results = []
     for problem in problems:
         begin = time.perf_counter()
         roles = {name: f"{'model' if 'param' in name else 'dataset'}_size__{name}" for name in problem.inputs}
@@ -284,21 +280,19 @@ def simple_scaling_laws(problems: Sequence[Problem]) -> list[Prediction]:
         except ValueError:
             location, state = np.full((MIXTURE, len(held)), np.nan), "REFUSED"
         width = np.maximum(np.gradient(location, axis=0), 1e-6)
-        results.append(Prediction(location, width, state, time.perf_counter() - begin))
-    return results
+        yield Prediction(location, width, state, time.perf_counter() - begin)
 
 
 # --- Without a law ------------------------------------------------------------------------------------------
 
 
-def gaussian_process(problems: Sequence[Problem]) -> list[Prediction]:
+def gaussian_process(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Gaussian process on ln(loss) against ln(x): linear mean, squared-exponential kernel, noise.
 
     Length scale, amplitude and noise are averaged over a grid by their evidence, so nothing is left to an optimiser.
     """
     lengths = np.geomspace(0.15, 4.0, 10)
     ratios = np.geomspace(1e-6, 10.0, 12)
-    results = []
     for problem in problems:
         begin = time.perf_counter()
         case = setting(problem)
@@ -331,13 +325,11 @@ def gaussian_process(problems: Sequence[Problem]) -> list[Prediction]:
         spreads = np.repeat([part[2] for part in parts], counts, axis=0)
         factors = np.sqrt(2.0 * shape / chi2.ppf((np.arange(len(means)) + 0.5) / len(means), 2.0 * shape))
         order = np.random.default_rng(0).permutation(len(means))
-        results.append(Prediction(means, spreads * factors[order, None], "OK", time.perf_counter() - begin))
-    return results
+        yield Prediction(means, spreads * factors[order, None], "OK", time.perf_counter() - begin)
 
 
-def last_slope(problems: Sequence[Problem]) -> list[Prediction]:
+def last_slope(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """Straight line through the largest third of the points (three at least) on log-log axes, Student-t interval."""
-    results = []
     for problem in problems:
         begin = time.perf_counter()
         order = np.argsort(scale(problem.train, problem.inputs))
@@ -352,17 +344,16 @@ def last_slope(problems: Sequence[Problem]) -> list[Prediction]:
         variance = ((y - design @ coefficient) ** 2).sum() / freedom + 1e-12
         inverse = np.linalg.pinv(design.T @ design, rcond=1e-8)
         spread = np.sqrt(variance * (1.0 + np.einsum("pi,ij,pj->p", ahead, inverse, ahead)))
-        results.append(Prediction(*student(ahead @ coefficient, spread, freedom), "OK", time.perf_counter() - begin))
-    return results
+        yield Prediction(*student(ahead @ coefficient, spread, freedom), "OK", time.perf_counter() - begin)
 
 
-def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = None) -> list[Prediction]:
+def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = None) -> Iterator[Prediction]:
     """Least squares with intervals from the errors that it made on families of all other sources.
 
     Signed errors in units of the stated spread are exchanged between families of one group and split, one source left
     out at a time (a split conformal forecast across families). It alone learns from outcomes of other families.
     """
-    fits = least_squares(problems) if base is None else base
+    fits = list(least_squares(problems)) if base is None else base
     levels = (np.arange(5) + 0.5) / 5
     errors: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
     for problem, fit in zip(problems, fits, strict=True):
@@ -371,7 +362,6 @@ def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = N
         error = np.quantile((np.log(problem.held["loss"].to_numpy(float)) - center) / spread, levels)
         for cell in ((problem.group, problem.split), (problem.group, "any")):
             errors.setdefault(cell, {}).setdefault(root(problem), []).append(error)
-    results = []
     for problem, fit in zip(problems, fits, strict=True):
         pool: list[np.ndarray] = []
         for cell in ((problem.group, problem.split), (problem.group, "any"), *errors):
@@ -383,8 +373,7 @@ def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = N
         center, spread = fit.location[0], np.median(fit.scale, axis=0)
         location = center + scores[:, None] * spread
         width = np.maximum(np.gradient(scores), 1e-3)[:, None] * spread
-        results.append(Prediction(location, width, fit.status, fit.seconds))
-    return results
+        yield Prediction(location, width, fit.status, fit.seconds)
 
 
 def root(problem: Problem) -> str:
@@ -402,7 +391,7 @@ def single(problem: Problem) -> bool:
     return len(problem.inputs) == 1
 
 
-METHODS: dict[str, Callable[[Sequence[Problem]], list[Prediction]]] = {
+METHODS: dict[str, Callable[[Sequence[Problem]], Iterable[Prediction]]] = {
     "bayescale": default,
     "least squares": least_squares,
     "huber bootstrap": huber_bootstrap,

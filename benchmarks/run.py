@@ -28,8 +28,6 @@ from benchmarks.methods import METHODS, PARTIAL, Prediction, conformal
 from benchmarks.problems import Problem
 
 RESULTS = Path(__file__).parent / "results"
-CHUNK = 20
-"""Problems between two writes."""
 
 
 def slug(name: str) -> str:
@@ -166,24 +164,21 @@ def run(
     suited = PARTIAL.get(method, lambda problem: True)
     todo = [problem for problem in chosen if problem.key not in done and suited(problem)]
     with progress_bar(len(todo), progress) as advance:
-        for part in parts(method, todo, chosen):
-            append(path, [row for problem, prediction in part for row in rows_of(problem, method, prediction)])
-            advance(len(part))
+        for problem, prediction in predictions(method, todo, chosen):
+            append(path, rows_of(problem, method, prediction))
+            advance(1)
     return path
 
 
-def parts(
+def predictions(
     method: str, todo: Sequence[Problem], chosen: Sequence[Problem]
-) -> Iterator[list[tuple[Problem, Prediction]]]:
-    """Predict problems a few at a time; the conformal method needs all of them at once."""
+) -> Iterator[tuple[Problem, Prediction]]:
+    """Predict problems, one after the other; the conformal method needs all of them at once."""
     if METHODS[method] is conformal and todo:
         wanted = {problem.key for problem in todo}
-        both = zip(chosen, conformal(chosen), strict=True)
-        yield [(problem, prediction) for problem, prediction in both if problem.key in wanted]
-        return
-    for first in range(0, len(todo), CHUNK):
-        some = todo[first : first + CHUNK]
-        yield list(zip(some, METHODS[method](some), strict=True))
+        yield from (pair for pair in zip(chosen, conformal(chosen), strict=True) if pair[0].key in wanted)
+    else:
+        yield from zip(todo, METHODS[method](todo), strict=True)
 
 
 def pack(folder: Path = RESULTS) -> list[Path]:

@@ -117,7 +117,7 @@ def test_conformal_never_uses_the_own_source():
         sources = ["lcdb odd", "lcdb even", "one", "two"]
         pairs = [made(sources[i % 4], i, (own if i % 4 < 2 else others) * errors[i]) for i in range(40)]
         chosen, base = zip(*pairs, strict=True)
-        return conformal(list(chosen), list(base))
+        return list(conformal(list(chosen), list(base)))
 
     # Both halves of LCDB are one source, whose own errors do not matter to it but to the others.
     first, second, third = forecasts(1, 1), forecasts(9, 1), forecasts(1, 9)
@@ -136,11 +136,11 @@ from benchmarks import methods, run
 from benchmarks.problems import problems
 
 def slow(chosen):
-    time.sleep(0.15)
-    return methods.last_slope(chosen)
+    for prediction in methods.last_slope(chosen):
+        time.sleep(0.03)
+        yield prediction
 
 methods.METHODS["last slope"] = slow
-run.CHUNK = 4
 run.run("last slope", problems(["printed figures"]), Path(sys.argv[1]))
 """
 
