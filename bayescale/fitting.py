@@ -16,13 +16,13 @@ from bayescale.batches import compiled_once, each, jitted, key_of, machine, stre
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
-from bayescale.geometry import linearise, read_straight, to_scores, to_straight
+from bayescale.geometry import Geometry, linearise, read_straight, to_scores, to_straight
 from bayescale.importance import round_potential, walks, weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, compact, make_job
 from bayescale.noise import Noise
-from bayescale.nuts import Nuts, normal_at, run_chain
+from bayescale.nuts import Nuts, Start, normal_at, run_chain
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
 from bayescale.records import Array
@@ -64,14 +64,8 @@ def sample_family(
     TRACES["sample"] += 1
 
     keys = jax.random.split(key_of(key), 2 + settings.chains)
-    if end is None:
-        mode = best_mode(keys[0], model, problem, settings.mode_steps)
-        geometry, states = linearise(mode, model, problem), None
-    else:
-        geometry, start, states = end
+    geometry, start, states = beginning(keys[0], model, problem, settings) if end is None else end
     potential = round_potential(geometry, model, problem)
-    if end is None:
-        start = normal_at(potential, to_scores(mode, geometry, model, problem))
 
     def meaning(draw: tuple[Any, Any]) -> tuple[Any, Values]:
         scores, level_score = draw
@@ -89,6 +83,14 @@ def sample_family(
     level_scores = jax.random.normal(keys[1], (settings.chains, settings.draws), float)
     output, states = each(chain, (keys[2:], level_scores, states), vectorized)
     return output | {"end": (geometry, start, states)}
+
+
+def beginning(key: Array, model: Model, problem: Problem, settings: Nuts) -> tuple[Geometry, Start, None]:
+    """Find the mode; return coordinates that suit it, what chains start from, and that none has begun."""
+    mode = best_mode(key, model, problem, settings.mode_steps)
+    geometry = linearise(mode, model, problem)
+    potential = round_potential(geometry, model, problem)
+    return geometry, normal_at(potential, to_scores(mode, geometry, model, problem)), None
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:

@@ -9,6 +9,7 @@ lost or doubled. Problems that are done are not done again, be their rows in the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import os
@@ -163,8 +164,10 @@ def run(
     done = {row["key"] for row in kept}
     suited = PARTIAL.get(method, lambda problem: True)
     todo = [problem for problem in chosen if problem.key not in done and suited(problem)]
-    with progress_bar(len(todo), progress) as advance:
-        for problem, prediction in predictions(method, todo, chosen):
+    # Closed, so that samplers working ahead stop when this is interrupted.
+    found = contextlib.closing(predictions(method, todo, chosen))
+    with progress_bar(len(todo), progress) as advance, found as pairs:
+        for problem, prediction in pairs:
             append(path, rows_of(problem, method, prediction))
             advance(1)
     return path

@@ -362,6 +362,24 @@ def test_infinite_scores_are_not_skipped():
     assert np.isfinite(tally.measured(table.iloc[1:], "width").high)
 
 
+def test_ratios_of_crps_as_geometric_mean_and_of_means():
+    def row(method, family, crps):
+        fixed = {"source": "coverage", "metric": "m", "group": "one input", "split": "R=2", "row": 0}
+        scores = {"y": 1.0, "q0.5": 1.0, "q0.025": 0.9, "q0.975": 1.1, "log_score": 1.0, "width": 0.2, "pit": 0.5}
+        rest = {"n_train": 5, "seconds": 1.0, "ratio": 2.0, "status": "OK", "notes": "", "key": family}
+        return {"method": method, "family": family, "crps": crps, **fixed, **scores, **rest}
+
+    # An easy family, where ours is ten times as far off, and a hard one, where it is half as far off.
+    ours = [row("bayescale", "easy", 0.01), row("bayescale", "hard", 0.5)]
+    cells = tally.cells(pd.DataFrame([*ours, row("last slope", "easy", 0.001), row("last slope", "hard", 1.0)]))
+    geometric = tally.ratio(cells, "bayescale", "last slope")
+    means = tally.ratio_of_means(cells, "bayescale", "last slope")
+    assert geometric.value == pytest.approx(np.sqrt(10 * 0.5))
+    assert (geometric.low, geometric.high) == (pytest.approx(0.5), pytest.approx(10))
+    assert means.value == pytest.approx(0.51 / 1.001)
+    assert (means.low, means.high, means.families) == (pytest.approx(0.5), pytest.approx(10), 2)
+
+
 def test_lcdb_curves_of_one_data_set_are_drawn_together():
     values = np.repeat([0.0, 1.0], 50)
     apart = tally.estimate(values, [str(i) for i in range(100)])

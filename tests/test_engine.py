@@ -15,7 +15,7 @@ import pytest
 from numpyro.infer import MCMC, NUTS
 
 import bayescale as bs
-from bayescale.model import coordinates
+from bayescale.model import coordinates, make_job
 
 SHORT = bs.Nuts(warmup=50, draws=50, chains=2)
 PACKAGE = Path(bs.__file__).parent
@@ -73,6 +73,28 @@ def test_default_fit(marin, marin_post):
     assert low < 2.599 < high
     assert high / low < 1.1
     assert not jax.config.jax_enable_x64
+
+
+def test_chains_that_are_only_short_go_on_as_one_long_run_would():
+    fitting = importlib.import_module("bayescale.fitting")
+    few = bs.Nuts(warmup=100, draws=200, chains=2)
+    post = bs.fit(made_up(7), seed=0, settings=few)
+    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (600, 100, few.target_accept)
+    job = make_job(made_up(7), "auto", "auto", "normal", None)
+    ((first, _),) = fitting.run_compiled([job], [0], 0, few, fitting.FIRST)
+    assert first.status is bs.Status.FEW_DRAWS
+    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=600), fitting.FIRST)
+    np.testing.assert_allclose(post.position, whole.position)
+    np.testing.assert_array_equal(post.stats["n_steps"], whole.stats["n_steps"])
+    np.testing.assert_allclose(post.diagnostics.ess_bulk, whole.diagnostics.ess_bulk)
+    assert post.values.level.shape == whole.values.level.shape == (2, 600)
+
+
+def test_chains_that_diverge_begin_anew():
+    # Steps far too long, which more draws would not mend.
+    post = bs.fit(made_up(7), seed=0, settings=bs.Nuts(warmup=100, draws=200, chains=2, target_accept=0.3))
+    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (600, 250, 0.99)
+    assert not post.diagnostics.divergences
 
 
 @pytest.mark.slow

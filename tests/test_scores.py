@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from bayescale import scores
+from bayescale.forecast import BLOCK, mixture_cdf, mixture_quantile
 
 
 def normal_crps(y, location, scale):
@@ -81,3 +82,36 @@ def test_interval_score_and_covered():
     y, low, high = np.array([0.5, 2.0, 3.5, 3.0]), np.ones(4), np.full(4, 3.0)
     np.testing.assert_allclose(scores.interval_score(y, low, high, 0.8), [2 + 5, 2, 2 + 5, 2])
     assert scores.covered(y, low, high).tolist() == [False, True, False, True]
+
+
+# --- Quantiles ------------------------------------------------------------------------------------------------
+
+PROBABILITIES = np.array([1e-4, 0.025, 0.5, 0.9, 0.9999])
+
+
+def test_quantiles_undo_the_distribution_function(mixture):
+    _, location, scale = mixture
+    found = mixture_quantile(PROBABILITIES, location, scale)
+    assert found.shape == (5, 4)
+    expected = np.broadcast_to(PROBABILITIES[:, None], found.shape)
+    np.testing.assert_allclose([mixture_cdf(row, location, scale) for row in found], expected, rtol=1e-9)
+
+
+def test_quantiles_of_many_points_are_those_of_each(mixture):
+    _, location, scale = mixture
+    copies = BLOCK // location.size + 2
+    found = mixture_quantile(PROBABILITIES, np.tile(location, copies), np.tile(scale, copies))
+    np.testing.assert_allclose(found, np.tile(mixture_quantile(PROBABILITIES, location, scale), copies), rtol=1e-12)
+
+
+def test_quantiles_of_steps_and_of_one_normal():
+    steps = mixture_quantile(
+        np.array([0.1, 0.5, 0.9]), np.array([[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]]), np.zeros((3, 2))
+    )
+    np.testing.assert_allclose(steps, [[1.0, 4.0], [2.0, 4.0], [3.0, 4.0]], atol=1e-10)
+    one = mixture_quantile(PROBABILITIES, np.full((3, 1), -2.0), np.full((3, 1), 0.5))
+    np.testing.assert_allclose(one[:, 0], norm.ppf(PROBABILITIES, -2.0, 0.5), rtol=1e-12)
+
+
+def test_quantiles_of_what_is_no_number_are_none():
+    assert np.isnan(mixture_quantile(PROBABILITIES, np.full((3, 1), np.nan), np.ones((3, 1)))).all()
