@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -36,6 +36,9 @@ from bayescale.cli_options import (
 )
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest, some
 
+INTERRUPTED = 130
+"""Exit code of a command that was stopped by Ctrl-C, as shells have it."""
+
 app = typer.Typer(
     name="bayescale",
     help="Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs.",
@@ -57,22 +60,22 @@ def main() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
     try:
-        app(standalone_mode=False)
+        # Outside of its standalone mode the framework returns exit codes, that of an interrupt among them.
+        code = app(standalone_mode=False)
     except InputError as error:
         finish(str(error), 2)
     except UntrustworthyFit as error:
         finish(str(error), 3)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except typer.Abort:
-        finish("Interrupted; nothing was written.", 130)
-    except KeyboardInterrupt:
-        finish("Interrupted; nothing was written.", 130)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except Exception as error:
         # Click's own usage errors carry a message and the exit code 2.
         if hasattr(error, "format_message"):
             finish(str(error.format_message()), 2)  # type: ignore[attr-defined]
         raise
+    if code == INTERRUPTED:
+        finish("Interrupted; every file is complete or as it was.", INTERRUPTED)
+    sys.exit(code)
 
 
 def cache_folder() -> Path:
@@ -81,7 +84,7 @@ def cache_folder() -> Path:
     return Path(home) / "bayescale" / "compiled"
 
 
-def finish(sentence: str, code: int) -> None:
+def finish(sentence: str, code: int) -> NoReturn:
     """Print one sentence on stderr and leave."""
     print(f"bayescale: {sentence}", file=sys.stderr)
     sys.exit(code)

@@ -34,7 +34,8 @@ TRACES = {"sample": 0}
 FIRST, SECOND, FURTHER = range(3)
 """Attempts, which have random streams of their own: first chains, new chains, and more draws of the first."""
 NEAR = 1.05
-"""R-hat up to which chains are continued; of those beyond, nearly all needed new ones."""
+"""R-hat up to which chains are continued. Of 77 curves of at most 16 points whose first chains deserved no trust, three
+times as many draws mended 60, at less than half the price of new chains."""
 SECOND_ACCEPT = 0.99
 """Acceptance probability of new chains."""
 

@@ -139,7 +139,7 @@ def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> n
 
 def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Quantiles of an equal mixture of normals by Chandrupatla's bracketing method, shape (level, point)."""
-    # Imported here: a tenth of a second that compiled programs, which come first, leave others to wait through.
+    # Imported here: it takes a tenth of a second, and comes with what is imported while a fit compiles.
     from scipy.optimize.elementwise import find_root
 
     shape = (len(levels), location.shape[1])

@@ -245,8 +245,7 @@ def rivals(cells: pd.DataFrame, ours: str) -> str:
     text += ["### CRPS of the default as a multiple of each rival's", ratio_table(left, names)]
     text.append(
         "Geometric mean over families of the sources left out, and last the ratio of mean CRPS; below 1 the default is "
-        "better. A geometric mean counts a hundredth of nothing as much as a hundredth of a large error: see What the "
-        "aims would take."
+        "better. Curves that stand still move a geometric mean without bound: see What the aims would take."
     )
     best = lowest(left, names)
     if len(best):

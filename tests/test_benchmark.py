@@ -426,6 +426,15 @@ def test_command(tmp_path, capsys):
         assert err.count("\n") == 1
 
 
+def test_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "run", interrupted)
+    assert call("run", "--method", "last slope", "--source", "sloth", "--out", tmp_path) == 130
+    assert capsys.readouterr().err.strip().endswith("bayescale: Interrupted; every file is complete or as it was.")
+
+
 def test_command_without_a_checkout(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "bayescale" / "cli.py"))
     assert call("list") == 2
