@@ -256,8 +256,16 @@ def thinned(posterior: Posterior, number: int) -> Posterior:
     if length == number:
         return posterior
     kept = np.arange(number) * length // number
-    parts = (posterior.position, posterior.values, posterior.stats)
-    position, values, stats = jax.tree.map(lambda leaf: leaf[:, kept], parts)
+    return redrawn(posterior, *jax.tree.map(lambda leaf: leaf[:, kept], parts_of(posterior)))
+
+
+def parts_of(posterior: Posterior) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
+    """What a posterior holds of each draw: position, values and statistics, leading axes (chain, draw)."""
+    return posterior.position, posterior.values, posterior.stats
+
+
+def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
+    """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
     measures = diagnose(position, stats["diverging"], stats["energy"])
     return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
 
@@ -299,16 +307,9 @@ def continued(first: Posterior, rest: Posterior) -> Posterior:
     def both(a: Any, b: Any) -> Any:
         return np.concatenate([a, b], axis=1)
 
-    position = both(first.position, rest.position)
-    stats = {name: both(values, rest.stats[name]) for name, values in first.stats.items()}
-    return dataclasses.replace(
-        first,
-        settings=dataclasses.replace(first.settings, draws=position.shape[1]),
-        position=position,
-        values=compact(jax.tree.map(both, first.values, rest.values)),
-        stats=stats,
-        diagnostics=diagnose(position, stats["diverging"], stats["energy"]),
-    )
+    position, values, stats = jax.tree.map(both, parts_of(first), parts_of(rest))
+    settings = dataclasses.replace(first.settings, draws=position.shape[1])
+    return redrawn(dataclasses.replace(first, settings=settings), position, compact(values), stats)
 
 
 def longer(settings: Nuts) -> Nuts:

@@ -101,8 +101,8 @@ def no_drift(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
     noise = bs.Noise(tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
-    laws = [bs.laws.renamed(bs.laws.get(names[len(p.inputs)]), p.inputs) for p in problems]
-    for problem, law in zip(problems, laws, strict=True):
+    for problem in problems:
+        law = bs.laws.renamed(bs.laws.get(names[len(problem.inputs)]), problem.inputs)
         yield from sampled([problem], law=law, drift=None, noise=noise)
 
 

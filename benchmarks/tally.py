@@ -230,6 +230,13 @@ def common(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["key"].map(counts) == table["method"].nunique()]
 
 
+def paired(part: pd.DataFrame, ours: str, rival: str) -> pd.DataFrame:
+    """CRPS of two methods side by side, a row a family with its cluster, within bounds that a ratio can bear."""
+    table = families(part[part["method"].isin([ours, rival])])
+    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps")
+    return wide.clip(1e-9, LARGEST).reset_index()
+
+
 def ratio(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
     """Our CRPS over a rival's, as a geometric mean over families.
 
@@ -238,9 +245,7 @@ def ratio(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
         ours: Name of the method above the line.
         rival: Name of the method below.
     """
-    table = families(part[part["method"].isin([ours, rival])])
-    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps").clip(1e-9, LARGEST)
-    wide = wide.reset_index()
+    wide = paired(part, ours, rival)
     found = estimate(np.log(wide[ours] / wide[rival]) if len(wide) else [], wide["cluster"])
     return Estimate(*np.exp([found.value, found.low, found.high]).tolist(), found.families)
 
@@ -251,9 +256,8 @@ def ratio_of_means(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
     Unlike a geometric mean it rewards no forecast without bound for a curve that never moves, and is decided by the
     families that are hard to forecast.
     """
-    table = families(part[part["method"].isin([ours, rival])])
-    wide = table.pivot(index=["source", "family", "cluster"], columns="method", values="crps").clip(upper=LARGEST)
-    names, number = np.unique(wide.index.get_level_values("cluster").astype(str), return_inverse=True)
+    wide = paired(part, ours, rival)
+    names, number = np.unique(wide["cluster"].astype(str), return_inverse=True)
     if not len(names):
         return Estimate(np.nan, np.nan, np.nan, 0)
     draws = resampled(len(names))
