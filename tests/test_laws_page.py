@@ -1,21 +1,16 @@
 """The page of the catalogue and the command that shows a law."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from conftest import call
 
-from bayescale import cli
 from bayescale.laws import ALIASES, BUILT_IN, LAWS, page
 
 
 def shown(capsys, *arguments):
-    old, sys.argv = sys.argv, ["bayescale", "laws", *arguments]
-    try:
-        cli.main()
-    finally:
-        sys.argv = old
+    assert call("laws", *arguments) == 0
     return capsys.readouterr().out
 
 
