@@ -180,6 +180,7 @@ def backtest(
     drift: Drift | str | None = "auto",
     noise: Noise | str = "normal",
     settings: Nuts | None = None,
+    method: str = "auto",
     progress: bool | None = None,
     min_train: int = FEWEST,
     folder: str | Path | None = None,
@@ -202,6 +203,7 @@ def backtest(
         drift: See `fit`.
         noise: See `fit`.
         settings: See `fit`.
+        method: See `fit`. Many fits are wanted here and little of each, so importance sampling goes first.
         progress: Show a bar; by default only on a terminal.
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
         folder: Folder of finished fits, see `fit_many`.
@@ -243,6 +245,7 @@ def backtest(
         drift=drift,
         noise=noise,
         settings=settings,
+        method=method,
         folder=folder,
         executor=executor,
         progress=progress,

@@ -58,6 +58,10 @@ class Machine:
         each = -(-count // len(self.devices))
         return len(self.devices) * (1 << (each - 1).bit_length())
 
+    def members(self, count: int) -> list[int]:
+        """Numbers of the families that make up a batch of `count`, which is filled up with the last one."""
+        return [*range(count), *[count - 1] * (self.filled(count) - count)]
+
     def lighter(self, job: Job) -> bool:
         """Whether NUTS is compiled with `LIGHTER`."""
         return not self.vectorized and job.problem.z.shape[1] == 1

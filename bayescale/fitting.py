@@ -336,8 +336,7 @@ def run_compiled(
 ) -> list[tuple[Posterior, Any]]:
     """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
     place = machine()
-    # A batch is filled up with its last member.
-    filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
+    filled = place.members(len(jobs))
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
 
     def stacked(items: Sequence[Any]) -> Any:

@@ -21,7 +21,8 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
 from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
-from bayescale.diagnostics import diagnose_weights
+from bayescale.diagnostics import ESS, Diagnostics, diagnose_weights
+from bayescale.errors import Status
 from bayescale.geometry import Geometry, linearise, straight_density, straighten, to_scores, to_straight
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, coordinates, prior_place, read
@@ -34,12 +35,14 @@ TRACES = {"weigh": 0}
 
 STREAM = 2
 """Random numbers of importance sampling are a stream apart from those of both attempts of NUTS."""
-ROUNDS = 2
-"""Rounds that adapt the mixture."""
 ROUND_POINTS = 2048
 """Points of each round; a multiple of `CHUNK`."""
 KEPT_POINTS = 3
 """Points kept for each draw that is asked for, at least."""
+ADAPTING = (2, 6)
+"""Rounds that adapt the mixture, in the first attempt and in the second."""
+LONGER = 4
+"""Times as many points as in the first attempt are kept in the second, for weights that deserve no trust yet."""
 KERNELS = 32
 TAIL = 6
 """Degrees of freedom of the kernels; even ones are quick to draw."""
@@ -96,7 +99,16 @@ class Weighted(NamedTuple):
     meaning: Any
 
 
-def run_importance(key: Array, target: Target, start: Start, modes: Array, points: int) -> Weighted:
+class Effort(NamedTuple):
+    """How many rounds of points to draw; numbers that a compiled program takes as they come."""
+
+    adapting: Any
+    """Rounds that adapt the mixture."""
+    kept: Any
+    """Rounds that are kept."""
+
+
+def run_importance(key: Array, target: Target, start: Start, modes: Array, effort: Effort, most: int) -> Weighted:
     """Adapt a mixture to a density and weigh points drawn from it.
 
     Args:
@@ -104,24 +116,34 @@ def run_importance(key: Array, target: Target, start: Start, modes: Array, point
         target: Negative log density of a vector, and what else is wanted of it.
         start: Mode and covariance.
         modes: Every mode that counts, shape (mode, d); a mode may be repeated.
-        points: Fewest points to return; they come in whole rounds.
+        effort: Numbers of rounds.
+        most: Rounds that there is room for. Those beyond the kept ones are left empty, at weight zero.
     """
     factor = jnp.linalg.cholesky(start.covariance)
     copies = jnp.resize(jnp.arange(len(modes)), (KERNELS,))
     mixture = Mixture(modes[copies], WIDER * factor, modes, GUARD_WIDER * factor)
-    kept = -(-points // ROUND_POINTS)
+
+    def drawn(key: Array, mixture: Mixture) -> Weighted:
+        return weigh(key, target, mixture, ROUND_POINTS)
+
+    one = jax.eval_shape(drawn, key, mixture)
+    room: Weighted = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
+    room = room._replace(log_weight=jnp.full_like(room.log_weight, -jnp.inf))
 
     # Rounds that adapt and rounds that are kept are one loop, so that the density is compiled once.
-    def step(mixture: Mixture, inputs: tuple[Any, Any]) -> tuple[Mixture, Weighted]:
-        number, key = inputs
-        draw_key, place_key = jax.random.split(key)
-        weighted = weigh(draw_key, target, mixture, ROUND_POINTS)
+    def step(number: Any, state: tuple[Mixture, Weighted]) -> tuple[Mixture, Weighted]:
+        mixture, room = state
+        draw_key, place_key = jax.random.split(jax.random.fold_in(key, number))
+        weighted = drawn(draw_key, mixture)
         better = refit(place_key, weighted, mixture, start)
-        return jax.tree.map(lambda new, old: jnp.where(number < ROUNDS, new, old), better, mixture), weighted
+        place = number - effort.adapting
+        mixture = jax.tree.map(lambda new, old: jnp.where(place < 0, new, old), better, mixture)
+        # The first kept round takes the place that rounds before it had.
+        room = jax.tree.map(lambda all, new: all.at[jnp.maximum(place, 0)].set(new), room, weighted)
+        return mixture, room
 
-    steps = (jnp.arange(ROUNDS + kept), jax.random.split(key, ROUNDS + kept))
-    _, rounds = lax.scan(step, mixture, steps)
-    return jax.tree.map(lambda leaf: leaf[ROUNDS:].reshape(-1, *leaf.shape[2:]), rounds)
+    _, room = lax.fori_loop(0, effort.adapting + effort.kept, step, (mixture, room))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), room)
 
 
 def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted:
@@ -293,23 +315,25 @@ def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
     return Modes(start, places, known.sum())
 
 
-def weigh_family(key: Array, model: Model, problem: Problem, points: int, steps: int) -> tuple[Weighted, Any]:
+def weigh_family(
+    key: Array, model: Model, problem: Problem, effort: Effort, most: int, steps: int
+) -> tuple[Weighted, Any]:
     """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
     mode_key, point_key = jax.random.split(key_of(key))
     geometry, modes = find_modes(mode_key, model, problem, steps)
     target = round_target(geometry, model, problem)
-    weighted = run_importance(point_key, target, modes.start, modes.places, points)
+    weighted = run_importance(point_key, target, modes.start, modes.places, effort, most)
     return weighted._replace(position=weighted.meaning, meaning=()), modes.count
 
 
 def weigh_batch(
-    keys: Array, model: Model, problems: Problem, points: int, steps: int, vectorized: bool
+    keys: Array, model: Model, problems: Problem, effort: Effort, most: int, steps: int, vectorized: bool
 ) -> tuple[Weighted, Any]:
     """Weigh points for families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
     TRACES["weigh"] += 1
 
     def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
-        return weigh_family(pair[0], model, pair[1], points, steps)
+        return weigh_family(pair[0], model, pair[1], effort, most, steps)
 
     return each(one, (keys, problems), vectorized)
 
@@ -332,8 +356,26 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
 # --- From weights to posteriors ----------------------------------------------------------------------------
 
 
+class Chosen(NamedTuple):
+    """Draws of one family, resampled by weight.
+
+    Attributes:
+        position: Coordinates, shape (draw, d).
+        log_weight: Smoothed weights that the points had, shape (draw,).
+        level_scores: Standard normal numbers, shape (draw,).
+        diagnostics: What the weights are worth.
+    """
+
+    position: np.ndarray
+    log_weight: np.ndarray
+    level_scores: np.ndarray
+    diagnostics: Diagnostics
+
+
 def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape by importance.
+    """Sample jobs of one shape by importance, again and for longer where the weights do not deserve trust yet.
+
+    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
 
     Args:
         jobs: Jobs of one shape.
@@ -341,33 +383,19 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         seed: Seed of all randomness.
         settings: Counts of chains and draws, and steps towards a mode.
     """
+    chosen = choose_points(jobs, streams, seed, settings, 0)
+    doubtful = [i for i, part in enumerate(chosen) if part.diagnostics.status is not Status.OK]
+    if settings.chains * settings.draws >= ESS and doubtful:
+        own = [streams[i] for i in doubtful]
+        for i, part in zip(doubtful, choose_points([jobs[i] for i in doubtful], own, seed, settings, 1), strict=True):
+            chosen[i] = part
     place = machine()
-    # A batch is filled up with its last member.
-    filled = [*range(len(jobs)), *[len(jobs) - 1] * (place.filled(len(jobs)) - len(jobs))]
-    draws = settings.chains * settings.draws
-    with jax.enable_x64(True):
-        keys = np.stack([stream_key(seed, STREAM, streams[i]) for i in filled])
+    filled = place.members(len(jobs))
+    position, scores = (np.stack([chosen[i][field] for i in filled]) for field in (0, 2))
+    with jax.enable_x64(True), compiled_once(jobs[0], len(filled), len(scores[0])):
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
-        model = jobs[0].model
-        points = KEPT_POINTS * draws
-        with compiled_once(jobs[0], len(filled), points, settings.mode_steps):
-            program = jitted(weigh_batch, ("points", "steps", "vectorized"), not place.vectorized)
-            output = program(keys, model, problems, points, settings.mode_steps, place.vectorized)
-        weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
-        measures, chosen, logs, levels = [], [], [], []
-        for i in range(len(jobs)):
-            position, log_weight = weighted.position[i], weighted.log_weight[i]
-            smooth, pareto = smoothed(log_weight)
-            measures.append(diagnose_weights(position, np.exp(smooth), pareto, draws, int(modes[i])))
-            rng = np.random.default_rng([seed, streams[i], STREAM])
-            rows = resample(np.exp(smooth), draws, rng)
-            chosen.append(position[rows])
-            logs.append(smooth[rows])
-            levels.append(rng.standard_normal(draws))
-        position, scores = (np.stack([part[i] for i in filled]) for part in (chosen, levels))
-        with compiled_once(jobs[0], len(filled), draws):
-            program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
-            meaning = program(model, problems, position, scores, place.vectorized)
+        program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
+        meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
         values = jax.tree.map(np.asarray, jax.device_get(meaning))
     shape = (settings.chains, settings.draws)
 
@@ -379,13 +407,38 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             job=job,
             seed=seed,
             settings=settings,
-            position=folded(chosen[i]),
+            position=folded(part.position),
             values=jax.tree.map(lambda leaf, i=i: folded(leaf[i]), values),
-            stats={"log_weight": folded(logs[i])},
-            diagnostics=measures[i],
+            stats={"log_weight": folded(part.log_weight)},
+            diagnostics=part.diagnostics,
         )
-        for i, job in enumerate(jobs)
+        for i, (job, part) in enumerate(zip(jobs, chosen, strict=True))
     ]
+
+
+def choose_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Chosen]:
+    """Weigh points for jobs of one shape and resample draws from them; both attempts share one program."""
+    place = machine()
+    filled = place.members(len(jobs))
+    draws = settings.chains * settings.draws
+    fewest = -(-KEPT_POINTS * draws // ROUND_POINTS)
+    kept, most = fewest * (LONGER if attempt else 1), fewest * LONGER
+    with jax.enable_x64(True), compiled_once(jobs[0], len(filled), most, settings.mode_steps):
+        keys = np.stack([stream_key(seed, STREAM, streams[i]) for i in filled])
+        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
+        program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
+        effort = Effort(np.int64(ADAPTING[attempt]), np.int64(kept))
+        output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
+        weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
+    chosen = []
+    for i in range(len(jobs)):
+        position, log_weight = (leaf[i, : kept * ROUND_POINTS] for leaf in weighted[:2])
+        smooth, pareto = smoothed(log_weight)
+        rng = np.random.default_rng([seed, streams[i], STREAM])
+        rows = resample(np.exp(smooth), draws, rng)
+        measures = diagnose_weights(position, np.exp(smooth), pareto, draws, int(modes[i]))
+        chosen.append(Chosen(position[rows], smooth[rows], rng.standard_normal(draws), measures))
+    return chosen
 
 
 def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:

@@ -30,6 +30,8 @@ RISE = 0.05
 """A curve that rises again by more than this share of its range"""
 ABOVE_NOISE = 4.0
 """and by more than this many standard deviations of its neighbours' scatter is not monotone."""
+STILL = 1e-9
+"""Range of ln(loss) below which losses count as equal."""
 STEEPENING = 0.3
 """Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
 WORTH_NEW = 4.0
@@ -390,11 +392,18 @@ def check_design(posterior: Posterior) -> list[Note]:
 
 
 def check_shape(posterior: Posterior) -> list[Note]:
-    """Note a curve of one input that rises again, or that still steepens; no falling law describes the first."""
+    """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
     if len(posterior.law.inputs) > 1:
         return []
     x, y = one_curve(posterior.runs, posterior.law.inputs[0])
-    if len(y) < 4 or np.ptp(y) == 0.0:
+    if len(y) > 1 and np.ptp(y) < STILL:
+        text = (
+            f"All {len(y)} losses are equal ({np.exp(y[0]):.4g}): nothing was learned yet, or the metric is too coarse "
+            "to show it. When such a curve begins to fall, and how fast, is not in these data: do not decide on this "
+            "forecast."
+        )
+        return [Note("flat", "warning", text)]
+    if len(y) < 4:
         return []
     notes = []
     above = rise(y)

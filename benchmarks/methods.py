@@ -82,13 +82,13 @@ def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]
 
 
 def default(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """The default, as `bayescale.fit(runs)` gives it."""
-    return sampled(problems)
+    """The default, as `bayescale.backtest` samples it: by importance, and by NUTS where weights deserve no trust."""
+    return sampled(problems, method="auto")
 
 
 def cautious(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """The default with `caution="high"`: equal draws with drift along the inputs and along their common scale."""
-    return sampled(problems, caution="high")
+    return sampled(problems, caution="high", method="auto")
 
 
 def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:

@@ -31,6 +31,15 @@ def test_a_rise_is_noticed_where_it_exceeds_a_twentieth_of_the_range(marin_post,
     assert ("not_monotone" in codes(posed(marin_post, loss=np.exp(smooth)))) == (share > 0.05)
 
 
+def test_a_curve_that_never_moved_is_noticed(marin_post):
+    still = posed(marin_post, loss=np.full(9, 0.5))
+    (note,) = [note for note in still.check() if note.code == "flat"]
+    assert note.severity == "warning" and "All 9 losses are equal (0.5)" in note.text
+    (doubt,) = doubts(still, {"n_tokens": TOKENS.max()})
+    assert doubt.code == "flat" and "larger runs" in doubt.remedy
+    assert "flat" not in codes(posed(marin_post, loss=np.append(np.full(8, 0.5), 0.4999)))
+
+
 def test_scatter_is_no_rise(marin_post):
     rng = np.random.default_rng(0)
     noisy = [FALLING * np.exp(0.05 * rng.standard_normal(9)) for _ in range(200)]

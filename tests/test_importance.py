@@ -12,18 +12,20 @@ from scipy.stats import t as student
 import bayescale as bs
 from bayescale import importance
 from bayescale.diagnostics import diagnose_weights
-from bayescale.importance import KERNELS, Mixture, draw_points, proposal_density, run_importance, smoothed
+from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
 from bayescale.nuts import Start
 
 LEVELS = (0.05, 0.5, 0.95)
 FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "rwkv4_pile/lambada_ppl"]
 
 
-def weighted_normal(width=1.0, points=4000):
+def weighted_normal(width=1.0, effort=(2, 2), most=2):
     """Points for a standard normal distribution in three dimensions, when its standard deviation is said to be this."""
     with jax.enable_x64(True):
         start = Start(jnp.zeros(3), width**2 * jnp.eye(3), 0.0, jnp.zeros(3))
-        found = run_importance(jax.random.key(0), lambda v: (0.5 * v @ v, ()), start, start.mode[None], points)
+        found = run_importance(
+            jax.random.key(0), lambda v: (0.5 * v @ v, ()), start, start.mode[None], Effort(*effort), most
+        )
         return jax.tree.map(np.asarray, found)
 
 
@@ -37,6 +39,18 @@ def test_weights_give_moments_and_evidence_of_a_known_density():
     np.testing.assert_allclose(weight @ found.position**2, 1.0, atol=4 * np.sqrt(2.0) * error)
     evidence = np.log(np.exp(found.log_weight).mean())
     np.testing.assert_allclose(evidence, 1.5 * np.log(2 * np.pi), atol=4 * error)
+
+
+def test_rounds_are_numbers_that_one_program_takes():
+    short, longer = weighted_normal(effort=(2, 2), most=4), weighted_normal(effort=(2, 4), most=4)
+    half = len(longer.log_weight) // 2
+    np.testing.assert_array_equal(short.position[:half], longer.position[:half])
+    np.testing.assert_array_equal(short.log_weight[:half], longer.log_weight[:half])
+    assert np.isneginf(short.log_weight[half:]).all()
+    assert np.isfinite(longer.log_weight).all()
+    assert len(np.unique(longer.position[:, 0])) == 2 * half
+    adapted = weighted_normal(effort=(3, 2), most=4)
+    assert (adapted.position[:half] != short.position[:half]).all()
 
 
 def test_mixture_states_its_own_density():
@@ -53,9 +67,9 @@ def test_mixture_states_its_own_density():
 
 def test_bad_proposal_is_caught_by_the_tail_of_its_weights(monkeypatch):
     # Light tails, a tenth as wide as the target, and no adaptation.
-    for name, value in {"ROUNDS": 0, "GUARD_WIDER": 1.0, "TAIL": 60, "GUARD_TAIL": 60}.items():
+    for name, value in {"GUARD_WIDER": 1.0, "TAIL": 60, "GUARD_TAIL": 60}.items():
         monkeypatch.setattr(importance, name, value)
-    found = weighted_normal(width=0.1)
+    found = weighted_normal(width=0.1, effort=(0, 2))
     narrow, pareto = smoothed(found.log_weight)
     measures = diagnose_weights(found.position, np.exp(narrow), pareto, 2000)
     assert pareto > 0.7
@@ -109,6 +123,19 @@ def test_equal_seeds_give_equal_draws(drawn, marin):
     assert before == importance.TRACES
 
 
+def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, monkeypatch):
+    before, tails = dict(importance.TRACES), [0.9, 0.1]
+    monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], tails.pop(0)))
+    post = bs.fit(marin, seed=0, method="importance")
+    assert post.status is bs.Status.OK
+    assert post.diagnostics.ess_weights > 2.5 * drawn.diagnostics.ess_weights
+    assert post.position.shape == drawn.position.shape
+    assert before == importance.TRACES
+    tails[:] = [0.9]
+    few = bs.fit(marin, seed=0, method="importance", settings=bs.Nuts(chains=2, draws=50))
+    assert few.status is bs.Status.HEAVY_WEIGHTS
+
+
 def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypatch):
     monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
     post = bs.fit(marin, seed=0, method="auto")
@@ -132,7 +159,9 @@ def test_modes_are_found_drawn_from_and_reported(drawn):
         modes = importance.sift_modes(potential, places, 0)
         assert int(modes.count) == 2
         np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
-        found = run_importance(jax.random.key(0), lambda v: (potential(v), ()), modes.start, modes.places, 6000)
+        found = run_importance(
+            jax.random.key(0), lambda v: (potential(v), ()), modes.start, modes.places, Effort(2, 3), 3
+        )
     weight = np.exp(smoothed(np.asarray(found.log_weight))[0])
     far = np.asarray(found.position)[:, 0] > 4.0
     assert abs(weight[far].sum() - 0.25) < 0.04

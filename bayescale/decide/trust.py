@@ -60,12 +60,15 @@ def unconverged(posterior: Posterior) -> Doubt | None:
 
 
 def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
-    """Doubt a curve that rises again, or data that are repeated too often."""
+    """Doubt a curve that never moved or that rises again, or data that are repeated too often."""
     notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
     grave = [note for note in notes if note.severity == "warning"]
     if not grave:
         return None
-    return Doubt(grave[0].code, grave[0].text, None, "Model the cause (repeated data, over-fitting) or repeat runs.")
+    remedy = "Model the cause (repeated data, over-fitting) or repeat runs."
+    if grave[0].code == "flat":
+        remedy = "Add larger runs until the loss moves, or use a finer metric."
+    return Doubt(grave[0].code, grave[0].text, None, remedy)
 
 
 def log_inputs(posterior: Posterior) -> np.ndarray:
