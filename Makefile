@@ -24,7 +24,7 @@ demo: $(STAMP)
 	.venv/bin/bayescale demo
 
 test: $(STAMP)
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

@@ -179,13 +179,22 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
-    if method not in METHODS:
-        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
+    check_method(method)
     job = make_job(runs, law, heeded(drift, caution), noise, priors)
     (posterior,) = sample_jobs([job], [0], seed, settings or Nuts(), method)
     if strict and posterior.status is not Status.OK:
         raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
     return posterior
+
+
+def check_method(method: str) -> None:
+    """Refuse an unknown sampler.
+
+    Raises:
+        InputError: With the nearest known name.
+    """
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
 
 
 def sample_jobs(

@@ -39,16 +39,16 @@ ROUND_POINTS = 2048
 """Points of each round; a multiple of `CHUNK`."""
 KEPT_POINTS = 3
 """Points kept for each draw that is asked for, at least."""
-ADAPTING = (2, 6)
+ADAPTING = (2, 12)
 """Rounds that adapt the mixture, in the first attempt and in the second."""
 LONGER = 4
 """Times as many points as in the first attempt are kept in the second, for weights that deserve no trust yet."""
 KERNELS = 32
-TAIL = 6
+TAIL = 4
 """Degrees of freedom of the kernels; even ones are quick to draw."""
 WIDER = 1.2
 """Factor on the standard deviations at the modes: a proposal should be wider than its target."""
-GUARD = 0.1
+GUARD = 0.2
 """Share of the points drawn around the modes with heavy tails, in every round."""
 GUARD_TAIL = 4
 GUARD_WIDER = 2.0

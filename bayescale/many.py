@@ -13,8 +13,8 @@ import jax
 from bayescale import archive
 from bayescale.batches import batch, machine, padding
 from bayescale.drift import Drift
-from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
-from bayescale.fitting import METHODS, progress_bar, sample_jobs
+from bayescale.errors import InputError, Status, UntrustworthyFit
+from bayescale.fitting import check_method, progress_bar, sample_jobs
 from bayescale.laws import Law
 from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
@@ -216,8 +216,7 @@ def line_up(
     Raises:
         InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
     """
-    if method not in METHODS:
-        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
+    check_method(method)
     families = list(families)
     jobs: dict[int, Job] = {}
     refused: dict[int, Failure] = {}

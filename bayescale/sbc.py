@@ -20,6 +20,7 @@ import pandas as pd
 
 from bayescale.drift import Drift, kernel
 from bayescale.errors import InputError, Status
+from bayescale.fitting import check_method
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
 from bayescale.many import Queue, results_of
@@ -96,6 +97,7 @@ def run(
     true_noise: Noise | str = "same",
     ratios: Sequence[float] = (3.0, 10.0),
     settings: Nuts | None = None,
+    method: str = "nuts",
     executor: Executor | None = None,
     progress: bool | None = None,
 ) -> Ranks:
@@ -112,6 +114,7 @@ def run(
         true_noise: Noise that data have; "same" is the one that fits assume.
         ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
         settings: See `fit`.
+        method: See `fit`.
         executor: Where to fit, see `fit_many`; ranks do not depend on it.
         progress: Show a bar; by default only on a terminal.
 
@@ -123,6 +126,7 @@ def run(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.run(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
+    check_method(method)
     assumed = generative(make_job(runs, law, drift, noise, None))
     truth = generative(
         make_job(
@@ -144,7 +148,7 @@ def run(
         y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
         jobs[number] = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
         futures.append(future)
-    queue = Queue(jobs, {}, seed, settings or Nuts(), "nuts", None, executor)
+    queue = Queue(jobs, {}, seed, settings or Nuts(), method, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
 
 
@@ -158,6 +162,7 @@ def given(
     noise: Noise | str = "normal",
     ratios: Sequence[float] = (3.0, 10.0),
     settings: Nuts | None = None,
+    method: str = "nuts",
     executor: Executor | None = None,
     progress: bool | None = None,
 ) -> Ranks:
@@ -176,6 +181,7 @@ def given(
         noise: See `run`.
         ratios: See `run`.
         settings: See `fit`.
+        method: See `fit`.
         executor: See `run`.
         progress: See `run`.
 
@@ -187,6 +193,7 @@ def given(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.given(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
+    check_method(method)
     if len(runs.inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
     simulable(make_job(runs, law, drift, noise, None))
@@ -205,7 +212,7 @@ def given(
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
     alone = job_of(level, BOUNDLESS)
-    queue = Queue({0: alone}, {}, seed, settings or Nuts(), "nuts", None, executor)
+    queue = Queue({0: alone}, {}, seed, settings or Nuts(), method, None, executor)
     ((_, posterior),) = results_of(queue, False)
     if isinstance(posterior, Failure):
         raise posterior.error

@@ -71,11 +71,12 @@ def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]
     def one(problem: Problem) -> Prediction:
         begin = time.perf_counter()
         posterior = bs.fit(runs_of(problem), seed=seed_of(problem), **options)
-        forecast = posterior.predict(problem.held, kind="run")
+        whole = posterior.predict(problem.held, kind="run")
+        step = max(1, len(whole.location) // 1000)
+        forecast = dataclasses.replace(whole, location=whole.location[::step], scale=whole.scale[::step])
         notes = tuple(note.code for note in posterior.check(forecast) if note.severity == "warning")
-        step = max(1, len(forecast.location) // 1000)
-        location, spread = forecast.location[::step], forecast.scale[::step]
-        return Prediction(location, spread, posterior.status.name, time.perf_counter() - begin, notes)
+        spent = time.perf_counter() - begin
+        return Prediction(forecast.location, forecast.scale, posterior.status.name, spent, notes)
 
     with own_executor(len(problems)) as pool:
         yield from pool.map(one, problems)

@@ -1,8 +1,8 @@
-"""Calibration by simulation of every law, at made-up runs of its own inputs.
+"""Calibration by simulation of the default models, of wrong ones, and of every law, at made-up runs of its inputs.
 
     python -m benchmarks.sbc_laws                     simulates what is missing and writes benchmarks/results/sbc.json
     python -m benchmarks.sbc_laws --long --only NAME  one law again with the package's default chains
-    python -m benchmarks.sbc_laws --report            renews the table in docs/calibration.md
+    python -m benchmarks.sbc_laws --report            renews the tables in docs/calibration.md
 
 Stopped at any point, the next call goes on. Laws of one curve and equal kinds of priors share a compiled program.
 """
@@ -10,7 +10,10 @@ Stopped at any point, the next call goes on. Laws of one curve and equal kinds o
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +24,97 @@ from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "sbc.json"
 RUNS, SIMULATIONS = 16, 60
+MANY = 500
+"""Simulations of each case."""
 SHORT = {"chains": 2, "draws": 199}
 """Chains of the usual run: long enough for 99 ranks, too short to be tried again."""
 MIXED = 1.05
 """R-hat below which so short chains count as mixed."""
 BOUNDED = ("schedule", "step", "share", "share_1", "share_2", "share_3", "share_4", "share_5", "active_share")
 """Inputs that cannot grow tenfold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A default model, or one that is wrong on purpose.
+
+    Attributes:
+        law: Its law.
+        right: Whether ranks should be uniform.
+        options: What `bs.sbc.run` is given.
+        narrow: Factor on the posterior's width, for a sampler that is wrong.
+    """
+
+    law: str
+    right: bool = True
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    narrow: float = 1.0
+
+
+def cases() -> dict[str, Case]:
+    """Name the cases."""
+    import bayescale as bs
+
+    one, two = "plateau_power", "chinchilla_outer"
+    return {
+        "one input": Case(one),
+        "one input, importance sampling first": Case(one, options={"method": "auto"}),
+        "one input, no drift": Case(one, options={"drift": None}),
+        "one input, Student-t scatter, no drift": Case(one, options={"drift": None, "noise": "student"}),
+        "parameters and tokens": Case(two),
+        "parameters and tokens, importance sampling first": Case(two, options={"method": "auto"}),
+        "wrong: scatter of a tenth, assumed to be of the prior's size": Case(
+            one, False, {"true_noise": bs.Noise(scatter=0.1)}
+        ),
+        "wrong: the slope remembers a tenth of a span, assumed one": Case(
+            one, False, {"true_drift": bs.Drift(memory=0.1)}
+        ),
+        "wrong: a sampler that explores two thirds of the width": Case(one, False, narrow=0.66),
+    }
+
+
+def calibrated(name: str, simulations: int = MANY) -> dict[str, Any]:
+    """Simulate and fit data of one case with default settings."""
+    import bayescale as bs
+
+    case = cases()[name]
+    begin, law = time.process_time(), bs.LAWS[case.law]
+    with narrowed(case.narrow):
+        ranks = bs.sbc.run(made_up(law, RUNS), law, simulations=simulations, seed=0, progress=False, **case.options)
+    ok = [status.name == "OK" for status in ranks.statuses]
+    return {"case": name, "right": case.right} | verdict(ranks, simulations, ok, begin)
+
+
+@contextlib.contextmanager
+def narrowed(factor: float) -> Iterator[None]:
+    """Let samplers explore a share of the posterior's width only."""
+    from bayescale import sbc
+
+    right = sbc.results_of
+
+    def timid(*arguments: Any) -> Iterator[Any]:
+        for number, posterior in right(*arguments):
+            center = posterior.position.mean((0, 1))
+            yield number, dataclasses.replace(posterior, position=center + factor * (posterior.position - center))
+
+    if factor != 1.0:
+        sbc.results_of = timid
+    try:
+        yield
+    finally:
+        sbc.results_of = right
+
+
+def verdict(ranks: Any, simulations: int, converged: Sequence[bool], begin: float) -> dict[str, Any]:
+    """What a row says of the ranks."""
+    summary = ranks.summary()
+    return {
+        "simulations": simulations,
+        "p": {key: float(f"{value:.3g}") for key, value in summary["p"].items()},
+        "outside": list(map(str, summary.index[summary["outside"]])),
+        "converged": float(np.mean(converged)),
+        "seconds": round(time.process_time() - begin, 1),
+    }
 
 
 def simulate(name: str, long: bool, simulations: int = SIMULATIONS) -> dict[str, Any]:
@@ -47,33 +135,28 @@ def simulate(name: str, long: bool, simulations: int = SIMULATIONS) -> dict[str,
         settings=settings,
         progress=False,
     )
-    summary = ranks.summary()
     mixed = [s.name == "OK" for s in ranks.statuses] if long else ranks.rhat < MIXED
-    return {
-        "law": name,
-        "long": long,
-        "drift": drift is not None,
-        "simulations": simulations,
-        "p": {key: float(f"{value:.3g}") for key, value in summary["p"].items()},
-        "outside": list(map(str, summary.index[summary["outside"]])),
-        "converged": float(np.mean(mixed)),
-        "seconds": round(time.process_time() - begin, 1),
-    }
+    return {"law": name, "long": long, "drift": drift is not None} | verdict(ranks, simulations, mixed, begin)
 
 
 # --- The file ------------------------------------------------------------------------------------------------
 
 
 def run(only: str = "", long: bool = False, path: Path = RESULTS) -> Path:
-    """Simulate the laws that are missing, or whose name begins with a text."""
+    """Simulate the cases and laws that are missing, or whose name begins with a text."""
     import bayescale as bs
 
+    def keep(name: str, row: dict[str, Any]) -> None:
+        store([*stored(path), row], path)
+        print(name, f"{row['seconds']:.0f} s, smallest p {min(row['p'].values()):.2g}", row["outside"], flush=True)
+
+    for name in () if long else cases():
+        if name.startswith(only) and not any(row.get("case") == name for row in stored(path)):
+            keep(name, calibrated(name))
     for name in bs.laws.BUILT_IN:
-        rows = stored(path)
-        if name.startswith(only) and not any((row["law"], row["long"]) == (name, long) for row in rows):
-            row = simulate(name, long)
-            store([*stored(path), row], path)
-            print(name, f"{row['seconds']:.0f} s, smallest p {min(row['p'].values()):.2g}", row["outside"], flush=True)
+        known = any((row.get("law"), row.get("long")) == (name, long) for row in stored(path))
+        if name.startswith(only) and not known:
+            keep(name, simulate(name, long))
     return path
 
 
@@ -85,7 +168,8 @@ def section(path: Path = RESULTS) -> str:
     from bayescale.laws import BUILT_IN
     from benchmarks.sections import grid
 
-    found = {row["law"]: row for row in sorted(stored(path), key=lambda row: row["long"])}
+    laws = [row for row in stored(path) if "law" in row]
+    found = {row["law"]: row for row in sorted(laws, key=lambda row: row["long"])}
     rows = [found[name] for name in BUILT_IN if name in found]
     if not rows:
         return ""
@@ -97,13 +181,14 @@ def section(path: Path = RESULTS) -> str:
                 f"`{row['law']}`" + (" (long)" if row["long"] else ""),
                 f"{row['p'][where]:.2g} of {len(row['p'])} ({where})",
                 ", ".join(row["outside"]) or "none",
-                f"{100 * row['converged']:.0f} %",
+                percent(row),
             ]
         )
     missing = [f"`{name}`" for name in BUILT_IN if name not in found]
     again = sum(row["long"] for row in rows)
     return "\n".join(
         [
+            *cases_table([row for row in stored(path) if "case" in row]),
             "## Where the model is true: every law",
             "",
             f"{rows[0]['simulations']} data sets of each law, drawn from its priors at {RUNS} made-up runs of its "
@@ -122,10 +207,37 @@ def section(path: Path = RESULTS) -> str:
     )
 
 
+def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Table of the default models and of wrong ones."""
+    from benchmarks.sections import grid
+
+    if not rows:
+        return []
+    body = []
+    for row in rows:
+        where = min(row["p"], key=row["p"].get)
+        outside = ", ".join(row["outside"]) or "none"
+        body.append([row["case"], f"{row['p'][where]:.2g} of {len(row['p'])} ({where})", outside, percent(row)])
+    return [
+        "## Where the model is true: the defaults, and where it is wrong",
+        "",
+        f"{rows[0]['simulations']} data sets of each case, simulated and ranked as below, with default chains. The "
+        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it.",
+        "",
+        grid(["case", "smallest p", "outside the 99 % band", "converged"], body),
+        "",
+    ]
+
+
+def percent(row: dict[str, Any]) -> str:
+    """Share of fits that converged."""
+    return f"{100 * row['converged']:.0f} %"
+
+
 def main() -> None:
     """Simulate, or write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="laws whose name begins with this text")
+    parser.add_argument("--only", default="", help="cases and laws whose name begins with this text")
     parser.add_argument("--long", action="store_true", help="the package's default chains")
     parser.add_argument("--report", action="store_true", help="renew the table from stored results")
     given = parser.parse_args()

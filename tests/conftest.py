@@ -1,6 +1,13 @@
 """Shared numbers, the one fit that many tests look at, and a way to run the command."""
 
+import os
 import sys
+from pathlib import Path
+
+# Compiled programs are kept, for the other worker, for processes that tests start, and for the next run. JAX reads this
+# when it is imported.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "compiled"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
 import pandas as pd

@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import call
-from jax.experimental.compilation_cache import compilation_cache
 
 import bayescale as bs
 from bayescale import archive, batches, workers
@@ -37,25 +36,6 @@ def family(number, rows=6):
 
 FAMILIES = [family(number) for number in range(5)]
 GARBAGE = bs.Runs(FAMILIES[0].frame.assign(flops=1e18), ("flops",), "garbage")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Let other processes load what this one compiled."""
-    settings = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.5,
-    }
-    before = {name: getattr(jax.config, name) for name in settings}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in settings.items():
-            patch.setenv(name.upper(), str(value))
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="module")

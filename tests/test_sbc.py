@@ -60,6 +60,12 @@ def test_table_of_laws_says_what_rows_say(tmp_path):
     # Longer chains take the place of short ones.
     sbc_laws.store([*rows, {**rows[1], "long": True, "outside": [], "p": {"level": 0.3}}], path)
     assert "`chinchilla` (long) | 0.3 of 1 (level) | none |" in sbc_laws.section(path)
+    # The defaults have a table of their own, above.
+    case = {"case": "one input", "right": True, "simulations": 500, "outside": ["level"], "converged": 0.99}
+    sbc_laws.store([*rows, {**case, "seconds": 1.0, "p": {"level": 0.0002}}], path)
+    text = sbc_laws.section(path)
+    assert "500 data sets" in text
+    assert "| one input | 0.0002 of 1 (level) | level | 99 % |" in text.split("every law")[0]
     page.write_text(f"before\n\n{report.marked('old', 'simulated')}\n\nafter\n")
     report.renew(page, text, "simulated")
     assert page.read_text() == f"before\n\n{report.marked(text, 'simulated')}\n\nafter\n"
@@ -76,6 +82,17 @@ def test_law_is_simulated():
     assert row["simulations"] == 3 and 0 <= row["converged"] <= 1
     # An input that cannot grow has its forecast at the largest run.
     assert "forecast at 1x" in row["p"] and "likelihood" in row["p"]
+
+
+@pytest.mark.slow
+def test_case_is_calibrated():
+    name = "wrong: a sampler that explores two thirds of the width"
+    before = sbc.results_of
+    row = sbc_laws.calibrated(name, simulations=5)
+    assert row["case"] == name and not row["right"] and row["simulations"] == 5
+    assert sbc.results_of is before
+    with pytest.raises(bs.InputError, match="importance"):
+        sbc.run(RUNS, simulations=5, seed=0, method="importence")
 
 
 @pytest.mark.slow
