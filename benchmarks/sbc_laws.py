@@ -213,16 +213,18 @@ def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
 
     if not rows:
         return []
-    body = []
-    for row in rows:
+    body, found = [], {row["case"]: row for row in rows}
+    for row in [found[name] for name in cases() if name in found]:
         where = min(row["p"], key=row["p"].get)
         outside = ", ".join(row["outside"]) or "none"
         body.append([row["case"], f"{row['p'][where]:.2g} of {len(row['p'])} ({where})", outside, percent(row)])
+    missing = [name for name in cases() if name not in found]
     return [
         "## Where the model is true: the defaults, and where it is wrong",
         "",
         f"{rows[0]['simulations']} data sets of each case, simulated and ranked as below, with default chains. The "
-        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it.",
+        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it."
+        + (f" Not simulated: {'; '.join(missing)}." if missing else ""),
         "",
         grid(["case", "smallest p", "outside the 99 % band", "converged"], body),
         "",
