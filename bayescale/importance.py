@@ -139,7 +139,7 @@ def run_importance(key: Array, target: Target, start: Start, modes: Array, effor
         place = number - effort.adapting
         mixture = jax.tree.map(lambda new, old: jnp.where(place < 0, new, old), better, mixture)
         # The first kept round takes the place that rounds before it had.
-        room = jax.tree.map(lambda all, new: all.at[jnp.maximum(place, 0)].set(new), room, weighted)
+        room = jax.tree.map(lambda whole, new: whole.at[jnp.maximum(place, 0)].set(new), room, weighted)
         return mixture, room
 
     _, room = lax.fori_loop(0, effort.adapting + effort.kept, step, (mixture, room))
@@ -391,7 +391,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             chosen[i] = part
     place = machine()
     filled = place.members(len(jobs))
-    position, scores = (np.stack([chosen[i][field] for i in filled]) for field in (0, 2))
+    position = np.stack([chosen[i].position for i in filled])
+    scores = np.stack([chosen[i].level_scores for i in filled])
     with jax.enable_x64(True), compiled_once(jobs[0], len(filled), len(scores[0])):
         problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
         program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
