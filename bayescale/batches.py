@@ -169,6 +169,11 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
+def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
+    """Stack trees of equal shape along a new leading axis, those with these numbers."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
+
+
 def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machine) -> float:
     """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
     real = sum(float(job.problem.mask.sum()) for job in jobs)

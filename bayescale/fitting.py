@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
+from bayescale.batches import compiled_once, each, jitted, key_of, machine, stacked, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -348,13 +348,10 @@ def run_compiled(
     filled = place.members(len(jobs))
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
 
-    def stacked(items: Sequence[Any]) -> Any:
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in filled])
-
     with jax.enable_x64(True):
         keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
-        problems = stacked([job.problem for job in jobs])
-        before = None if ends is None else stacked(ends)
+        problems = stacked([job.problem for job in jobs], filled)
+        before = None if ends is None else stacked(ends, filled)
         with compiled_once(jobs[0], len(filled), jax.tree.structure((settings, before))):
             program = compiled(place.lighter(jobs[0]))
             output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh, before)

@@ -20,7 +20,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-from bayescale.batches import compiled_once, each, jitted, key_of, machine, stream_key
+from bayescale.batches import compiled_once, each, jitted, key_of, machine, stacked, stream_key
 from bayescale.diagnostics import ESS, Diagnostics, diagnose_weights
 from bayescale.errors import Status
 from bayescale.geometry import Geometry, linearise, straight_density, straighten, to_scores, to_straight
@@ -391,10 +391,9 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             chosen[i] = part
     place = machine()
     filled = place.members(len(jobs))
-    position = np.stack([chosen[i].position for i in filled])
-    scores = np.stack([chosen[i].level_scores for i in filled])
+    position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
     with jax.enable_x64(True), compiled_once(jobs[0], len(filled), len(scores[0])):
-        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
+        problems = stacked([job.problem for job in jobs], filled)
         program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
         meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
         values = jax.tree.map(np.asarray, jax.device_get(meaning))
@@ -426,7 +425,7 @@ def choose_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settin
     kept, most = fewest * (LONGER if attempt else 1), fewest * LONGER
     with jax.enable_x64(True), compiled_once(jobs[0], len(filled), most, settings.mode_steps):
         keys = np.stack([stream_key(seed, STREAM, streams[i]) for i in filled])
-        problems = jax.tree.map(lambda *leaves: np.stack(leaves), *[jobs[i].problem for i in filled])
+        problems = stacked([job.problem for job in jobs], filled)
         program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
         effort = Effort(np.int64(ADAPTING[attempt]), np.int64(kept))
         output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)

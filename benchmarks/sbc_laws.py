@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -166,24 +166,12 @@ def run(only: str = "", long: bool = False, path: Path = RESULTS) -> Path:
 def section(path: Path = RESULTS) -> str:
     """Table of all laws; a law simulated again with long chains shows those."""
     from bayescale.laws import BUILT_IN
-    from benchmarks.sections import grid
 
     laws = [row for row in stored(path) if "law" in row]
     found = {row["law"]: row for row in sorted(laws, key=lambda row: row["long"])}
     rows = [found[name] for name in BUILT_IN if name in found]
     if not rows:
         return ""
-    body = []
-    for row in rows:
-        where = min(row["p"], key=row["p"].get)
-        body.append(
-            [
-                f"`{row['law']}`" + (" (long)" if row["long"] else ""),
-                f"{row['p'][where]:.2g} of {len(row['p'])} ({where})",
-                ", ".join(row["outside"]) or "none",
-                percent(row),
-            ]
-        )
     missing = [f"`{name}`" for name in BUILT_IN if name not in found]
     again = sum(row["long"] for row in rows)
     return "\n".join(
@@ -202,38 +190,42 @@ def section(path: Path = RESULTS) -> str:
             "their rows are not independent. Made by `python -m benchmarks.sbc_laws`."
             + (f" Not simulated: {', '.join(missing)}." if missing else ""),
             "",
-            grid(["law", "smallest p", "outside the 99 % band", "converged"], body),
+            table("law", {f"`{row['law']}`" + (" (long)" if row["long"] else ""): row for row in rows}),
         ]
     )
 
 
 def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Table of the default models and of wrong ones."""
-    from benchmarks.sections import grid
-
     if not rows:
         return []
-    body, found = [], {row["case"]: row for row in rows}
-    for row in [found[name] for name in cases() if name in found]:
-        where = min(row["p"], key=row["p"].get)
-        outside = ", ".join(row["outside"]) or "none"
-        body.append([row["case"], f"{row['p'][where]:.2g} of {len(row['p'])} ({where})", outside, percent(row)])
+    found = {row["case"]: row for row in rows}
     missing = [name for name in cases() if name not in found]
+    right, wrong = ([row for row in rows if row["right"] == kind] for kind in (True, False))
     return [
         "## Where the model is true: the defaults, and where it is wrong",
         "",
         f"{rows[0]['simulations']} data sets of each case, simulated and ranked as below, with default chains. The "
-        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it."
+        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it: "
+        f"here {sum(not row['outside'] for row in right)} of {len(right)} right ones stay, and "
+        f"{sum(bool(row['outside']) for row in wrong)} of {len(wrong)} wrong ones leave."
         + (f" Not simulated: {'; '.join(missing)}." if missing else ""),
         "",
-        grid(["case", "smallest p", "outside the 99 % band", "converged"], body),
+        table("case", {name: found[name] for name in cases() if name in found}),
         "",
     ]
 
 
-def percent(row: dict[str, Any]) -> str:
-    """Share of fits that converged."""
-    return f"{100 * row['converged']:.0f} %"
+def table(kind: str, rows: Mapping[str, dict[str, Any]]) -> str:
+    """A line a row, by what it is called."""
+    from benchmarks.sections import grid
+
+    body = []
+    for name, row in rows.items():
+        where = min(row["p"], key=row["p"].get)
+        least = f"{row['p'][where]:.2g} of {len(row['p'])} ({where})"
+        body.append([name, least, ", ".join(row["outside"]) or "none", f"{100 * row['converged']:.0f} %"])
+    return grid([kind, "smallest p", "outside the 99 % band", "converged"], body)
 
 
 def main() -> None:
