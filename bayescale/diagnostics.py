@@ -106,7 +106,7 @@ def diagnose_weights(
     """
     dimension = position.shape[1]
     missing = np.full(dimension, np.nan)
-    if not np.isfinite(position[weight > 0]).all() or not np.isfinite(pareto_k):
+    if not (np.isfinite(weight).all() and np.isfinite(pareto_k) and np.isfinite(position[weight > 0]).all()):
         return Diagnostics(
             missing, missing, missing, np.array([np.nan]), 0, Status.NONFINITE, "importance", pareto_k, 0.0
         )

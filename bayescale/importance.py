@@ -24,8 +24,9 @@ from bayescale.batches import compiled_once, each, jitted, key_of, machine, stac
 from bayescale.diagnostics import ESS, Diagnostics, diagnose_weights
 from bayescale.errors import Status
 from bayescale.geometry import Geometry, linearise, straight_density, straighten, to_scores, to_straight
-from bayescale.likelihood import draw_level
+from bayescale.likelihood import draw_level, marginal_level, offset
 from bayescale.model import Job, Model, Problem, Values, coordinates, prior_place, read
+from bayescale.noise import SMALLEST_SCATTER
 from bayescale.nuts import Nuts, Potential, Start, find_mode, normal_at
 from bayescale.posterior import Posterior
 from bayescale.records import Array
@@ -60,6 +61,8 @@ CHUNK = 512
 
 STARTS = 4
 """Walks to a mode: one from the centre of the priors, the others from prior draws."""
+LOOSE = 3.0
+"""Scatter at the start of a walk, in standard deviations of the residuals there, at least."""
 APART = 3.0
 """Modes count as different when they are this many standard deviations apart."""
 LEAST_MASS = 0.01
@@ -273,11 +276,26 @@ def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, 
         return -straight_density(straight, model, problem)[0]
 
     def walk(scores: Any) -> tuple[Any, Any]:
-        return find_mode(potential, straighten(prior_place(scores, model, problem), model, problem), steps)
+        begin = loosened(prior_place(scores, model, problem), model, problem)
+        return find_mode(potential, straighten(begin, model, problem), steps)
 
     scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
     # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
     return lax.map(walk, scores)
+
+
+def loosened(vector: Array, model: Model, problem: Problem) -> Any:
+    """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
+
+    Far from the data a density with little scatter is a steep and crooked valley, where walks get stuck: of simulated
+    data without drift, they missed the mode in more than half of the cases, and from here in few.
+    """
+    values, _ = read(vector, model, problem)
+    residual, rows = problem.y - offset(model, problem, values), problem.mask.sum()
+    residual = problem.mask * (residual - (problem.mask @ residual) / rows if marginal_level(model) else residual)
+    place = coordinates(model, problem).index("log_scatter")
+    least = jnp.log(LOOSE) + 0.5 * jnp.log((residual**2).sum() / rows + SMALLEST_SCATTER**2)
+    return vector.at[place].max(least)
 
 
 def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
@@ -448,7 +466,9 @@ def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
     if not np.isfinite(log_weight).sum() > len(log_weight) // 2 or np.ptp(log_weight) == 0.0:
         return np.full(len(log_weight), -np.log(len(log_weight))), np.inf
     # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
-    smooth, pareto = array_stats.psislw(-log_weight)
+    # Tails too long for its fit are not numbers, which the diagnostics see.
+    with np.errstate(all="ignore"):
+        smooth, pareto = array_stats.psislw(-log_weight)
     return smooth, float(np.nan_to_num(pareto, nan=np.inf))
 
 

@@ -10,10 +10,14 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 import bayescale as bs
-from bayescale import importance
+from bayescale import importance, sbc
+from bayescale.batches import stacked
 from bayescale.diagnostics import diagnose_weights
+from bayescale.geometry import straight_density, straighten
 from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
+from bayescale.model import make_job
 from bayescale.nuts import Start
+from benchmarks.designs import made_up
 
 LEVELS = (0.05, 0.5, 0.95)
 FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "rwkv4_pile/lambada_ppl"]
@@ -92,6 +96,37 @@ def test_weights_that_are_not_numbers_are_a_status():
     smooth, pareto = smoothed(np.full(100, -np.inf))
     measures = diagnose_weights(np.zeros((100, 2)), np.exp(smooth), pareto, 50)
     assert measures.status is bs.Status.NONFINITE
+    measures = diagnose_weights(np.zeros((100, 2)), np.full(100, np.nan), 0.1, 50)
+    assert measures.status is bs.Status.NONFINITE
+
+
+def test_one_weight_that_outweighs_all_others_is_a_status():
+    smooth, pareto = smoothed(np.append(-np.linspace(1e3, 1e6, 999), 0.0))
+    assert np.exp(smooth).max() == pytest.approx(1.0)
+    measures = diagnose_weights(np.random.default_rng(0).normal(size=(1000, 2)), np.exp(smooth), pareto, 50)
+    assert measures.status is not bs.Status.OK
+
+
+@pytest.mark.parametrize("drift", [None, "auto"])
+def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
+    law, count = bs.LAWS["plateau_power"], 60
+    job = sbc.generative(make_job(made_up(law, 16), law, drift, "normal", None))
+    truths, values = sbc.prior_values(job, count, seed=0)
+    ahead = sbc.beyond(job, (3.0,))
+    one = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(count)]
+    outcomes = [sbc.simulate(job, one[i], ahead, np.random.default_rng(i))[0] for i in range(count)]
+    problems = stacked([dataclasses.replace(job.problem, y=y) for y in outcomes], range(count))
+
+    def missed(inputs):
+        key, problem, truth = inputs
+        _, heights = importance.walks(key, job.model, problem, 75)
+        there = straighten(truth, job.model, problem)
+        return jnp.nanmin(heights) > -straight_density(there, job.model, problem)[0]
+
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), count)
+        # Without a start loose enough to see every row, half of these fail where there is no drift.
+        assert np.asarray(jax.lax.map(missed, (keys, problems, truths))).sum() <= 3
 
 
 @pytest.fixture(scope="module")
