@@ -15,7 +15,7 @@ from bayescale.errors import InputError, nearest
 from bayescale.records import Array, record, static
 
 ALONG = {
-    "inputs": "each input has a path of its own, and the paths add up",
+    "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
     "scale": "one path along the common scale of all inputs",
     "pool": "equal draws of a fit with each of the two",
 }
@@ -29,7 +29,8 @@ class Drift:
 
     On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
     a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
-    b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd).
+    b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may add
+    a path over its plane: the benefit of one input departs from the law as the other one grows.
 
     Attributes:
         median: Median amplitude at the fall `scale`, in log units per span^1.5.
@@ -42,6 +43,8 @@ class Drift:
         ahead_rows: Rows beyond which that factor's median falls.
         ahead_power: How it falls, as min(1, ahead_rows / rows)^ahead_power: wiggles of a dense curve overstate
             what its trend will do.
+        interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
+            zero leaves them out. They are zero at the smallest runs.
         along: Where the slope wanders, a key of `ALONG`.
     """
 
@@ -53,6 +56,7 @@ class Drift:
     ahead: float = 0.0
     ahead_rows: float = 8.0
     ahead_power: float = 0.0
+    interaction: float = 0.0
     along: str = static(default="inputs")
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
@@ -72,7 +76,7 @@ def default_drift(n_inputs: int) -> Drift:
     """Return the drift that development families chose for one input, or for several (`docs/calibration.md`)."""
     if n_inputs == 1:
         return Drift(ahead=0.7, ahead_power=0.4)
-    return Drift(median=0.06, power=1.5, ahead=0.5)
+    return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0)
 
 
 def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:
@@ -114,23 +118,27 @@ def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix, origin
 
 
-def kernel(a: Array, b: Array, memory: float) -> np.ndarray:
+def kernel(a: Array, b: Array, drift: Drift) -> np.ndarray:
     """Covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
 
     k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
-    points left of the data by its stationary increments. Axes add up.
+    points left of the data by its stationary increments. Axes add up, and so do, with their weight, the products of
+    two axes: main effects and interactions (duvenaud2011additive).
 
     Args:
         a: Positions in spans, shape (row, input).
         b: Positions in spans, shape (column, input).
-        memory: Correlation length L of the slope, in spans.
+        drift: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
 
     Returns:
         Shape (row, column).
     """
+    memory = float(drift.memory)
     s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
-    total = increment(s) + increment(t) - increment(s - t)
-    return 0.5 * memory**3 * total.sum(-1)
+    axes = 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
+    total = axes.sum(-1)
+    # The square of a sum holds each product of two axes twice.
+    return total + 0.5 * float(drift.interaction) * (total**2 - (axes**2).sum(-1))
 
 
 def increment(lag: np.ndarray) -> np.ndarray:

@@ -357,7 +357,7 @@ def trimmed(law: Law, problem: Problem, design: Design, drift: Drift | None) -> 
         eigenvalues=None,
         ones=np.ones(rows),
         gap=None,
-        drift=None if drift is None else kernel(place, place, float(drift.memory)),
+        drift=None if drift is None else kernel(place, place, drift),
         shared=np.asarray(design.shared, float),
         alike=np.asarray(design.alike, float),
         dense=problem.dense,

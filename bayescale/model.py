@@ -174,7 +174,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     place = position @ matrix - origin
     eigenvalues, basis, covariance = None, None, None
     if drift is not None and (not walking or rows < WALKING_ROWS):
-        covariance = kernel(place, place, float(drift.memory))
+        covariance = kernel(place, place, drift)
         if not latent:
             eigenvalues, basis = eigenbasis(covariance)
     # Student-t with drift has one latent precision a row, so its rows are not padded.

@@ -115,15 +115,15 @@ def drift_at(
     assert model.drift is not None, "a model with drift"
     if problem.gap is not None:
         return walk_at(model, problem, low, values, residual, z, rng)
-    rows, memory = residual.shape[1], float(model.drift.memory)
+    rows, drift = residual.shape[1], model.drift
     old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
-    cross = kernel(new, old, memory)
+    cross = kernel(new, old, drift)
     everywhere = np.concatenate([old, new])
-    power, vectors = np.linalg.eigh(kernel(everywhere, everywhere, memory))
+    power, vectors = np.linalg.eigh(kernel(everywhere, everywhere, drift))
     root = vectors * np.sqrt(np.maximum(power, 0.0))
     amplitude = np.asarray(values.amplitude)[:, None]
     path = amplitude * (rng.standard_normal((len(residual), len(root))) @ root.T)
-    before = amplitude**2 * np.diag(kernel(new, new, memory))
+    before = amplitude**2 * np.diag(kernel(new, new, drift))
     wrong = residual - path[:, :rows]
     if problem.dense:
         wrong = wrong - dense_noise(problem, values, rng)

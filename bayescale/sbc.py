@@ -333,7 +333,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
         mean = mean - float(problem.center)
     if model.drift is not None:
         place = places(model.law, problem, job.low, z)
-        power, vectors = np.linalg.eigh(kernel(place, place, float(model.drift.memory)))
+        power, vectors = np.linalg.eigh(kernel(place, place, model.drift))
         path = vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)

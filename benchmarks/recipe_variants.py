@@ -75,8 +75,8 @@ def chances(table: pd.DataFrame, inputs: Sequence[str], held: pd.DataFrame) -> n
     x, new = (np.log(rows[list(inputs)].to_numpy(float)) for rows in (table, held))
     span = np.maximum(np.ptp(x, axis=0), SHORTEST_SPAN)
     old, new = (x - x.min(0)) / span, (new - x.min(0)) / span
-    memory = Drift().memory
-    drift = Moments(kernel(old, old, memory), kernel(new, old, memory), np.diag(kernel(new, new, memory)))
+    path = Drift()
+    drift = Moments(kernel(old, old, path), kernel(new, old, path), np.diag(kernel(new, new, path)))
     slopes = linear(old - old.mean(0), new - old.mean(0))
     root = float(np.sqrt(paired.net_fall(table, inputs)))
     tilts = {variant.tilt for variant in GRID}

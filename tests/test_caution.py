@@ -11,9 +11,10 @@ from conftest import call
 
 import bayescale as bs
 from bayescale.backtesting import backtest
-from bayescale.drift import default_drift, directions
+from bayescale.drift import default_drift, directions, kernel
 from bayescale.likelihood import pointwise
 from bayescale.model import make_job, places
+from bayescale.scores import crps
 
 fitting = importlib.import_module("bayescale.fitting")
 FEW = bs.Nuts(warmup=200, draws=200, chains=2)
@@ -93,6 +94,40 @@ def test_common_scale_runs_from_zero_to_one():
     # Along a line of equal scale there is no reach to divide by.
     matrix, _ = directions(np.array([[0.0, 1.0], [1.0, 0.0]]), "scale")
     assert matrix[:, 0].tolist() == [1.0, 1.0]
+
+
+def test_interactions_are_products_of_paths():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(-0.5, 3.0, (5, 3)), rng.uniform(0.0, 1.0, (4, 3))
+    a[0] = 0.0
+    plain, crossed = bs.Drift(), bs.Drift(interaction=0.7)
+    one, two, three = (kernel(a[:, [i]], b[:, [i]], crossed) for i in range(3))
+    np.testing.assert_allclose(kernel(a, b, plain), one + two + three, rtol=1e-12)
+    pairs = one * two + one * three + two * three
+    np.testing.assert_allclose(kernel(a, b, crossed), one + two + three + 0.7 * pairs, rtol=1e-12)
+    np.testing.assert_array_equal(kernel(a, b, crossed)[0], 0.0)
+    both = np.concatenate([a, b])
+    assert np.linalg.eigvalsh(kernel(both, both, crossed)).min() > -1e-10
+
+
+def test_interactions_tell_a_grid_whose_inputs_do_not_add_up():
+    """One input helps less the larger the other, as experts do in large models; the largest products are held out."""
+    rng = np.random.default_rng(1)
+    sizes, experts = (side.ravel() for side in np.meshgrid(np.geomspace(1e7, 1e9, 5), 4.0 ** np.arange(5)))
+    n, e = np.log(sizes / 1e7), np.log(experts)
+    loss = np.exp(1.2 - 0.10 * n - 0.08 * e + 0.015 * n * e + 0.002 * rng.standard_normal(len(n)))
+    frame = pd.DataFrame({"n_params": sizes, "experts": experts, "loss": loss})
+    large = sizes * experts > 3e9
+    runs = bs.Runs.from_frame(frame[~large], inputs=["n_params", "experts"], name="experts")
+    errors, scores = [], []
+    for interaction in (0.0, 1.0):
+        drift = dataclasses.replace(default_drift(2), interaction=interaction)
+        found = bs.fit(runs, seed=0, drift=drift, method="importance").predict(frame[large], kind="run")
+        truth = np.log(frame.loc[large, "loss"].to_numpy())
+        errors.append(np.abs(np.log(found.quantile(0.5)) - truth).mean())
+        scores.append(crps(truth, found.location, found.scale).mean())
+    assert errors[1] < 0.7 * errors[0]
+    assert scores[1] < 0.7 * scores[0]
 
 
 # --- No units ----------------------------------------------------------------------------------------------

@@ -364,9 +364,9 @@ def test_straight_coordinates_hold_the_drop_between_the_ends():
 # --- Mutants: each comparison above notices what it is there for ------------------------------------------
 
 
-def wiener(a, b, memory):
+def wiener(a, b, drift):
     """The wrong kernel: a random walk."""
-    return np.minimum(np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]).sum(-1) / memory
+    return np.minimum(np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]).sum(-1) / float(drift.memory)
 
 
 def far_apart(a, b):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import bayescale as bs
 from bayescale import markov, model
-from bayescale.drift import kernel
+from bayescale.drift import Drift, kernel
 from bayescale.likelihood import log_density, pointwise
 from bayescale.model import make_job, prior_center
 from bayescale.predictive import walk
@@ -55,7 +55,7 @@ def test_density_and_gradient_are_the_dense_ones(seed):
     gap, mask, r = (np.pad(v, (0, size - rows)) for v in (np.diff(place, prepend=0.0), np.ones(rows), residual))
     wide = np.pad(noise, (0, size - rows), constant_values=1e-3)
 
-    factors = kernel(place[:, None], place[:, None], memory)
+    factors = kernel(place[:, None], place[:, None], Drift(memory=memory))
     ours = WALKED(r, wide, square, mask, gap, mask, memory, prior)
     theirs = DENSE(residual, noise, square, factors, prior)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-8)
@@ -72,10 +72,10 @@ def test_forecasts_are_the_dense_ones_on_either_side():
     mean, variance, joint = walk(
         place, new, np.broadcast_to(residual, shape), np.broadcast_to(noise, shape), np.full(draws, 0.2), 1.0, rng
     )
-    covariance = square * kernel(place[:, None], place[:, None], 1.0) + np.diag(noise)
-    cross = square * kernel(new[:, None], place[:, None], 1.0)
+    covariance = square * kernel(place[:, None], place[:, None], Drift()) + np.diag(noise)
+    cross = square * kernel(new[:, None], place[:, None], Drift())
     expected = cross @ np.linalg.solve(covariance, residual)
-    spread = square * kernel(new[:, None], new[:, None], 1.0) - cross @ np.linalg.solve(covariance, cross.T)
+    spread = square * kernel(new[:, None], new[:, None], Drift()) - cross @ np.linalg.solve(covariance, cross.T)
     np.testing.assert_allclose(mean[0], expected, atol=1e-9)
     np.testing.assert_allclose(variance[0], np.diag(spread), atol=1e-9)
     error = np.sqrt(np.diag(spread) / draws)
@@ -149,7 +149,9 @@ def test_ten_thousand_points_are_fitted():
     runs = long_curve(10_000)
     post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=20, draws=30, chains=1))
     assert np.isfinite(post.position).all()
-    assert post.stats["n_steps"].mean() < 64
+    # So many points know their scatter to one part in a hundred; chains that began elsewhere would still be there.
+    total = np.sqrt(np.asarray(post.values.scatter) ** 2 + np.asarray(post.values.seed) ** 2)
+    assert abs(total.mean() / 0.01 - 1.0) < 0.04
     few = dataclasses.replace(
         post, position=post.position[:, :10], values=jax.tree.map(lambda v: v[:, :10], post.values)
     )

@@ -308,7 +308,7 @@ def prior_runs(
         drift = default_drift(len(law.axes or law.inputs))
         z = np.log(sizes.to_numpy(float) / job.reference)
         path = places(job.model.law, job.problem, job.low, z)
-        power, vectors = np.linalg.eigh(kernel(path, path, drift.memory))
+        power, vectors = np.linalg.eigh(kernel(path, path, drift))
         root = vectors * np.sqrt(np.maximum(power, 0.0))
         fall = max(float(np.ptp(curve)), 1e-6)
         middle = np.log(drift.median) + drift.power * np.log(fall / drift.scale)
