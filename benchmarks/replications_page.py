@@ -359,7 +359,8 @@ INTRO = (
     "if the value that it is compared with, or the 95 % interval that its source states, meets the posterior's 95 % "
     'interval. "Published" constants were read in the paper or its authors\' files; a "reference refit" is a least-'
     "squares fit to the paper's data by us, where the printed numbers could not be verified. Drift off trusts the "
-    "law; drift on is the package's default, whose constants are free to be those of a law that holds only roughly: "
+    "law; drift on is the package's default without interactions of inputs, which came after these fits: its constants "
+    "are free to be those of a law that holds only roughly, with "
     "wider intervals, often far from the paper's, because the drift takes over part of the curve. Priors are the "
     "package's own, in places centred on published values; fits of more rows than {rows} took {rows} at random. "
     "Where constants differ for a reason that minimisation shows, its constants stand in the last columns. "
