@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.drift import kernel
+from bayescale.drift import eigenbasis, kernel
 from bayescale.likelihood import row_covariance, row_variance
 from bayescale.markov import steps
 from bayescale.model import Model, Problem, Values, places, pooled
@@ -117,13 +117,14 @@ def drift_at(
         return walk_at(model, problem, low, values, residual, z, rng)
     rows, drift = residual.shape[1], model.drift
     old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
-    cross = kernel(new, old, drift)
     everywhere = np.concatenate([old, new])
-    power, vectors = np.linalg.eigh(kernel(everywhere, everywhere, drift))
-    root = vectors * np.sqrt(np.maximum(power, 0.0))
+    whole = kernel(everywhere, everywhere, drift)
+    cross = whole[rows:, :rows]
+    power, vectors = eigenbasis(whole)
+    root = vectors * np.sqrt(power)
     amplitude = np.asarray(values.amplitude)[:, None]
     path = amplitude * (rng.standard_normal((len(residual), len(root))) @ root.T)
-    before = amplitude**2 * np.diag(kernel(new, new, drift))
+    before = amplitude**2 * np.diag(whole)[rows:]
     wrong = residual - path[:, :rows]
     if problem.dense:
         wrong = wrong - dense_noise(problem, values, rng)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from bayescale.drift import Drift, kernel
+from bayescale.drift import Drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status
 from bayescale.fitting import check_method
 from bayescale.laws import Law
@@ -333,8 +333,8 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
         mean = mean - float(problem.center)
     if model.drift is not None:
         place = places(model.law, problem, job.low, z)
-        power, vectors = np.linalg.eigh(kernel(place, place, model.drift))
-        path = vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(z)))
+        power, vectors = eigenbasis(kernel(place, place, model.drift))
+        path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]

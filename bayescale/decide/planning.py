@@ -19,7 +19,7 @@ from bayescale.backtesting import scales
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import Worlds, worlds
 from bayescale.decide.trust import inputs_text
-from bayescale.drift import default_drift, kernel
+from bayescale.drift import default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.forecast import query_points
 from bayescale.laws import Law, bind
@@ -308,8 +308,8 @@ def prior_runs(
         drift = default_drift(len(law.axes or law.inputs))
         z = np.log(sizes.to_numpy(float) / job.reference)
         path = places(job.model.law, job.problem, job.low, z)
-        power, vectors = np.linalg.eigh(kernel(path, path, drift))
-        root = vectors * np.sqrt(np.maximum(power, 0.0))
+        power, vectors = eigenbasis(kernel(path, path, drift))
+        root = vectors * np.sqrt(power)
         fall = max(float(np.ptp(curve)), 1e-6)
         middle = np.log(drift.median) + drift.power * np.log(fall / drift.scale)
         amplitude = np.exp(middle + drift.sd * rng.standard_normal(simulations))
