@@ -155,8 +155,8 @@ def fit(
 
     Args:
         runs: Runs of one family.
-        law: A law or its name; "auto" is a saturating power law for one input and Chinchilla with an outer power
-            for parameters and tokens.
+        law: A law or its name; "auto" is a power law between a plateau and a floor for one input, and for two or three
+            one power law each under an outer power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
         drift: "auto" for the calibrated default, "cautious" for the same with high caution, a `Drift`, or None to trust
             the law outright.

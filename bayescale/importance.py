@@ -35,15 +35,17 @@ TRACES = {"weigh": 0}
 """How often the compiled program was traced; tests read it, nothing else does."""
 
 STREAM = 2
-"""Random numbers of importance sampling are a stream apart from those of both attempts of NUTS."""
+"""Random numbers of importance sampling are streams apart from those of both attempts of NUTS, from here on."""
 ROUND_POINTS = 2048
 """Points of each round; a multiple of `CHUNK`."""
 KEPT_POINTS = 3
 """Points kept for each draw that is asked for, at least."""
 ADAPTING = (2, 12)
-"""Rounds that adapt the mixture, in the first attempt and in the second."""
+"""Rounds that adapt the mixture, in the first attempt and in later ones."""
 LONGER = 4
-"""Times as many points as in the first attempt are kept in the second, for weights that deserve no trust yet."""
+"""Times as many points as in the first attempt are kept in each later one, for weights that deserve no trust yet."""
+ATTEMPTS = 10
+"""Attempts at most. From the second on each adds its points, drawn from a mixture of its own, to those before it."""
 KERNELS = 32
 TAIL = 4
 """Degrees of freedom of the kernels; even ones are quick to draw."""
@@ -374,6 +376,20 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
 # --- From weights to posteriors ----------------------------------------------------------------------------
 
 
+class Points(NamedTuple):
+    """Weighted points of one family.
+
+    Attributes:
+        position: Coordinates, shape (point, d).
+        log_weight: Logarithms of density over proposal, shape (point,).
+        modes: Modes that were drawn from.
+    """
+
+    position: np.ndarray
+    log_weight: np.ndarray
+    modes: int
+
+
 class Chosen(NamedTuple):
     """Draws of one family, resampled by weight.
 
@@ -391,7 +407,7 @@ class Chosen(NamedTuple):
 
 
 def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape by importance, again and for longer where the weights do not deserve trust yet.
+    """Sample jobs of one shape by importance, again and with more points where the weights do not deserve trust yet.
 
     Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
 
@@ -401,12 +417,18 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         seed: Seed of all randomness.
         settings: Counts of chains and draws, and steps towards a mode.
     """
-    chosen = choose_points(jobs, streams, seed, settings, 0)
-    doubtful = [i for i, part in enumerate(chosen) if part.diagnostics.status is not Status.OK]
-    if settings.chains * settings.draws >= ESS and doubtful:
+    weighed = weigh_points(jobs, streams, seed, settings, 0)
+    chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
+    enough = settings.chains * settings.draws >= ESS
+    for attempt in range(1, ATTEMPTS if enough else 1):
+        doubtful = [i for i, part in enumerate(chosen) if goes_on(part.diagnostics.status, attempt)]
+        if not doubtful:
+            break
         own = [streams[i] for i in doubtful]
-        for i, part in zip(doubtful, choose_points([jobs[i] for i in doubtful], own, seed, settings, 1), strict=True):
-            chosen[i] = part
+        more = weigh_points([jobs[i] for i in doubtful], own, seed, settings, attempt)
+        for i, part in zip(doubtful, more, strict=True):
+            weighed[i] = part if attempt == 1 else pooled(weighed[i], part)
+            chosen[i] = choose(weighed[i], streams[i], seed, settings)
     place = machine()
     filled = place.members(len(jobs))
     position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
@@ -434,29 +456,45 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
     ]
 
 
-def choose_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Chosen]:
-    """Weigh points for jobs of one shape and resample draws from them; both attempts share one program."""
+def goes_on(status: Status, attempt: int) -> bool:
+    """Whether a next attempt may help: in the first place always, later where nothing but points are missing."""
+    return status is Status.FEW_POINTS or (status is not Status.OK and attempt == 1)
+
+
+def pooled(first: Points, second: Points) -> Points:
+    """Points of two attempts together; weights of one target need no scaling, whatever mixture they came from."""
+    position, log_weight = (np.concatenate([first[i], second[i]]) for i in range(2))
+    return Points(position, log_weight, max(first.modes, second.modes))
+
+
+def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Points]:
+    """Weigh points for jobs of one shape; all attempts share one program."""
     place = machine()
     filled = place.members(len(jobs))
-    draws = settings.chains * settings.draws
-    fewest = -(-KEPT_POINTS * draws // ROUND_POINTS)
-    kept, most = fewest * (LONGER if attempt else 1), fewest * LONGER
+    fewest = -(-KEPT_POINTS * settings.chains * settings.draws // ROUND_POINTS)
+    later = min(attempt, 1)
+    kept, most = fewest * (LONGER if later else 1), fewest * LONGER
+    # The first attempt's points are not kept beside others, so the second may begin as it did.
+    stream = STREAM + max(attempt - 1, 0)
     with jax.enable_x64(True), compiled_once(jobs[0], len(filled), most, settings.mode_steps):
-        keys = np.stack([stream_key(seed, STREAM, streams[i]) for i in filled])
+        keys = np.stack([stream_key(seed, stream, streams[i]) for i in filled])
         problems = stacked([job.problem for job in jobs], filled)
         program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
-        effort = Effort(np.int64(ADAPTING[attempt]), np.int64(kept))
+        effort = Effort(np.int64(ADAPTING[later]), np.int64(kept))
         output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
         weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
-    chosen = []
-    for i in range(len(jobs)):
-        position, log_weight = (leaf[i, : kept * ROUND_POINTS] for leaf in weighted[:2])
-        smooth, pareto = smoothed(log_weight)
-        rng = np.random.default_rng([seed, streams[i], STREAM])
-        rows = resample(np.exp(smooth), draws, rng)
-        measures = diagnose_weights(position, np.exp(smooth), pareto, draws, int(modes[i]))
-        chosen.append(Chosen(position[rows], smooth[rows], rng.standard_normal(draws), measures))
-    return chosen
+    used = kept * ROUND_POINTS
+    return [Points(weighted.position[i, :used], weighted.log_weight[i, :used], int(modes[i])) for i in range(len(jobs))]
+
+
+def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
+    """Resample draws by weight and say what they are worth."""
+    draws = settings.chains * settings.draws
+    smooth, pareto = smoothed(points.log_weight)
+    rng = np.random.default_rng([seed, stream, STREAM])
+    rows = resample(np.exp(smooth), draws, rng)
+    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes)
+    return Chosen(points.position[rows], smooth[rows], rng.standard_normal(draws), measures)
 
 
 def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:

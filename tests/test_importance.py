@@ -171,6 +171,25 @@ def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, 
     assert few.status is bs.Status.HEAVY_WEIGHTS
 
 
+def test_points_are_pooled_until_they_are_enough(drawn, marin, monkeypatch):
+    before, seen = dict(importance.TRACES), []
+
+    def demanding(position, weight, *rest):
+        seen.append(len(position))
+        measures = diagnose_weights(position, weight, *rest)
+        enough = measures.ess_weights >= 8 * drawn.diagnostics.ess_weights
+        return measures if enough else dataclasses.replace(measures, status=bs.Status.FEW_POINTS)
+
+    monkeypatch.setattr(importance, "diagnose_weights", demanding)
+    post = bs.fit(marin, seed=0, method="importance")
+    assert post.status is bs.Status.OK
+    assert 3 <= len(seen) < importance.ATTEMPTS
+    # The first attempt, in which the mixture has hardly adapted, gives way to the second; later ones join it.
+    assert seen == [seen[0], *(importance.LONGER * seen[0] * np.arange(1, len(seen)))]
+    assert len(np.unique(post.position[..., 0])) > 0.9 * post.position[..., 0].size
+    assert before == importance.TRACES
+
+
 def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypatch):
     monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
     post = bs.fit(marin, seed=0, method="auto")
