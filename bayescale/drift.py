@@ -40,9 +40,9 @@ class Drift:
         memory: Correlation length of the slope, in training spans.
         ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
             deviation at new points: the future need not drift as the past did. Nothing inside the data changes.
-        ahead_rows: Rows beyond which that factor's median falls.
-        ahead_power: How it falls, as min(1, ahead_rows / rows)^ahead_power: wiggles of a dense curve overstate
-            what its trend will do.
+        ahead_rows: Rows at which that factor's median is one.
+        ahead_power: How the median falls on either side, as exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many
+            rows overstate what their trend will do, and what few rows leave open the law holds open too.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
             zero leaves them out. They are zero at the smallest runs.
         along: Where the slope wanders, a key of `ALONG`.
@@ -68,8 +68,8 @@ class Drift:
         """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
-        median = min(1.0, float(self.ahead_rows) / rows) ** float(self.ahead_power)
-        return median * np.exp(float(self.ahead) * scores)
+        away = abs(np.log(rows / float(self.ahead_rows)))
+        return np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
 
 
 def default_drift(n_inputs: int) -> Drift:

@@ -75,6 +75,22 @@ def test_default_fit(marin, marin_post):
     assert not jax.config.jax_enable_x64
 
 
+def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
+    drift = marin_post.drift
+    rows, draws = len(marin_post.runs.frame), len(marin_post.predict(flops=1e21).location)
+    model = marin_post.job.model
+    plain = dataclasses.replace(drift, ahead=np.asarray(0.0), ahead_power=np.asarray(0.0))
+    job = dataclasses.replace(marin_post.job, model=dataclasses.replace(model, drift=plain))
+    unscaled = dataclasses.replace(marin_post, job=job)
+    near, far = ({"flops": [scale], "kind": "mean"} for scale in (1e20, 1e22))
+    for where in (near, far):
+        one, other = marin_post.predict(**where), unscaled.predict(**where)
+        np.testing.assert_allclose(one.location, other.location)
+        np.testing.assert_allclose(one.scale[:, 0], drift.factors(draws, rows) * other.scale[:, 0], rtol=1e-6)
+    medians = [np.median(bs.Drift(ahead=0.7, ahead_power=0.4).factors(2001, n)) for n in (4, 8, 16)]
+    np.testing.assert_allclose(medians, [0.5**0.4, 1.0, 0.5**0.4])
+
+
 def test_chains_that_are_only_short_go_on_as_one_long_run_would():
     fitting = importlib.import_module("bayescale.fitting")
     few = bs.Nuts(warmup=100, draws=200, chains=2)
