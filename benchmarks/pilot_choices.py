@@ -168,14 +168,14 @@ def score(problem: Problem, table: pd.DataFrame, start: list[int], number: int) 
         rows = pd.concat([table.iloc[start], offers.iloc[bought]])[[*inputs, "loss"]]
         return bs.Runs.from_frame(rows.reset_index(drop=True), inputs=inputs, name=problem.key)
 
-    posterior = bs.fit(runs_with([]), seed=number)
+    posterior = bs.fit(runs_with([]), seed=number, method="auto")
     chosen: list[tuple[str, list[int]]] = [("nothing", [])]
     for rule, choose in RULES.items():
         for draw in range(RANDOM if choose is random else 1):
             bought = choose(posterior, offers, at, budget, np.random.default_rng([number, draw]))
             # Another seed of a run cannot be bought from a published grid.
             chosen.append((rule, list(dict.fromkeys(bought))))
-    refits = bs.fit_many([runs_with(bought) for _, bought in chosen], seed=number)
+    refits = bs.fit_many([runs_with(bought) for _, bought in chosen], seed=number, method="auto")
     rows = []
     for (rule, bought), refit in zip(chosen, refits, strict=True):
         forecast = refit.predict(kind="run", **at)

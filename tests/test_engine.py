@@ -82,9 +82,8 @@ def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
     plain = dataclasses.replace(drift, ahead=np.asarray(0.0), ahead_power=np.asarray(0.0))
     job = dataclasses.replace(marin_post.job, model=dataclasses.replace(model, drift=plain))
     unscaled = dataclasses.replace(marin_post, job=job)
-    near, far = ({"flops": [scale], "kind": "mean"} for scale in (1e20, 1e22))
-    for where in (near, far):
-        one, other = marin_post.predict(**where), unscaled.predict(**where)
+    for scale in (1e20, 1e22):
+        one, other = (post.predict(flops=scale, kind="mean") for post in (marin_post, unscaled))
         np.testing.assert_allclose(one.location, other.location)
         np.testing.assert_allclose(one.scale[:, 0], drift.factors(draws, rows) * other.scale[:, 0], rtol=1e-6)
     medians = [np.median(bs.Drift(ahead=0.7, ahead_power=0.4).factors(2001, n)) for n in (4, 8, 16)]
