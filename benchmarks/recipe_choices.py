@@ -55,7 +55,7 @@ def fitted(rows: pd.DataFrame, inputs: tuple[str, ...], cache: dict[Any, Posteri
         while len(cache) >= KEPT:
             cache.pop(next(iter(cache)))
         runs = bs.Runs.from_frame(rows, inputs=inputs, name="recipe")
-        cache[key] = bs.fit(runs, seed=int(key[0][:7], 16), method="auto", **options)
+        cache[key] = bs.fit(runs, seed=int(key[0][:7], 16), **options)
     return cache[key]
 
 
