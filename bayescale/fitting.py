@@ -17,10 +17,11 @@ from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.geometry import Geometry, linearise, read_straight, to_scores, to_straight
-from bayescale.importance import round_potential, walks, weigh_jobs
+from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, compact, make_job
+from bayescale.modes import round_potential, walks
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, Start, normal_at, run_chain
 from bayescale.posterior import Posterior

@@ -171,7 +171,7 @@ RANKS = (
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
-    ("posterior",),
+    ("modes", "posterior"),
     ("storage", "batches"),
     ("archive", "importance", "workers"),
     ("fitting",),

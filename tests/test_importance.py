@@ -10,12 +10,13 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 import bayescale as bs
-from bayescale import importance, sbc
+from bayescale import importance, modes, sbc
 from bayescale.batches import stacked
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import straight_density, straighten
 from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
 from bayescale.model import make_job
+from bayescale.modes import sift_modes
 from bayescale.nuts import Start
 from benchmarks.designs import made_up
 
@@ -119,7 +120,7 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
 
     def missed(inputs):
         key, problem, truth = inputs
-        _, heights = importance.walks(key, job.model, problem, 75)
+        _, heights = modes.walks(key, job.model, problem, 75)
         there = straighten(truth, job.model, problem)
         return jnp.nanmin(heights) > -straight_density(there, job.model, problem)[0]
 
@@ -210,7 +211,7 @@ def test_modes_are_found_drawn_from_and_reported(drawn):
     with jax.enable_x64(True):
         # The second walk ended where the first did, the fifth has not arrived.
         places = jnp.array([[0.0, 0.0], [1e-6, 0.0], [8.0, 8.0], [-8.0, -8.0], [5.0, 5.0]])
-        modes = importance.sift_modes(potential, places, 0)
+        modes = sift_modes(potential, places, 0)
         assert int(modes.count) == 2
         np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
         found = run_importance(
