@@ -109,6 +109,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         ]
     )
     judged = [(line, tally.verdict(line, covers_of(part))) for line in LINES if len(part := line.of(left))]
+    chances = [tally.within_reach(line, families(part)) for line in LINES if len(part := line.of(left))]
     met = [line.name for line, (good, _) in judged if good]
     missed = {line.name: words for line, (good, words) in judged if not good}
     # Every number between brackets carries a star where chance may explain it.
@@ -128,7 +129,8 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         lines.append(rival_words)
     lines.append(
         f"Of the benchmark's {len(judged)} parts, the aim is met in {len(met)}, missed in {len(clear)}, and missed by "
-        f"what chance may explain in {len(unclear)}."
+        f"what chance may explain in {len(unclear)}. Coverage varies so much between families that a forecaster with "
+        f"intervals right on average would be expected to meet {sum(chances):.1f} of them."
     )
     kinds = {"Met": met, "Missed": clear, "Unclear": unclear}
     lines.append("\n".join(f"- {kind}: {'; '.join(names)}." for kind, names in kinds.items() if names))

@@ -196,21 +196,26 @@ def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
     values = np.asarray(values, float)
     if not len(values):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
-    draws = resampled(len(names))
     if typical == "mean" and not np.isfinite(values).all():
         return Estimate(float(values.mean()), np.nan, np.nan, len(values))
     if typical == "mean":
-        sums, sizes = np.bincount(number, values), np.bincount(number)
-        again = (draws @ sums) / (draws @ sizes)
-        value = values.mean()
+        again, value = means_again(values, clusters), values.mean()
     else:
+        names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
+        draws = resampled(len(names))
         order = np.argsort(values)
         weight = np.cumsum(draws[:, number[order]], axis=1)
         place = (weight >= 0.5 * weight[:, -1:]).argmax(1)
         again, value = values[order][place], np.median(values)
     low, high = np.quantile(again, [0.025, 0.975])
     return Estimate(float(value), float(low), float(high), len(values))
+
+
+def means_again(values: Any, clusters: Any) -> np.ndarray:
+    """Means over families in each resample of their clusters, shape (resample,)."""
+    names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
+    draws = resampled(len(names))
+    return (draws @ np.bincount(number, np.asarray(values, float))) / (draws @ np.bincount(number))
 
 
 def resampled(count: int) -> np.ndarray:
@@ -290,6 +295,23 @@ def verdict(line: Line, covers: Mapping[str, Estimate]) -> tuple[bool, str]:
             near = found.families < FEW_FAMILIES or (found.low <= level + aim and found.high >= level - aim)
             misses.append(f"{100 * level:g} ({100 * gap:+.0f}{'*' if near else ''})")
     return not misses, "met" if not misses else f"missed at {', '.join(misses)}"
+
+
+def within_reach(line: Line, table: pd.DataFrame) -> float:
+    """Chance that a forecaster whose intervals are right on average would meet an aim with families like these.
+
+    Coverage varies from resample to resample of families by chance alone. Here it does so around the stated levels
+    instead of what was found, and has to be within the aim at all four of them.
+
+    Args:
+        line: The part.
+        table: Its families, of one method.
+    """
+    met = np.ones(RESAMPLES, bool)
+    for name, level in zip(COVERS, LEVELS, strict=True):
+        again = means_again(table[name], table["cluster"])
+        met &= abs(again - table[name].mean()) <= (line.aim50 if level == 0.5 else line.aim) + 1e-9
+    return float(met.mean())
 
 
 def names_of(table: pd.DataFrame, ours: str = OURS) -> list[str]:

@@ -470,3 +470,20 @@ def test_stratified_small_version(tmp_path):
     written = report.write(tmp_path, tmp_path / "calibration.md", None)
     assert (tmp_path / "calibration.md").stat().st_size > 3000
     assert len(written) >= 4
+
+
+def test_an_aim_is_the_less_in_reach_the_more_families_differ_wherever_they_lie():
+    """Around the stated levels, not around what was found: a constant gap changes nothing, spread and few do."""
+    line, clusters = tally.LINES[0], [f"family {i}" for i in range(100)]
+
+    def chance(inside, count):
+        return tally.within_reach(
+            line, pd.DataFrame(dict.fromkeys(tally.COVERS, inside), index=range(count)).assign(cluster=clusters[:count])
+        )
+
+    half = np.tile([0.0, 1.0], 50)
+    assert chance(np.full(100, 0.3), 100) == 1.0
+    # All four are the same here: half of the families inside, so a mean of 100 has a standard error of .05.
+    assert chance(half, 100) == pytest.approx(0.45, abs=0.08), "P(|normal| < .03 / .05)"
+    assert chance(half[:10], 10) < chance(half, 100)
+    assert chance(0.1 * half, 100) == 1.0
