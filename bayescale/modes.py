@@ -104,7 +104,6 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)
     places = jax.vmap(lambda end: to_scores(end, geometry, model, problem))(ends)
-
     return geometry, sift_modes(scored, places, best)
 
 

@@ -87,9 +87,8 @@ def own(cells: pd.DataFrame, ours: str, developed: bool) -> pd.DataFrame:
     return cells[(cells["method"] == ours) & (cells["developed"] == developed) & (cells["group"] != "stress")]
 
 
-def covers_of(part: pd.DataFrame) -> dict[str, Estimate]:
-    """Coverage of one method's cells at every level."""
-    table = families(part)
+def covers_of(table: pd.DataFrame) -> dict[str, Estimate]:
+    """Coverage at every level, from the table of families of one method."""
     return {name: measured(table, name) for name in COVERS}
 
 
@@ -100,16 +99,17 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
     """The first lines: what held, what did not, and against whom."""
     left = own(cells, ours, False)
     whole = left[left["group"].isin(tally.WHOLE)]
-    covers = covers_of(whole)
     overall = families(whole)
+    covers = covers_of(overall)
     held = listed(
         [
             f"{100 * level:g} % intervals held {100 * covers[name].value:.0f} %"
             for name, level in zip(COVERS, LEVELS, strict=True)
         ]
     )
-    judged = [(line, tally.verdict(line, covers_of(part))) for line in LINES if len(part := line.of(left))]
-    chances = [tally.within_reach(line, families(part)) for line in LINES if len(part := line.of(left))]
+    parts = [(line, families(part)) for line in LINES if len(part := line.of(left))]
+    judged = [(line, tally.verdict(line, covers_of(table))) for line, table in parts]
+    expected = sum(tally.within_reach(line, table) for line, table in parts)
     met = [line.name for line, (good, _) in judged if good]
     missed = {line.name: words for line, (good, words) in judged if not good}
     # Every number between brackets carries a star where chance may explain it.
@@ -130,7 +130,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
     lines.append(
         f"Of the benchmark's {len(judged)} parts, the aim is met in {len(met)}, missed in {len(clear)}, and missed by "
         f"what chance may explain in {len(unclear)}. Coverage varies so much between families that a forecaster with "
-        f"intervals right on average would be expected to meet {sum(chances):.1f} of them."
+        f"intervals right on average would be expected to meet {expected:.1f} of them."
     )
     kinds = {"Met": met, "Missed": clear, "Unclear": unclear}
     lines.append("\n".join(f"- {kind}: {'; '.join(names)}." for kind, names in kinds.items() if names))
@@ -187,7 +187,7 @@ def headline(cells: pd.DataFrame, ours: str) -> str:
             if not len(part):
                 continue
             by_family = families(part)
-            covers = covers_of(part)
+            covers = covers_of(by_family)
             count = f"{len(by_family):,}"
             body.append([line.name, count, *(ranged(covers[name]) for name in COVERS), tally.verdict(line, covers)[1]])
             sharp.append([line.name, count, *scores_of(by_family)])

@@ -35,6 +35,8 @@ LARGEST = 100.0
 RESAMPLES = 1000
 FEW_FAMILIES = 5
 """With fewer, resampling them says next to nothing."""
+ROUNDING = 1e-9
+"""A gap of exactly the aim is met."""
 CELL = ("method", "source", "family", "metric", "group", "split")
 
 
@@ -74,6 +76,10 @@ class Line:
     def of(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Return the cells that belong to this part."""
         return cells[self.chosen(cells)]
+
+    def aim_at(self, level: float) -> float:
+        """Return how far coverage may be from a level."""
+        return self.aim50 if level == 0.5 else self.aim
 
 
 def in_group(group: str, *splits: str, low: int = 0, high: int = 10**9) -> Callable[[pd.DataFrame], pd.Series]:
@@ -262,11 +268,9 @@ def ratio_of_means(part: pd.DataFrame, ours: str, rival: str) -> Estimate:
     families that are hard to forecast.
     """
     wide = paired(part, ours, rival)
-    names, number = np.unique(wide["cluster"].astype(str), return_inverse=True)
-    if not len(names):
+    if not len(wide):
         return Estimate(np.nan, np.nan, np.nan, 0)
-    draws = resampled(len(names))
-    above, below = (draws @ np.bincount(number, wide[name]) for name in (ours, rival))
+    above, below = (means_again(wide[name], wide["cluster"]) for name in (ours, rival))
     low, high = np.quantile(above / below, [0.025, 0.975])
     return Estimate(float(wide[ours].sum() / wide[rival].sum()), float(low), float(high), len(wide))
 
@@ -289,9 +293,9 @@ def verdict(line: Line, covers: Mapping[str, Estimate]) -> tuple[bool, str]:
     """
     misses = []
     for name, level in zip(COVERS, LEVELS, strict=True):
-        found, aim = covers[name], line.aim50 if level == 0.5 else line.aim
+        found, aim = covers[name], line.aim_at(level)
         gap = found.value - level
-        if not abs(gap) <= aim + 1e-9:
+        if not abs(gap) <= aim + ROUNDING:
             near = found.families < FEW_FAMILIES or (found.low <= level + aim and found.high >= level - aim)
             misses.append(f"{100 * level:g} ({100 * gap:+.0f}{'*' if near else ''})")
     return not misses, "met" if not misses else f"missed at {', '.join(misses)}"
@@ -310,7 +314,7 @@ def within_reach(line: Line, table: pd.DataFrame) -> float:
     met = np.ones(RESAMPLES, bool)
     for name, level in zip(COVERS, LEVELS, strict=True):
         again = means_again(table[name], table["cluster"])
-        met &= abs(again - table[name].mean()) <= (line.aim50 if level == 0.5 else line.aim) + 1e-9
+        met &= abs(again - table[name].mean()) <= line.aim_at(level) + ROUNDING
     return float(met.mean())
 
 

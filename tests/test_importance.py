@@ -10,13 +10,13 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 import bayescale as bs
-from bayescale import importance, modes, sbc
+from bayescale import importance, sbc
 from bayescale.batches import stacked
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import straight_density, straighten
 from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
 from bayescale.model import make_job
-from bayescale.modes import sift_modes
+from bayescale.modes import sift_modes, walks
 from bayescale.nuts import Start
 from benchmarks.designs import made_up
 
@@ -120,7 +120,7 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
 
     def missed(inputs):
         key, problem, truth = inputs
-        _, heights = modes.walks(key, job.model, problem, 75)
+        _, heights = walks(key, job.model, problem, 75)
         there = straighten(truth, job.model, problem)
         return jnp.nanmin(heights) > -straight_density(there, job.model, problem)[0]
 
