@@ -40,9 +40,12 @@ class Drift:
         memory: Correlation length of the slope, in training spans.
         ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
             deviation at new points: the future need not drift as the past did. Nothing inside the data changes.
-        ahead_rows: Rows at which that factor's median is one.
-        ahead_power: How the median falls on either side, as exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many
-            rows overstate what their trend will do, and what few rows leave open the law holds open too.
+        ahead_median: That factor's median at `ahead_rows` rows.
+        ahead_rows: Rows at which it is largest.
+        ahead_power: How it falls on either side, by exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many rows
+            overstate what their trend will do, and what few rows leave open the law holds open too.
+        lean: By how much the drift goes on where the law goes, in units of the standard deviation that it gains beyond
+            the data: real curves still move where laws have flattened. Nothing inside the data changes.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
             zero leaves them out. They are zero at the smallest runs.
         along: Where the slope wanders, a key of `ALONG`.
@@ -54,8 +57,10 @@ class Drift:
     scale: float = 0.4
     memory: float = 1.0
     ahead: float = 0.0
+    ahead_median: float = 1.0
     ahead_rows: float = 8.0
     ahead_power: float = 0.0
+    lean: float = 0.0
     interaction: float = 0.0
     along: str = static(default="inputs")
 
@@ -69,13 +74,13 @@ class Drift:
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
         away = abs(np.log(rows / float(self.ahead_rows)))
-        return np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
+        return float(self.ahead_median) * np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
 
 
 def default_drift(n_inputs: int) -> Drift:
     """Return the drift that development families chose for one input, or for several (`docs/calibration.md`)."""
     if n_inputs == 1:
-        return Drift(ahead=0.7, ahead_power=0.4)
+        return Drift(ahead=0.7, ahead_median=0.85, ahead_power=0.4, lean=0.3)
     return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0)
 
 

@@ -82,10 +82,20 @@ def predict_log(
     draws = location.copy()
     if model.drift is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
-        mean, variance, joint = drift_at(model, problem, low, values, residual, z, rng)
+        lean = float(model.drift.lean)
+        # Where the data end on the way to each point beyond them.
+        edge = np.minimum(z, problem.z[:rows].max(0))
+        beyond = np.flatnonzero((z > edge).any(1)) if lean else np.zeros(0, int)
+        edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
+        nearest = nearest.ravel()
+        mean, variance, joint = drift_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
         factor = model.drift.factors(len(mean), rows)[:, None]
-        variance = factor**2 * variance
-        location, draws = location + mean, draws + mean + factor * (joint - mean)
+        if len(beyond):
+            onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
+            gained = np.maximum(variance[:, beyond] - variance[:, len(z) + nearest], 0.0)
+            location[:, beyond] += lean * onward * factor * np.sqrt(gained)
+        mean, variance, joint = (part[:, : len(z)] for part in (mean, factor**2 * variance, joint))
+        draws, location = location + mean + factor * (joint - mean), location + mean
     if kind == "run":
         scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2
         extra = np.broadcast_to(scatter[:, None], location.shape)

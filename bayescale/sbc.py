@@ -295,10 +295,11 @@ def ranked(
 
 
 def generative(job: Job) -> Job:
-    """Leave out the factor on the drift ahead: it answers to real curves and simulates no data."""
+    """Leave out the factor on the drift ahead and its lean: they answer to real curves and simulate no data."""
     if job.model.drift is None:
         return job
-    plain = dataclasses.replace(job.model.drift, ahead=np.asarray(0.0), ahead_power=np.asarray(0.0))
+    none, one = np.asarray(0.0), np.asarray(1.0)
+    plain = dataclasses.replace(job.model.drift, ahead=none, ahead_median=one, ahead_power=none, lean=none)
     return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=plain))
 
 

@@ -135,9 +135,9 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
     ]
     words = "Share of held-out runs inside the default's intervals for one future run, averaged over families"
     usual = f"; last column: {PLAIN} at 95 %" if both else ""
-    return f"{words}{usual}. Methods, intervals and failures: [docs/calibration.md](docs/calibration.md).\n\n" + grid(
-        [*head, f"{PLAIN}, 95 %"] if both else head, body
-    )
+    choice = "Two numbers of one input were chosen for all sources alike, each left out in turn"
+    more = "Methods, intervals, choices and failures: [docs/calibration.md](docs/calibration.md)"
+    return f"{words}{usual}. {choice}. {more}.\n\n" + grid([*head, f"{PLAIN}, 95 %"] if both else head, body)
 
 
 def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict[str, Path]:

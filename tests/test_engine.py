@@ -23,6 +23,13 @@ PACKAGE = Path(bs.__file__).parent
 # --- What compiles -----------------------------------------------------------------------------------------
 
 
+def with_drift(post, **changes):
+    """The same draws, of which forecasts are made with another drift."""
+    drift = dataclasses.replace(post.job.model.drift, **{name: np.asarray(value) for name, value in changes.items()})
+    job = dataclasses.replace(post.job, model=dataclasses.replace(post.job.model, drift=drift))
+    return dataclasses.replace(post, job=job)
+
+
 def made_up(rows, seed=0):
     rng = np.random.default_rng(seed)
     x = 1e18 * 3.0 ** np.arange(rows)
@@ -78,16 +85,35 @@ def test_default_fit(marin, marin_post):
 def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
     drift = marin_post.drift
     rows, draws = len(marin_post.runs.frame), len(marin_post.predict(flops=1e21).location)
-    model = marin_post.job.model
-    plain = dataclasses.replace(drift, ahead=np.asarray(0.0), ahead_power=np.asarray(0.0))
-    job = dataclasses.replace(marin_post.job, model=dataclasses.replace(model, drift=plain))
-    unscaled = dataclasses.replace(marin_post, job=job)
+    scaled = with_drift(marin_post, lean=0.0)
+    unscaled = with_drift(marin_post, ahead=0.0, ahead_median=1.0, ahead_power=0.0, lean=0.0)
     for scale in (1e20, 1e22):
-        one, other = (post.predict(flops=scale, kind="mean") for post in (marin_post, unscaled))
+        one, other = (post.predict(flops=scale, kind="mean") for post in (scaled, unscaled))
         np.testing.assert_allclose(one.location, other.location)
         np.testing.assert_allclose(one.scale[:, 0], drift.factors(draws, rows) * other.scale[:, 0], rtol=1e-6)
-    medians = [np.median(bs.Drift(ahead=0.7, ahead_power=0.4).factors(2001, n)) for n in (4, 8, 16)]
-    np.testing.assert_allclose(medians, [0.5**0.4, 1.0, 0.5**0.4])
+    some = bs.Drift(ahead=0.7, ahead_median=0.6, ahead_power=0.4)
+    medians = [np.median(some.factors(2001, n)) for n in (4, 8, 16)]
+    np.testing.assert_allclose(medians, [0.6 * 0.5**0.4, 0.6, 0.6 * 0.5**0.4])
+
+
+def test_drift_leans_on_beyond_the_data_only(marin_post):
+    flops = [1e17, 1e18, 5e19, 3e20, 3.1e20, 1e21, 1e22]
+    even, leaning = (with_drift(marin_post, lean=lean).predict(flops=flops, kind="mean") for lean in (0.0, 0.4))
+    np.testing.assert_allclose(even.location[:, :4], leaning.location[:, :4], atol=1e-9)
+    np.testing.assert_allclose(even.scale, leaning.scale, rtol=1e-6)
+    gained = np.sqrt(even.scale[:, 4:] ** 2 - even.scale[:, 3:4] ** 2)
+    np.testing.assert_allclose(leaning.location[:, 4:], even.location[:, 4:] - 0.4 * gained, atol=1e-6)
+    # Joint draws follow, and nothing jumps where the data end.
+    shift = np.median(leaning.log_draws, axis=(0, 1)) - np.median(even.log_draws, axis=(0, 1))
+    assert abs(shift[4]) < 0.001 < -shift[6]
+
+
+def test_drift_of_a_rising_law_leans_upwards():
+    size = np.array([1e6, 1e7, 1e8, 1e9, 1e10])
+    runs = bs.Runs.from_frame(pd.DataFrame({"x": size, "loss": 2.0 * size**0.1}), inputs="x")
+    post = bs.fit(runs, law="growing_power", seed=0, settings=SHORT)
+    even, leaning = (with_drift(post, lean=lean).predict(x=1e12, kind="mean") for lean in (0.0, 0.4))
+    assert (leaning.location > even.location).all()
 
 
 def test_chains_that_are_only_short_go_on_as_one_long_run_would():
