@@ -55,7 +55,7 @@ ax = bs.plot.bands(post, upto=7e21, target=2.5)
 # after it is compared with the one made now.
 
 # %%
-target = 2.47
+target = 2.46
 pilot = pd.DataFrame({"flops": [1e21]})
 before = bs.decide.go(post, target, **stakes, pilots=pilot, **run)
 print(before)
@@ -90,7 +90,7 @@ print(bs.decide.go(post, 2.25, cost=100e6, value=300e6, unit="USD", flops=1e23))
 #
 # `bs.report` puts question, answer, pictures, assumptions, sensitivity, next pilots and provenance on one page that
 # needs nothing from elsewhere: HTML to sign and print, Markdown for a pull request. The command line does the same:
-# `bayescale decide fit.nc --target 2.47 --at flops=4.8e21 --cost 5e6 --value 10e6 --report page.html`.
+# `bayescale decide fit.nc --target 2.46 --at flops=4.8e21 --cost 5e6 --value 10e6 --report page.html`.
 
 # %%
 page = bs.report(post, before, with_sensitivity=False)
