@@ -202,7 +202,7 @@ def go_section(found: Decisions, drawn: Path) -> str:
     """Words and tables about go or no-go."""
     parts = {
         "all sources": found.of(answered(found.base)),
-        "sources left out of all choices": found.of(answered(found.base) & ~found.base["developed"].to_numpy()),
+        "sources left out of tuning": found.of(answered(found.base) & ~found.base["developed"].to_numpy()),
     }
     lines = ["## Go or no-go", ""]
     count = found.base[["source", "family"]].drop_duplicates().shape[0]

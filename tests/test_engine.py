@@ -96,7 +96,7 @@ def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
     np.testing.assert_allclose(medians, [0.6 * 0.5**0.4, 0.6, 0.6 * 0.5**0.4])
 
 
-def test_drift_leans_on_beyond_the_data_only(marin_post):
+def test_drift_leans_onward_beyond_the_data_only(marin_post):
     flops = [1e17, 1e18, 5e19, 3e20, 3.1e20, 1e21, 1e22]
     even, leaning = (with_drift(marin_post, lean=lean).predict(flops=flops, kind="mean") for lean in (0.0, 0.4))
     np.testing.assert_allclose(even.location[:, :4], leaning.location[:, :4], atol=1e-9)
