@@ -78,7 +78,7 @@ class Drift:
 
 
 def default_drift(n_inputs: int) -> Drift:
-    """Return the drift that development families chose for one input, or for several (`docs/calibration.md`)."""
+    """Return the drift that published families chose for one input, or for several (`docs/calibration.md`)."""
     if n_inputs == 1:
         return Drift(ahead=0.7, ahead_median=0.85, ahead_power=0.4, lean=0.3)
     return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0)

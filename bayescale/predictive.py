@@ -82,20 +82,8 @@ def predict_log(
     draws = location.copy()
     if model.drift is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
-        lean = float(model.drift.lean)
-        # Where the data end on the way to each point beyond them.
-        edge = np.minimum(z, problem.z[:rows].max(0))
-        beyond = np.flatnonzero((z > edge).any(1)) if lean else np.zeros(0, int)
-        edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
-        nearest = nearest.ravel()
-        mean, variance, joint = drift_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
-        factor = model.drift.factors(len(mean), rows)[:, None]
-        if len(beyond):
-            onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
-            gained = np.maximum(variance[:, beyond] - variance[:, len(z) + nearest], 0.0)
-            location[:, beyond] += lean * onward * factor * np.sqrt(gained)
-        mean, variance, joint = (part[:, : len(z)] for part in (mean, factor**2 * variance, joint))
-        draws, location = location + mean + factor * (joint - mean), location + mean
+        mean, variance, joint = drift_ahead(model, problem, low, values, curve, residual, z, rng)
+        location, draws = location + mean, draws + joint
     if kind == "run":
         scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2
         extra = np.broadcast_to(scatter[:, None], location.shape)
@@ -106,6 +94,38 @@ def predict_log(
         draws = draws + np.sqrt(extra) * rng.standard_normal(location.shape)
     center = float(problem.center)
     return Predictive(location + center, np.sqrt(np.maximum(variance, 0.0)), draws + center)
+
+
+def drift_ahead(
+    model: Model,
+    problem: Problem,
+    low: np.ndarray,
+    values: Values,
+    curve: np.ndarray,
+    residual: np.ndarray,
+    z: np.ndarray,
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, variance and joint draws of the drift at new points, shape (draw, point) each, as a forecast takes them.
+
+    That is what `drift_at` says, wider or narrower by the drift's factor, and beyond the data moved by its lean.
+    `curve` is the law at the fitted and the new points.
+    """
+    assert model.drift is not None, "a model with drift"
+    rows, points, lean = residual.shape[1], len(z), float(model.drift.lean)
+    # Where the data end on the way to each point beyond them.
+    edge = np.minimum(z, problem.z[:rows].max(0))
+    beyond = np.flatnonzero((z > edge).any(1)) if lean else np.zeros(0, int)
+    edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
+    nearest = nearest.ravel()
+    mean, variance, joint = drift_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
+    factor = model.drift.factors(len(mean), rows)[:, None]
+    apart = factor * (joint - mean)
+    if len(beyond):
+        onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
+        gained = np.maximum(variance[:, beyond] - variance[:, points + nearest], 0.0)
+        mean[:, beyond] += lean * onward * factor * np.sqrt(gained)
+    return mean[:, :points], factor**2 * variance[:, :points], (mean + apart)[:, :points]
 
 
 def drift_at(
