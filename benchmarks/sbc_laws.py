@@ -55,7 +55,7 @@ def cases() -> dict[str, Case]:
     """Name the cases."""
     import bayescale as bs
 
-    one, two = "plateau_power", "chinchilla_outer"
+    one, two, three = "plateau_power", "chinchilla_outer", "three_input_outer"
     return {
         "one input": Case(one),
         "one input, importance sampling first": Case(one, options={"method": "auto"}),
@@ -63,6 +63,7 @@ def cases() -> dict[str, Case]:
         "one input, Student-t scatter, no drift": Case(one, options={"drift": None, "noise": "student"}),
         "parameters and tokens": Case(two),
         "parameters and tokens, importance sampling first": Case(two, options={"method": "auto"}),
+        "three inputs, importance sampling first": Case(three, options={"method": "auto"}),
         "wrong: scatter of a tenth, assumed to be of the prior's size": Case(
             one, False, {"true_noise": bs.Noise(scatter=0.1)}
         ),

@@ -330,6 +330,11 @@ def test_root_differentiates_implicitly():
         np.testing.assert_allclose(jax.vmap(jax.grad(solve))(jnp.array([3.0, 3.0])), x / (1 + x), rtol=1e-12)
 
 
+def test_steps_are_traced_once():
+    trace = lambda steps: str(jax.make_jaxpr(lambda y: root(lambda x: x + jnp.log(x) - y, y, steps))(2.0))  # noqa: E731
+    assert len(trace(3).splitlines()) == len(trace(40).splitlines())
+
+
 # --- Schedules ---------------------------------------------------------------------------------------------
 
 

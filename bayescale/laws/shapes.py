@@ -72,6 +72,10 @@ def raised(base: Any, power: Any) -> Any:
     return jnp.exp(power * jnp.log(base))
 
 
+FEW_STEPS = 5
+"""Most steps that are written out one after the other."""
+
+
 def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
     """Solve function(x) = 0 element by element, with derivatives from the implicit function theorem.
 
@@ -85,11 +89,13 @@ def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
         return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))
 
     def solve(f: Callable[[Any], Any], x: Any) -> Any:
-        for _ in range(steps):
+        def step(_: Any, x: Any) -> Any:
             ((value, slope), (_, bend)), (_, (_, turn)) = along(along(along(f)))(x)
             newton = value / slope
             second, third = newton * bend / slope, newton**2 * turn / slope
-            x = x - newton * (6.0 - 3.0 * second) / (6.0 - 6.0 * second + third)
-        return x
+            return x - newton * (6.0 - 3.0 * second) / (6.0 - 6.0 * second + third)
+
+        # Written out, a few steps run faster inside a density, and many take long to compile.
+        return jax.lax.fori_loop(0, steps, step, x, unroll=steps <= FEW_STEPS)
 
     return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))
