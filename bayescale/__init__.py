@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from bayescale.reporting import report as report
     from bayescale.runs import Runs as Runs
     from bayescale.runs import read_csv as read_csv
+    from bayescale.runs import read_families as read_families
     from bayescale.storage import load as load
 
 __version__ = "0.1.0"
@@ -85,7 +86,7 @@ _HOMES = {
         "Turn",
     ),
     "reporting": ("Report", "report"),
-    "runs": ("Runs", "read_csv"),
+    "runs": ("Runs", "read_csv", "read_families"),
     "storage": ("load",),
 }
 _MODULES = ("corpus", "decide", "laws", "plot", "sbc")

@@ -19,8 +19,8 @@ from bayescale.laws import Law
 from bayescale.many import fit_many
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.posterior import Failure, Posterior
-from bayescale.runs import Runs
+from bayescale.posterior import Failure, Note, Posterior
+from bayescale.runs import Runs, checked
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 COLUMNS = (
@@ -66,11 +66,13 @@ class Backtest:
             status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
         skipped: Family, ratio and reason of every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
+        warnings: Family, ratio and what `Posterior.check` warns of, for each fit; its forecasts deserve no trust.
     """
 
     frame: pd.DataFrame
     skipped: list[tuple[str, float, str]]
     posteriors: list[Posterior]
+    warnings: list[tuple[str, float, Note]] = dataclasses.field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table of forecasts."""
@@ -167,6 +169,7 @@ class Backtest:
             f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
         ]
         lines += [f"  skipped {family} at {ratio:g}: {reason}" for family, ratio, reason in self.skipped]
+        lines += [f"  doubtful {family} at {ratio:g}: {note.text}" for family, ratio, note in self.warnings]
         return "\n".join(lines)
 
 
@@ -189,8 +192,8 @@ def backtest(
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
-    The scale of a run is the single input, or its compute: flops where given, else 6 n_params n_tokens, else
-    the product of the inputs. Each held-out run is forecast as one future run, from a fit that has seen only
+    The scale of a run is the single input, or its compute: flops where all rows state it, else 6 n_params n_tokens,
+    else the product of the inputs. Each held-out run is forecast as one future run, from a fit that has seen only
     the training rows.
 
     Args:
@@ -225,7 +228,8 @@ def backtest(
     if isinstance(runs, Runs):
         families = [(str(family.frame["family"].iloc[0]), family) for family in runs.split()]
     else:
-        families = [(family.name, family) for member in runs for family in member.split()]
+        members = [runs] if isinstance(runs, pd.DataFrame) else runs
+        families = [(family.name, family) for member in members for family in checked(member).split()]
     for label, family in families:
         for cut in cuts:
             split = cut_family(family, label, cut, largest)
@@ -252,13 +256,15 @@ def backtest(
     )
     tables: list[pd.DataFrame] = []
     posteriors: list[Posterior] = []
+    warnings: list[tuple[str, float, Note]] = []
     for split, result in zip(splits, results, strict=True):
         if isinstance(result, Failure):
             skipped.append((split.label, split.ratio, result.reason))
         else:
             tables.append(score(split, result))
             posteriors.append(result)
-    return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors)
+            warnings += [(split.label, split.ratio, note) for note in result.check() if note.severity == "warning"]
+    return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors, warnings)
 
 
 def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> list[float | None]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bayescale.errors import InputError
 from bayescale.model import Job, coordinates
@@ -33,6 +34,10 @@ sampling loses everywhere."""
 DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
 """Programs that threads wait for, and those that were called; see `compiled_once`."""
+
+HOLD = threading.Lock()
+INSIDE: list[threadpool_limits | None] = []
+"""What each thread inside `one_thread` has limited: the first all, the others nothing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +172,25 @@ def uncollected() -> Iterator[None]:
     finally:
         if was:
             gc.enable()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the threads of linear-algebra libraries back, while any thread of this process is in here.
+
+    From 128 rows on they share out each factorisation, of which a sampler does many small ones: on two idle cores that
+    takes four times as long as one thread, on busy ones a hundred times.
+    """
+    with HOLD:
+        INSIDE.append(None if INSIDE else threadpool_limits(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with HOLD:
+            # Whoever leaves last restores what the first found.
+            limits = INSIDE.pop()
+            if limits is not None:
+                limits.restore_original_limits()
 
 
 def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:

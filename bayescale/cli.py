@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import importlib
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from bayescale.cli_options import (
     Seed,
     check_folders,
     emit,
-    member,
+    members,
     named_drift,
     numbers,
     pairs,
@@ -117,26 +118,26 @@ def fit(
     """Sample the posterior of a scaling law; a file with several families gives one posterior each."""
     import bayescale as bs
 
-    table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
+    families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
     check_folders(out, plot)
     results = bs.fit_many(
-        table.split(), law, seed=seed, drift=named_drift(drift, caution), noise=noise, strict=strict, folder=folder
+        families, law, seed=seed, drift=named_drift(drift, caution), noise=noise, strict=strict, folder=folder
     )
-    several = len(results) > 1
     posteriors = [result for result in results if isinstance(result, bs.Posterior)]
-    failed = [result for result in results if isinstance(result, bs.Failure)]
-    written = []
-    for posterior in posteriors:
-        if out is not None:
-            path = member(out, posterior.runs.name) if several else out
-            posterior.save(path)
-            written.append(str(path))
-        if plot is not None:
-            path = member(plot, posterior.runs.name) if several else plot
-            bs.plot.save(bs.plot.bands(posterior), path)
-            written.append(str(path))
+    failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
+    failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
+    # Named before any family failed, so that a family's file keeps its name in the next call.
+    names = [*(family.name for family in families), *unfit]
+    written: list[str] = []
+    for file, write in ((out, bs.Posterior.save), (plot, lambda post, path: bs.plot.save(bs.plot.bands(post), path))):
+        if file is None:
+            continue
+        paths = dict(zip(names, members(file, names), strict=True))
+        for posterior in posteriors:
+            write(posterior, paths[posterior.runs.name])
+            written.append(str(paths[posterior.runs.name]))
     if as_json:
-        failures = [{"family": f.runs.name, "status": f.status.name, "reason": f.reason} for f in failed]
+        failures = [{"family": family, "status": status.name, "reason": reason} for family, status, reason in failed]
         emit({"fits": [describe_fit(p) for p in posteriors], "failures": failures, "written": written})
     else:
         for posterior in posteriors:
@@ -144,8 +145,8 @@ def fit(
         for path in written:
             print(f"wrote {path}", file=sys.stderr)
     if failed:
-        reasons = some([f"{failure.runs.name}: {failure.reason}" for failure in failed], 3)
-        finish(f"{len(failed)} of {len(results)} families have no posterior. {reasons}", 2)
+        reasons = some([f"{family}: {reason}" for family, _, reason in failed], 3)
+        finish(f"{len(failed)} of {len(results) + len(unfit)} families have no posterior. {reasons}", 2)
 
 
 @app.command()
@@ -204,20 +205,28 @@ def backtest(
     import bayescale as bs
 
     check_folders(out, plot)
-    table = bs.read_csv(runs, columns=pairs(column, "--column"), inputs=input)
+    families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
     back = bs.backtest(
-        table, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift, caution), noise=noise
+        families, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift, caution), noise=noise
     )
     coverage = back.coverage()
     if out is not None:
         back.save_csv(out)
     if plot is not None:
         bs.plot.save(bs.plot.reliability(coverage), plot)
-    for skipped in back.skipped:
-        print("left out: " + ", ".join(str(part) for part in skipped), file=sys.stderr)
+    skipped: list[tuple[str, float | None, str]] = [(family, None, reason) for family, reason in unfit.items()]
+    skipped += [(family, factor if math.isfinite(factor) else None, reason) for family, factor, reason in back.skipped]
+    for family, factor, reason in skipped:
+        at = "" if factor is None else f" at {factor:g}"
+        print(f"left out: {family}{at}: {reason}", file=sys.stderr)
+    for family, factor, note in back.warnings:
+        print(f"doubtful: {family} at {factor:g}: {note.text}", file=sys.stderr)
     if as_json:
         rows = json.loads(back.to_frame().to_json(orient="records", double_precision=15))
-        emit({"rows": rows, "coverage": json.loads(coverage.to_json(orient="records"))})
+        left = [dict(zip(("family", "ratio", "reason"), parts, strict=True)) for parts in skipped]
+        doubtful = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
+        shares = json.loads(coverage.to_json(orient="records"))
+        emit({"rows": rows, "coverage": shares, "skipped": left, "warnings": doubtful})
         return
     print(coverage.to_string(index=False))
     if out is not None:

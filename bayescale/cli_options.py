@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,10 @@ NoiseName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 
 
+REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --at flops=1e22."}
+"""What to do instead of naming a thing twice in one option."""
+
+
 def emit(value: Any) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(value, allow_nan=False, default=str))
@@ -34,14 +39,17 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
         ours, equals, theirs = text.partition("=")
         if not equals or not ours or not theirs:
             raise InputError(f"{option} expects ours=theirs, e.g. n_params=params; found {text!r}.")
+        if ours in result:
+            raise InputError(f"{option} names {ours} twice: {text!r}. {REPEAT.get(option, 'Give it once.')}")
         result[ours] = theirs
     return result
 
 
 def numbers(text: str) -> dict[str, float]:
     """Read `n_params=70e9,n_tokens=1.4e12`."""
+    named = pairs(text.split(","), "--at")
     try:
-        return {name: float(value) for name, value in pairs(text.split(","), "--at").items()}
+        return {name: float(value) for name, value in named.items()}
     except ValueError:
         raise InputError(f"--at expects numbers, e.g. n_params=70e9; found {text!r}.") from None
 
@@ -73,7 +81,17 @@ def check_folders(*paths: Path | None) -> None:
             raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
 
 
-def member(path: Path, family: str) -> Path:
-    """Path of one family's file beside `path`."""
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)
-    return path.with_name(f"{path.stem}-{safe}{path.suffix}")
+def members(path: Path, families: list[str]) -> list[Path]:
+    """Path of each family's file beside `path`: of one family itself, of several named after them, no two alike."""
+    if len(families) == 1:
+        return [path]
+    found: list[Path] = []
+    # Some file systems do not tell capitals from small letters.
+    taken: set[str] = set()
+    for family in families:
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)
+        numbered = (safe if again == 1 else f"{safe}-{again}" for again in itertools.count(1))
+        name = next(name for name in numbered if name.lower() not in taken)
+        taken.add(name.lower())
+        found.append(path.with_name(f"{path.stem}-{name}{path.suffix}"))
+    return found

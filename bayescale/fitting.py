@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.batches import compiled_once, each, jitted, key_of, machine, stacked, stream_key
+from bayescale.batches import compiled_once, each, jitted, key_of, machine, one_thread, stacked, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -212,6 +212,14 @@ def sample_jobs(
     """
     if jobs[0].problem.second is not None:
         return sample_pools(jobs, streams, seed, settings, method)
+    with one_thread() if jobs[0].problem.dense else contextlib.nullcontext():
+        return sample_alike(jobs, streams, seed, settings, method)
+
+
+def sample_alike(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
+) -> list[Posterior]:
+    """Do what `sample_jobs` says, for jobs of one drift."""
     if method == "nuts":
         return sample_chains(jobs, streams, seed, settings)
     posteriors = weigh_jobs(jobs, streams, seed, settings)

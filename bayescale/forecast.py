@@ -73,8 +73,9 @@ class Forecast:
             InputError: For a probability outside (0, 1).
         """
         levels = np.atleast_1d(np.asarray(q, float))
-        if not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"Quantile probabilities must lie in (0, 1); found {some(list(levels))}.")
+        if levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
+            found = some(list(levels)) or "none"
+            raise InputError(f"Quantile probabilities must lie in (0, 1); found {found}.")
         values = np.exp(mixture_quantile(levels, self.location, self.scale))
         return values[0] if np.ndim(q) == 0 else values
 
@@ -89,7 +90,13 @@ class Forecast:
         return self.quantile([0.5 - level / 2, 0.5 + level / 2])
 
     def probability_below(self, target: float | np.ndarray) -> np.ndarray:
-        """Probability that the response lies below `target`, shape (point,)."""
+        """Probability that the response lies below `target`, shape (point,).
+
+        Raises:
+            InputError: For a target that is not a positive number, as the response always is.
+        """
+        if not (np.asarray(target, float) > 0).all():
+            raise InputError(f"A target must be a positive number, like the response; found {target}.")
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
 
     def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
@@ -173,6 +180,11 @@ def query_points(names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Map
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.
     """
+    if frame is not None and not isinstance(frame, pd.DataFrame):
+        raise InputError(
+            f"Inputs are given by name, e.g. predict({names[0]}=1e21), or as a table with these columns; found "
+            f"{type(frame).__name__}."
+        )
     if frame is not None and inputs:
         raise InputError("Give either a table or inputs by name, not both.")
     if frame is not None:
@@ -196,6 +208,8 @@ def query_points(names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Map
     for name, values in arrays.items():
         if len(values) not in (1, length):
             raise InputError(f"{name} has {len(values)} values where {length} (or 1) are expected.")
+        if values.ndim > 1:
+            raise InputError(f"{name} must be a number or a list of numbers; found an array of shape {values.shape}.")
         if not (np.isfinite(values) & (values > 0)).all():
             bad = values[~(np.isfinite(values) & (values > 0))]
             raise InputError(f"{name} must be positive and finite; found {some(list(bad))}.")

@@ -21,7 +21,7 @@ from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
 from bayescale.priors import Prior
-from bayescale.runs import Runs
+from bayescale.runs import Runs, checked
 from bayescale.workers import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
 
 
@@ -223,11 +223,7 @@ def line_up(
     # Processes of a `jax.distributed` job take turns.
     for number in range(jax.process_index(), len(families), jax.process_count()):
         runs = families[number]
-        if not isinstance(runs, Runs):
-            raise InputError(
-                f"Each family must be a Runs; found {type(runs).__name__}. Make one with Runs.from_frame, or split a "
-                "table of several families with Runs.split."
-            )
+        checked(runs)
         try:
             jobs[number] = make_job(runs, law, drift, noise, priors)
         except Exception as error:

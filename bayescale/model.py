@@ -24,7 +24,7 @@ from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Prior, Scene
 from bayescale.records import Array, record, static
-from bayescale.runs import SHORTEST_SPAN, Design, Runs, reduce_runs
+from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
 
 SMALLEST_BUCKET = 8
 FLATTEST_FALL = 1e-6
@@ -125,6 +125,7 @@ def make_job(
     Raises:
         InputError: For names or data that cannot work together.
     """
+    runs = checked(runs)
     chosen = laws.automatic(runs.inputs) if isinstance(law, str) and law == "auto" else laws.get(law)
     chosen = laws.bind(chosen, runs.inputs).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
@@ -133,6 +134,8 @@ def make_job(
             raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
         chosen_drift = default_drift(len(chosen.axes or chosen.inputs))
         drift = chosen_drift if drift == "auto" else dataclasses.replace(chosen_drift, along="pool")
+    if drift is not None and not isinstance(drift, Drift):
+        raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
     if drift is not None and drift.along not in ALONG:
         raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
     if drift is not None and drift.along == "pool" and len(chosen.axes or chosen.inputs) == 1:

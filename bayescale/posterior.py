@@ -32,6 +32,8 @@ ABOVE_NOISE = 4.0
 """and by more than this many standard deviations of its neighbours' scatter is not monotone."""
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
+RISES_THROUGHOUT = 0.7
+"""Correlation of ln x and ln y above which a response does not rise again but always."""
 STEEPENING = 0.3
 """Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
 WORTH_NEW = 4.0
@@ -403,7 +405,7 @@ def check_shape(posterior: Posterior) -> list[Note]:
             "forecast."
         )
         return [Note("flat", "warning", text)]
-    if len(y) < 4:
+    if len(y) < 4 or grows(posterior, x):
         return []
     notes = []
     above = rise(y)
@@ -414,6 +416,12 @@ def check_shape(posterior: Posterior) -> list[Note]:
             "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
             "this, and no band here foresees the next turn: do not decide on this forecast."
         )
+        if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
+            text = (
+                f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
+                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain "
+                "(1 - accuracy), or name a law that grows, such as growing_power."
+            )
         notes.append(Note("not_monotone", "warning", text))
     half = len(y) // 2
     early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
@@ -421,6 +429,13 @@ def check_shape(posterior: Posterior) -> list[Note]:
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
     return notes
+
+
+def grows(posterior: Posterior, x: np.ndarray) -> bool:
+    """Whether the law itself rises over these ln x, in the posterior's median."""
+    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
+    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.job.reference[0])), **constants)
+    return bool(high > low)
 
 
 def rise(y: np.ndarray) -> float:

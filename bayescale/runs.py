@@ -21,6 +21,9 @@ COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 LABELS = ("family", "run", "seed", "step")
 DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
 """How much of an input is different; the rest of it is repetition."""
+UNNAMED = "unnamed"
+"""Family of the rows that name none where others do."""
+SEPARATORS = ",\t;"
 RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se")
 INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
@@ -77,9 +80,10 @@ class Runs:
         if "loss" not in table and "value" in table:
             table = table.rename(columns={"value": "loss"})
         if "loss" not in table:
+            yours = spelt_otherwise("loss", table)
             raise InputError(
                 f"A column 'loss' (or 'metric' and 'value') is needed; found {some(list(table), 8)}. "
-                "Map yours with columns={'loss': 'your_column'} (--column loss=your_column)."
+                f"Map yours with columns={{'loss': '{yours}'}} (--column loss={yours})."
             )
         chosen = choose_inputs(table, inputs)
         kept = pd.DataFrame({"family": family_labels(table, name)})
@@ -92,8 +96,11 @@ class Runs:
         if "value_se" in table and table["value_se"].notna().any():
             kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se")
         for label in ("run", "seed", "step"):
-            if label in table and table[label].notna().any():
-                kept[label] = table[label].to_numpy()
+            if label in table and not (missing := blank(table[label])).all():
+                values = table[label].to_numpy()
+                # A row without a name is a run of its own.
+                own = np.array([f"row {number}" for number in range(1, len(table) + 1)], object)
+                kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen)
         return cls(kept.reset_index(drop=True), chosen, name)
 
@@ -178,10 +185,54 @@ def read_csv(
 ) -> Runs:
     """Read runs from a CSV file; see `Runs.from_frame` for columns and errors.
 
+    Fields are separated by commas, or by tabs or semicolons where the header has no comma. Names of families, metrics
+    and runs are text: `007` stays what it is, and a family may be called `NA`.
+
     Raises:
         InputError: For a file that is absent, a folder, empty, not text, or not a table.
     """
-    path = Path(path)
+    frame = read_table(Path(path), columns or {})
+    return Runs.from_frame(frame, columns=columns, inputs=inputs, name=name or Path(path).stem)
+
+
+def read_families(
+    path: str | Path, *, columns: Mapping[str, str] | None = None, inputs: Sequence[str] | None = None
+) -> tuple[list[Runs], dict[str, str]]:
+    """Read the families of a CSV file one by one, so that none takes another down.
+
+    Args:
+        path: See `read_csv`.
+        columns: See `Runs.from_frame`.
+        inputs: See `Runs.from_frame`; by default each family has the inputs that it fills.
+
+    Returns:
+        Runs of each family under its own name, and why others cannot be used, by name.
+
+    Raises:
+        InputError: For a file that is not a table, or where no family can be used.
+    """
+    frame = renamed(read_table(Path(path), columns or {}), columns or {})
+    name = Path(path).stem
+    labels = family_labels(frame, name)
+    names = list(dict.fromkeys(labels))
+    found: list[Runs] = []
+    unfit: dict[str, str] = {}
+    for label in names:
+        part = frame[labels == label]
+        if len(names) > 1:
+            part = part.assign(family=label).drop(columns="metric", errors="ignore")
+        try:
+            found.append(Runs.from_frame(part.reset_index(drop=True), inputs=inputs, name=label))
+        except InputError as error:
+            unfit[label] = str(error)
+    if not found:
+        reasons = [reason if len(names) == 1 else f"{label}: {reason}" for label, reason in unfit.items()]
+        raise InputError(some(reasons, 3))
+    return found, unfit
+
+
+def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Read a table from a text file; columns that name things are text, others what pandas makes of them."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; a CSV file with one row a run is expected.")
     if not path.exists():
@@ -194,21 +245,35 @@ def read_csv(
         raise InputError(f"{path} is empty; a header line and one row a run are expected.")
     if "\x00" in text:
         raise InputError(f"{path} is not text (it holds NUL bytes); a CSV file is expected.")
+    first = text.lstrip().partition("\n")[0]
+    separator = next((mark for mark in SEPARATORS if mark in first), ",")
     try:
-        header = next(csv.reader(io.StringIO(text)))
+        lines = [line for line in csv.reader(io.StringIO(text), delimiter=separator) if line]
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV table: {error}.") from None
-    doubled = [c for c in dict.fromkeys(header) if header.count(c) > 1]
+    header = [field.strip() for field in lines[0]]
+    doubled = [c for c in dict.fromkeys(header) if c and header.count(c) > 1]
     if doubled:
         raise InputError(
             f"{path} names column {doubled[0]!r} {header.count(doubled[0])} times; rename or drop one of them."
         )
+    # A comma at the end of a line says nothing; a field too many would move all others by one column.
+    for number, line in enumerate(lines[1:], 1):
+        if any(field.strip() for field in line[len(header) :]):
+            raise InputError(
+                f"{path}: row {number} has {len(line)} fields where the header has {len(header)}. "
+                "Name every column, and put quotes around text that holds a separator."
+            )
+    whole = io.StringIO()
+    csv.writer(whole).writerows([header, *(line[: len(header)] for line in lines[1:])])
+    words = [c for ours in ("family", "metric", "run") if (c := columns.get(ours, ours)) in header]
     try:
-        frame = pd.read_csv(path, encoding="utf-8-sig")
+        frame = pd.read_csv(io.StringIO(whole.getvalue()), index_col=False)
+        texts = pd.read_csv(io.StringIO(whole.getvalue()), index_col=False, dtype=str, keep_default_na=False)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a CSV table: {reason}.") from None
-    return Runs.from_frame(frame, columns=columns, inputs=inputs, name=name or path.stem)
+    return frame.assign(**{c: texts[c].str.strip() for c in words})
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -234,9 +299,11 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
         return chosen
     present = [c for c in COUNTS if c in table and table[c].notna().any()]
     if not present:
+        known = [(name, yours) for name in COUNTS if (yours := spelt_otherwise(name, table)) in table]
+        name, yours = known[0] if known else ("n_params", "your_column")
         raise InputError(
             f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
-            "Map yours with columns={'n_params': 'your_column'} (--column n_params=your_column) or choose "
+            f"Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
             "inputs=(...) (--input)."
         )
     if "n_params" in present and "n_tokens" in present:
@@ -244,16 +311,25 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
     return (present[0],)
 
 
+def spelt_otherwise(name: str, table: pd.DataFrame) -> str:
+    """Column whose name differs from ours in capitals, spaces or dashes only, or a placeholder."""
+    plain = {str(column).strip().lower().replace(" ", "_").replace("-", "_"): str(column) for column in table}
+    return plain.get(name, "your_column")
+
+
+def blank(column: pd.Series) -> np.ndarray:
+    """Whether each row of a column of names has none, shape (row,)."""
+    return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
+
+
 def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
     """Family of each row; the metric becomes part of it where a table holds several."""
-    family = (
-        table["family"].astype(str).to_numpy()
-        if "family" in table and table["family"].notna().any()
-        else np.repeat(name, len(table))
-    )
+    family = np.repeat(name, len(table)).astype(object)
+    if "family" in table and not (missing := blank(table["family"])).all():
+        family = np.where(missing, UNNAMED, table["family"].astype(str).to_numpy())
     if "metric" in table and table["metric"].nunique() > 1:
         metric = table["metric"].astype(str).to_numpy()
-        family = np.array([f"{f}/{m}" for f, m in zip(family, metric, strict=True)])
+        family = np.array([f"{f}/{m}" for f, m in zip(family, metric, strict=True)], object)
     return family
 
 
@@ -275,7 +351,8 @@ def rows_hold(rows: np.ndarray, values: np.ndarray) -> str:
 
 def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
     """Refuse rows that no fit could use."""
-    for column in (*inputs, "loss"):
+    # Compute decides what a backtest holds out, also where it is no input.
+    for column in dict.fromkeys((*inputs, *(c for c in ("flops",) if c in table), "loss")):
         values = table[column].to_numpy()
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
@@ -370,6 +447,19 @@ class Design:
     def alike(self) -> np.ndarray:
         """1 where two rows have the same inputs and so the same residual, shape (row, row)."""
         return np.eye(len(self.y)) if self.likeness is None else np.asarray(self.likeness)
+
+
+def checked(runs: Any) -> Runs:
+    """Return runs that are `Runs`.
+
+    Raises:
+        InputError: For a table that was not checked yet, or anything else.
+    """
+    if isinstance(runs, Runs):
+        return runs
+    raise InputError(
+        f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or read_csv(path)."
+    )
 
 
 def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:

@@ -12,6 +12,7 @@ import bayescale as bs
 from bayescale.backtesting import Backtest, backtest, scale_of
 from bayescale.errors import InputError, Status
 from bayescale.forecast import Forecast
+from bayescale.posterior import Note
 
 COLUMNS = [
     *("family", "row", "ratio", "law", "y"),
@@ -28,6 +29,9 @@ class FakePosterior:
 
     def __init__(self, runs):
         self.runs, self.asked = runs, []
+
+    def check(self):
+        return [Note("odd", "warning", "Something is odd."), Note("dull", "info", "Nothing.")]
 
     def predict(self, frame, *, kind):
         self.asked.append((frame, kind))
@@ -74,6 +78,11 @@ def test_split_is_exact_and_targets_stay_out(calls):
     assert set(frame["status"]) == {"OK"}
 
 
+def test_a_table_that_was_not_checked_is_refused(calls):
+    with pytest.raises(InputError, match=r"found DataFrame. Make them with Runs.from_frame"):
+        backtest(table([1e18, 1e19, 1e20]), ratio=3, seed=0)
+
+
 def test_rounding_at_the_cut_is_forgiven(calls):
     scales = [1e18, 3e18, 1e19 * (1 + 1e-12), 1e20]
     backtest(bs.Runs.from_frame(table(scales)), ratio=10, seed=0)
@@ -92,6 +101,8 @@ def test_columns_and_scores(calls):
     result = backtest(bs.Runs.from_frame(table(np.geomspace(1e18, 1e20, 5))), ratio=3, seed=0)
     frame = result.to_frame()
     assert list(frame) == COLUMNS
+    assert [(family, ratio, note.code) for family, ratio, note in result.warnings] == [("a", 3.0, "odd")]
+    assert "doubtful a at 3: Something is odd." in str(result)
     np.testing.assert_allclose(frame["q0.9"], 2 * np.exp(0.1 * norm.ppf(0.9)))
     w = np.log(frame["y"] / 2) / 0.1
     np.testing.assert_allclose(frame["pit"], norm.cdf(w))

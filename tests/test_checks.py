@@ -31,6 +31,14 @@ def test_a_rise_is_noticed_where_it_exceeds_a_twentieth_of_the_range(marin_post,
     assert ("not_monotone" in codes(posed(marin_post, loss=np.exp(smooth)))) == (share > 0.05)
 
 
+def test_a_response_that_grows_is_called_so(marin_post):
+    accuracy = 0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2
+    (note,) = [note for note in posed(marin_post, loss=accuracy).check() if note.code == "not_monotone"]
+    assert "rises with n_tokens" in note.text and "1 - accuracy" in note.text
+    rising = bs.fit(posed(marin_post, loss=accuracy).runs, law="growing_power", seed=0)
+    assert "not_monotone" not in codes(rising)
+
+
 def test_a_curve_that_never_moved_is_noticed(marin_post):
     still = posed(marin_post, loss=np.full(9, 0.5))
     (note,) = [note for note in still.check() if note.code == "flat"]

@@ -59,6 +59,7 @@ def test_bad_paths_and_names(tmp_path, capsys):
         (("predict", foreign, "--at", "flops=1e22"), "cannot be read as netCDF"),
         (("predict", tmp_path / "absent.nc", "--at", "flops=1e22"), "absent"),
         (("predict", foreign, "--at", "flops=many"), "numbers"),
+        (("predict", foreign, "--at", "flops=1e21,flops=1e22"), "repeat the option"),
         (("predict", foreign, "--at", "flops=1e22", "--levels", "80"), "probabilities"),
         (("backtest", good), "Say what to hold out"),
         (("laws", "chinchila"), "chinchilla"),
@@ -98,9 +99,32 @@ def test_fit_then_predict(tmp_path, capsys):
     assert rows[0]["q0.1"] < 2.599 < rows[0]["q0.9"]
     assert rows[1]["q0.025"] < 2.234 < rows[1]["q0.975"]
     assert 0 < rows[1]["p_below_target"] < 1
+    for wrong, message in (("0", "positive number"), ("-1", "positive number")):
+        assert call("predict", fit, "--at", "flops=1e21", "--target", wrong) == 2
+        assert message in capsys.readouterr().err
+    assert call("allocate", fit, "--flops", "1e24") == 2
+    assert "fit on two inputs" in capsys.readouterr().err
     content = fit.read_bytes()
     fit.write_bytes(content[: len(content) // 2])
     assert call("predict", fit, "--at", "flops=1e21") == 2
+
+
+@pytest.mark.slow
+def test_families_with_like_names_have_files_of_their_own(tmp_path, capsys):
+    rows = [f"{family},{line}" for family in ("a b", "a_b", "A/b") for line in GOOD.splitlines()[1:]]
+    (tmp_path / "runs.csv").write_text("\n".join(["family,flops,loss", *rows, "bad,1e18,nan", "bad,1e19,3"]))
+    assert call("fit", tmp_path / "runs.csv", "--out", tmp_path / "fit.nc", "--json") == 2
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    names = ["fit-a_b.nc", "fit-a_b-2.nc", "fit-A_b-3.nc"]
+    assert told["written"] == [str(tmp_path / name) for name in names]
+    assert all((tmp_path / name).exists() for name in names)
+    assert [failure["family"] for failure in told["failures"]] == ["bad"]
+    assert "1 of 4 families" in err
+    assert call("backtest", tmp_path / "runs.csv", "--ratio", "10", "--ratio", "1000", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {row["family"] for row in told["rows"]} == {"a b", "a_b", "A/b"}
+    assert [(left["family"], left["ratio"]) for left in told["skipped"]][:2] == [("bad", None), ("a b", 1000.0)]
 
 
 def test_strict_ends_with_three_when_chains_disagree(tmp_path, monkeypatch, capsys):

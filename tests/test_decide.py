@@ -98,6 +98,8 @@ def test_texts_say_what_a_meeting_asks(marin_post):
     for words in ("Go on the run at flops=1e+21", chance, "Monte-Carlo error", "law, drift", "80 %", "USD"):
         assert words in decision.text
     assert "both mistakes count alike" in bs.decide.go(marin_post, 2.61, **AT).text
+    dear = bs.decide.go(marin_post, 2.61, cost=5.0, value=3.0, pilots=None, **AT)
+    assert "Going never pays" in dear.text and "1.67" not in dear.text
 
 
 def test_a_cheap_pilot_of_a_dear_run_comes_first(marin_post):

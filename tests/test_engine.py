@@ -13,8 +13,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpyro.infer import MCMC, NUTS
+from threadpoolctl import threadpool_info
 
 import bayescale as bs
+from bayescale.batches import one_thread
 from bayescale.model import coordinates, make_job
 
 SHORT = bs.Nuts(warmup=50, draws=50, chains=2)
@@ -80,6 +82,33 @@ def test_default_fit(marin, marin_post):
     assert low < 2.599 < high
     assert high / low < 1.1
     assert not jax.config.jax_enable_x64
+
+
+def test_slips_are_told_what_was_expected(marin, marin_post):
+    slips = [
+        (lambda: bs.fit(marin.frame, seed=0), "found DataFrame. Make them with Runs.from_frame"),
+        (lambda: bs.fit(marin, seed=0, drift=False), "drift must be .* found False"),
+        (lambda: marin_post.predict(1e21), r"predict\(flops=1e21\)"),
+        (lambda: marin_post.predict(flops=[[1e21]]), r"array of shape \(1, 1\)"),
+        (lambda: marin_post.predict(flops=1e21).quantile([]), "found none"),
+        (lambda: marin_post.predict(flops=1e21).probability_below(-1.0), "positive number"),
+    ]
+    for slip, words in slips:
+        with pytest.raises(bs.InputError, match=words):
+            slip()
+
+
+def test_linear_algebra_has_one_thread_while_any_fit_needs_it():
+    threads = lambda: {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}  # noqa: E731
+    before = threads()
+    first, second = one_thread(), one_thread()
+    first.__enter__()
+    second.__enter__()
+    assert threads() == {1}
+    first.__exit__(None, None, None)
+    assert threads() == {1}
+    second.__exit__(None, None, None)
+    assert threads() == before
 
 
 def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):

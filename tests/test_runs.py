@@ -85,7 +85,11 @@ def test_refuses_unknown_input():
         (b"flops,loss,loss\n1e18,3,3\n1e19,2,2\n", "'loss' 2 times"),
         (bytes(range(128, 256)), "not text"),
         (b"flops,loss\n1e18,\x003\n", "NUL"),
-        (b"flops,loss\n1e18,3\n1e19,2,1,7\n", "not a CSV table"),
+        (b"flops,loss\n1e18,3\n1e19,2,1,7\n", "row 2 has 4 fields where the header has 2"),
+        (b"n_params,n_tokens,loss\n1e7,1e8,3,.5\n1e8,1e8,2,.5\n", "row 1 has 4 fields"),
+        (b"FLOPs, Loss\n1e18,3\n1e19,2\n", "columns={'loss': 'Loss'}"),
+        (b"FLOPs,loss\n1e18,3\n1e19,2\n", "columns={'flops': 'FLOPs'}"),
+        (b"n_params,n_tokens,flops,loss\n1e7,1e8,0,3\n1e8,1e9,0,2\n", "flops must be positive"),
         (b"flops,loss\n1e18,3\n1e19,inf\n", "loss must be finite"),
     ],
 )
@@ -117,6 +121,46 @@ def test_reads_what_it_should(tmp_path):
     runs = bs.read_csv(path)
     assert (runs.inputs, runs.name, len(runs)) == (("flops",), "mine", 2)
     assert runs.digest == bs.read_csv(path).digest
+
+
+@pytest.mark.parametrize("mark", [",", "\t", ";"])
+def test_separators_and_empty_fields_at_the_end(mark, tmp_path):
+    path = tmp_path / "runs.csv"
+    path.write_text("flops, loss\n1e18,3.5,\n1e19,3.1,,\n".replace(",", mark))
+    assert list(bs.read_csv(path).frame["loss"]) == [3.5, 3.1]
+
+
+def test_names_are_text(tmp_path):
+    path = tmp_path / "runs.csv"
+    names = ["007", "7", "NA", "None", "", "1"]
+    rows = [f"{name},{1e18 * (step + 1):g},{3 - step}" for name in names for step in (0, 1)]
+    path.write_text("\n".join(["family,flops,loss", *rows]))
+    runs = bs.read_csv(path)
+    assert runs.families == ["007", "7", "NA", "None", "unnamed", "1"]
+    assert [len(family) for family in runs.split()] == [2] * 6
+    missing = bs.Runs.from_frame(pd.DataFrame({"family": ["a", "a", None, None], "flops": [1, 2] * 2, "loss": 2.0}))
+    assert missing.families == ["a", "unnamed"]
+
+
+def test_rows_without_a_run_are_runs_of_their_own():
+    frame = table(flops=[1e18, 1e18, 1e19, 1e19], loss=[3.0, 3.1, 2.0, 2.1], run=["a", None, "", "b"])
+    assert bs.Runs.from_frame(frame).frame["run"].tolist() == ["a", "row 2", "row 3", "b"]
+
+
+def test_families_of_a_file_stand_alone(tmp_path):
+    path = tmp_path / "runs.csv"
+    compute = "".join(f"a,{10.0**i:g},,,{3 - 0.1 * i}\n" for i in range(18, 21))
+    sizes = "".join(f"b,,{10.0**i:g},1e9,{4 - 0.1 * i}\n" for i in range(7, 10))
+    path.write_text("family,flops,n_params,n_tokens,loss\n" + compute + sizes + "c,1e18,,,3\nc,1e19,,,oops\n")
+    found, unfit = bs.read_families(path)
+    assert [(runs.name, runs.inputs, len(runs)) for runs in found] == [
+        ("a", ("flops",), 3),
+        ("b", ("n_params", "n_tokens"), 3),
+    ]
+    assert list(unfit) == ["c"] and "row 2 holds oops" in unfit["c"]
+    path.write_text("family,flops,loss\na,1e18,3\nb,1e18,nan\nb,1e19,2\n")
+    with pytest.raises(InputError, match=r"a: One row cannot show .*b: loss must be finite"):
+        bs.read_families(path)
 
 
 def test_maps_columns():

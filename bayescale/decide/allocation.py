@@ -267,7 +267,11 @@ def given(
     others = dict(at or {}) | ({} if unique_tokens is None else {"unique_tokens": unique_tokens})
     for name in (*over, *others):
         if name not in names:
-            hint = " Choose the two with over=(...)." if name in over else ""
+            hint = ""
+            if name in over and len(names) == 1:
+                hint = " A split needs a fit on two inputs, such as n_params and n_tokens."
+            elif name in over:
+                hint = " Choose the two with over=(...)."
             raise InputError(f"The law has no input {name!r}. {nearest(name, names)}{hint}")
     missing = [name for name in names if name not in (*over, *others)]
     if missing:

@@ -112,7 +112,9 @@ class Decision:
     def stake(self) -> str:
         """What mistakes cost."""
         parts = []
-        if self.break_even is not None:
+        if self.break_even is not None and self.break_even >= 1.0:
+            parts.append("Going never pays: it costs at least what a success is worth")
+        elif self.break_even is not None:
             parts.append(f"Going pays above a probability of {self.break_even:.2f}")
         if self.stakes:
             parts.append(
