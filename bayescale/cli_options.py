@@ -13,7 +13,7 @@ from bayescale.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
-LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto.")]
+LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto for one to three inputs.")]
 Columns = Annotated[list[str] | None, typer.Option("--column", help="Our name = the file's, e.g. n_params=params.")]
 Inputs = Annotated[list[str] | None, typer.Option("--input", help="Scale input to use; repeat for several.")]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]

@@ -57,6 +57,8 @@ MARKS: dict[str, Any] = {
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.7}
 SHADE: dict[str, Any] = {"color": QUIET, "alpha": 0.09, "linewidth": 0, "zorder": 0}
 TRUTHS: dict[str, Any] = {**MARKS, "marker": "D", "markersize": 7.0}
+LINE = 0.046
+"""Height of a line of text in the axes."""
 
 
 @contextlib.contextmanager
@@ -118,13 +120,24 @@ def headline(ax: Axes, title: str, subtitle: str) -> None:
 
 def label_ends(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> None:
     """Write labels right of the axes at the heights of (value, text, colour), apart enough to be read."""
-    gap = 0.046
-    to_axes = ax.transData + ax.transAxes.inverted()
-    middle = ax.get_xlim()[1]
     order = sorted(entries, key=lambda entry: entry[0])
-    heights = [float(to_axes.transform((middle, value))[1]) for value, _, _ in order]
-    for (_, text, color), height in zip(order, apart(heights, gap), strict=True):
+    heights = [height_of(ax, value) for value, _, _ in order]
+    for (_, text, color), height in zip(order, apart(heights, LINE), strict=True):
         note(ax, text, (1, height), (5, 0), color, "axes fraction", va="center", annotation_clip=False)
+
+
+def height_of(ax: Axes, value: float) -> float:
+    """Height of a value in the axes, from 0 to 1."""
+    return float((ax.transData + ax.transAxes.inverted()).transform((ax.get_xlim()[1], value))[1])
+
+
+def uncrowded(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Keep of the entries for `label_ends`, the most important first, those a line away from the ones kept before."""
+    kept: list[tuple[float, str, str]] = []
+    for entry in entries:
+        if all(abs(height_of(ax, entry[0]) - height_of(ax, other[0])) >= LINE for other in kept):
+            kept.append(entry)
+    return kept
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
@@ -174,8 +187,9 @@ def beyond(ax: Axes, start: float, end: float) -> None:
     ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     left, right = ax.get_xlim()
     share = math.log(end / start) / math.log(right / left)
-    # A narrow zone has room for one half of the sentence.
-    text = f"extrapolation:{' ' if share > 0.42 else chr(10)}up to {short(end / start)}x beyond the data"
+    # A narrow zone has room for a part of the sentence.
+    after, within = (" " if share > least else "\n" for least in (0.42, 0.28))
+    text = f"extrapolation:{after}up to {short(end / start)}x{within}beyond the data"
     note(ax, text, (1, 1), (-6, -6), QUIET, "axes fraction", ha="right", va="top")
 
 

@@ -52,6 +52,7 @@ from bayescale.drawing import (
     small_multiples,
     target_line,
     truths,
+    uncrowded,
     upright,
 )
 from bayescale.errors import InputError, nearest
@@ -162,11 +163,11 @@ def bands(
             ]
         else:
             _, middle, intervals = drawn[0]
-            ends = [
+            lower = [
                 (float(interval[0][-1]), f"{100 * level:g} %", QUIET)
                 for level, interval in zip(levels, intervals, strict=True)
             ]
-            ends.append((float(middle[-1]), "median", BLUE))
+            ends = uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
         label_ends(ax, ends)
         key(ax, loc="lower left")
     return ax

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 import bayescale as bs
@@ -73,11 +74,18 @@ def test_bands_say_their_kind_levels_and_zone(posterior):
     ax = plot.bands(posterior)
     text = words(ax)
     assert "band: one future run" in text
-    assert all(f"{level} %" in text for level in (50, 80, 95))
-    assert "up to 10x beyond the data" in text
+    assert "50, 80 and 95 %" in text
+    assert "up to 10x beyond the data" in text.replace("\n", " ")
     assert "extrapolation:" in text
     assert ax.get_xscale() == "log"
     assert markers(ax, "o") == 6
+
+
+def test_ends_are_labelled_where_there_is_room():
+    ax = Figure().subplots()
+    ax.set_ylim(0, 1)
+    entries = [(0.5, "median", "k"), (0.2, "95 %", "k"), (0.22, "80 %", "k"), (0.4, "50 %", "k")]
+    assert [text for _, text, _ in drawing.uncrowded(ax, entries)] == ["median", "95 %", "50 %"]
 
 
 def test_bands_of_the_curve(posterior):
