@@ -79,9 +79,10 @@ class Drift:
 
 def default_drift(n_inputs: int) -> Drift:
     """Return the drift that published families chose for one input, or for several (`docs/calibration.md`)."""
+    onward = {"ahead_median": 0.85, "lean": 0.3}
     if n_inputs == 1:
-        return Drift(ahead=0.7, ahead_median=0.85, ahead_power=0.4, lean=0.3)
-    return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0)
+        return Drift(ahead=0.7, ahead_power=0.4, **onward)
+    return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
 
 
 def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:

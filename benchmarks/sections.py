@@ -122,7 +122,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         "there.",
         f"**Answer.** On {len(overall):,} published families of {left['source'].nunique()} sources left out of "
         "tuning (but for the product of the bend, and two numbers ahead that were chosen for equal weights of twelve "
-        "sources, each left out in turn; see What was tried), the default's "
+        "sources of one input, each left out in turn, and taken over for several; see What was tried), the default's "
         f"{held} of the held-out runs. The mean PIT was {ranged(center, 3)}{leaning(center)}.",
     ]
     rival_words = against(cells, ours)
