@@ -612,8 +612,8 @@ def protocol(cells: pd.DataFrame) -> str:
   equally. Every interval is a 95 % bootstrap interval over families ({tally.RESAMPLES:,} draws); the curves of
   one LCDB data set are drawn together.
 - **Development.** The default was tuned on {listed(list(DEVELOPMENT))} (LCDB by the number of its data
-  set). Left out: {listed(list(present)) if present else "none here"}. They had a part in three numbers of one
-  input, which What was tried names: the product of the bend, the lean and the median of the factor ahead.
+  set). Left out: {listed(list(present)) if present else "none here"}. They had a part in three numbers, which
+  What was tried names: the product of the bend of one input, and the lean and the median of the factor ahead.
 - **Left out of the benchmark.** parscale, polypythias and modded_nanogpt have no upstream files to read; rl_depth
   and vocab are no falling positive losses. Rows that upstream or our readers flag as diverged, suspect,
   duplicated or extreme are not fitted.
