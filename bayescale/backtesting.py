@@ -66,7 +66,7 @@ class Backtest:
             status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
         skipped: Family, ratio and reason of every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
-        warnings: Family, ratio and what `Posterior.check` warns of, for each fit; its forecasts deserve no trust.
+        warnings: Family, ratio and what `Posterior.check` warns of, for each fit.
     """
 
     frame: pd.DataFrame
@@ -263,7 +263,8 @@ def backtest(
         else:
             tables.append(score(split, result))
             posteriors.append(result)
-            warnings += [(split.label, split.ratio, note) for note in result.check() if note.severity == "warning"]
+            notes = result.check(prior=False)
+            warnings += [(split.label, split.ratio, note) for note in notes if note.severity == "warning"]
     return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors, warnings)
 
 

@@ -240,13 +240,15 @@ class Posterior:
             table["r_hat"] = np.nan
         return table
 
-    def check(self, forecast: Forecast | None = None) -> list[Note]:
+    def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> list[Note]:
         """List what to know before trusting this fit, or a forecast from it.
 
         Args:
             forecast: A forecast whose distance and width to judge as well.
+            prior: Say also which coordinates the data did not move, which takes draws from the prior.
         """
-        notes = [*check_sampler(self), *check_design(self), *check_shape(self), *check_learning(self)]
+        notes = [*check_sampler(self), *check_design(self), *check_shape(self)]
+        notes += check_learning(self) if prior else []
         points = None if forecast is None else forecast.points
         return notes + check_repetition(self, points) + ([] if forecast is None else check_forecast(forecast))
 

@@ -30,7 +30,8 @@ class FakePosterior:
     def __init__(self, runs):
         self.runs, self.asked = runs, []
 
-    def check(self):
+    def check(self, *, prior):
+        assert not prior
         return [Note("odd", "warning", "Something is odd."), Note("dull", "info", "Nothing.")]
 
     def predict(self, frame, *, kind):
