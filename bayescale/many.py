@@ -222,8 +222,7 @@ def line_up(
     refused: dict[int, Failure] = {}
     # Processes of a `jax.distributed` job take turns.
     for number in range(jax.process_index(), len(families), jax.process_count()):
-        runs = families[number]
-        checked(runs)
+        runs = checked(families[number])
         try:
             jobs[number] = make_job(runs, law, drift, noise, priors)
         except Exception as error:

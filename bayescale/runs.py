@@ -248,7 +248,8 @@ def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     first = text.lstrip().partition("\n")[0]
     separator = next((mark for mark in SEPARATORS if mark in first), ",")
     try:
-        lines = [line for line in csv.reader(io.StringIO(text), delimiter=separator) if line]
+        rows = csv.reader(io.StringIO(text), delimiter=separator)
+        lines = [line for line in rows if len(line) > 1 or "".join(line).strip()]
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV table: {error}.") from None
     header = [field.strip() for field in lines[0]]
@@ -266,14 +267,18 @@ def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
             )
     whole = io.StringIO()
     csv.writer(whole).writerows([header, *(line[: len(header)] for line in lines[1:])])
-    words = [c for ours in ("family", "metric", "run") if (c := columns.get(ours, ours)) in header]
+    whole.seek(0)
     try:
-        frame = pd.read_csv(io.StringIO(whole.getvalue()), index_col=False)
-        texts = pd.read_csv(io.StringIO(whole.getvalue()), index_col=False, dtype=str, keep_default_na=False)
+        frame = pd.read_csv(whole, index_col=False)
+        for ours in ("family", "metric", "run"):
+            # The text itself: pandas reads numbers, and words like NA, into names.
+            if (column := columns.get(ours, ours)) in header:
+                place = header.index(column)
+                frame[column] = [line[place].strip() if place < len(line) else "" for line in lines[1:]]
+        return frame
     except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a CSV table: {reason}.") from None
-    return frame.assign(**{c: texts[c].str.strip() for c in words})
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -352,7 +357,7 @@ def rows_hold(rows: np.ndarray, values: np.ndarray) -> str:
 def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
     """Refuse rows that no fit could use."""
     # Compute decides what a backtest holds out, also where it is no input.
-    for column in dict.fromkeys((*inputs, *(c for c in ("flops",) if c in table), "loss")):
+    for column in [c for c in dict.fromkeys((*inputs, "flops", "loss")) if c in table]:
         values = table[column].to_numpy()
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
