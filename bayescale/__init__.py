@@ -49,11 +49,11 @@ if TYPE_CHECKING:
     from bayescale.priors import Shares as Shares
     from bayescale.priors import Slope as Slope
     from bayescale.priors import Turn as Turn
+    from bayescale.reading import read_csv as read_csv
+    from bayescale.reading import read_families as read_families
     from bayescale.reporting import Report as Report
     from bayescale.reporting import report as report
     from bayescale.runs import Runs as Runs
-    from bayescale.runs import read_csv as read_csv
-    from bayescale.runs import read_families as read_families
     from bayescale.storage import load as load
 
 __version__ = "0.1.0"
@@ -85,8 +85,9 @@ _HOMES = {
         "Slope",
         "Turn",
     ),
+    "reading": ("read_csv", "read_families"),
     "reporting": ("Report", "report"),
-    "runs": ("Runs", "read_csv", "read_families"),
+    "runs": ("Runs",),
     "storage": ("load",),
 }
 _MODULES = ("corpus", "decide", "laws", "plot", "sbc")

@@ -222,7 +222,7 @@ RANKS = (
     ("forecast", "priors"),
     ("scores",),
     ("laws", "runs"),
-    ("drift", "markov", "noise"),
+    ("drift", "markov", "noise", "reading"),
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
