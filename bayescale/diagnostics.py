@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.convergence import fraction, measure
 from bayescale.errors import Status
 
 RHAT = 1.01
@@ -59,19 +60,13 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) ->
         diverging: Shape (chain, draw).
         energy: Shape (chain, draw).
     """
-    # Imported here: it takes two seconds that people who only look something up should not wait for.
-    from arviz_stats.base import array_stats
-
     if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
         missing = np.full(position.shape[-1], np.nan)
         return Diagnostics(
             missing, missing, missing, np.full(len(position), np.nan), int(diverging.sum()), Status.NONFINITE
         )
-    axes = {"chain_axis": 0, "draw_axis": 1}
-    rhat = np.atleast_1d(array_stats.rhat(position, **axes))
-    bulk = np.atleast_1d(array_stats.ess(position, method="bulk", **axes))
-    tail = np.atleast_1d(array_stats.ess(position, method="tail", prob=(0.05, 0.95), **axes))
-    efmi = np.atleast_1d(array_stats.bfmi(energy, **axes))
+    rhat, bulk, tail = measure(position)
+    efmi = fraction(energy)
     divergences = int(diverging.sum())
     if rhat.max() > RHAT:
         status = Status.NOT_MIXED
