@@ -376,11 +376,14 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
     frame = runs.frame
     inputs = list(runs.inputs)
     y = np.log(frame["loss"].to_numpy())
-    x = np.log(frame[inputs].to_numpy())
+    raw = frame[inputs].to_numpy(float)
+    x = np.log(raw)
     error = np.zeros(len(frame))
     if "value_se" in frame:
         error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
-    config = frame.groupby(inputs, sort=False).ngroup().to_numpy()
+    # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
+    _, first, place = np.unique(raw, axis=0, return_index=True, return_inverse=True)
+    config = first.argsort().argsort()[place.reshape(-1)]
     run = np.arange(len(frame))
     if "run" in frame:
         labels = frame["run"].astype(str)
@@ -389,9 +392,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         run = pd.factorize(labels)[0]
     one_run = len(np.unique(run)) == 1
     own = one_run or len(np.unique(run)) == len(run)
-    # Numbered in order of appearance, so sums over groups are in that order too.
-    number = np.bincount(config)
-    first = np.unique(config, return_index=True)[1]
+    number, first = np.bincount(config), np.sort(first)
     center_x, means = x[first], np.bincount(config, y) / number
     center = means.mean()
     even = bool((np.abs(error - error[first][config]) < 1e-12).all())
