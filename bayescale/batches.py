@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import gc
-import importlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -18,13 +18,17 @@ from threadpoolctl import threadpool_limits
 from bayescale.errors import InputError
 from bayescale.model import Job, coordinates
 from bayescale.nuts import Nuts
+from bayescale.precision import cores, on_cores
 
 UNKNOWN_MEMORY = 2 << 30
 """Bytes taken for the memory of a device that does not tell."""
 MEMORY_SHARE = 0.4
 """Share of a device's memory that one batch may fill; the estimate is rough."""
-LARGEST_SHARE = 2048
+LARGEST_SHARE = 8192
 """Families of one batch on one device, however small they are."""
+FEWEST_IN_LOCKSTEP = 1024
+"""Families of one shape from which on an accelerator samples them; fewer are done sooner on the cores beside it, whose
+programs compile in a fifth of the time."""
 
 LIGHTER = {"xla_backend_optimization_level": 2}
 """Options for XLA on curves of one input: LLVM's third level takes an eighth longer to compile them and unrolls loops
@@ -35,6 +39,8 @@ DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
 """Programs that threads wait for, and those that were called; see `compiled_once`."""
 
+ACCELERATOR = threading.Lock()
+"""Held by the thread whose batch an accelerator samples: two at a time would not fit into its memory."""
 HOLD = threading.Lock()
 INSIDE: list[threadpool_limits | None] = []
 """What each thread inside `one_thread` has limited: the first all, the others nothing."""
@@ -42,7 +48,7 @@ INSIDE: list[threadpool_limits | None] = []
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where compiled programs of this process run.
+    """Where compiled programs run.
 
     Attributes:
         devices: Local devices; families are shared out among them.
@@ -56,6 +62,25 @@ class Machine:
     def mesh(self) -> jax.sharding.Mesh | None:
         """One axis of all devices, or None for a single one."""
         return None if len(self.devices) == 1 else jax.sharding.Mesh(np.array(self.devices), ("family",))
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let programs of this thread run here in double precision, on an accelerator one at a time."""
+        if self.vectorized:
+            with ACCELERATOR, jax.enable_x64(True):
+                yield
+        else:
+            with on_cores():
+                yield
+
+    def pieces[R](self, count: int, run: Callable[[list[int]], list[R]]) -> list[R]:
+        """Run families, by their numbers: all at once, or on CPUs as many as there are devices, in threads."""
+        size = count if self.vectorized else len(self.devices)
+        parts = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+        if len(parts) == 1:
+            return run(parts[0])
+        with ThreadPoolExecutor() as threads:
+            return [result for results in threads.map(run, parts) for result in results]
 
     def filled(self, count: int) -> int:
         """Size that a batch of `count` families is filled up to: equal powers of two on all devices."""
@@ -86,9 +111,11 @@ def jitted(function: Callable[..., Any], static: tuple[str, ...], lighter: bool)
     return jax.jit(function, static_argnames=static, compiler_options=LIGHTER if lighter else None)
 
 
-def machine() -> Machine:
-    """Describe what this process can use; other processes of a `jax.distributed` job have devices of their own."""
-    return Machine(tuple(jax.local_devices()), jax.default_backend() != "cpu")
+def machine(families: int) -> Machine:
+    """Where so many families of one shape are sampled; other processes of a `jax.distributed` job have own devices."""
+    if jax.default_backend() != "cpu" and (families >= FEWEST_IN_LOCKSTEP or not cores()):
+        return Machine(tuple(jax.local_devices()), True)
+    return Machine(cores(), False)
 
 
 def memory(device: Any) -> int:
@@ -111,12 +138,12 @@ def footprint(job: Job, settings: Nuts) -> int:
     return 8 * (2 * kept + matrices)
 
 
-def batch(jobs: Sequence[Job], largest: Callable[[Job], int]) -> list[list[int]]:
+def batch(jobs: Sequence[Job], largest: Callable[[Job, int], int]) -> list[list[int]]:
     """Group numbers of jobs of one shape.
 
     Args:
         jobs: Any jobs.
-        largest: Most members of a batch of jobs like the given one.
+        largest: Most members of a batch of jobs like the given one, of which there are so many.
 
     Returns:
         Members of each batch, one batch of every shape before the second of any.
@@ -127,7 +154,7 @@ def batch(jobs: Sequence[Job], largest: Callable[[Job], int]) -> list[list[int]]
     pieces = [
         (first, members[first : first + size])
         for members in groups.values()
-        for size in [largest(jobs[members[0]])]
+        for size in [largest(jobs[members[0]], len(members))]
         for first in range(0, len(members), size)
     ]
     # Firsts first, so that the programs of different shapes are compiled side by side.
@@ -153,8 +180,6 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
     if program not in COMPILED:
         with DOORS.setdefault(program, threading.Lock()):
             if program not in COMPILED:
-                # Whoever diagnoses the draws needs it, and it takes half a second: compilers leave Python idle.
-                threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()
                 with uncollected():
                     yield
                 COMPILED.add(program)
@@ -198,10 +223,15 @@ def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
 
 
-def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Machine) -> float:
+def suited(settings: Nuts) -> Callable[[Job, int], int]:
+    """Most members of a batch that a single call of the compiled program takes here, for `batch`."""
+    return lambda job, count: machine(count).largest(job, settings)
+
+
+def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Callable[[int], Machine] = machine) -> float:
     """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
     real = sum(float(job.problem.mask.sum()) for job in jobs)
-    evaluated = sum(place.filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
+    evaluated = sum(place(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
     return 1.0 - real / evaluated if evaluated else 0.0
 
 

@@ -19,6 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bayescale.errors import InputError, nearest
 from bayescale.model import read
 from bayescale.posterior import Posterior
+from bayescale.precision import on_cores
 from bayescale.runs import Runs
 
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
@@ -418,7 +419,7 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
 def prior_constants(posterior: Posterior) -> dict[str, np.ndarray]:
     """Prior draws of the quantities in `Posterior.draws` that do not follow the data's level."""
     model, problem = posterior.job.model, posterior.job.problem
-    with jax.enable_x64(True):
+    with on_cores():
         values = jax.jit(jax.vmap(lambda vector: read(vector, model, problem)[0]))(posterior.prior_draws)
     count = len(posterior.prior_draws)
     law = posterior.law

@@ -6,13 +6,15 @@ import contextlib
 import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
-from bayescale.batches import compiled_once, each, jitted, key_of, machine, one_thread, stacked, stream_key
+from bayescale.batches import compiled_once, jitted, key_of, machine, one_thread, stacked, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -20,6 +22,7 @@ from bayescale.geometry import Geometry, linearise, read_straight, to_scores, to
 from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
+from bayescale.lockstep import run_chains
 from bayescale.model import Job, Model, Problem, Values, compact, make_job
 from bayescale.modes import round_potential, walks
 from bayescale.noise import Noise
@@ -47,17 +50,14 @@ METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
 
 
-def sample_family(
-    key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool, end: Any = None
-) -> dict[str, Any]:
-    """Sample all chains of one family, or go on with them.
+def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, end: Any = None) -> dict[str, Any]:
+    """Sample all chains of one family one after the other, or go on with them.
 
     Args:
         key: Words of a random key.
         model: Law, drift and noise.
         problem: The family.
         settings: Counts and target acceptance.
-        vectorized: Let chains advance in lockstep.
         end: What an earlier call returned as "end", to draw more from where its chains stopped.
 
     Returns:
@@ -66,42 +66,72 @@ def sample_family(
     TRACES["sample"] += 1
 
     keys = jax.random.split(key_of(key), 2 + settings.chains)
-    geometry, start, states = beginning(keys[0], model, problem, settings) if end is None else end
+    geometry, start, states = beginning(keys[0], model, problem, settings, False) if end is None else end
     potential = round_potential(geometry, model, problem)
-
-    def meaning(draw: tuple[Any, Any]) -> tuple[Any, Values]:
-        scores, level_score = draw
-        straight, _ = to_straight(scores, geometry, model, problem)
-        vector, values, _, _ = read_straight(straight, model, problem)
-        return vector, values._replace(level=draw_level(level_score, values, model, problem))
 
     def chain(inputs: tuple[Any, Any, Any]) -> tuple[dict[str, Any], Any]:
         chain_key, level_scores, state = inputs
         drawn, state = run_chain(chain_key, potential, start, settings, state)
-        # Long curves one draw at a time everywhere: all at once they would not fit into memory.
-        position, values = each(meaning, (drawn.position, level_scores), vectorized and problem.gap is None)
+        draws = drawn.position, level_scores
+        position, values = lax.map(lambda draw: meaning(draw, geometry, model, problem), draws)
         return {"chains": drawn._replace(position=position), "values": values}, state
 
     level_scores = jax.random.normal(keys[1], (settings.chains, settings.draws), float)
-    output, states = each(chain, (keys[2:], level_scores, states), vectorized)
+    output, states = lax.map(chain, (keys[2:], level_scores, states))
     return output | {"end": (geometry, start, states)}
 
 
-def beginning(key: Array, model: Model, problem: Problem, settings: Nuts) -> tuple[Geometry, Start, None]:
+def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, ends: Any = None) -> dict[str, Any]:
+    """Do what `sample_family` does for families along a leading axis, all chains of all of them at once."""
+    TRACES["sample"] += 1
+
+    split = jax.vmap(lambda words: jax.random.split(key_of(words), 2 + settings.chains))(keys)
+    if ends is None:
+        ends = jax.vmap(lambda key, problem: beginning(key, model, problem, settings, True))(split[:, 0], problems)
+    geometries, starts, states = ends
+
+    def potential(scores: Any, family: tuple[Geometry, Problem]) -> Any:
+        geometry, problem = family
+        return round_potential(geometry, model, problem)(scores)
+
+    families = geometries, problems
+    drawn, states = run_chains(split[:, 2:], potential, families, starts, settings, states)
+    # Long curves one draw at a time: all at once they would not fit into memory.
+    apply = jax.vmap if problems.gap is None else lambda function: lambda draws: lax.map(function, draws)
+
+    def family(key: Any, position: Any, geometry: Geometry, problem: Problem) -> tuple[Any, Values]:
+        level_scores = jax.random.normal(key, (settings.chains, settings.draws), float)
+        return jax.vmap(apply(lambda draw: meaning(draw, geometry, model, problem)))((position, level_scores))
+
+    position, values = jax.vmap(family)(split[:, 1], drawn.position, geometries, problems)
+    return {"chains": drawn._replace(position=position), "values": values, "end": (geometries, starts, states)}
+
+
+def meaning(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
+    """Coordinates of standard scores and a score of the level, and what they mean."""
+    scores, level_score = draw
+    straight, _ = to_straight(scores, geometry, model, problem)
+    vector, values, _, _ = read_straight(straight, model, problem)
+    return vector, values._replace(level=draw_level(level_score, values, model, problem))
+
+
+def beginning(
+    key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
+) -> tuple[Geometry, Start, None]:
     """Find the mode; return coordinates that suit it, what chains start from, and that none has begun."""
-    mode = best_mode(key, model, problem, settings.mode_steps)
+    mode = best_mode(key, model, problem, settings.mode_steps, vectorized)
     geometry = linearise(mode, model, problem)
     potential = round_potential(geometry, model, problem)
     return geometry, normal_at(potential, to_scores(mode, geometry, model, problem)), None
 
 
-def best_mode(key: Array, model: Model, problem: Problem, steps: int) -> Any:
+def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
     """Walk to modes from the prior's centre and from draws of the prior; take the centre's unless another is higher.
 
     From the centre alone, one in ten simulated data sets of a law with several terms ended where drift or scatter
     explains what the law should.
     """
-    ends, heights = walks(key, model, problem, steps)
+    ends, heights = walks(key, model, problem, steps, vectorized)
     heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
     return ends[jnp.argmin(heights)]
 
@@ -118,11 +148,14 @@ def sample_batch(
     """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
 
     def share(keys: Array, model: Model, problems: Problem, settings: Nuts, ends: Any) -> dict[str, Any]:
+        if vectorized:
+            return sample_lockstep(keys, model, problems, settings, ends)
+
         def one(family: tuple[Any, Problem, Any]) -> dict[str, Any]:
             key, problem, end = family
-            return sample_family(key, model, problem, settings, vectorized, end)
+            return sample_family(key, model, problem, settings, end)
 
-        return each(one, (keys, problems, ends), vectorized)
+        return lax.map(one, (keys, problems, ends))
 
     if mesh is None:
         return share(keys, model, problems, settings, ends)
@@ -353,21 +386,31 @@ def run_compiled(
     ends: Sequence[Any] | None = None,
 ) -> list[tuple[Posterior, Any]]:
     """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
-    place = machine()
-    filled = place.members(len(jobs))
+    place = machine(len(jobs))
     settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
 
-    with jax.enable_x64(True):
-        keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
-        problems = stacked([job.problem for job in jobs], filled)
-        before = None if ends is None else stacked(ends, filled)
-        with compiled_once(jobs[0], len(filled), jax.tree.structure((settings, before))):
-            program = compiled(place.lighter(jobs[0]))
-            output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh, before)
-        output = jax.tree.map(np.asarray, jax.device_get(output))
-    # Copies, so that one family does not keep the arrays of its whole batch in memory.
-    parts = [jax.tree.map(lambda leaf, i=i: leaf[i].copy(), output) for i in range(len(jobs))]
-    return [(make_posterior(job, part, seed, settings), part["end"]) for job, part in zip(jobs, parts, strict=True)]
+    def run(members: list[int]) -> list[tuple[Posterior, Any]]:
+        filled = [members[i] for i in place.members(len(members))]
+        with place.entered():
+            keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
+            problems = stacked([job.problem for job in jobs], filled)
+            before = None if ends is None else stacked(ends, filled)
+            with compiled_once(jobs[0], place.vectorized, len(filled), jax.tree.structure((settings, before))):
+                program = compiled(place.lighter(jobs[0]))
+                output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh, before)
+            output = jax.tree.map(np.asarray, jax.device_get(output))
+
+        def posterior(row: int) -> tuple[Posterior, Any]:
+            # Copies, so that one family does not keep the arrays of its whole batch in memory.
+            part = jax.tree.map(lambda leaf: leaf[row].copy(), output)
+            return make_posterior(jobs[members[row]], part, seed, settings), part["end"]
+
+        if not place.vectorized:
+            return [posterior(row) for row in range(len(members))]
+        with ThreadPoolExecutor() as threads:
+            return list(threads.map(posterior, range(len(members))))
+
+    return place.pieces(len(jobs), run)
 
 
 def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) -> Posterior:

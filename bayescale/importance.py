@@ -10,6 +10,8 @@ importance sampling and their Pareto tail index says whether to trust them (veht
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -220,11 +222,11 @@ def systematic(key: Array, weight: Array, number: int) -> Any:
 
 
 def weigh_family(
-    key: Array, model: Model, problem: Problem, effort: Effort, most: int, steps: int
+    key: Array, model: Model, problem: Problem, effort: Effort, most: int, steps: int, vectorized: bool
 ) -> tuple[Weighted, Any]:
     """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
     mode_key, point_key = jax.random.split(key_of(key))
-    geometry, modes = find_modes(mode_key, model, problem, steps)
+    geometry, modes = find_modes(mode_key, model, problem, steps, vectorized)
     target = round_target(geometry, model, problem)
     weighted = run_importance(point_key, target, modes.start, modes.places, effort, most)
     return weighted._replace(position=weighted.meaning, meaning=()), modes.count
@@ -237,7 +239,7 @@ def weigh_batch(
     TRACES["weigh"] += 1
 
     def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
-        return weigh_family(pair[0], model, pair[1], effort, most, steps)
+        return weigh_family(pair[0], model, pair[1], effort, most, steps, vectorized)
 
     return each(one, (keys, problems), vectorized)
 
@@ -301,6 +303,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         seed: Seed of all randomness.
         settings: Counts of chains and draws, and steps towards a mode.
     """
+    # It smooths the weights and takes half a second to import: the compiler leaves Python idle meanwhile.
+    threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()
     weighed = weigh_points(jobs, streams, seed, settings, 0)
     chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
     enough = settings.chains * settings.draws >= ESS
@@ -313,14 +317,7 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         for i, part in zip(doubtful, more, strict=True):
             weighed[i] = part if attempt == 1 else pooled(weighed[i], part)
             chosen[i] = choose(weighed[i], streams[i], seed, settings)
-    place = machine()
-    filled = place.members(len(jobs))
-    position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
-    with jax.enable_x64(True), compiled_once(jobs[0], len(filled), len(scores[0])):
-        problems = stacked([job.problem for job in jobs], filled)
-        program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
-        meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
-        values = jax.tree.map(np.asarray, jax.device_get(meaning))
+    values = interpreted(jobs, chosen)
     shape = (settings.chains, settings.draws)
 
     def folded(leaf: Any) -> np.ndarray:
@@ -332,12 +329,29 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             seed=seed,
             settings=settings,
             position=folded(part.position),
-            values=jax.tree.map(lambda leaf, i=i: folded(leaf[i]), values),
+            values=jax.tree.map(folded, value),
             stats={"log_weight": folded(part.log_weight)},
             diagnostics=part.diagnostics,
         )
-        for i, (job, part) in enumerate(zip(jobs, chosen, strict=True))
+        for job, part, value in zip(jobs, chosen, values, strict=True)
     ]
+
+
+def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
+    """What the draws of jobs of one shape mean, leading axis draw."""
+    place = machine(len(jobs))
+
+    def run(members: list[int]) -> list[Values]:
+        filled = [members[i] for i in place.members(len(members))]
+        position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
+        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), len(scores[0])):
+            problems = stacked([job.problem for job in jobs], filled)
+            program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
+            meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
+            values = jax.tree.map(np.asarray, jax.device_get(meaning))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(len(members))]
+
+    return place.pieces(len(jobs), run)
 
 
 def goes_on(status: Status, attempt: int) -> bool:
@@ -353,22 +367,26 @@ def pooled(first: Points, second: Points) -> Points:
 
 def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Points]:
     """Weigh points for jobs of one shape; all attempts share one program."""
-    place = machine()
-    filled = place.members(len(jobs))
+    place = machine(len(jobs))
     fewest = -(-KEPT_POINTS * settings.chains * settings.draws // ROUND_POINTS)
     later = min(attempt, 1)
     kept, most = fewest * (LONGER if later else 1), fewest * LONGER
     # The first attempt's points are not kept beside others, so the second may begin as it did.
     stream = STREAM + max(attempt - 1, 0)
-    with jax.enable_x64(True), compiled_once(jobs[0], len(filled), most, settings.mode_steps):
-        keys = np.stack([stream_key(seed, stream, streams[i]) for i in filled])
-        problems = stacked([job.problem for job in jobs], filled)
-        program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
-        effort = Effort(np.int64(ADAPTING[later]), np.int64(kept))
-        output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
-        weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
-    used = kept * ROUND_POINTS
-    return [Points(weighted.position[i, :used], weighted.log_weight[i, :used], int(modes[i])) for i in range(len(jobs))]
+    effort, used = Effort(np.int64(ADAPTING[later]), np.int64(kept)), kept * ROUND_POINTS
+
+    def run(members: list[int]) -> list[Points]:
+        filled = [members[i] for i in place.members(len(members))]
+        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), most, settings.mode_steps):
+            keys = np.stack([stream_key(seed, stream, streams[i]) for i in filled])
+            problems = stacked([job.problem for job in jobs], filled)
+            program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
+            output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
+            weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
+        rows = range(len(members))
+        return [Points(weighted.position[i, :used], weighted.log_weight[i, :used], int(modes[i])) for i in rows]
+
+    return place.pieces(len(jobs), run)
 
 
 def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:

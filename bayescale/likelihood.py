@@ -26,6 +26,7 @@ from bayescale.errors import InputError
 from bayescale.laws import Law
 from bayescale.model import Model, Problem, Values, coordinates, draw, places, pooled, prepare, read, relative_curve
 from bayescale.noise import SMALLEST_SCATTER, Noise
+from bayescale.precision import on_cores
 from bayescale.records import Array
 from bayescale.runs import Design, Runs, reduce_runs
 
@@ -251,7 +252,7 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
     if problem.second is not None:
         return np.concatenate([pointwise(own, model, part) for part, own in pooled(problem, values)])
     rows = int(problem.mask.sum())
-    with jax.enable_x64(True):
+    with on_cores():
         return np.asarray(conditional_densities(values, model, problem))[:, :rows]
 
 

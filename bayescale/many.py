@@ -11,7 +11,7 @@ from typing import Any, Literal, overload
 import jax
 
 from bayescale import archive
-from bayescale.batches import batch, machine, padding
+from bayescale.batches import batch, padding, suited
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status, UntrustworthyFit
 from bayescale.fitting import check_method, progress_bar, sample_jobs
@@ -279,18 +279,15 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
                     yield number, Failure(job.runs, Status.FAILED, outcome)
 
 
-def task_size(queue: Queue) -> Callable[[Job], int]:
+def task_size(queue: Queue) -> Callable[[Job, int], int]:
     """Families of one task: what one call of the compiled program takes here, and a handful for an executor."""
-    place = machine()
-    if queue.executor is None:
-        return lambda job: place.largest(job, queue.settings)
-    return lambda job: TASK
+    return suited(queue.settings) if queue.executor is None else lambda job, count: TASK
 
 
 def wasted(queue: Queue) -> str:
     """Say how much of the work of a queue is padding."""
-    jobs, place = list(queue.jobs.values()), machine()
-    return f"sampling ({padding(jobs, batch(jobs, task_size(queue)), place):.0%} padding)"
+    jobs = list(queue.jobs.values())
+    return f"sampling ({padding(jobs, batch(jobs, task_size(queue))):.0%} padding)"
 
 
 def sample_packed(
@@ -306,9 +303,8 @@ def sample_mixed(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
 ) -> list[Posterior]:
     """Sample jobs of any shapes, in batches that suit the devices of this process."""
-    place = machine()
     found: dict[int, Posterior] = {}
-    for members in batch(jobs, lambda job: place.largest(job, settings)):
+    for members in batch(jobs, suited(settings)):
         own = [streams[i] for i in members]
         posteriors = sample_jobs([jobs[i] for i in members], own, seed, settings, method)
         found |= dict(zip(members, posteriors, strict=True))

@@ -22,6 +22,7 @@ from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis,
 from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
+from bayescale.precision import on_cores
 from bayescale.priors import LEVELS, Fall, Prior, Scene
 from bayescale.records import Array, record, static
 from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
@@ -474,7 +475,7 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 
 def meaning(position: Array, model: Model, problem: Problem) -> Values:
     """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
-    with jax.enable_x64(True):
+    with on_cores():
         return compact(jax.tree.map(np.asarray, read_draws(position, model, problem)))
 
 

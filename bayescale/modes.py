@@ -63,7 +63,7 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
     return lambda scores: target(scores)[0]
 
 
-def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, Any]:
+def walks(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Any, Any]:
     """Walk to modes from the prior's centre and from draws of the prior.
 
     Returns:
@@ -78,8 +78,8 @@ def walks(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Any, 
         return find_mode(potential, straighten(begin, model, problem), steps)
 
     scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
-    # One after the other: walks differ in the length of their line searches, and a batch waits for the longest.
-    return lax.map(walk, scores)
+    # On CPUs one after the other: walks differ in the length of their line searches, and a batch waits for the longest.
+    return jax.vmap(walk)(scores) if vectorized else lax.map(walk, scores)
 
 
 def loosened(vector: Array, model: Model, problem: Problem) -> Any:
@@ -96,10 +96,10 @@ def loosened(vector: Array, model: Model, problem: Problem) -> Any:
     return vector.at[place].max(least)
 
 
-def find_modes(key: Array, model: Model, problem: Problem, steps: int) -> tuple[Geometry, Modes]:
+def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Geometry, Modes]:
     """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
     # Walks may end a little before the mode, since the mixture adapts.
-    ends, heights = walks(key, model, problem, steps // 2)
+    ends, heights = walks(key, model, problem, steps // 2, vectorized)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)

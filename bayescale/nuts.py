@@ -143,7 +143,7 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, en
     state = init_kernel(
         ParamInfo(jnp.zeros_like(start.mode), start.value, factor.T @ start.slope),
         num_warmup=settings.warmup,
-        step_size=1.0 / dimension**0.25,
+        step_size=first_step(dimension),
         dense_mass=True,
         target_accept_prob=settings.target_accept,
         trajectory_length=2 * math.pi,
@@ -168,6 +168,11 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, en
 
     state, chain = lax.scan(step, state, None, length=warmup + settings.draws)
     return jax.tree.map(lambda leaf: leaf[warmup:], chain), jax.tree.map(without_key, state)
+
+
+def first_step(dimension: int) -> float:
+    """Step size at the start, for coordinates of unit scale."""
+    return 1.0 / dimension**0.25
 
 
 def without_key(leaf: Any) -> Any:

@@ -18,6 +18,7 @@ from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
+from bayescale.precision import on_cores
 from bayescale.predictive import filled, predict_log
 from bayescale.runs import DISTINCT, Runs
 
@@ -205,7 +206,7 @@ class Posterior:
     @functools.cached_property
     def prior_draws(self) -> np.ndarray:
         """Coordinates drawn from the prior, shape (draw, coordinate)."""
-        with jax.enable_x64(True):
+        with on_cores():
             keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
             return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
 

@@ -14,6 +14,7 @@ from bayescale.likelihood import row_covariance, row_variance
 from bayescale.markov import steps
 from bayescale.model import Model, Problem, Values, places, pooled
 from bayescale.noise import SMALLEST_SCATTER
+from bayescale.precision import on_cores
 
 MOST_ELEMENTS = 4_000_000
 """Largest stack of matrices held at once, in numbers."""
@@ -44,7 +45,7 @@ def law_at(model: Model, constants: dict[str, np.ndarray], z: np.ndarray) -> np.
     # The last padding row is the reference point itself.
     x = np.exp(np.concatenate([z, np.zeros((size - rows, z.shape[1]))]))
     x = np.stack(model.law.arguments(x.T), axis=1)
-    with jax.enable_x64(True):
+    with on_cores():
         table = np.asarray(curve_table(model.law.curve, constants, x))
     return table[:, :rows] - table[:, -1:] if model.law.level else table[:, :rows]
 
@@ -303,13 +304,13 @@ def walk(
 
 def unit_steps(gap: np.ndarray, memory: float) -> np.ndarray:
     """Transitions of unit amplitude over gaps, shape (gap, 5)."""
-    with jax.enable_x64(True):
+    with on_cores():
         return np.stack([np.asarray(leaf) for leaf in steps(gap, memory, 1.0)], axis=1)
 
 
 def jax_rows(function: Any, values: Values, problem: Problem) -> Any:
     """Evaluate a function of one draw for all draws, in float64."""
-    with jax.enable_x64(True):
+    with on_cores():
         return jax.vmap(lambda v: function(v, problem))(values)
 
 

@@ -28,6 +28,7 @@ from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, 
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
+from bayescale.precision import on_cores
 from bayescale.predictive import law_at, predict_log
 from bayescale.runs import Runs
 
@@ -312,7 +313,7 @@ def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
 
 def prior_values(job: Job, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
     """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior."""
-    with jax.enable_x64(True):
+    with on_cores():
         root = jax.random.key(seed)
         keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
         position, values = jax.vmap(lambda key: simulate_prior(key, job.model, job.problem))(keys)
@@ -375,7 +376,7 @@ def rank(
     if marginal_level(job.model):
         below.append((np.asarray(flat.level) < values.level[0]).sum())
     below.extend((ahead < future).sum(0))
-    with jax.enable_x64(True):
+    with on_cores():
         both = jax.tree.map(lambda a, b: np.concatenate([a, b]), flat, values)
         densities = np.asarray(likelihoods(both, job.model, job.problem))
     return np.array([*below, (densities[:-1] < densities[-1]).sum()])

@@ -50,10 +50,9 @@ class Cores(ThreadPoolExecutor):
 
 
 def own_executor(tasks: int) -> Here | Cores:
-    """Executor for so many tasks in this process: threads where families are fitted one by one on a CPU."""
+    """Executor for so many tasks in this process: threads, unless each task takes several devices of the CPU."""
     cores = min(tasks, usable_cores())
-    alone = machine().vectorized or len(machine().devices) > 1
-    return Here() if alone or cores < 2 else Cores(cores)
+    return Here() if len(machine(1).devices) > 1 or cores < 2 else Cores(cores)
 
 
 def usable_cores() -> int:

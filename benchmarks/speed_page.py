@@ -13,23 +13,35 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from bayescale import plot
-from bayescale.batches import LARGEST_SHARE
+from bayescale.batches import FEWEST_IN_LOCKSTEP
 from bayescale.drawing import BLUE, ORANGE, figure_of, note
-from bayescale.nuts import Nuts
 from benchmarks import pictures
+from benchmarks.accelerator import RESULTS as ACCELERATOR
 from benchmarks.agreement import AIM
 from benchmarks.agreement import RESULTS as AGREEMENT
 from benchmarks.peers import ONE_INPUT, TWO_INPUTS
-from benchmarks.rows import replace
+from benchmarks.rows import replace, stored
 from benchmarks.sections import grid
 from benchmarks.speed import GRADIENT_ROWS, GRADIENTS, RESULTS, ROUNDS
 
 PAGE = Path(__file__).parents[1] / "docs" / "speed.md"
 FEWEST = 3
 """Points from which a growth is drawn or stated."""
-LOCKSTEP = ((31, 100e-6), (63, 200e-6))
-"""Assumed for the estimate of a GPU: leapfrogs a step and seconds a leapfrog, at best and at worst."""
-FAR_FAMILIES = 10_000
+LOCKSTEP = (
+    f"From {FEWEST_IN_LOCKSTEP:,} families of one shape on an accelerator samples them, all chains in lockstep, each "
+    "step one leapfrog of every chain wherever it is in its tree; fewer, second attempts, forecasts and decisions stay "
+    "on the cores beside it, where a program compiles in a fifth of the time. With NumPyro's loops in loops all chains "
+    "wait for the longest trajectory of any.",
+    "",
+    "What was measured is the sampling. What Python does for each family beside it, checking its table and diagnosing "
+    "its chains, takes some ten milliseconds on one core: for thousands of families most of the time of a fit, and no "
+    "whole fit was timed to its end. Tests compare posteriors of an accelerator with those of the cores beside it "
+    "(`pytest -m gpu`); as they are now they have run on the CPU only, where chains in lockstep draw what NumPyro's "
+    "kernel draws, to rounding. TPUs take the same path, untested. All is in double precision. The table is made by "
+    "`python -m benchmarks.accelerator`.",
+    "",
+)
+"""What the page says before the table of accelerators."""
 DEAREST, MOST_LAWS = 3.0, 10
 """Largest cost of a law's gradient that is aimed at, in Chinchilla's, and how many laws the page shows."""
 LARGE = 100
@@ -223,20 +235,41 @@ def agreement_section(path: Path = AGREEMENT) -> str:
     )
 
 
-def accelerators() -> str:
-    """Say what is known about GPUs and TPUs: an estimate, and its arithmetic."""
-    draws, batches = Nuts().warmup + Nuts().draws, -(-FAR_FAMILIES // LARGEST_SHARE)
-    low, high = (seconds(draws * steps * each * batches) for steps, each in LOCKSTEP)
-    (few, quick), (many, slow) = LOCKSTEP
-    return (
-        "## GPUs and TPUs\n\n"
-        "Not measured: none was at hand. The code path is tested on eight simulated devices, mapped and vectorized. "
-        f"An estimate for {FAR_FAMILIES:,} curves of 30 points on one GPU: {batches} batches of {LARGEST_SHARE:,} "
-        f"families in lockstep, {draws} steps of a chain, {few} to {many} leapfrogs a step for the slowest chain, "
-        f"{quick * 1e6:.0f} to {slow * 1e6:.0f} microseconds a leapfrog (some fifty small kernels): {low} to {high}, "
-        "and a minute to compile. TPUs take the same path, untested. All is in double precision; single precision "
-        "gives the same posteriors (above), but was no faster on this CPU."
-    )
+def accelerators(path: Path = ACCELERATOR) -> str:
+    """What was measured on accelerators; empty where nothing was."""
+    rows = stored(path)
+    if not rows:
+        return ""
+    body, lines = [], ["## GPUs and TPUs", "", *LOCKSTEP]
+    for row in rows:
+        head = [row.get("name", row["device"]), row["way"], f"{row['families']:,}"]
+        if "failed" in row:
+            body.append([*head, "fits, twice", "", "", row["failed"]])
+        elif row["kind"] == "whole":
+            body.append(
+                [*head, "fits", seconds(row["seconds"]), seconds(row["each"]), f"first {seconds(row['first'])}"]
+            )
+        elif row["kind"] == "parts":
+            sampled = row["modes"] + row["chains"]
+            remark = f"modes {seconds(row['modes'])}, compiled in {seconds(row['compile'])}, {row['leapfrogs']:.1f} "
+            remark += f"leapfrogs a draw, the longest chain {row['longest_chain']:,} in all"
+            each = seconds(sampled / row["families"])
+            body.append([*head, "chains in lockstep, sampling alone", seconds(sampled), each, remark])
+        else:
+            each = seconds(row["sampling"] / row["families"])
+            remark = f"with second attempts, compiled in {seconds(row['compile'])}"
+            body.append([*head, "loops in loops, sampling alone", seconds(row["sampling"]), each, remark])
+    lines.append(grid(["device", "what", "families", "measured", "all", "each", "remark"], body))
+    for row in rows:
+        if "agreement" in row:
+            found = row["agreement"]
+            lines += [
+                "",
+                f"{row['way']}: {found['means']:,} means of {found['families']} families differ between the devices by "
+                f"{found['root_mean_square']:.2f} standard errors (root mean square; chance gives 1), at most "
+                f"{found['largest']:.1f}.",
+            ]
+    return "\n".join(lines)
 
 
 def grown(large: pd.DataFrame) -> str:

@@ -120,7 +120,7 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
 
     def missed(inputs):
         key, problem, truth = inputs
-        _, heights = walks(key, job.model, problem, 75)
+        _, heights = walks(key, job.model, problem, 75, False)
         there = straighten(truth, job.model, problem)
         return jnp.nanmin(heights) > -straight_density(there, job.model, problem)[0]
 

@@ -87,13 +87,13 @@ def job(rows, drift=None):
 
 def test_batches_hold_one_shape_each():
     jobs = [job(6), job(12), job(7), job(5, "auto"), job(8)]
-    assert batches.batch(jobs, lambda job: 2) == [[0, 2], [1], [3], [4]]
+    assert batches.batch(jobs, lambda job, count: 2) == [[0, 2], [1], [3], [4]]
     one, four = batches.Machine((None,), False), batches.Machine((None,) * 4, True)
     assert [one.filled(n) for n in (1, 3)] == [1, 4]
     assert [four.filled(n) for n in (1, 4, 5, 17)] == [4, 4, 8, 32]
     # 38 rows in four buckets of 8 and one of 16; a batch of one for each of three families of four on four devices.
-    assert batches.padding(jobs, [[n] for n in range(5)], one) == pytest.approx(1 - 38 / 48)
-    assert batches.padding(jobs[:1], [[0]], four) == pytest.approx(1 - 6 / 32)
+    assert batches.padding(jobs, [[n] for n in range(5)], lambda count: one) == pytest.approx(1 - 38 / 48)
+    assert batches.padding(jobs[:1], [[0]], lambda count: four) == pytest.approx(1 - 6 / 32)
 
 
 def test_batches_fit_into_memory():
@@ -111,6 +111,27 @@ def test_batches_fit_into_memory():
     sizes = [largest(8, limit) for limit in (1e8, 1e9, 1e10)]
     assert sizes == sorted(sizes) and sizes[0] < sizes[2] <= 2 * batches.LARGEST_SHARE
     assert largest(200, 1e9) < largest(8, 1e9)
+
+
+def test_accelerators_take_many_families_and_cores_few(monkeypatch):
+    assert not batches.machine(10**6).vectorized
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert [batches.machine(n).vectorized for n in (1, 1023, 1024)] == [False, False, True]
+    # JAX_PLATFORMS=cuda leaves no device on the CPU.
+    monkeypatch.setattr(batches, "cores", tuple)
+    assert batches.machine(1).vectorized
+
+
+def test_few_families_of_a_batch_are_shared_by_threads():
+    place, seen = batches.Machine((None, None), False), []
+
+    def run(members):
+        seen.append(members)
+        return [10 * i for i in members]
+
+    assert place.pieces(5, run) == [0, 10, 20, 30, 40]
+    assert sorted(seen) == [[0, 1], [2, 3], [4]]
+    assert batches.Machine((None,), True).pieces(3, run) == [0, 10, 20] and seen[-1] == [0, 1, 2]
 
 
 def test_streams_beyond_32_bits():
@@ -393,9 +414,11 @@ def test_dask_cluster_loses_a_worker_and_nothing_else(tmp_path):
 SHARED_OUT = """
 import sys; sys.path.insert(0, sys.argv[1])
 import jax, numpy as np, bayescale as bs, test_many as t
+from bayescale import batches
 assert jax.local_device_count() == 8
 if sys.argv[3] == "vectorized":
     jax.default_backend = lambda: "gpu"
+    batches.FEWEST_IN_LOCKSTEP = 1
 results = bs.fit_many(t.FAMILIES, **t.PLAIN)
 np.save(sys.argv[2], [result.position[:2] for result in results])
 """

@@ -22,6 +22,7 @@ from bayescale.forecast import mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
 from bayescale.model import read
 from bayescale.posterior import Posterior
+from bayescale.precision import on_cores
 from bayescale.runs import Runs
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
@@ -130,7 +131,7 @@ def reweighted(
     from arviz_stats.base import array_stats
 
     flat = posterior.position.reshape(-1, posterior.position.shape[-1])
-    with jax.enable_x64(True):
+    with on_cores():
         log_prior = np.asarray(prior_density(flat, posterior.job.model, posterior.job.problem))
     # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
     log_weights, k = array_stats.psislw((1.0 - power) * log_prior)

@@ -12,6 +12,7 @@ import numpy as np
 
 from bayescale.errors import InputError, nearest
 from bayescale.laws.published import FORMS, Published, PublishedLaw
+from bayescale.precision import on_cores
 from bayescale.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
 from bayescale.records import record, static
 
@@ -67,7 +68,7 @@ class Law:
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
         """Evaluate the curve at raw inputs with the given constants, in double precision."""
-        with jax.enable_x64(True):
+        with on_cores():
             value = self.curve(*inputs, **constants)
         return value if isinstance(value, jax.core.Tracer) else np.asarray(value)[()]
 
@@ -177,7 +178,7 @@ class Law:
         """Logarithms of what a drift runs over, shape (row, axis), at z = ln(x / reference), shape (row, input)."""
         if not self.axes:
             return np.asarray(z)
-        with jax.enable_x64(True):
+        with on_cores():
             x = self.arguments(np.exp(np.asarray(z, float)).T)
             return np.log(np.stack([np.asarray(jax.vmap(axis)(*x)) for _, axis in self.axes], axis=1))
 

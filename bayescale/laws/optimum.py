@@ -16,6 +16,7 @@ import numpy as np
 
 from bayescale.laws import Law
 from bayescale.laws.shapes import root
+from bayescale.precision import on_cores
 
 Constants = Mapping[str, Any]
 GRID = 128
@@ -55,7 +56,7 @@ def over_draws(function: Callable[[Constants], Any], constants: Constants) -> An
     shape = np.broadcast_shapes(*(np.shape(value) for value in constants.values()))
     size = int(np.prod(shape))
     flat = {key: np.broadcast_to(np.asarray(value, float), shape).reshape(size) for key, value in constants.items()}
-    with jax.enable_x64(True):
+    with on_cores():
         result = jax.jit(jax.vmap(function))(flat)
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(shape + leaf.shape[1:])[()], result)
 
@@ -163,7 +164,7 @@ def optimum(
         return {**(at or {}), first: x, second: affordable(x)}
 
     place, value = best(law, constants, path, low, high)
-    with jax.enable_x64(True):
+    with on_cores():
         other = np.asarray(jax.vmap(affordable)(jnp.atleast_1d(place).ravel())).reshape(np.shape(place))[()]
     return {first: place, second: other, "value": value}
 

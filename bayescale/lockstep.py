@@ -1,0 +1,398 @@
+"""Lockstep: NUTS of many chains on an accelerator, where every step is one leapfrog of every chain.
+
+An accelerator runs all chains through one program. Chains that wait for each other at the end of each trajectory, as
+loops in loops make them, all walk as far as the longest of thousands in every draw, many times as far as they need.
+Here each chain is somewhere in a tree of its own: a step extends its subtree by one leaf, and where that completes the
+subtree or the trajectory, the chain goes on to the next at once. Chains meet where mass matrices are estimated, at the
+end of two or three windows of the warm-up, and nowhere else.
+
+The algorithm is NumPyro's, multinomial NUTS with a generalised turning criterion (betancourt2017conceptual, appendix A)
+in Stan's windows, down to the random numbers: chains draw what `nuts.run_chain` draws, to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from numpyro.infer.hmc_util import build_adaptation_schedule, dual_averaging, welford_covariance
+
+from bayescale.nuts import Chain, Nuts, Start, first_step
+from bayescale.records import Array
+
+AT_ONCE = 16
+"""Steps between two looks at whether all chains are finished."""
+LARGEST_ERROR = 1000.0
+"""Error of the energy that counts as a divergence, as NumPyro has it."""
+
+begin_averaging, average = dual_averaging()
+begin_moments, add_moment, covariance_of = welford_covariance(diagonal=False)
+
+
+class Tuning(NamedTuple):
+    """What the warm-up adapts."""
+
+    step_size: Any
+    averaging: Any
+    """State of the dual averaging of step sizes."""
+    moments: Any
+    """State of the estimate of the covariance."""
+    inverse_mass: Any
+    """Shape (d, d)."""
+    mass_factor: Any
+    """Cholesky factor of the mass matrix, shape (d, d)."""
+
+
+class Resting(NamedTuple):
+    """A chain between two trajectories."""
+
+    drawn: Any
+    """Finished trajectories, those of the warm-up included."""
+    key: Any
+    """Words of its random key."""
+    tuning: Tuning
+    place: Any
+    value: Any
+    slope: Any
+
+
+class Leaf(NamedTuple):
+    """A place with its momentum and the potential's slope, each of shape (d,)."""
+
+    place: Any
+    momentum: Any
+    slope: Any
+
+
+class Tree(NamedTuple):
+    """A trajectory or a part of one: the place it proposes, and sums over its leaves."""
+
+    place: Any
+    value: Any
+    slope: Any
+    energy: Any
+    log_weight: Any
+    momentum: Any
+    accepted: Any
+    leaves: Any
+
+
+class Walking(NamedTuple):
+    """A chain somewhere in a trajectory.
+
+    Attributes:
+        rest: The chain as the trajectory began.
+        next_key: Words of the key that the chain has after it.
+        energy: Energy there.
+        whole: The trajectory up to its last completed subtree.
+        left: Its first leaf.
+        right: Its last leaf.
+        depth: Completed doublings.
+        key: Words of the key of doublings to come.
+        part: The subtree that grows.
+        edge: Its outer leaf.
+        forward: Whether it grows to the right.
+        part_key: Words of its key.
+        merge_key: Words of the key that decides whether its proposal is taken.
+        momenta: Momenta where unfinished subtrees of the subtree begin, shape (depth, d).
+        sums: Sums of momenta up to there, shape (depth, d).
+    """
+
+    rest: Resting
+    next_key: Any
+    energy: Any
+    whole: Tree
+    left: Leaf
+    right: Leaf
+    depth: Any
+    key: Any
+    part: Tree
+    edge: Leaf
+    forward: Any
+    part_key: Any
+    merge_key: Any
+    momenta: Any
+    sums: Any
+
+
+def run_chains(
+    keys: Array,
+    potential: Callable[[Any, Any], Any],
+    families: Any,
+    starts: Start,
+    settings: Nuts,
+    ends: Resting | None = None,
+) -> tuple[Chain, Resting]:
+    """Sample all chains of many families.
+
+    Args:
+        keys: Random keys, shape (family, chain).
+        potential: Negative log density of a vector for one of the families.
+        families: What the potential knows of each family, leading axis family.
+        starts: Mode, where chains start, and covariance, leading axis family.
+        settings: Counts and target acceptance.
+        ends: Where an earlier call ended, to go on from there as it was tuned; by default chains begin.
+
+    Returns:
+        The draws, leading axes (family, chain, draw), and where chains ended.
+    """
+    dimension = starts.mode.shape[-1]
+    factors = jnp.linalg.cholesky(starts.covariance)
+    warmup = 0 if ends is not None else settings.warmup
+
+    def unit_potential(unit: Any, family: Any) -> Any:
+        mode, factor, rest = family
+        return potential(mode + factor @ unit, rest)
+
+    def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
+        """Apply a function of chains' states and of their family."""
+        return jax.vmap(jax.vmap(function, in_axes=(0, None)))
+
+    if ends is None:
+        slopes = jnp.einsum("fij,fi->fj", factors, starts.slope)
+        chains = everywhere(lambda key, start: begin(key, *start))(keys, (starts.value, slopes))
+    else:
+        chains = ends._replace(drawn=jnp.zeros_like(ends.drawn))
+    members = (starts.mode, factors, families)
+    windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[1:-1]] if warmup else []
+    total = warmup + settings.draws
+    room = jnp.zeros((*keys.shape, settings.draws, dimension + 5))
+
+    def stage(state: tuple[Resting, Any], stop: tuple[Any, Any]) -> tuple[tuple[Resting, Any], None]:
+        last, estimates = stop
+        chains, room = state
+        walking = jax.vmap(jax.vmap(lambda chain: branch(set_out(chain, settings.depth))))(chains)
+
+        def step(walking: Walking, family: Any) -> tuple[Walking, Any, Any]:
+            return leap(walking, lambda unit: unit_potential(unit, family), last, settings, warmup, windows)
+
+        def one(_: Any, state: tuple[Walking, Any]) -> tuple[Walking, Any]:
+            walking, room = state
+            walking, slots, rows = everywhere(step)(walking, members)
+            keep = jax.vmap(jax.vmap(lambda draws, slot, row: draws.at[slot].set(row, mode="drop")))
+            return walking, keep(room, slots, rows)
+
+        walking, room = lax.while_loop(
+            lambda state: (state[0].rest.drawn < last).any(),
+            lambda state: lax.fori_loop(0, AT_ONCE, one, state),
+            (walking, room),
+        )
+        return (jax.vmap(jax.vmap(lambda chain: settle(chain, estimates)))(walking.rest), room), None
+
+    stops = (jnp.array([*windows, total]), jnp.array([*[True] * len(windows), False]))
+    (chains, room), _ = lax.scan(stage, (chains, room), stops)
+    position = starts.mode[:, None, None] + jnp.einsum("fij,fcnj->fcni", factors, room[..., :dimension])
+    accept, steps, energy, diverging, step_size = jnp.moveaxis(room[..., dimension:], -1, 0)
+    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains
+
+
+# --- One chain -----------------------------------------------------------------------------------------------
+
+
+def begin(key: Array, value: Any, slope: Any) -> Resting:
+    """Return a chain that has drawn nothing, at the origin."""
+    # The second and third key adapt and push NumPyro's first trajectory; they are not needed here.
+    words = jax.random.key_data(jax.random.split(key, 3)[0])
+    size = jnp.asarray(first_step(len(slope)), slope.dtype)
+    identity = jnp.eye(len(slope), dtype=slope.dtype)
+    tuning = Tuning(size, begin_averaging(jnp.log(10.0 * size)), begin_moments(len(slope)), identity, identity)
+    return Resting(jnp.array(0), words, tuning, jnp.zeros_like(slope), value, slope)
+
+
+def settle(chain: Resting, estimates: Any) -> Resting:
+    """Take the covariance of a window's draws as inverse mass matrix, where a window has ended."""
+    tuning = chain.tuning
+    inverse, factor, _ = covariance_of(tuning.moments, regularize=True)
+    averaging = begin_averaging(jnp.log(10.0) + jnp.log(tuning.step_size))
+    new = Tuning(tuning.step_size, averaging, begin_moments(len(chain.place)), inverse, factor)
+    return chain._replace(tuning=pick(estimates, new, tuning))
+
+
+def set_out(chain: Resting, depth: int) -> Walking:
+    """Give a chain a momentum; its trajectory is where it stands and has no direction yet."""
+    next_key, momentum_key, tree_key = split(chain.key, 3)
+    noise = jax.random.normal(wrapped(momentum_key), chain.place.shape, chain.place.dtype)
+    momentum = chain.tuning.mass_factor @ noise
+    energy = chain.value + kinetic(chain.tuning, momentum)
+    zero, none = jnp.zeros_like(chain.value), jnp.zeros_like(chain.drawn)
+    leaf = Leaf(chain.place, momentum, chain.slope)
+    whole = Tree(chain.place, chain.value, chain.slope, energy, zero, momentum, zero, none)
+    marks = jnp.zeros((depth, len(momentum)), momentum.dtype)
+    return Walking(
+        rest=chain,
+        next_key=next_key,
+        energy=energy,
+        whole=whole,
+        left=leaf,
+        right=leaf,
+        depth=none,
+        key=tree_key,
+        # Of the subtree nothing counts before `branch`.
+        part=whole,
+        edge=leaf,
+        forward=jnp.array(True),
+        part_key=tree_key,
+        merge_key=tree_key,
+        momenta=marks,
+        sums=marks,
+    )
+
+
+def branch(walking: Walking) -> Walking:
+    """Begin a subtree as large as the trajectory so far, at one of its ends."""
+    key, direction_key, doubling_key = split(walking.key, 3)
+    part_key, merge_key = split(doubling_key, 2)
+    forward = jax.random.bernoulli(wrapped(direction_key))
+    return walking._replace(
+        key=key,
+        part=walking.part._replace(leaves=jnp.zeros_like(walking.depth)),
+        edge=pick(forward, walking.right, walking.left),
+        forward=forward,
+        part_key=part_key,
+        merge_key=merge_key,
+    )
+
+
+def leap(
+    walking: Walking, potential: Callable[[Any], Any], last: Any, settings: Nuts, warmup: int, windows: list[int]
+) -> tuple[Walking, Any, Any]:
+    """Extend the subtree by a leaf, and the chain by what that completes.
+
+    Args:
+        walking: A chain.
+        potential: Negative log density of a vector of unit scale.
+        last: Number of trajectories after which the chain waits.
+        settings: Depth and target acceptance.
+        warmup: Trajectories that adapt.
+        windows: Numbers of trajectories at which covariances are estimated.
+
+    Returns:
+        The chain, the number of the draw that it works at, and that draw as it stands: place, acceptance, leaves,
+        energy, whether it diverges, step size.
+    """
+    rest, tuning = walking.rest, walking.rest.tuning
+    leaf, value, energy = leapfrog(walking, potential)
+    error = energy - walking.energy
+    error = jnp.where(jnp.isnan(error), jnp.inf, error)
+    diverges = error > LARGEST_ERROR
+    accepted = jnp.minimum(jnp.exp(-error), 1.0)
+    one = jnp.ones_like(walking.part.leaves)
+    single = Tree(leaf.place, value, leaf.slope, energy, -error, leaf.momentum, accepted, one)
+    part_key, choice_key = split(walking.part_key, 2)
+    # Within a subtree proposals are drawn by weight.
+    share = jax.nn.sigmoid(single.log_weight - walking.part.log_weight)
+    part = pick(walking.part.leaves == 0, single, joined(walking.part, single, share, choice_key))
+    momenta, sums, turns = marked(walking, leaf.momentum, part.momentum)
+    complete = (part.leaves == 2**walking.depth) | turns | diverges
+
+    # Between the trajectory and its subtree the new one is favoured, unless it turns or diverges.
+    share = jnp.where(turns | diverges, 0.0, jnp.minimum(jnp.exp(part.log_weight - walking.whole.log_weight), 1.0))
+    grown = joined(walking.whole, part, share, walking.merge_key)
+    left, right = pick(walking.forward, (walking.left, leaf), (leaf, walking.right))
+    turns |= turning(tuning, left.momentum, right.momentum, grown.momentum)
+    finished = complete & (turns | diverges | (walking.depth + 1 == settings.depth))
+
+    accept = grown.accepted / grown.leaves
+    drawn = rest._replace(
+        drawn=rest.drawn + 1,
+        key=walking.next_key,
+        tuning=adapted(tuning, rest.drawn, accept, grown.place, settings, warmup, windows),
+        place=grown.place,
+        value=grown.value,
+        slope=grown.slope,
+    )
+    # Three things can come next: another leaf, another subtree, another trajectory.
+    same = walking._replace(part=part, edge=leaf, part_key=part_key, momenta=momenta, sums=sums)
+    doubled = same._replace(whole=grown, left=left, right=right, depth=walking.depth + 1)
+    new = pick(finished, set_out(drawn, settings.depth), doubled)
+    after = pick(complete, branch(new), same)
+    slot = jnp.where(rest.drawn < warmup, settings.draws, rest.drawn - warmup)
+    shown = drawn.tuning.step_size
+    row = jnp.concatenate([grown.place, jnp.stack([accept, grown.leaves, grown.energy, diverges, shown])])
+    return pick(rest.drawn < last, after, walking), slot, row
+
+
+def leapfrog(walking: Walking, potential: Callable[[Any], Any]) -> tuple[Leaf, Any, Any]:
+    """Step from the outer leaf of the subtree; return the new one, the potential and the energy there."""
+    tuning, edge = walking.rest.tuning, walking.edge
+    size = jnp.where(walking.forward, tuning.step_size, -tuning.step_size)
+    momentum = edge.momentum - 0.5 * size * edge.slope
+    place = edge.place + size * (tuning.inverse_mass @ momentum)
+    value, slope = jax.value_and_grad(potential)(place)
+    momentum = momentum - 0.5 * size * slope
+    return Leaf(place, momentum, slope), value, value + kinetic(tuning, momentum)
+
+
+def kinetic(tuning: Tuning, momentum: Array) -> Any:
+    """Kinetic energy."""
+    return 0.5 * momentum @ (tuning.inverse_mass @ momentum)
+
+
+def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
+    """Put two trees together; the proposal is the second's with a probability."""
+    taken = pick(jax.random.bernoulli(wrapped(key), share), other, one)
+    return taken._replace(
+        log_weight=jnp.logaddexp(one.log_weight, other.log_weight),
+        momentum=one.momentum + other.momentum,
+        accepted=one.accepted + other.accepted,
+        leaves=one.leaves + other.leaves,
+    )
+
+
+def turning(tuning: Tuning, first: Array, last: Array, total: Array) -> Any:
+    """Whether a trajectory turns back, from the momenta at its ends and the sum of all."""
+    inner = tuning.inverse_mass @ (total - 0.5 * (first + last))
+    return (first @ inner <= 0.0) | (last @ inner <= 0.0)
+
+
+def marked(walking: Walking, momentum: Array, total: Array) -> tuple[Any, Any, Any]:
+    """Remember a new leaf if subtrees begin there; also say whether one that ends there turns back.
+
+    Leaves of a subtree are numbered from 0. Complete subtrees within it end at odd ones, as many as the number has
+    ones at its end in binary; where each began stands in a row as deep as the number has ones before.
+    """
+    number = walking.part.leaves
+    deepest = jnp.bitwise_count(number >> 1)
+    ends = jnp.bitwise_count((~number & (number + 1)) - 1)
+    rows = jnp.arange(len(walking.momenta))
+    here = ((rows == deepest) & (number % 2 == 0))[:, None]
+    momenta = jnp.where(here, momentum, walking.momenta)
+    sums = jnp.where(here, total, walking.sums)
+    asked = (rows <= deepest) & (rows > deepest.astype(int) - ends.astype(int))
+    turns = jax.vmap(lambda first, before: turning(walking.rest.tuning, first, momentum, total - before + first))
+    return momenta, sums, (asked & turns(momenta, sums)).any()
+
+
+def adapted(
+    tuning: Tuning, drawn: Any, accept: Any, place: Array, settings: Nuts, warmup: int, windows: list[int]
+) -> Tuning:
+    """Adapt the step size, and the moments where a covariance is estimated, to one more trajectory of the warm-up."""
+    if not warmup:
+        return tuning
+    averaging = average(settings.target_accept - accept, tuning.averaging)
+    limits = jnp.finfo(tuning.step_size.dtype)
+    size = jnp.clip(jnp.exp(jnp.where(drawn == warmup - 1, averaging[1], averaging[0])), limits.tiny, limits.max)
+    new = tuning._replace(step_size=size, averaging=averaging)
+    if windows:
+        first = build_adaptation_schedule(warmup)[0].end + 1
+        within = (drawn >= first) & (drawn < windows[-1])
+        new = new._replace(moments=pick(within, add_moment(place, tuning.moments), tuning.moments))
+    return pick(drawn < warmup, new, tuning)
+
+
+def pick(flag: Any, yes: Any, no: Any) -> Any:
+    """Choose one of two trees of arrays."""
+    return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
+
+
+def split(words: Array, number: int) -> Any:
+    """Split a key, as words."""
+    return jax.random.key_data(jax.random.split(wrapped(words), number))
+
+
+def wrapped(words: Array) -> Any:
+    """Key from its words."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")
