@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayescale.diagnostics import Diagnostics
 from bayescale.drift import Drift
-from bayescale.errors import InputError, Status, some
+from bayescale.errors import InputError, Status
 from bayescale.forecast import KINDS, Forecast, query_points
 from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_prior
@@ -20,25 +20,8 @@ from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.precision import on_cores
 from bayescale.predictive import filled, predict_log
-from bayescale.runs import DISTINCT, Runs
+from bayescale.runs import Runs
 
-UNLEARNED = 0.1
-"""A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
-COLLINEAR = 0.98
-FAR = 16.0
-"""Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
-RISE = 0.05
-"""A curve that rises again by more than this share of its range"""
-ABOVE_NOISE = 4.0
-"""and by more than this many standard deviations of its neighbours' scatter is not monotone."""
-STILL = 1e-9
-"""Range of ln(loss) below which losses count as equal."""
-RISES_THROUGHOUT = 0.7
-"""Correlation of ln x and ln y above which a response does not rise again but always."""
-STEEPENING = 0.3
-"""Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
-WORTH_NEW = 4.0
-"""Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 PRIOR_DRAWS = 2000
 
 
@@ -242,16 +225,15 @@ class Posterior:
         return table
 
     def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> list[Note]:
-        """List what to know before trusting this fit, or a forecast from it.
+        """List what to know before trusting this fit, or a forecast from it; see `bayescale.checks`.
 
         Args:
             forecast: A forecast whose distance and width to judge as well.
             prior: Say also which coordinates the data did not move, which takes draws from the prior.
         """
-        notes = [*check_sampler(self), *check_design(self), *check_shape(self)]
-        notes += check_learning(self) if prior else []
-        points = None if forecast is None else forecast.points
-        return notes + check_repetition(self, points) + ([] if forecast is None else check_forecast(forecast))
+        from bayescale.checks import notes_on
+
+        return notes_on(self, forecast, prior)
 
     def to_datatree(self) -> Any:
         """Return an `xarray.DataTree` that ArviZ reads; see `bayescale.storage`."""
@@ -338,171 +320,3 @@ def describe_weights(measures: Diagnostics) -> str:
     if measures.method == "importance":
         return f"Drawn by importance sampling: {found}."
     return f"Drawn by NUTS, since importance sampling was not good enough ({found})."
-
-
-def check_sampler(posterior: Posterior) -> list[Note]:
-    """Note draws that do not deserve trust, and a posterior with several modes."""
-    measures = posterior.diagnostics
-    notes = []
-    if measures.modes > 1:
-        text = (
-            f"The posterior has {measures.modes} modes that matter: the data fit more than one shape of the curve, "
-            "and forecasts may fall between them."
-        )
-        notes.append(Note("several_modes", "info", text))
-    return notes + check_convergence(posterior)
-
-
-def check_convergence(posterior: Posterior) -> list[Note]:
-    """Note draws that do not deserve trust."""
-    if posterior.status is Status.OK:
-        return []
-    measures = posterior.diagnostics
-    if measures.method == "importance":
-        return [Note("unconverged", "warning", f"{posterior.status} {describe_weights(measures)}")]
-    detail = (
-        f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
-        f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"
-    )
-    return [Note("unconverged", "warning", f"{posterior.status} {detail}")]
-
-
-def check_design(posterior: Posterior) -> list[Note]:
-    """Note designs that cannot answer the question, whatever the sampler says."""
-    notes = []
-    frame, inputs = posterior.runs.frame, posterior.law.inputs
-    for name in inputs:
-        scales = frame[name].nunique()
-        factor = frame[name].max() / frame[name].min()
-        if factor < 1.5:
-            text = f"{name} varies by a factor {factor:.2f} only, so its exponent comes from the prior."
-            notes.append(Note("inert_input", "warning", text))
-        elif scales < 3:
-            text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
-            notes.append(Note("few_scales", "warning", text))
-    moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
-    if len(moving) > 1 and len(frame) > 2:
-        correlation = np.corrcoef(np.log(frame[moving].to_numpy(float)).T)
-        worst = np.abs(correlation - np.eye(len(moving))).max()
-        if worst > COLLINEAR:
-            text = (
-                f"{' and '.join(moving)} move together (correlation {worst:.3f}), so their exponents cannot be told "
-                "apart; forecasts along the same ray are fine, others rest on the prior."
-            )
-            notes.append(Note("collinear", "warning", text))
-    if len(frame) <= 5:
-        text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
-        notes.append(Note("short", "info", text))
-    return notes
-
-
-def check_shape(posterior: Posterior) -> list[Note]:
-    """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
-    if len(posterior.law.inputs) > 1:
-        return []
-    x, y = one_curve(posterior.runs, posterior.law.inputs[0])
-    if len(y) > 1 and np.ptp(y) < STILL:
-        text = (
-            f"All {len(y)} losses are equal ({np.exp(y[0]):.4g}): nothing was learned yet, or the metric is too coarse "
-            "to show it. When such a curve begins to fall, and how fast, is not in these data: do not decide on this "
-            "forecast."
-        )
-        return [Note("flat", "warning", text)]
-    if len(y) < 4 or grows(posterior, x):
-        return []
-    notes = []
-    above = rise(y)
-    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
-    if above > RISE * np.ptp(y) and above > ABOVE_NOISE * noise:
-        text = (
-            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
-            "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
-            "this, and no band here foresees the next turn: do not decide on this forecast."
-        )
-        if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
-            text = (
-                f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
-                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain "
-                "(1 - accuracy), or name a law that grows, such as growing_power."
-            )
-        notes.append(Note("not_monotone", "warning", text))
-    half = len(y) // 2
-    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
-    if len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
-        text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
-        notes.append(Note("steepening", "info", text))
-    return notes
-
-
-def grows(posterior: Posterior, x: np.ndarray) -> bool:
-    """Whether the law itself rises over these ln x, in the posterior's median."""
-    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
-    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.job.reference[0])), **constants)
-    return bool(high > low)
-
-
-def rise(y: np.ndarray) -> float:
-    """How far two neighbours, of two or more values in order, lie above the lowest so far: one stray is no trend."""
-    return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
-
-
-def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ln x and mean ln(loss) at each value of one input, in order of x."""
-    table = runs.frame.assign(log_loss=np.log(runs.frame["loss"])).groupby(name)["log_loss"].mean()
-    return np.log(table.index.to_numpy(float)), table.to_numpy(float)
-
-
-def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[Note]:
-    """Note data that are repeated more often than is harmless, under a law that does not know how many are different.
-
-    Args:
-        posterior: The fit; its runs say in `unique_tokens` or `unique_samples` how many are different.
-        points: Inputs of a forecast, judged as well, on as many different ones as the runs had at most.
-    """
-    notes, frame, inputs = [], posterior.runs.frame, posterior.law.inputs
-    for distinct, total in DISTINCT.items():
-        if distinct not in frame or distinct in inputs or total not in frame:
-            continue
-        epochs = float((frame[total] / frame[distinct]).max())
-        if points is not None and total in points:
-            epochs = max(epochs, float(points[total].max() / frame[distinct].max()))
-        if epochs > WORTH_NEW:
-            text = (
-                f"{total} repeats its {distinct} up to {epochs:.3g} times. Beyond {WORTH_NEW:g} times repeated data "
-                "are worth less than new ones, and with many more the loss rises again (muennighoff2023scaling); "
-                f"{posterior.law.name} knows nothing of this: do not decide on this forecast. A law with {distinct} "
-                "among its inputs does."
-            )
-            notes.append(Note("repeated", "warning", text))
-    return notes
-
-
-def check_learning(posterior: Posterior) -> list[Note]:
-    """Note coordinates that the data did not move."""
-    notes = []
-    contraction = posterior.contraction()
-    # The seed noise is held by published replicates on purpose, unless there are replicates.
-    watched = [name for name in contraction.index if name != "log_seed" and "[" not in name]
-    held = [name for name in watched if contraction[name] < UNLEARNED]
-    if held:
-        text = f"The data say next to nothing about {some(held)}; their values are the prior's."
-        notes.append(Note("prior_dominated", "info", text))
-    return notes
-
-
-def check_forecast(forecast: Forecast) -> list[Note]:
-    """Note forecasts that reach far or say little."""
-    notes = []
-    if forecast.ratio.max() > FAR:
-        text = (
-            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; beyond {FAR:g} times bands on "
-            "noisy "
-            "curves held less often than they say."
-        )
-        notes.append(Note("far", "warning", text))
-    low, high = forecast.interval(0.95)
-    width = float(np.max(np.log(high / low)))
-    if width > 0.5:
-        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."
-        notes.append(Note("weak", "warning", text))
-    return notes

@@ -22,10 +22,10 @@ from scipy.special import ndtr, ndtri
 
 from bayescale import plot
 from bayescale.backtesting import QUANTILES
+from bayescale.checks import FAR
 from bayescale.decide.pilots import NEARLY
 from bayescale.decide.stopping import CHANCE
 from bayescale.drawing import figure_of, note
-from bayescale.posterior import FAR
 from benchmarks import pictures, pilot_choices, recipe_report, tally
 from benchmarks.problems import DEVELOPMENT
 from benchmarks.rows import replace

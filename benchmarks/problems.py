@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import corpus
-from bayescale.posterior import rise
+from bayescale.checks import rise
 
 FITTED = 40
 """Most training points of a curve."""

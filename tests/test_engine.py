@@ -229,7 +229,7 @@ RANKS = (
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("lockstep", "modes", "posterior"),
-    ("storage", "batches"),
+    ("batches", "checks", "storage"),
     ("archive", "importance", "workers"),
     ("fitting",),
     ("many",),

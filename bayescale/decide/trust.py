@@ -7,8 +7,9 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from bayescale.checks import COLLINEAR, FAR, check_repetition, check_shape
 from bayescale.errors import Status
-from bayescale.posterior import COLLINEAR, FAR, Posterior, check_repetition, check_shape
+from bayescale.posterior import Posterior
 
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
