@@ -25,6 +25,14 @@ MARIN = {
 }
 
 
+FEW = bs.Nuts(chains=2, draws=199)
+"""Too few draws to be tried again, so that one program is all that is compiled, and long enough for 99 ranks.
+
+Compiling takes a hundred times as long as sampling a short curve: tests that need no settings of their own use these or
+the default, and bucket sizes that others use too.
+"""
+
+
 @pytest.fixture(scope="session")
 def marin():
     return bs.Runs.from_frame(pd.DataFrame(MARIN), name="marin")

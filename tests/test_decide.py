@@ -1,14 +1,17 @@
 """Decisions: closed forms of value and regret, answers and refusals, stopping, planning."""
 
 import dataclasses
+import functools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FEW
 from scipy.special import ndtri
 
 import bayescale as bs
+from bayescale.decide import planning
 from bayescale.decide.trust import doubts
 from bayescale.decide.utility import make_utility, normal_information, perfect_information, regrets
 from bayescale.errors import InputError, Status
@@ -177,7 +180,7 @@ def test_a_rising_curve_gets_no_answer(marin_post):
 def test_one_ray_answers_on_the_ray_only():
     n = np.geomspace(1e8, 3e9, 6)
     frame = pd.DataFrame({"n_params": n, "n_tokens": 20 * n, "loss": 2.0 + 300 * n**-0.3})
-    post = bs.fit(bs.Runs.from_frame(frame), seed=0, settings=bs.Nuts(warmup=20, draws=20, chains=2))
+    post = bs.fit(bs.Runs.from_frame(frame), seed=0, settings=FEW)
     found = {doubt.code: doubt for doubt in doubts(post, {"n_params": 5e9, "n_tokens": 5e12})}
     assert "one_ray" in found
     remedy = found["one_ray"].run
@@ -262,7 +265,9 @@ def test_a_posterior_foresees_what_refits_find(marin_post):
 
 
 @pytest.mark.slow
-def test_plans_before_any_run():
+def test_plans_before_any_run(monkeypatch):
+    # Chains of a ray would be tried again, twice; nothing here looks at whether they mix.
+    monkeypatch.setattr(planning, "fit_many", functools.partial(planning.fit_many, settings=FEW))
     plans = bs.decide.ladders({"n_params": 1e8, "n_tokens": 2e9}, {"n_params": 1e9, "n_tokens": 2e10}, [4])
     source = bs.LAWS["chinchilla"].published("besiroglu2024")
     found = bs.decide.power(source, plans, target=2.0, simulations=4, n_params=2e9, n_tokens=4e10)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FEW
 
 import bayescale as bs
 from bayescale.decide.information import information, sample_information
@@ -74,7 +75,7 @@ def test_pilots_on_the_ray_say_nothing_off_it():
     law = bs.LAWS["chinchilla"].published("besiroglu2024")
     loss = law.predict(n_params=n, n_tokens=20 * n).draws[0, 0] * np.exp(0.002 * rng.standard_normal(6))
     runs = bs.Runs.from_frame(pd.DataFrame({"n_params": n, "n_tokens": 20 * n, "loss": loss}))
-    post = bs.fit(runs, seed=0)
+    post = bs.fit(runs, seed=0, settings=FEW)
     candidates = pd.DataFrame({"n_params": [1e9, 1e8], "n_tokens": [2e10, 5e10]})
     frame = bs.decide.next_run(post, candidates, n_params=1e9, n_tokens=3e11).frame.set_index("n_params")
     assert frame.loc[1e8, "information"] > 3 * frame.loc[1e9, "information"]
@@ -142,6 +143,7 @@ def test_brute_force_refits_agree(family):
     refits = bs.fit_many(
         [bs.Runs.from_frame(pd.concat([base, pilot.assign(loss=y)], ignore_index=True), inputs=[name]) for y in shown],
         seed=1,
+        settings=FEW,
     )
     worth = np.array([utility.gain(worlds(refit, pd.DataFrame([at])).spread(0)).mean() for refit in refits])
     each = np.maximum(worth, 0.0) - (worth if worth.mean() > 0 else 0.0)

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FEW
 
 import bayescale as bs
 from bayescale import sbc
@@ -21,7 +22,7 @@ SIMULATIONS = 150
 
 def outside(**options):
     """Quantities that leave the simultaneous band, after a short calibration."""
-    table = sbc.run(RUNS, simulations=SIMULATIONS, seed=1, progress=False, **options).summary()
+    table = sbc.run(RUNS, simulations=SIMULATIONS, seed=1, progress=False, settings=FEW, **options).summary()
     return set(table.index[table["outside"]])
 
 
