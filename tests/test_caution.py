@@ -17,7 +17,7 @@ from bayescale.model import make_job, places
 from bayescale.scores import crps
 
 fitting = importlib.import_module("bayescale.fitting")
-FEW = bs.Nuts(warmup=200, draws=200, chains=2)
+CHAINS = bs.Nuts().chains
 FAR = {"n_params": 1e10, "n_tokens": 2e11}
 
 
@@ -32,14 +32,14 @@ def grid(powers=(1.0, 1.0)):
 
 @pytest.fixture(scope="module")
 def high():
-    return bs.fit(grid(), seed=0, settings=FEW, caution="high")
+    return bs.fit(grid(), seed=0, caution="high")
 
 
 @pytest.fixture(scope="module")
 def halves():
     plain = default_drift(2)
     drifts = [dataclasses.replace(plain, along=along) for along in ("inputs", "scale")]
-    return [bs.fit(grid(), seed=0, settings=FEW, drift=drift) for drift in drifts]
+    return [bs.fit(grid(), seed=0, drift=drift) for drift in drifts]
 
 
 # --- What is pooled ----------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def halves():
 
 def test_pool_is_equal_draws_of_both(high, halves):
     number = min(half.position.shape[1] for half in halves)
-    assert high.position.shape[:2] == (2 * FEW.chains, number)
+    assert high.position.shape[:2] == (2 * CHAINS, number)
     # A second attempt has three times as many draws.
     own = [half.position[:, :: half.position.shape[1] // number] for half in halves]
     np.testing.assert_allclose(high.position, np.concatenate(own))
@@ -58,7 +58,7 @@ def test_pool_is_equal_draws_of_both(high, halves):
         np.testing.assert_allclose(found.location, np.concatenate([one.location, other.location]))
         middle = found.quantile(0.5)
         assert (np.minimum(one.quantile(0.5), other.quantile(0.5)) <= middle * 1.0001).all()
-    assert found.log_draws.shape == (2 * FEW.chains, number, 2)
+    assert found.log_draws.shape == (2 * CHAINS, number, 2)
 
 
 def test_halves_of_unequal_length_are_diagnosed_as_they_are_kept(high, halves, tmp_path):
@@ -74,7 +74,7 @@ def test_halves_of_unequal_length_are_diagnosed_as_they_are_kept(high, halves, t
 
 
 def test_auto_drift_is_the_first_half(halves):
-    normal = bs.fit(grid(), seed=0, settings=FEW)
+    normal = bs.fit(grid(), seed=0)
     np.testing.assert_array_equal(normal.position, halves[0].position)
 
 
@@ -147,7 +147,7 @@ def test_recoded_inputs_give_the_same_problem(powers):
 
 
 def test_recoded_inputs_give_the_same_forecast(high):
-    recoded = bs.fit(grid((2.0, 0.5)), seed=0, settings=FEW, caution="high")
+    recoded = bs.fit(grid((2.0, 0.5)), seed=0, caution="high")
     there = recoded.predict(n_params=FAR["n_params"] ** 2, n_tokens=FAR["n_tokens"] ** 0.5)
     levels = [0.1, 0.25, 0.5, 0.75, 0.9]
     gap = np.log(there.quantile(levels) / high.predict(**FAR).quantile(levels))
@@ -189,9 +189,9 @@ def test_decisions_draw_worlds_of_both(high, halves):
 
 
 def test_many_and_backtest_take_it():
-    (many,) = bs.fit_many([grid()], seed=0, settings=FEW, drift="cautious")
-    np.testing.assert_allclose(many.position, bs.fit(grid(), seed=0, settings=FEW, caution="high").position)
-    back = backtest(grid(), ratio=3, seed=0, settings=FEW, caution="high")
+    (many,) = bs.fit_many([grid()], seed=0, drift="cautious")
+    np.testing.assert_allclose(many.position, bs.fit(grid(), seed=0, caution="high").position)
+    back = backtest(grid(), ratio=3, seed=0, caution="high")
     assert back.posteriors[0].drift.along == "pool"
 
 

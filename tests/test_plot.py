@@ -35,7 +35,7 @@ def runs():
 @pytest.fixture(scope="module")
 def posterior(runs):
     early = runs.select(runs.frame["flops"] <= 3e20)
-    return bs.fit(early, seed=0, settings=bs.Nuts(warmup=200, draws=200, chains=2))
+    return bs.fit(early, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -164,7 +164,7 @@ def test_settings_of_other_inputs():
 @pytest.mark.slow
 def test_bands_along_one_of_two_inputs():
     runs = bs.corpus.load("hyena_gpt")
-    posterior = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=100, draws=50, chains=2))
+    posterior = bs.fit(runs, seed=0)
     ax = plot.bands(posterior, input="n_tokens", truth=runs.frame.assign(n_tokens=1e11))
     text = words(ax)
     assert "n_params 1.25e8" in text

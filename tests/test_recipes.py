@@ -126,9 +126,6 @@ def recipe(loss, name, sizes=(1e8, 2e8, 4e8, 8e8), **columns):
     return bs.Runs.from_frame(table, inputs=("n_params",), name=name)
 
 
-SHORT = bs.Nuts(warmup=200, draws=250, chains=4)
-
-
 def curve(x):
     return 1.7 + 400.0 * x**-0.34
 
@@ -142,7 +139,7 @@ def fits():
         recipe(lambda x, i=i: curve(x) * wiggle * np.exp(-0.01 * i + 0.0005 * noise[i]), name)
         for i, name in enumerate("ABC")
     ]
-    posteriors = bs.fit_many(runs, seed=0, settings=SHORT)
+    posteriors = bs.fit_many(runs, seed=0)
     return dict(zip("ABC", posteriors, strict=True))
 
 
@@ -183,7 +180,7 @@ def test_unit_of_the_input_changes_nothing(fits):
     for name in "AB":
         frame = fits[name].runs.frame
         table = pd.DataFrame({"n_tokens": 20 * frame["n_params"], "loss": frame["loss"]})
-        tokens[name] = bs.fit(bs.Runs.from_frame(table, inputs=("n_tokens",), name=name), seed=0, settings=SHORT)
+        tokens[name] = bs.fit(bs.Runs.from_frame(table, inputs=("n_tokens",), name=name), seed=0)
     plain = compare({name: fits[name] for name in "AB"}, at={"n_params": 2e9}).duels[0]
     other = compare(tokens, at={"n_tokens": 4e10}).duels[0]
     np.testing.assert_allclose(plain.p_first, other.p_first, atol=1e-6)
