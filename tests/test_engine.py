@@ -12,15 +12,15 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FEW
 from numpyro.infer import MCMC, NUTS
 from threadpoolctl import threadpool_info
 
 import bayescale as bs
-from bayescale import batches
+from bayescale import batches, diagnostics
 from bayescale.batches import one_thread
 from bayescale.model import coordinates, make_job
 
-SHORT = bs.Nuts(warmup=50, draws=50, chains=2)
 PACKAGE = Path(bs.__file__).parent
 
 # --- What compiles -----------------------------------------------------------------------------------------
@@ -47,12 +47,12 @@ def traces_so_far():
 def traces_of(*arguments, **options):
     """New traces of the compiled program that a fit costs."""
     before = traces_so_far()
-    bs.fit(*arguments, settings=SHORT, **options)
+    bs.fit(*arguments, settings=FEW, **options)
     return traces_so_far() - before
 
 
 def test_numbers_never_recompile(marin):
-    bs.fit(marin, seed=0, settings=SHORT)
+    bs.fit(marin, seed=0, settings=FEW)
     law = bs.laws.get("plateau_power")
     assert traces_of(made_up(6), seed=0) == 0
     assert traces_of(made_up(8, seed=1), seed=0) == 0
@@ -66,14 +66,14 @@ def test_numbers_never_recompile(marin):
 
 
 def test_equal_seeds_give_equal_draws(marin):
-    first, second = (bs.fit(marin, seed=3, settings=SHORT) for _ in range(2))
+    first, second = (bs.fit(marin, seed=3, settings=FEW) for _ in range(2))
     np.testing.assert_array_equal(first.position, second.position)
-    assert not np.array_equal(first.position, bs.fit(marin, seed=4, settings=SHORT).position)
+    assert not np.array_equal(first.position, bs.fit(marin, seed=4, settings=FEW).position)
 
 
 def test_many_is_one_by_one(marin):
-    alone = bs.fit(marin, seed=0, settings=SHORT)
-    first, _ = bs.fit_many([marin, made_up(6)], seed=0, settings=SHORT, progress=False)
+    alone = bs.fit(marin, seed=0, settings=FEW)
+    first, _ = bs.fit_many([marin, made_up(6)], seed=0, settings=FEW, progress=False)
     np.testing.assert_allclose(first.position, alone.position)
 
 
@@ -139,32 +139,34 @@ def test_drift_leans_onward_beyond_the_data_only(marin_post):
 
 
 def test_drift_of_a_rising_law_leans_upwards():
-    size = np.array([1e6, 1e7, 1e8, 1e9, 1e10])
+    size = np.geomspace(1e6, 1e10, 9)
     runs = bs.Runs.from_frame(pd.DataFrame({"x": size, "loss": 2.0 * size**0.1}), inputs="x")
-    post = bs.fit(runs, law="growing_power", seed=0, settings=SHORT)
+    post = bs.fit(runs, law="growing_power", seed=0)
     even, leaning = (with_drift(post, lean=lean).predict(x=1e12, kind="mean") for lean in (0.0, 0.4))
     assert (leaning.location > even.location).all()
 
 
-def test_chains_that_are_only_short_go_on_as_one_long_run_would():
+def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch):
     fitting = importlib.import_module("bayescale.fitting")
-    few = bs.Nuts(warmup=100, draws=200, chains=2)
+    # Default chains, whose programs other tests need as well, are long enough for most curves.
+    monkeypatch.setattr(diagnostics, "ESS", 1500.0)
+    few = bs.Nuts()
     post = bs.fit(made_up(7), seed=0, settings=few)
-    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (600, 100, few.target_accept)
+    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 200, few.target_accept)
     job = make_job(made_up(7), "auto", "auto", "normal", None)
     ((first, _),) = fitting.run_compiled([job], [0], 0, few, fitting.FIRST)
     assert first.status is bs.Status.FEW_DRAWS
-    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=600), fitting.FIRST)
+    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=1500), fitting.FIRST)
     np.testing.assert_allclose(post.position, whole.position)
     np.testing.assert_array_equal(post.stats["n_steps"], whole.stats["n_steps"])
     np.testing.assert_allclose(post.diagnostics.ess_bulk, whole.diagnostics.ess_bulk)
-    assert post.values.level.shape == whole.values.level.shape == (2, 600)
+    assert post.values.level.shape == whole.values.level.shape == (4, 1500)
 
 
 def test_chains_that_diverge_begin_anew():
     # Steps far too long, which more draws would not mend.
-    post = bs.fit(made_up(7), seed=0, settings=bs.Nuts(warmup=100, draws=200, chains=2, target_accept=0.3))
-    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (600, 250, 0.99)
+    post = bs.fit(made_up(7), seed=0, settings=bs.Nuts(target_accept=0.3))
+    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 500, 0.99)
     assert not post.diagnostics.divergences
 
 
@@ -199,7 +201,7 @@ def listen(event, seconds, **more):
         names.append(more["fun_name"])
 jax.monitoring.register_event_duration_secs_listener(listen)
 runs = bs.Runs.from_frame(pd.DataFrame({"flops": [1e18, 3e18, 9e18, 3e19], "loss": [3.5, 3.2, 3.0, 2.9]}))
-bs.fit(runs, seed=0, settings=bs.Nuts(warmup=20, draws=20, chains=2))
+bs.fit(runs, seed=0)
 print(names)
 """
     assert in_a_fresh_python(code) == "['jit(sample_batch)']"
@@ -403,7 +405,7 @@ def test_chinchilla_grid_gives_the_constants_of_its_replication():
     runs = bs.corpus.load("epoch_chinchilla", drop_flagged=False)
     # The replication leaves out the five highest of 245 losses (besiroglu2024chinchilla).
     runs = runs.select(runs.frame["loss"] < runs.frame["loss"].nlargest(5).min())
-    post = bs.fit(runs, "chinchilla", seed=0, drift=None, noise="student")
+    post = bs.fit(runs, "chinchilla", seed=0, drift=None, noise="student", settings=bs.Nuts(chains=2))
     assert len(runs) == 240
     assert post.status is bs.Status.OK
     middle = {name: float(np.median(draws)) for name, draws in post.draws.items()}
