@@ -10,6 +10,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1]
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
+import jax
 import pandas as pd
 import pytest
 
@@ -41,6 +42,14 @@ def marin():
 @pytest.fixture(scope="session")
 def marin_post(marin):
     return bs.fit(marin, seed=0)
+
+
+@pytest.fixture(scope="module")
+def quickly_compiled():
+    """For tests that compile many programs, mostly of one operation, and call each a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def call(*arguments):

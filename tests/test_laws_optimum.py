@@ -8,6 +8,8 @@ import pytest
 from bayescale.laws import LAWS, optimum
 from bayescale.laws.optimum import allocation, best, best_mixture, crossing, equivalent, marginal, minimum
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 
 def published(name, key=None):
     return LAWS[name], dict(LAWS[name].published(key).constants)

@@ -18,6 +18,8 @@ from bayescale.likelihood import log_density, numpyro_model
 from bayescale.model import coordinates, make_job, prior_center, simulate_prior
 from benchmarks.designs import made_up
 
+pytestmark = pytest.mark.usefixtures("quickly_compiled")
+
 NAMES = sorted(LAWS)
 DRAWS = 60
 EACH = pytest.mark.parametrize("name", NAMES)
