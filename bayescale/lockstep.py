@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from numpyro.infer.hmc_util import build_adaptation_schedule, dual_averaging, welford_covariance
 
-from bayescale.nuts import Chain, Nuts, Start, first_step
+from bayescale.nuts import Chain, End, Nuts, Start, first_step
 from bayescale.records import Array
 
 AT_ONCE = 16
@@ -124,8 +124,8 @@ def run_chains(
     families: Any,
     starts: Start,
     settings: Nuts,
-    ends: Resting | None = None,
-) -> tuple[Chain, Resting]:
+    ends: End | None = None,
+) -> tuple[Chain, End]:
     """Sample all chains of many families.
 
     Args:
@@ -155,7 +155,7 @@ def run_chains(
         slopes = jnp.einsum("fij,fi->fj", factors, starts.slope)
         chains = everywhere(lambda key, start: begin(key, *start))(keys, (starts.value, slopes))
     else:
-        chains = ends._replace(drawn=jnp.zeros_like(ends.drawn))
+        chains = everywhere(lambda end, _: begin_again(end))(ends, factors)
     members = (starts.mode, factors, families)
     windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[1:-1]] if warmup else []
     total = warmup + settings.draws
@@ -186,7 +186,7 @@ def run_chains(
     (chains, room), _ = lax.scan(stage, (chains, room), stops)
     position = starts.mode[:, None, None] + jnp.einsum("fij,fcnj->fcni", factors, room[..., :dimension])
     accept, steps, energy, diverging, step_size = jnp.moveaxis(room[..., dimension:], -1, 0)
-    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains
+    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), stopped(chains)
 
 
 # --- One chain -----------------------------------------------------------------------------------------------
@@ -200,6 +200,27 @@ def begin(key: Array, value: Any, slope: Any) -> Resting:
     identity = jnp.eye(len(slope), dtype=slope.dtype)
     tuning = Tuning(size, begin_averaging(jnp.log(10.0 * size)), begin_moments(len(slope)), identity, identity)
     return Resting(jnp.array(0), words, tuning, jnp.zeros_like(slope), value, slope)
+
+
+def begin_again(end: End) -> Resting:
+    """Return a chain that goes on as it was tuned, and adapts no more."""
+    unused = begin_averaging(jnp.log(end.step_size)), begin_moments(len(end.place))
+    tuning = Tuning(end.step_size, *unused, end.inverse_mass, end.mass_factor)
+    return Resting(jnp.array(0), end.key, tuning, end.place, end.value, end.slope)
+
+
+def stopped(chain: Resting) -> End:
+    """Where a chain, or each of many, has stopped."""
+    tuning = chain.tuning
+    return End(
+        key=chain.key,
+        step_size=tuning.step_size,
+        inverse_mass=tuning.inverse_mass,
+        mass_factor=tuning.mass_factor,
+        place=chain.place,
+        value=chain.value,
+        slope=chain.slope,
+    )
 
 
 def settle(chain: Resting, estimates: Any) -> Resting:

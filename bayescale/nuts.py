@@ -57,6 +57,21 @@ class Start(NamedTuple):
     """Its gradient there, shape (d,)."""
 
 
+class End(NamedTuple):
+    """Where a chain stopped, to go on from there as it was tuned."""
+
+    key: Any
+    """Words of its random key."""
+    step_size: Any
+    inverse_mass: Any
+    """Inverse mass matrix, shape (d, d), and below the Cholesky factor of the mass matrix."""
+    mass_factor: Any
+    place: Any
+    """In coordinates of unit scale, shape (d,), with the potential and its gradient there."""
+    value: Any
+    slope: Any
+
+
 class Chain(NamedTuple):
     """Draws of one chain with their statistics, leading axis draw."""
 
@@ -116,7 +131,9 @@ def safe_inverse(hessian: Array) -> Any:
     return (vectors / values) @ vectors.T
 
 
-def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, end: Any = None) -> tuple[Chain, Any]:
+def run_chain(
+    key: Array, potential: Potential, start: Start, settings: Nuts, end: End | None = None
+) -> tuple[Chain, End]:
     """Sample one chain, warm-up and draws in a single scan.
 
     Args:
@@ -127,7 +144,7 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, en
         end: Where an earlier call ended, to go on from there as it was tuned; by default the chain begins.
 
     Returns:
-        The draws, and the state of the sampler behind the last of them.
+        The draws, and where the chain stopped.
     """
     dimension = start.mode.shape[0]
     factor = jnp.linalg.cholesky(start.covariance)
@@ -152,7 +169,17 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, en
     )
     warmup = settings.warmup
     if end is not None:
-        state, warmup = jax.tree.map(with_key, state, end), 0
+        matrices = {"inverse_mass_matrix": end.inverse_mass, "mass_matrix_sqrt": end.mass_factor}
+        tuned = state.adapt_state._replace(step_size=end.step_size, **matrices)
+        state = state._replace(
+            i=state.i + warmup,
+            z=end.place,
+            z_grad=end.slope,
+            potential_energy=end.value,
+            adapt_state=tuned,
+            rng_key=jax.random.wrap_key_data(end.key, impl=jax.random.key_impl(key)),
+        )
+        warmup = 0
 
     def step(state: Any, _: None) -> tuple[Any, Chain]:
         state = sample_kernel(state)
@@ -167,20 +194,19 @@ def run_chain(key: Array, potential: Potential, start: Start, settings: Nuts, en
         return state, draw
 
     state, chain = lax.scan(step, state, None, length=warmup + settings.draws)
-    return jax.tree.map(lambda leaf: leaf[warmup:], chain), jax.tree.map(without_key, state)
+    tuned = state.adapt_state
+    stopped = End(
+        key=jax.random.key_data(state.rng_key),
+        step_size=tuned.step_size,
+        inverse_mass=tuned.inverse_mass_matrix,
+        mass_factor=tuned.mass_matrix_sqrt,
+        place=state.z,
+        value=state.potential_energy,
+        slope=state.z_grad,
+    )
+    return jax.tree.map(lambda leaf: leaf[warmup:], chain), stopped
 
 
 def first_step(dimension: int) -> float:
     """Step size at the start, for coordinates of unit scale."""
     return 1.0 / dimension**0.25
-
-
-def without_key(leaf: Any) -> Any:
-    """Words of a random key, which leaves the program as numbers do; any other array as it is."""
-    return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-
-
-def with_key(like: Any, leaf: Any) -> Any:
-    """Undo `without_key` for an array that was like this one."""
-    known = jnp.issubdtype(like.dtype, jax.dtypes.prng_key)
-    return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like)) if known else leaf

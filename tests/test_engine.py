@@ -173,16 +173,26 @@ def test_chains_that_diverge_begin_anew():
 
 @pytest.mark.slow
 def test_accelerators_draw_what_cpus_draw(monkeypatch):
-    families = [made_up(6), made_up(7, seed=1), made_up(8, seed=2)]
+    fitting = importlib.import_module("bayescale.fitting")
+    jobs = [
+        make_job(runs, "auto", "auto", "normal", None) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))
+    ]
     few = bs.Nuts(warmup=20, draws=20, chains=2)
-    mapped = bs.fit_many(families, seed=0, settings=few)
-    # Families of one bucket in one vectorized batch, filled up to a power of two: the path of GPUs and TPUs.
+    mapped = fitting.run_compiled(jobs, range(3), 0, few, fitting.FIRST)
+    # Families of one bucket in one batch in lockstep, filled up to a power of two: the path of GPUs and TPUs.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(batches, "FEWEST_IN_LOCKSTEP", 1)
-    vectorized = bs.fit_many(families, seed=0, settings=few)
-    for one, other in zip(mapped, vectorized, strict=True):
-        # The first attempt of both; rounding grows along a chain, so only its beginning is compared.
+    monkeypatch.setattr(batches, "FEWEST_IN_LOCKSTEP", 3)
+    lockstep = fitting.run_compiled(jobs, range(3), 0, few, fitting.FIRST)
+    for (one, _), (other, _) in zip(mapped, lockstep, strict=True):
+        # Rounding grows along a chain, so only its beginning is compared.
         np.testing.assert_allclose(one.position[:2, :5], other.position[:2, :5], atol=1e-4)
+    # Fewer go on on the cores, wherever they began.
+    further = [
+        fitting.run_compiled(jobs[:1], [0], 0, few, fitting.FURTHER, [begun[0][1]])[0][0]
+        for begun in (mapped, lockstep)
+    ]
+    np.testing.assert_allclose(further[0].position[:, 0], further[1].position[:, 0], atol=1e-2)
+    assert not np.allclose(further[0].position[:, 0], mapped[0][0].position[:, 0], atol=1e-2)
 
 
 # --- What is imported --------------------------------------------------------------------------------------
