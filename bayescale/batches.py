@@ -28,7 +28,7 @@ LARGEST_SHARE = 8192
 """Families of one batch on one device, however small they are."""
 FEWEST_IN_LOCKSTEP = 1024
 """Families of one shape from which on an accelerator samples them; fewer are done sooner on the cores beside it, whose
-programs compile in a fifth of the time."""
+programs compile in a quarter of the time."""
 
 LIGHTER = {"xla_backend_optimization_level": 2}
 """Options for XLA on curves of one input: LLVM's third level takes an eighth longer to compile them and unrolls loops
