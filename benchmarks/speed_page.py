@@ -30,8 +30,8 @@ FEWEST = 3
 LOCKSTEP = (
     f"From {FEWEST_IN_LOCKSTEP:,} families of one shape on an accelerator samples them, all chains in lockstep, each "
     "step one leapfrog of every chain wherever it is in its tree; fewer, second attempts, forecasts and decisions stay "
-    "on the cores beside it, where a program compiles in a quarter of the time. With NumPyro's loops in loops all chains "
-    "wait for the longest trajectory of any.",
+    "on the cores beside it, where a program compiles in a quarter of the time. With NumPyro's loops in loops all "
+    "chains wait for the longest trajectory of any.",
     "",
     "What was measured is the sampling. What Python does for each family beside it, checking its table and diagnosing "
     "its chains, takes some ten milliseconds on one core: for thousands of families most of the time of a fit, and no "
