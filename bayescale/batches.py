@@ -18,13 +18,13 @@ from threadpoolctl import threadpool_limits
 from bayescale.errors import InputError
 from bayescale.model import Job, coordinates
 from bayescale.nuts import Nuts
-from bayescale.precision import cores, on_cores
+from bayescale.programs import cores, on_cores
 
 UNKNOWN_MEMORY = 2 << 30
 """Bytes taken for the memory of a device that does not tell."""
 MEMORY_SHARE = 0.4
 """Share of a device's memory that one batch may fill; the estimate is rough."""
-LARGEST_SHARE = 8192
+LARGEST_SHARE = 2048
 """Families of one batch on one device, however small they are."""
 FEWEST_IN_LOCKSTEP = 1024
 """Families of one shape from which on an accelerator samples them; fewer are done sooner on the cores beside it, whose
@@ -244,13 +244,3 @@ def stream_key(seed: int, attempt: int, stream: int) -> np.ndarray:
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of zero or more; found {seed!r}.")
     return np.random.SeedSequence(seed, spawn_key=(attempt, stream)).generate_state(2)
-
-
-def key_of(words: Any) -> Any:
-    """Key from its words, in a compiled program."""
-    return jax.random.wrap_key_data(words, impl="threefry2x32")
-
-
-def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
-    """Apply a function along the leading axis: one after the other, or all at once."""
-    return jax.vmap(function)(inputs) if vectorized else jax.lax.map(function, inputs)

@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bayescale.errors import InputError, nearest
 from bayescale.model import read
 from bayescale.posterior import Posterior
-from bayescale.precision import on_cores
+from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from bayescale.batches import compiled_once, jitted, key_of, machine, one_thread, stacked, stream_key
+from bayescale.batches import compiled_once, jitted, machine, one_thread, stacked, stream_key
 from bayescale.diagnostics import ESS, diagnose, worse
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
@@ -29,6 +29,7 @@ from bayescale.noise import Noise
 from bayescale.nuts import Nuts, Start, normal_at, run_chain
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
+from bayescale.programs import each, key_of
 from bayescale.records import Array
 from bayescale.runs import Runs
 
@@ -96,12 +97,15 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
     families = geometries, problems
     drawn, states = run_chains(split[:, 2:], potential, families, starts, settings, states)
-    # Long curves one draw at a time: all at once they would not fit into memory.
-    apply = jax.vmap if problems.gap is None else lambda function: lambda draws: lax.map(function, draws)
 
     def family(key: Any, position: Any, geometry: Geometry, problem: Problem) -> tuple[Any, Values]:
         level_scores = jax.random.normal(key, (settings.chains, settings.draws), float)
-        return jax.vmap(apply(lambda draw: meaning(draw, geometry, model, problem)))((position, level_scores))
+
+        def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
+            # Long curves one draw at a time: all at once they would not fit into memory.
+            return each(lambda draw: meaning(draw, geometry, model, problem), draws, problem.gap is None)
+
+        return jax.vmap(chain)((position, level_scores))
 
     position, values = jax.vmap(family)(split[:, 1], drawn.position, geometries, problems)
     return {"chains": drawn._replace(position=position), "values": values, "end": (geometries, starts, states)}

@@ -10,6 +10,7 @@ importance sampling and their Pareto tail index says whether to trust them (veht
 
 from __future__ import annotations
 
+import functools
 import importlib
 import threading
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from jax import lax
 from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
-from bayescale.batches import compiled_once, each, jitted, key_of, machine, stacked, stream_key
+from bayescale.batches import compiled_once, jitted, machine, stacked, stream_key
 from bayescale.diagnostics import ESS, Diagnostics, diagnose_weights
 from bayescale.errors import Status
 from bayescale.likelihood import draw_level
@@ -30,6 +31,7 @@ from bayescale.model import Job, Model, Problem, Values, read
 from bayescale.modes import Target, find_modes, round_target
 from bayescale.nuts import Nuts, Start
 from bayescale.posterior import Posterior
+from bayescale.programs import each, key_of
 from bayescale.records import Array
 
 TRACES = {"weigh": 0}
@@ -303,8 +305,7 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         seed: Seed of all randomness.
         settings: Counts of chains and draws, and steps towards a mode.
     """
-    # It smooths the weights and takes half a second to import: the compiler leaves Python idle meanwhile.
-    threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()
+    smoother_aside()
     weighed = weigh_points(jobs, streams, seed, settings, 0)
     chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
     enough = settings.chains * settings.draws >= ESS
@@ -397,6 +398,12 @@ def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
     rows = resample(np.exp(smooth), draws, rng)
     measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes)
     return Chosen(points.position[rows], smooth[rows], rng.standard_normal(draws), measures)
+
+
+@functools.cache
+def smoother_aside() -> None:
+    """Import what smooths the weights, once: it takes half a second, and the first compiler leaves Python idle."""
+    threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()
 
 
 def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:

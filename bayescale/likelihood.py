@@ -26,7 +26,7 @@ from bayescale.errors import InputError
 from bayescale.laws import Law
 from bayescale.model import Model, Problem, Values, coordinates, draw, places, pooled, prepare, read, relative_curve
 from bayescale.noise import SMALLEST_SCATTER, Noise
-from bayescale.precision import on_cores
+from bayescale.programs import on_cores
 from bayescale.records import Array
 from bayescale.runs import Design, Runs, reduce_runs
 

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 from jax import lax
 from numpyro.infer.hmc_util import build_adaptation_schedule, dual_averaging, welford_covariance
 
-from bayescale.nuts import Chain, End, Nuts, Start, first_step
+from bayescale.nuts import Chain, Nuts, Standing, Start, first_step
+from bayescale.programs import key_of
 from bayescale.records import Array
 
 AT_ONCE = 16
@@ -32,31 +33,20 @@ begin_averaging, average = dual_averaging()
 begin_moments, add_moment, covariance_of = welford_covariance(diagonal=False)
 
 
-class Tuning(NamedTuple):
-    """What the warm-up adapts."""
-
-    step_size: Any
-    averaging: Any
-    """State of the dual averaging of step sizes."""
-    moments: Any
-    """State of the estimate of the covariance."""
-    inverse_mass: Any
-    """Shape (d, d)."""
-    mass_factor: Any
-    """Cholesky factor of the mass matrix, shape (d, d)."""
-
-
 class Resting(NamedTuple):
-    """A chain between two trajectories."""
+    """A chain between two trajectories, and what its warm-up gathers.
+
+    Attributes:
+        drawn: Finished trajectories, those of the warm-up included.
+        at: Where it stands.
+        averaging: State of the dual averaging of step sizes.
+        moments: State of the estimate of the covariance.
+    """
 
     drawn: Any
-    """Finished trajectories, those of the warm-up included."""
-    key: Any
-    """Words of its random key."""
-    tuning: Tuning
-    place: Any
-    value: Any
-    slope: Any
+    at: Standing
+    averaging: Any
+    moments: Any
 
 
 class Leaf(NamedTuple):
@@ -124,8 +114,8 @@ def run_chains(
     families: Any,
     starts: Start,
     settings: Nuts,
-    ends: End | None = None,
-) -> tuple[Chain, End]:
+    ends: Standing | None = None,
+) -> tuple[Chain, Standing]:
     """Sample all chains of many families.
 
     Args:
@@ -148,31 +138,31 @@ def run_chains(
         return potential(mode + factor @ unit, rest)
 
     def everywhere(function: Callable[..., Any]) -> Callable[..., Any]:
-        """Apply a function of chains' states and of their family."""
-        return jax.vmap(jax.vmap(function, in_axes=(0, None)))
+        """Apply a function to each chain."""
+        return jax.vmap(jax.vmap(function))
 
     if ends is None:
         slopes = jnp.einsum("fij,fi->fj", factors, starts.slope)
-        chains = everywhere(lambda key, start: begin(key, *start))(keys, (starts.value, slopes))
-    else:
-        chains = everywhere(lambda end, _: begin_again(end))(ends, factors)
+        ends = jax.vmap(jax.vmap(begin, in_axes=(0, None, None)))(keys, starts.value, slopes)
+    chains = everywhere(rest_at)(ends)
     members = (starts.mode, factors, families)
-    windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[1:-1]] if warmup else []
+    # Covariances are estimated from the first of these trajectories on, and at each of the others.
+    windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[:-1]] if warmup else []
     total = warmup + settings.draws
     room = jnp.zeros((*keys.shape, settings.draws, dimension + 5))
 
     def stage(state: tuple[Resting, Any], stop: tuple[Any, Any]) -> tuple[tuple[Resting, Any], None]:
         last, estimates = stop
         chains, room = state
-        walking = jax.vmap(jax.vmap(lambda chain: branch(set_out(chain, settings.depth))))(chains)
+        walking = everywhere(lambda chain: branch(set_out(chain, settings.depth)))(chains)
 
         def step(walking: Walking, family: Any) -> tuple[Walking, Any, Any]:
             return leap(walking, lambda unit: unit_potential(unit, family), last, settings, warmup, windows)
 
         def one(_: Any, state: tuple[Walking, Any]) -> tuple[Walking, Any]:
             walking, room = state
-            walking, slots, rows = everywhere(step)(walking, members)
-            keep = jax.vmap(jax.vmap(lambda draws, slot, row: draws.at[slot].set(row, mode="drop")))
+            walking, slots, rows = jax.vmap(jax.vmap(step, in_axes=(0, None)))(walking, members)
+            keep = everywhere(lambda draws, slot, row: draws.at[slot].set(row, mode="drop"))
             return walking, keep(room, slots, rows)
 
         walking, room = lax.while_loop(
@@ -180,67 +170,49 @@ def run_chains(
             lambda state: lax.fori_loop(0, AT_ONCE, one, state),
             (walking, room),
         )
-        return (jax.vmap(jax.vmap(lambda chain: settle(chain, estimates)))(walking.rest), room), None
+        return (everywhere(lambda chain: settle(chain, estimates))(walking.rest), room), None
 
-    stops = (jnp.array([*windows, total]), jnp.array([*[True] * len(windows), False]))
+    meetings = windows[1:]
+    stops = (jnp.array([*meetings, total]), jnp.array([*[True] * len(meetings), False]))
     (chains, room), _ = lax.scan(stage, (chains, room), stops)
     position = starts.mode[:, None, None] + jnp.einsum("fij,fcnj->fcni", factors, room[..., :dimension])
     accept, steps, energy, diverging, step_size = jnp.moveaxis(room[..., dimension:], -1, 0)
-    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), stopped(chains)
+    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains.at
 
 
 # --- One chain -----------------------------------------------------------------------------------------------
 
 
-def begin(key: Array, value: Any, slope: Any) -> Resting:
-    """Return a chain that has drawn nothing, at the origin."""
+def begin(key: Array, value: Any, slope: Any) -> Standing:
+    """Return where a chain begins: at the origin."""
     # The second and third key adapt and push NumPyro's first trajectory; they are not needed here.
     words = jax.random.key_data(jax.random.split(key, 3)[0])
     size = jnp.asarray(first_step(len(slope)), slope.dtype)
     identity = jnp.eye(len(slope), dtype=slope.dtype)
-    tuning = Tuning(size, begin_averaging(jnp.log(10.0 * size)), begin_moments(len(slope)), identity, identity)
-    return Resting(jnp.array(0), words, tuning, jnp.zeros_like(slope), value, slope)
+    return Standing(words, size, identity, identity, jnp.zeros_like(slope), value, slope)
 
 
-def begin_again(end: End) -> Resting:
-    """Return a chain that goes on as it was tuned, and adapts no more."""
-    unused = begin_averaging(jnp.log(end.step_size)), begin_moments(len(end.place))
-    tuning = Tuning(end.step_size, *unused, end.inverse_mass, end.mass_factor)
-    return Resting(jnp.array(0), end.key, tuning, end.place, end.value, end.slope)
-
-
-def stopped(chain: Resting) -> End:
-    """Where a chain, or each of many, has stopped."""
-    tuning = chain.tuning
-    return End(
-        key=chain.key,
-        step_size=tuning.step_size,
-        inverse_mass=tuning.inverse_mass,
-        mass_factor=tuning.mass_factor,
-        place=chain.place,
-        value=chain.value,
-        slope=chain.slope,
-    )
+def rest_at(at: Standing) -> Resting:
+    """Return a chain there, whose warm-up has gathered nothing."""
+    return Resting(jnp.array(0), at, begin_averaging(jnp.log(10.0 * at.step_size)), begin_moments(len(at.place)))
 
 
 def settle(chain: Resting, estimates: Any) -> Resting:
     """Take the covariance of a window's draws as inverse mass matrix, where a window has ended."""
-    tuning = chain.tuning
-    inverse, factor, _ = covariance_of(tuning.moments, regularize=True)
-    averaging = begin_averaging(jnp.log(10.0) + jnp.log(tuning.step_size))
-    new = Tuning(tuning.step_size, averaging, begin_moments(len(chain.place)), inverse, factor)
-    return chain._replace(tuning=pick(estimates, new, tuning))
+    inverse, factor, _ = covariance_of(chain.moments, regularize=True)
+    new = rest_at(chain.at._replace(inverse_mass=inverse, mass_factor=factor))
+    return pick(estimates, new._replace(drawn=chain.drawn), chain)
 
 
 def set_out(chain: Resting, depth: int) -> Walking:
     """Give a chain a momentum; its trajectory is where it stands and has no direction yet."""
-    next_key, momentum_key, tree_key = split(chain.key, 3)
-    noise = jax.random.normal(wrapped(momentum_key), chain.place.shape, chain.place.dtype)
-    momentum = chain.tuning.mass_factor @ noise
-    energy = chain.value + kinetic(chain.tuning, momentum)
-    zero, none = jnp.zeros_like(chain.value), jnp.zeros_like(chain.drawn)
-    leaf = Leaf(chain.place, momentum, chain.slope)
-    whole = Tree(chain.place, chain.value, chain.slope, energy, zero, momentum, zero, none)
+    at = chain.at
+    next_key, momentum_key, tree_key = split(at.key, 3)
+    momentum = at.mass_factor @ jax.random.normal(key_of(momentum_key), at.place.shape, at.place.dtype)
+    energy = at.value + kinetic(at, momentum)
+    zero, none = jnp.zeros_like(at.value), jnp.zeros_like(chain.drawn)
+    leaf = Leaf(at.place, momentum, at.slope)
+    whole = Tree(at.place, at.value, at.slope, energy, zero, momentum, zero, none)
     marks = jnp.zeros((depth, len(momentum)), momentum.dtype)
     return Walking(
         rest=chain,
@@ -266,7 +238,7 @@ def branch(walking: Walking) -> Walking:
     """Begin a subtree as large as the trajectory so far, at one of its ends."""
     key, direction_key, doubling_key = split(walking.key, 3)
     part_key, merge_key = split(doubling_key, 2)
-    forward = jax.random.bernoulli(wrapped(direction_key))
+    forward = jax.random.bernoulli(key_of(direction_key))
     return walking._replace(
         key=key,
         part=walking.part._replace(leaves=jnp.zeros_like(walking.depth)),
@@ -288,13 +260,13 @@ def leap(
         last: Number of trajectories after which the chain waits.
         settings: Depth and target acceptance.
         warmup: Trajectories that adapt.
-        windows: Numbers of trajectories at which covariances are estimated.
+        windows: Number of the first trajectory that a covariance is estimated from, and those at which it is.
 
     Returns:
         The chain, the number of the draw that it works at, and that draw as it stands: place, acceptance, leaves,
         energy, whether it diverges, step size.
     """
-    rest, tuning = walking.rest, walking.rest.tuning
+    rest, at = walking.rest, walking.rest.at
     leaf, value, energy = leapfrog(walking, potential)
     error = energy - walking.energy
     error = jnp.where(jnp.isnan(error), jnp.inf, error)
@@ -313,48 +285,43 @@ def leap(
     share = jnp.where(turns | diverges, 0.0, jnp.minimum(jnp.exp(part.log_weight - walking.whole.log_weight), 1.0))
     grown = joined(walking.whole, part, share, walking.merge_key)
     left, right = pick(walking.forward, (walking.left, leaf), (leaf, walking.right))
-    turns |= turning(tuning, left.momentum, right.momentum, grown.momentum)
+    turns |= turning(at, left.momentum, right.momentum, grown.momentum)
     finished = complete & (turns | diverges | (walking.depth + 1 == settings.depth))
 
     accept = grown.accepted / grown.leaves
-    drawn = rest._replace(
-        drawn=rest.drawn + 1,
-        key=walking.next_key,
-        tuning=adapted(tuning, rest.drawn, accept, grown.place, settings, warmup, windows),
-        place=grown.place,
-        value=grown.value,
-        slope=grown.slope,
-    )
+    moved = at._replace(key=walking.next_key, place=grown.place, value=grown.value, slope=grown.slope)
+    drawn = adapted(rest._replace(at=moved), accept, settings, warmup, windows)
+    drawn = drawn._replace(drawn=rest.drawn + 1)
     # Three things can come next: another leaf, another subtree, another trajectory.
     same = walking._replace(part=part, edge=leaf, part_key=part_key, momenta=momenta, sums=sums)
     doubled = same._replace(whole=grown, left=left, right=right, depth=walking.depth + 1)
     new = pick(finished, set_out(drawn, settings.depth), doubled)
     after = pick(complete, branch(new), same)
     slot = jnp.where(rest.drawn < warmup, settings.draws, rest.drawn - warmup)
-    shown = drawn.tuning.step_size
-    row = jnp.concatenate([grown.place, jnp.stack([accept, grown.leaves, grown.energy, diverges, shown])])
+    row = jnp.stack([accept, grown.leaves, grown.energy, diverges, drawn.at.step_size])
+    row = jnp.concatenate([grown.place, row])
     return pick(rest.drawn < last, after, walking), slot, row
 
 
 def leapfrog(walking: Walking, potential: Callable[[Any], Any]) -> tuple[Leaf, Any, Any]:
     """Step from the outer leaf of the subtree; return the new one, the potential and the energy there."""
-    tuning, edge = walking.rest.tuning, walking.edge
-    size = jnp.where(walking.forward, tuning.step_size, -tuning.step_size)
+    at, edge = walking.rest.at, walking.edge
+    size = jnp.where(walking.forward, at.step_size, -at.step_size)
     momentum = edge.momentum - 0.5 * size * edge.slope
-    place = edge.place + size * (tuning.inverse_mass @ momentum)
+    place = edge.place + size * (at.inverse_mass @ momentum)
     value, slope = jax.value_and_grad(potential)(place)
     momentum = momentum - 0.5 * size * slope
-    return Leaf(place, momentum, slope), value, value + kinetic(tuning, momentum)
+    return Leaf(place, momentum, slope), value, value + kinetic(at, momentum)
 
 
-def kinetic(tuning: Tuning, momentum: Array) -> Any:
+def kinetic(at: Standing, momentum: Array) -> Any:
     """Kinetic energy."""
-    return 0.5 * momentum @ (tuning.inverse_mass @ momentum)
+    return 0.5 * momentum @ (at.inverse_mass @ momentum)
 
 
 def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
     """Put two trees together; the proposal is the second's with a probability."""
-    taken = pick(jax.random.bernoulli(wrapped(key), share), other, one)
+    taken = pick(jax.random.bernoulli(key_of(key), share), other, one)
     return taken._replace(
         log_weight=jnp.logaddexp(one.log_weight, other.log_weight),
         momentum=one.momentum + other.momentum,
@@ -363,9 +330,9 @@ def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
     )
 
 
-def turning(tuning: Tuning, first: Array, last: Array, total: Array) -> Any:
+def turning(at: Standing, first: Array, last: Array, total: Array) -> Any:
     """Whether a trajectory turns back, from the momenta at its ends and the sum of all."""
-    inner = tuning.inverse_mass @ (total - 0.5 * (first + last))
+    inner = at.inverse_mass @ (total - 0.5 * (first + last))
     return (first @ inner <= 0.0) | (last @ inner <= 0.0)
 
 
@@ -383,25 +350,22 @@ def marked(walking: Walking, momentum: Array, total: Array) -> tuple[Any, Any, A
     momenta = jnp.where(here, momentum, walking.momenta)
     sums = jnp.where(here, total, walking.sums)
     asked = (rows <= deepest) & (rows > deepest.astype(int) - ends.astype(int))
-    turns = jax.vmap(lambda first, before: turning(walking.rest.tuning, first, momentum, total - before + first))
+    turns = jax.vmap(lambda first, before: turning(walking.rest.at, first, momentum, total - before + first))
     return momenta, sums, (asked & turns(momenta, sums)).any()
 
 
-def adapted(
-    tuning: Tuning, drawn: Any, accept: Any, place: Array, settings: Nuts, warmup: int, windows: list[int]
-) -> Tuning:
+def adapted(chain: Resting, accept: Any, settings: Nuts, warmup: int, windows: list[int]) -> Resting:
     """Adapt the step size, and the moments where a covariance is estimated, to one more trajectory of the warm-up."""
     if not warmup:
-        return tuning
-    averaging = average(settings.target_accept - accept, tuning.averaging)
-    limits = jnp.finfo(tuning.step_size.dtype)
-    size = jnp.clip(jnp.exp(jnp.where(drawn == warmup - 1, averaging[1], averaging[0])), limits.tiny, limits.max)
-    new = tuning._replace(step_size=size, averaging=averaging)
+        return chain
+    averaging, limits = average(settings.target_accept - accept, chain.averaging), jnp.finfo(chain.at.step_size.dtype)
+    logarithm = jnp.where(chain.drawn == warmup - 1, averaging[1], averaging[0])
+    size = jnp.clip(jnp.exp(logarithm), limits.tiny, limits.max)
+    new = chain._replace(at=chain.at._replace(step_size=size), averaging=averaging)
     if windows:
-        first = build_adaptation_schedule(warmup)[0].end + 1
-        within = (drawn >= first) & (drawn < windows[-1])
-        new = new._replace(moments=pick(within, add_moment(place, tuning.moments), tuning.moments))
-    return pick(drawn < warmup, new, tuning)
+        within = (chain.drawn >= windows[0]) & (chain.drawn < windows[-1])
+        new = new._replace(moments=pick(within, add_moment(chain.at.place, chain.moments), chain.moments))
+    return pick(chain.drawn < warmup, new, chain)
 
 
 def pick(flag: Any, yes: Any, no: Any) -> Any:
@@ -411,9 +375,4 @@ def pick(flag: Any, yes: Any, no: Any) -> Any:
 
 def split(words: Array, number: int) -> Any:
     """Split a key, as words."""
-    return jax.random.key_data(jax.random.split(wrapped(words), number))
-
-
-def wrapped(words: Array) -> Any:
-    """Key from its words."""
-    return jax.random.wrap_key_data(words, impl="threefry2x32")
+    return jax.random.key_data(jax.random.split(key_of(words), number))

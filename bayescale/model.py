@@ -22,8 +22,8 @@ from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis,
 from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
-from bayescale.precision import on_cores
 from bayescale.priors import LEVELS, Fall, Prior, Scene
+from bayescale.programs import on_cores
 from bayescale.records import Array, record, static
 from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
 

@@ -15,6 +15,7 @@ from bayescale.likelihood import marginal_level, offset
 from bayescale.model import Model, Problem, coordinates, prior_place, read
 from bayescale.noise import SMALLEST_SCATTER
 from bayescale.nuts import Potential, Start, find_mode, normal_at
+from bayescale.programs import each
 from bayescale.records import Array
 
 STARTS = 4
@@ -79,7 +80,7 @@ def walks(key: Array, model: Model, problem: Problem, steps: int, vectorized: bo
 
     scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
     # On CPUs one after the other: walks differ in the length of their line searches, and a batch waits for the longest.
-    return jax.vmap(walk)(scores) if vectorized else lax.map(walk, scores)
+    return each(walk, scores, vectorized)
 
 
 def loosened(vector: Array, model: Model, problem: Problem) -> Any:

@@ -16,6 +16,7 @@ from jax import lax
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
+from bayescale.programs import key_of
 from bayescale.records import Array, record, static
 
 Potential = Callable[[Any], Any]
@@ -57,8 +58,8 @@ class Start(NamedTuple):
     """Its gradient there, shape (d,)."""
 
 
-class End(NamedTuple):
-    """Where a chain stopped, to go on from there as it was tuned."""
+class Standing(NamedTuple):
+    """Where a chain stands between two trajectories, and how it is tuned: all that it takes to go on."""
 
     key: Any
     """Words of its random key."""
@@ -132,8 +133,8 @@ def safe_inverse(hessian: Array) -> Any:
 
 
 def run_chain(
-    key: Array, potential: Potential, start: Start, settings: Nuts, end: End | None = None
-) -> tuple[Chain, End]:
+    key: Array, potential: Potential, start: Start, settings: Nuts, end: Standing | None = None
+) -> tuple[Chain, Standing]:
     """Sample one chain, warm-up and draws in a single scan.
 
     Args:
@@ -177,7 +178,7 @@ def run_chain(
             z_grad=end.slope,
             potential_energy=end.value,
             adapt_state=tuned,
-            rng_key=jax.random.wrap_key_data(end.key, impl=jax.random.key_impl(key)),
+            rng_key=key_of(end.key),
         )
         warmup = 0
 
@@ -195,7 +196,7 @@ def run_chain(
 
     state, chain = lax.scan(step, state, None, length=warmup + settings.draws)
     tuned = state.adapt_state
-    stopped = End(
+    stopped = Standing(
         key=jax.random.key_data(state.rng_key),
         step_size=tuned.step_size,
         inverse_mass=tuned.inverse_mass_matrix,

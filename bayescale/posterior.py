@@ -18,8 +18,8 @@ from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.precision import on_cores
 from bayescale.predictive import filled, predict_log
+from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 PRIOR_DRAWS = 2000

@@ -14,7 +14,7 @@ from bayescale.likelihood import row_covariance, row_variance
 from bayescale.markov import steps
 from bayescale.model import Model, Problem, Values, places, pooled
 from bayescale.noise import SMALLEST_SCATTER
-from bayescale.precision import on_cores
+from bayescale.programs import on_cores
 
 MOST_ELEMENTS = 4_000_000
 """Largest stack of matrices held at once, in numbers."""

@@ -1,12 +1,13 @@
-"""Precision: double, for the programs of one thread and nothing else, and where they run."""
+"""Programs: where they run, in double precision, one after the other or all at once, and their random keys."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+from jax import lax
 
 
 def cores() -> tuple[Any, ...]:
@@ -24,6 +25,16 @@ def on_cores() -> Iterator[None]:
     Most programs here are small. Beside an accelerator JAX would choose that for them, which takes longer to compile
     and to begin than the CPU needs to finish.
     """
-    elsewhere = jax.default_backend() != "cpu" and cores()
-    with jax.enable_x64(True), jax.default_device(cores()[0]) if elsewhere else contextlib.nullcontext():
+    elsewhere = () if jax.default_backend() == "cpu" else cores()
+    with jax.enable_x64(True), jax.default_device(elsewhere[0]) if elsewhere else contextlib.nullcontext():
         yield
+
+
+def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
+    """Apply a function along the leading axis: one after the other, or all at once."""
+    return jax.vmap(function)(inputs) if vectorized else lax.map(function, inputs)
+
+
+def key_of(words: Any) -> Any:
+    """Key from its words, in a compiled program."""
+    return jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -383,7 +383,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
     # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
     _, first, place = np.unique(raw, axis=0, return_index=True, return_inverse=True)
-    config = first.argsort().argsort()[place.reshape(-1)]
+    config = first.argsort().argsort()[place]
     run = np.arange(len(frame))
     if "run" in frame:
         labels = frame["run"].astype(str)

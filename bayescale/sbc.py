@@ -28,8 +28,8 @@ from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, 
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
-from bayescale.precision import on_cores
 from bayescale.predictive import law_at, predict_log
+from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 KEPT = 99

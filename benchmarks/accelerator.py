@@ -77,9 +77,10 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     import bayescale as bs
     from bayescale import fitting, lockstep
-    from bayescale.batches import key_of, stacked, stream_key
+    from bayescale.batches import stacked, stream_key
     from bayescale.model import make_job
     from bayescale.modes import round_potential
+    from bayescale.programs import key_of
 
     jobs = [make_job(WAYS[way][0](number), "auto", "auto", "normal", None) for number in range(families)]
     settings = dataclasses.replace(bs.Nuts(), target_accept=np.float64(bs.Nuts().target_accept))

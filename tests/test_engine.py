@@ -233,7 +233,7 @@ def test_fit_stays_the_function(first):
 
 
 RANKS = (
-    ("convergence", "errors", "precision", "records"),
+    ("convergence", "errors", "programs", "records"),
     ("forecast", "priors"),
     ("scores",),
     ("laws", "runs"),

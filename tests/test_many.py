@@ -19,7 +19,7 @@ import pytest
 from conftest import call
 
 import bayescale as bs
-from bayescale import archive, batches, workers
+from bayescale import archive, batches, programs, workers
 from bayescale.model import make_job
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
@@ -138,7 +138,7 @@ def test_streams_beyond_32_bits():
     keys = [batches.stream_key(0, 0, stream) for stream in (7, 7 + 2**32, 7 + 2**33)]
     keys += [batches.stream_key(0, 1, 7), batches.stream_key(1, 0, 7)]
     assert len({tuple(key) for key in keys}) == 5
-    assert jax.random.key_data(batches.key_of(keys[0])).tolist() == keys[0].tolist()
+    assert jax.random.key_data(programs.key_of(keys[0])).tolist() == keys[0].tolist()
     with pytest.raises(bs.InputError, match="zero or more; found -1"):
         bs.fit(FAMILIES[0], seed=-1)
 

@@ -22,7 +22,7 @@ from bayescale.forecast import mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
 from bayescale.model import read
 from bayescale.posterior import Posterior
-from bayescale.precision import on_cores
+from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}

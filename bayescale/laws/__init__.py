@@ -12,8 +12,8 @@ import numpy as np
 
 from bayescale.errors import InputError, nearest
 from bayescale.laws.published import FORMS, Published, PublishedLaw
-from bayescale.precision import on_cores
 from bayescale.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
+from bayescale.programs import on_cores
 from bayescale.records import record, static
 
 LAWS: dict[str, Law] = {}

@@ -16,7 +16,7 @@ import numpy as np
 
 from bayescale.laws import Law
 from bayescale.laws.shapes import root
-from bayescale.precision import on_cores
+from bayescale.programs import on_cores
 
 Constants = Mapping[str, Any]
 GRID = 128
