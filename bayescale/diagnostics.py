@@ -52,13 +52,14 @@ class Diagnostics:
     modes: int = 1
 
 
-def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) -> Diagnostics:
+def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, share: float = 1.0) -> Diagnostics:
     """Measure convergence.
 
     Args:
         position: Draws of the coordinates, shape (chain, draw, coordinate).
         diverging: Shape (chain, draw).
         energy: Shape (chain, draw).
+        share: Share of a posterior's draws that these are, see `joined`.
     """
     if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
         missing = np.full(position.shape[-1], np.nan)
@@ -72,7 +73,7 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) ->
         status = Status.NOT_MIXED
     elif divergences:
         status = Status.DIVERGENT
-    elif min(bulk.min(), tail.min()) < ESS:
+    elif min(bulk.min(), tail.min()) < share * ESS:
         status = Status.FEW_DRAWS
     elif efmi.min() < EFMI:
         status = Status.LOW_ENERGY
@@ -82,7 +83,7 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray) ->
 
 
 def diagnose_weights(
-    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int = 1
+    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int = 1, share: float = 1.0
 ) -> Diagnostics:
     """Measure how much weighted points are worth.
 
@@ -98,6 +99,7 @@ def diagnose_weights(
         pareto_k: Tail index of the weights.
         draws: Equally weighted draws made of them.
         modes: Modes that were drawn from.
+        share: Share of a posterior's draws that these are, see `joined`.
     """
     dimension = position.shape[1]
     missing = np.full(dimension, np.nan)
@@ -120,7 +122,7 @@ def diagnose_weights(
     weights = 1.0 / float((weight**2).sum())
     if pareto_k >= PARETO:
         status = Status.HEAVY_WEIGHTS
-    elif min(bulk.min(), tail.min(), weights) < ESS:
+    elif min(bulk.min(), tail.min(), weights) < share * ESS:
         status = Status.FEW_POINTS
     else:
         status = Status.OK
@@ -129,24 +131,32 @@ def diagnose_weights(
     )
 
 
-def worse(first: Diagnostics, second: Diagnostics) -> Diagnostics:
-    """Measures of two samples that are pooled: everywhere the worse of the two; divergences add up."""
+def joined(first: Diagnostics, second: Diagnostics) -> Diagnostics:
+    """Measures of two samples of one size that are pooled.
+
+    Everywhere the worse of the two; divergences add up, and of a pool the draws are worth at least twice as much as
+    those of the half that is worth less.
+    """
     doubtful = first if first.status is not Status.OK else second
 
     def of(reduce: Callable[..., Any], name: str) -> Any:
         values = (getattr(first, name), getattr(second, name))
         return None if values[0] is None or values[1] is None else reduce(*values)
 
+    def twice(name: str) -> Any:
+        least = of(np.minimum, name)
+        return None if least is None else 2.0 * least
+
     return Diagnostics(
         rhat=of(np.maximum, "rhat"),
-        ess_bulk=of(np.minimum, "ess_bulk"),
-        ess_tail=of(np.minimum, "ess_tail"),
+        ess_bulk=twice("ess_bulk"),
+        ess_tail=twice("ess_tail"),
         efmi=np.concatenate([first.efmi, second.efmi]),
         divergences=first.divergences + second.divergences,
         status=doubtful.status,
         method=first.method,
         pareto_k=of(max, "pareto_k"),
-        ess_weights=of(min, "ess_weights"),
+        ess_weights=twice("ess_weights"),
         modes=max(first.modes, second.modes),
     )
 

@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bayescale.errors import InputError, nearest
-from bayescale.model import read
+from bayescale.model import halves, meaning
 from bayescale.posterior import Posterior
-from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
@@ -419,9 +418,11 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
 def prior_constants(posterior: Posterior) -> dict[str, np.ndarray]:
     """Prior draws of the quantities in `Posterior.draws` that do not follow the data's level."""
     model, problem = posterior.job.model, posterior.job.problem
-    with on_cores():
-        values = jax.jit(jax.vmap(lambda vector: read(vector, model, problem)[0]))(posterior.prior_draws)
     count = len(posterior.prior_draws)
+    chains = posterior.prior_draws.reshape(len(halves(problem)), -1, len(posterior.names))
+    values = jax.tree.map(
+        lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), meaning(chains, model, problem)
+    )
     law = posterior.law
     constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
     if law.units:

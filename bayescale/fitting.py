@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from bayescale.batches import compiled_once, jitted, machine, one_thread, stacked, stream_key
-from bayescale.diagnostics import ESS, diagnose, worse
+from bayescale.diagnostics import ESS, diagnose, joined
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.geometry import Geometry, linearise, read_straight, to_scores, to_straight
@@ -23,7 +23,7 @@ from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
 from bayescale.likelihood import draw_level
 from bayescale.lockstep import run_chains
-from bayescale.model import Job, Model, Problem, Values, compact, make_job
+from bayescale.model import Job, Model, Problem, Values, compact, make_job, parts
 from bayescale.modes import round_potential, walks
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, Start, normal_at, run_chain
@@ -193,8 +193,8 @@ def fit(
 
     Args:
         runs: Runs of one family.
-        law: A law or its name; "auto" is a power law between a plateau and a floor for one input, and for two or three
-            one power law each under an outer power, with a floor (see `laws.automatic`).
+        law: A law or its name; "auto" is for one input a power law with a floor, in half of the draws below a plateau,
+            and for two or three one power law each under an outer power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
         drift: "auto" for the calibrated default, "cautious" for the same with high caution, a `Drift`, or None to trust
             the law outright.
@@ -274,14 +274,14 @@ def sample_alike(
 def sample_pools(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
 ) -> list[Posterior]:
-    """Sample jobs with both drifts and pool equal draws, the first half of the chains from the job's own problem."""
-    firsts = [dataclasses.replace(job, problem=dataclasses.replace(job.problem, second=None)) for job in jobs]
-    seconds = [dataclasses.replace(job, problem=job.problem.second) for job in jobs]
+    """Sample both models of pools, half of the chains (rounded up) from each, the first half from the first model."""
+    both = [list(part) for part in zip(*(parts(job) for job in jobs), strict=True)]
+    settings = dataclasses.replace(settings, chains=-(-settings.chains // 2))
     # Both have one shape, so they share a program; and both halves of a pool one method, so that they are alike.
-    halves = [sample_jobs(part, streams, seed, settings, method) for part in (firsts, seconds)]
+    halves = [sample_jobs(part, streams, seed, settings, method) for part in both]
     mixed = [i for i in range(len(jobs)) if len({half[i].diagnostics.method for half in halves}) > 1]
     for i in mixed:
-        for half, part in zip(halves, (firsts, seconds), strict=True):
+        for half, part in zip(halves, both, strict=True):
             if half[i].diagnostics.method != "nuts":
                 (half[i],) = sample_chains([part[i]], [streams[i]], seed, settings)
     return [pool(job, first, second) for job, first, second in zip(jobs, *halves, strict=True)]
@@ -298,10 +298,11 @@ def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
     return dataclasses.replace(
         second,
         job=job,
+        settings=dataclasses.replace(second.settings, chains=2 * second.settings.chains),
         position=both(first.position, second.position),
         values=compact(jax.tree.map(both, first.values, second.values)),
         stats={name: both(values, second.stats[name]) for name, values in first.stats.items()},
-        diagnostics=worse(first.diagnostics, second.diagnostics),
+        diagnostics=joined(first.diagnostics, second.diagnostics),
     )
 
 
@@ -321,7 +322,7 @@ def parts_of(posterior: Posterior) -> tuple[np.ndarray, Values, dict[str, np.nda
 
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
     """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
-    measures = diagnose(position, stats["diverging"], stats["energy"])
+    measures = diagnose(position, stats["diverging"], stats["energy"], posterior.job.share)
     return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
 
 
@@ -332,7 +333,7 @@ def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settin
     """
     found = run_compiled(jobs, streams, seed, settings, FIRST)
     posteriors = [posterior for posterior, _ in found]
-    if settings.chains * settings.draws < ESS:
+    if settings.chains * settings.draws < jobs[0].share * ESS:
         return posteriors
 
     def again(chosen: list[int], settings: Nuts, attempt: int, ends: Sequence[Any] | None = None) -> list[Posterior]:
@@ -433,7 +434,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
             "energy": chains.energy,
             "step_size": chains.step_size,
         },
-        diagnostics=diagnose(chains.position, chains.diverging, chains.energy),
+        diagnostics=diagnose(chains.position, chains.diverging, chains.energy, job.share),
     )
 
 

@@ -307,8 +307,9 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
     """
     smoother_aside()
     weighed = weigh_points(jobs, streams, seed, settings, 0)
-    chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
-    enough = settings.chains * settings.draws >= ESS
+    share = jobs[0].share
+    chosen = [choose(part, streams[i], seed, settings, share) for i, part in enumerate(weighed)]
+    enough = settings.chains * settings.draws >= share * ESS
     for attempt in range(1, ATTEMPTS if enough else 1):
         doubtful = [i for i, part in enumerate(chosen) if goes_on(part.diagnostics.status, attempt)]
         if not doubtful:
@@ -317,7 +318,7 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         more = weigh_points([jobs[i] for i in doubtful], own, seed, settings, attempt)
         for i, part in zip(doubtful, more, strict=True):
             weighed[i] = part if attempt == 1 else pooled(weighed[i], part)
-            chosen[i] = choose(weighed[i], streams[i], seed, settings)
+            chosen[i] = choose(weighed[i], streams[i], seed, settings, share)
     values = interpreted(jobs, chosen)
     shape = (settings.chains, settings.draws)
 
@@ -390,13 +391,13 @@ def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, setting
     return place.pieces(len(jobs), run)
 
 
-def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
-    """Resample draws by weight and say what they are worth."""
+def choose(points: Points, stream: int, seed: int, settings: Nuts, share: float = 1.0) -> Chosen:
+    """Resample draws by weight, a share of a posterior's, and say what they are worth."""
     draws = settings.chains * settings.draws
     smooth, pareto = smoothed(points.log_weight)
     rng = np.random.default_rng([seed, stream, STREAM])
     rows = resample(np.exp(smooth), draws, rng)
-    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes)
+    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes, share)
     return Chosen(points.position[rows], smooth[rows], rng.standard_normal(draws), measures)
 
 

@@ -24,7 +24,19 @@ from bayescale import markov
 from bayescale.drift import Drift, kernel
 from bayescale.errors import InputError
 from bayescale.laws import Law
-from bayescale.model import Model, Problem, Values, coordinates, draw, places, pooled, prepare, read, relative_curve
+from bayescale.model import (
+    Model,
+    Problem,
+    Values,
+    coordinates,
+    draw,
+    places,
+    pooled,
+    pools_plateau,
+    prepare,
+    read,
+    relative_curve,
+)
 from bayescale.noise import SMALLEST_SCATTER, Noise
 from bayescale.programs import on_cores
 from bayescale.records import Array
@@ -300,10 +312,15 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
     same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro tool.
 
     Raises:
-        InputError: For a cautious drift, which is a pool of two models.
+        InputError: For a cautious drift, or a law whose plateau is pooled: these are two models.
     """
     if drift is not None and drift.along == "pool":
         raise InputError("A cautious drift pools two models. Ask for each: along='inputs' and along='scale'.")
+    if pools_plateau(law):
+        raise InputError(
+            f"{law.name or 'This law'} pools two models, with a plateau and without. Ask for each: with "
+            "Plateaus(pool=False) among its priors, and as saturating_power."
+        )
     design = reduce_runs(runs)
     latent = prepare(law, drift, noise, design)[1].latent
     if not latent:

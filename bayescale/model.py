@@ -22,7 +22,7 @@ from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis,
 from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
-from bayescale.priors import LEVELS, Fall, Prior, Scene
+from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene
 from bayescale.programs import on_cores
 from bayescale.records import Array, record, static
 from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
@@ -51,9 +51,10 @@ class Problem:
     matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to the
     one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
     with row padded to a bucket. `reach` is the span of each of the law's `axes`, those of the inputs where it has none;
-    `directions` and `origin` map positions in these spans to the axes of the drift. `second` is the same family with
-    the drift along its common scale, where posteriors with both drifts are pooled: then the first half of the chains
-    belongs to this problem and the second half to that one.
+    `directions` and `origin` map positions in these spans to the axes of the drift. `plateau` is zero where a law does
+    without the plateau that it might have, else one. `second` is the same family with the drift along its common scale,
+    or without a plateau, where posteriors of both are pooled: then the first half of the chains belongs to this problem
+    and the second half to that one.
     """
 
     z: Array
@@ -75,6 +76,7 @@ class Problem:
     reach: Array
     directions: Array
     origin: Array
+    plateau: Array
     second: Problem | None
     active: tuple[bool, ...] = static()
     dense: bool = static()
@@ -112,6 +114,8 @@ class Job:
     """Smallest of the law's coordinates among the runs, shape (axis,): ln(x / reference) for most laws."""
     reference: np.ndarray
     """Geometric mean of each input, shape (input,)."""
+    share: float = 1.0
+    """Share of a posterior's draws that this job supplies: less than one in a pool."""
 
 
 def make_job(
@@ -148,12 +152,21 @@ def make_job(
         noise = named_noise(noise, len(runs.inputs))
     design = reduce_runs(runs)
     model, problem = prepare(chosen, drift, noise, design)
-    if drift is not None and drift.along == "pool":
-        _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
+    along_scale = drift is not None and drift.along == "pool"
+    if along_scale or pools_plateau(chosen):
+        second = problem
+        if drift is not None and along_scale:
+            _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
+        second = dataclasses.replace(second, plateau=np.asarray(0.0 if pools_plateau(chosen) else 1.0))
         problem = dataclasses.replace(problem, second=second)
     model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
     low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
     return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference))
+
+
+def pools_plateau(law: Law) -> bool:
+    """Whether half of the draws are to do without the law's plateau."""
+    return law.level is not None and isinstance(law.level[1], Plateaus) and law.level[1].pool
 
 
 def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
@@ -203,6 +216,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         reach=reach,
         directions=matrix,
         origin=origin,
+        plateau=np.asarray(1.0),
         second=None,
         active=tuple(not flag for flag in design.inert),
         dense=dense,
@@ -225,12 +239,22 @@ def places(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarray:
     return position @ np.asarray(problem.directions) - problem.origin
 
 
+def halves(problem: Problem) -> tuple[Problem, ...]:
+    """The problem, or the two of a pool."""
+    return (problem,) if problem.second is None else (dataclasses.replace(problem, second=None), problem.second)
+
+
+def parts(job: Job) -> tuple[Job, ...]:
+    """The job, or the two of a pool, each with its share of the draws."""
+    found = halves(job.problem)
+    return tuple(dataclasses.replace(job, problem=problem, share=job.share / len(found)) for problem in found)
+
+
 def pooled(problem: Problem, values: Values) -> list[tuple[Problem, Values]]:
     """The two problems of a pool, each with its own half of the draws, whose axis leads every leaf of `values`."""
     half = len(values.level) // 2
     first, second = (jax.tree.map(lambda leaf, own=own: leaf[own], values) for own in (slice(half), slice(half, None)))
-    assert problem.second is not None, "a pool"
-    return [(dataclasses.replace(problem, second=None), first), (problem.second, second)]
+    return list(zip(halves(problem), (first, second), strict=True))
 
 
 def ordered(design: Design) -> Design:
@@ -363,7 +387,7 @@ def draw_constants(
         prior, names = law.priors[key], law.covered[key]
         # An exponent of one, to see what one unit of exponent does at the reference.
         ones = dict.fromkeys(names, 1.0) if isinstance(prior, Fall) else {}
-        constants |= prior.draw(sample, names, Scene(constants | ones, unit_falls, spans))
+        constants |= prior.draw(sample, names, Scene(constants | ones, unit_falls, spans, problem.plateau))
     return constants
 
 
@@ -474,9 +498,15 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 
 
 def meaning(position: Array, model: Model, problem: Problem) -> Values:
-    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
+    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate).
+
+    The first half of the chains belongs to the first model of a pool, the second half to the second.
+    """
+    found = halves(problem)
     with on_cores():
-        return compact(jax.tree.map(np.asarray, read_draws(position, model, problem)))
+        own = zip(np.split(np.asarray(position), len(found)), found, strict=True)
+        values = [jax.tree.map(np.asarray, read_draws(part, model, problem)) for part, problem in own]
+    return compact(values[0] if len(values) == 1 else jax.tree.map(lambda *leaf: np.concatenate(leaf), *values))
 
 
 @jax.jit

@@ -31,7 +31,7 @@ class Nuts:
     Attributes:
         warmup: Steps of adaptation, discarded.
         draws: Draws kept from each chain.
-        chains: Independent chains.
+        chains: Independent chains; where two models are pooled half of them from each, of an odd number one more.
         depth: Largest tree depth; 8 allows 255 leapfrog steps a draw.
         mode_steps: Steps of L-BFGS towards the mode.
         target_accept: Acceptance probability that the step size is tuned to.

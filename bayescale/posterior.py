@@ -15,7 +15,7 @@ from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
 from bayescale.forecast import KINDS, Forecast, query_points
 from bayescale.laws import Law
-from bayescale.model import Job, Model, Problem, Values, coordinates, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, parts, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.predictive import filled, predict_log
@@ -188,15 +188,18 @@ class Posterior:
 
     @functools.cached_property
     def prior_draws(self) -> np.ndarray:
-        """Coordinates drawn from the prior, shape (draw, coordinate)."""
+        """Coordinates drawn from the prior, shape (draw, coordinate); of a pool, from the first model's first."""
+        own = parts(self.job)
         with on_cores():
-            keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
-            return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
+            keys = jax.random.split(jax.random.key(self.seed), (len(own), PRIOR_DRAWS // len(own)))
+            drawn = [draw_prior(some, part.model, part.problem) for some, part in zip(keys, own, strict=True)]
+            return np.concatenate([np.asarray(part) for part in drawn])
 
     def contraction(self) -> pd.Series:
         """How much each coordinate learned: 1 - posterior variance / prior variance."""
-        posterior = self.position.reshape(-1, self.position.shape[-1]).var(0)
-        return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
+        shape = (len(parts(self.job)), -1, self.position.shape[-1])
+        posterior, prior = (draws.reshape(shape).var(1).mean(0) for draws in (self.position, self.prior_draws))
+        return pd.Series(1.0 - posterior / prior, index=list(self.names))
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
@@ -208,15 +211,19 @@ class Posterior:
         from xarray import Dataset
 
         data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
-        table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
-        if self.job.problem.second is not None:
-            # The two halves of a pool are to differ: chains are compared with their own.
-            size = len(self.position) // 2
-            halves = (data.isel(chain=slice(size)), data.isel(chain=slice(size, None)))
-            one, other = (summary(half, ci_prob=level, ci_kind="eti", round_to="none") for half in halves)
-            table["r_hat"] = np.maximum(one["r_hat"], other["r_hat"])
-            for column in ("ess_bulk", "ess_tail"):
-                table[column] = np.minimum(one[column], other[column])
+        # A constant that does not vary, as a plateau that half of the draws lack, has no R-hat.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+            if self.job.problem.second is not None:
+                # The two halves of a pool are to differ: chains are compared with their own.
+                size = len(self.position) // 2
+                both = (data.isel(chain=slice(size)), data.isel(chain=slice(size, None)))
+                one, other = (summary(half, ci_prob=level, ci_kind="eti", round_to="none") for half in both)
+                table["r_hat"] = np.fmax(one["r_hat"], other["r_hat"])
+                for column in ("ess_bulk", "ess_tail"):
+                    table[column] = 2.0 * np.fmin(one[column], other[column])
+                for column in ("mcse_mean", "mcse_sd"):
+                    table[column] = 0.5 * np.hypot(one[column].fillna(0.0), other[column].fillna(0.0))
         if self.diagnostics.method == "importance":
             # Resampled draws look independent though some are copies: the weights know what they are worth.
             for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
@@ -295,8 +302,10 @@ def describe(posterior: Posterior) -> str:
     """Describe a posterior in a few lines."""
     chains, draws = posterior.position.shape[:2]
     drift = "no drift" if posterior.drift is None else "drift"
-    if posterior.job.problem.second is not None:
+    if posterior.drift is not None and posterior.drift.along == "pool":
         drift = "drift along the inputs in half of the chains, along their common scale in the other half"
+    elif posterior.job.problem.second is not None:
+        drift += ", a plateau above the curve in half of the chains"
     tail = "normal" if posterior.noise.tail is None else f"Student-t({float(posterior.noise.tail):g})"
     lines = [
         f"{posterior.law.name} on {posterior.runs}",

@@ -31,6 +31,8 @@ class Scene(NamedTuple):
     """-d ln f / d ln x_j at the reference scale, shape (input,), for given constants."""
     spans: Array
     """Training span of ln x_j, shape (input,)."""
+    plateau: Array | float = 1.0
+    """One; zero in the half of a pool that does without plateaus (see `Plateaus`)."""
 
 
 class Prior(Protocol):
@@ -177,23 +179,39 @@ class Plateaus:
     flat. With F = f / (1 - f) and W = g (1 + F), data see F - W, the curvature on log-log axes in units of the slope:
     positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread); the
     product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
-    `Level`. W = 0 would be a power law with a floor, F = 0 one with a plateau.
+    `Level`. W = 0 is a power law with a floor, F = 0 would be one with a plateau.
+
+    Attributes:
+        names: Floor, amplitude and plateau.
+        mean: Centre of arsinh(F - W).
+        spread: Its standard deviation.
+        both: Root of the product F W.
+        sd: Standard deviation of the level in log units.
+        floor_mean: Centre of the floor's logit in the half without a plateau.
+        floor_sd: Its standard deviation.
+        pool: Give half of the draws no plateau. Data rarely tell whether a curve has one, far forecasts depend on it,
+            and equal draws of both are better on most published curves than either (docs/calibration.md).
     """
 
     names: tuple[str, ...] = static(default=())
-    mean: float = 0.5
-    spread: float = 1.3
-    both: float = 0.6
+    mean: float = 0.8
+    spread: float = 2.0
+    both: float = 0.9
     sd: float = 0.3
+    floor_mean: float = 0.0
+    floor_sd: float = 1.7
+    pool: bool = static(default=True)
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the curvature; return floor, amplitude and plateau."""
-        curvature = jnp.sinh(sample("curvature", dist.Normal(self.mean, self.spread)))
+        """Draw how the curve bends, arsinh(F - W) or, without a plateau, ln F; return floor, amplitude and plateau."""
+        here = jnp.asarray(scene.plateau) > 0.5
+        center = jnp.where(here, self.mean, self.floor_mean)
+        bend = sample("bend", dist.Normal(center, jnp.where(here, self.spread, self.floor_sd)))
         # F and W from their difference and their product, without cancellation.
-        half = 0.5 * curvature / self.both
+        half = 0.5 * jnp.sinh(bend) / self.both
         larger = jnp.abs(half) + jnp.sqrt(half**2 + 1.0)
-        below = self.both * jnp.where(half > 0, larger, 1.0 / larger)
-        above = self.both**2 / below
+        below = jnp.where(here, self.both * jnp.where(half > 0, larger, 1.0 / larger), jnp.exp(bend))
+        above = jnp.where(here, self.both**2 / below, 0.0)
         plateau = above / (1.0 + below)
         floor, term, knee = names
         return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}

@@ -24,7 +24,7 @@ from bayescale.fitting import check_method
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
 from bayescale.many import Queue, results_of
-from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, places, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, parts, places, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
@@ -104,6 +104,8 @@ def run(
 ) -> Ranks:
     """Simulate data at the inputs of some runs, fit them, and rank the truths.
 
+    Where a law pools two models, with a plateau and without, each is simulated and fitted by itself, half of the times.
+
     Args:
         runs: One family; only its inputs count. Its runs must not be replicates or checkpoints of each other.
         law: A law or its name.
@@ -145,9 +147,9 @@ def run(
     position, values = prior_values(truth, simulations, seed)
     truths = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(simulations)]
     jobs, futures = {}, []
-    for number, one in enumerate(truths):
+    for number, (one, own) in enumerate(zip(truths, shared_out(assumed, simulations), strict=True)):
         y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
-        jobs[number] = dataclasses.replace(assumed, problem=dataclasses.replace(assumed.problem, y=y))
+        jobs[number] = dataclasses.replace(own, problem=dataclasses.replace(own.problem, y=y))
         futures.append(future)
     queue = Queue(jobs, {}, seed, settings or Nuts(), method, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
@@ -218,7 +220,8 @@ def given(
     if isinstance(posterior, Failure):
         raise posterior.error
     total = posterior.position.shape[0] * posterior.position.shape[1]
-    picks = np.linspace(0, total - 1, simulations).round().astype(int)
+    # Rounded up, so that draws of a pool's two models are shared out as simulations are.
+    picks = np.floor(np.linspace(0, total - 1, simulations) + 0.5).astype(int)
     values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
     position = posterior.position.reshape(total, -1)[picks]
     ahead = beyond(alone, ratios)
@@ -226,7 +229,7 @@ def given(
     drawn = predict_log(alone.model, alone.problem, alone.low, values, new, "run", np.random.default_rng(seed)).draws
     jobs, truths, futures = {}, [], []
     for number, loss in enumerate(np.exp(drawn[:, : len(between)])):
-        jobs[number] = job_of(loss, 0.0)
+        jobs[number] = shared_out(job_of(loss, 0.0), simulations)[number]
         moved = float(alone.problem.center - jobs[number].problem.center)
         one = jax.tree.map(lambda leaf, i=number: leaf[i : i + 1], values)
         truths.append(one._replace(level=one.level + moved))
@@ -249,9 +252,9 @@ def simulable(job: Job) -> None:
     """Refuse what no simulation here is drawn from.
 
     Raises:
-        InputError: For a pool of two models, and for runs whose scatter is not independent.
+        InputError: For a pool of two drifts, and for runs whose scatter is not independent.
     """
-    if job.problem.second is not None:
+    if job.drift is not None and job.drift.along == "pool":
         raise InputError("A cautious drift pools two models, and no simulation is drawn from both. Use drift='auto'.")
     if job.problem.dense or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
         raise InputError(
@@ -304,6 +307,13 @@ def generative(job: Job) -> Job:
     return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=plain))
 
 
+def shared_out(job: Job, simulations: int) -> list[Job]:
+    """The job of each simulation: of a pool the first half is the first model's, as `pooled` has it."""
+    first, *_, last = 2 * parts(job)
+    own = [first] * (simulations // 2) + [last] * (simulations - simulations // 2)
+    return [dataclasses.replace(one, share=1.0) for one in own]
+
+
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
     """Relative log inputs of the forecasts, shape (ratio, input)."""
     rows = int(job.problem.mask.sum())
@@ -312,11 +322,16 @@ def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
 
 
 def prior_values(job: Job, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
-    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior."""
+    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior (see `shared_out`)."""
     with on_cores():
         root = jax.random.key(seed)
         keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
-        position, values = jax.vmap(lambda key: simulate_prior(key, job.model, job.problem))(keys)
+        own = parts(job)
+        drawn = [
+            jax.vmap(lambda key, part=part: simulate_prior(key, part.model, part.problem))(some)
+            for part, some in zip(own, np.split(keys, [simulations // 2]) if len(own) > 1 else [keys], strict=True)
+        ]
+        position, values = jax.tree.map(lambda *leaf: jnp.concatenate(leaf), *drawn) if len(own) > 1 else drawn[0]
         if marginal_level(job.model):
             assert job.model.law.level is not None, "a law with a level"
             spread = job.model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import __version__, laws, priors
-from bayescale.diagnostics import Diagnostics, diagnose, worse
+from bayescale.diagnostics import Diagnostics, diagnose, joined
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
 from bayescale.likelihood import pointwise
@@ -26,7 +26,7 @@ from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
 from bayescale.runs import LABELS, Runs
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file layout; raised when an older reader could not understand a newer file."""
 DIMENSIONS = ("chain", "draw")
 
@@ -124,7 +124,8 @@ def read_diagnostics(
     if stored.get("method") != "importance":
         parts = 2 if pools else 1
         chains = zip(*(np.split(part, parts) for part in (position, stats["diverging"], stats["energy"])), strict=True)
-        return dataclasses.replace(functools.reduce(worse, [diagnose(*part) for part in chains]), **stored)
+        measures = [diagnose(*part, share=1.0 / parts) for part in chains]
+        return dataclasses.replace(functools.reduce(joined, measures), **stored)
     missing = np.full(position.shape[-1], np.nan)
     status = Status[attrs["status"]]
     return Diagnostics(rhat=missing, efmi=missing[:1], divergences=0, status=status, **arrays, **stored)
@@ -255,7 +256,11 @@ def rebuild_job(tree: Any) -> Job:
     frame = pd.DataFrame({str(name): constant[name].to_numpy() for name in constant.data_vars})
     frame["loss"] = tree["observed_data"]["loss"].to_numpy()
     runs = Runs(frame, tuple(json.loads(attrs["inputs"])), attrs["name"])
-    stored = {key: decode(value, priors) for key, value in json.loads(attrs["priors"]).items()}
+    encoded = json.loads(attrs["priors"])
+    if int(attrs["bayescale_format"]) < 2:
+        # Plateaus were not pooled yet.
+        encoded = {key: {"pool": False, **v} if v["role"] == "Plateaus" else v for key, v in encoded.items()}
+    stored = {key: decode(value, priors) for key, value in encoded.items()}
     law = dataclasses.replace(laws.get(attrs["law"]), priors=stored)
     drift = json.loads(attrs["drift"])
     return make_job(

@@ -34,8 +34,9 @@ small.frame[["flops", "loss"]]
 # %% [markdown]
 # ## Fit
 #
-# One input takes the law `plateau_power`, E + A / (g + x^c), with a drift that lets the slope wander: the law may be
-# wrong, and the bands should know it. The first fit of a shape compiles for some seconds.
+# One input takes the law `plateau_power`, E + A / (g + x^c), in half of the draws without the plateau (g = 0), with a
+# drift that lets the slope wander: the law may be wrong, and the bands should know it. The first fit of a shape
+# compiles for some seconds.
 
 # %%
 post = bs.fit(small, seed=0)

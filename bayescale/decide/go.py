@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
-from bayescale.decide.outcomes import at_point, worlds
+from bayescale.decide.outcomes import at_point, mean_error, worlds
 from bayescale.decide.pilots import Ranking, ladder, priced, rank
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
+from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.records import Array
 
@@ -278,14 +279,9 @@ def go(
 
 
 def chance(posterior: Posterior, forecast: Forecast, target: float) -> tuple[float, float]:
-    """Probability that the loss lies below the target, and its Monte-Carlo standard error (ArviZ)."""
-    from arviz_stats.base import array_stats
-
+    """Probability that the loss lies below the target, and its Monte-Carlo standard error."""
     each = ndtr((np.log(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
-    if np.ptp(each) == 0.0:
-        return float(each.mean()), 0.0
-    chains = each.reshape(posterior.position.shape[:2])
-    return float(each.mean()), float(array_stats.mcse(chains, method="mean", chain_axis=0, draw_axis=1))
+    return float(each.mean()), mean_error(each, len(posterior.position), len(halves(posterior.job.problem)))
 
 
 def turning(forecast: Forecast, break_even: float | None) -> float | None:

@@ -76,8 +76,9 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     guess = index(target, pilots)
     now = float(gain.mean() > 0)
     rule = np.empty(len(gain))
-    # Neighbouring worlds share a posterior draw, so halves are blocks, not every other world.
-    halves = np.arange(len(gain)) < len(gain) // 2
+    # Neighbouring worlds share a posterior draw, so halves are blocks, not every other world. Made of two quarters
+    # each, they have as many worlds of either model of a pool.
+    halves = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
     for learn, pay in ((halves, ~halves), (~halves, halves)):
         rule[pay] = regression(guess[learn], gain[learn])(guess[pay]) > 0
     each = gain * (rule - now)

@@ -10,6 +10,7 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from bayescale.forecast import query_points
+from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.predictive import predict_log
 
@@ -33,6 +34,7 @@ class Worlds:
         tail: Degrees of freedom of the scatter of one run; None is normal.
         blocks: Number of the posterior draw that a world belongs to, shape (world,).
         chains: Chains that the draws came from.
+        models: Models that they were sampled from, two in a pool.
     """
 
     points: pd.DataFrame
@@ -43,6 +45,7 @@ class Worlds:
     tail: float | None
     blocks: np.ndarray
     chains: int
+    models: int
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
         """Ln of the loss that one more run at a point shows, with a seed of its own, shape (world,)."""
@@ -56,14 +59,23 @@ class Worlds:
         return np.exp(self.curve[:, [point]] + total[:, None] * noise)
 
     def error(self, values: np.ndarray) -> float:
-        """Monte-Carlo standard error of the mean of a quantity over worlds, from the chains (ArviZ)."""
-        from arviz_stats.base import array_stats
-
+        """Monte-Carlo standard error of the mean of a quantity over worlds."""
         draws = np.bincount(self.blocks, values) / np.bincount(self.blocks)
-        if np.ptp(draws) == 0.0:
-            return 0.0
-        chains = draws[: len(draws) // self.chains * self.chains].reshape(self.chains, -1)
-        return float(array_stats.mcse(chains, method="mean", chain_axis=0, draw_axis=1))
+        return mean_error(draws[: len(draws) // self.chains * self.chains], self.chains, self.models)
+
+
+def mean_error(values: np.ndarray, chains: int, models: int) -> float:
+    """Monte-Carlo standard error of a mean over draws in the order of chains (ArviZ).
+
+    The models of a pool have equal draws however they differ, so each one's chains are compared with their own mean.
+    """
+    from arviz_stats.base import array_stats
+
+    own = values.reshape(models, -1)
+    own = own - own.mean(1, keepdims=True)
+    if np.ptp(own) == 0.0:
+        return 0.0
+    return float(array_stats.mcse(own.reshape(chains, -1), method="mean", chain_axis=0, draw_axis=1))
 
 
 def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
@@ -106,7 +118,8 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
             left = scatter * np.sqrt(1.0 - share)
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
     blocks = np.repeat(np.arange(chains * draws), repeats)
-    return Worlds(points, curve, residual, scatter, seed, tail, blocks, chains)
+    models = len(halves(posterior.job.problem))
+    return Worlds(points, curve, residual, scatter, seed, tail, blocks, chains, models)
 
 
 def at_point(posterior: Posterior, inputs: dict[str, float]) -> dict[str, float]:

@@ -20,16 +20,16 @@ from bayescale.errors import InputError, Status
 from bayescale.fitting import fit
 from bayescale.forecast import mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
-from bayescale.model import read
+from bayescale.model import parts, read
 from bayescale.posterior import Posterior
 from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
-"""Laws that a fit is compared with, by number of inputs: with a floor, and without one. The defaults nest the first."""
+"""Laws that a fit is compared with, by number of inputs: with a floor, and without one."""
 DRIFTS = {"drift twice as large": 2.0, "drift half as large": 0.5, "no drift: the law is exact": 1e-4}
 """Factors on the drift's median amplitude; a ten-thousandth is none, and needs no program of its own."""
-NESTED = {"plateau_power": ("saturating_power",), "chinchilla_outer": ("chinchilla",)}
+NESTED = {"chinchilla_outer": ("chinchilla",)}
 """Laws that a fit's own law becomes at some constants, where its posterior may go by itself."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
@@ -131,13 +131,17 @@ def reweighted(
     from arviz_stats.base import array_stats
 
     flat = posterior.position.reshape(-1, posterior.position.shape[-1])
-    with on_cores():
-        log_prior = np.asarray(prior_density(flat, posterior.job.model, posterior.job.problem))
-    # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
-    log_weights, k = array_stats.psislw((1.0 - power) * log_prior)
-    if not float(k) < WEIGHABLE:
-        return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {float(k):.2f})")
-    weights = np.exp(log_weights - np.max(log_weights))
+    own, weighed = parts(posterior.job), []
+    # The two models of a pool keep their equal shares.
+    for some, part in zip(np.split(flat, len(own)), own, strict=True):
+        with on_cores():
+            log_prior = np.asarray(prior_density(some, part.model, part.problem))
+        # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
+        weighed.append(array_stats.psislw((1.0 - power) * log_prior))
+    k = max(float(tail) for _, tail in weighed)
+    if not k < WEIGHABLE:
+        return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {k:.2f})")
+    weights = np.concatenate([np.exp(part - np.logaddexp.reduce(part)) for part, _ in weighed])
     # Resampled at even steps of the cumulative weight, which adds no noise of its own.
     steps = (np.arange(len(weights)) + 0.5) / len(weights)
     pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
