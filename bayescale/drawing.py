@@ -428,7 +428,7 @@ def prior_constants(posterior: Posterior) -> dict[str, np.ndarray]:
     if law.units:
         reference = dict(zip(law.inputs, posterior.job.reference, strict=True))
         # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             constants = law.at_unit_scale(constants, reference)
     levelled = law.covered[law.level[0]] if law.level else ()
     spreads = {"scatter": values.scatter, "seed": values.seed, "drift": values.amplitude}

@@ -78,7 +78,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     import bayescale as bs
     from bayescale import fitting, lockstep
     from bayescale.batches import stacked, stream_key
-    from bayescale.model import make_job
+    from bayescale.model import halves, make_job
     from bayescale.modes import round_potential
     from bayescale.programs import key_of
 
@@ -110,7 +110,8 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     with jax.enable_x64(True):
         words = np.stack([stream_key(0, 0, number) for number in range(families)])
-        problems = stacked([job.problem for job in jobs], range(families))
+        # Of a pool the first of its two models.
+        problems = stacked([halves(job.problem)[0] for job in jobs], range(families))
         (geometry, start), compile_modes, modes = timed(begin, words, problems)
         drawn, compile_chains, sampling = timed(chains, words, geometry, problems, start)
     steps = np.asarray(drawn.steps)

@@ -40,6 +40,8 @@ NUMBER = 10
 SETTINGS = bs.Nuts(warmup=500, draws=2000)
 SEED = 0
 DEVICES = 8
+APART = {"terms": bs.Plateaus(pool=False)}
+"""One model, with its plateau in all draws: means of a pool would compare its two halves."""
 AIM = 4.0
 """Largest difference of means, in standard errors, that counts as agreement."""
 
@@ -52,7 +54,8 @@ def families() -> list[bs.Runs]:
 
 def default(chosen: Sequence[bs.Runs], **options: Any) -> list[np.ndarray]:
     """Coordinates drawn by `fit_many`, one array of shape (chain, draw, coordinate) a family."""
-    return [post.position for post in bs.fit_many(chosen, seed=SEED, settings=SETTINGS, failures="raise", **options)]
+    fits = bs.fit_many(chosen, seed=SEED, priors=APART, settings=SETTINGS, failures="raise", **options)
+    return [post.position for post in fits]
 
 
 def importance(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
@@ -62,7 +65,7 @@ def importance(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 
 def one_by_one(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The default path, started for families in pairs; each keeps its place and so its stream."""
-    jobs = [make_job(runs, "auto", "auto", "normal", None) for runs in chosen]
+    jobs = [make_job(runs, "auto", "auto", "normal", APART) for runs in chosen]
     return sampled(jobs)
 
 
@@ -75,7 +78,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path that factorises the covariance in every step."""
     jobs = []
     for runs in chosen:
-        job = make_job(runs, "auto", "auto", "normal", None)
+        job = make_job(runs, "auto", "auto", "normal", APART)
         whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.drift)
         jobs.append(dataclasses.replace(job, problem=dataclasses.replace(whole, dense=True)))
     return sampled(jobs)
@@ -84,14 +87,14 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 def walked(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path in linear time, which otherwise serves long curves."""
     with mock.patch.object(model, "WALKING_ROWS", 0):
-        return sampled([make_job(runs, "auto", "auto", "normal", None) for runs in chosen])
+        return sampled([make_job(runs, "auto", "auto", "normal", APART) for runs in chosen])
 
 
 def numpyro(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """Stock NumPyro on the model written as an ordinary function of the raw rows."""
     found = []
     for number, runs in enumerate(chosen):
-        job = make_job(runs, "auto", "auto", "normal", None)
+        job = make_job(runs, "auto", "auto", "normal", APART)
         with jax.enable_x64(True):
             kernel = NUTS(
                 bs.numpyro_model(runs, job.law, job.drift, job.noise), dense_mass=True, target_accept_prob=0.97
@@ -114,7 +117,7 @@ def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 
     found, settings = [], dataclasses.replace(SETTINGS, target_accept=np.float32(SETTINGS.target_accept))
     for number, runs in enumerate(chosen):
-        job = make_job(runs, "auto", "auto", "normal", None)
+        job = make_job(runs, "auto", "auto", "normal", APART)
         problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)
         keys = stream_key(SEED, 0, number)[None]
         output = compiled()(keys, jax.tree.map(narrow, job.model), problems, settings, False, None)

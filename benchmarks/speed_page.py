@@ -225,7 +225,8 @@ def agreement_section(path: Path = AGREEMENT) -> str:
         [
             "## Do all ways give the same posterior?",
             "",
-            f"Ten published families of one input under the default model; means of all coordinates against those of "
+            "Ten published families of one input under the default model, its plateau in all draws; means of all "
+            "coordinates against those of "
             f"the default path, in Monte Carlo standard errors of the difference (aim: at most {AIM:.0f}, {verdict}; a "
             "root mean square of 1 is what chance gives; the dense path shares its random numbers with the default). "
             "Made by `python -m benchmarks.agreement`.",

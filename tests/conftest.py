@@ -32,6 +32,8 @@ FEW = bs.Nuts(chains=2, draws=199)
 Compiling takes a hundred times as long as sampling a short curve: tests that need no settings of their own use these or
 the default, and bucket sizes that others use too.
 """
+APART = {"terms": bs.Plateaus(pool=False)}
+"""Priors of the default law of one input that make it one model instead of a pool of two."""
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import bayescale as bs
 from bayescale.backtesting import backtest
 from bayescale.drift import default_drift, directions, kernel
 from bayescale.likelihood import pointwise
-from bayescale.model import make_job, places
+from bayescale.model import make_job, parts, places
 from bayescale.scores import crps
 
 fitting = importlib.import_module("bayescale.fitting")
@@ -38,9 +38,8 @@ def high():
 
 @pytest.fixture(scope="module")
 def halves():
-    plain = default_drift(2)
-    drifts = [dataclasses.replace(plain, along=along) for along in ("inputs", "scale")]
-    return [bs.fit(grid(), seed=0, drift=drift, settings=HALF) for drift in drifts]
+    jobs = parts(make_job(grid(), "auto", "cautious", "normal", None))
+    return [fitting.sample_jobs([job], [0], 0, HALF)[0] for job in jobs]
 
 
 # --- What is pooled ----------------------------------------------------------------------------------------
@@ -75,7 +74,8 @@ def test_halves_of_unequal_length_are_diagnosed_as_they_are_kept(high, halves, t
 
 
 def test_auto_drift_is_the_first_half(halves):
-    normal = bs.fit(grid(), seed=0, settings=HALF)
+    alone = make_job(grid(), "auto", "auto", "normal", None)
+    (normal,) = fitting.sample_jobs([dataclasses.replace(alone, share=0.5)], [0], 0, HALF)
     np.testing.assert_array_equal(normal.position, halves[0].position)
 
 
@@ -179,9 +179,9 @@ def test_rows_given_all_others_use_their_own_half(high, halves):
     job, flat = high.job, high.flat_values
     found = pointwise(flat, job.model, job.problem)
     assert found.shape == (len(flat.level), 16)
-    if len(halves[1].position) == len(high.position) // 2:
-        own = pointwise(halves[1].flat_values, halves[1].job.model, halves[1].job.problem)
-        np.testing.assert_allclose(found[len(own) :], own)
+    second = fitting.thinned(halves[1], high.position.shape[1])
+    own = pointwise(second.flat_values, second.job.model, second.job.problem)
+    np.testing.assert_allclose(found[len(own) :], own)
 
 
 def test_decisions_draw_worlds_of_both(high, halves):

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FEW
+from conftest import APART, FEW
 from numpyro.infer import MCMC, NUTS
 from threadpoolctl import threadpool_info
 
@@ -154,9 +154,9 @@ def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch):
     # Default chains, whose programs other tests need as well, are long enough for most curves.
     monkeypatch.setattr(diagnostics, "ESS", 1500.0)
     few = bs.Nuts()
-    post = bs.fit(made_up(7), seed=0, settings=few)
+    post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
     assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 200, few.target_accept)
-    job = make_job(made_up(7), "auto", "auto", "normal", None)
+    job = make_job(made_up(7), "auto", "auto", "normal", APART)
     ((first, _),) = fitting.run_compiled([job], [0], 0, few, fitting.FIRST)
     assert first.status is bs.Status.FEW_DRAWS
     ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=1500), fitting.FIRST)
@@ -388,7 +388,7 @@ FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "cerebras_gpt/pile_test_xe
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bare_numpyro_samples_the_same_posterior(name):
     runs = bs.corpus.curves()[name]
-    post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=500, draws=2000))
+    post = bs.fit(runs, seed=0, priors=APART, settings=bs.Nuts(warmup=500, draws=2000))
     assert post.status is bs.Status.OK
     with jax.enable_x64(True):
         kernel = NUTS(bs.numpyro_model(runs, post.law, post.drift, post.noise), target_accept_prob=0.95)

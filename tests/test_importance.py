@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import APART
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -132,7 +133,7 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
 
 @pytest.fixture(scope="module")
 def drawn(marin):
-    return bs.fit(marin, seed=0, method="importance")
+    return bs.fit(marin, seed=0, method="importance", priors=APART)
 
 
 def test_posterior_says_how_it_was_drawn(drawn, tmp_path):
@@ -154,7 +155,7 @@ def test_posterior_says_how_it_was_drawn(drawn, tmp_path):
 
 def test_equal_seeds_give_equal_draws(drawn, marin):
     before = dict(importance.TRACES)
-    again = bs.fit(marin, seed=0, method="importance")
+    again = bs.fit(marin, seed=0, method="importance", priors=APART)
     np.testing.assert_array_equal(again.position, drawn.position)
     assert before == importance.TRACES
 
@@ -162,13 +163,13 @@ def test_equal_seeds_give_equal_draws(drawn, marin):
 def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, monkeypatch):
     before, tails = dict(importance.TRACES), [0.9, 0.1]
     monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], tails.pop(0)))
-    post = bs.fit(marin, seed=0, method="importance")
+    post = bs.fit(marin, seed=0, method="importance", priors=APART)
     assert post.status is bs.Status.OK
     assert post.diagnostics.ess_weights > 2.5 * drawn.diagnostics.ess_weights
     assert post.position.shape == drawn.position.shape
     assert before == importance.TRACES
     tails[:] = [0.9]
-    few = bs.fit(marin, seed=0, method="importance", settings=bs.Nuts(chains=2, draws=50))
+    few = bs.fit(marin, seed=0, method="importance", priors=APART, settings=bs.Nuts(chains=2, draws=50))
     assert few.status is bs.Status.HEAVY_WEIGHTS
 
 
@@ -182,7 +183,7 @@ def test_points_are_pooled_until_they_are_enough(drawn, marin, monkeypatch):
         return measures if enough else dataclasses.replace(measures, status=bs.Status.FEW_POINTS)
 
     monkeypatch.setattr(importance, "diagnose_weights", demanding)
-    post = bs.fit(marin, seed=0, method="importance")
+    post = bs.fit(marin, seed=0, method="importance", priors=APART)
     assert post.status is bs.Status.OK
     assert 3 <= len(seen) < importance.ATTEMPTS
     # The first attempt, in which the mixture has hardly adapted, gives way to the second; later ones join it.

@@ -38,6 +38,8 @@ SPREADS = {
     "leverage": 15.0,
     "mixing_5": 12.0,
     "optimal_params": 30.0,
+    # Where it has a plateau: how it bends was chosen by forecasts, and bends far.
+    "plateau_power": 35.0,
     "quantisation_rise": 1000.0,
     "rate_by_width": 12.0,
     "step_batch": 15.0,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import APART
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,9 +99,9 @@ def long_curve(rows, seed=0, errors=False):
 def both_ways(runs, monkeypatch):
     """The same family evaluated row by row and in the eigenbasis."""
     monkeypatch.setattr(model, "WALKING_ROWS", 2)
-    walking = make_job(runs, "auto", "auto", "normal", None)
+    walking = make_job(runs, "auto", "auto", "normal", APART)
     monkeypatch.setattr(model, "WALKING_ROWS", 10_000)
-    rotated = make_job(runs, "auto", "auto", "normal", None)
+    rotated = make_job(runs, "auto", "auto", "normal", APART)
     assert walking.problem.gap is not None
     assert rotated.problem.gap is None
     return walking, rotated
@@ -116,8 +117,7 @@ def test_long_and_short_ways_are_one_density(monkeypatch):
 
 
 def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
-    runs = long_curve(20)
-    walking, rotated = both_ways(runs, monkeypatch)
+    walking, rotated = both_ways(long_curve(20), monkeypatch)
     start = np.broadcast_to(np.asarray(prior_center(rotated.model, rotated.problem)), (1, 3, 5))
     values = jax.tree.map(
         lambda leaf: leaf.reshape(3, *leaf.shape[2:]), model.meaning(start, rotated.model, rotated.problem)

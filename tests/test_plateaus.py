@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 import xarray as xr
+from conftest import APART
 
 import bayescale as bs
 from bayescale.decide.information import sample_information
@@ -17,7 +18,6 @@ from bayescale.model import coordinates, make_job, parts
 
 CHAINS = bs.Nuts().chains
 HALF = bs.Nuts(chains=CHAINS // 2)
-APART = {"terms": bs.Plateaus(pool=False)}
 
 
 @pytest.fixture(scope="module")
