@@ -199,8 +199,9 @@ def given(
     check_method(method)
     if len(runs.inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
-    simulable(make_job(runs, law, drift, noise, None))
-    enough(simulations)
+    real = make_job(runs, law, drift, noise, None)
+    simulable(real)
+    enough(simulations, len(parts(real)))
     name = runs.inputs[0]
     frame = runs.frame.sort_values(name, ignore_index=True)
     x = frame[name].to_numpy(float)
@@ -238,14 +239,14 @@ def given(
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
 
 
-def enough(simulations: int) -> None:
+def enough(simulations: int, fewest: int = 1) -> None:
     """Refuse to simulate nothing.
 
     Raises:
-        InputError: For fewer than one simulation.
+        InputError: For fewer than the fewest simulations: one, or one from each of two models that are pooled.
     """
-    if simulations < 1:
-        raise InputError(f"simulations must be at least 1, better 500; found {simulations}.")
+    if simulations < fewest:
+        raise InputError(f"simulations must be at least {fewest}, better 500; found {simulations}.")
 
 
 def simulable(job: Job) -> None:
@@ -309,9 +310,8 @@ def generative(job: Job) -> Job:
 
 def shared_out(job: Job, simulations: int) -> list[Job]:
     """The job of each simulation: of a pool the first half is the first model's, as `pooled` has it."""
-    first, *_, last = 2 * parts(job)
-    own = [first] * (simulations // 2) + [last] * (simulations - simulations // 2)
-    return [dataclasses.replace(one, share=1.0) for one in own]
+    own = [dataclasses.replace(part, share=1.0) for part in parts(job)]
+    return [own[0]] * (simulations // 2) + [own[-1]] * (simulations - simulations // 2)
 
 
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
