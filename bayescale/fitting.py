@@ -256,7 +256,7 @@ def sample_jobs(
 def sample_alike(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
 ) -> list[Posterior]:
-    """Do what `sample_jobs` says, for jobs of one drift."""
+    """Do what `sample_jobs` says, for jobs of one model."""
     if method == "nuts":
         return sample_chains(jobs, streams, seed, settings)
     posteriors = weigh_jobs(jobs, streams, seed, settings)

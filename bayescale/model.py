@@ -23,11 +23,10 @@ from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene
-from bayescale.programs import on_cores
+from bayescale.programs import bucket, on_cores, padded, padded_square
 from bayescale.records import Array, record, static
 from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
 
-SMALLEST_BUCKET = 8
 FLATTEST_FALL = 1e-6
 WALKING_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
@@ -152,13 +151,12 @@ def make_job(
         noise = named_noise(noise, len(runs.inputs))
     design = reduce_runs(runs)
     model, problem = prepare(chosen, drift, noise, design)
-    along_scale = drift is not None and drift.along == "pool"
-    if along_scale or pools_plateau(chosen):
-        second = problem
-        if drift is not None and along_scale:
-            _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
-        second = dataclasses.replace(second, plateau=np.asarray(0.0 if pools_plateau(chosen) else 1.0))
-        problem = dataclasses.replace(problem, second=second)
+    second = None
+    if drift is not None and drift.along == "pool":
+        _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
+    if pools_plateau(chosen):
+        second = dataclasses.replace(second or problem, plateau=np.asarray(0.0))
+    problem = dataclasses.replace(problem, second=second)
     model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
     low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
     return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference))
@@ -274,32 +272,6 @@ def bare(law: Law) -> Law:
         rescale=law.rescale,
         axes=law.axes,
     )
-
-
-def bucket(rows: int) -> int:
-    """Round a number of rows up to the size that its program is compiled for.
-
-    Powers of two where rows cost next to nothing, then also their 3/4, then steps of a sixteenth: the longer a curve,
-    the more its padding costs against a program of its own.
-    """
-    power = max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
-    if power <= 32:
-        return power
-    part = power // 4 if power <= 512 else power // 16
-    return -(-rows // part) * part
-
-
-def padded(values: Array, size: int, fill: float = 0.0) -> np.ndarray:
-    """Pad the first axis with `fill` up to `size`."""
-    values = np.asarray(values, float)
-    width = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, width, constant_values=fill)
-
-
-def padded_square(values: Array, size: int) -> np.ndarray:
-    """Pad a square matrix with zeros up to `size`."""
-    extra = size - len(values)
-    return np.pad(np.asarray(values, float), ((0, extra), (0, extra)))
 
 
 # --- What coordinates mean ---------------------------------------------------------------------------------

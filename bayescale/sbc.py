@@ -327,11 +327,12 @@ def prior_values(job: Job, simulations: int, seed: int) -> tuple[np.ndarray, Val
         root = jax.random.key(seed)
         keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
         own = parts(job)
+        shares = jnp.split(keys, [simulations // 2][: len(own) - 1])
         drawn = [
             jax.vmap(lambda key, part=part: simulate_prior(key, part.model, part.problem))(some)
-            for part, some in zip(own, np.split(keys, [simulations // 2]) if len(own) > 1 else [keys], strict=True)
+            for part, some in zip(own, shares, strict=True)
         ]
-        position, values = jax.tree.map(lambda *leaf: jnp.concatenate(leaf), *drawn) if len(own) > 1 else drawn[0]
+        position, values = jax.tree.map(lambda *leaf: jnp.concatenate(leaf), *drawn)
         if marginal_level(job.model):
             assert job.model.law.level is not None, "a law with a level"
             spread = job.model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 import bayescale as bs
-from bayescale.model import bucket, padded
+from bayescale.programs import bucket, padded
 from bayescale.workers import own_executor
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale

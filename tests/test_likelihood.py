@@ -17,7 +17,8 @@ import bayescale as bs
 from bayescale import geometry, likelihood, model
 from bayescale.laws import LAWS
 from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job, padded, padded_square, prior_center, read, simulate_prior
+from bayescale.model import coordinates, make_job, prior_center, read, simulate_prior
+from bayescale.programs import padded, padded_square
 
 ONE = ("power", "saturating_power", "shifted_power")
 TWO = ("chinchilla", "chinchilla_outer")
