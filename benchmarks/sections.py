@@ -256,7 +256,7 @@ def rivals(cells: pd.DataFrame, ours: str) -> str:
         won = int((best["lowest"] == ours).sum())
         text.append(
             f"The default has the lowest CRPS of all methods in {won} of {len(best)} sources left out; in all "
-            f"sources, in {all_won(table, names)}."
+            f"sources, in {all_won(table, names)}.{behind(left, best, ours)}"
         )
     developed = table[table["developed"]]
     if len(developed):
@@ -327,6 +327,25 @@ def lowest(table: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """Which method has the lowest mean CRPS of each source."""
     wide = source_crps(table)
     return pd.DataFrame({"lowest": wide.reindex(columns=list(names)).idxmin(axis=1)}) if len(wide) else pd.DataFrame()
+
+
+def behind(table: pd.DataFrame, best: pd.DataFrame, ours: str) -> str:
+    """By how much the default is behind where a rival has the lowest CRPS, and whether chance may explain it."""
+    part = table[table["group"].isin(tally.WHOLE)]
+    sets = tally.set_name(part)
+    found = {
+        f"{name} against {rival}": tally.ratio_of_means(part[sets == name], ours, rival)
+        for name, rival in best["lowest"].items()
+        if rival != ours
+    }
+    if not found:
+        return ""
+    told = "; ".join(f"{names} {ranged(multiple)}" for names, multiple in found.items())
+    beyond = sum(multiple.low > 1 and multiple.families >= tally.FEW_FAMILIES for multiple in found.values())
+    return (
+        f" Where it has not, its mean CRPS is this multiple of the lowest one: {told}. In {beyond} of these "
+        f"{len(found)} the order is beyond chance."
+    )
 
 
 def all_won(table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -418,6 +437,7 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
     body.sort(key=lambda entry: entry[0])
     left = [good for developed, good in near if not developed]
     both = [good for _, good in near]
+    expected = sum(centred(part) for _, part in mine[~mine["developed"]].groupby("set", sort=False))
     overall = families(table[(table["method"] == ours) & ~table["developed"]])
     return "\n\n".join(
         [
@@ -430,10 +450,17 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
             "that all of them have, the lowest bold. "
             "Thinned curves and small designs are left out here, because they are parts of the same families.",
             f"The mean PIT lies within {fraction(CENTRED)} of .5 in {sum(left)} of {len(left)} sources left out, and "
-            f"in {sum(both)} of all {len(both)}. "
+            f"in {sum(both)} of all {len(both)}; if no source leaned, {expected:.1f} of the {len(left)} would be "
+            "expected to. "
             f"Over the families left out it is {ranged(measured(overall, 'pit'), 3)}; the aim is .46 to .54.",
         ]
     )
+
+
+def centred(part: pd.DataFrame) -> float:
+    """Chance that the mean PIT of a source is near .5, if it differs from .5 as resampled families differ."""
+    again = tally.means_again(part["pit"], part["cluster"])
+    return float((abs(again - part["pit"].mean()) <= CENTRED).mean())
 
 
 def outcomes(drawn: dict[str, Path], cells: pd.DataFrame, ours: str) -> str:
@@ -613,8 +640,8 @@ def protocol(cells: pd.DataFrame) -> str:
   equally. Every interval is a 95 % bootstrap interval over families ({tally.RESAMPLES:,} draws); the curves of
   one LCDB data set are drawn together.
 - **Development.** The default was tuned on {listed(list(DEVELOPMENT))} (LCDB by the number of its data
-  set). Left out: {listed(list(present)) if present else "none here"}. They had a part in three numbers, which
-  What was tried names: the product of the bend of one input, and the lean and the median of the factor ahead.
+  set). Left out: {listed(list(present)) if present else "none here"}. They had a part in what What
+  was tried names: the pool of two laws of one input and how they bend, the lean, and the median of the factor ahead.
 - **Left out of the benchmark.** parscale, polypythias and modded_nanogpt have no upstream files to read; rl_depth
   and vocab are no falling positive losses. Rows that upstream or our readers flag as diverged, suspect,
   duplicated or extreme are not fitted.

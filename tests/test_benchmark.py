@@ -380,6 +380,33 @@ def test_ratios_of_crps_as_geometric_mean_and_of_means():
     assert (means.low, means.high, means.families) == (pytest.approx(0.5), pytest.approx(10), 2)
 
 
+def test_a_source_is_lost_beyond_chance_if_families_agree_and_are_not_few():
+    def row(method, source, number, crps):
+        fixed = {"metric": "m", "group": "one input", "split": "R=2", "row": 0, "y": 1.0, "status": "OK", "notes": ""}
+        scores = {"q0.5": 1.0, "q0.025": 0.9, "q0.975": 1.1, "log_score": 1.0, "width": 0.2, "pit": 0.5}
+        own = {"source": source, "family": f"{source}{number}", "key": f"{source}{number}", "crps": crps}
+        return {"method": method, "n_train": 5, "seconds": 1.0, "ratio": 2.0, **fixed, **scores, **own}
+
+    # Of ten families one decides; of ten all agree; of three all agree; and one source is won.
+    ours = {"one decides": [0.1] * 9 + [3.0], "all agree": [0.2] * 10, "few": [0.2] * 3, "won": [0.1] * 10}
+    rival = {"one decides": [0.2] * 10, "all agree": [0.1] * 10, "few": [0.1] * 3, "won": [0.2] * 10}
+    rows = [
+        row(method, source, number, crps)
+        for method, of in (("bayescale", ours), ("last slope", rival))
+        for source, values in of.items()
+        for number, crps in enumerate(values)
+    ]
+    table = tally.cells(pd.DataFrame(rows))
+    told = sections.behind(table, sections.lowest(table, ["bayescale", "last slope"]), "bayescale")
+    assert "all agree against last slope 2.00 (2.00 to 2.00)" in told
+    assert "few against last slope 2.00" in told
+    assert "one decides against last slope 1.95" in told
+    assert "won" not in told
+    assert told.endswith("In 1 of these 3 the order is beyond chance.")
+    won = table[table["source"] == "won"]
+    assert not sections.behind(won, sections.lowest(won, ["bayescale", "last slope"]), "bayescale")
+
+
 def test_lcdb_curves_of_one_data_set_are_drawn_together():
     values = np.repeat([0.0, 1.0], 50)
     apart = tally.estimate(values, [str(i) for i in range(100)])
@@ -487,3 +514,11 @@ def test_an_aim_is_the_less_in_reach_the_more_families_differ_wherever_they_lie(
     assert chance(half, 100) == pytest.approx(0.45, abs=0.08), "P(|normal| < .03 / .05)"
     assert chance(half[:10], 10) < chance(half, 100)
     assert chance(0.1 * half, 100) == 1.0
+
+
+def test_a_mean_pit_is_the_nearer_the_middle_the_more_families_agree():
+    table = pd.DataFrame({"pit": np.tile([0.0, 0.4], 50), "cluster": [f"family {i}" for i in range(100)]})
+    assert sections.centred(table) == 1.0
+    # Ten such families have a mean with a standard error of .063, three one of .12.
+    assert sections.centred(table[:10]) == pytest.approx(0.89, abs=0.06), "P(|normal| < .1 / .063)"
+    assert sections.centred(table[:3]) < sections.centred(table[:10])
