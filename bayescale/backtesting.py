@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from bayescale import scores
-from bayescale.drift import Drift, heeded
-from bayescale.errors import InputError, some
+from bayescale.drift import Drift
+from bayescale.errors import InputError, because, some
 from bayescale.laws import Law
 from bayescale.many import fit_many
 from bayescale.noise import Noise
@@ -222,7 +222,7 @@ def backtest(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
     """
-    cuts, drift = checked_cuts(ratio, largest), heeded(drift, caution)
+    cuts = checked_cuts(ratio, largest)
     splits: list[Split] = []
     skipped: list[tuple[str, float, str]] = []
     if isinstance(runs, Runs):
@@ -239,8 +239,9 @@ def backtest(
             else:
                 splits.append(split)
     if not splits:
-        reasons = [f"{family} at {factor:g}: {reason}" for family, factor, reason in skipped]
-        raise InputError(f"No family can be split. {some(reasons, 3)}. Use a smaller ratio (or largest), or more runs.")
+        at = "" if largest is not None else " at {:g}"
+        reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
+        raise InputError(f"No family can be split. {reasons} Use a smaller ratio (or largest), or more runs.")
     training = [split.family.select(split.train) for split in splits]
     results = fit_many(
         training,
@@ -250,6 +251,7 @@ def backtest(
         noise=noise,
         settings=settings,
         method=method,
+        caution=caution,
         folder=folder,
         executor=executor,
         progress=progress,

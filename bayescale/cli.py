@@ -35,7 +35,7 @@ from bayescale.cli_options import (
     pairs,
     probabilities,
 )
-from bayescale.errors import InputError, Status, UntrustworthyFit, nearest, some
+from bayescale.errors import InputError, Status, UntrustworthyFit, because, nearest
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C, as shells have it."""
@@ -120,9 +120,8 @@ def fit(
 
     families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
     check_folders(out, plot)
-    results = bs.fit_many(
-        families, law, seed=seed, drift=named_drift(drift, caution), noise=noise, strict=strict, folder=folder
-    )
+    options = {"seed": seed, "drift": named_drift(drift), "caution": caution, "noise": noise}
+    results = bs.fit_many(families, law, strict=strict, folder=folder, **options)
     posteriors = [result for result in results if isinstance(result, bs.Posterior)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
     failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
@@ -145,7 +144,7 @@ def fit(
         for path in written:
             print(f"wrote {path}", file=sys.stderr)
     if failed:
-        reasons = some([f"{family}: {reason}" for family, _, reason in failed], 3)
+        reasons = because((family, reason) for family, _, reason in failed)
         finish(f"{len(failed)} of {len(results) + len(unfit)} families have no posterior. {reasons}", 2)
 
 
@@ -206,9 +205,8 @@ def backtest(
 
     check_folders(out, plot)
     families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
-    back = bs.backtest(
-        families, law, ratio=ratio or None, largest=largest, seed=seed, drift=named_drift(drift, caution), noise=noise
-    )
+    options = {"seed": seed, "drift": named_drift(drift), "caution": caution, "noise": noise}
+    back = bs.backtest(families, law, ratio=ratio or None, largest=largest, **options)
     coverage = back.coverage()
     if out is not None:
         back.save_csv(out)

@@ -65,13 +65,11 @@ def probabilities(text: str) -> list[float]:
     return values
 
 
-def named_drift(text: str, caution: str) -> Any:
-    """Read the --drift and --caution options."""
-    from bayescale.drift import heeded
-
+def named_drift(text: str) -> str | None:
+    """Read the --drift option."""
     if text not in ("auto", "none"):
         raise InputError(f"--drift is auto or none; found {text!r}.")
-    return heeded(None if text == "none" else "auto", caution)
+    return None if text == "none" else "auto"
 
 
 def check_folders(*paths: Path | None) -> None:

@@ -66,3 +66,18 @@ def some(items: Sequence[object], most: int = 5) -> str:
     head = ", ".join(str(item) for item in items[:most])
     rest = len(items) - most
     return head + (f" and {rest} more" if rest > 0 else "")
+
+
+def because(reasons: Iterable[tuple[str, str]], most: int = 3) -> str:
+    """Say why things cannot be used, equal reasons once: ``a, b and 4 more: 3 rows; c: no rows``.
+
+    Args:
+        reasons: Pairs of a name and its reason.
+        most: How many names of one reason, and how many reasons, are told.
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons:
+        names.setdefault(reason.rstrip("."), []).append(name)
+    told = [f"{some(alike, most)}: {reason}" for reason, alike in names.items()]
+    rest = len(told) - most
+    return "; ".join(told[:most]) + (f"; and {rest} more reasons." if rest > 0 else ".")

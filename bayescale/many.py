@@ -12,7 +12,7 @@ import jax
 
 from bayescale import archive
 from bayescale.batches import batch, padding, suited
-from bayescale.drift import Drift
+from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit
 from bayescale.fitting import check_method, progress_bar, sample_jobs
 from bayescale.laws import Law
@@ -36,6 +36,7 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
+    caution: str = "normal",
     strict: bool = False,
     failures: Literal["raise"],
     folder: str | Path | None = None,
@@ -55,6 +56,7 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
+    caution: str = "normal",
     strict: bool = False,
     failures: Literal["keep"] = "keep",
     folder: str | Path | None = None,
@@ -73,6 +75,7 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
+    caution: str = "normal",
     strict: bool = False,
     failures: str = "keep",
     folder: str | Path | None = None,
@@ -92,6 +95,7 @@ def fit_many(
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
+        caution: See `fit`.
         strict: Raise if any posterior must not be trusted, once all are finished.
         failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
             its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
@@ -119,6 +123,7 @@ def fit_many(
     """
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
+    drift = heeded(drift, caution)
     queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
     if queue.refused and failures == "raise":
         raise next(iter(queue.refused.values())).error
@@ -144,6 +149,7 @@ def fit_each(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
+    caution: str = "normal",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
@@ -159,6 +165,7 @@ def fit_each(
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
+        caution: See `fit`.
         folder: See `fit_many`.
         executor: See `fit_many`.
         progress: See `fit_many`.
@@ -173,6 +180,7 @@ def fit_each(
         >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
         ...     print(number, result.status)
     """
+    drift = heeded(drift, caution)
     return results_of(line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor), progress)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, because
 from bayescale.runs import Runs, family_labels, renamed
 
 SEPARATORS = ",\t;"
@@ -66,8 +66,7 @@ def read_families(
         except InputError as error:
             unfit[label] = str(error)
     if not found:
-        reasons = [reason if len(names) == 1 else f"{label}: {reason}" for label, reason in unfit.items()]
-        raise InputError(some(reasons, 3))
+        raise InputError(unfit[names[0]] if len(names) == 1 else because(unfit.items()))
     return found, unfit
 
 
@@ -92,6 +91,8 @@ def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
         lines = [line for line in rows if len(line) > 1 or "".join(line).strip()]
     except csv.Error as error:
         raise InputError(f"{path} is not a CSV table: {error}.") from None
+    if len(lines) == 1:
+        raise InputError(f"{path} has a header line and no rows; expected one row a training run.")
     header = [field.strip() for field in lines[0]]
     doubled = [c for c in dict.fromkeys(header) if c and header.count(c) > 1]
     if doubled:

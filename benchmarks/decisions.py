@@ -345,8 +345,7 @@ def pilot_section(path: Path) -> str:
         f"{pilot_choices.BATCH} pilots of at most a {named(pilot_choices.PILOT_FACTOR)} of the target's cost each and "
         f"{named(pilot_choices.BUDGET_FACTOR)} of it together, all of them really run. Each rule's pilots are added, "
         "the default model is fitted again, and its go or no-go decisions about the target are judged as above. The "
-        "score is the mean pinball loss of ln loss, times two. All rules' fits are of before the drift ahead leaned "
-        "and its factor had the present median (docs/calibration.md), so the scores of today's default differ.",
+        "score is the mean pinball loss of ln loss, times two.",
         "",
         grid(head, body),
         "",

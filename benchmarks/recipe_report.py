@@ -217,8 +217,7 @@ def section(rows: Sequence[dict] | None = None, picture: str | None = "decisions
         f"{TIE:g} of the lowest, the widest drift. What ships is the choice on all. Grid and rule were made with all "
         "sources in view. Probabilities under the grid are computed by quadrature (`benchmarks.recipe_variants`); "
         "under the shipped numbers they differ from those of the fit by "
-        f"{fraction(apart.mean(), 3)} on average and {fraction(apart.max(), 3)} at most. Recipes apart, each fitted by "
-        "itself for comparison, are of before the drift ahead leaned (docs/calibration.md).",
+        f"{fraction(apart.mean(), 3)} on average and {fraction(apart.max(), 3)} at most.",
         f"**Accuracy.** The default named the better recipe in {ranged(found[OURS], 3)} of the cases, ranking at the "
         f"largest small scale in {ranged(found[RANKING], 3)}: "
         + f"a difference of {ranged(gap, 3)}. "

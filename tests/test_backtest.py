@@ -173,7 +173,7 @@ def test_scale_of_rows():
         ({"largest": 0}, "at least 1"),
         ({"largest": 1.5}, "at least 1"),
         ({"ratio": 1e6}, "No family can be split. a at 1e\\+06: 0 training rows"),
-        ({"largest": 4}, "No family can be split. a at nan: 0 training rows"),
+        ({"largest": 4}, "No family can be split. a: 0 training rows"),
     ],
 )
 def test_errors(calls, options, match):

@@ -190,8 +190,10 @@ def test_decisions_draw_worlds_of_both(high, halves):
 
 
 def test_many_and_backtest_take_it():
-    (many,) = bs.fit_many([grid()], seed=0, drift="cautious")
+    (many,) = bs.fit_many([grid()], seed=0, caution="high")
     np.testing.assert_allclose(many.position, bs.fit(grid(), seed=0, caution="high").position)
+    ((_, each),) = bs.fit_each([grid()], seed=0, drift="cautious")
+    np.testing.assert_array_equal(each.position, many.position)
     back = backtest(grid(), ratio=3, seed=0, caution="high")
     assert back.posteriors[0].drift.along == "pool"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayescale as bs
-from bayescale.errors import InputError
+from bayescale.errors import InputError, because
 from bayescale.runs import reduce_runs
 
 GOOD = {"flops": [1e18, 1e19, 1e20], "loss": [3.5, 3.1, 2.8]}
@@ -161,6 +161,20 @@ def test_families_of_a_file_stand_alone(tmp_path):
     path.write_text("family,flops,loss\na,1e18,3\nb,1e18,nan\nb,1e19,2\n")
     with pytest.raises(InputError, match=r"a: One row cannot show .*b: loss must be finite"):
         bs.read_families(path)
+    path.write_text("family,flops,loss\n")
+    with pytest.raises(InputError, match="header line and no rows"):
+        bs.read_families(path)
+
+
+def test_equal_reasons_are_told_once(tmp_path):
+    path = tmp_path / "runs.csv"
+    lines = [f"{family},{step},{3 - 0.1 * step}" for family in "abcde" for step in range(1, 4)]
+    path.write_text("\n".join(["family,step,loss", *lines]))
+    with pytest.raises(InputError, match=r"^a, b, c and 2 more: No scale input found") as found:
+        bs.read_families(path)
+    assert str(found.value).count("No scale input") == 1
+    assert because([("a", "3 rows"), ("b", "no rows."), ("c", "3 rows.")]) == "a, c: 3 rows; b: no rows."
+    assert because((name, name) for name in "abcde") == "a: a; b: b; c: c; and 2 more reasons."
 
 
 def test_maps_columns():
