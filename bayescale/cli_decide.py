@@ -49,6 +49,7 @@ def decide(
     if (report or plot) and len(target) > 1:
         raise InputError("A page or a picture is for one --target; call the command once for each.")
     import bayescale as bs
+    from bayescale.reading import read_table
 
     posterior = bs.load(fit)
     offered = "auto" if pilots is None else read_table(pilots)
@@ -170,6 +171,7 @@ def next_run(
     """Rank pilots by what they would teach about one larger run."""
     point = numbers(at)
     import bayescale as bs
+    from bayescale.reading import read_table
 
     ranking = bs.decide.next_run(
         bs.load(fit),
@@ -233,6 +235,7 @@ def power(
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
     import bayescale as bs
+    from bayescale.reading import read_table
 
     plans = {path.stem: read_table(path) for path in plan or []}
     if low is not None or high is not None:
@@ -308,22 +311,6 @@ def finite(value: Any) -> Any:
     if isinstance(value, float) and not abs(value) < float("inf"):
         return None
     return value
-
-
-def read_table(path: Path) -> Any:
-    """Read a CSV of inputs.
-
-    Raises:
-        InputError: If it is absent or no table.
-    """
-    import pandas as pd
-
-    if not path.is_file():
-        raise InputError(f"{path} is absent; expected a CSV with a column for each input, and optionally cost.")
-    try:
-        return pd.read_csv(path)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as CSV: {error}.") from None
 
 
 def command() -> str:

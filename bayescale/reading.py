@@ -31,7 +31,7 @@ def read_csv(
     Raises:
         InputError: For a file that is absent, a folder, empty, not text, or not a table.
     """
-    frame = read_table(Path(path), columns or {})
+    frame = read_table(Path(path), columns)
     return Runs.from_frame(frame, columns=columns, inputs=inputs, name=name or Path(path).stem)
 
 
@@ -51,7 +51,7 @@ def read_families(
     Raises:
         InputError: For a file that is not a table, or where no family can be used.
     """
-    frame = renamed(read_table(Path(path), columns or {}), columns or {})
+    frame = renamed(read_table(Path(path), columns), columns or {})
     name = Path(path).stem
     labels = family_labels(frame, name)
     names = list(dict.fromkeys(labels))
@@ -70,8 +70,12 @@ def read_families(
     return found, unfit
 
 
-def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Read a table from a text file; columns that name things are text, others what pandas makes of them."""
+def read_table(path: Path, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read a table from a text file; columns that name things are text, others what pandas makes of them.
+
+    Raises:
+        InputError: For a file that is absent, a folder, empty, not text, or not a table.
+    """
     if path.is_dir():
         raise InputError(f"{path} is a folder; a CSV file with one row a run is expected.")
     if not path.exists():
@@ -113,7 +117,7 @@ def read_table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
         frame = pd.read_csv(whole, index_col=False)
         for ours in ("family", "metric", "run"):
             # The text itself: pandas reads numbers, and words like NA, into names.
-            if (column := columns.get(ours, ours)) in header:
+            if (column := (columns or {}).get(ours, ours)) in header:
                 place = header.index(column)
                 frame[column] = [line[place].strip() if place < len(line) else "" for line in lines[1:]]
         return frame
