@@ -115,9 +115,9 @@ def diagnose_weights(
     tails = []
     order = np.argsort(position, axis=0)
     below = np.cumsum(weight[order], axis=0)
-    for share in (0.05, 0.95):
-        edge = np.take_along_axis(position, order, 0)[(below >= share).argmax(0), np.arange(dimension)]
-        tails.append(worth(noise, (position <= edge) - share, np.full(dimension, share * (1.0 - share))))
+    for part in (0.05, 0.95):
+        edge = np.take_along_axis(position, order, 0)[(below >= part).argmax(0), np.arange(dimension)]
+        tails.append(worth(noise, (position <= edge) - part, np.full(dimension, part * (1.0 - part))))
     tail = np.minimum(*tails)
     weights = 1.0 / float((weight**2).sum())
     if pareto_k >= PARETO:

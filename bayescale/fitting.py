@@ -26,7 +26,7 @@ from bayescale.lockstep import run_chains
 from bayescale.model import Job, Model, Problem, Values, compact, make_job, parts
 from bayescale.modes import round_potential, walks
 from bayescale.noise import Noise
-from bayescale.nuts import Nuts, Start, normal_at, run_chain
+from bayescale.nuts import Nuts, Standing, Start, begin_chain, normal_at, run_chain
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
 from bayescale.programs import each, key_of
@@ -37,7 +37,10 @@ TRACES = {"sample": 0}
 """How often the compiled program was traced; tests read it, nothing else does."""
 
 FIRST, SECOND, FURTHER = range(3)
-"""Attempts, which have random streams of their own: first chains, new chains, and more draws of the first."""
+"""Attempts, which have random streams of their own: first chains, new chains, and more draws of the first, in rounds
+numbered from there."""
+ROUNDS = 2
+"""How often chains are continued at most, by as many draws as they began with."""
 NEAR = 1.05
 """R-hat up to which chains are continued. Of 77 curves of at most 16 points whose first chains deserved no trust, three
 times as many draws mended 60, at less than half the price of new chains."""
@@ -51,55 +54,50 @@ METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
 
 
-def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, end: Any = None) -> dict[str, Any]:
-    """Sample all chains of one family one after the other, or go on with them.
+def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
+    """Sample all chains of one family one after the other, from where they begin or an earlier call has left them.
 
     Args:
         key: Words of a random key.
         model: Law, drift and noise.
         problem: The family.
         settings: Counts and target acceptance.
-        end: What an earlier call returned as "end", to draw more from where its chains stopped.
+        at: What `beginning` returned, or an earlier call as "end".
 
     Returns:
         Coordinates, their meaning and the statistics of the chains, leading axes (chain, draw), and where they ended.
     """
     TRACES["sample"] += 1
 
-    keys = jax.random.split(key_of(key), 2 + settings.chains)
-    geometry, start, states = beginning(keys[0], model, problem, settings, False) if end is None else end
+    geometry, start, states = at
     potential = round_potential(geometry, model, problem)
 
-    def chain(inputs: tuple[Any, Any, Any]) -> tuple[dict[str, Any], Any]:
-        chain_key, level_scores, state = inputs
-        drawn, state = run_chain(chain_key, potential, start, settings, state)
+    def chain(inputs: tuple[Any, Any]) -> tuple[dict[str, Any], Any]:
+        level_scores, state = inputs
+        drawn, state = run_chain(potential, start, settings, state)
         draws = drawn.position, level_scores
         position, values = lax.map(lambda draw: meaning(draw, geometry, model, problem), draws)
         return {"chains": drawn._replace(position=position), "values": values}, state
 
-    level_scores = jax.random.normal(keys[1], (settings.chains, settings.draws), float)
-    output, states = lax.map(chain, (keys[2:], level_scores, states))
+    level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
+    output, states = lax.map(chain, (level_scores, states))
     return output | {"end": (geometry, start, states)}
 
 
-def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, ends: Any = None) -> dict[str, Any]:
+def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
     """Do what `sample_family` does for families along a leading axis, all chains of all of them at once."""
     TRACES["sample"] += 1
 
-    split = jax.vmap(lambda words: jax.random.split(key_of(words), 2 + settings.chains))(keys)
-    if ends is None:
-        ends = jax.vmap(lambda key, problem: beginning(key, model, problem, settings, True))(split[:, 0], problems)
-    geometries, starts, states = ends
+    geometries, starts, states = at
 
     def potential(scores: Any, family: tuple[Geometry, Problem]) -> Any:
         geometry, problem = family
         return round_potential(geometry, model, problem)(scores)
 
-    families = geometries, problems
-    drawn, states = run_chains(split[:, 2:], potential, families, starts, settings, states)
+    drawn, states = run_chains(potential, (geometries, problems), starts, settings, states)
 
     def family(key: Any, position: Any, geometry: Geometry, problem: Problem) -> tuple[Any, Values]:
-        level_scores = jax.random.normal(key, (settings.chains, settings.draws), float)
+        level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
 
         def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
             # Long curves one draw at a time: all at once they would not fit into memory.
@@ -107,7 +105,7 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
         return jax.vmap(chain)((position, level_scores))
 
-    position, values = jax.vmap(family)(split[:, 1], drawn.position, geometries, problems)
+    position, values = jax.vmap(family)(keys, drawn.position, geometries, problems)
     return {"chains": drawn._replace(position=position), "values": values, "end": (geometries, starts, states)}
 
 
@@ -119,14 +117,21 @@ def meaning(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Pr
     return vector, values._replace(level=draw_level(level_score, values, model, problem))
 
 
+def keys_of(words: Array, settings: Nuts) -> Any:
+    """Keys of a family: one for its mode, one for its level, and one for each chain."""
+    return jax.random.split(key_of(words), 2 + settings.chains)
+
+
 def beginning(
     key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
-) -> tuple[Geometry, Start, None]:
-    """Find the mode; return coordinates that suit it, what chains start from, and that none has begun."""
-    mode = best_mode(key, model, problem, settings.mode_steps, vectorized)
+) -> tuple[Geometry, Start, Standing]:
+    """Find the mode; return coordinates that suit it, their mode and covariance, and where each chain begins."""
+    keys = keys_of(key, settings)
+    mode = best_mode(keys[0], model, problem, settings.mode_steps, vectorized)
     geometry = linearise(mode, model, problem)
     potential = round_potential(geometry, model, problem)
-    return geometry, normal_at(potential, to_scores(mode, geometry, model, problem)), None
+    start = normal_at(potential, to_scores(mode, geometry, model, problem))
+    return geometry, start, jax.vmap(lambda key: begin_chain(key, start))(keys[2:])
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
@@ -140,40 +145,65 @@ def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized
     return ends[jnp.argmin(heights)]
 
 
-def sample_batch(
+def begin_batch(
     keys: Array,
     model: Model,
     problems: Problem,
     settings: Nuts,
     vectorized: bool,
     mesh: jax.sharding.Mesh | None = None,
-    ends: Any = None,
+) -> tuple[Geometry, Start, Standing]:
+    """Find where the chains of families begin; see `sample_batch`, which goes on from there."""
+
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> tuple[Geometry, Start, Standing]:
+        def one(family: tuple[Any, Problem]) -> tuple[Geometry, Start, Standing]:
+            return beginning(family[0], model, family[1], settings, vectorized)
+
+        return each(one, (keys, problems), vectorized)
+
+    return shared(share, mesh, keys, model, problems, settings)
+
+
+def sample_batch(
+    keys: Array,
+    model: Model,
+    problems: Problem,
+    settings: Nuts,
+    at: Any,
+    vectorized: bool,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, Any]:
     """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
 
-    def share(keys: Array, model: Model, problems: Problem, settings: Nuts, ends: Any) -> dict[str, Any]:
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
         if vectorized:
-            return sample_lockstep(keys, model, problems, settings, ends)
+            return sample_lockstep(keys, model, problems, settings, at)
 
         def one(family: tuple[Any, Problem, Any]) -> dict[str, Any]:
-            key, problem, end = family
-            return sample_family(key, model, problem, settings, end)
+            key, problem, at = family
+            return sample_family(key, model, problem, settings, at)
 
-        return lax.map(one, (keys, problems, ends))
+        return lax.map(one, (keys, problems, at))
 
+    return shared(share, mesh, keys, model, problems, settings, at)
+
+
+def shared(function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *arguments: Any) -> Any:
+    """Call a function of keys, a model, problems, settings and maybe more of each family, a share on each device."""
     if mesh is None:
-        return share(keys, model, problems, settings, ends)
+        return function(*arguments)
     family, everywhere = jax.P(*mesh.axis_names), jax.P()
     # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
-    places = (family, everywhere, family, everywhere, family)
-    return jax.shard_map(share, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(
-        keys, model, problems, settings, ends
-    )
+    places = (family, everywhere, family, everywhere, family)[: len(arguments)]
+    return jax.shard_map(function, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(*arguments)
 
 
-def compiled(lighter: bool = False) -> Any:
-    """Return THE compiled program; its key: curve, kinds of priors, rows in the bucket, counts of draws, no numbers."""
-    return jitted(sample_batch, ("vectorized", "mesh"), lighter)
+def compiled(function: Callable[..., Any], lighter: bool = False) -> Any:
+    """Return THE compiled program of `begin_batch` or of `sample_batch`.
+
+    Its key: curve, kinds of priors, rows in the bucket, counts of draws, no numbers.
+    """
+    return jitted(function, ("vectorized", "mesh"), lighter)
 
 
 def fit(
@@ -247,48 +277,49 @@ def sample_jobs(
         settings: Settings of the first attempt.
         method: A name in `METHODS`.
     """
-    if jobs[0].problem.second is not None:
-        return sample_pools(jobs, streams, seed, settings, method)
-    with one_thread() if jobs[0].problem.dense else contextlib.nullcontext():
+    if jobs[0].problem.second is None:
         return sample_alike(jobs, streams, seed, settings, method)
+    first, second = zip(*(parts(job) for job in jobs), strict=True)
+    # Both models have one shape, so they share a program.
+    chains = dataclasses.replace(settings, chains=-(-settings.chains // 2))
+    halves = sample_alike([*first, *second], [*streams, *streams], seed, chains, method, paired=True)
+    count = len(jobs)
+    return [pool(job, *both) for job, *both in zip(jobs, halves[:count], halves[count:], strict=True)]
 
 
 def sample_alike(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str, paired: bool = False
 ) -> list[Posterior]:
-    """Do what `sample_jobs` says, for jobs of one model."""
-    if method == "nuts":
-        return sample_chains(jobs, streams, seed, settings)
-    posteriors = weigh_jobs(jobs, streams, seed, settings)
-    doubtful = [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]
-    if method == "auto" and doubtful:
-        again = sample_chains([jobs[i] for i in doubtful], [streams[i] for i in doubtful], seed, settings)
-        for i, posterior in zip(doubtful, again, strict=True):
-            tried = posteriors[i].diagnostics
-            kept = {"pareto_k": tried.pareto_k, "ess_weights": tried.ess_weights, "modes": tried.modes}
-            diagnostics = dataclasses.replace(posterior.diagnostics, **kept)
-            posteriors[i] = dataclasses.replace(posterior, diagnostics=diagnostics)
-    return posteriors
+    """Do what `sample_jobs` says, for jobs of one model.
+
+    With `paired` they are first halves of pools and then, in the same order, second ones. Both halves of a pool are
+    drawn by one method and are of one length, so that they are alike.
+    """
+    with one_thread() if jobs[0].problem.dense else contextlib.nullcontext():
+        if method == "nuts":
+            return sample_chains(jobs, streams, seed, settings, paired)
+        posteriors = weigh_jobs(jobs, streams, seed, settings)
+        if method == "importance":
+            return posteriors
+        doubtful = with_twins([posterior.status is not Status.OK for posterior in posteriors], paired)
+        if doubtful:
+            own = [jobs[i] for i in doubtful], [streams[i] for i in doubtful]
+            for i, posterior in zip(doubtful, sample_chains(*own, seed, settings, paired), strict=True):
+                tried = posteriors[i].diagnostics
+                kept = {"pareto_k": tried.pareto_k, "ess_weights": tried.ess_weights, "modes": tried.modes}
+                diagnostics = dataclasses.replace(posterior.diagnostics, **kept)
+                posteriors[i] = dataclasses.replace(posterior, diagnostics=diagnostics)
+        return posteriors
 
 
-def sample_pools(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
-) -> list[Posterior]:
-    """Sample both models of pools, half of the chains (rounded up) from each, the first half from the first model."""
-    both = [list(part) for part in zip(*(parts(job) for job in jobs), strict=True)]
-    settings = dataclasses.replace(settings, chains=-(-settings.chains // 2))
-    # Both have one shape, so they share a program; and both halves of a pool one method, so that they are alike.
-    halves = [sample_jobs(part, streams, seed, settings, method) for part in both]
-    mixed = [i for i in range(len(jobs)) if len({half[i].diagnostics.method for half in halves}) > 1]
-    for i in mixed:
-        for half, part in zip(halves, both, strict=True):
-            if half[i].diagnostics.method != "nuts":
-                (half[i],) = sample_chains([part[i]], [streams[i]], seed, settings)
-    return [pool(job, first, second) for job, first, second in zip(jobs, *halves, strict=True)]
+def with_twins(chosen: Sequence[bool], paired: bool) -> list[int]:
+    """Numbers of the chosen jobs in order, of pairs both where one is."""
+    count = len(chosen)
+    return [i for i, is_chosen in enumerate(chosen) if is_chosen or (paired and chosen[i - count // 2])]
 
 
 def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
-    """Return a posterior with the chains of both, the longer ones thinned: a second attempt has more draws."""
+    """Return a posterior with the chains of both, the longer ones thinned: a new attempt has more draws."""
     number = min(first.position.shape[1], second.position.shape[1])
     first, second = thinned(first, number), thinned(second, number)
 
@@ -326,27 +357,27 @@ def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: d
     return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
 
 
-def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+def sample_chains(
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, paired: bool = False
+) -> list[Posterior]:
     """Sample jobs of one shape, and on until they can be trusted: first more draws, then new chains of smaller steps.
 
-    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
+    Whoever asks for fewer draws than a trustworthy posterior needs gets just those. `paired` as in `sample_alike`.
     """
     found = run_compiled(jobs, streams, seed, settings, FIRST)
     posteriors = [posterior for posterior, _ in found]
     if settings.chains * settings.draws < jobs[0].share * ESS:
         return posteriors
 
-    def again(chosen: list[int], settings: Nuts, attempt: int, ends: Sequence[Any] | None = None) -> list[Posterior]:
-        own = [streams[i] for i in chosen]
-        outputs = run_compiled([jobs[i] for i in chosen], own, seed, settings, attempt, ends)
-        return [posterior for posterior, _ in outputs]
-
-    if short := [i for i, posterior in enumerate(posteriors) if only_short(posterior)]:
-        more = dataclasses.replace(settings, draws=settings.draws * 2)
-        for i, rest in zip(short, again(short, more, FURTHER, [found[i][1] for i in short]), strict=True):
-            posteriors[i] = continued(posteriors[i], rest)
-    if doubtful := [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]:
-        for i, posterior in zip(doubtful, again(doubtful, longer(settings), SECOND), strict=True):
+    for number in range(FURTHER, FURTHER + ROUNDS):
+        if short := with_twins([only_short(posterior) for posterior in posteriors], paired):
+            stopped = [found[i][1] for i in short]
+            rest = run_compiled([jobs[i] for i in short], [streams[i] for i in short], seed, settings, number, stopped)
+            for i, more in zip(short, rest, strict=True):
+                posteriors[i], found[i] = continued(posteriors[i], more[0]), more
+    if doubtful := with_twins([posterior.status is not Status.OK for posterior in posteriors], paired):
+        again = [jobs[i] for i in doubtful], [streams[i] for i in doubtful]
+        for i, (posterior, _) in zip(doubtful, run_compiled(*again, seed, longer(settings), SECOND), strict=True):
             posteriors[i] = posterior
     return posteriors
 
@@ -399,11 +430,12 @@ def run_compiled(
         with place.entered():
             keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
             problems = stacked([job.problem for job in jobs], filled)
-            before = None if ends is None else stacked(ends, filled)
-            with compiled_once(jobs[0], place.vectorized, len(filled), jax.tree.structure((settings, before))):
-                program = compiled(place.lighter(jobs[0]))
-                output = program(keys, jobs[0].model, problems, settings, place.vectorized, place.mesh, before)
-            output = jax.tree.map(np.asarray, jax.device_get(output))
+            with compiled_once(jobs[0], place.vectorized, len(filled), jax.tree.structure(settings)):
+                begin, sample = (compiled(program, place.lighter(jobs[0])) for program in (begin_batch, sample_batch))
+                given, where = (keys, jobs[0].model, problems, settings), (place.vectorized, place.mesh)
+                # Through NumPy, so that chains that begin and chains that go on are of one type to the program.
+                at = jax.device_get(begin(*given, *where)) if ends is None else stacked(ends, filled)
+                output = jax.tree.map(np.asarray, jax.device_get(sample(*given, at, *where)))
 
         def posterior(row: int) -> tuple[Posterior, Any]:
             # Copies, so that one family does not keep the arrays of its whole batch in memory.

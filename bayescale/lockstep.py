@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 from numpyro.infer.hmc_util import build_adaptation_schedule, dual_averaging, welford_covariance
 
-from bayescale.nuts import Chain, Nuts, Standing, Start, first_step
+from bayescale.nuts import Chain, Nuts, Standing, Start
 from bayescale.programs import key_of
 from bayescale.records import Array
 
@@ -109,29 +109,23 @@ class Walking(NamedTuple):
 
 
 def run_chains(
-    keys: Array,
-    potential: Callable[[Any, Any], Any],
-    families: Any,
-    starts: Start,
-    settings: Nuts,
-    ends: Standing | None = None,
+    potential: Callable[[Any, Any], Any], families: Any, starts: Start, settings: Nuts, places: Standing
 ) -> tuple[Chain, Standing]:
     """Sample all chains of many families.
 
     Args:
-        keys: Random keys, shape (family, chain).
         potential: Negative log density of a vector for one of the families.
         families: What the potential knows of each family, leading axis family.
-        starts: Mode, where chains start, and covariance, leading axis family.
+        starts: Mode and covariance, which give the coordinates of chains, leading axis family.
         settings: Counts and target acceptance.
-        ends: Where an earlier call ended, to go on from there as it was tuned; by default chains begin.
+        places: Where chains begin, or where an earlier call ended, leading axes (family, chain).
 
     Returns:
         The draws, leading axes (family, chain, draw), and where chains ended.
     """
     dimension = starts.mode.shape[-1]
     factors = jnp.linalg.cholesky(starts.covariance)
-    warmup = 0 if ends is not None else settings.warmup
+    warmup = settings.warmup
 
     def unit_potential(unit: Any, family: Any) -> Any:
         mode, factor, rest = family
@@ -141,15 +135,12 @@ def run_chains(
         """Apply a function to each chain."""
         return jax.vmap(jax.vmap(function))
 
-    if ends is None:
-        slopes = jnp.einsum("fij,fi->fj", factors, starts.slope)
-        ends = jax.vmap(jax.vmap(begin, in_axes=(0, None, None)))(keys, starts.value, slopes)
-    chains = everywhere(rest_at)(ends)
+    chains = everywhere(lambda at: begin(at, warmup))(places)
     members = (starts.mode, factors, families)
     # Covariances are estimated from the first of these trajectories on, and at each of the others.
-    windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[:-1]] if warmup else []
+    windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[:-1]]
     total = warmup + settings.draws
-    room = jnp.zeros((*keys.shape, settings.draws, dimension + 5))
+    room = jnp.zeros((*places.value.shape, settings.draws, dimension + 5))
 
     def stage(state: tuple[Resting, Any], stop: tuple[Any, Any]) -> tuple[tuple[Resting, Any], None]:
         last, estimates = stop
@@ -170,26 +161,27 @@ def run_chains(
             lambda state: lax.fori_loop(0, AT_ONCE, one, state),
             (walking, room),
         )
-        return (everywhere(lambda chain: settle(chain, estimates))(walking.rest), room), None
+        # Chains that go on were past this window before.
+        return (everywhere(lambda chain: settle(chain, estimates & (chain.drawn == last)))(walking.rest), room), None
 
     meetings = windows[1:]
     stops = (jnp.array([*meetings, total]), jnp.array([*[True] * len(meetings), False]))
     (chains, room), _ = lax.scan(stage, (chains, room), stops)
     position = starts.mode[:, None, None] + jnp.einsum("fij,fcnj->fcni", factors, room[..., :dimension])
     accept, steps, energy, diverging, step_size = jnp.moveaxis(room[..., dimension:], -1, 0)
-    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains.at
+    return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains.at._replace(
+        begun=jnp.ones_like(places.begun)
+    )
 
 
 # --- One chain -----------------------------------------------------------------------------------------------
 
 
-def begin(key: Array, value: Any, slope: Any) -> Standing:
-    """Return where a chain begins: at the origin."""
+def begin(at: Standing, warmup: int) -> Resting:
+    """Return a chain that begins or goes on there."""
     # The second and third key adapt and push NumPyro's first trajectory; they are not needed here.
-    words = jax.random.key_data(jax.random.split(key, 3)[0])
-    size = jnp.asarray(first_step(len(slope)), slope.dtype)
-    identity = jnp.eye(len(slope), dtype=slope.dtype)
-    return Standing(words, size, identity, identity, jnp.zeros_like(slope), value, slope)
+    words = jnp.where(at.begun, at.key, split(at.key, 3)[0])
+    return rest_at(at._replace(key=words))._replace(drawn=jnp.where(at.begun, warmup, 0))
 
 
 def rest_at(at: Standing) -> Resting:

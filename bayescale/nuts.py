@@ -61,6 +61,8 @@ class Start(NamedTuple):
 class Standing(NamedTuple):
     """Where a chain stands between two trajectories, and how it is tuned: all that it takes to go on."""
 
+    begun: Any
+    """Whether it has run before: then it is tuned, and there is no warm-up."""
     key: Any
     """Words of its random key."""
     step_size: Any
@@ -132,22 +134,27 @@ def safe_inverse(hessian: Array) -> Any:
     return (vectors / values) @ vectors.T
 
 
-def run_chain(
-    key: Array, potential: Potential, start: Start, settings: Nuts, end: Standing | None = None
-) -> tuple[Chain, Standing]:
-    """Sample one chain, warm-up and draws in a single scan.
+def begin_chain(key: Array, start: Start) -> Standing:
+    """Return where a chain begins: at the mode, the origin of its coordinates."""
+    factor = jnp.linalg.cholesky(start.covariance)
+    origin, identity = jnp.zeros_like(start.mode), jnp.eye(len(start.mode), dtype=start.mode.dtype)
+    size = jnp.asarray(1.0 / len(origin) ** 0.25, origin.dtype)
+    words = jax.random.key_data(key)
+    return Standing(jnp.array(False), words, size, identity, identity, origin, start.value, factor.T @ start.slope)
+
+
+def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) -> tuple[Chain, Standing]:
+    """Sample one chain, warm-up and draws in a single loop.
 
     Args:
-        key: Random key.
         potential: Negative log density of a vector.
-        start: Mode, where the chain starts, and covariance.
+        start: Mode and covariance, which give the chain's coordinates.
         settings: Counts and target acceptance.
-        end: Where an earlier call ended, to go on from there as it was tuned; by default the chain begins.
+        at: Where it begins, or where an earlier call ended, to go on from there as it was tuned.
 
     Returns:
         The draws, and where the chain stopped.
     """
-    dimension = start.mode.shape[0]
     factor = jnp.linalg.cholesky(start.covariance)
 
     # NumPyro pulls the mass matrix towards a thousandth of the identity, so it must see coordinates of unit scale.
@@ -159,32 +166,23 @@ def run_chain(
 
     init_kernel, sample_kernel = hmc(unit_potential, algo="NUTS")
     state = init_kernel(
-        ParamInfo(jnp.zeros_like(start.mode), start.value, factor.T @ start.slope),
+        ParamInfo(at.place, at.value, at.slope),
         num_warmup=settings.warmup,
-        step_size=first_step(dimension),
+        step_size=at.step_size,
         dense_mass=True,
         target_accept_prob=settings.target_accept,
         trajectory_length=2 * math.pi,
         max_tree_depth=settings.depth,
-        rng_key=key,
+        rng_key=key_of(at.key),
     )
-    warmup = settings.warmup
-    if end is not None:
-        matrices = {"inverse_mass_matrix": end.inverse_mass, "mass_matrix_sqrt": end.mass_factor}
-        tuned = state.adapt_state._replace(step_size=end.step_size, **matrices)
-        state = state._replace(
-            i=state.i + warmup,
-            z=end.place,
-            z_grad=end.slope,
-            potential_energy=end.value,
-            adapt_state=tuned,
-            rng_key=key_of(end.key),
-        )
-        warmup = 0
+    # A chain that goes on has its own matrices and keys, and no warm-up.
+    first = jnp.where(at.begun, settings.warmup, 0)
+    own = jnp.where(at.begun, at.key, jax.random.key_data(state.rng_key))
+    matrices = {"inverse_mass_matrix": at.inverse_mass, "mass_matrix_sqrt": at.mass_factor}
+    state = state._replace(i=state.i + first, adapt_state=state.adapt_state._replace(**matrices), rng_key=key_of(own))
 
-    def step(state: Any, _: None) -> tuple[Any, Chain]:
-        state = sample_kernel(state)
-        draw = Chain(
+    def drawn(state: Any) -> Chain:
+        return Chain(
             position=place(state.z),
             diverging=state.diverging,
             accept=state.accept_prob,
@@ -192,11 +190,18 @@ def run_chain(
             energy=state.energy,
             step_size=state.adapt_state.step_size,
         )
-        return state, draw
 
-    state, chain = lax.scan(step, state, None, length=warmup + settings.draws)
+    def step(number: Any, carry: tuple[Any, Chain]) -> tuple[Any, Chain]:
+        state, chain = carry
+        state = sample_kernel(state)
+        slot = jnp.where(number < settings.warmup, settings.draws, number - settings.warmup)
+        return state, jax.tree.map(lambda kept, new: kept.at[slot].set(new, mode="drop"), chain, drawn(state))
+
+    room = jax.tree.map(lambda leaf: jnp.zeros((settings.draws, *leaf.shape), leaf.dtype), drawn(state))
+    state, chain = lax.fori_loop(first, settings.warmup + settings.draws, step, (state, room))
     tuned = state.adapt_state
     stopped = Standing(
+        begun=jnp.array(True),
         key=jax.random.key_data(state.rng_key),
         step_size=tuned.step_size,
         inverse_mass=tuned.inverse_mass_matrix,
@@ -205,9 +210,4 @@ def run_chain(
         value=state.potential_energy,
         slope=state.z_grad,
     )
-    return jax.tree.map(lambda leaf: leaf[warmup:], chain), stopped
-
-
-def first_step(dimension: int) -> float:
-    """Step size at the start, for coordinates of unit scale."""
-    return 1.0 / dimension**0.25
+    return chain, stopped

@@ -80,7 +80,6 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     from bayescale.batches import stacked, stream_key
     from bayescale.model import halves, make_job
     from bayescale.modes import round_potential
-    from bayescale.programs import key_of
 
     jobs = [make_job(WAYS[way][0](number), "auto", "auto", "normal", None) for number in range(families)]
     settings = dataclasses.replace(bs.Nuts(), target_accept=np.float64(bs.Nuts().target_accept))
@@ -97,23 +96,22 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     def begin(words: Any, problems: Any) -> Any:
         def one(word: Any, problem: Any) -> Any:
-            return fitting.beginning(key_of(word), model, problem, settings, True)[:2]
+            return fitting.beginning(word, model, problem, settings, True)
 
         return jax.vmap(one)(words, problems)
 
     def potential(scores: Any, family: Any) -> Any:
         return round_potential(family[0], model, family[1])(scores)
 
-    def chains(words: Any, geometry: Any, problems: Any, start: Any) -> Any:
-        keys = jax.vmap(lambda word: jax.random.split(key_of(word), settings.chains))(words)
-        return lockstep.run_chains(keys, potential, (geometry, problems), start, settings)[0]
+    def chains(geometry: Any, problems: Any, start: Any, places: Any) -> Any:
+        return lockstep.run_chains(potential, (geometry, problems), start, settings, places)[0]
 
     with jax.enable_x64(True):
         words = np.stack([stream_key(0, 0, number) for number in range(families)])
         # Of a pool the first of its two models.
         problems = stacked([halves(job.problem)[0] for job in jobs], range(families))
-        (geometry, start), compile_modes, modes = timed(begin, words, problems)
-        drawn, compile_chains, sampling = timed(chains, words, geometry, problems, start)
+        (geometry, start, places), compile_modes, modes = timed(begin, words, problems)
+        drawn, compile_chains, sampling = timed(chains, geometry, problems, start, places)
     steps = np.asarray(drawn.steps)
     seconds = {"modes": modes, "chains": sampling, "compile": compile_modes + compile_chains}
     return seconds | {"leapfrogs": float(steps.mean()), "longest_chain": int(steps.sum(-1).max())}

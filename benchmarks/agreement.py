@@ -29,7 +29,7 @@ from numpyro.infer import MCMC, NUTS
 import bayescale as bs
 from bayescale import model
 from bayescale.batches import stream_key
-from bayescale.fitting import compiled, sample_jobs
+from bayescale.fitting import begin_batch, compiled, sample_batch, sample_jobs
 from bayescale.likelihood import trimmed
 from bayescale.model import Job, coordinates, make_job
 from bayescale.runs import reduce_runs
@@ -120,7 +120,8 @@ def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
         job = make_job(runs, "auto", "auto", "normal", APART)
         problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)
         keys = stream_key(SEED, 0, number)[None]
-        output = compiled()(keys, jax.tree.map(narrow, job.model), problems, settings, False, None)
+        given = keys, jax.tree.map(narrow, job.model), problems, settings
+        output = compiled(sample_batch)(*given, compiled(begin_batch)(*given, False), False)
         found.append(np.asarray(output["chains"].position[0], float))
     return found
 

@@ -149,21 +149,25 @@ def test_drift_of_a_rising_law_leans_upwards():
     assert (leaning.location > even.location).all()
 
 
-def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch):
+@pytest.mark.parametrize(("wanted", "draws"), [(1500.0, 1000), (2500.0, 1500)])
+def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, wanted, draws):
     fitting = importlib.import_module("bayescale.fitting")
     # Default chains, whose programs other tests need as well, are long enough for most curves.
-    monkeypatch.setattr(diagnostics, "ESS", 1500.0)
     few = bs.Nuts()
+    bs.fit(made_up(7), seed=0, priors=APART, settings=few)
+    monkeypatch.setattr(diagnostics, "ESS", wanted)
+    before = traces_so_far()
     post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
-    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 200, few.target_accept)
+    assert traces_so_far() == before, "no program but the one that they began with"
+    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (draws, 200, few.target_accept)
     job = make_job(made_up(7), "auto", "auto", "normal", APART)
     ((first, _),) = fitting.run_compiled([job], [0], 0, few, fitting.FIRST)
     assert first.status is bs.Status.FEW_DRAWS
-    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=1500), fitting.FIRST)
+    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=draws), fitting.FIRST)
     np.testing.assert_allclose(post.position, whole.position)
     np.testing.assert_array_equal(post.stats["n_steps"], whole.stats["n_steps"])
     np.testing.assert_allclose(post.diagnostics.ess_bulk, whole.diagnostics.ess_bulk)
-    assert post.values.level.shape == whole.values.level.shape == (4, 1500)
+    assert post.values.level.shape == whole.values.level.shape == (4, draws)
 
 
 def test_chains_that_diverge_begin_anew():
@@ -204,8 +208,8 @@ def in_a_fresh_python(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_first_fit_compiles_one_program():
-    # Each array that is made outside of the one program costs a program of its own.
+def test_first_fit_compiles_two_programs():
+    # One finds where chains begin, one runs them. Each array made outside of these costs a program of its own.
     code = """
 import jax, pandas as pd, bayescale as bs
 names = []
@@ -217,7 +221,7 @@ runs = bs.Runs.from_frame(pd.DataFrame({"flops": [1e18, 3e18, 9e18, 3e19], "loss
 bs.fit(runs, seed=0)
 print(names)
 """
-    assert in_a_fresh_python(code) == "['jit(sample_batch)']"
+    assert in_a_fresh_python(code) == "['jit(begin_batch)', 'jit(sample_batch)']"
 
 
 def test_import_is_light():

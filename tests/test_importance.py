@@ -94,6 +94,15 @@ def test_draws_are_worth_what_is_said():
     assert diagnose_weights(points, np.full(600, 1 / 600), 0.1, 200).ess_bulk[0] == pytest.approx(200)
 
 
+@pytest.mark.parametrize(
+    ("number", "share", "enough"), [(390, 1.0, False), (410, 1.0, True), (190, 0.5, False), (210, 0.5, True)]
+)
+def test_part_of_a_pool_needs_its_share_of_effective_draws(number, share, enough):
+    points = np.random.default_rng(0).normal(size=(number, 2))
+    measures = diagnose_weights(points, np.full(number, 1 / number), 0.1, number, share=share)
+    assert (measures.status is bs.Status.OK) == enough
+
+
 def test_weights_that_are_not_numbers_are_a_status():
     smooth, pareto = smoothed(np.full(100, -np.inf))
     measures = diagnose_weights(np.zeros((100, 2)), np.exp(smooth), pareto, 50)

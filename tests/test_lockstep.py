@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale import lockstep
-from bayescale.nuts import Nuts, Start, run_chain
+from bayescale.nuts import Nuts, Start, begin_chain, run_chain
 
 FAMILIES, CHAINS, SIZE = 3, 4, 3
 
@@ -30,16 +30,19 @@ def begun():
 
 def one_by_one(settings):
     def one(key, family, start):
-        return run_chain(key, lambda place: potential(place, family), start, settings)[0]
+        return run_chain(lambda place: potential(place, family), start, settings, begin_chain(key, start))[0]
 
     with jax.enable_x64(True):
         return jax.device_get(jax.jit(jax.vmap(jax.vmap(one, (0, None, None))))(*begun()))
 
 
 def in_lockstep(settings, ends=None):
+    def run(keys, families, starts, ends):
+        places = jax.vmap(jax.vmap(begin_chain, (0, None)))(keys, starts) if ends is None else ends
+        return lockstep.run_chains(potential, families, starts, settings, places)
+
     with jax.enable_x64(True):
-        run = jax.jit(lambda keys, *rest: lockstep.run_chains(keys, potential, *rest[:2], settings, rest[2]))
-        return jax.device_get(run(*begun(), ends))
+        return jax.device_get(jax.jit(run)(*begun(), ends))
 
 
 def test_draws_are_numpyros():

@@ -1,5 +1,6 @@
 """The default law of one input: half of the draws below a plateau, half without, and what must know it."""
 
+import importlib
 import json
 
 import jax
@@ -69,6 +70,25 @@ def test_pool_is_worth_twice_its_lesser_half(marin, method):
     assert post.status is bs.Status.OK
     assert post.position.shape[0] == CHAINS
     assert ESS < post.diagnostics.ess_bulk.min() < 1.1 * post.position[..., 0].size
+
+
+def test_both_halves_go_on_together(marin, monkeypatch):
+    fitting = importlib.import_module("bayescale.fitting")
+    asked, right = [], fitting.run_compiled
+
+    def run(jobs, streams, seed, settings, attempt, ends=None):
+        asked.append((attempt, [float(job.problem.plateau) for job in jobs], list(streams)))
+        return right(jobs, streams, seed, settings, attempt, ends)
+
+    monkeypatch.setattr(fitting, "run_compiled", run)
+    # One half of one of two families is too short at first.
+    judged = iter([False, False, False, True])
+    monkeypatch.setattr(fitting, "only_short", lambda posterior: next(judged, False))
+    job = make_job(marin, "auto", "auto", "normal", None)
+    one, other = fitting.sample_jobs([job, job], [0, 1], 1, bs.Nuts())
+    assert asked == [(fitting.FIRST, [1, 1, 0, 0], [0, 1, 0, 1]), (fitting.FURTHER, [1, 0], [1, 1])]
+    assert one.position.shape[:2] == (CHAINS, 500)
+    assert other.position.shape[:2] == (CHAINS, 1000)
 
 
 def test_file_keeps_both_halves(marin_post, tmp_path):
