@@ -40,7 +40,8 @@ FIRST, SECOND, FURTHER = range(3)
 """Attempts, which have random streams of their own: first chains, new chains, and more draws of the first, in rounds
 numbered from there."""
 ROUNDS = 2
-"""How often chains are continued at most, by as many draws as they began with."""
+"""How often chains are continued at most, by as many draws as they began with. Of 89 halves of pools of published and
+made-up curves that went on, 86 were mended by the first time."""
 NEAR = 1.05
 """R-hat up to which chains are continued. Of 77 curves of at most 16 points whose first chains deserved no trust, three
 times as many draws mended 60, at less than half the price of new chains."""
