@@ -194,6 +194,7 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) 
     def step(number: Any, carry: tuple[Any, Chain]) -> tuple[Any, Chain]:
         state, chain = carry
         state = sample_kernel(state)
+        # Beyond the last slot, where what the warm-up draws is dropped.
         slot = jnp.where(number < settings.warmup, settings.draws, number - settings.warmup)
         return state, jax.tree.map(lambda kept, new: kept.at[slot].set(new, mode="drop"), chain, drawn(state))
 

@@ -363,11 +363,9 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
-        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load "
-        "(nothing else ran; bootstrap, chinchilla, simple-scaling-laws, the growth with points, laws with more "
-        "constants and gradients are from earlier runs, the last two beside other work); compare rows of one table. "
-        "Rows of the default law of one input were measured when it was one model. Now it pools two: 200 curves of 30 "
-        "points, in turns, took 1.5 times as long as one model by NUTS and 1.7 to 1.8 times by importance sampling."
+        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load: nothing else ran, but "
+        "gradients were measured earlier, beside other work on a faster machine. Compare rows of one "
+        "table. The default law of one input pools two models, with two searches for modes and chains of both."
     )
     parts = [
         "# Speed",
