@@ -363,9 +363,9 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
-        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load: nothing else ran, but "
-        "gradients were measured earlier, beside other work on a faster machine. Compare rows of one "
-        "table. The default law of one input pools two models, with two searches for modes and chains of both."
+        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load: nothing else ran, "
+        "but gradients were measured earlier, beside other work on a faster machine. Compare rows of one table. The "
+        "default law of one input pools two models, with two searches for modes and chains of both."
     )
     parts = [
         "# Speed",
