@@ -120,8 +120,16 @@ def fit(
 
     families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
     check_folders(out, plot)
-    options = {"seed": seed, "drift": named_drift(drift), "caution": caution, "noise": noise}
-    results = bs.fit_many(families, law, strict=strict, folder=folder, **options)
+    results = bs.fit_many(
+        families,
+        law,
+        seed=seed,
+        drift=named_drift(drift),
+        noise=noise,
+        caution=caution,
+        strict=strict,
+        folder=folder,
+    )
     posteriors = [result for result in results if isinstance(result, bs.Posterior)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
     failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
@@ -205,8 +213,16 @@ def backtest(
 
     check_folders(out, plot)
     families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
-    options = {"seed": seed, "drift": named_drift(drift), "caution": caution, "noise": noise}
-    back = bs.backtest(families, law, ratio=ratio or None, largest=largest, **options)
+    back = bs.backtest(
+        families,
+        law,
+        ratio=ratio or None,
+        largest=largest,
+        seed=seed,
+        drift=named_drift(drift),
+        noise=noise,
+        caution=caution,
+    )
     coverage = back.coverage()
     if out is not None:
         back.save_csv(out)

@@ -437,7 +437,8 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
     body.sort(key=lambda entry: entry[0])
     left = [good for developed, good in near if not developed]
     both = [good for _, good in near]
-    expected = sum(centred(part) for _, part in mine[~mine["developed"]].groupby("set", sort=False))
+    unseen = mine[~mine["developed"]].groupby("set", sort=False)
+    expected = sum(tally.within(part, "pit", CENTRED).mean() for _, part in unseen)
     overall = families(table[(table["method"] == ours) & ~table["developed"]])
     return "\n\n".join(
         [
@@ -455,12 +456,6 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
             f"Over the families left out it is {ranged(measured(overall, 'pit'), 3)}; the aim is .46 to .54.",
         ]
     )
-
-
-def centred(part: pd.DataFrame) -> float:
-    """Chance that the mean PIT of a source is near .5, if it differs from .5 as resampled families differ."""
-    again = tally.means_again(part["pit"], part["cluster"])
-    return float((abs(again - part["pit"].mean()) <= CENTRED).mean())
 
 
 def outcomes(drawn: dict[str, Path], cells: pd.DataFrame, ours: str) -> str:

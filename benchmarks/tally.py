@@ -311,11 +311,14 @@ def within_reach(line: Line, table: pd.DataFrame) -> float:
         line: The part.
         table: Its families, of one method.
     """
-    met = np.ones(RESAMPLES, bool)
-    for name, level in zip(COVERS, LEVELS, strict=True):
-        again = means_again(table[name], table["cluster"])
-        met &= abs(again - table[name].mean()) <= line.aim_at(level) + ROUNDING
-    return float(met.mean())
+    met = [within(table, name, line.aim_at(level)) for name, level in zip(COVERS, LEVELS, strict=True)]
+    return float(np.all(met, axis=0).mean())
+
+
+def within(table: pd.DataFrame, measure: str, aim: float) -> np.ndarray:
+    """Whether the mean over families moves by no more than an aim, in each resample of them, shape (resample,)."""
+    again = means_again(table[measure], table["cluster"])
+    return abs(again - table[measure].mean()) <= aim + ROUNDING
 
 
 def names_of(table: pd.DataFrame, ours: str = OURS) -> list[str]:

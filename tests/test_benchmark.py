@@ -362,16 +362,18 @@ def test_infinite_scores_are_not_skipped():
     assert np.isfinite(tally.measured(table.iloc[1:], "width").high)
 
 
-def test_ratios_of_crps_as_geometric_mean_and_of_means():
-    def row(method, family, crps):
-        fixed = {"source": "coverage", "metric": "m", "group": "one input", "split": "R=2", "row": 0}
-        scores = {"y": 1.0, "q0.5": 1.0, "q0.025": 0.9, "q0.975": 1.1, "log_score": 1.0, "width": 0.2, "pit": 0.5}
-        rest = {"n_train": 5, "seconds": 1.0, "ratio": 2.0, "status": "OK", "notes": "", "key": family}
-        return {"method": method, "family": family, "crps": crps, **fixed, **scores, **rest}
+def scored(method, family, crps, source="coverage"):
+    """A row of a family of one problem with a CRPS."""
+    fixed = {"source": source, "metric": "m", "group": "one input", "split": "R=2", "row": 0}
+    scores = {"y": 1.0, "q0.5": 1.0, "q0.025": 0.9, "q0.975": 1.1, "log_score": 1.0, "width": 0.2, "pit": 0.5}
+    rest = {"n_train": 5, "seconds": 1.0, "ratio": 2.0, "status": "OK", "notes": "", "key": family}
+    return {"method": method, "family": family, "crps": crps, **fixed, **scores, **rest}
 
+
+def test_ratios_of_crps_as_geometric_mean_and_of_means():
     # An easy family, where ours is ten times as far off, and a hard one, where it is half as far off.
-    ours = [row("bayescale", "easy", 0.01), row("bayescale", "hard", 0.5)]
-    cells = tally.cells(pd.DataFrame([*ours, row("last slope", "easy", 0.001), row("last slope", "hard", 1.0)]))
+    ours = [scored("bayescale", "easy", 0.01), scored("bayescale", "hard", 0.5)]
+    cells = tally.cells(pd.DataFrame([*ours, scored("last slope", "easy", 0.001), scored("last slope", "hard", 1.0)]))
     geometric = tally.ratio(cells, "bayescale", "last slope")
     means = tally.ratio_of_means(cells, "bayescale", "last slope")
     assert geometric.value == pytest.approx(np.sqrt(10 * 0.5))
@@ -381,17 +383,11 @@ def test_ratios_of_crps_as_geometric_mean_and_of_means():
 
 
 def test_a_source_is_lost_beyond_chance_if_families_agree_and_are_not_few():
-    def row(method, source, number, crps):
-        fixed = {"metric": "m", "group": "one input", "split": "R=2", "row": 0, "y": 1.0, "status": "OK", "notes": ""}
-        scores = {"q0.5": 1.0, "q0.025": 0.9, "q0.975": 1.1, "log_score": 1.0, "width": 0.2, "pit": 0.5}
-        own = {"source": source, "family": f"{source}{number}", "key": f"{source}{number}", "crps": crps}
-        return {"method": method, "n_train": 5, "seconds": 1.0, "ratio": 2.0, **fixed, **scores, **own}
-
     # Of ten families one decides; of ten all agree; of three all agree; and one source is won.
     ours = {"one decides": [0.1] * 9 + [3.0], "all agree": [0.2] * 10, "few": [0.2] * 3, "won": [0.1] * 10}
     rival = {"one decides": [0.2] * 10, "all agree": [0.1] * 10, "few": [0.1] * 3, "won": [0.2] * 10}
     rows = [
-        row(method, source, number, crps)
+        scored(method, f"{source}{number}", crps, source)
         for method, of in (("bayescale", ours), ("last slope", rival))
         for source, values in of.items()
         for number, crps in enumerate(values)
@@ -518,7 +514,8 @@ def test_an_aim_is_the_less_in_reach_the_more_families_differ_wherever_they_lie(
 
 def test_a_mean_pit_is_the_nearer_the_middle_the_more_families_agree():
     table = pd.DataFrame({"pit": np.tile([0.0, 0.4], 50), "cluster": [f"family {i}" for i in range(100)]})
-    assert sections.centred(table) == 1.0
+    centred = lambda families: tally.within(families, "pit", sections.CENTRED).mean()  # noqa: E731
+    assert centred(table) == 1.0
     # Ten such families have a mean with a standard error of .063, three one of .12.
-    assert sections.centred(table[:10]) == pytest.approx(0.89, abs=0.06), "P(|normal| < .1 / .063)"
-    assert sections.centred(table[:3]) < sections.centred(table[:10])
+    assert centred(table[:10]) == pytest.approx(0.89, abs=0.06), "P(|normal| < .1 / .063)"
+    assert centred(table[:3]) < centred(table[:10])
