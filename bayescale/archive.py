@@ -19,7 +19,7 @@ from bayescale.errors import InputError
 from bayescale.model import Job
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
-from bayescale.storage import encode, load_for, save
+from bayescale.storage import FORMAT, encode, load_for, save
 
 
 def open_folder(folder: str | Path) -> Path:
@@ -39,11 +39,11 @@ def open_folder(folder: str | Path) -> Path:
 def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
-    That is data, law, priors, drift, noise, settings, method, seed and the version of this package; the place of a
-    family among others and its name are left out.
+    That is data, law, priors, drift, noise, settings, method, seed and the versions of this package and of its files;
+    the place of a family among others and its name are left out.
     """
     content = {
-        "version": __version__,
+        "version": [__version__, FORMAT],
         "data": job.runs.digest,
         "inputs": job.law.inputs,
         "law": job.law.name,

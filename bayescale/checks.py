@@ -8,7 +8,7 @@ import pandas as pd
 from bayescale.errors import Status, some
 from bayescale.forecast import Forecast
 from bayescale.posterior import Note, Posterior, describe_weights
-from bayescale.runs import DISTINCT, Runs
+from bayescale.runs import DISTINCT, Runs, curves, long_curves
 
 UNLEARNED = 0.1
 """A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
@@ -93,6 +93,14 @@ def check_design(posterior: Posterior) -> list[Note]:
                 "apart; forecasts along the same ray are fine, others rest on the prior."
             )
             notes.append(Note("collinear", "warning", text))
+    if long_curves(np.log(frame[list(inputs)].to_numpy(float)), curves(frame)):
+        rows = int(posterior.job.problem.mask.sum())
+        text = (
+            f"{len(frame)} checkpoints were averaged to {rows} rows, because neighbours say the same thing "
+            "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
+            "independent runs, name a run for each (a column run)."
+        )
+        notes.append(Note("averaged", "info", text))
     if len(frame) <= 5:
         text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
         notes.append(Note("short", "info", text))

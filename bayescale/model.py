@@ -65,6 +65,7 @@ class Problem:
     seed_part: Array
     span: Array
     center: Array
+    single: Array
     ones: Array
     gap: Array | None
     basis: Array | None
@@ -204,6 +205,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         seed_part=padded(design.sharing if np.ndim(design.sharing) == 1 else np.diag(design.sharing), size),
         span=np.asarray(design.span, float),
         center=np.asarray(design.center, float),
+        single=np.asarray(design.single, float),
         ones=padded(np.ones(rows) if basis is None else basis.T @ np.ones(rows), size),
         gap=padded(np.diff(position[:, 0], prepend=position[0, 0]), size) if walking else None,
         basis=None if basis is None else padded_square(basis, size),

@@ -86,7 +86,7 @@ def predict_log(
         mean, variance, joint = drift_ahead(model, problem, low, values, curve, residual, z, rng)
         location, draws = location + mean, draws + joint
     if kind == "run":
-        scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2
+        scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2 + float(problem.single)
         extra = np.broadcast_to(scatter[:, None], location.shape)
         if model.noise.tail is not None:
             half = 0.5 * float(model.noise.tail)

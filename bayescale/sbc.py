@@ -211,6 +211,8 @@ def given(
     def job_of(loss: np.ndarray, error: float) -> Job:
         more = pd.DataFrame({"family": frame["family"].iloc[0], name: between, "loss": loss, "value_se": error * loss})
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
+        # Runs of their own, however many there are.
+        both["run"] = [f"run {number}" for number in range(len(both))]
         whole = both if error else both.drop(columns="value_se")
         return generative(make_job(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
 
@@ -356,7 +358,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]
-    future = np.full(len(new), float(single.scatter) ** 2 + float(single.seed) ** 2)
+    future = np.full(len(new), float(single.scatter) ** 2 + float(single.seed) ** 2 + float(problem.single))
     noise = np.sqrt(np.concatenate([variance, future])) * rng.standard_normal(len(z))
     if model.noise.tail is not None:
         half = 0.5 * float(model.noise.tail)

@@ -26,8 +26,10 @@ from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
 from bayescale.runs import LABELS, Runs
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file layout; raised when an older reader could not understand a newer file."""
+AVERAGING = 3
+"""Version since which checkpoints of long curves are averaged."""
 DIMENSIONS = ("chain", "draw")
 
 
@@ -263,10 +265,16 @@ def rebuild_job(tree: Any) -> Job:
     stored = {key: decode(value, priors) for key, value in encoded.items()}
     law = dataclasses.replace(laws.get(attrs["law"]), priors=stored)
     drift = json.loads(attrs["drift"])
-    return make_job(
+    job = make_job(
         runs,
         law,
         None if drift is None else Drift(**{k: v for k, v in drift.items() if k != "role"}),
         Noise(**{k: v for k, v in json.loads(attrs["noise"]).items() if k != "role"}),
         None,
     )
+    if int(attrs["bayescale_format"]) < AVERAGING and job.problem.single > 0:
+        raise InputError(
+            f"The fit of {runs.name} took every checkpoint of a long curve by itself, as earlier versions did; now "
+            "they are averaged, which forecasts better. Fit again."
+        )
+    return job

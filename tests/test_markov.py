@@ -90,7 +90,7 @@ def long_curve(rows, seed=0, errors=False):
     rng = np.random.default_rng(seed)
     x = rng.permutation(np.geomspace(1e17, 1e21, rows))
     loss = (1.5 + 2.0 * (x / 1e17) ** -0.15) * np.exp(0.01 * rng.standard_normal(rows))
-    frame = pd.DataFrame({"flops": np.round(x), "loss": loss})
+    frame = pd.DataFrame({"flops": np.round(x), "loss": loss, "run": [f"run {number}" for number in range(rows)]})
     if errors:
         frame["value_se"] = loss * rng.uniform(0.001, 0.02, rows)
     return bs.Runs.from_frame(frame)

@@ -88,9 +88,9 @@ def stop_early(
 ) -> Stops:
     """Recommend which runs in progress to stop.
 
-    Each posterior is a fit to what one run has shown so far, over its own steps or tokens, thinned
-    (`runs.thinned(40)`), since neighbouring checkpoints say the same thing twice. A run is stopped if its chance to end
-    below the target is under `chance`; with stakes, if continuing costs more than it is expected to bring.
+    Each posterior is a fit to what one run has shown so far, over its own steps or tokens. A run is stopped if its
+    chance to end below the target is under `chance`; with stakes, if continuing costs more than it is expected to
+    bring.
 
     Args:
         posteriors: One fit, or fits by the run's name.

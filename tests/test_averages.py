@@ -1,0 +1,152 @@
+"""Checkpoints of long curves: averaged before they are fitted, forecast one by one."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from conftest import APART
+from numpyro.infer.util import log_density as numpyro_density
+
+import bayescale as bs
+from bayescale.errors import InputError
+from bayescale.likelihood import log_density, numpyro_model
+from bayescale.model import coordinates, make_job, prior_center
+from bayescale.runs import MOST_SCALES, reduce_runs
+
+STEPS = np.arange(1.0, 2001.0)
+NOISE = 0.01
+
+
+def checkpoints(noise=NOISE, seed=0, **columns):
+    """Two thousand checkpoints of a power law, straight on log axes."""
+    scatter = noise * np.random.default_rng(seed).standard_normal(len(STEPS))
+    frame = pd.DataFrame({"step": STEPS, "loss": 5.0 * STEPS**-0.2 * np.exp(scatter), **columns})
+    return bs.Runs.from_frame(frame, inputs=["step"])
+
+
+def merged(*runs):
+    return bs.Runs.from_frame(pd.concat([part.frame for part in runs]), inputs=["step"])
+
+
+def test_averages_lie_on_the_curve_at_equal_distances():
+    design = reduce_runs(checkpoints(0.0))
+    assert 60 < len(design.y) <= MOST_SCALES
+    np.testing.assert_allclose(design.y, -0.2 * design.z[:, 0], atol=1e-12)
+    # Early checkpoints lie further apart than the parts are wide, and stay.
+    np.testing.assert_allclose(np.exp(design.z[:5, 0]) * design.reference, STEPS[:5])
+    late = np.diff(design.z[-20:, 0])
+    assert late.max() < 1.2 * np.log(2000) / (MOST_SCALES - 1)
+    assert abs(design.single) < 1e-24
+
+
+def test_what_averaging_takes_from_the_scatter_is_kept_for_single_rows():
+    design = reduce_runs(checkpoints())
+    parts = np.rint((MOST_SCALES - 1) * np.log(STEPS) / np.log(2000))
+    left = (1 / np.unique(parts, return_counts=True)[1]).mean()
+    assert np.sqrt(design.single) == pytest.approx(NOISE * np.sqrt(1 - left), rel=0.05)
+    strayed = checkpoints()
+    strayed.frame.loc[1500, "loss"] *= 3.0
+    assert reduce_runs(strayed).single == pytest.approx(design.single, rel=0.1)
+
+
+def test_a_hundred_points_stay_as_they_are():
+    runs = checkpoints().select(STEPS <= MOST_SCALES)
+    design = reduce_runs(runs)
+    np.testing.assert_array_equal(design.y + design.center, np.log(runs.frame["loss"]))
+    assert design.single == 0.0
+
+
+def test_rows_that_name_runs_of_their_own_stay():
+    design = reduce_runs(checkpoints(run=[f"run {step:g}" for step in STEPS]))
+    assert len(design.y) == len(STEPS)
+    assert design.single == 0.0
+
+
+def test_replicates_without_names_stay():
+    design = reduce_runs(merged(checkpoints(), checkpoints(seed=1)))
+    np.testing.assert_array_equal(design.count, np.full(len(STEPS), 2.0))
+
+
+def test_each_run_is_averaged_by_itself():
+    one, two = checkpoints(run="a"), checkpoints(seed=1, run="b")
+    both = reduce_runs(merged(one, two))
+    alone = [reduce_runs(part) for part in (one, two)]
+    assert alone[0].one_run
+    rows = len(alone[0].y)
+    assert len(both.y) == 2 * rows
+    np.testing.assert_allclose(both.y + both.center, np.concatenate([part.y + part.center for part in alone]))
+    np.testing.assert_array_equal(both.shared, np.kron(np.eye(2), np.ones((rows, rows))))
+    # Steps of both runs are still the same steps.
+    np.testing.assert_array_equal(both.z[:rows], both.z[rows:])
+
+
+def test_standard_errors_are_averaged():
+    plain, known = reduce_runs(checkpoints()), checkpoints()
+    known.frame["value_se"] = 0.02 * known.frame["loss"]
+    design = reduce_runs(known)
+    np.testing.assert_allclose(design.y, plain.y)
+    sizes = np.rint(0.02**2 / design.error)
+    assert sizes.sum() == len(STEPS)
+
+
+def test_order_and_recoding_do_not_matter():
+    runs = checkpoints()
+    design = reduce_runs(runs)
+    shuffled = reduce_runs(runs.select(np.random.default_rng(0).permutation(len(STEPS))))
+    np.testing.assert_allclose(shuffled.y, design.y, atol=1e-12)
+    assert shuffled.single == pytest.approx(float(design.single))
+    squared = reduce_runs(bs.Runs.from_frame(runs.frame.assign(step=STEPS**2), inputs=["step"]))
+    np.testing.assert_allclose(squared.z, 2.0 * design.z, atol=1e-9)
+    np.testing.assert_allclose(squared.y, design.y, atol=1e-12)
+
+
+def test_engine_is_the_program():
+    job = make_job(checkpoints(), "auto", "auto", "normal", APART)
+    vector = np.asarray(prior_center(job.model, job.problem)) + 0.1
+    named = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
+    program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+    assert float(log_density(vector, job.model, job.problem)) == pytest.approx(
+        float(numpyro_density(program, (), {}, named)[0]), rel=1e-4
+    )
+
+
+@pytest.fixture(scope="module")
+def post():
+    return bs.fit(checkpoints(), seed=0, settings=bs.Nuts(warmup=200, draws=100))
+
+
+def test_single_rows_are_forecast(post):
+    run, mean = (post.predict(step=[4000.0], kind=kind) for kind in ("run", "mean"))
+    own = run.scale**2 - mean.scale**2
+    inside = np.asarray(post.values.scatter).ravel() ** 2 + np.asarray(post.values.seed).ravel() ** 2
+    single = float(post.job.problem.single)
+    np.testing.assert_allclose(own[:, 0], inside + single, rtol=1e-6)
+    assert np.sqrt(np.median(own)) == pytest.approx(NOISE, rel=0.15)
+
+
+def test_reader_is_told(post):
+    (note,) = [note for note in post.check() if note.code == "averaged"]
+    assert note.severity == "info"
+    assert "2000 checkpoints were averaged to" in str(post)
+    assert len(post.runs) == len(STEPS)
+
+
+def test_file_keeps_every_row(post, tmp_path):
+    path = tmp_path / "fit.nc"
+    post.save(path)
+    again = bs.load(path)
+    assert len(again.runs) == len(STEPS)
+    np.testing.assert_allclose(
+        again.predict(step=4000.0).interval(0.9), post.predict(step=4000.0).interval(0.9), rtol=1e-6
+    )
+
+
+def test_file_from_before_is_refused(post, tmp_path):
+    path, old = tmp_path / "fit.nc", tmp_path / "old.nc"
+    post.save(path)
+    with xr.open_datatree(path, engine="h5netcdf") as opened:
+        tree = opened.load()
+    tree.attrs["bayescale_format"] = 2
+    tree.to_netcdf(old, engine="h5netcdf")
+    with pytest.raises(InputError, match="Fit again"):
+        bs.load(old)
