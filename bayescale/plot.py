@@ -321,6 +321,7 @@ def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None
     fitted = posterior.predict(frame, kind="mean").location.mean(0)
     rest = 100.0 * (np.log(frame["loss"].to_numpy()) - fitted)
     spread = np.asarray(posterior.values.scatter) ** 2 + np.asarray(posterior.values.seed) ** 2
+    spread = spread + float(posterior.job.problem.single)
     one = 100.0 * float(np.sqrt(np.median(spread)))
 
     with drawing(ax) as ax:

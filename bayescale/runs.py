@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale.averaging import averaged, curves, long_curves
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array, record, static
 
@@ -25,10 +26,6 @@ INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
 SHORTEST_SPAN = float(np.log(2.0))
 """Spans of ln x are clamped below at ln 2, so that two near-equal sizes do not become a long lever."""
-MOST_SCALES = 100
-"""Checkpoints of one input at more scales are averaged within so many equal parts of ln x."""
-MIDDLE_SQUARE = 0.4549
-"""Median of the square of a standard normal number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -389,7 +386,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
     curve = curves(frame)
     single = 0.0
-    if long_curves(x, curve):
+    if long_curves(frame, x, curve):
         curve, x, y, error, single = averaged(curve, x, y, error)
     # Rows that name no run are runs of their own.
     run = curve if "run" in frame else np.arange(len(y))
@@ -440,56 +437,3 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
         one_run=one_run,
         inert=tuple(bool(flag) for flag in inert),
     )
-
-
-def curves(frame: pd.DataFrame) -> np.ndarray:
-    """Number of the run that each row is a checkpoint of, shape (row,); rows that name none are all of one."""
-    named = [column for column in ("run", "seed") if column in frame]
-    return frame.groupby(named, sort=False, dropna=False).ngroup().to_numpy() if named else np.zeros(len(frame), int)
-
-
-def long_curves(x: np.ndarray, curve: np.ndarray) -> bool:
-    """Whether rows are checkpoints of curves of one input, one at more scales than a fit should take apart.
-
-    Args:
-        x: ln of the inputs, shape (row, input).
-        curve: See `curves`.
-    """
-    if x.shape[1] > 1 or np.bincount(curve).max() <= MOST_SCALES:
-        return False
-    return len(np.unique(np.column_stack([curve, x]), axis=0)) == len(x)
-
-
-def averaged(
-    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Average the checkpoints of each curve within `MOST_SCALES` equal parts of ln x.
-
-    Neighbouring checkpoints say the same thing twice, and one that strays passes for drift.
-
-    Args:
-        curve: See `curves`.
-        x: ln of the one input, shape (row, 1).
-        y: ln(loss), shape (row,).
-        error: Its known squared standard errors, shape (row,).
-
-    Returns:
-        All four for the averages, and the variance that a single row has beyond that of an average: robust, since
-        early checkpoints scatter more than those to come.
-    """
-    place = (x[:, 0] - x.min()) / np.ptp(x)
-    parts = np.column_stack([curve, np.rint(place * (MOST_SCALES - 1))])
-    found, group, number = np.unique(parts, axis=0, return_inverse=True, return_counts=True)
-    group = group.ravel()
-    mean_x, mean_y = (np.bincount(group, values) / number for values in (x[:, 0], y))
-    slope = np.zeros(len(number))
-    for own in (np.flatnonzero(found[:, 0] == name) for name in np.unique(curve)):
-        if len(own) > 1:
-            slope[own] = np.gradient(mean_y[own], mean_x[own])
-    # What a row has beyond its average, the fall of the curve between the two taken off.
-    rest = y - mean_y[group] - slope[group] * (x[:, 0] - mean_x[group])
-    several = number[group] > 1
-    inflation = number[group][several] / (number[group][several] - 1.0)
-    square = float(np.median(rest[several] ** 2 * inflation)) / MIDDLE_SQUARE
-    variance = square * (1.0 - (1.0 / number).mean())
-    return found[:, 0].astype(int), mean_x[:, None], mean_y, np.bincount(group, error) / number**2, variance

@@ -36,7 +36,9 @@ LAWS = ("power", "saturating_power", "plateau_power", "broken_1", "broken_2", "b
 WAYS = {"nuts": ("nuts", 500), "importance": ("importance", 500), "importance, 6,000 draws": ("importance", 1500)}
 """Our ways to a posterior beside peers, with the draws of each of four chains; the last has peers' sample sizes."""
 REPEATS = 3
-"""Measurements of each kind, for the spread."""
+"""Measurements of each kind, for the spread,"""
+ONCE = ("peer", "families", "checkpoints", "runs", "warm grid", "warm one input, importance", "gradients")
+"""but of these: they take minutes, or measure many fits each."""
 GRADIENTS, GRADIENT_ROWS, ROUNDS = 500, 32, 61
 """Gradients in a row, rows of each, and how often laws take turns with Chinchilla's."""
 
@@ -44,8 +46,14 @@ GRADIENTS, GRADIENT_ROWS, ROUNDS = 500, 32, 61
 # --- Data ----------------------------------------------------------------------------------------------------
 
 
-def curve(number: int, rows: int = 30) -> Any:
-    """Make up a curve of one input: a floor, a power law, a wandering slope and half a percent of noise."""
+def curve(number: int, rows: int = 30, own: bool = False) -> Any:
+    """Make up a curve of one input: a floor, a power law, a wandering slope and half a percent of noise.
+
+    Args:
+        number: Number of the curve.
+        rows: Its points.
+        own: Each point names a run of its own, so that none are averaged however many there are.
+    """
     import bayescale as bs
 
     rng = np.random.default_rng(number)
@@ -56,7 +64,10 @@ def curve(number: int, rows: int = 30) -> Any:
     # The slope wanders slowly: a sum of many small steps, the same law for any number of rows.
     wander = 0.01 * np.cumsum(np.interp(z, np.linspace(z[0], z[-1], 12), rng.standard_normal(12)) * steps)
     loss = 3.0 * (floor + (1 - floor) * np.exp(-slope * z)) * np.exp(wander + 0.005 * rng.standard_normal(rows))
-    return bs.Runs.from_frame(pd.DataFrame({"flops": x, "loss": loss}), inputs=["flops"], name=f"curve {number}")
+    frame = pd.DataFrame({"flops": x, "loss": loss})
+    if own:
+        frame["run"] = [f"run {row}" for row in range(rows)]
+    return bs.Runs.from_frame(frame, inputs=["flops"], name=f"curve {number}")
 
 
 def grid(number: int, rows: int = 40) -> Any:
@@ -122,9 +133,9 @@ def growth_families(count: int, method: str) -> dict[str, Any]:
     return {"families": count, "seconds": seconds, "each": seconds / count, "good": good / count, "memory": peak()}
 
 
-def growth_rows(rows: int) -> dict[str, Any]:
-    """Fit one curve of so many points, and forecast with it."""
-    found = warm(lambda number: curve(number, rows), 2)
+def growth_rows(rows: int, own: bool) -> dict[str, Any]:
+    """Fit curves of so many points, checkpoints or runs of their own."""
+    found = warm(lambda number: curve(number, rows, own), 2)
     return {"rows": rows, **found}
 
 
@@ -258,7 +269,8 @@ KINDS: dict[str, Callable[..., dict[str, Any]]] = {
     "warm one input, importance": lambda: warm(curve, 1000, method="importance"),
     "warm grid": lambda: warm(grid, 300),
     "families": lambda count, method: growth_families(int(count), method),
-    "rows": lambda rows: growth_rows(int(rows)),
+    "checkpoints": lambda rows: growth_rows(int(rows), False),
+    "runs": lambda rows: growth_rows(int(rows), True),
     "constants": constants,
     "gradients": lambda *names: gradient_ratios(names),
     "cold": lambda cached: cold(cached == "yes"),
@@ -281,7 +293,7 @@ def plan() -> list[tuple[str, ...]]:
         ("warm one input",),
         ("warm one input, importance",),
         ("warm grid",),
-        *[("rows", str(rows)) for rows in ROWS],
+        *[(kind, str(rows)) for kind in ("checkpoints", "runs") for rows in ROWS],
         *[("families", str(count), "nuts") for count in FAMILIES[:4]],
         *[("families", str(count), "importance") for count in FAMILIES],
         *[("constants", law) for law in LAWS],
@@ -319,8 +331,7 @@ def run(repeats: int = REPEATS, only: str | None = None, path: Path = RESULTS) -
     rows = [row for row in old["rows"] if only is not None and not " ".join(row["kind"]).startswith(only)]
     for kind in plan():
         if only is None or " ".join(kind).startswith(only):
-            once = kind[0] in ("peer", "families", "rows", "warm grid", "warm one input, importance", "gradients")
-            rows += measure(kind, 1 if once else repeats, sys.executable)
+            rows += measure(kind, 1 if kind[0] in ONCE else repeats, sys.executable)
             write(path, rows)
             print(" ".join(kind), rows[-1].get("each", rows[-1].get("later", rows[-1].get("wall"))), flush=True)
     return path

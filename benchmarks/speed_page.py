@@ -275,15 +275,16 @@ def accelerators(path: Path = ACCELERATOR) -> str:
 
 def grown(large: pd.DataFrame) -> str:
     """Say how the cost grows, where enough lengths were measured to say so."""
+    said = "Points of one curve. Checkpoints are averaged where there are more than a hundred; independent runs are not"
     if len(large) < FEWEST:
-        return "Points of one curve:"
+        return f"{said}:"
     slope = exponent(large["rows"], large["each"])
-    return f"Points of one curve, from {LARGE} on: cost grows as the number to the power {slope:.2f}."
+    return f"{said}, and from {LARGE} on their cost grows as the number to the power {slope:.2f}."
 
 
 def growth_section(rows: Sequence[dict[str, Any]], drawn: Path | None) -> str:
     """Words about growth."""
-    by_rows, by_families, by_law = (table_of(rows, kind) for kind in ("rows", "families", "constants"))
+    by_rows, by_families, by_law = (table_of(rows, kind) for kind in ("runs", "families", "constants"))
     if not len(by_rows) + len(by_families) + len(by_law):
         return ""
     lines = ["## Growth", ""]
@@ -291,16 +292,13 @@ def growth_section(rows: Sequence[dict[str, Any]], drawn: Path | None) -> str:
         lines += [f"![Growth with rows and with families]({drawn.name})", ""]
     if len(by_rows) > 2:
         large = by_rows[by_rows["rows"] >= LARGE]
-        body = [
-            [f"{int(r['rows']):,}", seconds(r["each"]), f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
-            for r in by_rows.to_dict("records")
-        ]
-        lines += [
-            grown(large),
-            "",
-            grid(["points", "a fit", "smallest ESS (median)", "converged", "memory peak"], body),
-            "",
-        ]
+        body = []
+        for name in ("checkpoints", "runs"):
+            for r in table_of(rows, name).to_dict("records"):
+                found = [f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
+                body.append([name, f"{int(r['rows']):,}", seconds(r["each"]), *found])
+        head = ["points are", "points", "a fit", "smallest ESS (median)", "converged", "memory peak"]
+        lines += [grown(large), "", grid(head, body), ""]
     if len(by_families):
         body = []
         for row in by_families.to_dict("records"):
@@ -322,9 +320,10 @@ def growth_section(rows: Sequence[dict[str, Any]], drawn: Path | None) -> str:
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     """Seconds a fit against points, and seconds for all against families, on log scales."""
     axes = pictures.sheet(2, 2, 3.6, "How cost grows", "log scales; grey: in proportion", 0.0)
-    by_rows, by_families = table_of(rows, "rows"), table_of(rows, "families")
-    if len(by_rows):
-        line(axes[0], by_rows["rows"], by_rows["each"], BLUE, "NUTS")
+    by_families = table_of(rows, "families")
+    for name, color in (("checkpoints", ORANGE), ("runs", BLUE)):
+        if len(part := table_of(rows, name)):
+            line(axes[0], part["rows"], part["each"], color, {"runs": "independent runs"}.get(name, name))
     axes[0].set_xlabel("points of a curve")
     axes[0].set_ylabel("seconds a fit")
     for method, color in (("nuts", BLUE), ("importance", ORANGE)):
@@ -359,7 +358,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     stored = json.loads(results.read_text(encoding="utf-8"))
     rows, machine = stored["rows"], stored["machine"]
     page.parent.mkdir(parents=True, exist_ok=True)
-    enough = min(len(table_of(rows, kind)) for kind in ("rows", "families")) >= FEWEST
+    enough = min(len(table_of(rows, kind)) for kind in ("runs", "families")) >= FEWEST
     drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
     intro = (
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "

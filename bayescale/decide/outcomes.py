@@ -101,9 +101,9 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     ]
     # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
     curve = np.stack(parts, axis=1).reshape(chains * draws * repeats, len(points))
+    single = np.sqrt(np.asarray(values.scatter, float) ** 2 + float(posterior.job.problem.single))
     scatter, seed = (
-        np.repeat(np.broadcast_to(np.asarray(part, float), chains * draws), repeats)
-        for part in (values.scatter, values.seed)
+        np.repeat(np.broadcast_to(np.asarray(part, float), chains * draws), repeats) for part in (single, values.seed)
     )
     residual = scatter[:, None] * rng.standard_normal(curve.shape)
     tail = None if posterior.noise.tail is None else float(posterior.noise.tail)

@@ -298,7 +298,8 @@ def prior_runs(
     source: PublishedLaw | Law, sizes: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int, rng: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
-    frame = sizes.assign(loss=PLACEHOLDER)
+    # Runs of their own, however many there are.
+    frame = sizes.assign(loss=PLACEHOLDER, run=[f"run {number}" for number in range(len(sizes))])
     law = source.law if isinstance(source, PublishedLaw) else source
     job = make_job(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
     _, values = prior_values(job, simulations, seed)

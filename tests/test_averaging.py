@@ -8,10 +8,11 @@ from conftest import APART
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
+from bayescale.averaging import MOST_ROWS
 from bayescale.errors import InputError
 from bayescale.likelihood import log_density, numpyro_model
 from bayescale.model import coordinates, make_job, prior_center
-from bayescale.runs import MOST_SCALES, reduce_runs
+from bayescale.runs import reduce_runs
 
 STEPS = np.arange(1.0, 2001.0)
 NOISE = 0.01
@@ -30,18 +31,18 @@ def merged(*runs):
 
 def test_averages_lie_on_the_curve_at_equal_distances():
     design = reduce_runs(checkpoints(0.0))
-    assert 60 < len(design.y) <= MOST_SCALES
+    assert 60 < len(design.y) <= MOST_ROWS
     np.testing.assert_allclose(design.y, -0.2 * design.z[:, 0], atol=1e-12)
     # Early checkpoints lie further apart than the parts are wide, and stay.
     np.testing.assert_allclose(np.exp(design.z[:5, 0]) * design.reference, STEPS[:5])
     late = np.diff(design.z[-20:, 0])
-    assert late.max() < 1.2 * np.log(2000) / (MOST_SCALES - 1)
+    assert late.max() < 1.2 * np.log(2000) / (MOST_ROWS - 1)
     assert abs(design.single) < 1e-24
 
 
 def test_what_averaging_takes_from_the_scatter_is_kept_for_single_rows():
     design = reduce_runs(checkpoints())
-    parts = np.rint((MOST_SCALES - 1) * np.log(STEPS) / np.log(2000))
+    parts = np.rint((MOST_ROWS - 1) * np.log(STEPS) / np.log(2000))
     left = (1 / np.unique(parts, return_counts=True)[1]).mean()
     assert np.sqrt(design.single) == pytest.approx(NOISE * np.sqrt(1 - left), rel=0.05)
     strayed = checkpoints()
@@ -50,7 +51,7 @@ def test_what_averaging_takes_from_the_scatter_is_kept_for_single_rows():
 
 
 def test_a_hundred_points_stay_as_they_are():
-    runs = checkpoints().select(STEPS <= MOST_SCALES)
+    runs = checkpoints().select(STEPS <= MOST_ROWS)
     design = reduce_runs(runs)
     np.testing.assert_array_equal(design.y + design.center, np.log(runs.frame["loss"]))
     assert design.single == 0.0
@@ -63,21 +64,61 @@ def test_rows_that_name_runs_of_their_own_stay():
 
 
 def test_replicates_without_names_stay():
-    design = reduce_runs(merged(checkpoints(), checkpoints(seed=1)))
-    np.testing.assert_array_equal(design.count, np.full(len(STEPS), 2.0))
+    few = [checkpoints(seed=seed).select(STEPS <= MOST_ROWS) for seed in range(3)]
+    design = reduce_runs(merged(*few))
+    np.testing.assert_array_equal(design.count, np.full(MOST_ROWS, 3.0))
+
+
+def test_steps_that_were_logged_twice_do_not_matter():
+    runs = checkpoints()
+    design = reduce_runs(runs)
+    again = reduce_runs(merged(runs, runs.select((STEPS > 700) & (STEPS < 900))))
+    np.testing.assert_allclose(again.y + again.center, design.y + design.center, atol=NOISE)
+    assert again.single == pytest.approx(float(design.single), rel=0.1)
 
 
 def test_each_run_is_averaged_by_itself():
     one, two = checkpoints(run="a"), checkpoints(seed=1, run="b")
+    assert reduce_runs(one).one_run
     both = reduce_runs(merged(one, two))
-    alone = [reduce_runs(part) for part in (one, two)]
-    assert alone[0].one_run
-    rows = len(alone[0].y)
-    assert len(both.y) == 2 * rows
-    np.testing.assert_allclose(both.y + both.center, np.concatenate([part.y + part.center for part in alone]))
-    np.testing.assert_array_equal(both.shared, np.kron(np.eye(2), np.ones((rows, rows))))
-    # Steps of both runs are still the same steps.
+    assert 80 < len(both.y) <= MOST_ROWS
+    rows = len(both.y) // 2
+    # Steps of both runs are still the same steps, and rows of a run still share its seed.
     np.testing.assert_array_equal(both.z[:rows], both.z[rows:])
+    np.testing.assert_array_equal(both.shared, np.kron(np.eye(2), np.ones((rows, rows))))
+    loss = one.frame["loss"].to_numpy()[-30:]
+    late = np.log(STEPS[-30:]) > np.log(2000) * (1 - 0.4 / rows)
+    assert np.exp(both.y + both.center)[rows - 1] == pytest.approx(loss[late].mean(), rel=0.01)
+
+
+def suite(sizes=4, points=60, **columns):
+    """Checkpoints of models of several sizes, at the same tokens."""
+    frame = pd.DataFrame({"n_params": np.repeat(np.geomspace(1e7, 1e9, sizes), points)})
+    frame["n_tokens"] = np.tile(np.linspace(1e9, 6e10, points), sizes)
+    frame["loss"] = 1.7 + 400 / frame["n_params"] ** 0.34 + 410 / frame["n_tokens"] ** 0.28
+    frame["run"] = frame["n_params"].map("{:.3g}".format)
+    return frame.assign(**columns)
+
+
+def test_checkpoints_of_several_sizes_are_averaged_where_runs_have_names():
+    design = reduce_runs(bs.Runs.from_frame(suite()))
+    assert 60 < len(design.y) <= MOST_ROWS
+    assert len(np.unique(design.z[:, 0])) == 4
+    x = np.exp(design.z) * design.reference
+    np.testing.assert_allclose(
+        np.exp(design.y + design.center), 1.7 + 400 / x[:, 0] ** 0.34 + 410 / x[:, 1] ** 0.28, rtol=2e-3
+    )
+    assert len(reduce_runs(bs.Runs.from_frame(suite().drop(columns="run"))).y) == 240
+    own = suite(run=[f"run {row}" for row in range(240)])
+    assert len(reduce_runs(bs.Runs.from_frame(own)).y) == 240
+
+
+def test_many_runs_keep_eight_parts_each():
+    design = reduce_runs(bs.Runs.from_frame(suite(30, 40)))
+    runs, counts = np.unique(design.z[:, 0], return_counts=True)
+    assert len(runs) == 30
+    assert counts.max() <= 8
+    assert len(design.y) > MOST_ROWS
 
 
 def test_standard_errors_are_averaged():

@@ -1,0 +1,87 @@
+"""Averaging: checkpoints of long curves become fewer rows before they are fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+MOST_ROWS = 100
+"""More checkpoints than this are averaged within equal parts of ln x, as many as leave no more rows,"""
+FEWEST_PARTS = 8
+"""but not fewer parts than this."""
+MIDDLE_SQUARE = 0.4549
+"""Median of the square of a standard normal number."""
+
+
+def curves(frame: pd.DataFrame) -> np.ndarray:
+    """Number of the run that each row is a checkpoint of, shape (row,); rows that name none are all of one."""
+    named = [column for column in ("run", "seed") if column in frame]
+    return frame.groupby(named, sort=False, dropna=False).ngroup().to_numpy() if named else np.zeros(len(frame), int)
+
+
+def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
+    """Whether rows are checkpoints, and more of them than a fit should take apart.
+
+    Rows that name runs are if a run has several. Rows that name none are if they have one input and lie at many scales:
+    at few they are replicates.
+
+    Args:
+        frame: The rows.
+        x: ln of the inputs, shape (row, input).
+        curve: See `curves`.
+    """
+    if "run" in frame:
+        return len(x) > MOST_ROWS and bool(np.bincount(curve).max() > 1)
+    return x.shape[1] == 1 and len(np.unique(x)) > MOST_ROWS
+
+
+def averaged(
+    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
+    """Average the checkpoints of each curve within equal parts of ln x.
+
+    Neighbouring checkpoints say the same thing twice, and one that strays passes for drift.
+
+    Args:
+        curve: See `curves`.
+        x: ln of the inputs, shape (row, input).
+        y: ln(loss), shape (row,).
+        error: Its known squared standard errors, shape (row,).
+
+    Returns:
+        All four for the averages, and the variance that a single row has beyond that of an average: robust, since
+        early checkpoints scatter more than those to come.
+    """
+    place = (x - x.min(0)) / np.maximum(np.ptp(x, axis=0), np.finfo(float).tiny)
+
+    def cut(parts: float) -> tuple[np.ndarray, ...]:
+        cells = np.column_stack([curve, np.rint(place * (parts - 1.0))])
+        return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
+
+    numbers = np.geomspace(MOST_ROWS, FEWEST_PARTS, 16).round()
+    few_enough = (parts for parts in numbers if len(cut(parts)[0]) <= MOST_ROWS)
+    found, first, group, number = cut(next(few_enough, FEWEST_PARTS))
+    group = group.ravel()
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        # From the first row on, so that the mean of equal values is that value.
+        base = values[first]
+        return base + np.bincount(group, values - base[group]) / number
+
+    along = place.sum(1)
+    mean_y, mean_along, slope = mean(y), mean(along), np.zeros(len(number))
+    for name in np.unique(curve):
+        own = np.flatnonzero(found[:, 0] == name)
+        own = own[np.argsort(mean_along[own])]
+        if len(own) > 1:
+            slope[own] = np.gradient(mean_y[own], mean_along[own])
+    # What a row has beyond its average, the fall of the curve between the two taken off.
+    rest = y - mean_y[group] - slope[group] * (along - mean_along[group])
+    several = number[group] > 1
+    variance = 0.0
+    if several.any():
+        inflation = number[group][several] / (number[group][several] - 1.0)
+        square = float(np.median(rest[several] ** 2 * inflation)) / MIDDLE_SQUARE
+        variance = square * (1.0 - (1.0 / number).mean())
+    means = np.column_stack([mean(column) for column in x.T])
+    return found[:, 0].astype(int), means, mean_y, mean(error) / number, variance
