@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-MOST_ROWS = 100
+MOST_ROWS = 64
 """More checkpoints than this are averaged within equal parts of ln x, as many as leave no more rows,"""
 FEWEST_PARTS = 8
 """but not fewer parts than this."""
@@ -36,7 +36,7 @@ def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
 
 
 def averaged(
-    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray
+    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, exempt: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Average the checkpoints of each curve within equal parts of ln x.
 
@@ -47,21 +47,25 @@ def averaged(
         x: ln of the inputs, shape (row, input).
         y: ln(loss), shape (row,).
         error: Its known squared standard errors, shape (row,).
+        exempt: Whether an input means something as it is, shape (input,): only its equals are averaged.
 
     Returns:
-        All four for the averages, and the variance that a single row has beyond that of an average: robust, since
+        The first four for the averages, and the variance that a single row has beyond that of an average: robust, since
         early checkpoints scatter more than those to come.
     """
     place = (x - x.min(0)) / np.maximum(np.ptp(x, axis=0), np.finfo(float).tiny)
 
     def cut(parts: float) -> tuple[np.ndarray, ...]:
-        cells = np.column_stack([curve, np.rint(place * (parts - 1.0))])
+        cells = np.column_stack([curve, np.where(exempt, x, np.rint(place * (parts - 1.0)))])
         return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
 
     numbers = np.geomspace(MOST_ROWS, FEWEST_PARTS, 16).round()
     few_enough = (parts for parts in numbers if len(cut(parts)[0]) <= MOST_ROWS)
     found, first, group, number = cut(next(few_enough, FEWEST_PARTS))
     group = group.ravel()
+    several = number[group] > 1
+    if not several.any():
+        return curve, x, y, error, 0.0
 
     def mean(values: np.ndarray) -> np.ndarray:
         # From the first row on, so that the mean of equal values is that value.
@@ -77,11 +81,8 @@ def averaged(
             slope[own] = np.gradient(mean_y[own], mean_along[own])
     # What a row has beyond its average, the fall of the curve between the two taken off.
     rest = y - mean_y[group] - slope[group] * (along - mean_along[group])
-    several = number[group] > 1
-    variance = 0.0
-    if several.any():
-        inflation = number[group][several] / (number[group][several] - 1.0)
-        square = float(np.median(rest[several] ** 2 * inflation)) / MIDDLE_SQUARE
-        variance = square * (1.0 - (1.0 / number).mean())
+    inflation = number[group][several] / (number[group][several] - 1.0)
+    square = float(np.median(rest[several] ** 2 * inflation)) / MIDDLE_SQUARE
+    variance = square * (1.0 - (1.0 / number).mean())
     means = np.column_stack([mean(column) for column in x.T])
     return found[:, 0].astype(int), means, mean_y, mean(error) / number, variance

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from bayescale.averaging import curves, long_curves
 from bayescale.errors import Status, some
 from bayescale.forecast import Forecast
 from bayescale.posterior import Note, Posterior, describe_weights
@@ -94,7 +93,7 @@ def check_design(posterior: Posterior) -> list[Note]:
                 "apart; forecasts along the same ray are fine, others rest on the prior."
             )
             notes.append(Note("collinear", "warning", text))
-    if long_curves(frame, np.log(frame[list(inputs)].to_numpy(float)), curves(frame)):
+    if posterior.job.problem.single > 0:
         rows = int(posterior.job.problem.mask.sum())
         text = (
             f"{len(frame)} checkpoints were averaged to {rows} rows, because neighbours say the same thing "

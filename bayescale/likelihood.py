@@ -308,8 +308,9 @@ def walked_densities(value: Values, model: Model, problem: Problem) -> Any:
 def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Callable[[], None]:
     """Return the model as an ordinary NumPyro function of no arguments.
 
-    It is written on the raw rows with one dense covariance, so it is slow and easy to check; the engine samples the
-    same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro tool.
+    It is written on the raw rows (averages of long curves) with one dense covariance, so it is slow and easy to check;
+    the engine samples the same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro
+    tool.
 
     Raises:
         InputError: For a cautious drift, or a law whose plateau is pooled: these are two models.
@@ -321,10 +322,10 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
             f"{law.name or 'This law'} pools two models, with a plateau and without. Ask for each: with "
             "Plateaus(pool=False) among its priors, and as saturating_power."
         )
-    design = reduce_runs(runs)
+    design = reduce_runs(runs, exempt=law.exempt)
     latent = prepare(law, drift, noise, design)[1].latent
     if not latent:
-        design = reduce_runs(runs, collapse=False)
+        design = reduce_runs(runs, collapse=False, exempt=law.exempt)
     model, problem = prepare(law, drift, noise, design)
     problem = dataclasses.replace(trimmed(model.law, problem, design, drift), latent=latent)
     groups = list({tuple(row): None for row in np.asarray(design.alike)})

@@ -150,7 +150,7 @@ def make_job(
         )
     if isinstance(noise, str):
         noise = named_noise(noise, len(runs.inputs))
-    design = reduce_runs(runs)
+    design = reduce_runs(runs, exempt=chosen.exempt)
     model, problem = prepare(chosen, drift, noise, design)
     second = None
     if drift is not None and drift.along == "pool":

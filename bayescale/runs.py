@@ -300,7 +300,7 @@ class Design:
     """The arrays of one family that a likelihood needs, reduced and centred.
 
     Replicates (runs at the same inputs) become one row with their mean, count and within-group sum of squares.
-    Checkpoints of a long curve become averages first, see `averaged`.
+    Checkpoints of long curves become averages first, see `averaging.averaged`.
 
     Attributes:
         z: ln(x / reference), shape (row, input).
@@ -362,11 +362,12 @@ def checked(runs: Any) -> Runs:
     )
 
 
-def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
+def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()) -> Design:
     """Reduce the runs of one family to arrays.
 
     Args:
         runs: Runs of a single family.
+        exempt: Inputs that mean something as they are; checkpoints that differ in them are not averaged.
         collapse: Merge replicates into means; switched off only to check that merging changes nothing.
 
     Raises:
@@ -387,7 +388,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True) -> Design:
     curve = curves(frame)
     single = 0.0
     if long_curves(frame, x, curve):
-        curve, x, y, error, single = averaged(curve, x, y, error)
+        curve, x, y, error, single = averaged(curve, x, y, error, np.isin(inputs, exempt))
     # Rows that name no run are runs of their own.
     run = curve if "run" in frame else np.arange(len(y))
     # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.

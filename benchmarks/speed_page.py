@@ -275,7 +275,7 @@ def accelerators(path: Path = ACCELERATOR) -> str:
 
 def grown(large: pd.DataFrame) -> str:
     """Say how the cost grows, where enough lengths were measured to say so."""
-    said = "Points of one curve. Checkpoints are averaged where there are more than a hundred; independent runs are not"
+    said = "Points of one curve. Checkpoints are averaged where there are more than 64; independent runs are not"
     if len(large) < FEWEST:
         return f"{said}:"
     slope = exponent(large["rows"], large["each"])

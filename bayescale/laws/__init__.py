@@ -156,6 +156,11 @@ class Law:
                     result[name] = result[name] * ref[source] ** named_power(power, params)
         return result
 
+    @property
+    def exempt(self) -> tuple[str, ...]:
+        """Inputs that mean something as they are."""
+        return tuple(name for name, source in self.scales if not source)
+
     def divisors(self, ref: Mapping[str, Any]) -> dict[str, Any]:
         """What each input is divided by in a fit whose geometric means are `ref`."""
         shared = dict(self.scales)
