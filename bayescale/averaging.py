@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-MOST_ROWS = 64
-"""More checkpoints than this are averaged within equal parts of ln x, as many as leave no more rows,"""
+MOST_ROWS, MOST_TOGETHER = 64, 100
+"""More checkpoints of one run, or of several together, are averaged in equal parts of ln x, to so many rows at most,"""
 FEWEST_PARTS = 8
 """but not fewer parts than this."""
 MIDDLE_SQUARE = 0.4549
@@ -31,8 +31,13 @@ def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
         curve: See `curves`.
     """
     if "run" in frame:
-        return len(x) > MOST_ROWS and bool(np.bincount(curve).max() > 1)
-    return x.shape[1] == 1 and len(np.unique(x)) > MOST_ROWS
+        return len(x) > most_rows(curve) and bool(np.bincount(curve).max() > 1)
+    return x.shape[1] == 1 and len(np.unique(x)) > most_rows(curve)
+
+
+def most_rows(curve: np.ndarray) -> int:
+    """Most rows that are not averaged."""
+    return MOST_ROWS if (curve == curve[0]).all() else MOST_TOGETHER
 
 
 def averaged(
@@ -59,8 +64,8 @@ def averaged(
         cells = np.column_stack([curve, np.where(exempt, x, np.rint(place * (parts - 1.0)))])
         return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
 
-    numbers = np.geomspace(MOST_ROWS, FEWEST_PARTS, 16).round()
-    few_enough = (parts for parts in numbers if len(cut(parts)[0]) <= MOST_ROWS)
+    most = most_rows(curve)
+    few_enough = (parts for parts in np.geomspace(most, FEWEST_PARTS, 16).round() if len(cut(parts)[0]) <= most)
     found, first, group, number = cut(next(few_enough, FEWEST_PARTS))
     group = group.ravel()
     several = number[group] > 1

@@ -18,6 +18,8 @@ from bayescale.programs import on_cores
 
 MOST_ELEMENTS = 4_000_000
 """Largest stack of matrices held at once, in numbers."""
+MANY_POINTS = 1000
+"""Fitted and new points of one axis from which on a walk from point to point is used, whatever the fit used."""
 
 
 class Predictive(NamedTuple):
@@ -144,10 +146,11 @@ def drift_at(
     at the old ones; one fixed factorisation serves every posterior draw.
     """
     assert model.drift is not None, "a model with drift"
-    if problem.gap is not None:
-        return walk_at(model, problem, low, values, residual, z, rng)
     rows, drift = residual.shape[1], model.drift
     old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
+    many = old.shape[1] == 1 and rows + len(z) > MANY_POINTS and not problem.dense
+    if problem.gap is not None or many:
+        return walk_at(problem, drift.memory, values, residual, old[:, 0], new[:, 0], rng)
     everywhere = np.concatenate([old, new])
     whole = kernel(everywhere, everywhere, drift)
     cross = whole[rows:, :rows]
@@ -174,20 +177,19 @@ def drift_at(
 
 
 def walk_at(
-    model: Model,
     problem: Problem,
-    low: np.ndarray,
+    memory: Any,
     values: Values,
     residual: np.ndarray,
-    z: np.ndarray,
+    old: np.ndarray,
+    new: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `drift_at` returns, in linear time, where rows are in the order of their one input."""
-    assert model.drift is not None and problem.gap is not None, "rows in order"
+    """What `drift_at` returns, in linear time, for the places of rows and of new points on one axis."""
     rows, draws = residual.shape[1], len(residual)
-    old = np.cumsum(np.asarray(problem.gap)[:rows])
-    new = places(model.law, problem, low, z)[:, 0]
-    noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows]
+    order = np.argsort(old, kind="stable")
+    old, residual = old[order], residual[:, order]
+    noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows][:, order]
     amplitude = np.asarray(values.amplitude)
     chunk = max(1, 4 * MOST_ELEMENTS // (5 * (rows + len(new))))
     parts = [
@@ -197,7 +199,7 @@ def walk_at(
             residual[first : first + chunk],
             noise[first : first + chunk],
             amplitude[first : first + chunk],
-            float(model.drift.memory),
+            float(memory),
             rng,
         )
         for first in range(0, draws, chunk)

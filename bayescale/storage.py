@@ -31,14 +31,16 @@ FORMAT = 3
 AVERAGING = 3
 """Version since which checkpoints of long curves are averaged."""
 DIMENSIONS = ("chain", "draw")
+PREDICTED = 1000
+"""Most rows with a forecast of their own in a file; ten thousand would take 300 MB."""
 
 
 def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
     """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
 
     Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
-    inputs), log_likelihood (each row given all others, on the log scale: burkner2021loo), and coordinates (the
-    sampled vector, from which everything else is rebuilt on loading).
+    inputs, if there are at most a thousand rows), log_likelihood (each row, or average, given all others, on the log
+    scale: burkner2021loo), and coordinates (the sampled vector, from which everything else is rebuilt on loading).
 
     Args:
         posterior: What to convert.
@@ -70,10 +72,11 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
         "constant_data": dataset({**constant, **labels}, "row"),
         "coordinates": coordinates,
     }
-    if derived:
+    if derived and len(frame) <= PREDICTED:
         predictive = posterior.predict(frame[inputs], kind="run").draws
-        flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
         groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
+    if derived:
+        flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
         groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))})
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = attributes(posterior)

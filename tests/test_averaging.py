@@ -9,7 +9,7 @@ from conftest import APART
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
-from bayescale.averaging import MOST_ROWS
+from bayescale.averaging import MOST_ROWS, MOST_TOGETHER
 from bayescale.errors import InputError
 from bayescale.laws.schedule import cosine, multi_power
 from bayescale.likelihood import log_density, numpyro_model
@@ -91,7 +91,7 @@ def test_each_run_is_averaged_by_itself():
     one, two = checkpoints(run="a"), checkpoints(seed=1, run="b")
     assert reduce_runs(one).one_run
     both = reduce_runs(merged(one, two))
-    assert 0.8 * MOST_ROWS < len(both.y) <= MOST_ROWS
+    assert 0.8 * MOST_TOGETHER < len(both.y) <= MOST_TOGETHER
     rows = len(both.y) // 2
     # Steps of both runs are still the same steps, and rows of a run still share its seed.
     np.testing.assert_array_equal(both.z[:rows], both.z[rows:])
@@ -112,7 +112,7 @@ def suite(sizes=4, points=60, **columns):
 
 def test_checkpoints_of_several_sizes_are_averaged_where_runs_have_names():
     design = reduce_runs(bs.Runs.from_frame(suite()))
-    assert 0.8 * MOST_ROWS < len(design.y) <= MOST_ROWS
+    assert 0.8 * MOST_TOGETHER < len(design.y) <= MOST_TOGETHER
     assert len(np.unique(design.z[:, 0])) == 4
     x = np.exp(design.z) * design.reference
     np.testing.assert_allclose(
@@ -128,7 +128,7 @@ def test_many_runs_keep_eight_parts_each():
     runs, counts = np.unique(design.z[:, 0], return_counts=True)
     assert len(runs) == 30
     assert counts.max() <= 8
-    assert len(design.y) > MOST_ROWS
+    assert len(design.y) > MOST_TOGETHER
 
 
 def test_standard_errors_are_averaged():
@@ -180,6 +180,22 @@ def test_reader_is_told(post):
     assert note.severity == "info"
     assert "2000 checkpoints were averaged to" in str(post)
     assert len(post.runs) == len(STEPS)
+
+
+def test_many_points_are_forecast_like_few(post):
+    points = np.exp(np.random.default_rng(0).permutation(np.linspace(0.0, np.log(2e4), 1200)))
+    for kind in ("mean", "run"):
+        many, few = post.predict(step=points, kind=kind), post.predict(step=points[:9], kind=kind)
+        np.testing.assert_allclose(many.location[:, :9], few.location, atol=1e-5)
+        np.testing.assert_allclose(many.scale[:, :9], few.scale, rtol=1e-3, atol=1e-5)
+        np.testing.assert_allclose(many.quantile([0.1, 0.9])[:, :9], few.quantile([0.1, 0.9]), rtol=1e-3)
+
+
+def test_tree_has_a_likelihood_for_each_average_and_no_forecasts_of_thousands(post):
+    tree = post.to_datatree()
+    assert "posterior_predictive" not in tree
+    assert tree["log_likelihood"]["loss"].sizes["config"] == post.job.problem.mask.sum()
+    assert tree["observed_data"]["loss"].sizes["row"] == len(STEPS)
 
 
 def test_file_keeps_every_row(post, tmp_path):
