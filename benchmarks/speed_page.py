@@ -321,9 +321,10 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     """Seconds a fit against points, and seconds for all against families, on log scales."""
     axes = pictures.sheet(2, 2, 3.6, "How cost grows", "log scales; grey: in proportion", 0.0)
     by_families = table_of(rows, "families")
-    for name, color in (("checkpoints", ORANGE), ("runs", BLUE)):
-        if len(part := table_of(rows, name)):
-            line(axes[0], part["rows"], part["each"], color, {"runs": "independent runs"}.get(name, name))
+    if len(runs := table_of(rows, "runs")):
+        line(axes[0], runs["rows"], runs["each"], BLUE, "independent runs")
+    if len(averages := table_of(rows, "checkpoints")):
+        line(axes[0], averages["rows"], averages["each"], ORANGE, "checkpoints", grows=False)
     axes[0].set_xlabel("points of a curve")
     axes[0].set_ylabel("seconds a fit")
     for method, color in (("nuts", BLUE), ("importance", ORANGE)):
@@ -337,15 +338,16 @@ def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
     return written
 
 
-def line(ax: Axes, x: pd.Series, y: pd.Series, color: str, label: str) -> None:
-    """Draw one curve with a grey line of proportional growth through its last point."""
+def line(ax: Axes, x: pd.Series, y: pd.Series, color: str, label: str, grows: bool = True) -> None:
+    """Draw one curve, and where it grows a grey line of proportional growth through its last point."""
     x, y = x.to_numpy(float), y.to_numpy(float)
-    ax.plot(x, y[-1] * x / x[-1], color="0.8", linewidth=1, zorder=0)
+    if grows:
+        ax.plot(x, y[-1] * x / x[-1], color="0.8", linewidth=1, zorder=0)
     ax.plot(x, y, marker="o", markersize=4, color=color)
     ax.set_xscale("log")
     ax.set_yscale("log")
     ax.margins(y=0.12)
-    note(ax, label, (float(x[-1]), float(y[-1])), (-10, -2), color, "data", ha="right")
+    note(ax, label, (float(x[-1]), float(y[-1])), (-10, -2) if grows else (0, 10), color, "data", ha="right")
 
 
 def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
