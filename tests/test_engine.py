@@ -239,7 +239,7 @@ def test_fit_stays_the_function(first):
 
 
 RANKS = (
-    ("convergence", "errors", "programs", "records"),
+    ("averaging", "convergence", "errors", "programs", "records"),
     ("forecast", "priors"),
     ("scores",),
     ("laws", "runs"),
