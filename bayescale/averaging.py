@@ -19,6 +19,11 @@ def curves(frame: pd.DataFrame) -> np.ndarray:
     return frame.groupby(named, sort=False, dropna=False).ngroup().to_numpy() if named else np.zeros(len(frame), int)
 
 
+def own_runs(rows: int) -> list[str]:
+    """Names that make each row a run of its own, which is never averaged with others."""
+    return [f"row {number}" for number in range(1, rows + 1)]
+
+
 def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
     """Whether rows are checkpoints, and more of them than a fit should take apart.
 
@@ -65,8 +70,11 @@ def averaged(
         return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
 
     most = most_rows(curve)
-    few_enough = (parts for parts in np.geomspace(most, FEWEST_PARTS, 16).round() if len(cut(parts)[0]) <= most)
-    found, first, group, number = cut(next(few_enough, FEWEST_PARTS))
+    cells = cut(most)
+    for parts in np.geomspace(most, FEWEST_PARTS, 16).round()[1:]:
+        if len(cells[0]) > most:
+            cells = cut(parts)
+    found, first, group, number = cells
     group = group.ravel()
     several = number[group] > 1
     if not several.any():

@@ -60,6 +60,7 @@ from bayescale.forecast import Forecast
 from bayescale.plot_decisions import crossover as crossover
 from bayescale.plot_decisions import isoflop as isoflop
 from bayescale.posterior import Posterior
+from bayescale.predictive import run_variance
 from bayescale.runs import Runs
 
 UNITS = {
@@ -320,9 +321,7 @@ def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None
     frame = posterior.runs.frame
     fitted = posterior.predict(frame, kind="mean").location.mean(0)
     rest = 100.0 * (np.log(frame["loss"].to_numpy()) - fitted)
-    spread = np.asarray(posterior.values.scatter) ** 2 + np.asarray(posterior.values.seed) ** 2
-    spread = spread + float(posterior.job.problem.single)
-    one = 100.0 * float(np.sqrt(np.median(spread)))
+    one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.values, posterior.job.problem))))
 
     with drawing(ax) as ax:
         for width, opacity in ((2, 0.10), (1, 0.16)):

@@ -88,8 +88,7 @@ def predict_log(
         mean, variance, joint = drift_ahead(model, problem, low, values, curve, residual, z, rng)
         location, draws = location + mean, draws + joint
     if kind == "run":
-        scatter = np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2 + float(problem.single)
-        extra = np.broadcast_to(scatter[:, None], location.shape)
+        extra = np.broadcast_to(run_variance(values, problem)[:, None], location.shape)
         if model.noise.tail is not None:
             half = 0.5 * float(model.noise.tail)
             extra = extra / rng.gamma(half, 1.0 / half, size=location.shape)
@@ -97,6 +96,11 @@ def predict_log(
         draws = draws + np.sqrt(extra) * rng.standard_normal(location.shape)
     center = float(problem.center)
     return Predictive(location + center, np.sqrt(np.maximum(variance, 0.0)), draws + center)
+
+
+def run_variance(values: Values, problem: Problem) -> np.ndarray:
+    """Variance of one future run around law and drift, its seed included, of the shape of the draws."""
+    return np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2 + float(problem.single)
 
 
 def drift_ahead(
@@ -150,7 +154,7 @@ def drift_at(
     old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
     many = old.shape[1] == 1 and rows + len(z) > MANY_POINTS and not problem.dense
     if problem.gap is not None or many:
-        return walk_at(problem, drift.memory, values, residual, old[:, 0], new[:, 0], rng)
+        return walk_at(problem, float(drift.memory), values, residual, old[:, 0], new[:, 0], rng)
     everywhere = np.concatenate([old, new])
     whole = kernel(everywhere, everywhere, drift)
     cross = whole[rows:, :rows]
@@ -178,7 +182,7 @@ def drift_at(
 
 def walk_at(
     problem: Problem,
-    memory: Any,
+    memory: float,
     values: Values,
     residual: np.ndarray,
     old: np.ndarray,
@@ -199,7 +203,7 @@ def walk_at(
             residual[first : first + chunk],
             noise[first : first + chunk],
             amplitude[first : first + chunk],
-            float(memory),
+            memory,
             rng,
         )
         for first in range(0, draws, chunk)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayescale.averaging import averaged, curves, long_curves
+from bayescale.averaging import averaged, curves, long_curves, own_runs
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array, record, static
 
@@ -96,7 +96,7 @@ class Runs:
             if label in table and not (missing := blank(table[label])).all():
                 values = table[label].to_numpy()
                 # A row without a name is a run of its own.
-                own = np.array([f"row {number}" for number in range(1, len(table) + 1)], object)
+                own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen)
         return cls(kept.reset_index(drop=True), chosen, name)

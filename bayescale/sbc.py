@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from bayescale.averaging import own_runs
 from bayescale.drift import Drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status
 from bayescale.fitting import check_method
@@ -28,7 +29,7 @@ from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, 
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
-from bayescale.predictive import law_at, predict_log
+from bayescale.predictive import law_at, predict_log, run_variance
 from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
@@ -211,8 +212,7 @@ def given(
     def job_of(loss: np.ndarray, error: float) -> Job:
         more = pd.DataFrame({"family": frame["family"].iloc[0], name: between, "loss": loss, "value_se": error * loss})
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
-        # Runs of their own, however many there are.
-        both["run"] = [f"run {number}" for number in range(len(both))]
+        both["run"] = own_runs(len(both))
         whole = both if error else both.drop(columns="value_se")
         return generative(make_job(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
 
@@ -358,7 +358,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]
-    future = np.full(len(new), float(single.scatter) ** 2 + float(single.seed) ** 2 + float(problem.single))
+    future = np.full(len(new), run_variance(single, problem))
     noise = np.sqrt(np.concatenate([variance, future])) * rng.standard_normal(len(z))
     if model.noise.tail is not None:
         half = 0.5 * float(model.noise.tail)

@@ -28,8 +28,6 @@ from bayescale.runs import LABELS, Runs
 
 FORMAT = 3
 """Version of the file layout; raised when an older reader could not understand a newer file."""
-AVERAGING = 3
-"""Version since which checkpoints of long curves are averaged."""
 DIMENSIONS = ("chain", "draw")
 PREDICTED = 1000
 """Most rows with a forecast of their own in a file; ten thousand would take 300 MB."""
@@ -275,7 +273,8 @@ def rebuild_job(tree: Any) -> Job:
         Noise(**{k: v for k, v in json.loads(attrs["noise"]).items() if k != "role"}),
         None,
     )
-    if int(attrs["bayescale_format"]) < AVERAGING and job.problem.single > 0:
+    if int(attrs["bayescale_format"]) < 3 and job.problem.single > 0:
+        # Checkpoints were not averaged yet.
         raise InputError(
             f"The fit of {runs.name} took every checkpoint of a long curve by itself, as earlier versions did; now "
             "they are averaged, which forecasts better. Fit again."

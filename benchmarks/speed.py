@@ -55,6 +55,7 @@ def curve(number: int, rows: int = 30, own: bool = False) -> Any:
         own: Each point names a run of its own, so that none are averaged however many there are.
     """
     import bayescale as bs
+    from bayescale.averaging import own_runs
 
     rng = np.random.default_rng(number)
     x = np.geomspace(1e18, 1e21, rows)
@@ -66,7 +67,7 @@ def curve(number: int, rows: int = 30, own: bool = False) -> Any:
     loss = 3.0 * (floor + (1 - floor) * np.exp(-slope * z)) * np.exp(wander + 0.005 * rng.standard_normal(rows))
     frame = pd.DataFrame({"flops": x, "loss": loss})
     if own:
-        frame["run"] = [f"run {row}" for row in range(rows)]
+        frame["run"] = own_runs(rows)
     return bs.Runs.from_frame(frame, inputs=["flops"], name=f"curve {number}")
 
 

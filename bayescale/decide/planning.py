@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from bayescale.averaging import own_runs
 from bayescale.backtesting import scales
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import Worlds, worlds
@@ -298,8 +299,7 @@ def prior_runs(
     source: PublishedLaw | Law, sizes: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int, rng: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
-    # Runs of their own, however many there are.
-    frame = sizes.assign(loss=PLACEHOLDER, run=[f"run {number}" for number in range(len(sizes))])
+    frame = sizes.assign(loss=PLACEHOLDER, run=own_runs(len(sizes)))
     law = source.law if isinstance(source, PublishedLaw) else source
     job = make_job(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
     _, values = prior_values(job, simulations, seed)
