@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.averaging import averaged, curves, long_curves, own_runs
+from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array, record, static
 
@@ -36,11 +37,13 @@ class Runs:
         frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given.
         inputs: Scale inputs that a law may use, in order.
         name: What the runs are called in prints and pictures.
+        log: What was recognised, converted, left out and noticed when the table was read.
     """
 
     frame: pd.DataFrame
     inputs: tuple[str, ...]
     name: str = "runs"
+    log: tuple[LogEntry, ...] = ()
 
     @classmethod
     def from_frame(

@@ -1,0 +1,1 @@
+"""Data: from files and tables in users' shapes to checked runs, with a log of everything that was done to them."""
