@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import scores
+from bayescale.data.ray import find_ray
 from bayescale.drift import Drift
 from bayescale.errors import InputError, because, some
 from bayescale.laws import Law
@@ -242,7 +243,13 @@ def backtest(
         at = "" if largest is not None else " at {:g}"
         reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
         raise InputError(f"No family can be split. {reasons} Use a smaller ratio (or largest), or more runs.")
-    training = [split.family.select(split.train) for split in splits]
+    # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
+    training = [
+        dataclasses.replace(
+            split.family.select(split.train), one_ray=find_ray(split.family.frame, split.family.inputs) is not None
+        )
+        for split in splits
+    ]
     results = fit_many(
         training,
         law,
@@ -345,7 +352,7 @@ def score(split: Split, posterior: Posterior) -> pd.DataFrame:
     """Forecast the held-out rows of a split and score the forecasts."""
     rows = np.flatnonzero(~split.train)
     held = split.family.frame.iloc[rows]
-    forecast = posterior.predict(held.drop(columns="loss"), kind="run")
+    forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
     y = held["loss"].to_numpy(float)
     location, scale = forecast.location, forecast.scale
     table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})

@@ -83,6 +83,16 @@ def check_design(posterior: Posterior) -> list[Note]:
         elif scales < 3:
             text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
             notes.append(Note("few_scales", "warning", text))
+    if (ray := posterior.job.ray) is not None:
+        away = dict.fromkeys(ray.names[1:], 2.0)
+        point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
+        _, remedy = ray.remedy(point, float(frame[ray.names[0]].min()))
+        text = (
+            f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
+            f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', --law "
+            "chinchilla_outer) to fit all inputs, with exponents from the prior."
+        )
+        notes.append(Note("one_ray", "info", text))
     moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
     if len(moving) > 1 and len(frame) > 2:
         correlation = np.corrcoef(np.log(frame[moving].to_numpy(float)).T)

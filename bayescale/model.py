@@ -18,6 +18,7 @@ import numpy as np
 import numpyro.distributions as dist
 
 from bayescale import laws
+from bayescale.data.ray import Ray, find_ray
 from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis, kernel
 from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
@@ -116,6 +117,8 @@ class Job:
     """Geometric mean of each input, shape (input,)."""
     share: float = 1.0
     """Share of a posterior's draws that this job supplies: less than one in a pool."""
+    ray: Ray | None = None
+    """The ray along which one of several inputs was fitted, or None."""
 
 
 def make_job(
@@ -131,8 +134,13 @@ def make_job(
         InputError: For names or data that cannot work together.
     """
     runs = checked(runs)
-    chosen = laws.automatic(runs.inputs) if isinstance(law, str) and law == "auto" else laws.get(law)
-    chosen = laws.bind(chosen, runs.inputs).with_priors(priors or {})
+    ray = None
+    if isinstance(law, str) and law == "auto":
+        ray = None if runs.one_ray is False else find_ray(runs.frame, runs.inputs)
+        chosen = laws.automatic(runs.inputs if ray is None else ray.names[:1])
+    else:
+        chosen = laws.get(law)
+    chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     if isinstance(drift, str):
         if drift not in ("auto", "cautious"):
@@ -160,7 +168,7 @@ def make_job(
     problem = dataclasses.replace(problem, second=second)
     model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
     low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
-    return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference))
+    return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference), ray=ray)
 
 
 def pools_plateau(law: Law) -> bool:

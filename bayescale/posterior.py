@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -140,20 +141,59 @@ class Posterior:
         """Forecast at new inputs.
 
         Args:
-            frame: A table with a column for each input; or give them by name.
+            frame: A table with a column for each input; or give them by name. Of a ladder along one ray (see
+                `data.ray`) any of its inputs will do, and of parameters and tokens `flops` too.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
             **inputs: Raw counts by name, scalars or arrays of one length.
 
         Raises:
-            InputError: For an unknown kind, or inputs that are missing, unknown or not positive.
+            InputError: For an unknown kind, inputs that are missing, unknown or not positive, or points off the ray on
+                which all runs lie.
 
         Example:
             >>> post.predict(flops=1e22).interval(0.8)  # doctest: +SKIP
         """
         if kind not in KINDS:
             raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
-        points = query_points(self.law.inputs, frame, inputs)
-        x = points[list(self.law.inputs)].to_numpy(float)
+        return self.forecast_at(self.on_ray(frame, inputs), kind)
+
+    def on_ray(self, frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
+        """Return a question's points, see `locate`, where none lies off the ray of the runs.
+
+        Raises:
+            InputError: As `locate`, and for points off the ray.
+        """
+        points, beside = self.locate(frame, inputs)
+        if self.job.ray is not None:
+            self.job.ray.refuse_beside(points, beside, float(self.runs.frame[self.job.ray.names[0]].min()))
+        return points
+
+    def locate(self, frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return a question's points, with all inputs, and how far each lies off the ray of the runs.
+
+        Args:
+            frame: A table with a column for each input, or None.
+            inputs: Raw counts by name, scalars or arrays of one length.
+
+        Returns:
+            One row a point, and the factor between it and the ray, shape (point,): 1 where there is no ray.
+
+        Raises:
+            InputError: For inputs that are missing, unknown or not positive.
+        """
+        ray = self.job.ray
+        if ray is None:
+            points = query_points(self.law.inputs, frame, inputs)
+            return points, np.ones(len(points))
+        named = inputs if frame is None or inputs else frame
+        names = tuple(name for name in ray.names if name in named)
+        if not names and set(ray.names) == {"n_params", "n_tokens"} and "flops" in named:
+            names = ("flops",)
+        return ray.locate(query_points(names or ray.names[:1], frame, inputs))
+
+    def forecast_at(self, points: pd.DataFrame, kind: str) -> Forecast:
+        """Forecast at located points, on the ray of the runs where they lie on one; see `predict`."""
+        x = self.law_inputs(points)
         chains, draws = self.position.shape[:2]
         predictive = predict_log(
             self.job.model,
@@ -175,6 +215,12 @@ class Posterior:
             ratio=np.maximum(ratio, 1.0),
             label=f"{self.law.name} on {self.runs.name}",
         )
+
+    def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
+        """Inputs of the law in raw counts at located points, shape (point, input)."""
+        if self.job.ray is not None:
+            return self.job.ray.first(points)[:, None]
+        return points[list(self.law.inputs)].to_numpy(float)
 
     @functools.cached_property
     def flat_values(self) -> Values:

@@ -204,7 +204,7 @@ def chances(posterior: Posterior, decision: Decision) -> Part:
 def forecast_table(posterior: Posterior, decision: Decision) -> pd.DataFrame:
     """Quantiles of the run and of the mean curve."""
     rows = []
-    curve = posterior.predict(kind="mean", **decision.at)
+    curve = posterior.forecast_at(pd.DataFrame([decision.at]), "mean")
     for label, forecast in {"one run with a new seed": decision.forecast, "the mean curve": curve}.items():
         ends = forecast.quantile([0.025, 0.1, 0.5, 0.9, 0.975])[:, 0]
         row = {"forecast of": label, "2.5 %": ends[0], "10 %": ends[1], "median": ends[2], "90 %": ends[3]}

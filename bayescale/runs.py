@@ -38,12 +38,15 @@ class Runs:
         inputs: Scale inputs that a law may use, in order.
         name: What the runs are called in prints and pictures.
         log: What was recognised, converted, left out and noticed when the table was read.
+        one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
+            on one.
     """
 
     frame: pd.DataFrame
     inputs: tuple[str, ...]
     name: str = "runs"
     log: tuple[LogEntry, ...] = ()
+    one_ray: bool | None = None
 
     @classmethod
     def from_frame(

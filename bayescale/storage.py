@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import __version__, laws, priors
+from bayescale.data.ray import Ray
 from bayescale.diagnostics import Diagnostics, diagnose, joined
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
@@ -47,7 +48,6 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
     import xarray as xr
 
     frame, (chains, draws) = posterior.runs.frame, posterior.position.shape[:2]
-    inputs = list(posterior.law.inputs)
     index = {"chain": np.arange(chains), "draw": np.arange(draws), "row": np.arange(len(frame))}
 
     def dataset(variables: dict[str, Any], *dimensions: str) -> xr.Dataset:
@@ -71,7 +71,7 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
         "coordinates": coordinates,
     }
     if derived and len(frame) <= PREDICTED:
-        predictive = posterior.predict(frame[inputs], kind="run").draws
+        predictive = posterior.forecast_at(frame, "run").draws
         groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
     if derived:
         flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
@@ -93,6 +93,7 @@ def attributes(posterior: Posterior) -> dict[str, Any]:
         "numpyro_version": numpyro.__version__,
         "name": posterior.runs.name,
         "inputs": json.dumps(posterior.law.inputs),
+        "ray": json.dumps(None if posterior.job.ray is None else dataclasses.asdict(posterior.job.ray)),
         "data_hash": posterior.runs.digest,
         "law": posterior.law.name,
         "priors": json.dumps({key: encode(prior) for key, prior in posterior.law.priors.items()}),
@@ -279,4 +280,5 @@ def rebuild_job(tree: Any) -> Job:
             f"The fit of {runs.name} took every checkpoint of a long curve by itself, as earlier versions did; now "
             "they are averaged, which forecasts better. Fit again."
         )
-    return job
+    ray = json.loads(attrs.get("ray", "null"))
+    return job if ray is None else dataclasses.replace(job, ray=Ray(**{k: tuple(v) for k, v in ray.items()}))

@@ -240,10 +240,10 @@ def test_fit_stays_the_function(first):
 
 RANKS = (
     ("averaging", "convergence", "errors", "programs", "records"),
-    ("forecast", "priors"),
+    ("forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),
-    ("drift", "markov", "noise", "reading"),
+    ("drift", "markov", "noise", "reading", "data"),
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
@@ -270,14 +270,19 @@ def imported(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "bayescale":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayescale."):
-            yield node.module.split(".")[1]
+            yield known(node.module.split(".")[1:])
         elif isinstance(node, ast.Import):
-            yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("bayescale."))
+            yield from (known(a.name.split(".")[1:]) for a in node.names if a.name.startswith("bayescale."))
+
+
+def known(parts):
+    """Name in `RANK` of a module: a folder is one module, but for those of its files that have a rank of their own."""
+    return ".".join(parts[:2]) if ".".join(parts[:2]) in RANK else parts[0]
 
 
 def home(path):
-    """Module that a file belongs to; a folder is one module."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    """Module that a file belongs to."""
+    return known([part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts])
 
 
 def test_imports_point_one_way():

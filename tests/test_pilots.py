@@ -75,8 +75,13 @@ def test_pilots_on_the_ray_say_nothing_off_it():
     law = bs.LAWS["chinchilla"].published("besiroglu2024")
     loss = law.predict(n_params=n, n_tokens=20 * n).draws[0, 0] * np.exp(0.002 * rng.standard_normal(6))
     runs = bs.Runs.from_frame(pd.DataFrame({"n_params": n, "n_tokens": 20 * n, "loss": loss}))
-    post = bs.fit(runs, seed=0, settings=FEW)
     candidates = pd.DataFrame({"n_params": [1e9, 1e8], "n_tokens": [2e10, 5e10]})
+    ladder = bs.fit(runs, seed=0, settings=FEW)
+    with pytest.raises(bs.InputError, match="one ray"):
+        bs.decide.next_run(ladder, candidates, n_params=1e9, n_tokens=2e10)
+    with pytest.raises(bs.InputError, match="one ray"):
+        bs.decide.next_run(ladder, n_params=1e9, n_tokens=3e11)
+    post = bs.fit(runs, law="chinchilla_outer", seed=0, settings=FEW)
     frame = bs.decide.next_run(post, candidates, n_params=1e9, n_tokens=3e11).frame.set_index("n_params")
     assert frame.loc[1e8, "information"] > 3 * frame.loc[1e9, "information"]
 

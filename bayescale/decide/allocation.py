@@ -193,6 +193,14 @@ def allocate(
         hoffmann2022training, section 3; besiroglu2024.
     """
     law = posterior.law
+    if isinstance(posterior, Posterior) and (ray := posterior.job.ray) is not None and set(over) <= set(ray.names):
+        small = float(posterior.runs.frame[ray.names[0]].min())
+        point = ray.inputs(small).iloc[0].astype(float).to_dict()
+        _, remedy = ray.remedy(point | {over[1]: 4.0 * point[over[1]]}, small)
+        raise InputError(
+            f"All runs lie on one ray ({ray.text}), which cannot tell how to split a budget between {over[0]} and "
+            f"{over[1]}. {remedy}"
+        )
     others = given(law.inputs, over, at, unique_tokens)
     if kind not in KINDS:
         raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")

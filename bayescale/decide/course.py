@@ -93,7 +93,7 @@ def make_course(
                 f"{name} was fitted on {', '.join(own)} and {next(iter(inputs))} on {', '.join(first)}. Fit both on "
                 "the same inputs, or give paths= from a common cost to the inputs of each."
             )
-    point = dict(at)
+    point = on_rays(posteriors, at)
     if axis is None and len(first) == 1:
         axis = first[0]
     if axis is not None and axis not in first:
@@ -117,6 +117,32 @@ def make_course(
             return pd.DataFrame({name: point[name] * grown for name in first})
 
     return Course(label, start, dict.fromkeys(posteriors, along), dict.fromkeys(posteriors, 0.0), True)
+
+
+def on_rays(posteriors: Mapping[str, Posterior], at: Mapping[str, float]) -> dict[str, float]:
+    """Return the point in question by the inputs of the laws, where recipes were fitted along rays.
+
+    Raises:
+        InputError: If the point lies off a recipe's ray, or if recipes have different points there.
+    """
+    rays = [posterior for posterior in posteriors.values() if posterior.job.ray is not None]
+    if not rays or not at:
+        return dict(at)
+    found: dict[str, float] = {}
+    for name, posterior in posteriors.items():
+        if (ray := posterior.job.ray) is None:
+            continue
+        points = posterior.on_ray(None, at)
+        here = {key: float(value) for key, value in zip(ray.names[:1], posterior.law_inputs(points)[0], strict=True)}
+        if ray.names[0] in at:
+            here = {ray.names[0]: float(at[ray.names[0]])}
+        if any(not np.isclose(found.get(key, value), value) for key, value in here.items()):
+            raise InputError(
+                f"The recipes lie on different rays, so {', '.join(at)} means another {ray.names[0]} for {name} than "
+                f"for the others. Give {ray.names[0]}, or paths= from a common cost to the inputs of each recipe."
+            )
+        found |= here
+    return found
 
 
 def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:

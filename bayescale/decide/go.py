@@ -143,7 +143,7 @@ class Decision:
             sentences.append(f"{direction} target of {self.turning_target:.4g} would turn it to {turned}.")
         if self.answer != "pilot first" and self.pilots is not None and self.stakes:
             best = self.pilots.frame.iloc[0]
-            inputs = inputs_text({name: float(best[name]) for name in self.at})
+            inputs = inputs_text({name: float(best[name]) for name in self.at if name in best})
             sentences.append(
                 f"No pilot pays: the best, at {inputs}, costs {money(best['cost'], self.unit)} and its result is worth "
                 f"{money(best['evsi'], self.unit)}."
@@ -231,9 +231,9 @@ def go(
         chosen = make_utility(utility, target, price, value)
     else:
         chosen = make_utility("opportunity", target, 1.0, 1.0)
-    forecast = posterior.predict(kind="run", **at)
-    curve = posterior.predict(kind="mean", **at)
-    here = worlds(posterior, pd.DataFrame([at]))
+    point = pd.DataFrame([at])
+    forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
+    here = worlds(posterior, point)
     outcomes = here.spread(0)
     gain = chosen.gain(outcomes)
     regret_go, regret_stay = regrets(chosen.go(outcomes), chosen.stay(outcomes))

@@ -9,7 +9,6 @@ import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
 
-from bayescale.forecast import query_points
 from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.predictive import predict_log
@@ -89,8 +88,9 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     Raises:
         InputError: For inputs that are missing or not positive.
     """
-    points = query_points(posterior.law.inputs, points, {})
-    z = np.log(points.to_numpy(float) / posterior.job.reference)
+    points, _ = posterior.locate(points, {})
+    x = posterior.law_inputs(points)
+    z = np.log(x / posterior.job.reference)
     values = posterior.flat_values
     chains, draws = posterior.position.shape[:2]
     rng = np.random.default_rng([posterior.seed, 2])
@@ -110,7 +110,7 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     if tail is not None:
         residual = residual / np.sqrt(rng.gamma(0.5 * tail, 2.0 / tail, size=residual.shape))
     frame = posterior.runs.frame
-    for number, point in enumerate(points.to_numpy(float)):
+    for number, point in enumerate(x):
         there = np.isclose(frame[list(posterior.law.inputs)].to_numpy(float), point, rtol=1e-9).all(1)
         if there.any():
             shown = np.log(frame["loss"][there].to_numpy(float)).mean() - curve[:, number]
@@ -123,10 +123,10 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
 
 
 def at_point(posterior: Posterior, inputs: dict[str, float]) -> dict[str, float]:
-    """Check the inputs of one run and return them in the law's order.
+    """Check the inputs of one run and return all of them, the law's first.
 
     Raises:
         InputError: For inputs that are missing, unknown or not positive.
     """
-    points = query_points(posterior.law.inputs, None, inputs)
-    return {name: float(points[name].iloc[0]) for name in posterior.law.inputs}
+    points, _ = posterior.locate(None, inputs)
+    return points.iloc[0].astype(float).to_dict()

@@ -60,7 +60,7 @@ class Ranking:
         if not self.batch:
             return f"No candidate is worth its cost for the run at {where}: decide with what is known."
         chosen = [self.frame.loc[number] for number in self.batch]
-        inputs = list(self.at)
+        inputs = [name for name in self.at if name in self.frame]
         listed = "; ".join(inputs_text({name: float(row[name]) for name in inputs}) for row in chosen)
         spent = money(sum(row["cost"] for row in chosen), self.unit)
         if self.evpi is None:
@@ -149,7 +149,10 @@ def next_run(
         chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
     elif value is not None:
         raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
+    posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else candidates.reset_index(drop=True)
+    if posterior.job.ray is not None:
+        table = table.assign(**posterior.on_ray(table, {}))
     # Costs of the user's own say nothing about the target's, unless that is given too.
     own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
     price = np.inf if own else 1.0 if cost is None else cost
@@ -169,7 +172,7 @@ def rank(
 ) -> Ranking:
     """Rank priced candidates; see `next_run`."""
     names = list(posterior.law.inputs)
-    points = pd.concat([pd.DataFrame([at]), table[names]], ignore_index=True)
+    points = pd.concat([pd.DataFrame([at])[names], table[names]], ignore_index=True)
     here = worlds(posterior, points)
     rng = np.random.default_rng([posterior.seed, 3])
     shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])

@@ -18,7 +18,7 @@ from scipy.special import ndtr, ndtri
 from bayescale.averaging import own_runs
 from bayescale.backtesting import scales
 from bayescale.decide.information import index
-from bayescale.decide.outcomes import Worlds, worlds
+from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import inputs_text
 from bayescale.drift import default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status, nearest, some
@@ -174,10 +174,12 @@ def power(
     if target is not None and isinstance(source, Law):
         raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
     law = source.law if isinstance(source, (Posterior, PublishedLaw)) else source
-    law = bind(law, tuple(inputs))
+    if isinstance(source, Posterior):
+        at = at_point(source, inputs)
+    else:
+        law = bind(law, tuple(inputs))
+        at = query_points(law.inputs, None, inputs).iloc[0].astype(float).to_dict()
     names = law.inputs
-    points = query_points(names, None, inputs)
-    at = {name: float(points[name].iloc[0]) for name in names}
     z = float(ndtri(0.5 + level / 2.0))
     rows = []
     for plan, table in plans.items():
@@ -218,7 +220,7 @@ def foreseen(
     """
     sizes = runs.drop_duplicates().reset_index(drop=True)
     counts = [int((runs == row).all(axis=1).sum()) for _, row in sizes.iterrows()]
-    here = worlds(posterior, pd.concat([pd.DataFrame([at]), sizes], ignore_index=True))
+    here = worlds(posterior, pd.concat([pd.DataFrame([at])[list(sizes)], sizes], ignore_index=True))
     rng = np.random.default_rng([seed, 4])
     shown = np.column_stack([seen(here, 1 + number, count, rng) for number, count in enumerate(counts)])
     guess = index(here.curve[:, 0], shown)
@@ -251,7 +253,7 @@ def refitted(
     posteriors = fit_many(families, law, seed=seed, failures="raise", **options)
     median, curve, spread = [], [], []
     for posterior in posteriors:
-        forecast = posterior.predict(kind="run", **at)
+        forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
         low, middle, high = np.log(forecast.quantile([0.1, 0.5, 0.9])[:, 0])
         median.append(middle)
         spread.append((high - low) / (2.0 * ndtri(0.9)))

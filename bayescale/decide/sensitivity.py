@@ -145,7 +145,7 @@ def reweighted(
     # Resampled at even steps of the cumulative weight, which adds no noise of its own.
     steps = (np.arange(len(weights)) + 0.5) / len(weights)
     pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
-    forecast = posterior.predict(kind="run", **at)
+    forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
     return state(label, "prior", forecast.location[pick], forecast.scale[pick], target, posterior.status)
 
 
@@ -157,7 +157,7 @@ def prior_density(vectors: Any, model: Any, problem: Any) -> Any:
 
 def answer(label: str, group: str, posterior: Posterior, at: dict[str, float], target: float | None) -> dict[str, Any]:
     """One row of the table from a posterior."""
-    forecast = posterior.predict(kind="run", **at)
+    forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
     return state(label, group, forecast.location, forecast.scale, target, posterior.status)
 
 

@@ -122,7 +122,7 @@ def stop_early(
     at: dict[str, float] = {}
     for name, posterior in named.items():
         at = at_point(posterior, inputs)
-        forecast = posterior.predict(kind="run", **at)
+        forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
         p = float(forecast.probability_below(target)[0])
         here = worlds(posterior, pd.DataFrame([at]))
         met = (here.spread(0) < target).mean(1)

@@ -8,13 +8,12 @@ import numpy as np
 import pandas as pd
 
 from bayescale.checks import COLLINEAR, FAR, check_repetition, check_shape
+from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
 from bayescale.posterior import Posterior
 
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
-OFF_RAY = 1.5
-"""Factor away from the ray of collinear runs from which on a point is another question."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +78,8 @@ def log_inputs(posterior: Posterior) -> np.ndarray:
 
 def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     """Doubt a question off the ray on which all runs lie."""
+    if posterior.job.ray is not None:
+        return off_ray(posterior, at)
     names = posterior.law.inputs
     x = log_inputs(posterior)
     moving = np.ptp(x, axis=0) > np.log(1.5)
@@ -103,6 +104,21 @@ def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     text = f"{listed} moved together in all {len(x)} runs, and the question lies off their ray by a factor "
     text += f"{np.exp(away):.2g}: what each of them does alone is not in these data."
     return Doubt("one_ray", text, inputs, f"Add small runs off the ray, the cheapest at {inputs_text(inputs)}.")
+
+
+def off_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+    """Doubt a question off the ray along which one input was fitted."""
+    ray = posterior.job.ray
+    assert ray is not None, "a fit along a ray"
+    full, beside = ray.locate(pd.DataFrame([at]))
+    if beside[0] <= OFF_RAY:
+        return None
+    run, remedy = ray.remedy(full.iloc[0].astype(float).to_dict(), float(posterior.runs.frame[ray.names[0]].min()))
+    text = (
+        f"All {len(posterior.runs)} runs lie on one ray ({ray.text}), and the question lies off it by a factor "
+        f"{beside[0]:.2g}: what each input does alone is not in these data."
+    )
+    return Doubt("one_ray", text, run, remedy)
 
 
 def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:

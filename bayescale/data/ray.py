@@ -1,0 +1,167 @@
+"""Rays: designs in which all inputs move together, such as a compute-optimal ladder with 20 tokens a parameter.
+
+What each input does alone is not in such data. What all of them do together is, so `law="auto"` fits one input along
+the ray, with the others as powers of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.errors import InputError
+
+ON_RAY = 1.1
+"""Largest factor between an input of a run and the ray, for all runs to count as lying on it."""
+OFF_RAY = 1.25
+"""Factor away from the ray from which on a point is another question."""
+LEAST_FACTOR = 1.5
+"""An input that varies by less than this factor stands still."""
+FEWEST_RUNS = 3
+FLATTEST = 1e-6
+"""Smallest component of a direction that is not taken for zero."""
+FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Ray:
+    """A straight line in the logarithms of all inputs, on which all runs lie.
+
+    Attributes:
+        names: The inputs; the first is the one that is fitted.
+        center: Logarithm of each input at one point of the ray.
+        powers: Power of the first input that each input is proportional to; 1 for the first.
+    """
+
+    names: tuple[str, ...]
+    center: tuple[float, ...]
+    powers: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        """The ray as an equation: `n_tokens = 20 n_params`, with a power where it is not one."""
+        first, start = self.names[0], self.center[0]
+        parts = []
+        for name, center, power in zip(self.names[1:], self.center[1:], self.powers[1:], strict=True):
+            if power == 0.0:
+                parts.append(f"{name} = {np.exp(center):.3g}")
+                continue
+            raised = first if power == 1.0 else f"{first}^{power:.3g}"
+            parts.append(f"{name} = {np.exp(center - power * start):.3g} {raised}")
+        return ", ".join(parts)
+
+    def inputs(self, first: Any) -> pd.DataFrame:
+        """Return all inputs at values of the first one."""
+        away = np.log(np.atleast_1d(np.asarray(first, float))) - self.center[0]
+        columns = zip(self.names, self.center, self.powers, strict=True)
+        return pd.DataFrame({name: np.exp(center + power * away) for name, center, power in columns})
+
+    def locate(self, points: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+        """Find points on the ray.
+
+        Args:
+            points: One or more of the inputs in raw counts, a row a point; of parameters and tokens also flops alone.
+
+        Returns:
+            All inputs, those that are missing as the ray has them, and the largest factor between a given input and
+            the ray, shape (point,). A point beside the ray counts as the one whose given inputs are as far off on
+            either side.
+        """
+        given = [name for name in self.names if name in points]
+        if not given:
+            total = np.log(points["flops"].to_numpy(float) / FLOPS_PER_PARAMETER_AND_TOKEN) - sum(self.center)
+            return self.inputs(np.exp(self.center[0] + total / sum(self.powers))), np.ones(len(points))
+        index = [self.names.index(name) for name in given]
+        powers, center = np.array(self.powers)[index], np.array(self.center)[index]
+        logs = np.log(points[given].to_numpy(float)) - center
+        away = logs @ powers / max(powers @ powers, 1e-12)
+        beside = np.exp(np.abs(logs - away[:, None] * powers).max(1))
+        if len(given) == 1 and powers[0] == 0.0:
+            raise InputError(f"{given[0]} is the same in all runs, so it does not say where on the ray a point lies.")
+        full = self.inputs(np.exp(self.center[0] + away))
+        return full.assign(**{name: points[name].to_numpy(float) for name in given}), beside
+
+    def first(self, full: pd.DataFrame) -> np.ndarray:
+        """Return the fitted input of points with all inputs, shape (point,)."""
+        logs = np.log(full[list(self.names)].to_numpy(float)) - np.array(self.center)
+        powers = np.array(self.powers)
+        return np.exp(self.center[0] + logs @ powers / (powers @ powers))
+
+    def remedy(self, point: Mapping[str, float], smallest: float) -> tuple[dict[str, float], str]:
+        """Say which run would show what lies off the ray towards a point: the smallest one, moved off as far.
+
+        Args:
+            point: All inputs of the point.
+            smallest: Smallest first input among the runs.
+        """
+        there = pd.DataFrame([point])
+        on_ray = self.inputs(self.first(there)).iloc[0]
+        here = self.inputs(smallest).iloc[0]
+        run = {name: float(here[name] * point[name] / on_ray[name]) for name in self.names}
+        listed = ", ".join(f"{name}={value:.3g}" for name, value in run.items())
+        return run, f"Add small runs off the ray, the cheapest at {listed}."
+
+    def refuse_beside(self, full: pd.DataFrame, beside: np.ndarray, smallest: float) -> None:
+        """Refuse points off the ray.
+
+        Raises:
+            InputError: With the inputs that the ray has there, and the run that would change that.
+        """
+        worst = int(np.argmax(beside))
+        if beside[worst] <= OFF_RAY:
+            return
+        point = full.iloc[worst].astype(float).to_dict()
+        asked = ", ".join(f"{name}={value:.3g}" for name, value in point.items())
+        on_ray = self.inputs(point[self.names[0]]).iloc[0]
+        there = ", ".join(f"{name}={value:.3g}" for name, value in on_ray.items())
+        raise InputError(
+            f"All runs lie on one ray ({self.text}), and {asked} lies off it by a factor {beside[worst]:.2g}: what "
+            f"each input does alone is not in these data. On the ray {there}. {self.remedy(point, smallest)[1]} A law "
+            "of all inputs (law='chinchilla_outer', --law chinchilla_outer) answers off the ray from its prior."
+        )
+
+
+def find_ray(frame: pd.DataFrame, inputs: Sequence[str]) -> Ray | None:
+    """Return the ray on which all rows of a table lie, or None.
+
+    At least two inputs have to move, and in the same direction: where one falls as the other grows, as along an isoFLOP
+    curve, there is no ray to follow.
+
+    Args:
+        frame: Inputs in raw counts, positive.
+        inputs: Names of the inputs.
+
+    Example:
+        >>> import pandas as pd
+        >>> table = pd.DataFrame({"n_params": [1e8, 2e8, 4e8], "n_tokens": [2e9, 4e9, 8e9]})
+        >>> find_ray(table, ("n_params", "n_tokens")).text
+        'n_tokens = 20 n_params'
+    """
+    if len(inputs) < 2 or len(frame) < FEWEST_RUNS:
+        return None
+    logs = np.unique(np.log(frame[list(inputs)].to_numpy(float)), axis=0)
+    moving = np.ptp(logs, axis=0) >= np.log(LEAST_FACTOR)
+    if moving.sum() < 2 or len(logs) < 2:
+        return None
+    # The fitted input is the first of those that move.
+    order = [int(i) for i in (*np.flatnonzero(moving), *np.flatnonzero(~moving))]
+    logs, moving = logs[:, order], moving[order]
+    center = 0.5 * (logs.min(0) + logs.max(0))
+    proportional = moving.astype(float)
+    _, _, axes = np.linalg.svd(logs - logs.mean(0), full_matrices=False)
+    # A line along which the first input stands still has no power of it.
+    fitted = np.where(moving, axes[0] / axes[0][0], 0.0) if abs(axes[0][0]) > FLATTEST else np.zeros(len(order))
+    # A constant ratio goes on as it is; the power of a fitted line would drift away from it.
+    for powers in (proportional, fitted):
+        if (powers[moving] <= 0).any():
+            continue
+        along = (logs - center) @ powers / (powers @ powers)
+        middle = center + np.median(logs - center - along[:, None] * powers, axis=0)
+        if np.abs(logs - middle - along[:, None] * powers).max() <= np.log(ON_RAY):
+            names = tuple(inputs[i] for i in order)
+            return Ray(names, tuple(map(float, middle)), tuple(map(float, powers)))
+    return None

@@ -1,0 +1,115 @@
+"""Ladders along one ray: which designs are one, what is fitted, and what lies off the ray."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayescale as bs
+from bayescale.data.ray import find_ray
+from bayescale.decide.trust import doubts
+from bayescale.errors import Status
+
+NAMES = ("n_params", "n_tokens")
+
+
+def ladder(ratio=20.0, power=1.0, sizes=(6e7, 1.5e8, 3e8, 5.3e8), seeds=(3, 2, 2, 1)):
+    n = np.repeat(sizes, seeds)
+    noise = 0.003 * np.random.default_rng(1).standard_normal(len(n))
+    d = ratio * sizes[0] * (n / sizes[0]) ** power
+    seed = np.concatenate([np.arange(count) for count in seeds])
+    loss = (1.62 + 310 * n**-0.33 + 420 * d**-0.29) * np.exp(noise)
+    return pd.DataFrame({"n_params": n, "n_tokens": d, "seed": seed, "loss": loss})
+
+
+def test_what_is_a_ray():
+    assert find_ray(ladder(), NAMES).text == "n_tokens = 20 n_params"
+    assert find_ray(ladder(power=1.5), NAMES).powers[1] == pytest.approx(1.5)
+    # Rounded as tables print it.
+    rounded = ladder().round({"n_tokens": -8})
+    assert find_ray(rounded, NAMES).powers == (1.0, 1.0)
+    grid = pd.DataFrame([(n, d) for n in (1e8, 2e8, 4e8) for d in (2e9, 4e9, 8e9)], columns=NAMES)
+    assert find_ray(grid, NAMES) is None
+    valley = pd.DataFrame({"n_params": [1e8, 2e8, 4e8], "n_tokens": [8e9, 4e9, 2e9]})
+    assert find_ray(valley, NAMES) is None
+    one_moves = pd.DataFrame({"n_params": [1e8, 2e8, 4e8], "n_tokens": [8e9] * 3})
+    assert find_ray(one_moves, NAMES) is None
+    third = ladder().assign(experts=8.0)
+    assert find_ray(third, (*NAMES, "experts")).text == "n_tokens = 20 n_params, experts = 8"
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    return bs.fit(bs.Runs.from_frame(ladder()), seed=0)
+
+
+@pytest.mark.slow
+def test_a_ladder_with_seeds_is_fitted_along_its_ray(fitted):
+    assert fitted.status is Status.OK
+    assert fitted.law.inputs == ("n_params",)
+    text = str(fitted)
+    assert "n_tokens = 20 n_params" in text
+    assert "chinchilla_outer" in text
+    one = bs.fit(bs.Runs.from_frame(ladder(), inputs=["n_params"]), seed=0)
+    assert np.array_equal(fitted.position, one.position)
+    everything = bs.fit(bs.Runs.from_frame(ladder()), "chinchilla_outer", seed=0, settings=bs.Nuts(50, 50, 2))
+    assert everything.law.inputs == NAMES
+
+
+@pytest.mark.slow
+def test_questions_on_the_ray_may_name_any_input(fitted):
+    asked = [{"n_params": 2e9}, {"n_tokens": 4e10}, {"flops": 6 * 2e9 * 4e10}, {"n_params": 2e9, "n_tokens": 4e10}]
+    forecasts = [fitted.predict(**question) for question in asked]
+    for forecast in forecasts:
+        assert forecast.points.iloc[0].to_dict() == pytest.approx({"n_params": 2e9, "n_tokens": 4e10})
+        assert forecast.location == pytest.approx(forecasts[0].location)
+    # A point slightly beside the ray is the one half-way between what its two inputs say.
+    beside = fitted.predict(n_params=2e9, n_tokens=4.4e10)
+    assert beside.location == pytest.approx(fitted.predict(n_params=2e9 * 1.1**0.5).location)
+    decision = bs.decide.go(fitted, 2.2, cost=1.0, value=2.0, n_params=2e9, n_tokens=4e10)
+    assert decision.answer != "cannot say"
+    assert "n_tokens=4e+10" in decision.text
+
+
+@pytest.mark.slow
+def test_questions_off_the_ray_say_what_would_be_needed(fitted):
+    off = {"n_params": 2e9, "n_tokens": 1e12}
+    with pytest.raises(bs.InputError, match=r"one ray.*factor 5.*Add small runs off the ray"):
+        fitted.predict(**off)
+    (doubt,) = [found for found in doubts(fitted, off) if found.code == "one_ray"]
+    # As far off the ray as the question: the run has 25 times the tokens that the ray has at its parameters.
+    assert doubt.run["n_tokens"] / doubt.run["n_params"] == pytest.approx(500.0)
+    assert bs.decide.go(fitted, 2.2, **off).answer == "cannot say"
+    with pytest.raises(bs.InputError, match=r"one ray.*cannot tell how to split"):
+        bs.decide.allocate(fitted, 1e21)
+
+
+@pytest.mark.slow
+def test_a_saved_ladder_keeps_its_ray(fitted, tmp_path):
+    fitted.save(tmp_path / "fit.nc")
+    loaded = bs.load(tmp_path / "fit.nc")
+    assert loaded.job.ray == fitted.job.ray
+    assert loaded.predict(flops=1e21).location == pytest.approx(fitted.predict(flops=1e21).location)
+
+
+@pytest.mark.slow
+def test_recipes_on_rays_are_compared_along_them(fitted):
+    other = bs.fit(bs.Runs.from_frame(ladder().assign(loss=lambda t: 0.98 * t["loss"])), seed=0)
+    both = {"A": fitted, "B": other}
+    found = bs.decide.compare(both, at={"n_params": 7e9, "n_tokens": 1.4e11})
+    assert found.best == "B"
+    assert found.p_best["B"] > 0.9
+    with pytest.raises(bs.InputError, match="one ray"):
+        bs.decide.compare(both, at={"n_params": 7e9, "n_tokens": 1.4e13})
+    elsewhere = bs.fit(bs.Runs.from_frame(ladder(ratio=40.0)), seed=0)
+    with pytest.raises(bs.InputError, match="different rays"):
+        bs.decide.compare({"A": fitted, "C": elsewhere}, at={"flops": 1e22})
+
+
+@pytest.mark.slow
+def test_a_backtest_takes_a_family_for_what_all_its_inputs_are():
+    whole = bs.backtest(bs.Runs.from_frame(ladder()), ratio=4, seed=0)
+    assert set(whole.to_frame()["law"]) == {"plateau_power"}
+    # The training rows lie on a ray, the held-out one does not.
+    extra = pd.DataFrame({"n_params": [3e9], "n_tokens": [6e12], "seed": [0], "loss": [2.0]})
+    grid = bs.backtest(bs.Runs.from_frame(pd.concat([ladder(), extra])), largest=1, seed=0)
+    assert set(grid.to_frame()["law"]) == {"chinchilla_outer"}
