@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bayescale import sbc as sbc
     from bayescale.backtesting import Backtest as Backtest
     from bayescale.backtesting import backtest as backtest
+    from bayescale.data.read import read as read
+    from bayescale.data.read import read_csv as read_csv
+    from bayescale.data.read import read_families as read_families
     from bayescale.drift import Drift as Drift
     from bayescale.errors import InputError as InputError
     from bayescale.errors import Status as Status
@@ -49,8 +52,6 @@ if TYPE_CHECKING:
     from bayescale.priors import Shares as Shares
     from bayescale.priors import Slope as Slope
     from bayescale.priors import Turn as Turn
-    from bayescale.reading import read_csv as read_csv
-    from bayescale.reading import read_families as read_families
     from bayescale.reporting import Report as Report
     from bayescale.reporting import report as report
     from bayescale.runs import Runs as Runs
@@ -60,6 +61,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "backtesting": ("Backtest", "backtest"),
+    "data.read": ("read", "read_csv", "read_families"),
     "drift": ("Drift",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
     "fitting": ("fit",),
@@ -85,7 +87,6 @@ _HOMES = {
         "Slope",
         "Turn",
     ),
-    "reading": ("read_csv", "read_families"),
     "reporting": ("Report", "report"),
     "runs": ("Runs",),
     "storage": ("load",),

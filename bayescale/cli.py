@@ -18,22 +18,22 @@ import typer
 from bayescale import cli_decide
 from bayescale.cli_options import (
     Caution,
-    Columns,
     DriftName,
-    Inputs,
     Json,
     LawName,
     Levels,
     NoiseName,
     Plot,
     Seed,
+    Source,
     check_folders,
     emit,
     members,
     named_drift,
     numbers,
-    pairs,
     probabilities,
+    reads,
+    tell_log,
 )
 from bayescale.errors import InputError, Status, UntrustworthyFit, because, nearest
 
@@ -100,12 +100,49 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bay
 
 
 @app.command()
+@reads
+def read(
+    runs: Source,
+    reading: dict[str, Any],
+    out: Annotated[Path | None, typer.Option(help="Write the table that a fit would use (CSV) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is recognised in a table of runs, and print the table that a fit would use."""
+    import bayescale as bs
+
+    check_folders(out)
+    found = bs.read(runs, **reading)
+    if out is not None:
+        found.frame.to_csv(out, index=False)
+    written = [] if out is None else [str(out)]
+    if as_json:
+        rows = json.loads(found.frame.to_json(orient="records", double_precision=15))
+        log = [dataclasses.asdict(entry) for entry in found.log]
+        emit(
+            {
+                "name": found.name,
+                "inputs": found.inputs,
+                "families": found.families,
+                "rows": rows,
+                "log": log,
+                "written": written,
+            }
+        )
+        return
+    tell_log(found.log)
+    print(found, file=sys.stderr)
+    print(found.frame.to_string(index=False))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)
+
+
+@app.command()
+@reads
 def fit(
-    runs: Annotated[Path, typer.Argument(help="CSV file, one row a measurement.")],
+    runs: Source,
+    reading: dict[str, Any],
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
-    column: Columns = None,
-    input: Inputs = None,
     drift: DriftName = "auto",
     caution: Caution = "normal",
     noise: NoiseName = "normal",
@@ -118,7 +155,9 @@ def fit(
     """Sample the posterior of a scaling law; a file with several families gives one posterior each."""
     import bayescale as bs
 
-    families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
+    families, unfit = bs.read_families(runs, **reading)
+    log = list(dict.fromkeys(entry for family in families for entry in family.log))
+    tell_log([] if as_json else log)
     check_folders(out, plot)
     results = bs.fit_many(
         families,
@@ -145,7 +184,8 @@ def fit(
             written.append(str(paths[posterior.runs.name]))
     if as_json:
         failures = [{"family": family, "status": status.name, "reason": reason} for family, status, reason in failed]
-        emit({"fits": [describe_fit(p) for p in posteriors], "failures": failures, "written": written})
+        fits, told = [describe_fit(p) for p in posteriors], [dataclasses.asdict(entry) for entry in log]
+        emit({"fits": fits, "failures": failures, "written": written, "log": told})
     else:
         for posterior in posteriors:
             print(posterior)
@@ -193,14 +233,14 @@ def predict(
 
 
 @app.command()
+@reads
 def backtest(
-    runs: Annotated[Path, typer.Argument(help="CSV file, one row a measurement.")],
+    runs: Source,
+    reading: dict[str, Any],
     law: LawName = "auto",
     ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
     largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
-    column: Columns = None,
-    input: Inputs = None,
     drift: DriftName = "auto",
     caution: Caution = "normal",
     noise: NoiseName = "normal",
@@ -212,7 +252,9 @@ def backtest(
     import bayescale as bs
 
     check_folders(out, plot)
-    families, unfit = bs.read_families(runs, columns=pairs(column, "--column"), inputs=input)
+    families, unfit = bs.read_families(runs, **reading)
+    log = list(dict.fromkeys(entry for family in families for entry in family.log))
+    tell_log([] if as_json else log)
     back = bs.backtest(
         families,
         law,
@@ -240,7 +282,8 @@ def backtest(
         left = [dict(zip(("family", "ratio", "reason"), parts, strict=True)) for parts in skipped]
         doubtful = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
         shares = json.loads(coverage.to_json(orient="records"))
-        emit({"rows": rows, "coverage": shares, "skipped": left, "warnings": doubtful})
+        told = [dataclasses.asdict(entry) for entry in log]
+        emit({"rows": rows, "coverage": shares, "skipped": left, "warnings": doubtful, "log": told})
         return
     print(coverage.to_string(index=False))
     if out is not None:

@@ -49,7 +49,7 @@ def decide(
     if (report or plot) and len(target) > 1:
         raise InputError("A page or a picture is for one --target; call the command once for each.")
     import bayescale as bs
-    from bayescale.reading import read_table
+    from bayescale.data.read import read_table
 
     posterior = bs.load(fit)
     offered = "auto" if pilots is None else read_table(pilots)
@@ -171,7 +171,7 @@ def next_run(
     """Rank pilots by what they would teach about one larger run."""
     point = numbers(at)
     import bayescale as bs
-    from bayescale.reading import read_table
+    from bayescale.data.read import read_table
 
     ranking = bs.decide.next_run(
         bs.load(fit),
@@ -235,7 +235,7 @@ def power(
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
     import bayescale as bs
-    from bayescale.reading import read_table
+    from bayescale.data.read import read_table
 
     plans = {path.stem: read_table(path) for path in plan or []}
     if low is not None or high is not None:

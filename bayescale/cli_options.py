@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
 import json
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +18,71 @@ from bayescale.errors import InputError
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
 LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto for one to three inputs.")]
-Columns = Annotated[list[str] | None, typer.Option("--column", help="Our name = the file's, e.g. n_params=params.")]
-Inputs = Annotated[list[str] | None, typer.Option("--input", help="Scale input to use; repeat for several.")]
+Source = Annotated[
+    str, typer.Argument(help="Table of runs: CSV, JSON, Markdown, Parquet, a tracker's export or folder; - for stdin.")
+]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
 DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
 Caution = Annotated[str, typer.Option(help="normal, or high: pool a second kind of drift, for several inputs.")]
 NoiseName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+READING: dict[str, tuple[Any, Any]] = {
+    "column": (
+        Annotated[list[str] | None, typer.Option(help="Our name = the file's, e.g. n_params=params; repeatable.")],
+        None,
+    ),
+    "input": (
+        Annotated[
+            list[str] | None, typer.Option(help="Scale input to use; repeat for several; none for runs of one scale.")
+        ],
+        None,
+    ),
+    "loss": (Annotated[str | None, typer.Option(help="The file's column that is the response.")], None),
+    "family": (Annotated[str | None, typer.Option(help="The file's column that tells families apart.")], None),
+    "unit": (
+        Annotated[list[str] | None, typer.Option(help="Unit of an input in the file, e.g. n_params=M; repeatable.")],
+        None,
+    ),
+    "decimal": (Annotated[str | None, typer.Option(help="Decimal mark of the file: . or ,")], None),
+    "derive": (Annotated[str | None, typer.Option(help="error_rate: 1 - correct / items, or 1 - accuracy.")], None),
+    "screen": (
+        Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and name them.")],
+        "exclude",
+    ),
+    "checkpoints": (
+        Annotated[bool, typer.Option("--checkpoints", help="Keep all rows of the runs of a folder, not the last.")],
+        False,
+    ),
+    "table": (Annotated[int | None, typer.Option(help="Which table or sheet of several, counted from 1.")], None),
+}
+"""Options of every verb that reads runs, by name: those of `bayescale.read`, with singular names where they repeat."""
+
+
+def reads(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of reading; it receives them as `reading`, the keyword arguments of `bayescale.read`."""
+    own = inspect.signature(verb, eval_str=True)
+
+    @functools.wraps(verb)
+    def run(**arguments: Any) -> None:
+        given = {name: arguments.pop(name) for name in READING}
+        columns, units = pairs(given.pop("column"), "--column"), pairs(given.pop("unit"), "--unit")
+        verb(**arguments, reading={"columns": columns, "units": units, "inputs": given.pop("input"), **given})
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=keyword) for name, p in own.parameters.items() if name != "reading"]
+    last = [p for p in parameters if p.name == "as_json"]
+    options = [inspect.Parameter(n, keyword, annotation=a, default=d) for n, (a, d) in READING.items()]
+    ordered = [*(p for p in parameters if p not in last), *options, *last]
+    run.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in ordered}
+    return run
+
+
+def tell_log(entries: Iterable[Any]) -> None:
+    """Print what reading did and noticed on stderr."""
+    for entry in entries:
+        print(entry, file=sys.stderr)
 
 
 REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --at flops=1e22."}

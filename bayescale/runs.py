@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bayescale.averaging import averaged, curves, long_curves, own_runs
-from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array, record, static
+
+if TYPE_CHECKING:
+    from bayescale.data.log import LogEntry
 
 COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 """Recognised scale inputs, in raw counts."""
@@ -34,8 +36,9 @@ class Runs:
     """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.
 
     Attributes:
-        frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given.
-        inputs: Scale inputs that a law may use, in order.
+        frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given. `read`
+            keeps all other columns of a file too, under their own names.
+        inputs: Scale inputs that a law may use, in order; none where all runs have one scale.
         name: What the runs are called in prints and pictures.
         log: What was recognised, converted, left out and noticed when the table was read.
         one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
@@ -56,6 +59,7 @@ class Runs:
         columns: Mapping[str, str] | None = None,
         inputs: Sequence[str] | None = None,
         name: str = "runs",
+        rows: Sequence[int] | None = None,
     ) -> Runs:
         """Check a table and keep what fits need.
 
@@ -65,8 +69,9 @@ class Runs:
                 different), loss or metric and value, value_se.
             columns: Other names, e.g. `{"n_params": "params", "loss": "val_loss"}`.
             inputs: Scale inputs to use; by default n_params and n_tokens where both are there, else the
-                first of n_params, n_tokens, flops, n_samples that is there.
+                first of n_params, n_tokens, flops, n_samples that is there. `()` for runs of one scale.
             name: What to call the runs.
+            rows: Numbers of the rows in messages; counted from 1 by default.
 
         Raises:
             InputError: For anything a fit could not use, with the rows and what to do.
@@ -78,6 +83,7 @@ class Runs:
             ('flops',)
         """
         table = renamed(frame, columns or {})
+        numbers_of_rows = np.arange(1, len(table) + 1) if rows is None else np.asarray(rows)
         if len(table) == 0:
             raise InputError("The table has no rows; expected one row a training run.")
         if "loss" not in table and "value" in table:
@@ -91,20 +97,20 @@ class Runs:
         chosen = choose_inputs(table, inputs)
         kept = pd.DataFrame({"family": family_labels(table, name)})
         for column in chosen:
-            kept[column] = numbers(table, column)
+            kept[column] = numbers(table, column, numbers_of_rows)
         for column in (*COUNTS, *DISTINCT):
             if column in table and column not in chosen and table[column].notna().all():
-                kept[column] = numbers(table, column)
-        kept["loss"] = numbers(table, "loss")
+                kept[column] = numbers(table, column, numbers_of_rows)
+        kept["loss"] = numbers(table, "loss", numbers_of_rows)
         if "value_se" in table and table["value_se"].notna().any():
-            kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se")
+            kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se", numbers_of_rows)
         for label in ("run", "seed", "step"):
             if label in table and not (missing := blank(table[label])).all():
                 values = table[label].to_numpy()
                 # A row without a name is a run of its own.
                 own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
-        validate(kept, chosen)
+        validate(kept, chosen, numbers_of_rows)
         return cls(kept.reset_index(drop=True), chosen, name)
 
     @property
@@ -148,7 +154,7 @@ class Runs:
             raise InputError(f"Keep at least 2 rows; found most={most}.")
         if over is None and len(self.inputs) > 1:
             raise InputError(f"Name the input to thin over: over= one of {some(list(self.inputs))}.")
-        name = over or self.inputs[0]
+        name = over or next(iter(self.inputs), "step")
         if name not in self.inputs:
             raise InputError(f"There is no input {name!r}. {nearest(name, self.inputs)}")
         if len(self) <= most:
@@ -160,7 +166,9 @@ class Runs:
     @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""
-        text = self.frame.to_csv(index=False, float_format="%.17g")
+        # Columns that were only carried along change no fit.
+        used = [c for c in self.frame if c in (*RECOGNISED, *self.inputs)]
+        text = self.frame[used].to_csv(index=False, float_format="%.17g")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def __len__(self) -> int:
@@ -176,6 +184,7 @@ class Runs:
         spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
         loss = self.frame["loss"]
+        spans = spans or "no scale input"
         return f"{self.name}: {len(self)} rows{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
 
 
@@ -236,67 +245,63 @@ def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
     return family
 
 
-def numbers(table: pd.DataFrame, column: str) -> np.ndarray:
-    """Return a column as floats, or say which rows are not numbers."""
+def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
+    """Return a column as floats, or say which rows are not numbers; `rows` are their numbers in messages."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
     if len(text):
-        raise InputError(f"{column} must hold numbers; {rows_hold(text, table[column].to_numpy())}. Write 7e9, not 7B.")
+        held = rows_hold(text, table[column].to_numpy(), rows)
+        raise InputError(f"{column} must hold numbers; {held}. Write 7e9, not 7B.")
     return values
 
 
-def rows_hold(rows: np.ndarray, values: np.ndarray) -> str:
-    """Describe offending rows: ``rows 3 and 17 hold 0``, counted from 1 below the header."""
-    held = list(dict.fromkeys(str(values[i]) for i in rows))
-    noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
-    return f"{noun} {some([int(i) + 1 for i in rows])} {verb} {some(held)}"
+def rows_hold(places: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
+    """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are their numbers in messages."""
+    held = list(dict.fromkeys(str(values[i]) for i in places))
+    noun, verb = ("rows", "hold") if len(places) > 1 else ("row", "holds")
+    return f"{noun} {some([int(rows[i]) for i in places])} {verb} {some(held)}"
 
 
-def validate(table: pd.DataFrame, inputs: tuple[str, ...]) -> None:
-    """Refuse rows that no fit could use."""
+def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> None:
+    """Refuse rows that no fit could use; `rows` are their numbers in messages."""
     # Compute decides what a backtest holds out, also where it is no input.
     for column in [c for c in dict.fromkeys((*inputs, "flops", "loss")) if c in table]:
         values = table[column].to_numpy()
         bad = np.flatnonzero(~np.isfinite(values))
         if len(bad):
             raise InputError(
-                f"{column} must be finite and present in every row; {rows_hold(bad, values)}. Drop those runs."
+                f"{column} must be finite and present in every row; {rows_hold(bad, values, rows)}. Drop those runs."
             )
         bad = np.flatnonzero(values <= 0)
         if len(bad) and column == "loss":
             raise InputError(
-                f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values)}. "
+                f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values, rows)}. "
                 "For accuracies model the error rate 1 - accuracy; drop runs that failed."
             )
         if len(bad):
             raise InputError(
-                f"{column} must be positive counts; {rows_hold(bad, values)}. Drop those runs, or check the unit: "
-                "counts are expected, not billions."
+                f"{column} must be positive counts; {rows_hold(bad, values, rows)}. Drop those runs, or check the "
+                "unit: counts are expected, not billions."
             )
         bad = np.flatnonzero(values < 1)
         if len(bad) and column in COUNTS:
             raise InputError(
-                f"{column} must be raw counts of at least 1; {rows_hold(bad, values)}. "
+                f"{column} must be raw counts of at least 1; {rows_hold(bad, values, rows)}. "
                 "Check the unit: 7e9 is expected for 7 billion, not 7 or 0.007."
             )
     if "value_se" in table:
         errors = table["value_se"].to_numpy()
         bad = np.flatnonzero(~np.isfinite(errors) | (errors < 0))
         if len(bad):
-            raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors)}.")
+            raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors, rows)}.")
     if len(table) < 2:
         raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
-    if all(table[column].nunique() == 1 for column in inputs):
-        held = ", ".join(f"{column} is always {table[column].iloc[0]:g}" for column in inputs)
-        raise InputError(
-            f"All runs have the same scale ({held}); at least two different scales are needed to see a law."
-        )
     if "run" in table:
         keys = ["family", "run", *[c for c in ("seed", "step") if c in table], *inputs]
         doubled = np.flatnonzero(table.duplicated(keys).to_numpy())
         if len(doubled):
             raise InputError(
-                f"The same run is measured twice at the same inputs (rows {some([int(i) + 1 for i in doubled])}); "
+                f"The same run is measured twice at the same inputs (rows {some([int(rows[i]) for i in doubled])}); "
                 "average them, or give seeds or steps of their own."
             )
 
@@ -364,7 +369,7 @@ def checked(runs: Any) -> Runs:
     if isinstance(runs, Runs):
         return runs
     raise InputError(
-        f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or read_csv(path)."
+        f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or bs.read(path)."
     )
 
 
@@ -386,6 +391,13 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         )
     frame = runs.frame
     inputs = list(runs.inputs)
+    if not inputs or len(frame[inputs].drop_duplicates()) < 2:
+        step = " --input step fits curves along their steps." if "step" in frame and frame["step"].nunique() > 1 else ""
+        raise InputError(
+            f"{runs.name} has runs at one scale only, and at least two different scales are needed to fit a law. What "
+            "they say about noise and recipes answer bs.decide.noise (bayescale noise) and bs.decide.compare (bayescale "
+            f"compare).{step}"
+        )
     y = np.log(frame["loss"].to_numpy())
     x = np.log(frame[inputs].to_numpy(float))
     error = np.zeros(len(frame))
@@ -422,8 +434,6 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         elif number.max() > 1:
             # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
             likeness = (config[:, None] == config[None, :]).astype(float)
-    if len(center_x) < 2:
-        raise InputError(f"{runs.name} has runs at one scale only; at least two different scales are needed.")
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
     inert = spread < np.log(INERT_FACTOR)

@@ -25,7 +25,7 @@ from bayescale.model import Job, Values, compact, make_job, meaning
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
-from bayescale.runs import LABELS, Runs
+from bayescale.runs import LABELS, RECOGNISED, Runs
 
 FORMAT = 3
 """Version of the file layout; raised when an older reader could not understand a newer file."""
@@ -54,7 +54,9 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
         data = {name: (dimensions, np.asarray(value)) for name, value in variables.items()}
         return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
 
-    constant = {name: frame[name].to_numpy() for name in frame if name not in (*LABELS, "loss")}
+    # Columns that `read` only carried along have names and values that netCDF may not know.
+    kept = [name for name in frame if name in (*RECOGNISED, *posterior.runs.inputs)]
+    constant = {name: frame[name].to_numpy() for name in kept if name not in (*LABELS, "loss")}
     labels = {name: frame[name].astype(str).to_numpy(dtype=object) for name in LABELS if name in frame}
     coordinates = xr.Dataset(
         {

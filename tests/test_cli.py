@@ -47,10 +47,11 @@ def test_bad_files_end_with_one_sentence(name, tmp_path, capsys):
 def test_bad_paths_and_names(tmp_path, capsys):
     good = tmp_path / "good.csv"
     good.write_text(GOOD)
+    (empty := tmp_path / "empty").mkdir()
     foreign = tmp_path / "foreign.nc"
     foreign.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     cases = [
-        (("fit", tmp_path), "folder"),
+        (("fit", empty), "folder"),
         (("fit", tmp_path / "absent.csv"), "does not exist"),
         (("fit", good, "--law", "saturating_powr"), "saturating_power"),
         (("fit", good, "--column", "loss"), "ours=theirs"),
@@ -71,7 +72,7 @@ def test_bad_paths_and_names(tmp_path, capsys):
         assert out == "", arguments
         assert fragment in err, (arguments, err)
         assert "Traceback" not in err
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["foreign.nc", "good.csv"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "foreign.nc", "good.csv"]
 
 
 def test_laws_lists_every_law(capsys):

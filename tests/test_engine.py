@@ -243,7 +243,7 @@ RANKS = (
     ("forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),
-    ("drift", "markov", "noise", "reading", "data"),
+    ("data", "drift", "markov", "noise"),
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),

@@ -1,0 +1,290 @@
+"""Assignment: which of a table's columns are the inputs, the response and the labels, and what has to be asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.cells import Column, evidence, missing, read_column
+from bayescale.data.columns import EXACT, Heading, headings, words_of
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, nearest, some
+
+LABEL_ROLES = [
+    "family",
+    "run",
+    "seed",
+    "step",
+    "status",
+    "note",
+    "metric",
+    "correct",
+    "n_items",
+    "attempts",
+    "n_samples",
+    "unique_tokens",
+    "unique_samples",
+    "planned_tokens",
+    "tokens_per_param",
+    "chinchilla_multiple",
+]
+"""Roles of which the best column is taken and others are left as they are."""
+SIZE_NAMES = ("model", "model_name", "size", "model_size", "scale", "rung", "name")
+"""Columns of names that may be sizes, such as 160M."""
+SAME_COMPUTE = np.log(1.1)
+"""Compute that agrees with 6 N D to 10 % tells which N was counted."""
+
+
+@dataclasses.dataclass
+class Cells:
+    """The cells of a table and how its numbers are written.
+
+    Attributes:
+        frame: See `formats.table.Table`.
+        decimal: The decimal mark, if the caller said it.
+        proved: Decimal marks that cells prove.
+        heads: What the name of each column says.
+    """
+
+    frame: pd.DataFrame
+    decimal: str | None = None
+    proved: set[str] = dataclasses.field(default_factory=set)
+    heads: dict[str, Heading] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def of(cls, frame: pd.DataFrame, decimal: str | None) -> Cells:
+        """Look at a table."""
+        proved = evidence(frame[column].tolist() for column in frame)
+        return cls(frame, decimal, proved, headings(map(str, frame.columns)))
+
+    def numbers(self, column: str, *, compute: bool = False) -> Column:
+        """Read one column as numbers."""
+        return read_column(self.frame[column].tolist(), decimal=self.decimal, proved=self.proved, compute=compute)
+
+    def counts(self, column: str) -> np.ndarray:
+        """Read one column as counts, with the unit of its name; NaN where that fails."""
+        read = self.numbers(column, compute=self.heads[column].role == "flops")
+        return read.values * np.where(read.suffixed, 1.0, self.heads[column].factor)
+
+    def empty(self, column: str) -> bool:
+        """Whether a column has no values."""
+        return all(missing(value) for value in self.frame[column])
+
+    def with_role(self, *roles: str) -> list[Heading]:
+        """Headings of columns that have one of these roles and a value."""
+        return [head for head in self.heads.values() if head.role in roles and not self.empty(head.name)]
+
+
+def assign(
+    cells: Cells,
+    fixed: Mapping[str, str],
+    inputs: Sequence[str] | None = None,
+    *,
+    response: bool = True,
+) -> tuple[dict[str, str], list[LogEntry]]:
+    """Map our names to the columns of a table.
+
+    Args:
+        cells: The table.
+        fixed: What the caller or the format said, by our names.
+        inputs: Scale inputs that were asked for; what others would need is not asked then.
+        response: Whether a response is needed.
+
+    Returns:
+        Columns by our names, and what to say about how they were chosen.
+
+    Raises:
+        InputError: For columns that do not exist, or where several may be meant.
+    """
+    for theirs in fixed.values():
+        if theirs not in cells.heads:
+            raise InputError(f"There is no column {theirs!r}. {nearest(theirs, cells.heads)}")
+    chosen, log, questions = dict(fixed), [], []
+    taken = set(fixed.values())
+    for role in LABEL_ROLES:
+        found = [head for head in cells.with_role(role) if head.name not in taken and role not in chosen]
+        if found and (best := label(cells, role, found, chosen)):
+            chosen[role] = best
+            taken.add(best)
+    if "n_samples" in chosen and {"correct"} <= set(chosen) and "attempts" not in chosen:
+        chosen["attempts"] = chosen.pop("n_samples")
+    scales = {"n_tokens", "flops", "n_params"} if inputs is None else {"n_tokens", "flops", "n_params"} & set(inputs)
+    if inputs is not None and "flops" in scales and not cells.with_role("flops"):
+        scales |= {"n_params", "n_tokens"}
+    for role in ("flops", "n_tokens", "n_params"):
+        free = [head for head in cells.with_role(role) if head.name not in taken]
+        if role in chosen or (role not in scales and inputs is not None and len(free) != 1):
+            continue
+        best, entries, question = scale(cells, role, free, chosen)
+        log += entries
+        questions += question
+        if best:
+            chosen[role] = best
+            taken.add(best)
+    # Compute is not needed where parameters and tokens are there, so nobody is asked which.
+    if {"n_params", "n_tokens"} <= set(chosen) and (inputs is None or "flops" not in inputs):
+        questions = [(role, text) for role, text in questions if role != "flops"]
+    if "n_tokens" not in chosen and "planned_tokens" in chosen and (inputs is None or "n_tokens" in inputs):
+        chosen["n_tokens"] = chosen.pop("planned_tokens")
+        text = f"n_tokens is {chosen['n_tokens']!r}, tokens that were planned; those achieved are in no column."
+        log.append(LogEntry("recognised", "warning", text, columns=(chosen["n_tokens"],)))
+    if response:
+        entries, question = respond(cells, chosen, taken)
+        log += entries
+        questions += question
+    if questions:
+        raise InputError(" ".join(text for _, text in questions))
+    if "loss" in chosen and "value_se" not in chosen:
+        about = {*words_of(chosen["loss"]), "value", "loss"}
+        noise = {"se", "stderr", "sem", "standard", "error", "std", "err"}
+        errors = [head for head in cells.with_role("value_se") if set(words_of(head.name)) - noise <= about]
+        if len(errors) == 1:
+            chosen["value_se"] = errors[0].name
+    return chosen, log
+
+
+def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]) -> str | None:
+    """Choose the column for a label, or none."""
+    order = EXACT.get(role, ())
+
+    def rank(head: Heading) -> tuple[bool, int]:
+        joined = "_".join(words_of(head.name))
+        return (not head.exact, order.index(joined) if joined in order else len(order))
+
+    for head in sorted(found, key=rank):
+        values = cells.frame[head.name].astype(str)
+        distinct = values.nunique()
+        if role == "family" and not head.exact and len(values) > 2 and distinct == len(values):
+            # A group of its own for each row is a name of runs.
+            continue
+        if role == "run" and not head.exact and distinct < len(values) and not {"step", "seed"} & {
+            other.role for other in cells.heads.values()
+        }:  # fmt: skip
+            # Names that come back where no step or seed tells rows apart are those of models.
+            continue
+        return head.name
+    return None
+
+
+def scale(
+    cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]
+) -> tuple[str | None, list[LogEntry], list[tuple[str, str]]]:
+    """Choose the column of a scale input, say how, or ask."""
+    if role == "n_params":
+        found = [head for head in found if head.kind != "size" or cells.numbers(head.name).suffixed.any()]
+        if not found:
+            return sizes(cells, chosen), [], []
+    # What holds no number at all, such as d512, is a label.
+    found = [head for head in found if head.exact or np.isfinite(cells.numbers(head.name, compute=True).values).any()]
+    if not found:
+        return None, [], []
+    exact = [head for head in found if head.exact]
+    best = exact[0] if exact else found[0]
+    if len(found) == 1:
+        return best.name, [], []
+    values = {head.name: cells.counts(head.name) for head in found}
+    differ = [name for name, value in values.items() if not np.allclose(value, values[best.name], equal_nan=True)]
+    listed = ", ".join(repr(head.name) for head in found)
+    if not differ:
+        return best.name, [], []
+    if exact:
+        text = f"{role} is the column of that name; others may be meant: {some([repr(name) for name in differ])}. "
+        text += f"--column {role}={differ[0]} takes another."
+        return best.name, [LogEntry("recognised", "warning", text, columns=tuple(differ))], []
+    if role == "n_params" and "n_tokens" in chosen and "flops" in chosen:
+        compute, tokens = cells.counts(chosen["flops"]), cells.counts(chosen["n_tokens"])
+        gaps = {}
+        for name, value in values.items():
+            with np.errstate(all="ignore"):
+                ratio = np.abs(np.log(compute / (6.0 * value * tokens)))
+            ratio = ratio[np.isfinite(ratio)]
+            gaps[name] = float(np.median(ratio)) if len(ratio) else np.inf
+        first, second = sorted(gaps, key=gaps.__getitem__)[:2]
+        if gaps[first] < SAME_COMPUTE and gaps[second] > 3.0 * SAME_COMPUTE:
+            text = (
+                f"n_params is {first!r}, of {listed}: {chosen['flops']!r} is 6 N D with it. "
+                f"--column n_params={second} takes the other."
+            )
+            return first, [LogEntry("recognised", "warning", text, columns=tuple(values))], []
+    text = f"{len(found)} columns may be {role}: {listed}; choose with columns={{'{role}': {found[0].name!r}}} "
+    return None, [], [(role, text + f"(--column {role}={shell(found[0].name)}).")]
+
+
+def sizes(cells: Cells, chosen: Mapping[str, str]) -> str | None:
+    """Find a column of names that are sizes, such as 160M, in every row."""
+    for name in cells.heads:
+        if "_".join(words_of(name)) in SIZE_NAMES and not cells.empty(name):
+            read = cells.numbers(name)
+            filled = [not missing(value) for value in cells.frame[name]]
+            if not read.unreadable and all(read.suffixed[filled]):
+                return name
+    return None
+
+
+def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list[LogEntry], list[tuple[str, str]]]:
+    """Choose the response, or ask; `chosen` gets it and the training loss."""
+    found = [head for head in cells.with_role("loss", "train_loss") if head.name not in taken]
+    found = [head for head in found if head.exact or np.isfinite(cells.numbers(head.name).values).any()]
+    train = [head for head in found if head.role == "train_loss" or head.kind.endswith("train")]
+    others = [head for head in found if head not in train]
+    if len(train) == 1 and others + [1] * ("loss" in chosen) and "train_loss" not in chosen:
+        chosen["train_loss"] = train[0].name
+    if "loss" in chosen:
+        return [], []
+    value = cells.with_role("value")
+    if value and ("metric" in chosen or not found):
+        chosen["loss"] = value[0].name
+        return [], []
+    exact = [head for head in others if "_".join(words_of(head.name)) == "loss"]
+    tiers = [[head for head in others if head.kind.split()[0] == kind] for kind in ("loss", "error")]
+    tiers += [train, [head for head in others if head.kind.startswith("score")]]
+    first = next((tier for tier in tiers if tier), [])
+    if exact:
+        chosen["loss"] = exact[0].name
+        rest = [head.name for head in tiers[0] if head is not exact[0]]
+        if not rest:
+            return [], []
+        text = f"loss is {exact[0].name!r}; others may be meant: {some([repr(name) for name in rest])}. "
+        text += f"--column loss={shell(rest[0])} takes another."
+        return [LogEntry("recognised", "warning", text, columns=tuple(rest))], []
+    if not first:
+        if "correct" in chosen:
+            return [], [
+                ("loss", "No loss, but counts: derive='error_rate' (--derive error_rate) takes 1 - correct / items.")
+            ]
+        return [], [("loss", no_loss(cells, chosen))]
+    if len(first) > 1:
+        same = [head for head in first if not np.allclose(
+            cells.counts(head.name), cells.counts(first[0].name), equal_nan=True)]  # fmt: skip
+        if same:
+            listed = some([repr(head.name) for head in first], 8)
+            text = f"{len(first)} columns may be the loss: {listed}; choose with loss={first[0].name!r} "
+            return [], [("loss", text + f"(--column loss={shell(first[0].name)}).")]
+    best = first[0]
+    chosen["loss"] = best.name
+    if first is tiers[2]:
+        chosen.pop("train_loss", None)
+        text = f"loss is {best.name!r}, measured on training data; no loss on held-out data is there."
+        return [LogEntry("recognised", "warning", text, columns=(best.name,))], []
+    return [], []
+
+
+def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
+    """Say that there is no response, with the columns that might be it."""
+    names = list(cells.heads)
+    numeric = [
+        name for name in names if name not in chosen.values() and np.isfinite(cells.numbers(name).values).any()
+    ]  # fmt: skip
+    yours = shell((numeric or ["your_column"])[-1])
+    return (
+        f"A column 'loss' (or 'metric' and 'value') is needed; found {some(names, 8)}. "
+        f"Name yours with columns={{'loss': '{yours}'}} (--column loss={yours})."
+    )
+
+
+def shell(name: str) -> str:
+    """Write a name so that a shell takes it as one word."""
+    return name if all(c.isalnum() or c in "_-./@" for c in name) else f'"{name}"'

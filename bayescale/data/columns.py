@@ -1,0 +1,288 @@
+"""Columns: which column of a file is which of ours, by its name."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import re
+from collections.abc import Iterable
+
+from bayescale.data.cells import PETAFLOP_DAY, SUFFIXES, clean
+
+NOISE = frozenset(
+    (
+        "config configs summary cfg conf model args hparams hyperparameters train training trained pretrain "
+        "pretraining n num number of count in the net network arch architecture transformer llm lm nr no raw "
+        "actual final info stats metadata"
+    ).split()
+)
+"""Words that change nothing about what a column of inputs is."""
+NAMESPACES = frozenset(
+    (
+        "config summary params metrics tags cfg args hparams attributes data meta result results optim optimizer "
+        "run stats info metadata"
+    ).split()
+)
+"""First parts of nested names that only say where a value was kept."""
+SIZE_KINDS = frozenset(
+    (
+        "active activated total non nonembedding embedding nonembed embed emb nonemb trainable dense effective all"
+    ).split()
+)
+"""Which parameters are counted."""
+PLANNED = frozenset(("planned", "target", "max", "expected", "scheduled", "goal", "budget", "plan"))
+LOSSES = frozenset(("loss", "losses", "nll", "xent", "ce", "crossentropy", "bpb", "bpc", "logloss"))
+ERRORS = frozenset(("error", "err", "mse", "mae", "rmse", "wer", "cer", "ppl", "perplexity"))
+SCORES = frozenset(
+    (
+        "acc accuracy auc auroc auprc aupr f1 score bleu rouge mmlu hellaswag winrate precision recall reward "
+        "elo gsm8k humaneval mcc iou map exact r2 spearman"
+    ).split()
+)
+"""Words of responses that rise where models get better."""
+NO_RESPONSE = frozenset(
+    (
+        "aux auxiliary balance balancing load router z zloss grad scale scaler std stderr se sd sem var variance "
+        "weight mask spike spikes delta diff gap difference improvement change target pred predicted prediction "
+        "forecast fit fitted residual baseline name function type fn reduction coef coefficient step per budget "
+        "ema smoothed fraction penalty expected planned rank"
+    ).split()
+)
+"""Words with which a column of losses is about something else than the response."""
+VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "test", "heldout", "holdout", "dev"))
+TRAINING = frozenset(("train", "training"))
+OUTCOMES = frozenset(
+    (
+        "runtime created time date throughput second sec mfu hfu tags host url link wall hours hour gpu "
+        "timestamp updated user notes duration id seed elapsed started ended finished grad norm memory commit "
+        "sweep path unnamed index file"
+    ).split()
+)
+"""Words of columns that describe how a run went rather than how it was set up."""
+
+EXACT = {
+    role: tuple(names.split())
+    for role, names in {
+        "n_params": "n_params nparams numparams param_count paramcount",
+        "n_tokens": "n_tokens ntokens numtokens token_count",
+        "family": "family model_family recipe group series suite variant",
+        "run": "run run_name run_id runid name exp_name experiment_name display_name",
+        "seed": "seed random_seed rng_seed config_seed global_seed train_seed model_seed",
+        "step": ("step global_step train_step training_step steps iter iters iteration iterations"),
+        "status": "status state run_status run_state",
+        "note": "note notes comment comments remark remarks",
+        "metric": "metric",
+        "value": "value",
+        "correct": ("correct n_correct num_correct passed n_passed num_passed solved successes hits"),
+        "n_items": "n_items num_items items n_questions num_questions questions n_total",
+        "attempts": "attempts n_attempts num_attempts tries trials n_trials",
+        "n_samples": (
+            "n_samples num_samples samples dataset_size train_size n_train num_examples "
+            "n_examples training_examples train_examples n_images num_images images_seen "
+            "samples_seen"
+        ),
+        "unique_samples": "unique_samples",
+        "tokens_per_param": (
+            "tokens_per_param tokens_per_parameter tpp token_param_ratio tokens_to_params "
+            "tokens_per_params tokens_per_parameters tokens_per_active_param "
+            "tokens_per_active_parameter token_per_param tokens_param_ratio d_over_n "
+            "token_to_param_ratio tokens_per_active_params"
+        ),
+        "chinchilla_multiple": "chinchilla_multiple chinchilla_multiplier chinchilla_ratio chinchilla_factor",
+    }.items()
+}
+"""Names that are spelt in a few ways only, by ours; words joined by underscores, in small letters."""
+SINGLE_LETTERS = {"N": "n_params", "D": "n_tokens", "C": "flops", "L": "loss"}
+UNITS = {"eflop": 1e18, "eflops": 1e18, "pflop": 1e15, "pflops": 1e15, "zflop": 1e21, "zflops": 1e21}
+UNITS |= {"tflop": 1e12, "tflops": 1e12, "gflop": 1e9, "gflops": 1e9, "exaflop": 1e18, "exaflops": 1e18}
+UNITS |= {"petaflop": 1e15, "petaflops": 1e15, "zettaflop": 1e21, "zettaflops": 1e21, "yflops": 1e24}
+WORDLESS_UNITS = frozenset(
+    ("nats", "nat", "bits", "bit", "flops", "flop", "tokens", "token", "raw", "count", "params", "fp")
+)
+ROLES = [
+    "family",
+    "run",
+    "seed",
+    "step",
+    "n_params",
+    "n_tokens",
+    "flops",
+    "n_samples",
+    "unique_tokens",
+    "unique_samples",
+    "loss",
+    "metric",
+    "value",
+    "value_se",
+    "status",
+    "note",
+    "planned_tokens",
+    "train_loss",
+    "correct",
+    "n_items",
+    "attempts",
+    "tokens_per_param",
+    "chinchilla_multiple",
+]
+"""Every name of ours that a column may be mapped to."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Heading:
+    """What the name of a column says.
+
+    Attributes:
+        name: The name as it stands in the file.
+        role: Which of our columns it is, or nothing.
+        kind: More about it: which parameters are counted; which kind of response, and of which part of the data.
+        factor: What its numbers are multiplied by to be raw counts or fractions; 1 where the name says no unit.
+        unit: The unit as the name says it.
+        exact: Whether the name is ours.
+    """
+
+    name: str
+    role: str = ""
+    kind: str = ""
+    factor: float = 1.0
+    unit: str = ""
+    exact: bool = False
+
+
+def words_of(text: str) -> list[str]:
+    """Split a name into words in small letters: ``numParams`` and ``num-params`` alike."""
+    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
+    return [word.lower() for word in re.findall(r"[^\W\d_]+\d*|\d+", parted)]
+
+
+def unit_of(text: str) -> float | None:
+    """What a unit such as ``M``, ``in billions``, ``1e9``, ``10^18`` or ``PF-days`` multiplies by, or None."""
+    bare = clean(text)[0].lower().strip()
+    bare = re.sub(r"^(in|x|×|\*)\s*(?=\S)", "", bare).strip()
+    if re.fullmatch(r"p(eta)?f(lops?)?(/s)?[-\s]*days?", bare):
+        return PETAFLOP_DAY
+    if found := re.fullmatch(r"(?:1e\+?|10\s*\^\s*)(\d+)(?:\s*(?:flops?|tokens?|params?))?", bare):
+        return 10.0 ** int(found[1]) if int(found[1]) < 40 else None
+    if bare in ("%", "percent", "pct"):
+        return 0.01
+    first, _, rest = bare.partition(" ")
+    if (rest in WORDLESS_UNITS or not rest) and first in SUFFIXES:
+        return SUFFIXES[first]
+    return UNITS.get(bare)
+
+
+def heading(name: str) -> Heading:
+    """Say what a column is by its name."""
+    text = clean(str(name))[0]
+    factor, unit, extra = 1.0, "", ""
+    for found in re.finditer(r"[(\[]([^()\[\]]*)[)\]]", text):
+        known = unit_of(found[1])
+        if known is not None:
+            factor, unit = known, found[1]
+        elif not set(words_of(found[1])) <= WORDLESS_UNITS:
+            extra += f" {found[1]}"
+    bare = re.sub(r"[(\[][^()\[\]]*[)\]]", " ", text).strip()
+    if bare.endswith("%"):
+        bare, factor, unit = bare[:-1].strip(), 0.01, "%"
+    found = named(bare + extra, bare)
+    if not found.role and (parts := re.match(r"^([A-Za-z]+)[./](.+)$", bare)) and parts[1].lower() in NAMESPACES:
+        found = named(parts[2] + extra, parts[2])
+    if found.role in ("n_params", "n_tokens", "flops", "planned_tokens", "unique_tokens") and factor == 1.0:
+        factor, unit = found.factor, found.unit
+    return dataclasses.replace(found, name=str(name), factor=factor, unit=unit, exact=str(name) == found.role)
+
+
+def named(text: str, bare: str) -> Heading:
+    """Say what a name without units is."""
+    if bare in SINGLE_LETTERS:
+        return Heading(text, SINGLE_LETTERS[bare], "loss" if bare == "L" else "")
+    words = words_of(text)
+    joined = "_".join(words)
+    if bare.replace(" ", "").upper() == "D/N":
+        return Heading(text, "tokens_per_param")
+    for role, names in EXACT.items():
+        if joined in names:
+            return Heading(text, role)
+    if joined in ROLES:
+        return Heading(text, joined, "loss" if joined == "loss" else "")
+    return scale(text, words) or response(text, words) or Heading(text)
+
+
+def scale(text: str, words: list[str]) -> Heading | None:
+    """Read a name as that of a scale input."""
+    factor, unit = 1.0, ""
+    if len(words) > 1 and words[-1] in SUFFIXES:
+        factor, unit, words = SUFFIXES[words[-1]], words[-1], words[:-1]
+    left = set(words)
+    if left & {"params", "parameters", "param", "parameter", "nparams", "numparams"}:
+        left -= {"params", "parameters", "param", "parameter", "nparams", "numparams"} | NOISE
+        if left <= SIZE_KINDS | {"size"}:
+            kind = " ".join(word for word in words if word in SIZE_KINDS)
+            return Heading(text, "n_params", kind, factor, unit)
+        return None
+    if left <= {"model", "size", "n", "non", "embedding", "active", "total"} and "size" in left:
+        return Heading(text, "n_params", "size" if left == {"size"} else "", factor, unit)
+    if left & {"tokens", "token", "ntokens", "numtokens", "toks"}:
+        left -= {"tokens", "token", "ntokens", "numtokens", "toks"} | NOISE
+        if left & {"unique", "distinct"} and left <= {"unique", "distinct", "dataset", "data", "total"}:
+            return Heading(text, "unique_tokens", "", factor, unit)
+        if left & PLANNED and left <= PLANNED | {"total", "data", "dataset"}:
+            return Heading(text, "planned_tokens", "", factor, unit)
+        if left <= {"seen", "consumed", "processed", "total", "data", "dataset", "so", "far", "throughput"}:
+            return Heading(text, "n_tokens", "", factor, unit)
+        return None
+    compute = {"flops", "flop", "compute", "budget", "isoflop", "isoflops"} | set(UNITS)
+    if left & compute:
+        spelt = [word for word in words if word in UNITS]
+        if {"petaflop", "days"} <= left or {"pflop", "days"} <= left or {"pf", "days"} <= left:
+            factor, unit = PETAFLOP_DAY, "petaflop-days"
+            left -= {"days", "day", "s", "pf"}
+        elif spelt and left & {"total", "train", "training", "compute", "budget"}:
+            factor, unit = UNITS[spelt[0]], spelt[0]
+        elif spelt:
+            # TFLOPs alone is how fast a machine is.
+            return None
+        if left - compute - NOISE <= {"total", "iso", "est", "estimated", "approx", "pre", "class", "c"}:
+            return Heading(text, "flops", " ".join(w for w in words if w == "budget"), factor, unit)
+    return None
+
+
+def response(text: str, words: list[str]) -> Heading | None:
+    """Read a name as that of a response or of its standard error."""
+    left = set(words)
+    if left & {"se", "stderr", "sem"} or {"standard", "error"} <= left or {"std", "err"} <= left:
+        return Heading(text, "value_se", " ".join(words))
+    pairs = {f"{a}{b}" for a, b in itertools.pairwise(words)}
+    triples = {"".join(part) for part in zip(words, words[1:], words[2:], strict=False)}
+    if left & NO_RESPONSE - TRAINING and not ({"bitsperbyte", "bitspercharacter"} & triples):
+        return None
+    part = "train" if left & TRAINING and not left & VALIDATION else "val" if left & VALIDATION else ""
+    if left & LOSSES or "crossentropy" in pairs or {"bitsperbyte", "bitspercharacter"} & triples:
+        return Heading(text, "loss", f"loss {part}".strip())
+    if left & ERRORS:
+        return Heading(text, "loss", f"error {part}".strip())
+    if (
+        left & SCORES
+        or {"winrate", "passrate", "exactmatch", "solverate"} & pairs
+        or re.match(r"^pass@\d+$", text.lower())
+    ):
+        return Heading(text, "loss", f"score {part}".strip())
+    return None
+
+
+def is_outcome(name: str) -> bool:
+    """Whether a column describes how a run went rather than how it was set up."""
+    words = set(words_of(name))
+    found = heading(name)
+    return bool(words & OUTCOMES) or found.role in (
+        "loss",
+        "value_se",
+        "train_loss",
+        "planned_tokens",
+        "note",
+        "status",
+    )
+
+
+def headings(names: Iterable[str]) -> dict[str, Heading]:
+    """Say what each column is."""
+    return {name: heading(name) for name in names}

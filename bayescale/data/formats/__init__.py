@@ -1,0 +1,105 @@
+"""Formats: one module a kind of file, each of which returns the cells of a table as they stand there."""
+
+from __future__ import annotations
+
+import gzip
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from bayescale.data.formats import binary, charts, delimited, folder, json_text, markdown, text
+from bayescale.data.formats.table import Table
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError
+
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt")
+
+
+def load(source: Any, *, table: int | None = None, metric: str | None = None, checkpoints: bool = False) -> Table:
+    """Read the cells of a table, whatever it is kept in.
+
+    Args:
+        source: Path of a file or folder, "-" for standard input, a file object, or a DataFrame.
+        table: Which table of a text or spreadsheet that holds several, counted from 1.
+        metric: Which metric of a chart that shows several.
+        checkpoints: Keep every row of the runs of a folder.
+
+    Raises:
+        InputError: For what is absent, empty, damaged, a pickle, or no table.
+    """
+    if isinstance(source, pd.DataFrame):
+        loaded = binary.from_frame(source, "runs", "The table")
+        label = "The table"
+    elif source == "-" or hasattr(source, "read"):
+        stream = sys.stdin.buffer if source == "-" else source
+        content = stream.read()
+        label = "Standard input" if source == "-" else Path(str(getattr(stream, "name", "file"))).name
+        content = content.encode("utf-8-sig") if isinstance(content, str) else content
+        loaded = from_bytes(content, "runs" if source == "-" else Path(label).stem, label, "", table)
+    elif isinstance(source, (str, Path)):
+        path, label = Path(source), str(source)
+        if path.is_dir():
+            loaded = from_folder(path, checkpoints)
+        else:
+            loaded = from_file(path, table)
+    else:
+        raise InputError(f"A path, a folder, a DataFrame or a file object is expected; found {type(source).__name__}.")
+    return charts.melted(loaded, label, metric) if charts.is_chart(loaded) else loaded
+
+
+def from_file(path: Path, table: int | None = None) -> Table:
+    """Read one file."""
+    try:
+        if not path.exists():
+            raise InputError(f"{path} does not exist; check the path (current folder: {Path.cwd().name}).")
+        if path.suffix.lower() in PICKLES:
+            raise InputError(refused(str(path)))
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    return from_bytes(content, folder.stem(path), str(path), path.suffix.lower(), table)
+
+
+def refused(label: str) -> str:
+    """Say why a pickle is not read."""
+    return f"{label} is a pickle, which can run code when it is loaded; write the table as CSV, JSON or Parquet."
+
+
+def from_bytes(content: bytes, name: str, label: str, suffix: str, table: int | None = None) -> Table:
+    """Read the content of a file by what it begins with."""
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error):
+            raise InputError(f"{label} is damaged: it cannot be decompressed.") from None
+    if content[:4] == b"PAR1":
+        return binary.read_parquet(content, name, label)
+    if content[:4] == b"PK\x03\x04":
+        return binary.read_excel(content, name, label, table)
+    if content[:1] == b"\x80" and content[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
+        raise InputError(refused(label))
+    decoded, encoding = text.decode(content, label)
+    loaded = from_text(decoded, name, label, suffix, table)
+    if encoding in ("utf-8", "utf-8-sig"):
+        return loaded
+    entry = LogEntry("encoding", "info", f"{label} is not UTF-8; read as {encoding}.")
+    return Table(loaded.frame, loaded.name, (entry, *loaded.log), loaded.inputs, loaded.roles)
+
+
+def from_text(decoded: str, name: str, label: str, suffix: str, table: int | None) -> Table:
+    """Read text by its form."""
+    if suffix in (".json", ".jsonl", ".ndjson") or decoded.lstrip()[:1] in ("{", "["):
+        return json_text.read_json(decoded, name, label)
+    if suffix in (".md", ".markdown") or markdown.has_table(decoded):
+        return markdown.read_markdown(decoded, name, label, table)
+    return delimited.read_delimited(decoded, name, label)
+
+
+def from_folder(path: Path, checkpoints: bool) -> Table:
+    """Read a folder: of files, or the store of a tracker."""
+    return folder.read_folder(path, from_file, checkpoints=checkpoints)

@@ -1,0 +1,76 @@
+"""Parquet and spreadsheets, on the readers of pandas."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.formats.table import Table
+from bayescale.errors import InputError
+
+EXTRAS = {"parquet": "pyarrow", "excel": "openpyxl"}
+"""What each kind of file needs, by the extra that brings it."""
+
+
+def read_parquet(content: bytes, name: str, label: str) -> Table:
+    """Read a Parquet file.
+
+    Raises:
+        InputError: Without pyarrow, or for a damaged file.
+    """
+    need("parquet", label)
+    try:
+        frame = pd.read_parquet(io.BytesIO(content), engine="pyarrow")
+    except Exception as error:  # pyarrow's errors share no base class
+        raise InputError(f"{label} cannot be read as Parquet ({type(error).__name__}); it is damaged.") from None
+    return from_frame(frame, name, label)
+
+
+def read_excel(content: bytes, name: str, label: str, chosen: int | None = None) -> Table:
+    """Read one sheet of a spreadsheet.
+
+    Raises:
+        InputError: Without openpyxl, for a damaged file, or for several sheets of which none is chosen.
+    """
+    need("excel", label)
+    try:
+        sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, engine="openpyxl", dtype=object)
+    except Exception as error:  # openpyxl lets errors of the archive and of XML through
+        raise InputError(f"{label} cannot be read as a spreadsheet ({type(error).__name__}); it is damaged.") from None
+    filled = {sheet: frame for sheet, frame in sheets.items() if len(frame)}
+    names = list(filled)
+    if chosen is None and len(names) != 1:
+        listed = ", ".join(f"{i}: {sheet}" for i, sheet in enumerate(names, 1))
+        raise InputError(f"{label} has {len(names)} sheets with rows ({listed}); choose one with table=1 (--table 1).")
+    if chosen is not None and not 1 <= chosen <= len(names):
+        raise InputError(
+            f"{label} has {len(names)} sheets with rows; table={chosen} (--table {chosen}) is none of them."
+        )
+    return from_frame(filled[names[(chosen or 1) - 1]], name, label)
+
+
+def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
+    """Take over a DataFrame; levels of its index that have names become columns."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        frame = frame.set_axis(["/".join(str(part) for part in parts if str(part)) for parts in frame.columns], axis=1)
+    names = [str(level) for level in frame.index.names if level is not None]
+    if names and not set(names) & set(map(str, frame.columns)):
+        frame = frame.reset_index()
+    frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
+    if frame.columns.duplicated().any():
+        doubled = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"Column {doubled!r} appears more than once in {label}; rename or drop one of them.")
+    if not len(frame):
+        raise InputError(f"{label} has no rows; expected one row a training run.")
+    objects = frame.astype(object)
+    objects.index = pd.Index(np.arange(1, len(frame) + 1))
+    return Table(objects, name)
+
+
+def need(extra: str, label: str) -> None:
+    """Refuse a file whose reader is not installed."""
+    if importlib.util.find_spec(EXTRAS[extra]) is None:
+        raise InputError(f"{label} needs {EXTRAS[extra]}: pip install 'bayescale[{extra}]'.")

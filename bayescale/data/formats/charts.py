@@ -1,0 +1,80 @@
+"""Charts of trackers: one row a step and one column a run, exported as CSV."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pandas as pd
+
+from bayescale.data.cells import missing, read_column
+from bayescale.data.columns import heading
+from bayescale.data.formats.table import Table
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+AXES = re.compile(
+    r"^(_?step|global_?step|trainer/global_step|relative time.*|wall time|epoch|.*tokens.*)$", re.IGNORECASE
+)
+_SERIES = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
+
+
+def is_chart(table: Table) -> bool:
+    """Whether a table has one column a run: its axis first, then `name - metric` columns."""
+    columns = [str(column) for column in table.frame.columns]
+    series = [_SERIES.match(column) for column in columns[1:]]
+    return len(columns) > 1 and bool(AXES.match(columns[0].strip())) and all(series)
+
+
+def melted(table: Table, label: str, metric: str | None = None) -> Table:
+    """Turn a chart into one row a run and step.
+
+    Args:
+        table: The chart.
+        label: The file, for messages.
+        metric: Which metric, where the chart shows several.
+
+    Raises:
+        InputError: For several metrics of which none is named.
+    """
+    frame = table.frame
+    axis = str(frame.columns[0])
+    found = {str(column): _SERIES.match(str(column)) for column in frame.columns[1:]}
+    main = {column: parts for column, parts in found.items() if parts and not parts["bound"]}
+    metrics = list(dict.fromkeys(parts["metric"] for parts in main.values()))
+    if metric is None and len(metrics) > 1:
+        raise InputError(
+            f"{label} shows {len(metrics)} metrics: {some(metrics)}; name one with loss={metrics[0]!r} "
+            f"(--loss {metrics[0]})."
+        )
+    if metric is not None and metric not in metrics:
+        raise InputError(f"{label} shows no metric {metric!r}; it shows {some(metrics)}.")
+    chosen = metric or metrics[0]
+    kept: list[pd.DataFrame] = []
+    for column, parts in main.items():
+        if parts["metric"] != chosen:
+            continue
+        part = frame[[axis, column]].rename(columns={column: chosen})
+        part = part[[not missing(value) for value in part[chosen]]]
+        kept.append(part.assign(run=parts["run"], family=parts["run"]))
+    rows = pd.concat(kept)
+    log = [LogEntry("chart", "info", f"A chart of {len(kept)} runs: each is a family of its own, along {axis!r}.")]
+    bounds = [column for column, parts in found.items() if parts and parts["bound"]]
+    if bounds:
+        log.append(
+            LogEntry("unused", "info", f"{len(bounds)} columns with the extremes of steps shown as one are not used.")
+        )
+    ours = heading(axis).role
+    along = ours if ours in ("n_tokens", "step") else "step" if "step" in axis.lower() else axis
+    start = (read_column(rows[axis].tolist()).values <= 0).nonzero()[0]
+    if len(start):
+        numbers = tuple(sorted({int(rows.index[i]) for i in start}))
+        text = (
+            f"{axis} 0 is a baseline before training and no scale: row {some(numbers)} left out ({len(start)} values)."
+        )
+        log.append(LogEntry("baseline", "excluded", text, numbers, (axis,)))
+        rows = rows.drop(index=list(numbers))
+    # Each run has a value of its own at a step, so rows of the file are no longer what is counted.
+    rows.index = pd.RangeIndex(1, len(rows) + 1)
+    roles = {"loss": chosen, **({} if along == axis else {along: axis})}
+    return dataclasses.replace(table, frame=rows, log=(*table.log, *log), inputs=(along,), roles=roles)

@@ -1,0 +1,68 @@
+"""Delimited text: CSV, TSV, and tables whose fields are parted by semicolons, bars or blanks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+
+from bayescale.data.formats.table import Table, from_rows
+from bayescale.errors import InputError
+
+DELIMITERS = ",\t;|"
+
+
+def read_delimited(text: str, name: str, label: str) -> Table:
+    """Read delimited text.
+
+    Raises:
+        InputError: For a header alone, or what is no table.
+    """
+    lines = text.splitlines()
+    if lines and (found := re.fullmatch(r"sep=(.)", lines[0].strip(), re.IGNORECASE)):
+        # Spreadsheets say the delimiter in a line of its own.
+        rows = split(text.partition("\n")[2], found[1], label)
+    else:
+        start = next((i for i, line in enumerate(lines) if line.strip() and not comment(line)), 0)
+        text = "\n".join(line for i, line in enumerate(lines) if i >= start)
+        rows = split(text, delimiter(text, label), label)
+    if len(rows) < 2:
+        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+    return from_rows(rows[0], rows[1:], name, label)
+
+
+def comment(line: str) -> bool:
+    """Whether a line before the header is a comment."""
+    return line.lstrip().startswith(("# ", "//", "%")) or line.strip() == "#"
+
+
+def split(text: str, mark: str, label: str) -> list[list[str]]:
+    """Split text into rows of fields; blank rows are left out."""
+    try:
+        if mark == " ":
+            rows = [re.split(r"\s{2,}|\t", line.strip()) for line in text.splitlines()]
+        else:
+            rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True))
+    except csv.Error as error:
+        raise InputError(f"{label} is not a CSV table: {error}.") from None
+    return [row for row in rows if len(row) > 1 or "".join(row).strip()]
+
+
+def delimiter(text: str, label: str) -> str:
+    """Choose the mark that parts the header, and every row in the same way."""
+    first = text.lstrip().partition("\n")[0]
+    present = [mark for mark in DELIMITERS if mark in first]
+    if not present:
+        return " " if re.search(r"\S\s{2,}\S", first) and "," not in text else ","
+    if len(present) == 1:
+        return present[0]
+
+    def fit(mark: str) -> tuple[bool, float]:
+        try:
+            rows = split(text, mark, label)
+        except InputError:
+            return (False, 0.0)
+        widths = [len(row) for row in rows]
+        return (widths[0] > 1 and all(width == widths[0] for width in widths), widths[0])
+
+    return max(present, key=fit)

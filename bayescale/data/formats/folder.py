@@ -1,0 +1,163 @@
+"""Folders of runs: one file a run, with its scale in columns or in the file's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.cells import SUFFIXES, missing, read_column
+from bayescale.data.columns import headings
+from bayescale.data.formats.table import Table
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+SUFFIX_LIST = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".md", ".gz")
+"""Endings of files that may hold runs."""
+CHINCHILLA = 20.0
+"""Tokens per parameter that a multiple such as 5xC counts in."""
+_SIZE = re.compile(
+    r"(?<![A-Za-z0-9.])[ND]?(\d+(?:\.\d+)?)([KMBT])(?:T|tok|tokens|params?)?(?![A-Za-z0-9])", re.IGNORECASE
+)
+_MULTIPLE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)xC?(?![A-Za-z0-9])", re.IGNORECASE)
+_SEED = re.compile(r"(?<![A-Za-z0-9])seed[-_=]?(\d+)(?![A-Za-z0-9])", re.IGNORECASE)
+
+
+def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: bool = False) -> Table:
+    """Read a folder with one file a run.
+
+    Args:
+        folder: The folder; files lie in it, or each in a folder of its own.
+        load: Reads one file.
+        checkpoints: Keep every row of a run; by default the last one is the run.
+
+    Raises:
+        InputError: For no files, or names of which only some say a size.
+    """
+    files = run_files(folder)
+    if not files:
+        raise InputError(f"{folder} is a folder without tables; one file a run is expected: {some(SUFFIX_LIST)}.")
+    parts: dict[str, pd.DataFrame] = {name: load(path).frame for name, path in files.items()}
+    log: list[LogEntry] = []
+    many = {name for name, frame in parts.items() if len(frame) > 1}
+    scales = [own_scales(frame) for frame in parts.values()]
+    # One table with all runs, or several of them, in a folder: rows are runs.
+    tables = many and all(len(scale) and len(np.unique(scale, axis=0)) > 1 for scale in scales)
+    fractions = {name: np.ones(len(frame)) for name, frame in parts.items()}
+    if many and not tables:
+        left = 0
+        for name in many:
+            frame, fraction = final_row(parts[name])
+            left += 0 if checkpoints else len(parts[name]) - len(frame)
+            parts[name], fractions[name] = (parts[name], fraction) if checkpoints else (frame, np.ones(len(frame)))
+        if left:
+            text = (
+                f"The last row of each of {len(parts)} files is the run; {left} earlier checkpoints, of unequal parts "
+                "of their schedules, are left out: checkpoints=True (--checkpoints) keeps them."
+            )
+            log.append(LogEntry("checkpoints", "excluded", text))
+    known = {found.role for frame in parts.values() for found in headings(frame.columns).values()}
+    named = {} if tables else {name: sizes_of(name) for name in parts}
+    if named and "n_params" not in known and any("n_params" in size for size in named.values()):
+        log += from_names(parts, named, fractions, known)
+    joined = [frame.assign(**({} if "run" in known or tables else {"run": name})) for name, frame in parts.items()]
+    rest = {name: size.get("rest", "") for name, size in named.items()}
+    if len(set(rest.values())) > 1:
+        joined = [frame.assign(**{"file label": rest[name]}) for frame, name in zip(joined, parts, strict=True)]
+    whole = pd.concat(joined, ignore_index=True).astype(object)
+    whole.index = pd.RangeIndex(1, len(whole) + 1)
+    return Table(whole, folder.resolve().name, tuple(log))
+
+
+def run_files(folder: Path) -> dict[str, Path]:
+    """Files that may hold runs, by the name of the run."""
+
+    def inside(place: Path) -> list[Path]:
+        listed = sorted(path for path in place.iterdir() if not path.name.startswith("."))
+        return [p for p in listed if p.is_file() and p.suffix.lower() in SUFFIX_LIST and "readme" not in p.name.lower()]
+
+    if direct := inside(folder):
+        return {stem(path): path for path in direct}
+    found: dict[str, Path] = {}
+    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        files = inside(sub)
+        found |= {sub.name if len(files) == 1 else f"{sub.name}/{stem(path)}": path for path in files}
+    return found
+
+
+def stem(path: Path) -> str:
+    """Name of a file without its endings, of which numbers such as 1.3B are none."""
+    return next(
+        (path.name[: -len(end)] for end in (".csv.gz", *SUFFIX_LIST) if path.name.lower().endswith(end)), path.stem
+    )
+
+
+def own_scales(frame: pd.DataFrame) -> np.ndarray:
+    """Parameters of each row of a file, shape (row, column); empty without such a column."""
+    columns = [name for name, found in headings(frame.columns).items() if found.role in ("n_params", "flops")]
+    return np.array([read_column(frame[name].tolist(), compute=True).values for name in columns]).T
+
+
+def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """Last row of a run that has a response, and which part of the way each row has gone."""
+    found = headings(frame.columns)
+    responses = [name for name, h in found.items() if h.role in ("loss", "train_loss")]
+    measured = [not responses or any(not missing(v) for v in row) for row in frame[responses].to_numpy(object)]
+    along = next((name for role in ("step", "n_tokens") for name, h in found.items() if h.role == role), None)
+    place = np.arange(1.0, len(frame) + 1) if along is None else read_column(frame[along].tolist()).values
+    place = np.where(np.array(measured) & np.isfinite(place), place, -np.inf)
+    last = int(np.argmax(place))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        fraction = np.where(np.isfinite(place), place, np.nan) / place[last]
+    return frame.iloc[[last]], fraction
+
+
+def sizes_of(name: str) -> dict[str, object]:
+    """Parameters, tokens and seed that a name such as ``190M-5xC-seed2`` says, and the rest of it."""
+    found: dict[str, object] = {}
+    sizes = [float(number) * SUFFIXES[suffix.lower()] for number, suffix in _SIZE.findall(name)]
+    multiples = [float(number) for number in _MULTIPLE.findall(name)]
+    if sizes:
+        found["n_params"] = sizes[0]
+    if len(sizes) > 1:
+        found["n_tokens"] = sizes[1]
+    elif sizes and multiples:
+        found["n_tokens"] = CHINCHILLA * multiples[0] * sizes[0]
+    if seed := _SEED.search(name):
+        found["seed"] = int(seed[1])
+    rest = _SEED.sub("", _MULTIPLE.sub("", _SIZE.sub("", name)))
+    return {**found, "rest": re.sub(r"[^A-Za-z0-9]+", " ", rest).strip()}
+
+
+def from_names(
+    parts: dict[str, pd.DataFrame],
+    named: Mapping[str, Mapping[str, object]],
+    fractions: Mapping[str, np.ndarray],
+    known: set[str],
+) -> list[LogEntry]:
+    """Add what the names of files say as columns, and say so."""
+    added = [
+        role
+        for role in ("n_params", "n_tokens", "seed")
+        if role not in known and any(role in s for s in named.values())
+    ]
+    for role in added:
+        lacking = [name for name, size in named.items() if role not in size]
+        if lacking and role == "n_params":
+            raise InputError(
+                f"Names of files say the size of some runs and not of {some(lacking)}; name them like 190M-5xC.csv, or "
+                "move them elsewhere."
+            )
+    for name, frame in parts.items():
+        values = {role: named[name].get(role) for role in added}
+        columns = {
+            r: (fractions[name] * v if r == "n_tokens" and isinstance(v, float) else v) for r, v in values.items()
+        }
+        parts[name] = frame.assign(**columns)
+    first = next(iter(named))
+    told = ", ".join(f"{role} = {named[first].get(role):g}" for role in added if named[first].get(role) is not None)
+    multiple = f" (a multiple counts in {CHINCHILLA:g} tokens a parameter)" if _MULTIPLE.search(first) else ""
+    return [LogEntry("recognised", "info", f"From names of files: {first} is {told}{multiple}.")]

@@ -1,0 +1,65 @@
+"""Markdown: pipe tables in a file or in pasted text, with any prose around them."""
+
+from __future__ import annotations
+
+import re
+
+from bayescale.data.cells import clean
+from bayescale.data.formats.table import Table, from_rows
+from bayescale.errors import InputError
+
+_RULE = re.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?$")
+
+
+def has_table(text: str) -> bool:
+    """Whether text holds a Markdown table."""
+    return bool(tables(text))
+
+
+def read_markdown(text: str, name: str, label: str, chosen: int | None = None) -> Table:
+    """Read the table of a Markdown text; tables with equal headers are one.
+
+    Args:
+        text: The text.
+        name: What the table is called.
+        label: The file, for messages.
+        chosen: Which table, counted from 1.
+
+    Raises:
+        InputError: If there is none, or several different ones and none is chosen.
+    """
+    found = tables(text)
+    if not found:
+        raise InputError(f"{label} holds no table: expected a header line, a line of dashes and rows between bars.")
+    if chosen is not None and not 1 <= chosen <= len(found):
+        raise InputError(f"{label} holds {len(found)} tables; table={chosen} (--table {chosen}) is none of them.")
+    headers = {tuple(header) for header, _ in found}
+    if chosen is None and len(headers) > 1:
+        listed = "; ".join(f"{i}: {', '.join(header[:4])}" for i, (header, _) in enumerate(found[:5], 1))
+        raise InputError(f"{label} holds {len(found)} tables ({listed}); choose one with table=1 (--table 1).")
+    parts = found if chosen is None else [found[chosen - 1]]
+    return from_rows(parts[0][0], [row for _, rows in parts for row in rows], name, label)
+
+
+def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
+    """Return header and rows of every pipe table in a text."""
+    lines = [re.sub(r"^\s*(>\s*)*", "", line).rstrip() for line in text.splitlines()]
+    found: list[tuple[list[str], list[list[str]]]] = []
+    place = 1
+    while place < len(lines):
+        header = cells(lines[place - 1]) if "|" in lines[place - 1] else []
+        if "|" in lines[place] and _RULE.match(lines[place].strip()) and len(header) == len(cells(lines[place])):
+            end = place + 1
+            while end < len(lines) and "|" in lines[end]:
+                end += 1
+            rows = [cells(line) for line in lines[place + 1 : end]]
+            found.append(([clean(field)[0] for field in header], [row for row in rows if any(map(str.strip, row))]))
+            place = end
+        place += 1
+    return found
+
+
+def cells(line: str) -> list[str]:
+    """Split a line of a table at its bars."""
+    bare = re.sub(r"^\||(?<!\\)\|$", "", line.strip())
+    return [field.replace("\\|", "|").strip() for field in re.split(r"(?<!\\)\|", bare)]

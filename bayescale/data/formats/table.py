@@ -1,0 +1,101 @@
+"""What every reader of a format returns: the cells of a table as they stand in the file."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The cells of a table, before any of them is read as a number.
+
+    Attributes:
+        frame: Cells as objects; the index is the row of the file, counted from 1 below the header.
+        name: What the table is called, after the file.
+        log: What the reader of the format did.
+        inputs: Scale inputs that follow from the format, such as the steps of a chart.
+        roles: Our columns that follow from the format, by ours, with the file's.
+    """
+
+    frame: pd.DataFrame
+    name: str
+    log: tuple[LogEntry, ...] = ()
+    inputs: tuple[str, ...] | None = None
+    roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, label: str) -> Table:
+    """Make a table of a header and rows of cells.
+
+    Args:
+        header: Names of columns, as they stand in the file.
+        rows: Cells; short rows are filled up with missing ones.
+        name: What the table is called.
+        label: The file, for messages.
+
+    Raises:
+        InputError: For no rows, names given twice, or rows with more fields than the header.
+    """
+    names = [field.strip() for field in header]
+    if not rows:
+        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+    doubled = [c for c in dict.fromkeys(names) if c and names.count(c) > 1]
+    if doubled:
+        raise InputError(
+            f"{label} names column {doubled[0]!r} {names.count(doubled[0])} times; rename or drop one of them."
+        )
+    log: list[LogEntry] = []
+    again = [i for i, row in enumerate(rows, 1) if [str(field).strip() for field in row[: len(names)]] == names]
+    if again:
+        log.append(LogEntry("header", "info", f"The header stands again in row {some(again)}; left out.", tuple(again)))
+    cells: list[list[Any]] = []
+    for number, row in enumerate(rows, 1):
+        # A separator at the end of a line says nothing; a field too many would move all others by one column.
+        if any(str(field).strip() for field in row[len(names) :]):
+            raise InputError(
+                f"{label}: row {number} has {len(row)} fields where the header has {len(names)}. "
+                "Name every column, and put quotes around text that holds a separator."
+            )
+        cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
+    frame = pd.DataFrame(cells, index=pd.RangeIndex(1, len(rows) + 1), dtype=object)
+    # A row index that was written along has no name.
+    frame.columns = [column or f"unnamed {place}" for place, column in enumerate(names, 1)]
+    frame = frame.drop(index=again)
+    if not len(frame):
+        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+    return Table(frame, name, tuple(log))
+
+
+def from_records(records: Sequence[Mapping[str, Any]], name: str) -> Table:
+    """Make a table of one mapping a row; nested ones get names with dots."""
+    flat = [flattened(record) for record in records]
+    columns = list(dict.fromkeys(key for record in flat for key in record))
+    rows = [[record.get(column) for column in columns] for record in flat]
+    frame = pd.DataFrame({c: pd.Series([row[i] for row in rows], dtype=object) for i, c in enumerate(columns)})
+    frame.index = pd.RangeIndex(1, len(rows) + 1)
+    return Table(frame, name)
+
+
+def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten a nested mapping; keys are joined with dots, and `{"lr": {"value": 1}}` of trackers is `lr`."""
+    flat: dict[str, Any] = {}
+    for key, value in record.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            keys = set(value) - {"desc"}
+            if keys == {"value"} and not isinstance(value["value"], Mapping):
+                flat[name] = value["value"]
+            else:
+                flat |= flattened(value, f"{name}.")
+        elif isinstance(value, (list, tuple)):
+            flat[name] = value[0] if len(value) == 1 and not isinstance(value[0], (Mapping, list)) else str(value)
+        else:
+            flat[name] = value
+    return flat

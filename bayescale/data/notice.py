@@ -1,0 +1,104 @@
+"""Notices: columns that are not used, those that differ between runs of equal inputs, and tables without a scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.assign import shell
+from bayescale.data.columns import ROLES, is_outcome, words_of
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+from bayescale.runs import COUNTS
+
+SETTINGS = frozenset(
+    (
+        "lr learning rate wd weight decay warmup beta beta1 beta2 dropout momentum batch layers layer depth "
+        "heads head dim width hidden temperature eps clip bsz seq length context optim optimizer epochs epoch "
+        "seed schedule cooldown vocab sequence"
+    ).split()
+)
+"""Words of columns that are settings of training rather than a scale."""
+
+
+def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
+    """Columns of the file that no fit uses, and that describe how a run was set up."""
+    names = [
+        str(column)
+        for column in table
+        if column not in ROLES and column not in inputs and not str(column).endswith("±")
+    ]
+    return [name for name in names if not is_outcome(name)]
+
+
+def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
+    """Warn of unused columns that differ between rows of equal inputs: two recipes in one fit."""
+    log: list[LogEntry] = []
+    keys = [name for name in ("family", "metric", "seed", "step", *inputs) if name in table]
+    for name in carried(table, inputs):
+        column = table[name]
+        known = table[column.notna()]
+        if len(known) < 2 or ids(column):
+            continue
+        for by in (keys, [key for key in keys if key not in ("seed", "step")]):
+            groups = known.groupby(by, dropna=False)[name] if by else known.groupby(np.zeros(len(known)))[name]
+            apart = groups.nunique()
+            if (apart > 1).any():
+                break
+        else:
+            continue
+        values = list(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in known[name]))
+        text = (
+            f"{name!r} is not used and differs between rows of equal inputs ({some(values)}): if it changes the loss, "
+            f"family={name!r} (--column family={shell(name)}) keeps these runs apart."
+        )
+        log.append(LogEntry("differs", "warning", text, columns=(name,)))
+    return log
+
+
+def ids(column: pd.Series) -> bool:
+    """Whether a column only numbers or names the rows."""
+    known = column.dropna()
+    if len(known) < 3 or known.nunique() < len(known):
+        return False
+    if known.map(lambda value: isinstance(value, str)).all():
+        return True
+    numbers = pd.to_numeric(known, errors="coerce").to_numpy(float)
+    return bool(np.isfinite(numbers).all() and (np.diff(numbers) == 1).all())
+
+
+def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
+    """Say which columns were kept and are not used."""
+    names = [str(c) for c in table if c not in ROLES and c not in inputs and not str(c).endswith("±")]
+    if not names:
+        return []
+    text = f"Kept and not used: {some([repr(name) for name in names], 8)}."
+    return [LogEntry("unused", "info", text, columns=tuple(names))]
+
+
+def no_scale(table: pd.DataFrame) -> list[LogEntry]:
+    """Say that a table has no scale input.
+
+    Raises:
+        InputError: If a column might be one.
+    """
+    candidates = []
+    for name in carried(table, ()):
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+        known = values[np.isfinite(values)]
+        scale = len(known) > 1 and (known > 0).all() and len(np.unique(known)) > 1
+        if scale and not ids(table[name]) and not set(words_of(name)) & SETTINGS:
+            candidates.append(name)
+    if candidates:
+        yours = candidates[0]
+        raise InputError(
+            f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
+            f"Name yours with columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or inputs='{yours}' "
+            f"(--input {shell(yours)}); inputs=() (--input none) says that all runs have one scale."
+        )
+    text = "No scale input: these runs are of one scale, for questions about noise and recipes; no law can be fitted."
+    if "step" in table and table["step"].nunique() > 1:
+        text += " inputs='step' (--input step) fits curves along their steps."
+    return [LogEntry("scale", "warning", text)]

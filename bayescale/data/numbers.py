@@ -1,0 +1,211 @@
+"""Numbers: the cells of recognised columns as numbers in raw counts, with a line for everything converted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.assign import Cells, shell
+from bayescale.data.cells import Column, clean, missing, tidy
+from bayescale.data.columns import ROLES, unit_of
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+TEXT_ROLES = ("family", "run", "metric", "status", "note")
+ESSENTIAL = ("n_params", "n_tokens", "flops", "n_samples", "loss", "value_se")
+"""Columns of ours that must hold numbers; others stay text where they do not."""
+LARGEST_LOSS = 1000.0
+"""A response beyond this that hangs on the reading of one separator is asked about."""
+MARKS = {
+    "suffix": "suffixes",
+    "power": "powers of ten",
+    "percent": "percentages",
+    "multiple": "multiples",
+    "separators": "separators",
+    "decimal comma": "decimal commas",
+    "emphasis": "emphasis",
+    "remark": "remarks in brackets",
+    "status": "status words",
+    "about": "approximate values",
+    "spread": "values with a spread",
+}
+"""What was taken off or converted, in words."""
+
+
+def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> dict[str, float]:
+    """Read the caller's units as factors, by our names.
+
+    Raises:
+        InputError: For a column that is not there, or a unit that is none.
+    """
+    factors: dict[str, float] = {}
+    ours = {theirs: role for role, theirs in chosen.items()}
+    for given, unit in (units or {}).items():
+        name = ours.get(given, given)
+        if name not in chosen:
+            raise InputError(
+                f"units={{'{given}': ...}} (--unit {given}=...) names no input; found {some(list(chosen), 8)}."
+            )
+        factor = unit_of(unit) if isinstance(unit, str) else None
+        if factor is None:
+            try:
+                factor = float(unit)
+            except (TypeError, ValueError):
+                factor = np.nan
+        if not (np.isfinite(factor) and factor > 0):
+            raise InputError(
+                f"A unit is K, M, B, T, % or a positive number; found {unit!r} for {given} (--unit {given}=B)."
+            )
+        factors[name] = factor
+    return factors
+
+
+def canonical(
+    cells: Cells, chosen: Mapping[str, str], units: Mapping[str, float], needed: Collection[str]
+) -> tuple[pd.DataFrame, list[LogEntry], set[str], dict[str, list[int]]]:
+    """Return the table under our names with numbers in raw counts; columns nobody asked for keep their own names.
+
+    Args:
+        cells: The table.
+        chosen: Columns by our names.
+        units: Factors that the caller said, by our names.
+        needed: Columns that must hold numbers besides the usual ones.
+
+    Returns:
+        The table, what was converted, the columns whose unit is stated somewhere, and rows whose cells in a needed
+        column are no numbers, by our names.
+
+    Raises:
+        InputError: For columns whose numbers may be read in two ways, or that hold another kind of number.
+    """
+    index = cells.frame.index
+    found: dict[str, Any] = {}
+    log: list[LogEntry] = []
+    stated = set(units)
+    status: dict[int, str] = {}
+    unreadable: dict[str, list[int]] = {}
+    for role, theirs in chosen.items():
+        raw = cells.frame[theirs].tolist()
+        if role in TEXT_ROLES:
+            found[role] = pd.Series([text_of(value) for value in raw], index, dtype=object)
+            continue
+        read = cells.numbers(theirs, compute=role == "flops")
+        if role not in ESSENTIAL and role not in needed and (read.unreadable or read.undecided):
+            values = tidy(raw, cells.decimal, cells.proved)
+            found[role] = (
+                pd.Series(values, index) if role in ("seed", "step") else pd.Series(values, index, dtype=object)
+            )
+            continue
+        check(role, theirs, read)
+        if read.unreadable:
+            unreadable[role] = [int(index[i]) for i in read.unreadable]
+        factor = units.get(role, cells.heads[theirs].factor)
+        bare = ~read.suffixed & np.isfinite(read.values)
+        found[role] = pd.Series(np.where(read.suffixed, read.values, read.values * factor), index)
+        if factor != 1.0 or (read.suffixed.any() and not bare.any()):
+            stated.add(role)
+        if read.spreads:
+            found[f"{role} ±"] = pd.Series([read.spreads.get(i) for i in range(len(raw))], index, dtype=object)
+        status |= read.status
+        log += told(role, theirs, read, factor, cells.heads[theirs].unit if role not in units else f"{factor:g}")
+    if status:
+        words = found.get("status", pd.Series([None] * len(index), index, dtype=object)).tolist()
+        mixed = [status.get(i) if missing(word) else word for i, word in enumerate(words)]
+        found["status"] = pd.Series(mixed, index, dtype=object)
+    used = set(chosen.values())
+    for theirs in cells.frame:
+        if theirs not in used and not cells.empty(theirs):
+            own = f"{theirs} (file)" if theirs in found or theirs in ROLES else theirs
+            found[own] = pd.Series(tidy(cells.frame[theirs].tolist(), cells.decimal, cells.proved), index)
+    return pd.DataFrame(found, index=index), log, stated, unreadable
+
+
+def text_of(value: Any) -> str | None:
+    """Text of a label; emphasis is taken off, and None stands for none."""
+    if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
+        return None
+    text = str(value).strip()
+    return clean(text)[0] if text.startswith(("**", "`", "__")) else text
+
+
+def check(role: str, theirs: str, read: Column) -> None:
+    """Refuse a column that holds another kind of number than its role needs."""
+    name = role if role == theirs else f"{role} (column {theirs!r})"
+    option = f"columns={{'{role}': ...}} (--column {role}=...)"
+    if read.undecided:
+        raise InputError(
+            f"{name} holds {read.undecided!r}, which may have a decimal mark or a thousands separator; say which is "
+            "the decimal mark with decimal=',' or decimal='.' (--decimal)."
+        )
+    foreign = {"loss": ("suffix", "multiple"), "value_se": ("suffix", "multiple")}
+    foreign |= dict.fromkeys(("n_params", "n_tokens", "flops", "n_samples"), ("percent", "multiple"))
+    for mark in foreign.get(role, ()):
+        if read.marks.get(mark):
+            raise InputError(f"{name} holds {MARKS[mark]}, e.g. {read.example!r}; name another column with {option}.")
+    filled = int(np.isfinite(read.values).sum())
+    if 0 < read.marks.get("percent", 0) < filled:
+        raise InputError(
+            f"{name} holds percentages in {read.marks['percent']} of {filled} cells; write all in one way."
+        )
+    if role == "loss" and read.decimal and np.nanmax(read.values) >= LARGEST_LOSS:
+        raise InputError(
+            f"{name} is {np.nanmax(read.values):g} if its marks are thousands separators, as other columns have them; "
+            "say the decimal mark with decimal=',' or decimal='.' (--decimal)."
+        )
+
+
+def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
+    """Say which cells of a column are no numbers."""
+    theirs = chosen[role]
+    held = list(dict.fromkeys(str(cells.frame.loc[row, theirs]).strip() for row in rows))
+    noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
+    name = role if role == theirs else f"{role} (column {theirs!r})"
+    return (
+        f"{name} must hold numbers; {noun} {some(rows)} {verb} {some(held)}. Correct them, or name another column with "
+        f"columns={{'{role}': ...}} (--column {role}=...)."
+    )
+
+
+def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
+    """Say what was converted in a column."""
+    log: list[LogEntry] = []
+    parts = [f"{count} {MARKS[mark]}" for mark, count in read.marks.items() if mark not in ("about", "spread")]
+    if parts:
+        text = f"{role}: {', '.join(parts)} read in column {theirs!r}"
+        text += f", e.g. {read.example!r}." if read.example else "."
+        log.append(LogEntry("converted", "info", text, columns=(theirs,)))
+    if factor != 1.0:
+        text = (
+            f"{role}: numbers of column {theirs!r} without a unit of their own are multiplied by {factor:g} ({unit})."
+        )
+        log.append(LogEntry("converted", "info", text, columns=(theirs,)))
+    if count := read.marks.get("about"):
+        text = f"{role}: {count} values are marked as approximate; they are taken as they are."
+        log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
+    if count := read.marks.get("spread"):
+        text = (
+            f"{role}: {count} values have a spread (±), kept in column '{role} ±' and not used, since it may be a "
+            "standard deviation or a standard error; --column value_se=... takes standard errors."
+        )
+        log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
+    return log
+
+
+def recognised(cells: Cells, chosen: Mapping[str, str]) -> list[LogEntry]:
+    """Say which columns were recognised under other names."""
+    renamed = {role: theirs for role, theirs in chosen.items() if role != theirs}
+    if not renamed:
+        return []
+    listed = ", ".join(f"{role} = {theirs!r}" for role, theirs in renamed.items())
+    log = [LogEntry("recognised", "info", f"Recognised: {listed}.", columns=tuple(renamed.values()))]
+    head = cells.heads.get(chosen.get("loss", ""))
+    if head is not None and head.kind.startswith("score"):
+        text = (
+            f"loss is {head.name!r}, a score that rises where models get better, and laws here describe what falls: "
+            f"derive='error_rate' (--derive error_rate) takes 1 - {shell(head.name)}."
+        )
+        log.append(LogEntry("score", "warning", text, columns=(head.name,)))
+    return log

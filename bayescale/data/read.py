@@ -1,0 +1,322 @@
+"""Reading: any table of training runs becomes `Runs`, with a log of everything that was recognised and done."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.assign import Cells, assign
+from bayescale.data.formats import load
+from bayescale.data.formats.folder import stem
+from bayescale.data.log import LogEntry
+from bayescale.data.notice import differing, no_scale, unused
+from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
+from bayescale.data.scales import check_units, default_inputs, derive, error_rate
+from bayescale.errors import InputError, because, nearest, some
+from bayescale.runs import COUNTS, Runs, family_labels
+
+Screen = Literal["exclude", "keep"]
+DERIVATIONS = ("error_rate",)
+"""Responses that can be computed from others."""
+
+
+def read(
+    source: Any,
+    *,
+    columns: Mapping[str, str] | None = None,
+    inputs: Sequence[str] | None = None,
+    loss: str | None = None,
+    family: str | None = None,
+    name: str | None = None,
+    units: Mapping[str, str | float] | None = None,
+    decimal: str | None = None,
+    derive: str | None = None,
+    screen: Screen = "exclude",
+    checkpoints: bool = False,
+    table: int | None = None,
+) -> Runs:
+    r"""Read training runs from a file, folder or DataFrame in whatever shape they have.
+
+    Columns are recognised by their usual names, numbers in their usual spellings (`91M`, `2.00×10¹⁹`, `1.000.000`), and
+    what was recognised, converted, derived and left out is in `runs.log`. What may mean two things is asked for.
+
+    Args:
+        source: Path of a file (CSV in any delimiter, JSON, Markdown, Parquet, spreadsheet, export of a tracker) or of a
+            folder with one file a run, "-" for standard input, a file object, or a DataFrame.
+        columns: The file's names by ours, e.g. `{"n_params": "size"}`; see `Runs.from_frame` for ours.
+        inputs: Scale inputs to use. By default n_params and n_tokens, where one of them may follow from compute
+            (C = 6 N D), else the one that is there. `()` for runs of one scale.
+        loss: The file's column that is the response; short for `columns={"loss": ...}`.
+        family: The file's column that tells families apart; short for `columns={"family": ...}`.
+        name: What to call the runs; by default the file's name.
+        units: Units of inputs in the file, e.g. `{"n_params": "M"}`; 1 says that they are counts.
+        decimal: "." or ","; by default what the numbers of the file prove.
+        derive: "error_rate" for 1 - correct / items, or 1 - accuracy, as the response.
+        screen: "exclude" leaves diverged and unfinished runs out; "keep" only names them.
+        checkpoints: Keep all rows of each run of a folder instead of the last.
+        table: Which table or sheet of a file with several, counted from 1.
+
+    Raises:
+        InputError: For a file that cannot be read, what is ambiguous, or runs that no fit could use.
+
+    Example:
+        >>> import bayescale as bs, io
+        >>> runs = bs.read(io.StringIO("params,tokens,val_bpb\n88M,0.79B,.8954\n110M,0.99B,.8775\n"))
+        >>> runs.inputs, float(runs.frame["n_tokens"][0])
+        (('n_params', 'n_tokens'), 790000000.0)
+        >>> print(runs.log[0])
+        info: Recognised: n_tokens = 'tokens', n_params = 'params', loss = 'val_bpb'.
+    """
+    found, unfit = read_families(
+        source,
+        columns=columns,
+        inputs=inputs,
+        loss=loss,
+        family=family,
+        name=name,
+        units=units,
+        decimal=decimal,
+        derive=derive,
+        screen=screen,
+        checkpoints=checkpoints,
+        table=table,
+    )
+    if unfit:
+        text = f"Families without runs that can be used: {because(unfit.items())}"
+        entry = LogEntry("family", "excluded", text)
+        found = [dataclasses.replace(part, log=(*part.log, entry)) for part in found]
+    kinds = {part.inputs for part in found}
+    if len(kinds) > 1:
+        told = "; ".join(f"{part.name}: {', '.join(part.inputs) or 'none'}" for part in found[:5])
+        raise InputError(
+            f"Families have different scale inputs ({told}); choose common ones with inputs=(...) (--input), or read "
+            "them one by one with read_families."
+        )
+    frame = pd.concat([part.frame for part in found], ignore_index=True)
+    log = tuple(dict.fromkeys(entry for part in found for entry in part.log))
+    called = found[0].name if len(found) == 1 and not unfit else name or source_name(source)
+    return Runs(frame, found[0].inputs, called, log)
+
+
+def source_name(source: Any) -> str:
+    """What runs are called that come from a source."""
+    return stem(Path(source)) if isinstance(source, (str, Path)) and source != "-" else "runs"
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The options of `read`, whose docstring says what they mean."""
+
+    columns: Mapping[str, str] | None = None
+    inputs: Sequence[str] | None = None
+    loss: str | None = None
+    family: str | None = None
+    name: str | None = None
+    units: Mapping[str, str | float] | None = None
+    decimal: str | None = None
+    derive: str | None = None
+    screen: Screen = "exclude"
+    checkpoints: bool = False
+    table: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no option has."""
+        if self.decimal not in (None, ".", ","):
+            raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
+        if self.derive not in (None, *DERIVATIONS):
+            raise InputError(f"derive is one of {', '.join(DERIVATIONS)} (--derive); found {self.derive!r}.")
+        if self.screen not in ("exclude", "keep"):
+            raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
+        for name in ("columns", "units"):
+            if not isinstance(getattr(self, name), (Mapping, type(None))):
+                raise InputError(f"{name} is a mapping by our names; found {getattr(self, name)!r}.")
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        """The file's columns that the caller named, by ours."""
+        named = {"loss": self.loss, "family": self.family}
+        return {**(self.columns or {}), **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
+
+
+def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, str]]:
+    """Read the families of a table one by one, so that none takes another down.
+
+    Args:
+        source: See `read`.
+        **options: Those of `read`; by default each family has the inputs that it fills.
+
+    Returns:
+        Runs of each family under its own name, and why others cannot be used, by name.
+
+    Raises:
+        InputError: As `read`, or where no family can be used.
+    """
+    chosen = Options(**options)
+    given = read_canonical(source, chosen)
+    table = given.table
+    labels = pd.Series(family_labels(table, given.name), table.index)
+    ready: dict[str, tuple[pd.DataFrame, tuple[str, ...], list[LogEntry]]] = {}
+    unfit: dict[str, str] = {}
+    for label, part in table.groupby(labels, sort=False):
+        try:
+            ready[str(label)] = usable(part, given, chosen)
+        except InputError as error:
+            unfit[str(label)] = str(error)
+    # What columns say about all families is said once.
+    notices: dict[tuple[str, ...], list[LogEntry]] = {}
+    for wanted in dict.fromkeys(wanted for _, wanted, _ in ready.values()):
+        rows = pd.concat([part for part, own, _ in ready.values() if own == wanted])
+        notices[wanted] = [*unused(rows, wanted), *differing(rows, wanted)]
+    found: list[Runs] = []
+    for label, (part, wanted, entries) in ready.items():
+        if len(ready) + len(unfit) > 1:
+            part = part.assign(family=label).drop(columns="metric", errors="ignore")
+        try:
+            found.append(checked_runs(part, wanted, label, (*given.log, *entries, *notices[wanted])))
+        except InputError as error:
+            unfit[label] = str(error)
+    if not found:
+        raise InputError(next(iter(unfit.values())) if len(unfit) == 1 else because(unfit.items()))
+    return found, {str(label): unfit[label] for label in dict.fromkeys(labels) if label in unfit}
+
+
+@dataclasses.dataclass(frozen=True)
+class Canonical:
+    """A table under our names, with numbers in raw counts.
+
+    Attributes:
+        table: The columns; the index is the row of the file.
+        log: What was done.
+        inputs: Scale inputs that were asked for or follow from the format.
+        name: What the table is called.
+        stated: Columns whose unit is stated by the caller, the header or the cells.
+        unreadable: Why cells are no numbers, with their rows, by our names.
+    """
+
+    table: pd.DataFrame
+    log: tuple[LogEntry, ...]
+    inputs: tuple[str, ...] | None
+    name: str
+    stated: set[str]
+    unreadable: Mapping[str, tuple[list[int], Callable[[list[int]], str]]]
+
+    def check(self, part: pd.DataFrame, columns: Sequence[str]) -> None:
+        """Refuse rows whose cells are no numbers.
+
+        Raises:
+            InputError: Naming rows and cells.
+        """
+        for column in columns:
+            rows, text = self.unreadable.get(column, ([], str))
+            if held := [row for row in rows if row in part.index]:
+                raise InputError(text(held))
+
+
+def read_canonical(source: Any, options: Options, *, response: bool = True) -> Canonical:
+    """Read a table under our names.
+
+    Args:
+        source: See `read`.
+        options: Those of `read`.
+        response: Whether a response is needed.
+    """
+    loaded = load(source, table=options.table, metric=options.loss, checkpoints=options.checkpoints)
+    cells = Cells.of(loaded.frame, options.decimal)
+    fixed = {**loaded.roles, **options.fixed}
+    inputs = asked(options.inputs, cells) if options.inputs is not None else loaded.inputs
+    counted = options.derive is not None and any(head.role == "correct" for head in cells.heads.values())
+    chosen, log = assign(cells, fixed, inputs, response=response and not counted)
+    # An input may go by the file's own name.
+    own = [name for name in inputs or () if name in cells.heads and name not in chosen]
+    chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
+    factors = read_units(options.units, chosen)
+    table, converted, stated, unreadable = canonical(cells, chosen, factors, inputs or ())
+    log = [*loaded.log, *recognised(cells, chosen), *log, *converted]
+    if options.derive is not None:
+        table, entries = error_rate(table)
+        log += entries
+    elif "correct" in table and response:
+        text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
+        log.append(LogEntry("counts", "info", text))
+    reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
+    return Canonical(table, tuple(log), inputs, options.name or loaded.name, stated, reasons)
+
+
+def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
+    """Scale inputs that the caller asked for, by our names where a column is recognised as one of them."""
+    given = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+    if given in (("none",), ("",)) and "none" not in cells.heads:
+        return ()
+    if len(set(given)) < len(given):
+        raise InputError(f"inputs (--input) names {some([name for name in given if given.count(name) > 1], 1)} twice.")
+    ours = [
+        cells.heads[name].role if name in cells.heads and cells.heads[name].role in COUNTS else name for name in given
+    ]
+    return tuple(ours)
+
+
+def usable(
+    part: pd.DataFrame, given: Canonical, options: Options
+) -> tuple[pd.DataFrame, tuple[str, ...], list[LogEntry]]:
+    """Return the rows of one family that can be used, their scale inputs, and why others cannot be used.
+
+    Raises:
+        InputError: For cells that are no numbers, implausible units, or inputs that are not there.
+    """
+    wanted = default_inputs(part, COUNTS) if given.inputs is None else given.inputs
+    given.check(part, ["loss", "value_se", *(wanted or COUNTS)])
+    log = check_units(part, given.stated)
+    part, entries = derive(part, wanted)
+    log += entries
+    lacking = [name for name in wanted if name not in part]
+    if lacking:
+        raise InputError(f"There is no column {lacking[0]!r}. {nearest(lacking[0], map(str, part.columns))}")
+    if not wanted and given.inputs is None:
+        log += no_scale(part)
+    needed = ["loss", *wanted]
+    measured = np.isfinite(part[needed].to_numpy(float))
+    if not measured.all():
+        gone = part.index[~measured.all(1)]
+        lacks = [", ".join(n for n, there in zip(needed, row, strict=True) if not there) for row in measured]
+        reasons = because((str(row), f"{lack} missing") for row, lack in zip(part.index, lacks, strict=True) if lack)
+        text = f"{len(gone)} of {len(part)} rows left out. Row {reasons}"
+        log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
+        part = part.drop(index=gone)
+    return part, wanted, log
+
+
+def checked_runs(part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...]) -> Runs:
+    """Make runs of one family, with all columns of the file."""
+    if not len(part):
+        reasons = [entry.text for entry in log if entry.severity == "excluded"]
+        raise InputError(f"No row can be used. {' '.join(reasons[:3])}")
+    runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy())
+    extra = part[[column for column in part if column not in runs.frame]].reset_index(drop=True)
+    # Compute that is known for some rows only cannot order them.
+    extra = extra.rename(columns={column: f"{column} (partly)" for column in COUNTS if column in extra})
+    frame = pd.concat([runs.frame, extra.dropna(axis=1, how="all")], axis=1)
+    return dataclasses.replace(runs, frame=frame, log=log)
+
+
+def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """Read a table of inputs without a response, such as pilots and plans, under our names.
+
+    Raises:
+        InputError: As `read`.
+    """
+    given = read_canonical(source, Options(columns=columns), response=False)
+    given.check(given.table, list(given.unreadable))
+    return given.table.reset_index(drop=True)
+
+
+def read_csv(
+    path: Any, *, columns: Mapping[str, str] | None = None, inputs: Any = None, name: str | None = None
+) -> Runs:
+    """Read runs from a file; an older name of `read`."""
+    return read(path, columns=columns, inputs=inputs, name=name)

@@ -1,0 +1,194 @@
+"""Scales: units that are plausible, inputs that follow from others by C = 6 N D, and whether the three agree."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
+"""Smaller numbers are more likely in millions or billions than counts."""
+TOKENS_PER_PARAM = (0.1, 1e4)
+"""Outside of these, tokens and parameters are said to be far apart; a thousand times further they are refused."""
+DISAGREES, IMPOSSIBLE = 2.0, 200.0
+"""Factors by which compute may differ from 6 N D before it is said, and before it is refused."""
+CHINCHILLA = 20.0
+"""Tokens per parameter of a Chinchilla multiple of one."""
+
+
+def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEntry]:
+    """Say where inputs can hardly be raw counts.
+
+    Args:
+        table: Canonical columns; the index is the row of the file.
+        stated: Inputs whose unit the caller or a cell said; they are believed, with a warning.
+
+    Raises:
+        InputError: For numbers that are in another unit almost for certain.
+    """
+    log: list[LogEntry] = []
+    for role, least in LEAST.items():
+        if role not in table or role in stated:
+            continue
+        values = table[role].to_numpy(float)
+        with np.errstate(invalid="ignore"):
+            small = np.flatnonzero((values > 0) & (values < least))
+        if len(small):
+            rows = some([int(table.index[i]) for i in small])
+            held = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
+            raise InputError(
+                f"{role} is expected in raw counts; row {rows} holds {held}, too few for a count. Say the unit with "
+                f"units={{'{role}': 'B'}} (--unit {role}=B; K, M, B, T or a number), or units={{'{role}': 1}} "
+                f"(--unit {role}=1) if these are counts."
+            )
+    if {"n_params", "n_tokens"} <= set(table):
+        log += check_pair(table, "n_tokens per n_params", ratio(table, "n_tokens", "n_params"), stated)
+    if {"n_params", "n_tokens", "flops"} <= set(table):
+        log += check_compute(table, stated)
+    return log
+
+
+def ratio(table: pd.DataFrame, above: str, *below: str) -> np.ndarray:
+    """Divide columns; NaN where one is missing or not positive."""
+    with np.errstate(all="ignore"):
+        values = table[above].to_numpy(float) / np.prod([table[name].to_numpy(float) for name in below], axis=0)
+    return np.where(np.isfinite(values) & (values > 0), values, np.nan)
+
+
+def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Collection[str]) -> list[LogEntry]:
+    """Say where tokens and parameters are too far apart to be in one unit."""
+    low, high = TOKENS_PER_PARAM
+    with np.errstate(invalid="ignore"):
+        far = np.flatnonzero((values < low) | (values > high))
+        absurd = np.flatnonzero((values < low / 1e3) | (values > high * 1e3))
+    if not len(far):
+        return []
+    worst = absurd if len(absurd) else far
+    rows = tuple(int(table.index[i]) for i in worst)
+    text = (
+        f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in row {some(rows)}, where 1 to 1,000 is usual: check "
+        "the units, with units={'n_tokens': 'B'} (--unit n_tokens=B)"
+    )
+    if len(absurd) and not {"n_params", "n_tokens"} & set(stated):
+        raise InputError(f"{text}, or units={{'n_tokens': 1}} (--unit n_tokens=1) if these are counts.")
+    return [LogEntry("units", "warning", f"{text}.", rows, ("n_params", "n_tokens"))]
+
+
+def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry]:
+    """Say where compute is not 6 N D."""
+    values = ratio(table, "flops", "n_params", "n_tokens") / 6.0
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return []
+    middle = float(np.median(known))
+    factor = max(middle, 1.0 / middle)
+    columns = ("n_params", "n_tokens", "flops")
+    if factor > DISAGREES:
+        text = f"flops is {middle:.3g} times 6 N D (median over {len(known)} rows): check the units"
+        if factor > IMPOSSIBLE and not set(columns) & set(stated):
+            raise InputError(
+                f"{text}, e.g. units={{'n_params': 'M'}} (--unit n_params=M), or units={{'flops': 1}} (--unit flops=1) "
+                "if all are counts."
+            )
+        return [LogEntry("units", "warning", f"{text} and which parameters are counted (active, total).", (), columns)]
+    with np.errstate(invalid="ignore"):
+        odd = np.flatnonzero(np.abs(np.log(values / middle)) > np.log(3.0))
+    if not len(odd):
+        return []
+    rows = tuple(int(table.index[i]) for i in odd)
+    text = (
+        f"flops is {some([f'{values[i]:.3g}' for i in odd])} times 6 N D in row {some(rows)}, and {middle:.3g} times "
+        "in others: one of the three has a slip there."
+    )
+    return [LogEntry("units", "warning", text, rows, columns)]
+
+
+def default_inputs(table: pd.DataFrame, counts: Sequence[str]) -> tuple[str, ...]:
+    """Scale inputs that a table fills, or that follow from those by C = 6 N D; none where it has no scale."""
+    measured = table["loss"].notna() if "loss" in table else pd.Series(True, index=table.index)
+
+    def filled(name: str) -> float:
+        return float(table.loc[measured, name].notna().mean()) if name in table and measured.any() else 0.0
+
+    size, tokens, compute = (filled(name) for name in ("n_params", "n_tokens", "flops"))
+    multiple = max(filled("tokens_per_param"), filled("chinchilla_multiple"))
+    pairs = [min(size, tokens), min(compute, size), min(compute, tokens), min(size, multiple)]
+    if max(pairs) > 0 and (max(pairs) >= 0.5 or max(size, tokens, compute) < 0.5):
+        return ("n_params", "n_tokens")
+    usable = [name for name in counts if filled(name) >= 0.5] or [name for name in counts if filled(name) > 0]
+    if "flops" in usable:
+        return ("flops",)
+    return tuple(usable[:1])
+
+
+def derive(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Add inputs that are wanted, missing, and follow from others.
+
+    Args:
+        table: Canonical columns.
+        wanted: Scale inputs that a fit will use.
+    """
+    log: list[LogEntry] = []
+    rules = (
+        ("n_tokens", ("tokens_per_param", "n_params"), lambda r, n: r * n, "tokens_per_param x n_params"),
+        ("n_tokens", ("chinchilla_multiple", "n_params"), lambda m, n: CHINCHILLA * m * n, "20 x multiple x n_params"),
+        ("n_tokens", ("flops", "n_params"), lambda c, n: c / (6.0 * n), "flops / (6 n_params)"),
+        ("n_params", ("flops", "n_tokens"), lambda c, d: c / (6.0 * d), "flops / (6 n_tokens)"),
+        ("n_params", ("flops", "tokens_per_param"), lambda c, r: np.sqrt(c / (6.0 * r)), "(flops / (6 ratio))^(1/2)"),
+        ("n_tokens", ("flops", "tokens_per_param"), lambda c, r: np.sqrt(c * r / 6.0), "(flops x ratio / 6)^(1/2)"),
+        ("flops", ("n_params", "n_tokens"), lambda n, d: 6.0 * n * d, "6 n_params n_tokens"),
+    )
+    given = set(table)
+    for target, sources, rule, words in rules:
+        if target not in wanted or not set(sources) <= given:
+            continue
+        if target in table and table[target].notna().any():
+            continue
+        columns = [table[name].to_numpy(float) for name in sources]
+        with np.errstate(all="ignore"):
+            values = rule(*columns)
+        values = np.where(np.isfinite(values) & (values > 0), values, np.nan)
+        if np.isnan(values).all():
+            continue
+        table = table.assign(**{target: values})
+        text = f"Derived: {target} = {words}."
+        if "flops" in sources:
+            text += " --input flops fits along compute alone."
+        log.append(LogEntry("derived", "info", text, columns=sources))
+    return table, log
+
+
+def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Replace the response by the share of what is wrong: of counted items, or one minus a score.
+
+    Raises:
+        InputError: Without counts or a score between 0 and 1.
+    """
+    items = next((name for name in ("n_items", "attempts") if name in table), None)
+    if "correct" in table and items is not None:
+        correct, total = table["correct"].to_numpy(float), table[items].to_numpy(float)
+        with np.errstate(invalid="ignore"):
+            wrong = np.flatnonzero((correct < 0) | (correct > total) | (total <= 0))
+        if len(wrong):
+            rows = some([int(table.index[i]) for i in wrong])
+            raise InputError(f"correct must lie between 0 and {items}; row {rows} does not.")
+        with np.errstate(all="ignore"):
+            share = correct / total
+            spread = np.sqrt((correct + 0.5) * (total - correct + 0.5) / (total + 1.0) ** 3)
+        text = f"loss = 1 - correct / {items}, and value_se is its binomial standard error."
+        # What was the response stays, under a name of its own.
+        kept = {"loss_given": table["loss"]} if "loss" in table else {}
+        return table.assign(**kept, loss=1.0 - share, value_se=spread), [LogEntry("derived", "info", text)]
+    if "loss" in table:
+        values = table["loss"].to_numpy(float)
+        known = values[np.isfinite(values)]
+        if len(known) and known.min() >= 0 and known.max() <= 1:
+            return table.assign(loss=1.0 - values), [LogEntry("derived", "info", "loss = 1 - the score.")]
+    raise InputError(
+        "derive='error_rate' (--derive error_rate) needs columns correct and n_items (or attempts), or a score between "
+        f"0 and 1 as the loss; found {some(list(table), 8)}."
+    )
