@@ -395,8 +395,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         step = " --input step fits curves along their steps." if "step" in frame and frame["step"].nunique() > 1 else ""
         raise InputError(
             f"{runs.name} has runs at one scale only, and at least two different scales are needed to fit a law. What "
-            "they say about noise and recipes answer bs.decide.noise (bayescale noise) and bs.decide.compare (bayescale "
-            f"compare).{step}"
+            "they say about noise and recipes answer bs.decide.noise (bayescale noise) and bs.decide.compare "
+            f"(bayescale compare).{step}"
         )
     y = np.log(frame["loss"].to_numpy())
     x = np.log(frame[inputs].to_numpy(float))

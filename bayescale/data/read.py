@@ -101,7 +101,7 @@ def read(
     frame = pd.concat([part.frame for part in found], ignore_index=True)
     log = tuple(dict.fromkeys(entry for part in found for entry in part.log))
     called = found[0].name if len(found) == 1 and not unfit else name or source_name(source)
-    return Runs(frame, found[0].inputs, called, log)
+    return dataclasses.replace(found[0], frame=frame, name=called, log=log)
 
 
 def source_name(source: Any) -> str:
