@@ -37,7 +37,7 @@ def notes_on(posterior: Posterior, forecast: Forecast | None, prior: bool) -> li
         forecast: A forecast whose distance and width to judge as well.
         prior: Say also which coordinates the data did not move, which takes draws from the prior.
     """
-    notes = [*check_sampler(posterior), *check_design(posterior), *check_shape(posterior)]
+    notes = [*check_sampler(posterior), *check_table(posterior), *check_design(posterior), *check_shape(posterior)]
     notes += check_learning(posterior) if prior else []
     points = None if forecast is None else forecast.points
     return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
@@ -54,6 +54,11 @@ def check_sampler(posterior: Posterior) -> list[Note]:
         )
         notes.append(Note("several_modes", "info", text))
     return notes + check_convergence(posterior)
+
+
+def check_table(posterior: Posterior) -> list[Note]:
+    """Note what reading and screening warned of."""
+    return [Note(entry.code, "warning", entry.text) for entry in posterior.runs.log if entry.severity == "warning"]
 
 
 def check_convergence(posterior: Posterior) -> list[Note]:

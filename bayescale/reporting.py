@@ -173,7 +173,7 @@ def report(
         if with_sensitivity:
             parts.append(changed(posterior, decision))
         parts.append(pilots(decision))
-    parts += [constants(posterior), data(posterior), provenance(posterior, command)]
+    parts += [constants(posterior), data(posterior), *left_out(posterior), provenance(posterior, command)]
     return Report(
         title=made,
         answer="" if decision is None else decision.answer,
@@ -276,6 +276,16 @@ def data(posterior: Posterior) -> Part:
     rest = len(frame) - MOST_ROWS
     sentence = f"{posterior.runs}." + (f" The first {MOST_ROWS} of {len(frame)} runs:" if rest > 0 else "")
     return Part("The runs", [sentence], shown.head(MOST_ROWS))
+
+
+def left_out(posterior: Posterior) -> list[Part]:
+    """Rows that were left out when the table was read, and warnings about it; no part where there were none."""
+    told = [entry for entry in posterior.runs.log if entry.severity != "info"]
+    if not told:
+        return []
+    rows = {row for entry in told if entry.severity == "excluded" for row in entry.rows}
+    sentence = f"Rows of the table that are failed, unfinished or repeated: {len(rows)}." if rows else ""
+    return [Part("Rows left out and warnings", [sentence], notes=[str(entry) for entry in told])]
 
 
 def provenance(posterior: Posterior, command: str) -> Part:

@@ -1,0 +1,305 @@
+"""Outliers: runs whose loss lies far above what a smooth fit of the other runs says at their inputs.
+
+The fit is a Gaussian process over the logarithms of the inputs with a linear trend. Its scales are averaged over a
+small grid, so that few rows give wide bounds. A failed run can only lie above the others, so the test has one side, and
+the scatter below the fit says how far honest runs of the same table stray.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from scipy.ndimage import median_filter
+from scipy.optimize import linprog
+from scipy.special import logsumexp
+
+LARGEST = 100
+"""Most rows of one Gaussian process; more are dealt out into several that each cover the whole range."""
+DENSE, WINDOW, DENSE_THRESHOLD = 300, 21, 8.0
+"""Curves of more rows are compared with medians of so many neighbours, and this many standard deviations of scatter."""
+FEW = 5
+"""Up to so many rows only gross failures are named."""
+GROSS = 0.15
+"""Excess of ln(loss) of a gross failure."""
+PLAIN = 0.3
+"""Among few rows one is also named if its ln(loss) is so far above that of a smaller run and of all larger ones."""
+SUSPECT = 2.0
+"""Standard deviations above which a row is tried as an outlier."""
+LEAST = 0.012
+"""Smaller excesses of ln(loss) are never named: they cost a fit little and are common among honest runs."""
+THRESHOLD = 5.0
+"""Standard deviations of the prediction (noise included) above which a run is named."""
+ENOUGH = 12
+"""From so many rows on the noise may differ over the table."""
+NEIGHBOURS, PSEUDO = 11, 3.0
+"""Neighbours from which the noise near a row is measured, and the weight of the whole table in it, in rows."""
+ASYMMETRY = 1.2
+"""A named run lies farther above the fit than this times the farthest honest run lies below it."""
+RISE, HALF_SURE = 6.0, 2.0
+"""A run is also named if it lies so many standard deviations of noise above a smaller one, and of the prediction."""
+BETWEEN = 4.5
+"""So far, in units of the scatter nearby, it may lie above the line between its neighbours on a curve."""
+EDGE = 3
+"""Runs with fewer smaller ones than this are named only if they lie"""
+EDGE_RISE, EDGE_EXCESS = 4.5, 0.5
+"""so many standard deviations of noise above a smaller one, or so far above the fit in ln(loss)."""
+SHARE = 0.03
+"""Prior probability that a run failed,"""
+WIDTH = 2.0
+"""and range of ln(loss) over which failures spread."""
+MOST = 0.45
+"""Largest share of the rows of a table that can be outliers."""
+DEPARTURES = (0.02, 0.08, 0.3, 1.0)
+"""Standard deviations of the smooth departure from the trend, in ln(loss),"""
+LENGTHS = (0.15, 0.4, 1.0)
+"""its length scales, in parts of the range of each input,"""
+NOISES = (0.0007, 0.002, 0.005, 0.012, 0.03, 0.08, 0.2)
+"""and standard deviations of the noise of ln(loss) that are averaged over."""
+TYPICAL_NOISE, NOISE_SPREAD = 0.006, 1.5
+"""Median and ln-sd of the prior of the noise: most seed standard deviations lie between .1 % and 3 %."""
+SLOPE = 1.5
+"""Prior standard deviation of the change of ln(loss) over the range of an input."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outliers:
+    """Which rows lie far above the fit of the others.
+
+    Attributes:
+        named: Whether a row is an outlier, shape (row,).
+        expected: ln(loss) that the other rows predict, shape (row,).
+        sd: Standard deviation of that prediction with the noise of one run, shape (row,).
+    """
+
+    named: np.ndarray
+    expected: np.ndarray
+    sd: np.ndarray
+
+
+def find_outliers(x: np.ndarray, y: np.ndarray) -> Outliers:
+    """Return the rows that lie far above a smooth fit of the others.
+
+    Args:
+        x: ln of the inputs, shape (row, input).
+        y: ln(loss), shape (row,).
+    """
+    rows = len(y)
+    result = Outliers(np.zeros(rows, bool), y.copy(), np.full(rows, np.inf))
+    spread = np.ptp(x, axis=0) if rows else np.zeros(x.shape[1])
+    z = (x - x.mean(0))[:, spread > 1e-9] / spread[spread > 1e-9]
+    if rows < 3:
+        return result
+    if rows > DENSE and z.shape[1] == 1:
+        return _beside_neighbours(z[:, 0], y)
+    parts = -(-rows // LARGEST)
+    order = np.lexsort((y, z.sum(1)))
+    for part in range(parts):
+        own = np.sort(order[part::parts])
+        found = _one_part(z[own], y[own])
+        for field in ("named", "expected", "sd"):
+            getattr(result, field)[own] = getattr(found, field)
+    return result
+
+
+def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
+    """Compare each row of a dense curve with the median of its neighbours, which are as good as a fit there."""
+    order = np.argsort(z, kind="stable")
+    middle = median_filter(y[order], WINDOW, mode="reflect")
+    rest = y[order] - middle
+    noise = 1.4826 * median_filter(np.abs(rest), 5 * WINDOW, mode="reflect")
+    noise = np.maximum(noise, 0.3 * 1.4826 * np.median(np.abs(rest)))
+    expected, sd = np.empty(len(y)), np.empty(len(y))
+    expected[order], sd[order] = middle, noise + 1e-12
+    excess = y - expected
+    # At both ends the curve runs on beyond the median.
+    inner = np.zeros(len(y), bool)
+    inner[order[WINDOW // 2 : -(WINDOW // 2)]] = True
+    named = (excess > DENSE_THRESHOLD * sd) & (excess > LEAST) & (inner | (excess > EDGE_EXCESS))
+    return Outliers(named & ~_hump(z, excess, named), expected, sd)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fit:
+    """Predictions of each row from the honest others, and ln of the probability of the table if these are honest."""
+
+    out: np.ndarray
+    probability: float
+    mean: np.ndarray
+    sd: np.ndarray
+    noise: np.ndarray
+
+
+def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
+    """Name the outliers of rows that one process describes."""
+    kernels = _kernels(z)
+    starts = [np.zeros(len(y), bool), _above_lower_fit(z, y, 1), _above_lower_fit(z, y, 2)]
+    fit = _most_probable(kernels, y, starts, np.ones(len(y)))
+    if len(y) >= ENOUGH:
+        relative = _local_noise(z, (y - fit.mean) / fit.sd, fit.out)
+        fit = _most_probable(kernels, y, [fit.out], relative)
+    out, mean, sd, noise = fit.out, fit.mean, fit.sd, fit.noise
+    excess = y - mean
+    least = GROSS if len(y) <= FEW else LEAST
+    score = excess / sd
+    smaller, lowest = _smaller_runs(z, np.where(out, np.inf, y))
+    rise = (y - lowest) / (np.sqrt(2.0) * noise)
+    named = (out & (score > THRESHOLD)) | ((rise > RISE) & (score > HALF_SURE))
+    if z.shape[1] == 1 and len(y) >= ENOUGH and len(np.unique(z)) == len(y):
+        named |= (_between_neighbours(z[:, 0], y, out) > BETWEEN) & (score > HALF_SURE)
+    # What lies below the fit says how far honest runs of this table stray.
+    named &= (excess > least) & (score > ASYMMETRY * np.max(-score[~out], initial=0.0))
+    # At the smallest scales honest curves often leave the trend: only a loss above that of a smaller run is a failure.
+    named &= (smaller >= EDGE) | (rise > EDGE_RISE) | (excess > EDGE_EXCESS)
+    if len(y) <= FEW:
+        larger = np.array([y[(z >= row - 1e-9).all(1) & (z > row + 1e-9).any(1)].max(initial=-np.inf) for row in z])
+        named |= (y > _smaller_runs(z, y)[1] + PLAIN) & (y > larger + PLAIN)
+    if z.shape[1] == 1 and len(y) >= ENOUGH:
+        named &= ~_hump(z[:, 0], excess, named)
+    return Outliers(named, mean, sd)
+
+
+def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray], relative: np.ndarray) -> _Fit:
+    """Fit without several sets of outliers, each changed until it is that of its own fit, and return the best fit."""
+    fits: dict[bytes, _Fit] = {}
+    most = max(1, int(MOST * len(y)))
+    for out in starts:
+        for _ in range(8):
+            if out.tobytes() in fits or out.sum() > most:
+                break
+            fits[out.tobytes()] = fit = _predictions(kernels, y, out, relative)
+            excess = y - fit.mean
+            out = (excess > THRESHOLD * fit.sd) & (excess > LEAST)
+            if out.sum() > most:
+                out = out & (excess >= np.sort(excess)[-most])
+    best = max(fits.values(), key=lambda fit: fit.probability)
+    # A failure widens the noise that it is judged by: take away the worst rows one by one while that explains the rest.
+    while best.out.sum() < most:
+        score = np.where(best.out, -np.inf, (y - best.mean) / best.sd)
+        worst = best.out | (np.arange(len(y)) == score.argmax())
+        if score.max() < SUSPECT or worst.tobytes() in fits:
+            break
+        fits[worst.tobytes()] = fit = _predictions(kernels, y, worst, relative)
+        if fit.probability <= best.probability:
+            break
+        best = fit
+    return best
+
+
+def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """How far each row lies above the line between its honest neighbours, in units of that of other rows near it.
+
+    The unit is the root mean square of the same measure over the nearest honest rows whose neighbours it is not.
+    """
+    order = np.argsort(z)
+    honest = order[~out[order]]
+    t, v = z[honest], y[honest]
+    part = (t[1:-1] - t[:-2]) / (t[2:] - t[:-2])
+    rest = (v[1:-1] - (1 - part) * v[:-2] - part * v[2:]) / np.sqrt(1 + part**2 + (1 - part) ** 2)
+    score = np.zeros(len(z))
+    for row in order[1:-1]:
+        place = np.searchsorted(t, z[row])
+        above = place + (0 if out[row] else 1)
+        if place == 0 or above >= len(t):
+            continue
+        share = (z[row] - t[place - 1]) / (t[above] - t[place - 1])
+        own = y[row] - (1 - share) * v[place - 1] - share * v[above]
+        others = np.delete(np.arange(1, len(t) - 1), [k - 1 for k in range(place - 1, above + 1) if 0 < k < len(t) - 1])
+        near = others[np.argsort(np.abs(others - place), kind="stable")[:NEIGHBOURS]]
+        if len(near) >= ENOUGH // 2:
+            unit = np.sqrt(np.mean(rest[near - 1] ** 2))
+            score[row] = own / np.sqrt(1 + share**2 + (1 - share) ** 2) / (unit + 1e-9)
+    return score
+
+
+def _smaller_runs(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count the runs that are smaller in some input and larger in none, and return the lowest of their y."""
+    below = (z[None, :, :] <= z[:, None, :] + 1e-9).all(2) & (z[None, :, :] < z[:, None, :] - 1e-9).any(2)
+    return (below & np.isfinite(y)).sum(1), np.where(below, y[None, :], np.inf).min(1)
+
+
+def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarray:
+    """Noise of each row relative to the whole table, from the scores of the honest rows nearest to it, shape (row,)."""
+    size = np.abs(score)
+    size[out] = np.nan
+    distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
+    nearest = np.argsort(distance, axis=1)[:, :NEIGHBOURS]
+    local = np.sqrt((np.nansum(size[nearest] ** 2, axis=1) + PSEUDO) / ((~np.isnan(size[nearest])).sum(1) + PSEUDO))
+    return np.clip(local / np.exp(np.mean(np.log(local))), 0.2, 5.0)
+
+
+def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """Which named rows are a smooth hump of four or more neighbours: a shape of the curve, no failures."""
+    order = np.argsort(z, kind="stable")
+    flags = named[order]
+    starts = np.flatnonzero(np.diff(np.concatenate([[False], flags]).astype(int)) == 1)
+    ends = np.flatnonzero(np.diff(np.concatenate([flags, [False]]).astype(int)) == -1)
+    hump = np.zeros(len(z), bool)
+    for start, end in zip(starts, ends, strict=True):
+        own = order[start : end + 1]
+        smooth = np.abs(np.diff(excess[own])).max(initial=0.0) < 0.5 * excess[own].max()
+        hump[own] = smooth and end - start >= 3
+    return hump
+
+
+def _above_lower_fit(z: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
+    """Return the rows far above a low quantile of polynomials: what failed cannot pull such a fit up."""
+    basis = np.column_stack([np.ones(len(y)), *(z**power for power in range(1, degree + 1))])
+    if len(y) < basis.shape[1] + 2:
+        return np.zeros(len(y), bool)
+    rows, terms, quantile = len(y), basis.shape[1], 0.4
+    cost = np.concatenate([np.zeros(terms), np.full(rows, quantile), np.full(rows, 1.0 - quantile)])
+    equal = np.hstack([basis, np.eye(rows), -np.eye(rows)])
+    bounds = [(None, None)] * terms + [(0.0, None)] * (2 * rows)
+    found = linprog(cost, A_eq=equal, b_eq=y, bounds=bounds, method="highs")
+    if found.x is None:
+        return np.zeros(len(y), bool)
+    rest = y - basis @ found.x[:terms]
+    typical = np.median(np.abs(rest[np.abs(rest) > 1e-12])) if (np.abs(rest) > 1e-12).any() else 0.0
+    return rest > max(4.0 * typical, 0.03)
+
+
+def _kernels(z: np.ndarray) -> np.ndarray:
+    """Covariances of the mean function, shape (departure x length, row, row)."""
+    trend = 25.0 + SLOPE**2 * (z @ z.T)
+    distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
+    return np.stack([trend + a**2 * np.exp(-0.5 * distance / s**2) for a in DEPARTURES for s in LENGTHS])
+
+
+def _predictions(kernels: np.ndarray, y: np.ndarray, out: np.ndarray, relative: np.ndarray) -> _Fit:
+    """Predict each row from the others that are no outliers, averaged over the scales of the process."""
+    kept = np.flatnonzero(~out)
+    center = y[kept].mean()
+    inside = kernels[:, kept[:, None], kept[None, :]]
+    number = len(kept)
+    weights, means, variances = [], [], []
+    for noise in NOISES:
+        root = np.linalg.cholesky(inside + np.diag((noise * relative[kept]) ** 2 + 1e-9))
+        inverse = np.linalg.inv(root)
+        precision = np.swapaxes(inverse, 1, 2) @ inverse
+        alpha = precision @ (y[kept] - center)
+        log_det = 2.0 * np.log(np.diagonal(root, axis1=1, axis2=2)).sum(1)
+        fit = -0.5 * (alpha @ (y[kept] - center)) - 0.5 * log_det - 0.5 * number * np.log(2.0 * np.pi)
+        prior = -0.5 * (np.log(noise / TYPICAL_NOISE) / NOISE_SPREAD) ** 2
+        mean, variance = np.empty((len(kernels), len(y))), np.empty((len(kernels), len(y)))
+        diagonal = np.diagonal(precision, axis1=1, axis2=2)
+        mean[:, kept] = y[kept] - alpha / diagonal
+        variance[:, kept] = 1.0 / diagonal
+        if out.any():
+            cross = kernels[:, out][:, :, kept]
+            mean[:, out] = center + np.einsum("kij,kj->ki", cross, alpha)
+            explained = np.einsum("kij,kjl,kil->ki", cross, precision, cross)
+            variance[:, out] = np.diagonal(kernels, axis1=1, axis2=2)[:, out] - explained + (noise * relative[out]) ** 2
+        weights.append(fit + prior)
+        means.append(mean)
+        variances.append(np.maximum(variance, (noise * relative) ** 2))
+    log_weight = np.concatenate(weights)
+    total = float(logsumexp(log_weight))
+    weight = np.exp(log_weight - total)[:, None]
+    mean, variance = np.concatenate(means), np.concatenate(variances)
+    average = (weight * mean).sum(0)
+    spread = np.sqrt((weight * (variance + (mean - average) ** 2)).sum(0))
+    score = total + out.sum() * np.log(SHARE / WIDTH) + number * np.log(1.0 - SHARE)
+    levels = np.repeat(NOISES, len(kernels))
+    noise = np.sqrt((weight[:, 0] * levels**2).sum()) * relative
+    return _Fit(out, score, average, spread, noise)

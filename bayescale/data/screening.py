@@ -1,0 +1,397 @@
+"""Screening: which rows of a table are failed, unfinished or repeated runs, and what about it could mislead a fit."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import spearmanr
+
+from bayescale.data.log import LogEntry
+from bayescale.data.outliers import find_outliers
+from bayescale.data.trends import warnings_about
+from bayescale.errors import InputError, some
+from bayescale.runs import COUNTS, DISTINCT, family_labels
+
+VOCABULARIES = (
+    *(32000, 32064, 32768, 49152, 50257, 50280, 50304, 50432, 51200, 64000, 65536),
+    *(100256, 100277, 100278, 100352, 128000, 128256, 129280, 131072, 151643, 151936, 152064),
+    *(163840, 199998, 200019, 201088, 202048, 250112, 256000, 256128, 262144),
+)
+"""Usual sizes of vocabularies; ln of one is the loss of a model that learned nothing."""
+NEAR_VOCABULARY = 0.02
+"""Losses closer than this to ln of a vocabulary count as equal to it, if they are far above the other runs' as well."""
+SHORT = 0.02
+"""A run that is short of its planned tokens by more than this share is unfinished."""
+MOST_REPEATED = 0.3
+"""Up to this share of rows that name a run and inputs twice, they are logs of resumed runs, not replicates."""
+UNEQUAL = 0.1
+"""Runs whose last checkpoints differ by more than this share had schedules of different length."""
+UNFINISHED = (
+    *("running", "crashed", "crash", "failed", "failure", "killed", "preempted", "preempting", "queued", "pending"),
+    *("partial", "incomplete", "unfinished", "oom", "nan", "inf", "diverged", "stopped", "aborted", "cancelled"),
+    *("canceled", "interrupted", "timeout", "error", "scheduled", "starting", "paused", "stalled", "in progress"),
+    *("in_progress", "in-progress", "not started", "not_started", "unstable", "terminated", "early stopped", "spiked"),
+    *(
+        "early_stopped",
+        "not finished",
+        "not done",
+        "broken",
+        "invalid",
+        "excluded",
+        "todo",
+        "ongoing",
+        "training",
+        "wip",
+        "dead",
+        "lost",
+        "evicted",
+    ),
+)
+"""Words of a status column that say that a run failed or is not at its end."""
+FINISHED = (
+    "done",
+    "finished",
+    "finish",
+    "completed",
+    "complete",
+    "success",
+    "succeeded",
+    "successful",
+    "ok",
+    "final",
+    "yes",
+)
+NOTED = (
+    *("running", "crashed", "failed", "killed", "preempted", "queued", "partial", "incomplete", "unfinished", "oom"),
+    *("diverged", "aborted", "interrupted", "in progress", "still training", "not finished", "not done", "broken"),
+)
+"""Words and phrases of a free note that say the same."""
+DENIED = r"\b(?:not|never|no|nothing|didn't|hasn't|without|if|replaces|replaced|resumed after)\s+(?:\w+\s+)?$"
+"""Words in front of one of them that turn it round."""
+SETTINGS = re.compile(
+    r"(^|[._/])(lr|learning_?rate|peak_lr|max_lr|batch(_?size)?|width|depth|n_?layers?|d_model|hidden(_(dim|size))?|epochs|"
+    r"weight_decay|wd|dropout|warmup(_\w+)?|experts|n_experts|tokens_per_param\w*|ratio)$",
+    re.IGNORECASE,
+)
+"""Names of columns that hold settings on which a loss depends; others may be further results."""
+MOST_SETTINGS = 3
+"""Most settings besides the inputs that the fit behind the test of failures takes."""
+
+
+def screen(
+    table: pd.DataFrame, inputs: tuple[str, ...], *, keep: bool = False
+) -> tuple[pd.DataFrame, tuple[LogEntry, ...]]:
+    """Return the rows that a fit should use, and what was found about the others and about the table.
+
+    Args:
+        table: Columns by their recognised names (family, run, seed, step, the inputs, loss, value_se, status, note,
+            planned_tokens, train_loss), others under their own; the index is the number of the row in the file.
+        inputs: Scale inputs of the fit.
+        keep: Return every row; the log says which would have been left out.
+
+    Example:
+        >>> import pandas as pd
+        >>> from bayescale.data.screening import screen
+        >>> table = pd.DataFrame({"flops": [1e18, 1e19, 1e20], "loss": [3.5, float("nan"), 2.8]}, index=[1, 2, 3])
+        >>> rows, log = screen(table, ("flops",))
+        >>> list(rows.index), log[0].code
+        ([1, 3], 'missing_loss')
+    """
+    left = table
+    entries: list[LogEntry] = []
+    done = "kept, as asked" if keep else "left out (screen='keep', --screen keep in the shell, keeps them)"
+    for rule in RULES:
+        for finding in rule(left, inputs):
+            rows = tuple(int(row) for row in finding.rows)
+            if not finding.excludes:
+                entries.append(LogEntry(finding.code, "warning", finding.text, rows, finding.columns))
+            elif not (named := left.index.intersection(list(rows))).empty:
+                entries.append(LogEntry(finding.code, "excluded", f"{finding.text}: {done}.", rows, finding.columns))
+                left = left.drop(index=named)
+    if len(left) == 0 and len(table) and not keep:
+        raise InputError(
+            f"No row is left of {len(table)}: {entries[-1].text} Use screen='keep' (--screen keep) to fit them all."
+        )
+    entries += warnings_about(left, inputs, family_labels(left, ""))
+    return (table if keep else left), tuple(entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """What a rule says of some rows.
+
+    Attributes:
+        code: Stable name for programs.
+        rows: Row numbers.
+        text: A sentence without its full stop where rows are left out, a whole one else.
+        columns: Columns it is about.
+        excludes: Whether the rows are to be left out.
+    """
+
+    code: str
+    rows: Sequence[int]
+    text: str
+    columns: tuple[str, ...] = ()
+    excludes: bool = True
+
+
+def numbered(rows: Sequence[object]) -> str:
+    """Write row numbers: ``row 3``, ``rows 3, 17``."""
+    return ("row " if len(rows) == 1 else "rows ") + some(list(rows))
+
+
+def _statuses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name runs whose status says that they failed or still run."""
+    if "status" not in table:
+        return
+    words = table["status"].map(_plain)
+    unknown = []
+    for word in dict.fromkeys(words):
+        rows = table.index[words == word]
+        if _says(word, UNFINISHED):
+            they = "has" if len(rows) == 1 else "have"
+            are = "it is" if len(rows) == 1 else "they are"
+            yield Finding(
+                "unfinished", rows, f"{numbered(rows)} {they} status {word!r}, so {are} not finished", ("status",)
+            )
+        elif re.search(r"\w", word) and not _says(word, FINISHED):
+            unknown.append(word)
+    if unknown:
+        text = (
+            f"The status {some([repr(word) for word in unknown])} is none that is known ('finished' and the like, "
+            "'running', 'crashed', 'failed' and the like); its rows are used. Drop them if those runs are not done."
+        )
+        yield Finding("unknown_status", table.index[words.isin(unknown)], text, ("status",), excludes=False)
+
+
+def _notes(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name runs whose free note says that they failed or still run."""
+    if "note" not in table:
+        return
+    notes = table["note"].map(_plain)
+    for note in dict.fromkeys(notes):
+        if _says(note, NOTED):
+            rows = table.index[notes == note]
+            are = "is" if len(rows) == 1 else "are"
+            yield Finding("unfinished", rows, f"{numbered(rows)} {are} noted as {note!r}, so not finished", ("note",))
+
+
+def _plain(cell: Any) -> str:
+    """Text of a cell in small letters; empty for a missing one."""
+    return "" if pd.isna(cell) else str(cell).strip().lower()
+
+
+def _says(text: str, words: Sequence[str]) -> bool:
+    """Whether a text holds one of some words, and no denial in front of it."""
+    for word in words:
+        for match in re.finditer(rf"(?<![a-z]){re.escape(word)}(?![a-z])", text):
+            if not re.search(DENIED, text[: match.start()]):
+                return True
+    return False
+
+
+def _missing(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name rows whose loss or input is missing or not finite."""
+    for column in ("loss", *inputs):
+        if column not in table:
+            continue
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+        gone = table.index[~np.isfinite(values)]
+        if len(gone):
+            infinite = np.isinf(values).any()
+            what = "no finite" if infinite else "no"
+            code = "missing_loss" if column == "loss" else "missing_input"
+            verb = "has" if len(gone) == 1 else "have"
+            yield Finding(code, gone, f"{numbered(gone)} {verb} {what} {column}", (column,))
+
+
+def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name runs that end before their planned tokens, where others reached theirs or every row is a run."""
+    for done, planned in (("n_tokens", "planned_tokens"), ("step", "planned_steps")):
+        if done not in table or planned not in table or len(table) == 0:
+            continue
+        ends, plan = (pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in (done, planned))
+        share = ends / plan
+        short = share < 1.0 - SHORT
+        runs = _run_numbers(table)
+        # One run with several rows is a curve: its points are not failures.
+        if not short.any() or (len(np.unique(runs)) == 1 and len(table) > 1):
+            continue
+        rows = table.index[short]
+        told = [f"row {row} at {part:.0%}" for row, part in zip(rows, share[short], strict=True)]
+        reason = f"{some(told)} of its planned {'tokens' if done == 'n_tokens' else 'steps'}, so not finished"
+        yield Finding("short_of_plan", rows, reason, (done, planned))
+
+
+def _run_numbers(table: pd.DataFrame) -> np.ndarray:
+    """Number of the run of each row, shape (row,); rows that name none are runs of their own."""
+    if "run" not in table:
+        return np.arange(len(table))
+    named = [column for column in ("family", "metric", "run", "seed") if column in table]
+    numbers = table.groupby(named, sort=False, dropna=False).ngroup().to_numpy()
+    nameless = table["run"].isna().to_numpy() | (table["run"].astype(str).str.strip() == "").to_numpy()
+    return np.where(nameless, numbers.max(initial=0) + 1 + np.arange(len(table)), numbers)
+
+
+def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name earlier checkpoints of runs that were stopped at different fractions of their schedules."""
+    clock = next((name for name in ("n_tokens", "step", "flops", "n_samples") if name in table), None)
+    if "run" not in table or clock is None or len(table) < 2:
+        return
+    for _, part in table.groupby(family_labels(table, ""), sort=False):
+        runs = pd.Series(_run_numbers(part), index=part.index)
+        time = pd.to_numeric(part[clock], errors="coerce")
+        sizes, ends = runs.map(runs.value_counts()), time.groupby(runs).transform("max")
+        earlier = part.index[(sizes > 1) & (time < ends)]
+        if len(earlier) == 0 or runs.nunique() < 2:
+            continue
+        last = ends.groupby(runs).first()
+        single = int((runs.value_counts() == 1).sum())
+        unequal = last.max() > last.min() * (1.0 + UNEQUAL)
+        if not unequal and not single:
+            continue
+        final = part.drop(index=earlier)
+        scales = [name for name in inputs if name in final]
+        enough = bool(scales) and len(final.drop_duplicates(scales)) >= 3
+        why = (
+            f"{single} runs of this family show their last point only"
+            if single
+            else f"runs of this family end at {last.min():.4g} to {last.max():.4g} {clock}"
+        )
+        text = (
+            f"{numbered(earlier)} are checkpoints before the end of their runs, and {why}: a checkpoint at part of a "
+            "learning-rate schedule lies above a finished run of its length"
+        )
+        if not enough:
+            text += "; too few runs would be left, so they are used: read a forecast as one of checkpoints."
+        yield Finding("checkpoint", earlier, text, ("run", clock), excludes=enough)
+
+
+def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name rows that repeat another one in every column."""
+    if len(table) == 0:
+        return
+    same = table.astype(str).groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
+    _, first = np.unique(same, return_index=True)
+    original = table.index[first[same]]
+    copies = np.flatnonzero(table.index != original)
+    if len(copies) == 0:
+        return
+    told = some([f"row {table.index[place]} repeats row {original[place]}" for place in copies])
+    named = {*inputs, "loss", "family", "metric", "value_se", "status"}
+    if all(column in named for column in table) and _coarse(table["loss"]):
+        text = (
+            f"{told} in every column. Losses of so few digits can agree by chance, so they count as separate runs; "
+            "drop them if they are copies, or add a column run or seed."
+        )
+        yield Finding("duplicate", table.index[copies], text, excludes=False)
+    else:
+        yield Finding("duplicate", table.index[copies], f"{told} in every column")
+
+
+def _coarse(values: pd.Series) -> bool:
+    """Whether numbers have three significant digits at most."""
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
+    return all(float(f"{value:.3g}") == value for value in numbers[np.isfinite(numbers)])
+
+
+def _several_losses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name all but the last measurement of one run at the same inputs."""
+    if "run" not in table or len(table) == 0:
+        return
+    keys = [name for name in dict.fromkeys(("family", "metric", "run", "seed", "step", *inputs)) if name in table]
+    several = (table.duplicated(keys, keep=False) & (table["run"].map(_plain) != "")).to_numpy()
+    if not several.any():
+        return
+    rows = table.index[several]
+    told = f"{numbered(rows)} give several losses of one run at the same inputs"
+    if several.mean() > MOST_REPEATED:
+        text = (
+            f"{told}. If they are replicates, give them a column seed or runs of their own names; if not, average them."
+        )
+        yield Finding("repeated_run", rows, text, ("run", "loss"), excludes=False)
+        return
+    earlier = rows[table[several].duplicated(keys, keep="last").to_numpy()]
+    are = "is" if len(earlier) == 1 else "are"
+    reason = f"{told}, as the log of a resumed run does; the last one counts, and {numbered(earlier)} {are}"
+    yield Finding("repeated_run", earlier, reason, ("run", "loss"))
+
+
+def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
+    """Name runs whose loss lies far above what the others of their family say at their inputs."""
+    rows: list[int] = []
+    told: list[str] = []
+    for label, part in table.groupby(family_labels(table, ""), sort=False):
+        loss = pd.to_numeric(part["loss"], errors="coerce")
+        part = part[(loss > 0).to_numpy()]
+        covariates = _covariates(part, inputs)
+        if not covariates or len(part) < 3:
+            continue
+        x = np.log(part[covariates].to_numpy(float))
+        y = np.log(part["loss"].to_numpy(float))
+        if _grows(x, y):
+            # Failures of a score lie below the others, and a falling fit says nothing of it.
+            continue
+        result = find_outliers(x, y)
+        for place in np.flatnonzero(result.named):
+            row, value, expected = part.index[place], np.exp(y[place]), np.exp(result.expected[place])
+            rows.append(row)
+            told.append(
+                f"row {row} has loss {value:.5g}, {_far(value / expected)} the {expected:.4g} that the other runs"
+                f"{f' of {label}' if label else ''} say at its inputs{_guessing(value)}"
+            )
+    if rows:
+        yield Finding("diverged", rows, f"{some(told)}; diverged or broken", ("loss",))
+
+
+def _far(factor: float) -> str:
+    """Write how far a loss lies above another."""
+    return f"{factor - 1.0:.1%} above" if factor < 2.0 else f"{factor:.2g} times"
+
+
+def _guessing(loss: float) -> str:
+    """Say that a loss is that of uniform guessing over a vocabulary, where it is."""
+    near = min(VOCABULARIES, key=lambda size: abs(np.log(size) - loss))
+    return f" (ln {near:,} = {np.log(near):.4g}: nothing learned)" if abs(np.log(near) - loss) < NEAR_VOCABULARY else ""
+
+
+def _grows(x: np.ndarray, y: np.ndarray) -> bool:
+    """Whether a response rises with the first scale on which it depends most."""
+    along = [x[:, column] for column in range(x.shape[1]) if np.ptp(x[:, column]) > 1e-9]
+    if not along or np.ptp(y) < 1e-12:
+        return False
+    strongest = max((float(spearmanr(axis, y).statistic) for axis in along), key=abs)
+    return strongest > 0.7
+
+
+def _covariates(part: pd.DataFrame, inputs: tuple[str, ...]) -> list[str]:
+    """Columns on which a loss depends: the inputs, other scales, and settings that differ at equal inputs."""
+    chosen = [name for name in inputs if name in part]
+
+    def usable(name: str) -> bool:
+        if not pd.api.types.is_numeric_dtype(part[name]) or part[name].nunique() < 2:
+            return False
+        values = part[name].to_numpy(float)
+        return bool(np.isfinite(values).all() and (values > 0).all())
+
+    if not all(usable(name) or part[name].nunique() == 1 for name in chosen):
+        return []
+    others = [name for name in (*COUNTS, *DISTINCT) if name in part and name not in chosen and usable(name)]
+    if chosen:
+        settings = [str(name) for name in part if SETTINGS.search(str(name)) and name not in (*chosen, *others)]
+        differ = part.groupby(chosen, sort=False)
+        others += [name for name in settings if usable(name) and (differ[name].nunique() > 1).any()][:MOST_SETTINGS]
+    # More settings than a quarter of the rows would explain any failure.
+    most = max(len(chosen), len(part) // 4)
+    return [*chosen, *others][:most] if chosen else []
+
+
+RULES: tuple[Callable[[pd.DataFrame, tuple[str, ...]], Iterator[Finding]], ...] = (
+    *(_statuses, _notes, _missing, _short_of_plan, _checkpoints, _copies, _several_losses, _failures),
+)
+"""Rules in the order in which they are asked; each sees the rows that those before it left."""

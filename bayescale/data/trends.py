@@ -1,0 +1,188 @@
+"""Trends: what moves along the scales of a table and would mislead a fit that does not know of it."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+from scipy.stats import linregress, spearmanr
+
+from bayescale.data.log import LogEntry
+
+FACTOR = 1.5
+"""A setting that moves by less than this factor over the table is no confound worth naming."""
+MONOTONE = 0.9
+"""Rank correlation from which on a setting moves with the scale."""
+FEWEST = 3
+"""Fewest scales at which a trend is looked for."""
+GAP_SURE, GAP_GROWTH = 3.5, 0.01
+"""The gap between validation and training loss grows if its slope is so many standard errors, and ln of the gap's
+change over the table is larger than this."""
+RISES = 0.7
+"""Rank correlation of scale and response from which on the response counts as one that rises."""
+HUMP = 0.15
+"""A response that lies lower at both ends than in between by more than this share of its range has a hump,"""
+HUMP_NOISE = 4.0
+"""if that is also more than this many standard deviations of its scatter."""
+MOVING = re.compile(
+    r"(^|[._/])(lr|learning_?rate|peak_lr|max_lr|batch(_?size)?|global_batch(_?size)?|epochs|n_epochs|weight_decay|wd|"
+    r"dropout|tokens_per_(active_)?param(eter)?s?|tok_per_param|tpp|token_multiplier|multiplier|warmup(_\w+)?|"
+    r"data_ratio|sparsity|n_?experts|context(_length)?|seq(uence)?_len(gth)?)$",
+    re.IGNORECASE,
+)
+"""Names of settings that change a loss by themselves; sizes of a model are scales, not settings."""
+
+
+def warnings_about(table: pd.DataFrame, inputs: tuple[str, ...], families: np.ndarray) -> list[LogEntry]:
+    """Return the warnings about each family of a table.
+
+    Args:
+        table: Rows that a fit would use; see `screening.screen`.
+        inputs: Scale inputs of the fit.
+        families: Family of each row.
+    """
+    entries: list[LogEntry] = []
+    names = list(dict.fromkeys(families))
+    for name in names:
+        part = table[families == name]
+        known = [column for column in inputs if column in part]
+        numeric = [column for column in (*known, "loss") if column in part]
+        values = part[numeric].apply(pd.to_numeric, errors="coerce")
+        part = part[np.isfinite(values.to_numpy(float)).all(axis=1) & (values.to_numpy(float) > 0).all(axis=1)]
+        if len(part) < FEWEST or not known:
+            continue
+        scale = np.log(part[known].to_numpy(float)).sum(1)
+        of = f" of {name}" if len(names) > 1 else ""
+        entries += _shape(part, known, scale, of)
+        entries += _leak(part, scale, of)
+        if len(known) == 1:
+            entries += _confounds(part, known[0], scale, of)
+    return entries
+
+
+def _shape(part: pd.DataFrame, inputs: list[str], scale: np.ndarray, of: str) -> list[LogEntry]:
+    """Warn of a response that rises with scale, or rises and falls again."""
+    moving = [name for name in inputs if part[name].nunique() >= FEWEST]
+    if not moving:
+        return []
+    loss = part["loss"].to_numpy(float)
+    along = np.log(part[moving].to_numpy(float))
+    bounded = loss.max() <= 1.0 or (loss.max() <= 100.0 and loss.min() > 0.0 and np.median(loss) > 15.0)
+    kind = (
+        f"looks like a score (it lies in 0 to {1 if loss.max() <= 1.0 else 100})" if bounded else "is no falling loss"
+    )
+    change = (
+        "name a column that falls, or fit what is left to gain: 1 - score"
+        if loss.max() <= 1.0 or not bounded
+        else "name a column that falls, or fit what is left to gain: 100 - score"
+    )
+    correlations = [float(spearmanr(axis, loss).statistic) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
+    strongest = max(correlations, key=abs)
+    ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()
+    spread = f"{loss.min():.4g} to {loss.max():.4g}"
+    if strongest > RISES and len(ends) >= FEWEST + 1:
+        text = (
+            f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}) and {kind}; laws of "
+            f"losses fall. Before fitting, {change}; a law that grows, such as growing_power, is for losses that rise."
+        )
+        return [LogEntry("score", "warning", text, (), ("loss",))]
+    if len(inputs) > 1 or len(ends) < 5:
+        return []
+    y = np.log(ends.to_numpy(float))
+    x = ends.index.to_numpy(float)
+    top = int(y.argmax())
+    size = y[top] - max(y[0], y[-1])
+    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) if len(y) >= 8 else 0.0
+    rising = 0 < top < len(y) - 1 and y[top] - y[0] > HUMP * np.ptp(y) and size > HUMP_NOISE * noise
+    # One high point is a failure or noise: the neighbours of a hump lie above its ends as well.
+    broad = rising and min(np.sort(y[max(0, top - 1) : top + 2])[1], y[top]) > y[0]
+    if broad and (bounded or y[top] - y[0] > 2.0 * HUMP * np.ptp(y)):
+        text = (
+            f"The response{of} rises to {np.exp(y[top]):.4g} at {inputs[0]} {np.exp(x[top]):.3g} and falls again "
+            f"({spread}){', and ' + kind if bounded else ''}: no monotone law describes it, so nothing can be said "
+            "beyond the data. Before fitting, choose a response that moves one way with scale, or the range of scales "
+            "where this one does."
+        )
+        return [LogEntry("hump", "warning", text, (), ("loss",))]
+    return []
+
+
+def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
+    """Warn where validation and training loss part with scale: data are repeated, or leak."""
+    if "train_loss" not in part:
+        return []
+    train = pd.to_numeric(part["train_loss"], errors="coerce").to_numpy(float)
+    seen = np.isfinite(train) & (train > 0)
+    if seen.sum() < FEWEST + 1 or np.ptp(scale[seen]) < 1e-9:
+        return []
+    gap = np.log(part["loss"].to_numpy(float)[seen] / train[seen])
+    line = linregress(scale[seen], gap)
+    growth = float(line.slope * np.ptp(scale[seen]))
+    if abs(line.slope) < GAP_SURE * line.stderr or abs(growth) < GAP_GROWTH:
+        return []
+    order = np.argsort(scale[seen])
+    first, last = np.exp(gap[order][[0, -1]])
+    if growth > 0:
+        text = (
+            f"Validation and training loss{of} part with scale: their ratio goes from {first:.3f} to {last:.3f}. "
+            "Training data that are repeated, or that leak, do this; the validation loss must not be extrapolated as "
+            "if the data were all new. Say how many tokens are different (unique_tokens) and use a law that knows it."
+        )
+    else:
+        text = (
+            f"The validation loss{of} falls faster than the training loss: their ratio goes from {first:.3f} to "
+            f"{last:.3f}. Validation data that leak into training do this; look at the split before extrapolating."
+        )
+    return [LogEntry("repeated_or_leaking", "warning", text, (), ("loss", "train_loss"))]
+
+
+def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> list[LogEntry]:
+    """Warn of settings that move along with the only scale of a fit."""
+    if part[axis].nunique() < FEWEST:
+        return []
+    entries = []
+    for name, values in {**_ratios(part, axis), **_settings(part, axis)}.items():
+        usable = np.isfinite(values) & (values > 0)
+        if not usable.all() or len(np.unique(values)) < 2 or values.max() < FACTOR * values.min():
+            continue
+        means = pd.Series(np.log(values)).groupby(np.round(scale, 9)).mean()
+        steps = np.diff(means.to_numpy())
+        monotone = abs(float(spearmanr(means.index, means).statistic)) >= MONOTONE
+        if not monotone or (np.sign(steps[np.abs(steps) > 0.02]) != np.sign(means.iloc[-1] - means.iloc[0])).any():
+            continue
+        low, high = np.exp(means.iloc[[0, -1]].to_numpy(float))
+        text = (
+            f"{name}{of} goes from {low:.4g} to {high:.4g} (a factor {max(high / low, low / high):.3g}) as {axis} "
+            f"grows, so the exponent of {axis} mixes both: a forecast holds for runs in which {name} "
+            "goes on in the same way."
+        )
+        entries.append(LogEntry("confounded", "warning", text, (), (str(name),)))
+    return entries
+
+
+def _ratios(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
+    """Tokens per parameter, from what the table holds of tokens, parameters and compute."""
+    if any(MOVING.search(str(name)) and "param" in str(name).lower() for name in part):
+        return {}
+    columns = {
+        name: pd.to_numeric(part[name], errors="coerce").to_numpy(float)
+        for name in ("n_params", "n_tokens", "flops")
+        if name in part
+    }
+    if "n_params" in columns and "n_tokens" in columns:
+        return {"tokens per parameter": columns["n_tokens"] / columns["n_params"]}
+    if "flops" in columns and "n_tokens" in columns:
+        return {"tokens per parameter": 6.0 * columns["n_tokens"] ** 2 / columns["flops"]}
+    if "flops" in columns and "n_params" in columns:
+        return {"tokens per parameter": columns["flops"] / (6.0 * columns["n_params"] ** 2)}
+    return {}
+
+
+def _settings(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
+    """Settings of the table by name, where every row has a number."""
+    return {
+        str(name): part[name].to_numpy(float)
+        for name in part
+        if name != axis and MOVING.search(str(name)) and pd.api.types.is_numeric_dtype(part[name])
+    }
