@@ -76,7 +76,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     import jax
 
     import bayescale as bs
-    from bayescale import fitting, lockstep
+    from bayescale import lockstep, sampling
     from bayescale.batches import stacked, stream_key
     from bayescale.model import halves, make_job
     from bayescale.modes import round_potential
@@ -96,7 +96,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     def begin(words: Any, problems: Any) -> Any:
         def one(word: Any, problem: Any) -> Any:
-            return fitting.beginning(word, model, problem, settings, True)
+            return sampling.beginning(word, model, problem, settings, True)
 
         return jax.vmap(one)(words, problems)
 

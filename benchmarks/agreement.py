@@ -29,10 +29,11 @@ from numpyro.infer import MCMC, NUTS
 import bayescale as bs
 from bayescale import model
 from bayescale.batches import stream_key
-from bayescale.fitting import begin_batch, compiled, sample_batch, sample_jobs
+from bayescale.fitting import sample_jobs
 from bayescale.likelihood import trimmed
 from bayescale.model import Job, coordinates, make_job
 from bayescale.runs import reduce_runs
+from bayescale.sampling import begin_batch, compiled, sample_batch
 from benchmarks.rows import replace
 
 RESULTS = Path(__file__).parent / "results" / "agreement.json"

@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -17,8 +18,9 @@ from numpyro.infer import MCMC, NUTS
 from threadpoolctl import threadpool_info
 
 import bayescale as bs
-from bayescale import batches, diagnostics
+from bayescale import batches, diagnostics, fitting
 from bayescale.batches import one_thread
+from bayescale.errors import Status
 from bayescale.model import coordinates, make_job
 
 PACKAGE = Path(bs.__file__).parent
@@ -249,7 +251,7 @@ RANKS = (
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("lockstep", "modes", "posterior"),
     ("batches", "checks", "storage"),
-    ("archive", "importance", "workers"),
+    ("archive", "importance", "sampling", "workers"),
     ("fitting",),
     ("many",),
     ("backtesting", "sbc"),
@@ -436,3 +438,47 @@ def test_chinchilla_grid_gives_the_constants_of_its_replication():
     assert abs(middle["E"] - 1.82) < 0.05
     large = post.predict(n_params=70e9, n_tokens=1.4e12).quantile(0.5)
     assert abs(float(large[0]) - 1.97) < 0.03
+
+
+# --- Falling back ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chains", "weights", "smallest", "found", "asked"),
+    [
+        ([Status.OK], None, None, [Status.OK], []),
+        ([Status.DIVERGENT, Status.OK], [Status.OK], None, ["weights", "chains"], [("weights", 1)]),
+        ([Status.DIVERGENT], [Status.HEAVY_WEIGHTS], [Status.OK], ["smallest"], [("weights", 1), ("smallest", 1)]),
+        ([Status.DIVERGENT], [Status.HEAVY_WEIGHTS], [Status.DIVERGENT], ["chains"], [("weights", 1), ("smallest", 1)]),
+        ([Status.NOT_MIXED], [Status.FEW_POINTS], None, ["chains"], [("weights", 1)]),
+    ],
+)
+def test_chains_that_cannot_be_trusted_fall_back(monkeypatch, chains, weights, smallest, found, asked):
+    calls = []
+
+    def named(name, statuses, count):
+        calls.append((name, count))
+        return [types.SimpleNamespace(status=status, came=name) for status in statuses[:count]]
+
+    sampled = [types.SimpleNamespace(status=status, came="chains") for status in chains]
+    monkeypatch.setattr(fitting, "sample_chains", lambda *_: sampled)
+    monkeypatch.setattr(fitting, "weigh_jobs", lambda jobs, *_: named("weights", weights, len(jobs)))
+    monkeypatch.setattr(
+        fitting, "run_compiled", lambda jobs, *_: [(p, None) for p in named("smallest", smallest, len(jobs))]
+    )
+    jobs = [types.SimpleNamespace(share=1.0)] * len(chains)
+    results = fitting.sample_robustly(jobs, range(len(jobs)), 0, bs.Nuts(), False, weigh=True)
+    wanted = ["chains" if isinstance(one, Status) else one for one in found]
+    assert [result.came for result in results] == wanted
+    assert calls == asked
+
+
+def test_halves_of_a_pool_fall_back_together(monkeypatch):
+    first = [types.SimpleNamespace(status=status, came="chains") for status in (Status.NOT_MIXED, Status.OK)]
+    monkeypatch.setattr(fitting, "sample_chains", lambda *_: list(first))
+    jobs = [types.SimpleNamespace(share=0.5)] * 2
+    for second, came in ((Status.OK, "weights"), (Status.FEW_POINTS, "chains")):
+        weighed = [types.SimpleNamespace(status=status, came="weights") for status in (Status.OK, second)]
+        monkeypatch.setattr(fitting, "weigh_jobs", lambda *_, weighed=weighed: weighed)
+        results = fitting.sample_robustly(jobs, [0, 0], 0, bs.Nuts(), True, weigh=True)
+        assert [result.came for result in results] == [came] * 2
