@@ -47,6 +47,21 @@ class Status(enum.Enum):
         return self.value
 
 
+def one_scale(name: str, step: bool = False) -> InputError:
+    """Return the error for runs of one scale, which no law can be fitted to.
+
+    Args:
+        name: What the runs are called.
+        step: Whether they have steps that a curve could be fitted along.
+    """
+    along = " --input step fits curves along their steps." if step else ""
+    return InputError(
+        f"{name} has runs at one scale only, and at least two different scales are needed to fit a law. What they say "
+        "about noise and recipes answer bs.decide.noise (bayescale noise) and bs.decide.compare (bayescale compare)."
+        f"{along}"
+    )
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return a sentence that names the closest known names and lists the rest.
 

@@ -26,7 +26,7 @@ from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene
 from bayescale.programs import bucket, on_cores, padded, padded_square
 from bayescale.records import Array, record, static
-from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, reduce_runs
+from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, need_scales, reduce_runs
 
 FLATTEST_FALL = 1e-6
 WALKING_ROWS = 128
@@ -134,6 +134,8 @@ def make_job(
         InputError: For names or data that cannot work together.
     """
     runs = checked(runs)
+    if not runs.inputs:
+        need_scales(runs)
     ray = None
     if isinstance(law, str) and law == "auto":
         ray = None if runs.one_ray is False else find_ray(runs.frame, runs.inputs)

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.averaging import averaged, curves, long_curves, own_runs
-from bayescale.errors import InputError, nearest, some
+from bayescale.errors import InputError, nearest, one_scale, some
 from bayescale.records import Array, record, static
 
 if TYPE_CHECKING:
@@ -373,6 +373,13 @@ def checked(runs: Any) -> Runs:
     )
 
 
+def need_scales(runs: Runs) -> None:
+    """Refuse runs of one scale, which no law can be fitted to."""
+    frame = runs.frame
+    if not runs.inputs or len(frame[list(runs.inputs)].drop_duplicates()) < 2:
+        raise one_scale(runs.name, "step" in frame and frame["step"].nunique() > 1)
+
+
 def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()) -> Design:
     """Reduce the runs of one family to arrays.
 
@@ -391,13 +398,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         )
     frame = runs.frame
     inputs = list(runs.inputs)
-    if not inputs or len(frame[inputs].drop_duplicates()) < 2:
-        step = " --input step fits curves along their steps." if "step" in frame and frame["step"].nunique() > 1 else ""
-        raise InputError(
-            f"{runs.name} has runs at one scale only, and at least two different scales are needed to fit a law. What "
-            "they say about noise and recipes answer bs.decide.noise (bayescale noise) and bs.decide.compare "
-            f"(bayescale compare).{step}"
-        )
+    need_scales(runs)
     y = np.log(frame["loss"].to_numpy())
     x = np.log(frame[inputs].to_numpy(float))
     error = np.zeros(len(frame))

@@ -90,7 +90,10 @@ def canonical(
     for role, theirs in chosen.items():
         raw = cells.frame[theirs].tolist()
         if role in TEXT_ROLES:
-            found[role] = pd.Series([text_of(value) for value in raw], index, dtype=object)
+            # A family may be called NA; a state cannot.
+            state = role in ("status", "note")
+            texts = [None if state and missing(value) else text_of(value) for value in raw]
+            found[role] = pd.Series(texts, index, dtype=object)
             continue
         read = cells.numbers(theirs, compute=role == "flops")
         if role not in ESSENTIAL and role not in needed and (read.unreadable or read.undecided):

@@ -18,7 +18,7 @@ from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
 from bayescale.data.scales import check_units, default_inputs, derive, error_rate
-from bayescale.errors import InputError, because, nearest, some
+from bayescale.errors import InputError, because, nearest
 from bayescale.runs import COUNTS, Runs, family_labels
 
 Screen = Literal["exclude", "keep"]
@@ -253,11 +253,11 @@ def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
     given = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     if given in (("none",), ("",)) and "none" not in cells.heads:
         return ()
-    if len(set(given)) < len(given):
-        raise InputError(f"inputs (--input) names {some([name for name in given if given.count(name) > 1], 1)} twice.")
     ours = [
         cells.heads[name].role if name in cells.heads and cells.heads[name].role in COUNTS else name for name in given
     ]
+    if doubled := [name for name in ours if ours.count(name) > 1]:
+        raise InputError(f"inputs (--input) names {doubled[0]} twice: {', '.join(given)}.")
     return tuple(ours)
 
 
@@ -279,6 +279,10 @@ def usable(
         raise InputError(f"There is no column {lacking[0]!r}. {nearest(lacking[0], map(str, part.columns))}")
     if not wanted and given.inputs is None:
         log += no_scale(part)
+    if "step" in wanted and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
+        text = f"Step 0 is a baseline before training and no scale: {len(start)} rows left out."
+        log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
+        part = part.drop(index=start)
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
     if not measured.all():

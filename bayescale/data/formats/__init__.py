@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bayescale.data.formats import binary, charts, delimited, folder, json_text, markdown, text
+from bayescale.data.formats import binary, charts, delimited, folder, json_text, markdown, text, trackers
 from bayescale.data.formats.table import Table
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError
@@ -41,7 +41,7 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
         loaded = from_bytes(content, "runs" if source == "-" else Path(label).stem, label, "", table)
     elif isinstance(source, (str, Path)):
         path, label = Path(source), str(source)
-        if path.is_dir():
+        if path.is_dir() or (path.is_file() and trackers.kind(path)):
             loaded = from_folder(path, checkpoints)
         else:
             loaded = from_file(path, table)
@@ -102,4 +102,9 @@ def from_text(decoded: str, name: str, label: str, suffix: str, table: int | Non
 
 def from_folder(path: Path, checkpoints: bool) -> Table:
     """Read a folder: of files, or the store of a tracker."""
-    return folder.read_folder(path, from_file, checkpoints=checkpoints)
+    store = trackers.kind(path)
+    if store is None:
+        return folder.read_folder(path, from_file, checkpoints=checkpoints)
+    if store == "mlflow":
+        return trackers.read_mlflow(path)
+    return folder.join_runs(trackers.runs_of(path, store), path.resolve().name, checkpoints)

@@ -40,14 +40,24 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     files = run_files(folder)
     if not files:
         raise InputError(f"{folder} is a folder without tables; one file a run is expected: {some(SUFFIX_LIST)}.")
-    parts: dict[str, pd.DataFrame] = {name: load(path).frame for name, path in files.items()}
+    return join_runs({name: load(path).frame for name, path in files.items()}, folder.resolve().name, checkpoints)
+
+
+def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> Table:
+    """Join the tables of runs: of each the last row, or all rows.
+
+    Args:
+        parts: Rows of each run, by its name.
+        title: What they are called together.
+        checkpoints: Keep every row; also those of a single run, which is a curve.
+    """
     log: list[LogEntry] = []
     many = {name for name, frame in parts.items() if len(frame) > 1}
     scales = [own_scales(frame) for frame in parts.values()]
     # One table with all runs, or several of them, in a folder: rows are runs.
     tables = many and all(len(scale) and len(np.unique(scale, axis=0)) > 1 for scale in scales)
     fractions = {name: np.ones(len(frame)) for name, frame in parts.items()}
-    if many and not tables:
+    if many and not tables and len(parts) > 1:
         left = 0
         for name in many:
             frame, fraction = final_row(parts[name])
@@ -55,21 +65,22 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
             parts[name], fractions[name] = (parts[name], fraction) if checkpoints else (frame, np.ones(len(frame)))
         if left:
             text = (
-                f"The last row of each of {len(parts)} files is the run; {left} earlier checkpoints, of unequal parts "
+                f"The last row of each of {len(parts)} runs is taken; {left} earlier checkpoints, of unequal parts "
                 "of their schedules, are left out: checkpoints=True (--checkpoints) keeps them."
             )
             log.append(LogEntry("checkpoints", "excluded", text))
     known = {found.role for frame in parts.values() for found in headings(frame.columns).values()}
     named = {} if tables else {name: sizes_of(name) for name in parts}
-    if named and "n_params" not in known and any("n_params" in size for size in named.values()):
+    from_name = "n_params" not in known and any("n_params" in size for size in named.values())
+    if from_name:
         log += from_names(parts, named, fractions, known)
     joined = [frame.assign(**({} if "run" in known or tables else {"run": name})) for name, frame in parts.items()]
-    rest = {name: size.get("rest", "") for name, size in named.items()}
+    rest = {name: size.get("rest", "") for name, size in named.items()} if from_name else {}
     if len(set(rest.values())) > 1:
         joined = [frame.assign(**{"file label": rest[name]}) for frame, name in zip(joined, parts, strict=True)]
     whole = pd.concat(joined, ignore_index=True).astype(object)
     whole.index = pd.RangeIndex(1, len(whole) + 1)
-    return Table(whole, folder.resolve().name, tuple(log))
+    return Table(whole, title, tuple(log))
 
 
 def run_files(folder: Path) -> dict[str, Path]:
