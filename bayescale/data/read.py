@@ -18,6 +18,7 @@ from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
 from bayescale.data.scales import check_units, default_inputs, derive, error_rate
+from bayescale.data.screening import screen
 from bayescale.errors import InputError, because, nearest
 from bayescale.runs import COUNTS, Runs, family_labels
 
@@ -279,10 +280,13 @@ def usable(
         raise InputError(f"There is no column {lacking[0]!r}. {nearest(lacking[0], map(str, part.columns))}")
     if not wanted and given.inputs is None:
         log += no_scale(part)
-    if "step" in wanted and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
+    if "step" in wanted and "step" in part and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
         text = f"Step 0 is a baseline before training and no scale: {len(start)} rows left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part = part.drop(index=start)
+    if len(part):
+        part, entries = screen(part, wanted, keep=options.screen == "keep")
+        log += entries
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
     if not measured.all():
