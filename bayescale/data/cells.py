@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import unicodedata
@@ -46,7 +47,8 @@ _POWER = re.compile(
 _PETAFLOP_DAYS = re.compile(r"(?P<number>.*?)\s*p(?:eta)?f(?:lops?)?(?:/s)?[-\s]?days?", re.IGNORECASE)
 _REMARK = re.compile(r"^(?P<number>.*?)\s*[(\[](?P<words>[^()\[\]\d]+)[)\]]$")
 _PLUS_MINUS = re.compile(r"^(?P<number>.+?)\s*(?:±|\+/-|\+-)\s*(?P<spread>[\d.,e+-]+)\s*%?$", re.IGNORECASE)
-_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
+_PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,2})?", re.IGNORECASE)
+_GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,8 @@ def missing(value: Any) -> bool:
         return True
     if not isinstance(value, str):
         return value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType")
+    if value[:1].isdigit():
+        return False
     return clean(value)[0].lower() in MISSING
 
 
@@ -138,16 +142,29 @@ def read_cell(value: Any, *, compute: bool = False) -> Cell:
         value: Its text, or a number.
         compute: Whether suffixes of compute (P, E, Z) and petaflop-days may appear.
     """
+    if isinstance(value, str):
+        return read_text(value, compute)
     if missing(value):
         return Cell()
-    if not isinstance(value, str):
-        if isinstance(value, (bool, np.bool_)):
-            return Cell(readable=False)
-        try:
-            number = float(value)
-        except (TypeError, ValueError, OverflowError):
-            return Cell(readable=False)
-        return Cell((number, number))
+    if isinstance(value, (bool, np.bool_)):
+        return Cell(readable=False)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return Cell(readable=False)
+    return Cell((number, number))
+
+
+@functools.lru_cache(maxsize=100_000)
+def read_text(value: str, compute: bool) -> Cell:
+    """Read the text of one cell."""
+    if _PLAIN.fullmatch(value):
+        number = float(value)
+        if "." not in value:
+            return Cell((number, number))
+        return Cell((number, float(value.replace(".", "")) if _GROUP.fullmatch(value) else math.nan))
+    if missing(value):
+        return Cell()
     text, emphasised = clean(value)
     marks = ["emphasis"] if emphasised and text != value.strip() and "^" not in text else []
     status = spread = ""
@@ -237,7 +254,7 @@ def evidence(columns: Iterable[Sequence[Any]]) -> set[str]:
     """Decimal marks that cells of mostly numeric columns prove."""
     proved: set[str] = set()
     for column in columns:
-        cells = [read_cell(value) for value in column if isinstance(value, str) and not missing(value)]
+        cells = [read_cell(value) for value in set(column) if isinstance(value, str) and not missing(value)]
         if cells and sum(cell.readable for cell in cells) > len(cells) / 2:
             proved |= {cell.decided for cell in cells if cell.readable}
     return proved - {""}
@@ -301,7 +318,7 @@ def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str])
 def tidy(column: Sequence[Any], decimal: str | None, proved: set[str]) -> list[Any]:
     """Turn a column that no one asked for into numbers where every cell is one; keep it as it is otherwise."""
     present = [value for value in column if not missing(value)]
-    texts = [value for value in present if isinstance(value, str)]
+    texts = {value for value in present if isinstance(value, str)}
     if not texts or any(re.fullmatch(r"0\d+", text.strip()) for text in texts):
         return [None if missing(value) else value for value in column]
     if all(_PLAIN.fullmatch(text.strip()) for text in texts) and decimal != "," and "," not in proved:
