@@ -156,6 +156,48 @@ def test_folder_of_one_file_a_run_with_scales_inside(tmp_path):
     assert list(runs.frame["run"]) == ["run0", "run1", "run2"] and column(runs, "n_params").tolist() == [1e7, 2e7, 3e7]
 
 
+def test_folder_of_runs_with_settings_beside_their_histories(tmp_path):
+    for i in range(3):
+        place = tmp_path / f"run{i}"
+        place.mkdir()
+        (place / "config.json").write_text(json.dumps({"model": {"n_params": 10**7 * (i + 1)}, "tokens": 2 * 10**9}))
+        (place / "metrics.jsonl").write_text(
+            "".join(f'{{"step": {s}, "val/loss": {3.5 - s / 10 - i / 10}}}\n' for s in range(4))
+        )
+        (place / "notes.txt").write_text("a note, with a comma\nand a line")
+    runs = bs.read(tmp_path)
+    assert column(runs, "n_params").tolist() == [1e7, 2e7, 3e7]
+    np.testing.assert_allclose(column(runs, "loss"), [3.2, 3.1, 3.0])
+
+
+def test_titles_above_a_header_are_left_out(tmp_path):
+    text = "Sweep of May\n\nparams;tokens;loss\n50M;1B;3.5\n90M;2B;3.2\n"
+    assert column(read(text), "loss").tolist() == [3.5, 3.2] and told(read(text), "title")
+    sheet = pd.DataFrame([["Sweep of May", None, None], ["params", "tokens", "loss"], [5e7, 1e9, 3.5], [9e7, 2e9, 3.2]])
+    sheet.to_excel(tmp_path / "sweep.xlsx", index=False, header=False)
+    assert column(bs.read(tmp_path / "sweep.xlsx"), "loss").tolist() == [3.5, 3.2]
+
+
+def test_tokens_that_were_seen_go_before_those_planned():
+    text = "params,config.train_tokens,tokens_seen,loss\n5e7,1e9,9.9e8,3.5\n9e7,2e9,1.98e9,3.2\n"
+    runs = read(text)
+    assert column(runs, "n_tokens").tolist() == [9.9e8, 1.98e9] and "what was seen" in told(runs, "recognised")[1]
+
+
+@pytest.mark.parametrize(
+    "name", ["ln loss", "log10_loss", "excess_loss", "predicted loss", "loss_delta", "z_loss", "loss_scale"]
+)
+def test_other_things_than_the_loss_are_not_taken_for_it(name):
+    with pytest.raises(bs.InputError, match="A column 'loss'"):
+        read(f"params,tokens,{name}\n5e7,1e9,1.2\n9e7,2e9,1.1\n")
+
+
+@pytest.mark.parametrize("name", ["log10(C)", "log_flops", "tokens (log10)", "lr", "tokens_per_second", "batch_tokens"])
+def test_other_things_than_a_scale_are_not_taken_for_one(name):
+    with pytest.raises(bs.InputError, match="No scale input"):
+        read(f"{name},zeta,loss\n18.2,1.5,3.2\n19.4,2.5,3.1\n")
+
+
 def test_one_scale_has_no_input_and_no_law():
     rows = [f"{recipe},{seed},{3.3 + 0.01 * seed:.4f}" for recipe in ("old", "muon") for seed in range(3)]
     runs = read("\n".join(["recipe,seed,val_loss", *rows]))

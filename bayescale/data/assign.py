@@ -194,6 +194,10 @@ def scale(
         text = f"{role} is the column of that name; others may be meant: {some([repr(name) for name in differ])}. "
         text += f"--column {role}={differ[0]} takes another."
         return best.name, [LogEntry("recognised", "warning", text, columns=tuple(differ))], []
+    achieved = [head.name for head in found if head.kind == "achieved"]
+    if role == "n_tokens" and len(achieved) == 1:
+        text = f"n_tokens is {achieved[0]!r}, what was seen, of {listed}. --column n_tokens=... takes another."
+        return achieved[0], [LogEntry("recognised", "warning", text, columns=tuple(values))], []
     if role == "n_params" and "n_tokens" in chosen and "flops" in chosen:
         compute, tokens = cells.counts(chosen["flops"]), cells.counts(chosen["n_tokens"])
         gaps = {}

@@ -288,7 +288,7 @@ def read_column(
         unreadable=tuple(wrong),
         status={i: cell.status for i, cell in enumerate(cells) if cell.status},
         marks=marks,
-        example=str(column[marked[0]]).strip() if marked else "",
+        example=" ".join(str(column[marked[0]]).split()) if marked else "",
         suffixed=np.array([bool({"suffix", "power"} & set(cell.marks)) for cell in cells], bool),
         spreads={i: cell.spread for i, cell in enumerate(cells) if cell.spread},
         undecided="" if undecided is None else str(column[undecided]).strip(),

@@ -30,6 +30,8 @@ SIZE_KINDS = frozenset(
     ).split()
 )
 """Which parameters are counted."""
+ACHIEVED = frozenset(("seen", "consumed", "processed", "trained", "actual", "achieved", "far"))
+"""Words of tokens that a run has really seen."""
 PLANNED = frozenset(("planned", "target", "max", "expected", "scheduled", "goal", "budget", "plan"))
 LOSSES = frozenset(("loss", "losses", "nll", "xent", "ce", "crossentropy", "bpb", "bpc", "logloss"))
 ERRORS = frozenset(("error", "err", "mse", "mae", "rmse", "wer", "cer", "ppl", "perplexity"))
@@ -45,7 +47,8 @@ NO_RESPONSE = frozenset(
         "aux auxiliary balance balancing load router z zloss grad scale scaler std stderr se sd sem var variance "
         "weight mask spike spikes delta diff gap difference improvement change target pred predicted prediction "
         "forecast fit fitted residual baseline name function type fn reduction coef coefficient step per budget "
-        "ema smoothed fraction penalty expected planned rank"
+        "ema smoothed fraction penalty expected planned rank ln log log2 log10 excess reducible above minus floor "
+        "relative normalized normalised ratio speedup"
     ).split()
 )
 """Words with which a column of losses is about something else than the response."""
@@ -86,7 +89,8 @@ EXACT = {
             "tokens_per_param tokens_per_parameter tpp token_param_ratio tokens_to_params "
             "tokens_per_params tokens_per_parameters tokens_per_active_param "
             "tokens_per_active_parameter token_per_param tokens_param_ratio d_over_n "
-            "token_to_param_ratio tokens_per_active_params"
+            "token_to_param_ratio tokens_per_active_params tokens_param tok_param tokens_params toks_per_param "
+            "tok_per_param tokens_parameter tokens_per_n token_per_parameter"
         ),
         "chinchilla_multiple": "chinchilla_multiple chinchilla_multiplier chinchilla_ratio chinchilla_factor",
     }.items()
@@ -178,7 +182,9 @@ def heading(name: str) -> Heading:
         known = unit_of(found[1])
         if known is not None:
             factor, unit = known, found[1]
-        elif not set(words_of(found[1])) <= WORDLESS_UNITS:
+        elif not set(words_of(found[1])) <= WORDLESS_UNITS and not re.fullmatch(
+            r"\s*6\s*\*?\s*n\s*\*?\s*d\s*", found[1], re.I
+        ):
             extra += f" {found[1]}"
     bare = re.sub(r"[(\[][^()\[\]]*[)\]]", " ", text).strip()
     if bare.endswith("%"):
@@ -219,6 +225,8 @@ def scale(text: str, words: list[str]) -> Heading | None:
             kind = " ".join(word for word in words if word in SIZE_KINDS)
             return Heading(text, "n_params", kind, factor, unit)
         return None
+    if words[:1] == ["n"] and len(words) > 1 and left - {"n"} <= SIZE_KINDS:
+        return Heading(text, "n_params", " ".join(words[1:]), factor, unit)
     if left <= {"model", "size", "n", "non", "embedding", "active", "total"} and "size" in left:
         return Heading(text, "n_params", "size" if left == {"size"} else "", factor, unit)
     if left & {"tokens", "token", "ntokens", "numtokens", "toks"}:
@@ -227,8 +235,9 @@ def scale(text: str, words: list[str]) -> Heading | None:
             return Heading(text, "unique_tokens", "", factor, unit)
         if left & PLANNED and left <= PLANNED | {"total", "data", "dataset"}:
             return Heading(text, "planned_tokens", "", factor, unit)
-        if left <= {"seen", "consumed", "processed", "total", "data", "dataset", "so", "far", "throughput"}:
-            return Heading(text, "n_tokens", "", factor, unit)
+        if left <= ACHIEVED | {"total", "data", "dataset", "so", "throughput"}:
+            kind = "achieved" if set(words) & ACHIEVED or "throughput" in left else ""
+            return Heading(text, "n_tokens", kind, factor, unit)
         return None
     compute = {"flops", "flop", "compute", "budget", "isoflop", "isoflops"} | set(UNITS)
     if left & compute:

@@ -87,6 +87,7 @@ def canonical(
     stated = set(units)
     status: dict[int, str] = {}
     unreadable: dict[str, list[int]] = {}
+    labels: set[str] = set()
     for role, theirs in chosen.items():
         raw = cells.frame[theirs].tolist()
         if role in TEXT_ROLES:
@@ -97,10 +98,10 @@ def canonical(
             continue
         read = cells.numbers(theirs, compute=role == "flops")
         if role not in ESSENTIAL and role not in needed and (read.unreadable or read.undecided):
-            values = tidy(raw, cells.decimal, cells.proved)
-            found[role] = (
-                pd.Series(values, index) if role in ("seed", "step") else pd.Series(values, index, dtype=object)
-            )
+            if role in ("seed", "step"):
+                found[role] = pd.Series(tidy(raw, cells.decimal, cells.proved), index)
+            else:
+                labels.add(theirs)
             continue
         check(role, theirs, read)
         if read.unreadable:
@@ -118,7 +119,7 @@ def canonical(
         words = found.get("status", pd.Series([None] * len(index), index, dtype=object)).tolist()
         mixed = [status.get(i) if missing(word) else word for i, word in enumerate(words)]
         found["status"] = pd.Series(mixed, index, dtype=object)
-    used = set(chosen.values())
+    used = set(chosen.values()) - labels
     for theirs in cells.frame:
         if theirs not in used and not cells.empty(theirs):
             own = f"{theirs} (file)" if theirs in found or theirs in ROLES else theirs
@@ -163,7 +164,7 @@ def check(role: str, theirs: str, read: Column) -> None:
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
     """Say which cells of a column are no numbers."""
     theirs = chosen[role]
-    held = list(dict.fromkeys(str(cells.frame.loc[row, theirs]).strip() for row in rows))
+    held = list(dict.fromkeys(" ".join(str(cells.frame.loc[row, theirs]).split())[:60] for row in rows))
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
     return (

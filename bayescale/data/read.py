@@ -25,6 +25,8 @@ from bayescale.runs import COUNTS, Runs, family_labels
 Screen = Literal["exclude", "keep"]
 DERIVATIONS = ("error_rate",)
 """Responses that can be computed from others."""
+COUNTED = ("correct", "n_items", "attempts")
+"""Counts that responses are computed from."""
 
 
 def read(
@@ -174,12 +176,18 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     for wanted in dict.fromkeys(wanted for _, wanted, _ in ready.values()):
         rows = pd.concat([part for part, own, _ in ready.values() if own == wanted])
         notices[wanted] = [*unused(rows, wanted), *differing(rows, wanted)]
+    spoken = [entry for _, _, entries in ready.values() for entry in entries]
     found: list[Runs] = []
     for label, (part, wanted, entries) in ready.items():
         if len(ready) + len(unfit) > 1:
             part = part.assign(family=label).drop(columns="metric", errors="ignore")
         try:
-            found.append(checked_runs(part, wanted, label, (*given.log, *entries, *notices[wanted])))
+            # What is said of some families only says of which.
+            own = [
+                e if spoken.count(e) == len(ready) else dataclasses.replace(e, text=f"{label}: {e.text}")
+                for e in entries
+            ]
+            found.append(checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted])))
         except InputError as error:
             unfit[label] = str(error)
     if not found:
@@ -237,7 +245,8 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     own = [name for name in inputs or () if name in cells.heads and name not in chosen]
     chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
     factors = read_units(options.units, chosen)
-    table, converted, stated, unreadable = canonical(cells, chosen, factors, inputs or ())
+    counts = COUNTED if options.derive is not None else ()
+    table, converted, stated, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
     log = [*loaded.log, *recognised(cells, chosen), *log, *converted]
     if options.derive is not None:
         table, entries = error_rate(table)
@@ -271,7 +280,7 @@ def usable(
         InputError: For cells that are no numbers, implausible units, or inputs that are not there.
     """
     wanted = default_inputs(part, COUNTS) if given.inputs is None else given.inputs
-    given.check(part, ["loss", "value_se", *(wanted or COUNTS)])
+    given.check(part, ["loss", "value_se", *COUNTED, *(wanted or COUNTS)])
     log = check_units(part, given.stated)
     part, entries = derive(part, wanted)
     log += entries

@@ -147,6 +147,8 @@ def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> lis
         if not usable.all() or len(np.unique(values)) < 2 or values.max() < FACTOR * values.min():
             continue
         means = pd.Series(np.log(values)).groupby(np.round(scale, 9)).mean()
+        if means.nunique() < 2:
+            continue
         steps = np.diff(means.to_numpy())
         monotone = abs(float(spearmanr(means.index, means).statistic)) >= MONOTONE
         if not monotone or (np.sign(steps[np.abs(steps) > 0.02]) != np.sign(means.iloc[-1] - means.iloc[0])).any():

@@ -8,7 +8,7 @@ import io
 import numpy as np
 import pandas as pd
 
-from bayescale.data.formats.table import Table
+from bayescale.data.formats.table import Table, from_records
 from bayescale.errors import InputError
 
 EXTRAS = {"parquet": "pyarrow", "excel": "openpyxl"}
@@ -49,7 +49,17 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
         raise InputError(
             f"{label} has {len(names)} sheets with rows; table={chosen} (--table {chosen}) is none of them."
         )
-    return from_frame(filled[names[(chosen or 1) - 1]], name, label)
+    return from_frame(headed(filled[names[(chosen or 1) - 1]]), name, label)
+
+
+def headed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Take the first full row as the header where titles stand above it."""
+    if sum(str(column).startswith("Unnamed:") for column in frame.columns) <= frame.shape[1] / 2:
+        return frame
+    full = np.flatnonzero(frame.notna().all(axis=1).to_numpy())
+    if not len(full):
+        return frame
+    return frame.iloc[full[0] + 1 :].set_axis([str(cell) for cell in frame.iloc[full[0]]], axis=1)
 
 
 def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
@@ -66,6 +76,14 @@ def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
     if not len(frame):
         raise InputError(f"{label} has no rows; expected one row a training run.")
     objects = frame.astype(object)
+    if any(isinstance(value, dict) for column in objects for value in objects[column].head()):
+        objects = from_records(objects.to_dict("records"), name).frame
+    # Lists and arrays are no cells of a table.
+    nested = [column for column in objects if any(hasattr(value, "__len__") for value in objects[column].head())]
+    for column in nested:
+        objects[column] = [
+            value if isinstance(value, str) or value is None else str(value) for value in objects[column]
+        ]
     objects.index = pd.Index(np.arange(1, len(frame) + 1))
     return Table(objects, name)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import re
 
 from bayescale.data.formats.table import Table, from_rows
+from bayescale.data.log import LogEntry
 from bayescale.errors import InputError
 
 DELIMITERS = ",\t;|"
@@ -19,16 +21,23 @@ def read_delimited(text: str, name: str, label: str) -> Table:
         InputError: For a header alone, or what is no table.
     """
     lines = text.splitlines()
+    log: list[LogEntry] = []
     if lines and (found := re.fullmatch(r"sep=(.)", lines[0].strip(), re.IGNORECASE)):
         # Spreadsheets say the delimiter in a line of its own.
         rows = split(text.partition("\n")[2], found[1], label)
     else:
         start = next((i for i, line in enumerate(lines) if line.strip() and not comment(line)), 0)
-        text = "\n".join(line for i, line in enumerate(lines) if i >= start)
+        # Titles stand above the header, without a delimiter where the lines below have one.
+        head = [i for i, line in enumerate(lines[:20]) if i >= start and any(mark in line for mark in DELIMITERS)]
+        if head and head[0] > start and len(head) > 1:
+            log = [LogEntry("title", "info", f"{head[0] - start} lines above the header are left out.")]
+            start = head[0]
+        text = "\n".join(lines[start:])
         rows = split(text, delimiter(text, label), label)
     if len(rows) < 2:
         raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
-    return from_rows(rows[0], rows[1:], name, label)
+    table = from_rows(rows[0], rows[1:], name, label)
+    return dataclasses.replace(table, log=(*log, *table.log))
 
 
 def comment(line: str) -> bool:

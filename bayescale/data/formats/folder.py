@@ -17,6 +17,7 @@ from bayescale.errors import InputError, some
 
 SUFFIX_LIST = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".md", ".gz")
 """Endings of files that may hold runs."""
+PROSE = (".txt", ".md")
 CHINCHILLA = 20.0
 """Tokens per parameter that a multiple such as 5xC counts in."""
 _SIZE = re.compile(
@@ -40,7 +41,21 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     files = run_files(folder)
     if not files:
         raise InputError(f"{folder} is a folder without tables; one file a run is expected: {some(SUFFIX_LIST)}.")
-    return join_runs({name: load(path).frame for name, path in files.items()}, folder.resolve().name, checkpoints)
+    parts: dict[str, pd.DataFrame] = {}
+    for name, paths in files.items():
+        frames = {path.name: load(path).frame for path in paths}
+        histories = {file: frame for file, frame in frames.items() if len(frame) > 1}
+        if len(histories) > 1:
+            parts |= {f"{name}/{file}": frame for file, frame in frames.items()}
+            continue
+        # Settings of a run lie beside its history, or its results do.
+        whole = next(iter(histories.values()), next(iter(frames.values())))
+        for frame in frames.values():
+            if frame is not whole:
+                new = [column for column in frame if column not in whole]
+                whole = whole.assign(**{column: frame[column].iloc[0] for column in new})
+        parts[name] = whole
+    return join_runs(parts, folder.resolve().name, checkpoints)
 
 
 def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> Table:
@@ -83,20 +98,24 @@ def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> 
     return Table(whole, title, tuple(log))
 
 
-def run_files(folder: Path) -> dict[str, Path]:
-    """Files that may hold runs, by the name of the run."""
+def run_files(folder: Path) -> dict[str, list[Path]]:
+    """Files of each run, by its name: those of one name, or those in one folder."""
 
     def inside(place: Path) -> list[Path]:
         listed = sorted(path for path in place.iterdir() if not path.name.startswith("."))
-        return [p for p in listed if p.is_file() and p.suffix.lower() in SUFFIX_LIST and "readme" not in p.name.lower()]
+        files = [
+            p for p in listed if p.is_file() and p.suffix.lower() in SUFFIX_LIST and "readme" not in p.name.lower()
+        ]
+        # Text beside tables is a note.
+        return [p for p in files if p.suffix.lower() not in PROSE] or files
 
-    if direct := inside(folder):
-        return {stem(path): path for path in direct}
-    found: dict[str, Path] = {}
-    for sub in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = inside(sub)
-        found |= {sub.name if len(files) == 1 else f"{sub.name}/{stem(path)}": path for path in files}
-    return found
+    found: dict[str, list[Path]] = {}
+    for path in inside(folder):
+        found.setdefault(stem(path), []).append(path)
+    if found:
+        return found
+    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return {sub.name: files for sub in folders if (files := inside(sub))}
 
 
 def stem(path: Path) -> str:

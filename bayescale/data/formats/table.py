@@ -43,7 +43,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
     Raises:
         InputError: For no rows, names given twice, or rows with more fields than the header.
     """
-    names = [field.strip() for field in header]
+    names = [" ".join(field.split()) for field in header]
     if not rows:
         raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
     doubled = [c for c in dict.fromkeys(names) if c and names.count(c) > 1]
