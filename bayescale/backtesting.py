@@ -353,6 +353,8 @@ def score(split: Split, posterior: Posterior) -> pd.DataFrame:
     rows = np.flatnonzero(~split.train)
     held = split.family.frame.iloc[rows]
     forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
+    if "value_se" in held:
+        forecast = forecast.measured(held["value_se"].to_numpy(float))
     y = held["loss"].to_numpy(float)
     location, scale = forecast.location, forecast.scale
     table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})

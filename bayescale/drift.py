@@ -21,6 +21,8 @@ ALONG = {
 }
 """Where a drift wanders."""
 CAUTIONS = ("normal", "high")
+MOST_ROWS = 40
+"""Rows from which on the factor ahead stays as it is."""
 
 
 @record
@@ -39,11 +41,13 @@ class Drift:
         scale: The fall at which `median` holds.
         memory: Correlation length of the slope, in training spans.
         ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
-            deviation at new points: the future need not drift as the past did. Nothing inside the data changes.
+            deviation beyond the data: the future need not drift as the past did. Between the smallest and the largest
+            value of every input nothing changes.
         ahead_median: That factor's median at `ahead_rows` rows.
         ahead_rows: Rows at which it is largest.
         ahead_power: How it falls on either side, by exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many rows
-            overstate what their trend will do, and what few rows leave open the law holds open too.
+            overstate what their trend will do, and what few rows leave open the law holds open too. More than
+            `MOST_ROWS` count as so many: the record that chose these numbers has no more.
         lean: By how much the drift goes on where the law goes, in units of the standard deviation that it gains beyond
             the data: real curves still move where laws have flattened. Nothing inside the data changes.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
@@ -73,7 +77,7 @@ class Drift:
         """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
-        away = abs(np.log(rows / float(self.ahead_rows)))
+        away = abs(np.log(min(rows, MOST_ROWS) / float(self.ahead_rows)))
         return float(self.ahead_median) * np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale.errors import InputError, nearest, some
+from bayescale.records import Array
 
 KINDS = {
     "mean": "the curve itself: law and drift, no scatter of single runs",
@@ -56,8 +57,17 @@ class Forecast:
         return np.exp(self.log_draws)
 
     @property
+    def typical(self) -> np.ndarray:
+        """Geometric mean of the response, exp of the mean of its logarithm, shape (point,).
+
+        Unlike `mean` it is finite however heavy the tails of ln(response) are, so it does not grow with the number of
+        draws far beyond the data.
+        """
+        return np.exp(self.location.mean(0))
+
+    @property
     def mean(self) -> np.ndarray:
-        """Mean of the response, shape (point,)."""
+        """Mean of the response, shape (point,); far beyond the data `typical` is the steadier summary."""
         return np.exp(self.location + 0.5 * self.scale**2).mean(0)
 
     def quantile(self, q: float | Iterable[float]) -> np.ndarray:
@@ -98,6 +108,22 @@ class Forecast:
         if not (np.asarray(target, float) > 0).all():
             raise InputError(f"A target must be a positive number, like the response; found {target}.")
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
+
+    def measured(self, value_se: float | Array) -> Forecast:
+        """Return the forecast of a measurement with a known standard error, as `value_se` of the runs states it.
+
+        Args:
+            value_se: Standard errors on the scale of the response, one number or shape (point,).
+
+        Raises:
+            InputError: For errors that are negative or not finite.
+        """
+        errors = np.broadcast_to(np.asarray(value_se, float), len(self.points))
+        if not (np.isfinite(errors) & (errors >= 0)).all():
+            raise InputError(f"value_se must be a standard error of zero or more; found {some(list(errors))}.")
+        spread = errors / self.quantile(0.5)
+        noise = spread * np.random.default_rng(len(self.points)).standard_normal(self.log_draws.shape)
+        return dataclasses.replace(self, scale=np.hypot(self.scale, spread), log_draws=self.log_draws + noise)
 
     def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
         """Return one row a point: inputs, kind, extrapolation ratio, mean, median and interval ends."""

@@ -1,4 +1,4 @@
-"""NUTS: one chain as a pure function on NumPyro's functional kernel, started at the mode.
+"""NUTS: one chain as a pure function on NumPyro's functional kernel, started around the mode.
 
 Nothing here knows about laws: a potential (negative log density) of a vector comes in, draws go out.
 """
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.scipy.linalg import solve_triangular
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
@@ -119,12 +120,32 @@ def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]
 
 def normal_at(potential: Potential, mode: Array) -> Start:
     """Return the normal distribution with the mode's curvature."""
+    return normal_around(potential, mode, jnp.zeros((0, len(mode)), mode.dtype))[0]
+
+
+class Around(NamedTuple):
+    """Points around a mode, shape (point, d), with the potential, shape (point,), and its gradient there."""
+
+    place: Any
+    value: Any
+    slope: Any
+
+
+def normal_around(potential: Potential, mode: Array, apart: Array) -> tuple[Start, Around]:
+    """Return the normal distribution with the mode's curvature, and the potential at points around it.
+
+    Args:
+        potential: Negative log density of a vector.
+        mode: Shape (d,).
+        apart: Differences of the points from the mode, shape (point, d).
+    """
     # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
-    steps = DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
-    points = mode + jnp.concatenate([steps, -steps, jnp.zeros_like(mode)[None]])
+    size, steps = len(mode), DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
+    points = mode + jnp.concatenate([steps, -steps, jnp.zeros_like(mode)[None], apart])
     values, slopes = lax.map(jax.value_and_grad(potential), points)
-    hessian = (slopes[: len(mode)] - slopes[len(mode) : -1]) / (2.0 * DIFFERENCE)
-    return Start(mode, safe_inverse(0.5 * (hessian + hessian.T)), values[-1], slopes[-1])
+    hessian = (slopes[:size] - slopes[size : 2 * size]) / (2.0 * DIFFERENCE)
+    start = Start(mode, safe_inverse(0.5 * (hessian + hessian.T)), values[2 * size], slopes[2 * size])
+    return start, Around(*(leaf[2 * size + 1 :] for leaf in (points, values, slopes)))
 
 
 def safe_inverse(hessian: Array) -> Any:
@@ -134,13 +155,24 @@ def safe_inverse(hessian: Array) -> Any:
     return (vectors / values) @ vectors.T
 
 
-def begin_chain(key: Array, start: Start) -> Standing:
-    """Return where a chain begins: at the mode, the origin of its coordinates."""
+def begin_chain(key: Array, start: Start, at: Around | None = None) -> Standing:
+    """Return where a chain begins: at a point, or at the mode, the origin of its coordinates, where there is none.
+
+    Args:
+        key: Random key of the chain.
+        start: Mode and covariance.
+        at: The point, with the potential and its gradient there; the mode stands in where they are not finite.
+    """
     factor = jnp.linalg.cholesky(start.covariance)
-    origin, identity = jnp.zeros_like(start.mode), jnp.eye(len(start.mode), dtype=start.mode.dtype)
-    size = jnp.asarray(1.0 / len(origin) ** 0.25, origin.dtype)
+    identity = jnp.eye(len(start.mode), dtype=start.mode.dtype)
+    mode = Around(start.mode, start.value, start.slope)
+    if at is not None:
+        usable = jnp.isfinite(at.value) & jnp.isfinite(at.slope).all()
+        mode = jax.tree.map(lambda new, old: jnp.where(usable, new, old), at, mode)
+    place = solve_triangular(factor, mode.place - start.mode, lower=True)
+    size = jnp.asarray(1.0 / len(place) ** 0.25, place.dtype)
     words = jax.random.key_data(key)
-    return Standing(jnp.array(False), words, size, identity, identity, origin, start.value, factor.T @ start.slope)
+    return Standing(jnp.array(False), words, size, identity, identity, place, mode.value, factor.T @ mode.slope)
 
 
 def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) -> tuple[Chain, Standing]:

@@ -32,12 +32,12 @@ INPUT_WORDS = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
 def isoflop(allocation: Allocation, *, ax: Axes | None = None, excess: float = 10.0) -> Axes:
-    """Draw the expected loss and its band along one budget, with the choice, the plug-in and the flat bottom.
+    """Draw the typical loss and its band along one budget, with the choice, the plug-in and the flat bottom.
 
     Args:
         allocation: What `decide.allocate` returned.
         ax: Where to draw.
-        excess: Sizes whose expected loss exceeds the least by up to this many times the stated regret are shown, and
+        excess: Sizes whose typical loss exceeds the least by up to this many times the stated regret are shown, and
             all that is marked in any case.
 
     Example:
@@ -58,16 +58,16 @@ def isoflop(allocation: Allocation, *, ax: Axes | None = None, excess: float = 1
         certain = float((rows["q95"] - rows["q05"]).abs().max()) < 1e-9
         if not certain:
             ax.fill_between(x, rows["q05"], rows["q95"], color=BLUE, alpha=0.16, linewidth=0, label="90 %, curve")
-        ax.plot(x, rows["expected"], color=BLUE, linewidth=1.8, label="expected loss")
+        ax.plot(x, rows["typical"], color=BLUE, linewidth=1.8, label="typical loss")
         bottom = rows[rows["flat"]]
         if len(bottom):
             label = f"within {allocation.regret:g} of the least"
-            ax.plot(bottom[first], bottom["expected"], color=BLUE, linewidth=6, alpha=0.35, label=label)
+            ax.plot(bottom[first], bottom["typical"], color=BLUE, linewidth=6, alpha=0.35, label=label)
         log_axes(ax, low, high)
         span = rows[["q05", "q95"]].to_numpy(float)
         floor, top = float(span[:, 0].min()), float(span[:, 1].max())
         # Sizes at which the band explodes would press the bottom, which matters, into a line.
-        least = float(rows["expected"].min())
+        least = float(rows["typical"].min())
         top = min(top, least + 4.0 * (least - floor) + 4.0 * excess * allocation.regret)
         ax.set_ylim(floor - 0.16 * (top - floor), top + 0.34 * (top - floor))
         height = floor - 0.09 * (top - floor)

@@ -18,6 +18,8 @@ from bayescale.programs import on_cores
 
 MOST_ELEMENTS = 4_000_000
 """Largest stack of matrices held at once, in numbers."""
+SAME_DIGITS = 9
+"""Digits after the point of ln x up to which settings count as equal."""
 MANY_POINTS = 1000
 """Fitted and new points of one axis from which on a walk from point to point is used, whatever the fit used."""
 
@@ -88,14 +90,76 @@ def predict_log(
         mean, variance, joint = drift_ahead(model, problem, low, values, curve, residual, z, rng)
         location, draws = location + mean, draws + joint
     if kind == "run":
-        extra = np.broadcast_to(run_variance(values, problem)[:, None], location.shape)
-        if model.noise.tail is not None:
-            half = 0.5 * float(model.noise.tail)
-            extra = extra / rng.gamma(half, 1.0 / half, size=location.shape)
-        variance = variance + extra
-        draws = draws + np.sqrt(extra) * rng.standard_normal(location.shape)
+        law = curve[:, rows:] + level
+        new = new_runs(model, problem, values, problem.y[:rows] - curve[:, :rows] - level, z, rng)
+        location = location + new.share * (law + new.shown - location)
+        variance = (1.0 - new.share) ** 2 * variance + new.variance
+        draws = draws + new.share * (law + new.shown - draws) + new.noise
     center = float(problem.center)
     return Predictive(location + center, np.sqrt(np.maximum(variance, 0.0)), draws + center)
+
+
+class NewRuns(NamedTuple):
+    """How single runs at some points differ from the mean curve there; all shapes (draw, point).
+
+    At settings that were run before, the residual that all runs there have in common is partly known: it is `share` of
+    what those runs left around law and drift.
+    """
+
+    share: np.ndarray
+    shown: np.ndarray
+    """What runs at the same settings left around the law; zero where there are none."""
+    variance: np.ndarray
+    """Variance of a new run beyond that."""
+    noise: np.ndarray
+    """Joint draws: runs at equal points share their residual, and each has a seed of its own."""
+
+
+def new_runs(
+    model: Model, problem: Problem, values: Values, residual: np.ndarray, z: np.ndarray, rng: np.random.Generator
+) -> NewRuns:
+    """Return what single runs add to the curve at new points, given what runs at the same settings showed.
+
+    Args:
+        model: Law, drift and noise.
+        problem: The fitted family.
+        values: Posterior draws, every leaf with leading axis draw.
+        residual: What the law leaves of the fitted rows, shape (draw, row).
+        z: ln(x / reference) of the new points, shape (point, input).
+        rng: Source of the joint draws.
+    """
+    draws, rows = residual.shape
+    square = np.broadcast_to(np.asarray(values.scatter, float) ** 2, draws)[:, None]
+    seed = np.broadcast_to(np.asarray(values.seed, float) ** 2, draws)[:, None] + float(problem.single)
+    _, place = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)
+    place = place.ravel()
+    common = np.broadcast_to(square, (draws, len(z))).copy()
+    share, shown = np.zeros((2, draws, len(z)))
+    tail = np.ones((draws, len(z)))
+    if model.noise.tail is not None:
+        half = 0.5 * float(model.noise.tail)
+        tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, place.max() + 1))[:, place]
+    if share_residuals(problem):
+        weights = np.broadcast_to(np.asarray(values.weights, float), (draws, len(problem.y)))[:, :rows]
+        own = np.asarray(jax_rows(row_variance, values, problem))[:, :rows] - square
+        same = np.abs(z[:, None, :] - problem.z[None, :rows]).max(-1) < 0.1**SAME_DIGITS
+        for point in np.flatnonzero(same.any(1)):
+            there = same[point]
+            precision = (weights / own)[:, there]
+            total = precision.sum(1)
+            scatter = square[:, 0] / weights[:, there].mean(1)
+            share[:, point] = scatter / (scatter + 1.0 / total)
+            shown[:, point] = (precision * residual[:, there]).sum(1) / total
+            common[:, point] = scatter * (1.0 - share[:, point])
+            tail[:, point] = 1.0
+    both = rng.standard_normal((draws, place.max() + 1))[:, place], rng.standard_normal((draws, len(z)))
+    noise = np.sqrt(tail) * (np.sqrt(common) * both[0] + np.sqrt(seed) * both[1])
+    return NewRuns(share, shown, tail * (common + seed), noise)
+
+
+def share_residuals(problem: Problem) -> bool:
+    """Whether a new run at fitted settings shares the residual there: not with the checkpoints of one other run."""
+    return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
 def run_variance(values: Values, problem: Problem) -> np.ndarray:
@@ -115,7 +179,7 @@ def drift_ahead(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, variance and joint draws of the drift at new points, shape (draw, point) each, as a forecast takes them.
 
-    That is what `drift_at` says, wider or narrower by the drift's factor, and beyond the data moved by its lean.
+    That is what `drift_at` says; beyond the data wider or narrower by the drift's factor, and moved by its lean.
     `curve` is the law at the fitted and the new points.
     """
     assert model.drift is not None, "a model with drift"
@@ -127,12 +191,15 @@ def drift_ahead(
     nearest = nearest.ravel()
     mean, variance, joint = drift_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
     factor = model.drift.factors(len(mean), rows)[:, None]
-    apart = factor * (joint - mean)
+    inside = ((z <= problem.z[:rows].max(0)) & (z >= problem.z[:rows].min(0))).all(1)
+    factors = np.where(inside, 1.0, factor)
+    apart = factors * (joint - mean)[:, :points]
     if len(beyond):
         onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
         gained = np.maximum(variance[:, beyond] - variance[:, points + nearest], 0.0)
         mean[:, beyond] += lean * onward * factor * np.sqrt(gained)
-    return mean[:, :points], factor**2 * variance[:, :points], (mean + apart)[:, :points]
+    mean = mean[:, :points]
+    return mean, factors**2 * variance[:, :points], mean + apart
 
 
 def drift_at(

@@ -15,13 +15,15 @@ from bayescale.likelihood import draw_level
 from bayescale.lockstep import run_chains
 from bayescale.model import Model, Problem, Values
 from bayescale.modes import round_potential, walks
-from bayescale.nuts import Nuts, Standing, Start, begin_chain, normal_at, run_chain
+from bayescale.nuts import Nuts, Standing, Start, begin_chain, normal_around, run_chain
 from bayescale.programs import each, key_of
 from bayescale.records import Array
 
 TRACES = {"sample": 0}
 """How often the compiled program was traced; tests read it, nothing else does."""
 
+APART = 7
+"""Folded into a chain's key for the random numbers of where it begins."""
 HIGHER = 1.0
 """How much higher in log density another mode has to be than the one from the prior's centre."""
 
@@ -102,8 +104,13 @@ def beginning(
     mode = best_mode(keys[0], model, problem, settings.mode_steps, vectorized)
     geometry = linearise(mode, model, problem)
     potential = round_potential(geometry, model, problem)
-    start = normal_at(potential, to_scores(mode, geometry, model, problem))
-    return geometry, start, jax.vmap(lambda key: begin_chain(key, start))(keys[2:])
+    scores = to_scores(mode, geometry, model, problem)
+    # Chains that begin apart show by R-hat where they do not meet. Standard scores have about unit scale.
+    apart = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, APART), scores.shape, scores.dtype))(
+        keys[2:]
+    )
+    start, around = normal_around(potential, scores, apart)
+    return geometry, start, jax.vmap(begin_chain, (0, None, 0))(keys[2:], start, around)
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:

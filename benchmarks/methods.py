@@ -72,6 +72,8 @@ def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]
         begin = time.perf_counter()
         posterior = bs.fit(runs_of(problem), seed=seed_of(problem), **options)
         whole = posterior.predict(problem.held, kind="run")
+        if "value_se" in problem.held:
+            whole = whole.measured(problem.held["value_se"].to_numpy(float))
         step = max(1, len(whole.location) // 1000)
         forecast = dataclasses.replace(whole, location=whole.location[::step], scale=whole.scale[::step])
         notes = tuple(note.code for note in posterior.check(forecast) if note.severity == "warning")

@@ -35,9 +35,14 @@ FEWEST = 4
 """Fewest training points of a curve."""
 RATIOS = (2, 4, 8, 16)
 BUDGETS = (3, 10, 30)
+FAR = (30, 100, 300, 1000)
+"""Ratios of problems that lie further than most decisions, in groups of their own."""
+FAR_BUDGETS = FAR[1:]
 SPARSE = (4, 5, 6, 8)
 """Training points of the sparsified curves."""
 LCDB_CURVES = 1200
+ERROR_CURVES = 200
+"""LCDB curves that are fitted with their standard errors as well."""
 DESIGNS = 12
 """Small designs drawn from each grid."""
 
@@ -55,8 +60,9 @@ class Problem:
         source: Where the family was published.
         family: Its name, unique within the source.
         metric: What was measured.
-        group: one input, several inputs, small design, lcdb, sparsified, or stress.
-        split: What was held out: published, half, R=2 ... R=16, k=3 ... k=30, largest, or n=4 ... n=8.
+        group: one input, several inputs, small design, lcdb, sparsified, stress, far, far, several inputs, replicates,
+            or known errors.
+        split: What was held out: published, half, R=2 ... R=1000, k=3 ... k=1000, largest, or n=4 ... n=8.
         inputs: Scale inputs.
         train: Runs to fit: columns of the inputs and loss.
         held: Runs to forecast, likewise.
@@ -139,6 +145,7 @@ def cut(
             return None
         fitted, held = pick(fitted, FITTED_GRID), pick(held, SCORED_GRID)
     kept = [*inputs, "loss", *(["flops"] if "flops" in rows and len(inputs) > 1 else [])]
+    kept += ["value_se"] if "value_se" in rows else []
     tables = {"train": fitted[kept].reset_index(drop=True), "held": held[kept].reset_index(drop=True)}
     return dataclasses.replace(base, **tables, **changes)
 
@@ -167,6 +174,11 @@ def by_ratio(base: Problem, rows: pd.DataFrame, ratios: Sequence[int] = RATIOS) 
     x = scale(rows, base.inputs)
     for ratio in ratios if len(rows) else ():
         found = cut(base, rows, x <= x.max() / ratio * (1 + 1e-9), split=f"R={ratio}")
+        if found is not None:
+            yield found
+    for ratio in FAR if len(rows) and base.group in ("one input", "lcdb") else ():
+        far = dataclasses.replace(base, group="far")
+        found = cut(far, rows, x <= x.max() / ratio * (1 + 1e-9), split=f"R={ratio}")
         if found is not None:
             yield found
 
@@ -211,10 +223,11 @@ def several_inputs(
     table = table[(table > 0).all(axis=1)].sort_values(kept, ignore_index=True)
     base = Problem(source, family, metric, "several inputs", "", inputs, table.iloc[:0], table.iloc[:0])
     compute, size = scale(table, inputs), table[inputs[0]].to_numpy()
-    for factor in BUDGETS:
+    for factor in (*BUDGETS, *FAR_BUDGETS):
         train = compute <= compute.max() / factor * (1 + 1e-9)
         if table[inputs[0]][train].nunique() >= 4:
-            found = cut(base, table, train, split=f"k={factor}")
+            group = "several inputs" if factor in BUDGETS else "far, several inputs"
+            found = cut(dataclasses.replace(base, group=group), table, train, split=f"k={factor}")
             if found is not None:
                 yield found
     found = cut(base, table, size < size.max(), split="largest")
@@ -484,6 +497,55 @@ def stress() -> Iterator[Problem]:
                 yield dataclasses.replace(problem, train=problem.train.assign(unique_tokens=unique))
 
 
+# --- Designs with replicates and with known standard errors --------------------------------------------------
+
+
+def replicates() -> Iterator[Problem]:
+    """Designs in which settings were run with several seeds."""
+    rows = table("routing")
+    rows = rows[(rows["is_final"] == 1) & rows["seed"].notna()]
+    repeated = rows.groupby(["family", "n_experts", "metric"])["seed"].transform("nunique") > 1
+    for (family, experts), part in rows[repeated].groupby(["family", "n_experts"], sort=False):
+        for metric in list(part["metric"].unique())[:METRICS]:
+            own = part[part["metric"] == metric].rename(columns={"n_params_active": "n_active"})
+            yield from with_rows("routing", f"{family}/{experts} experts", str(metric), own, "n_active")
+    rows = table("datablations")
+    rows = rows[rows["is_final"].astype(bool) & rows["seed"].notna()]
+    for (family, size), part in rows.groupby(["family", "n_params"], sort=False):
+        # All runs of a size have as many tokens, of which more or fewer are different ones.
+        yield from with_rows("datablations", f"{family}/{size:.3g} parameters", "c4_val_loss", part, "unique_tokens")
+
+
+def known_errors() -> Iterator[Problem]:
+    """Curves whose every measurement has a standard error of its own: benchmark errors, pass rates, learning curves."""
+    for name in ("spectra_floatlm", "spectra_trilm"):
+        rows = corpus.frame(name)
+        for metric, part in rows.groupby("metric", sort=False):
+            part = part.assign(loss=part["value"])
+            if not part["lower_is_better"].astype(bool).any():
+                part = part.assign(loss=1.0 - part["value"] / 100.0, value_se=part["value_se"] / 100.0)
+            yield from with_rows(name, name, str(metric), part, "n_params")
+    rows = corpus.frame("lcdb")
+    names = rows[["family", "metric"]].drop_duplicates().reset_index(drop=True)
+    order = [hashlib.sha256(f"{f}|{m}|se".encode()).hexdigest() for f, m in names.itertuples(index=False)]
+    names = names.assign(order=order).sort_values("order").head(ERROR_CURVES)
+    groups = dict(iter(rows.groupby(["family", "metric"], sort=False)))
+    for family, metric in names[["family", "metric"]].itertuples(index=False):
+        part = groups[family, metric]
+        part = part[(part["value"] > 1e-4) & (part["value_se"] > 0)]
+        source = "lcdb odd" if int(str(family).split("/")[0]) % 2 else "lcdb even"
+        yield from with_rows(source, str(family), str(metric), part.assign(loss=part["value"]), "n_samples")
+
+
+def with_rows(source: str, family: str, metric: str, rows: pd.DataFrame, name: str) -> Iterator[Problem]:
+    """Cut a curve whose rows stay apart: seeds of one size, or measurements with their standard errors."""
+    errors = "value_se" in rows and bool(rows["value_se"].notna().all())
+    own = rows[[name, "loss", *(["value_se"] if errors else [])]].astype(float)
+    own = own[np.isfinite(own["loss"]) & (own["loss"] > 0) & (own[name] > 0)].sort_values(name, ignore_index=True)
+    base, _ = curve(source, family, metric, rows, name, "known errors" if errors else "replicates")
+    yield from by_ratio(base, own, (2, 4, 8))
+
+
 SOURCES: dict[str, Callable[[], Iterator[Problem]]] = {
     "alabdulmohsin2022": alabdulmohsin2022,
     "nslpfn_colpret": nslpfn_colpret,
@@ -503,5 +565,7 @@ SOURCES: dict[str, Callable[[], Iterator[Problem]]] = {
     "routing grids": routing_grids,
     "steplaw": steplaw,
     "stress": stress,
+    "replicates": replicates,
+    "known errors": known_errors,
 }
 """What yields the problems of each source."""

@@ -1,13 +1,15 @@
 """Tally: from scored rows to figures in which every family counts the same.
 
 A cell is one method on one problem: its rows are averaged (squared errors under a root, widths by their median). The
-cells of a family are averaged over metrics and splits, then families. Intervals are 95 % bootstrap intervals over
-families; the curves of one LCDB data set share its test set, so they are drawn together.
+cells of a family are averaged over metrics and splits, then families. Intervals are 95 % bootstrap intervals: sources
+are drawn, then families within each, since the families of one paper are alike; the curves of one LCDB data set share
+its test set, so they are drawn together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,22 @@ def load(folder: Path) -> pd.DataFrame:
     rows = [row for method in METHODS for row in stored(method, folder)]
     if not rows:
         raise InputError(f"There are no results in {folder}. Run `bayescale benchmark run` first.")
-    return pd.DataFrame(rows)
+    return distinct(pd.DataFrame(rows))
+
+
+def distinct(rows: pd.DataFrame) -> pd.DataFrame:
+    """Leave out problems that repeat another: the same family and metric, fitted rows and held-out rows.
+
+    The largest run of a ladder whose steps are a factor of two is what lies twice as far, too.
+    """
+    curve = ["method", "source", "family", "metric"]
+    shown = rows.groupby("key", sort=False).agg(y=("y", tuple), ratio=("ratio", tuple))
+    named = rows[["key", *curve, "group", "n_train"]].drop_duplicates().join(shown, on="key")
+    # Thinned curves, and designs with their standard errors or seeds, are problems of their own.
+    named["kind"] = named["group"].where(named["group"].isin(["sparsified", "known errors", "replicates"]), "whole")
+    repeats = named.duplicated([*curve, "kind", "n_train", "y", "ratio"])
+    kept = named.loc[~repeats, ["method", "key"]]
+    return rows.merge(kept, on=["method", "key"], how="inner")
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -208,7 +225,7 @@ def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
         again, value = means_again(values, clusters), values.mean()
     else:
         names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
-        draws = resampled(len(names))
+        draws = resampled(tuple(names))
         order = np.argsort(values)
         weight = np.cumsum(draws[:, number[order]], axis=1)
         place = (weight >= 0.5 * weight[:, -1:]).argmax(1)
@@ -220,13 +237,32 @@ def estimate(values: Any, clusters: Any, typical: str = "mean") -> Estimate:
 def means_again(values: Any, clusters: Any) -> np.ndarray:
     """Means over families in each resample of their clusters, shape (resample,)."""
     names, number = np.unique(np.asarray(clusters, str), return_inverse=True)
-    draws = resampled(len(names))
+    draws = resampled(tuple(names))
     return (draws @ np.bincount(number, np.asarray(values, float))) / (draws @ np.bincount(number))
 
 
-def resampled(count: int) -> np.ndarray:
-    """How often each of some clusters is drawn, shape (resample, cluster)."""
-    return np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+@functools.lru_cache(maxsize=64)
+def resampled(names: tuple[str, ...]) -> np.ndarray:
+    """How often each of some clusters is drawn, shape (resample, cluster): sources first, then clusters within them.
+
+    The families of one paper are alike, so they are no independent evidence; those of a single source are all there is.
+    """
+    rng, count = np.random.default_rng(0), len(names)
+    if len({source_of(name) for name in names}) == 1:
+        return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    sources, number = np.unique([source_of(name) for name in names], return_inverse=True)
+    often = rng.multinomial(len(sources), np.full(len(sources), 1 / len(sources)), RESAMPLES)
+    draws = np.zeros((RESAMPLES, count))
+    for source in range(len(sources)):
+        own = np.flatnonzero(number == source)
+        draws[:, own] = rng.multinomial(often[:, source] * len(own), np.full(len(own), 1 / len(own)))
+    return draws
+
+
+def source_of(cluster: str) -> str:
+    """Source that a cluster belongs to; both halves of LCDB are one."""
+    source = cluster.split("|")[0]
+    return "lcdb" if source.startswith("lcdb") else source
 
 
 def measured(table: pd.DataFrame, measure: str) -> Estimate:

@@ -156,7 +156,7 @@ def posterior():
 
 
 @pytest.mark.slow
-def test_choice_has_the_least_expected_loss(posterior):
+def test_choice_has_the_least_typical_loss(posterior):
     found = allocate(posterior, 3e20)
     assert found.answer == "allocate"
     table = found.table
@@ -166,10 +166,10 @@ def test_choice_has_the_least_expected_loss(posterior):
     assert found.flat[0] <= found.choice["n_params"] <= found.flat[1]
     assert found.plug_in_excess >= -1e-6
     assert found.plug_in["n_params"] != found.choice["n_params"]
-    # Expected losses are those of the forecast, which has been checked for itself.
+    # Typical losses are those of the forecast, which has been checked for itself.
     row = table.iloc[len(table) // 2]
     forecast = posterior.predict(n_params=row["n_params"], n_tokens=row["n_tokens"], kind="mean")
-    np.testing.assert_allclose(forecast.mean[0], row["expected"], rtol=1e-6)
+    np.testing.assert_allclose(forecast.typical[0], row["typical"], rtol=1e-6)
     low, high = found.interval(0.9)
     assert low < high
     # Beside the data the drift is known, so it may narrow the interval as well as widen it.

@@ -1,6 +1,8 @@
 """Allocate: how to split a budget between two inputs, parameters and tokens in most cases.
 
-The choice minimises the expected loss under the posterior predictive distribution, law and drift together. It differs
+The choice minimises the expected logarithm of the loss under the posterior predictive distribution, law and drift
+together. (The expected loss itself is infinite far from the data, where the tails of ln loss are heavy: its estimate
+would grow with the number of draws.) Losses are stated as exp of that expectation, the typical loss. The choice differs
 from the plug-in, the optimum of one curve: where the loss is uncertain, sizes far from the data cost more on average
 than they gain.
 """
@@ -40,13 +42,13 @@ class Allocation:
     Attributes:
         budget: What may be spent, in units of the cost.
         over: The two inputs between which it is split.
-        choice: Inputs that minimise the expected loss, all inputs of the law by name.
+        choice: Inputs that minimise the typical loss, all inputs of the law by name.
         plug_in: Inputs that minimise the law at the medians of its constants.
         law_best: First input at the law's own optimum, shape (draw,).
         best: First input at the optimum of law and drift, shape (draw,), on the grid of `table`.
         mean: Forecast of the curve at the choice.
         run: Forecast of one run at the choice.
-        table: The grid: both inputs, `expected` loss, its `excess` over the choice, the expected `regret` (over the
+        table: The grid: both inputs, `typical` loss, its `excess` over the choice, the typical `regret` (over the
             best size of each draw), `q05`, `q50`, `q95` of the loss, whether the size lies in the `flat` bottom, and
             how far beyond the data it is (`ratio`).
         regret: Excess up to which sizes count as equally good, in units of the loss.
@@ -78,7 +80,7 @@ class Allocation:
 
     @property
     def remaining_regret(self) -> float:
-        """Expected loss that the choice still gives away, because nobody knows the best size."""
+        """Typical loss that the choice still gives away, because nobody knows the best size."""
         return float(np.interp(np.log(self.choice[self.over[0]]), np.log(self.table[self.over[0]]), self.table.regret))
 
     def interval(self, level: float = 0.9, *, drift: bool = False) -> tuple[float, float]:
@@ -99,8 +101,8 @@ class Allocation:
         best, law = self.interval(0.9, drift=True), self.interval(0.9)
         lines = [
             f"Spend {self.budget:.3g} on {inputs_text({name: self.choice[name] for name in self.over})}.",
-            f"Expected loss {float(self.mean.mean[0]):.4g} (90 % interval of the curve {low:.4g} to {high:.4g}, of one "
-            f"run {run_low:.4g} to {run_high:.4g}).",
+            f"Typical loss {float(self.mean.typical[0]):.4g} (90 % interval of the curve {low:.4g} to {high:.4g}, of "
+            f"one run {run_low:.4g} to {run_high:.4g}).",
             f"Any {first} from {self.flat[0]:.3g} to {self.flat[1]:.3g} is expected to cost at most {self.regret:g} "
             "more.",
             f"The best {first} lies between {best[0]:.3g} and {best[1]:.3g} with 90 % probability (by the law alone, "
@@ -109,7 +111,7 @@ class Allocation:
             f"Contained: {CONTAINS}.",
         ]
         if not self.mean.scale.any() and len(self.mean.location) == 1:
-            lines[1:] = [f"Loss {float(self.mean.mean[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
+            lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
         return " ".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -127,7 +129,7 @@ class Allocation:
             "choice": dict(self.choice),
             "plug_in": dict(self.plug_in),
             "plug_in_excess": self.plug_in_excess,
-            "expected_loss": float(self.mean.mean[0]),
+            "typical_loss": float(self.mean.typical[0]),
             "loss_90": {
                 "mean": [float(end[0]) for end in self.mean.interval(0.9)],
                 "run": [float(end[0]) for end in self.run.interval(0.9)],
@@ -161,7 +163,7 @@ def allocate(
     regret: float = 0.01,
     kind: str = "mean",
 ) -> Allocation:
-    """Split a budget between two inputs so that the expected loss is least.
+    """Split a budget between two inputs so that the typical loss is least.
 
     Args:
         posterior: A fit, or a law with printed constants.
@@ -176,8 +178,8 @@ def allocate(
         min_tokens: Smallest second input.
         max_tokens: Largest second input: with fixed data, what exists. A size that cannot use up the budget on it
             leaves the rest unspent.
-        regret: Sizes whose expected loss is within this much of the least count as equally good.
-        kind: "mean" or "run": whose expected loss is minimised. Noise is alike at all sizes, so it hardly matters.
+        regret: Sizes whose typical loss is within this much of the least count as equally good.
+        kind: "mean" or "run": whose typical loss is minimised. Noise is alike at all sizes, so it hardly matters.
 
     Raises:
         InputError: For inputs that the law lacks, limits that leave nothing, or a cost that does not grow.
@@ -230,18 +232,18 @@ def allocate(
         )
     law_best, plug_in = law_optima(posterior, wide, over[0])
     fine, forecast = refined(posterior, along, wide, over[0], law_best, kind)
-    expected = forecast.mean
+    typical = forecast.typical
     x = np.log(fine[over[0]].to_numpy())
-    place = float(np.exp(lowest(x, expected[None])[0]))
+    place = float(np.exp(lowest(x, np.log(typical)[None])[0]))
     both = along(np.array([place, plug_in]))
     chosen, plugged = (dict(row) for row in both[list(law.inputs)].to_dict("records"))
-    least = posterior.predict(both, kind=kind).mean
-    joint = forecast.draws.reshape(-1, len(fine))
-    excess = expected - least[0]
-    flat = connected(excess <= regret, int(np.argmin(expected)))
+    least = posterior.predict(both, kind=kind).typical
+    joint = forecast.log_draws.reshape(-1, len(fine))
+    excess = typical - least[0]
+    flat = connected(excess <= regret, int(np.argmin(typical)))
     q05, q50, q95 = forecast.quantile([0.05, 0.5, 0.95])
     table = fine.assign(
-        **{"expected": expected, "excess": excess, "regret": expected - joint.min(1).mean()},
+        **{"typical": typical, "excess": excess, "regret": typical - np.exp(joint.min(1).mean())},
         **{"q05": q05, "q50": q50, "q95": q95, "flat": flat, "ratio": forecast.ratio},
     )
     sizes = fine[over[0]].to_numpy()
@@ -251,7 +253,7 @@ def allocate(
         choice=chosen,
         plug_in=plugged,
         law_best=law_best,
-        best=np.exp(lowest(x, np.log(joint))),
+        best=np.exp(lowest(x, joint)),
         mean=posterior.predict(**chosen, kind="mean"),
         run=posterior.predict(**chosen, kind="run"),
         table=table,
@@ -364,7 +366,7 @@ def refined(
     law_best: np.ndarray,
     kind: str,
 ) -> tuple[pd.DataFrame, Forecast]:
-    """Predict on a fine grid around the law's optima, widened while the least expected loss lies at its edge."""
+    """Predict on a fine grid around the law's optima, widened while the least typical loss lies at its edge."""
     smallest, largest = float(wide[name].min()), float(wide[name].max())
     low, high = np.quantile(law_best, [0.01, 0.99])
     factor = MARGIN
@@ -374,7 +376,7 @@ def refined(
         # Rounding must not push an end over the limit that it stands for.
         fine = along(np.clip(grid, smallest, largest))
         forecast = posterior.predict(fine, kind=kind)
-        least = int(np.argmin(forecast.mean))
+        least = int(np.argmin(forecast.typical))
         at_edge = (least == 0 and start > smallest) or (least == len(fine) - 1 and end < largest)
         if not at_edge or factor > 1e5:
             return fine, forecast
@@ -404,6 +406,6 @@ def reasons(
     free = [end for end, search in zip(limits, SEARCH, strict=True) if end == search]
     ends = [size for size in (sizes.min(), sizes.max()) if any(abs(np.log(size / end)) < 0.1 for end in free)]
     if any(abs(np.log(choice[name] / end)) < 0.1 for end in ends):
-        text = f"The expected loss is least at the end of the search, {name} = {choice[name]:.3g}: the law has no best."
+        text = f"The typical loss is least at the end of the search, {name} = {choice[name]:.3g}: the law has no best."
         found.append(Doubt("no_optimum", text, None, f"Limit {name}, or name the cost that a larger one brings."))
     return found
