@@ -118,7 +118,7 @@ def fit_many(
 
     Example:
         >>> import bayescale as bs
-        >>> table = bs.read_csv("runs.csv")  # doctest: +SKIP
+        >>> table = bs.read("runs.csv")  # doctest: +SKIP
         >>> posteriors = bs.fit_many(table.split(), seed=0, folder="posteriors")  # doctest: +SKIP
     """
     if failures not in ("keep", "raise"):

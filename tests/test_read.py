@@ -198,6 +198,23 @@ def test_other_things_than_a_scale_are_not_taken_for_one(name):
         read(f"{name},zeta,loss\n18.2,1.5,3.2\n19.4,2.5,3.1\n")
 
 
+@pytest.mark.parametrize(
+    "heads", [("seed 0", "seed 1"), ("val_loss_seed0", "val_loss_seed1"), ("Loss (seed=0)", "Loss (seed=1)")]
+)
+def test_one_column_a_seed_is_one_row_a_seed(heads):
+    runs = read(f"params,tokens,{heads[0]},{heads[1]}\n5e7,1e9,3.5,3.51\n9e7,2e9,3.2,\n")
+    assert column(runs, "loss").tolist() == [3.5, 3.51, 3.2] and column(runs, "seed").tolist() == [0, 1, 0]
+
+
+def test_results_that_differ_between_seeds_are_no_recipes():
+    rows = [
+        f"{n},{20 * n},{seed},3.{seed}{i},.{31 + 7 * i + seed}1"
+        for i, n in enumerate((10**8, 3 * 10**8))
+        for seed in (0, 1, 2)
+    ]
+    assert not told(read("\n".join(["n_params,n_tokens,seed,loss,ARC", *rows])), "differs")
+
+
 def test_one_scale_has_no_input_and_no_law():
     rows = [f"{recipe},{seed},{3.3 + 0.01 * seed:.4f}" for recipe in ("old", "muon") for seed in range(3)]
     runs = read("\n".join(["recipe,seed,val_loss", *rows]))

@@ -36,18 +36,13 @@ def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
 def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
     """Warn of unused columns that differ between rows of equal inputs: two recipes in one fit."""
     log: list[LogEntry] = []
-    keys = [name for name in ("family", "metric", "seed", "step", *inputs) if name in table]
+    keys = [name for name in ("family", "metric", "step", *inputs) if name in table]
     for name in carried(table, inputs):
-        column = table[name]
-        known = table[column.notna()]
-        if len(known) < 2 or ids(column):
+        known = table[table[name].notna()]
+        if len(known) < 2 or ids(table[name]) or measured(known[name]):
             continue
-        for by in (keys, [key for key in keys if key not in ("seed", "step")]):
-            groups = known.groupby(by, dropna=False)[name] if by else known.groupby(np.zeros(len(known)))[name]
-            apart = groups.nunique()
-            if (apart > 1).any():
-                break
-        else:
+        groups = known.groupby(keys, dropna=False)[name] if keys else known.groupby(np.zeros(len(known)))[name]
+        if not (groups.nunique() > 1).any():
             continue
         values = list(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in known[name]))
         text = (
@@ -67,6 +62,14 @@ def ids(column: pd.Series) -> bool:
         return True
     numbers = pd.to_numeric(known, errors="coerce").to_numpy(float)
     return bool(np.isfinite(numbers).all() and (np.diff(numbers) == 1).all())
+
+
+def measured(column: pd.Series) -> bool:
+    """Whether a column looks like a result: fractional numbers of which hardly any comes back."""
+    if set(words_of(str(column.name))) & SETTINGS:
+        return False
+    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    return bool(np.isfinite(values).all() and (values % 1 > 0).any() and column.nunique() > 0.8 * len(column) > 3)
 
 
 def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:

@@ -329,6 +329,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.Data
     """
     given = read_canonical(source, Options(columns=columns), response=False)
     given.check(given.table, list(given.unreadable))
+    check_units(given.table, given.stated)
     return given.table.reset_index(drop=True)
 
 

@@ -47,7 +47,7 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
             loaded = from_file(path, table)
     else:
         raise InputError(f"A path, a folder, a DataFrame or a file object is expected; found {type(source).__name__}.")
-    return charts.melted(loaded, label, metric) if charts.is_chart(loaded) else loaded
+    return charts.melted(loaded, label, metric) if charts.is_chart(loaded) else charts.by_seed(loaded)
 
 
 def from_file(path: Path, table: int | None = None) -> Table:

@@ -1,4 +1,4 @@
-"""Charts of trackers: one row a step and one column a run, exported as CSV."""
+"""Wide tables: charts of trackers with one row a step and one column a run, and tables with one column a seed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from bayescale.errors import InputError, some
 AXES = re.compile(
     r"^(_?step|global_?step|trainer/global_step|relative time.*|wall time|epoch|.*tokens.*)$", re.IGNORECASE
 )
+_SEED = re.compile(r"^(?P<stem>.*?)[\s_./(-]*seed[\s_=-]*(?P<seed>\d+)\)?$", re.IGNORECASE)
 _SERIES = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 
 
@@ -78,3 +79,27 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     rows.index = pd.RangeIndex(1, len(rows) + 1)
     roles = {"loss": chosen, **({} if along == axis else {along: axis})}
     return dataclasses.replace(table, frame=rows, log=(*table.log, *log), inputs=(along,), roles=roles)
+
+
+def by_seed(table: Table) -> Table:
+    """Turn a table with one column of losses a seed into one row a seed; other tables stay as they are."""
+    frame = table.frame
+    found = {str(column): parts for column in frame.columns if (parts := _SEED.match(str(column)))}
+    stems = {parts["stem"] for parts in found.values()}
+    if len(found) < 2 or len(stems) != 1:
+        return table
+    stem = stems.pop() or "loss"
+    rest = [column for column in frame.columns if column not in found]
+    if stem in rest or "seed" in rest or heading(stem).role not in ("loss", "train_loss"):
+        return table
+    parts = [
+        frame[[*rest, column]].rename(columns={column: stem}).assign(seed=int(parts["seed"]))
+        for column, parts in found.items()
+    ]
+    rows = pd.concat(parts).sort_index(kind="stable")
+    rows = rows[[not missing(value) for value in rows[stem]]]
+    rows.index = pd.RangeIndex(1, len(rows) + 1)
+    text = f"{len(found)} columns of seeds are {stem!r} of one run each: {len(frame)} rows became {len(rows)}."
+    return dataclasses.replace(
+        table, frame=rows, log=(*table.log, LogEntry("seeds", "info", text, columns=tuple(found)))
+    )
