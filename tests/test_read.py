@@ -353,6 +353,32 @@ def test_wrong_units_are_refused_with_the_option(text, fix):
         read(text)
 
 
+def test_a_budget_in_money_is_no_compute():
+    runs = read("params,tokens,budget,loss\n5e7,1e9,1200,3.5\n9e7,2e9,3000,3.2\n")
+    assert list(runs.frame["budget"]) == [1200, 3000] and "too small for compute" in told(runs, "units")[0]
+    with pytest.raises(bs.InputError, match="--unit flops="):
+        read("params,tokens,budget,loss\n5e7,1e9,1200,3.5\n9e7,2e9,3000,3.2\n", inputs="flops")
+
+
+def test_a_header_that_says_a_wrong_unit_is_refused():
+    with pytest.raises(bs.InputError, match=r"n_tokens per n_params.*--unit n_tokens"):
+        read("params,tokens (B),loss\n5e7,1e9,3.5\n9e7,2e9,3.2\n")
+
+
+def test_names_of_sizes_are_no_families():
+    assert read("variant,params,tokens,loss\nsmall,5e7,1e9,3.5\nsmall,5e7,1e9,3.4\nlarge,9e7,2e9,3.2\n").families == [
+        "runs"
+    ]
+
+
+def test_units_of_losses_are_powers_or_nothing():
+    assert column(read("params,tokens,loss (B)\n5e7,1e9,3.5\n9e7,2e9,3.2\n"), "loss").tolist() == [3.5, 3.2]
+    runs = read("params,tokens,loss (1e-3)\n5e7,1e9,3500\n9e7,2e9,3200\n")
+    np.testing.assert_allclose(column(runs, "loss"), [3.5, 3.2])
+    with pytest.raises(bs.InputError, match="'loss'"):
+        read("N,D,L\n5e7,1e9,12\n9e7,2e9,24\n")
+
+
 def test_units_can_be_said():
     text = "params,tokens,loss\n7,140,2.1\n13,300,2.0\n"
     runs = read(text, units={"n_params": "B", "tokens": 1e9})

@@ -160,6 +160,9 @@ def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, st
         if role == "family" and not head.exact and len(values) > 2 and distinct == len(values):
             # A group of its own for each row is a name of runs.
             continue
+        if role == "family" and not head.exact and sizes_only(cells, head.name):
+            # A group for each size is a name of sizes.
+            continue
         if role == "run" and not head.exact and distinct < len(values) and not {"step", "seed"} & {
             other.role for other in cells.heads.values()
         }:  # fmt: skip
@@ -167,6 +170,16 @@ def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, st
             continue
         return head.name
     return None
+
+
+def sizes_only(cells: Cells, column: str) -> bool:
+    """Whether a column of labels takes one value for each scale, and another for each other."""
+    scales = cells.with_role("n_params", "flops", "n_tokens")
+    values = pd.DataFrame({head.name: cells.counts(head.name) for head in scales}, cells.frame.index)
+    groups = values.groupby(cells.frame[column].astype(str))
+    return (
+        bool(len(scales)) and len(values.drop_duplicates()) > 1 and all(len(g.drop_duplicates()) < 2 for _, g in groups)
+    )
 
 
 def scale(
@@ -232,6 +245,8 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
     """Choose the response, or ask; `chosen` gets it and the training loss."""
     found = [head for head in cells.with_role("loss", "train_loss") if head.name not in taken]
     found = [head for head in found if head.exact or np.isfinite(cells.numbers(head.name).values).any()]
+    # Whole numbers under L are layers.
+    found = [head for head in found if head.name != "L" or (cells.counts("L") % 1 > 0).any()]
     train = [head for head in found if head.role == "train_loss" or head.kind.endswith("train")]
     others = [head for head in found if head not in train]
     if len(train) == 1 and others + [1] * ("loss" in chosen) and "train_loss" not in chosen:

@@ -131,6 +131,10 @@ ROLES = [
 """Every name of ours that a column may be mapped to."""
 
 
+SCALED = ("n_params", "n_tokens", "flops", "planned_tokens", "unique_tokens", "n_samples", "unique_samples")
+"""Columns of counts, which may be in millions or billions."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Heading:
     """What the name of a column says.
@@ -164,8 +168,8 @@ def unit_of(text: str) -> float | None:
     bare = re.sub(r"^(in|x|×|\*)\s*(?=\S)", "", bare).strip()
     if re.fullmatch(r"p(eta)?f(lops?)?(/s)?[-\s]*days?", bare):
         return PETAFLOP_DAY
-    if found := re.fullmatch(r"(?:1e\+?|10\s*\^\s*)(\d+)(?:\s*(?:flops?|tokens?|params?))?", bare):
-        return 10.0 ** int(found[1]) if int(found[1]) < 40 else None
+    if found := re.fullmatch(r"(?:1e\+?|10\s*\^\s*)(-?\d+)(?:\s*(?:flops?|tokens?|params?))?", bare):
+        return float(f"1e{found[1]}") if abs(int(found[1])) < 40 else None
     if bare in ("%", "percent", "pct"):
         return 0.01
     first, _, rest = bare.partition(" ")
@@ -192,8 +196,12 @@ def heading(name: str) -> Heading:
     found = named(bare + extra, bare)
     if not found.role and (parts := re.match(r"^([A-Za-z]+)[./](.+)$", bare)) and parts[1].lower() in NAMESPACES:
         found = named(parts[2] + extra, parts[2])
-    if found.role in ("n_params", "n_tokens", "flops", "planned_tokens", "unique_tokens") and factor == 1.0:
-        factor, unit = found.factor, found.unit
+    if found.role in SCALED:
+        if factor == 1.0:
+            factor, unit = found.factor, found.unit
+    elif factor > 1.0:
+        # Loss (B) is the loss of a recipe B.
+        factor, unit = 1.0, ""
     return dataclasses.replace(found, name=str(name), factor=factor, unit=unit, exact=str(name) == found.role)
 
 

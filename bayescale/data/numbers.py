@@ -65,7 +65,7 @@ def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> di
 
 def canonical(
     cells: Cells, chosen: Mapping[str, str], units: Mapping[str, float], needed: Collection[str]
-) -> tuple[pd.DataFrame, list[LogEntry], set[str], dict[str, list[int]]]:
+) -> tuple[pd.DataFrame, list[LogEntry], dict[str, list[int]]]:
     """Return the table under our names with numbers in raw counts; columns nobody asked for keep their own names.
 
     Args:
@@ -75,8 +75,7 @@ def canonical(
         needed: Columns that must hold numbers besides the usual ones.
 
     Returns:
-        The table, what was converted, the columns whose unit is stated somewhere, and rows whose cells in a needed
-        column are no numbers, by our names.
+        The table, what was converted, and rows whose cells in a needed column are no numbers, by our names.
 
     Raises:
         InputError: For columns whose numbers may be read in two ways, or that hold another kind of number.
@@ -84,7 +83,6 @@ def canonical(
     index = cells.frame.index
     found: dict[str, Any] = {}
     log: list[LogEntry] = []
-    stated = set(units)
     status: dict[int, str] = {}
     unreadable: dict[str, list[int]] = {}
     labels: set[str] = set()
@@ -107,10 +105,7 @@ def canonical(
         if read.unreadable:
             unreadable[role] = [int(index[i]) for i in read.unreadable]
         factor = units.get(role, cells.heads[theirs].factor)
-        bare = ~read.suffixed & np.isfinite(read.values)
         found[role] = pd.Series(np.where(read.suffixed, read.values, read.values * factor), index)
-        if factor != 1.0 or (read.suffixed.any() and not bare.any()):
-            stated.add(role)
         if read.spreads:
             found[f"{role} ±"] = pd.Series([read.spreads.get(i) for i in range(len(raw))], index, dtype=object)
         status |= read.status
@@ -124,14 +119,14 @@ def canonical(
         if theirs not in used and not cells.empty(theirs):
             own = f"{theirs} (file)" if theirs in found or theirs in ROLES else theirs
             found[own] = pd.Series(tidy(cells.frame[theirs].tolist(), cells.decimal, cells.proved), index)
-    return pd.DataFrame(found, index=index), log, stated, unreadable
+    return pd.DataFrame(found, index=index), log, unreadable
 
 
 def text_of(value: Any) -> str | None:
     """Text of a label; emphasis is taken off, and None stands for none."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
         return None
-    text = str(value).strip()
+    text = " ".join(str(value).split())
     return clean(text)[0] if text.startswith(("**", "`", "__")) else text
 
 

@@ -17,7 +17,7 @@ from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
-from bayescale.data.scales import check_units, default_inputs, derive, error_rate
+from bayescale.data.scales import LEAST, check_units, default_inputs, derive, error_rate
 from bayescale.data.screening import screen
 from bayescale.errors import InputError, because, nearest
 from bayescale.runs import COUNTS, Runs, family_labels
@@ -204,7 +204,8 @@ class Canonical:
         log: What was done.
         inputs: Scale inputs that were asked for or follow from the format.
         name: What the table is called.
-        stated: Columns whose unit is stated by the caller, the header or the cells.
+        stated: Columns whose unit the caller said.
+        chosen: The file's columns by our names.
         unreadable: Why cells are no numbers, with their rows, by our names.
     """
 
@@ -213,6 +214,7 @@ class Canonical:
     inputs: tuple[str, ...] | None
     name: str
     stated: set[str]
+    chosen: Mapping[str, str]
     unreadable: Mapping[str, tuple[list[int], Callable[[list[int]], str]]]
 
     def check(self, part: pd.DataFrame, columns: Sequence[str]) -> None:
@@ -246,7 +248,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
     factors = read_units(options.units, chosen)
     counts = COUNTED if options.derive is not None else ()
-    table, converted, stated, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
+    table, converted, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
     log = [*loaded.log, *recognised(cells, chosen), *log, *converted]
     if options.derive is not None:
         table, entries = error_rate(table)
@@ -255,7 +257,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
         log.append(LogEntry("counts", "info", text))
     reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
-    return Canonical(table, tuple(log), inputs, options.name or loaded.name, stated, reasons)
+    return Canonical(table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons)
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
@@ -281,7 +283,13 @@ def usable(
     """
     wanted = default_inputs(part, COUNTS) if given.inputs is None else given.inputs
     given.check(part, ["loss", "value_se", *COUNTED, *(wanted or COUNTS)])
-    log = check_units(part, given.stated)
+    log: list[LogEntry] = []
+    theirs = given.chosen.get("flops", "flops")
+    if theirs != "flops" and "flops" not in {*wanted, *given.stated} and not compute(part).all():
+        text = f"{theirs!r} is too small for compute in FLOPs; it is kept under its own name and not used."
+        log.append(LogEntry("units", "info", text, columns=(theirs,)))
+        part = part.rename(columns={"flops": theirs})
+    log += check_units(part, given.stated)
     part, entries = derive(part, wanted)
     log += entries
     lacking = [name for name in wanted if name not in part]
@@ -306,6 +314,12 @@ def usable(
         log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
         part = part.drop(index=gone)
     return part, wanted, log
+
+
+def compute(part: pd.DataFrame) -> pd.Series:
+    """Whether each value of compute is large enough to be one."""
+    values = part["flops"] if "flops" in part else pd.Series(dtype=float)
+    return values.isna() | (values >= LEAST["flops"])
 
 
 def checked_runs(part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...]) -> Runs:

@@ -12,6 +12,8 @@ from bayescale.errors import InputError, some
 
 LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
 """Smaller numbers are more likely in millions or billions than counts."""
+SPANS = {"n_params": 1e5, "n_tokens": 1e6, "flops": 1e10}
+"""Wider ranges within one table are more likely two units than one ladder."""
 TOKENS_PER_PARAM = (0.1, 1e4)
 """Outside of these, tokens and parameters are said to be far apart; a thousand times further they are refused."""
 DISAGREES, IMPOSSIBLE = 2.0, 200.0
@@ -25,7 +27,7 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
 
     Args:
         table: Canonical columns; the index is the row of the file.
-        stated: Inputs whose unit the caller or a cell said; they are believed, with a warning.
+        stated: Inputs whose unit the caller said; they are believed, with a warning.
 
     Raises:
         InputError: For numbers that are in another unit almost for certain.
@@ -45,6 +47,12 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
                 f"units={{'{role}': 'B'}} (--unit {role}=B; K, M, B, T or a number), or units={{'{role}': 1}} "
                 f"(--unit {role}=1) if these are counts."
             )
+    for role, most in SPANS.items():
+        if role in table and (known := table[role][table[role] > 0]).size and known.max() > most * known.min():
+            rows = (int(known.idxmin()), int(known.idxmax()))
+            ends = f"from {known.min():.3g} (row {rows[0]}) to {known.max():.3g} (row {rows[1]})"
+            text = f"{role} goes {ends}: check the units."
+            log.append(LogEntry("units", "warning", text, rows, (role,)))
     if {"n_params", "n_tokens"} <= set(table):
         log += check_pair(table, "n_tokens per n_params", ratio(table, "n_tokens", "n_params"), stated)
     if {"n_params", "n_tokens", "flops"} <= set(table):

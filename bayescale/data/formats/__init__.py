@@ -36,9 +36,11 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
     elif source == "-" or hasattr(source, "read"):
         stream = sys.stdin.buffer if source == "-" else source
         content = stream.read()
-        label = "Standard input" if source == "-" else Path(str(getattr(stream, "name", "file"))).name
+        named = getattr(stream, "name", None)
+        file = Path(named) if isinstance(named, str) and source != "-" else None
+        label = "Standard input" if source == "-" else "The file" if file is None else str(file)
         content = content.encode("utf-8-sig") if isinstance(content, str) else content
-        loaded = from_bytes(content, "runs" if source == "-" else Path(label).stem, label, "", table)
+        loaded = from_bytes(content, "runs" if file is None else folder.stem(file), label, "", table)
     elif isinstance(source, (str, Path)):
         path, label = Path(source), str(source)
         if path.is_dir() or (path.is_file() and trackers.kind(path)):
