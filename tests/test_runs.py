@@ -53,8 +53,8 @@ def test_refuses_table(case):
 # A file may hold rows that are left out, and numbers as people write them.
 OF_FILES = {
     "no input": "No scale input.*--column n_params=size",
-    "text in an input": "flops is expected in raw counts; row 2 holds 7e.09",
-    "count below one": "flops is expected in raw counts; row 1, 2, 3 holds 0.007, 1, 7",
+    "text in an input": "flops is expected in raw counts; row 2: 7e.09",
+    "count below one": "flops is expected in raw counts; rows 1, 2, 3: 0.007, 1, 7",
 }
 LEFT_OUT = {"NaN loss": 2, "NaN input": 1, "infinite loss": 2, "infinite input": 3}
 

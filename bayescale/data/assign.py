@@ -297,10 +297,10 @@ def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
     numeric = [
         name for name in names if name not in chosen.values() and np.isfinite(cells.numbers(name).values).any()
     ]  # fmt: skip
-    yours = shell((numeric or ["your_column"])[-1])
+    yours = (numeric or ["your_column"])[-1]
     return (
         f"A column 'loss' (or 'metric' and 'value') is needed; found {some(names, 8)}. "
-        f"Name yours with columns={{'loss': '{yours}'}} (--column loss={yours})."
+        f"Name yours with columns={{'loss': '{yours}'}} (--column loss={shell(yours)})."
     )
 
 

@@ -281,6 +281,7 @@ def read_column(
     for mark in (mark for cell in cells for mark in set(cell.marks)):
         marks[mark] = marks.get(mark, 0) + 1
     if used == "," and any(cell.decided or cell.ambiguous for cell in cells):
+        marks.pop("separators", None)
         marks["decimal comma"] = sum(bool(cell.decided or cell.ambiguous) for cell in cells)
     marked = [i for i, cell in enumerate(cells) if cell.marks]
     return Column(

@@ -171,7 +171,7 @@ def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[i
 def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
     """Say what was converted in a column."""
     log: list[LogEntry] = []
-    parts = [f"{count} {MARKS[mark]}" for mark, count in read.marks.items() if mark not in ("about", "spread")]
+    parts = [f"{MARKS[mark]} ({count} cells)" for mark, count in read.marks.items() if mark not in ("about", "spread")]
     if parts:
         text = f"{role}: {', '.join(parts)} read in column {theirs!r}"
         text += f", e.g. {read.example!r}." if read.example else "."

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.log import LogEntry
+from bayescale.data.screening import numbered
 from bayescale.errors import InputError, some
 
 LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
@@ -40,10 +41,10 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
         with np.errstate(invalid="ignore"):
             small = np.flatnonzero((values > 0) & (values < least))
         if len(small):
-            rows = some([int(table.index[i]) for i in small])
+            rows = numbered([int(table.index[i]) for i in small])
             held = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
             raise InputError(
-                f"{role} is expected in raw counts; row {rows} holds {held}, too few for a count. Say the unit with "
+                f"{role} is expected in raw counts; {rows}: {held}, too few for a count. Say the unit with "
                 f"units={{'{role}': 'B'}} (--unit {role}=B; K, M, B, T or a number), or units={{'{role}': 1}} "
                 f"(--unit {role}=1) if these are counts."
             )
@@ -78,7 +79,7 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
     worst = absurd if len(absurd) else far
     rows = tuple(int(table.index[i]) for i in worst)
     text = (
-        f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in row {some(rows)}, where 1 to 1,000 is usual: check "
+        f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in {numbered(rows)}, where 1 to 1,000 is usual: check "
         "the units, with units={'n_tokens': 'B'} (--unit n_tokens=B)"
     )
     if len(absurd) and not {"n_params", "n_tokens"} & set(stated):
@@ -109,7 +110,7 @@ def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry
         return []
     rows = tuple(int(table.index[i]) for i in odd)
     text = (
-        f"flops is {some([f'{values[i]:.3g}' for i in odd])} times 6 N D in row {some(rows)}, and {middle:.3g} times "
+        f"flops is {some([f'{values[i]:.3g}' for i in odd])} times 6 N D in {numbered(rows)}, and {middle:.3g} times "
         "in others: one of the three has a slip there."
     )
     return [LogEntry("units", "warning", text, rows, columns)]
@@ -182,8 +183,8 @@ def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
         with np.errstate(invalid="ignore"):
             wrong = np.flatnonzero((correct < 0) | (correct > total) | (total <= 0))
         if len(wrong):
-            rows = some([int(table.index[i]) for i in wrong])
-            raise InputError(f"correct must lie between 0 and {items}; row {rows} does not.")
+            rows = numbered([int(table.index[i]) for i in wrong])
+            raise InputError(f"correct must lie between 0 and {items}: not so in {rows}.")
         with np.errstate(all="ignore"):
             share = correct / total
             spread = np.sqrt((correct + 0.5) * (total - correct + 0.5) / (total + 1.0) ** 3)
@@ -198,5 +199,5 @@ def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
             return table.assign(loss=1.0 - values), [LogEntry("derived", "info", "loss = 1 - the score.")]
     raise InputError(
         "derive='error_rate' (--derive error_rate) needs columns correct and n_items (or attempts), or a score between "
-        f"0 and 1 as the loss; found {some(list(table), 8)}."
+        f"0 and 1 as the loss (units={{'loss': '%'}}, --unit loss=%, if up to 100); found {some(list(table), 8)}."
     )

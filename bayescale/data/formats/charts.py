@@ -70,9 +70,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     start = (read_column(rows[axis].tolist()).values <= 0).nonzero()[0]
     if len(start):
         numbers = tuple(sorted({int(rows.index[i]) for i in start}))
-        text = (
-            f"{axis} 0 is a baseline before training and no scale: row {some(numbers)} left out ({len(start)} values)."
-        )
+        text = f"{axis} 0 is a baseline before training and no scale: {len(start)} values left out."
         log.append(LogEntry("baseline", "excluded", text, numbers, (axis,)))
         rows = rows.drop(index=list(numbers))
     # Each run has a value of its own at a step, so rows of the file are no longer what is counted.
