@@ -42,6 +42,16 @@ def test_isoflop_sweep_with_labels_and_missing_cells():
     assert read(text, inputs="flops").inputs == ("flops",)
 
 
+def test_sweep_with_broken_and_running_cells():
+    budgets, tokens = (2e18, 5e18, 1.3e19), np.geomspace(8e8, 8e9, 5)
+    rows = [[c, d, round(float(law(c / 6 / d, d)), 4), "done"] for c in budgets for d in tokens]
+    rows[3][2], rows[7][3] = 10.825, "running"
+    runs = read("\n".join(["budget,tokens,eval/macro_loss,status", *(",".join(map(str, row)) for row in rows)]))
+    left = {entry.code: entry.rows for entry in runs.log if entry.severity == "excluded"}
+    assert left == {"diverged": (4,), "unfinished": (8,)} and len(runs) == 13
+    assert "50,257" in told(runs, "diverged")[0]
+
+
 def test_suffixes_and_a_score_beside_the_loss():
     runs = read(
         "layers,size,data,val_bpb,ARC\n8,95M,0.9B,.91,.21\n9,0.12B,1.1B,.89,.22\n", columns={"n_tokens": "data"}
@@ -99,6 +109,10 @@ def test_table_of_runs_of_a_tracker():
     assert column(runs, "train_loss").tolist() == [3.1] * 3
     assert list(runs.frame["optim.lr"]) == [3e-4] * 3
     assert not told(runs, "differs")
+    states = ["finished", "crashed", "running", "failed"]
+    mixed = [row.replace("finished", state) for row, state in zip(rows, states, strict=True)]
+    others = read("\n".join([head, *mixed, *(row.replace("r", "s", 1) for row in rows)]))
+    assert list(others.frame["run"]) == ["r0", "s0", "s1", "s3"]
 
 
 TRACKED = [
@@ -268,7 +282,9 @@ def test_training_loss_is_kept_beside_the_validation_loss():
 def test_scores_are_said_to_rise():
     text = "params,auroc\n20M,.61\n70M,.68\n300M,.66\n"
     assert "a score" in told(read(text), "score")[0]
-    np.testing.assert_allclose(column(read(text, derive="error_rate"), "loss"), [0.39, 0.32, 0.34])
+    derived = read(text, derive="error_rate")
+    np.testing.assert_allclose(column(derived, "loss"), [0.39, 0.32, 0.34])
+    assert not told(derived, "score")
 
 
 def test_active_and_total_parameters():

@@ -252,7 +252,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     log = [*loaded.log, *recognised(cells, chosen), *log, *converted]
     if options.derive is not None:
         table, entries = error_rate(table)
-        log += entries
+        log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
         log.append(LogEntry("counts", "info", text))
