@@ -33,6 +33,7 @@ from bayescale.cli_options import (
     numbers,
     probabilities,
     reads,
+    samples,
     tell_log,
 )
 from bayescale.errors import InputError, Status, UntrustworthyFit, because, nearest
@@ -138,9 +139,11 @@ def read(
 
 @app.command()
 @reads
+@samples
 def fit(
     runs: Source,
     reading: dict[str, Any],
+    sampling: dict[str, Any],
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
     drift: DriftName = "auto",
@@ -168,6 +171,7 @@ def fit(
         caution=caution,
         strict=strict,
         folder=folder,
+        **sampling,
     )
     posteriors = [result for result in results if isinstance(result, bs.Posterior)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
@@ -234,9 +238,11 @@ def predict(
 
 @app.command()
 @reads
+@samples
 def backtest(
     runs: Source,
     reading: dict[str, Any],
+    sampling: dict[str, Any],
     law: LawName = "auto",
     ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
     largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
@@ -264,6 +270,7 @@ def backtest(
         drift=named_drift(drift),
         noise=noise,
         caution=caution,
+        **sampling,
     )
     coverage = back.coverage()
     if out is not None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bayescale.cli_options import Json, Plot, Seed, check_folders, emit, numbers
+from bayescale.cli_options import Json, Plot, Seed, Source, check_folders, emit, numbers, reads, samples, tell_log
 from bayescale.errors import InputError
 
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
@@ -99,8 +99,18 @@ def allocate(
     tell(found.to_dict(), [found], "", written, as_json)
 
 
+@reads
+@samples
 def compare(
-    fits: Annotated[list[Path], typer.Argument(help="Posteriors, one a recipe; file names are the recipes' names.")],
+    fits: Annotated[
+        list[str],
+        typer.Argument(
+            help="Posteriors, one a recipe, whose file names are the recipes' names; or one table of runs of several "
+            "recipes, which are fitted first, or compared by their seeds where all runs have one scale."
+        ),
+    ],
+    reading: dict[str, Any],
+    sampling: dict[str, Any],
     at: Annotated[str | None, typer.Option(help="Inputs at the point in question, e.g. n_params=7e9.")] = None,
     axis: Annotated[str | None, typer.Option(help="Input along which recipes are compared.")] = None,
     low: Annotated[float | None, typer.Option(help="Start of the axis between which crossings are sought.")] = None,
@@ -125,11 +135,20 @@ def compare(
     bought = dict(map(read_rate, rate or [])) or None
     import bayescale as bs
 
-    posteriors = {path.stem: bs.load(path) for path in fits}
-    if len(posteriors) < len(fits):
-        raise InputError("Fits must have different file names, which are the names of the recipes.")
+    if len(fits) == 1 and not fits[0].endswith(".nc"):
+        runs = bs.read(fits[0], **reading)
+        tell_log(runs.log)
+        if all(runs.frame[name].nunique() == 1 for name in runs.inputs):
+            found = bs.decide.compare(runs)
+            tell(found.to_dict(), [found], "", [], as_json)
+            return
+        recipes: Any = {part.name: bs.fit(part, seed=seed, **sampling) for part in runs.split()}
+    else:
+        recipes = {Path(file).stem: bs.load(file) for file in fits}
+        if len(recipes) < len(fits):
+            raise InputError("Fits must have different file names, which are the names of the recipes.")
     found = bs.decide.compare(
-        posteriors,
+        recipes,
         at=point,
         axis=axis,
         range=None if low is None or high is None else (low, high),
@@ -141,6 +160,29 @@ def compare(
         seed=seed,
     )
     tell(found.to_dict(), [found], "", [], as_json)
+
+
+@reads
+def noise(
+    runs: Source,
+    reading: dict[str, Any],
+    bar: Annotated[float | None, typer.Option(help="Loss that a mean should fall below: at which setting?")] = None,
+    reference: Annotated[float | None, typer.Option(help="Loss that another run should reproduce.")] = None,
+    within: Annotated[float | None, typer.Option(help="Tolerance around --reference.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option(help="Seeds of each recipe whose smallest visible gap is stated; repeatable.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
+    as_json: Json = False,
+) -> None:
+    """Seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
+    import bayescale as bs
+
+    found = bs.read(runs, **reading)
+    tell_log(found.log)
+    options: dict[str, Any] = {"seeds": seeds} if seeds else {}
+    answer = bs.decide.noise(found, bar=bar, reference=reference, within=within, level=level, **options)
+    tell(answer.to_dict(), [answer], "", [], as_json)
 
 
 def read_rate(text: str) -> tuple[str, tuple[float, float]]:
@@ -322,6 +364,7 @@ VERBS = {
     "decide": decide,
     "allocate": allocate,
     "compare": compare,
+    "noise": noise,
     "next-run": next_run,
     "stop": stop,
     "power": power,

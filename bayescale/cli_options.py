@@ -59,21 +59,66 @@ READING: dict[str, tuple[Any, Any]] = {
 """Options of every verb that reads runs, by name: those of `bayescale.read`, with singular names where they repeat."""
 
 
+SAMPLING: dict[str, tuple[Any, Any]] = {
+    "method": (
+        Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
+        None,
+    ),
+    "draws": (Annotated[int | None, typer.Option(help="Draws kept from each chain.")], None),
+    "warmup": (Annotated[int | None, typer.Option(help="Steps of adaptation of each chain, discarded.")], None),
+    "chains": (Annotated[int | None, typer.Option(help="Independent chains.")], None),
+    "target_accept": (Annotated[float | None, typer.Option(help="Acceptance probability of NUTS, below 1.")], None),
+}
+"""Options of every verb that samples, by name."""
+
+
+def samples(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of sampling; it receives them as `sampling`, the keywords `method` and `settings`."""
+
+    def gathered(given: dict[str, Any]) -> dict[str, Any]:
+        from bayescale.nuts import Nuts
+
+        method = given.pop("method")
+        changed = {name: value for name, value in given.items() if value is not None}
+        chosen = {} if method is None else {"method": method}
+        return {"sampling": {**chosen, **({"settings": Nuts(**changed)} if changed else {})}}
+
+    return extended(verb, "sampling", SAMPLING, gathered)
+
+
 def reads(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of reading; it receives them as `reading`, the keyword arguments of `bayescale.read`."""
+    """Give a verb the options of reading; it receives them as `reading`, the keyword arguments of `bayescale.read`.
+
+    An option that the verb has itself, under the same name, stays the verb's.
+    """
+
+    def gathered(given: dict[str, Any]) -> dict[str, Any]:
+        columns, units = pairs(given.pop("column"), "--column"), pairs(given.pop("unit"), "--unit")
+        return {"reading": {"columns": columns, "units": units, "inputs": given.pop("input"), **given}}
+
+    return extended(verb, "reading", READING, gathered)
+
+
+def extended(
+    verb: Callable[..., None],
+    keyword: str,
+    options: dict[str, tuple[Any, Any]],
+    gathered: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[..., None]:
+    """Return a verb with more options, which it receives together under one keyword."""
     own = inspect.signature(verb, eval_str=True)
+    added = {name: option for name, option in options.items() if name not in own.parameters}
 
     @functools.wraps(verb)
     def run(**arguments: Any) -> None:
-        given = {name: arguments.pop(name) for name in READING}
-        columns, units = pairs(given.pop("column"), "--column"), pairs(given.pop("unit"), "--unit")
-        verb(**arguments, reading={"columns": columns, "units": units, "inputs": given.pop("input"), **given})
+        given = {n: arguments.pop(n) if n in added else default for n, (_, default) in options.items()}
+        verb(**arguments, **gathered(given))
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    parameters = [p.replace(kind=keyword) for name, p in own.parameters.items() if name != "reading"]
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=only) for name, p in own.parameters.items() if name != keyword]
     last = [p for p in parameters if p.name == "as_json"]
-    options = [inspect.Parameter(n, keyword, annotation=a, default=d) for n, (a, d) in READING.items()]
-    ordered = [*(p for p in parameters if p not in last), *options, *last]
+    new = [inspect.Parameter(n, only, annotation=a, default=d) for n, (a, d) in added.items()]
+    ordered = [*(p for p in parameters if p not in last), *new, *last]
     run.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
     run.__annotations__ = {p.name: p.annotation for p in ordered}
     return run

@@ -122,13 +122,16 @@ def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
     factors = np.tile(drift.factors(draws // 2, rows), 2)
     scaled = with_drift(marin_post, lean=0.0)
     unscaled = with_drift(marin_post, ahead=0.0, ahead_median=1.0, ahead_power=0.0, lean=0.0)
-    for scale in (1e20, 1e22):
+    # Between the smallest and the largest run nothing changes.
+    for scale, factor in ((1e20, 1.0), (1e22, factors)):
         one, other = (post.predict(flops=scale, kind="mean") for post in (scaled, unscaled))
         np.testing.assert_allclose(one.location, other.location)
-        np.testing.assert_allclose(one.scale[:, 0], factors * other.scale[:, 0], rtol=1e-6)
+        np.testing.assert_allclose(one.scale[:, 0], factor * other.scale[:, 0], rtol=1e-6)
     some = bs.Drift(ahead=0.7, ahead_median=0.6, ahead_power=0.4)
     medians = [np.median(some.factors(2001, n)) for n in (4, 8, 16)]
     np.testing.assert_allclose(medians, [0.6 * 0.5**0.4, 0.6, 0.6 * 0.5**0.4])
+    # Beyond the rows of the record the factor stays as it is.
+    np.testing.assert_array_equal(some.factors(100, 40), some.factors(100, 1000))
 
 
 def test_drift_leans_onward_beyond_the_data_only(marin_post):

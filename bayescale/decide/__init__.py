@@ -9,6 +9,7 @@ from __future__ import annotations
 from bayescale.decide.allocation import Allocation, allocate
 from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import ANSWERS, Decision, go
+from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
 from bayescale.decide.recipes import Comparison, Duel, compare, crossover, speedup
@@ -28,6 +29,7 @@ __all__ = [
     "Duel",
     "Power",
     "Ranking",
+    "SeedNoise",
     "Stops",
     "Utility",
     "allocate",
@@ -37,6 +39,7 @@ __all__ = [
     "go",
     "ladders",
     "next_run",
+    "noise",
     "power",
     "sensitivity",
     "speedup",

@@ -33,8 +33,6 @@ from bayescale.runs import Runs
 from bayescale.sbc import prior_values, simulate
 
 SIMULATIONS = 40
-CURVE_CONSTANTS = 3
-"""Constants that the rows of a curve determine before they say anything about the scatter around it."""
 PLACEHOLDER = 3.0
 """Loss of runs that are not run yet; only relative differences count."""
 
@@ -233,18 +231,18 @@ def foreseen(
 def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     """Standard deviation of one run as a fit after a plan would state it, shape (world,): the truth is not known to it.
 
-    The logarithm is known before as well as the worlds agree on it, and measured by the plan with a variance of half
-    its degrees of freedom's inverse: rows less the constants of a curve.
+    The logarithm is known before as well as the worlds agree on it, and measured by the plan with a variance of one
+    over twice its runs: the constants of the curve are known from the runs that the posterior has.
 
     Args:
         spread: True standard deviation of one run around the curve, shape (world,).
         rows: Runs of the plan.
         rng: Source of what the plan shows.
     """
-    log, freedom = np.log(spread), max(rows - CURVE_CONSTANTS, 0)
-    known = float(log.var())
-    weight = known / (known + 0.5 / freedom) if freedom and known > 0.0 else 0.0
-    shown = log + np.sqrt(0.5 / max(freedom, 1)) * rng.standard_normal(len(log))
+    log = np.log(spread)
+    known, error = float(log.var()), 0.5 / rows
+    weight = known / (known + error)
+    shown = log + np.sqrt(error) * rng.standard_normal(len(log))
     # Root of the mean square of what is left uncertain.
     return np.exp(log.mean() + weight * (shown - log.mean()) + known * (1.0 - weight))
 

@@ -16,10 +16,12 @@ import pandas as pd
 
 from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap, make_course, standings, walk
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
+from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
 from bayescale.decide.trust import Doubt, doubts, unconverged
 from bayescale.errors import InputError
 from bayescale.posterior import Posterior
+from bayescale.runs import Runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +200,7 @@ class Comparison:
 
 
 def compare(
-    posteriors: Mapping[str, Posterior],
+    posteriors: Mapping[str, Posterior] | Runs,
     *,
     at: Mapping[str, float] | None = None,
     axis: str | None = None,
@@ -211,15 +213,16 @@ def compare(
     deadline: float | None = None,
     pairing: str = "auto",
     seed: int = 0,
-) -> Comparison:
-    """Compare recipes at a point, and along a range.
+) -> Any:
+    """Compare recipes at a point, and along a range; runs of one scale by their seeds.
 
     The axis is one input (the only one, or `axis`); with several inputs and no `axis` it is the ray through `at`,
     all inputs growing together, counted by their product (6 N D for parameters and tokens). With `paths` or `rates`
     it is a cost, the same for all recipes: money, hours, FLOPs.
 
     Args:
-        posteriors: Fits by recipe; each carries its runs. Two or more.
+        posteriors: Fits by recipe; each carries its runs. Two or more. Or runs of two or more families at one scale,
+            which need no fit: see `noise`.
         at: Inputs at the point in question, raw counts by name; on an axis of cost the inputs that stay fixed.
         axis: Input on the axis.
         range: Start and end of the axis between which crossings are sought.
@@ -234,9 +237,9 @@ def compare(
         seed: Seed of the small fits of ratios and of rates.
 
     Returns:
-        Probabilities, differences, regrets, speed-ups and crossings. With three or more recipes the fits of all pairs
-        are combined: each recipe's standing is the mean of its differences, widened so that a pair of equally certain
-        differences keeps its width.
+        A `Comparison` (for runs a `SeedNoise`): probabilities, differences, regrets, speed-ups and crossings. With
+        three or more recipes the fits of all pairs are combined: each recipe's standing is the mean of its
+        differences, widened so that a pair of equally certain differences keeps its width.
 
     Raises:
         InputError: For fewer than two recipes, inputs that do not fit, or a range that is none.
@@ -244,6 +247,13 @@ def compare(
     Example:
         >>> bs.decide.compare({"A": post_a, "B": post_b}, at={"n_params": 7e9})  # doctest: +SKIP
     """
+    if isinstance(posteriors, Runs):
+        return compare_seeds(posteriors)
+    if not (isinstance(posteriors, Mapping) and all(isinstance(one, Posterior) for one in posteriors.values())):
+        raise InputError(
+            "compare takes fits by the recipe's name, e.g. compare({'A': post_a, 'B': post_b}, at=...), or Runs of one "
+            f"scale; found {type(posteriors).__name__}."
+        )
     names = tuple(posteriors)
     if len(names) < 2:
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
@@ -297,6 +307,24 @@ def compare(
         crossings=tuple(crossings),
         doubts=reasons,
     )
+
+
+def compare_seeds(runs: Runs) -> SeedNoise:
+    """Compare recipes that were run at one scale, by their seeds.
+
+    Raises:
+        InputError: For one recipe, or runs at several scales, which need a fit each.
+    """
+    if len(runs.families) < 2:
+        raise InputError(
+            f"{runs.name} holds one recipe; expected two or more, told apart by a column family (family=, --family)."
+        )
+    if any(runs.frame[name].nunique() > 1 for name in runs.inputs):
+        raise InputError(
+            f"{runs.name} has several scales ({', '.join(runs.inputs)}): fit each recipe first, "
+            "compare({part.name: fit(part, seed=0) for part in runs.split()}, at=...)."
+        )
+    return noise(runs)
 
 
 def duel_of(

@@ -55,7 +55,10 @@ def unconverged(posterior: Posterior) -> Doubt | None:
     """Doubt a fit whose chains did not converge."""
     if posterior.status is Status.OK:
         return None
-    remedy = "Fit again with longer chains, e.g. settings=Nuts(warmup=1000, draws=2000); no new run is needed."
+    remedy = (
+        "Fit again with longer chains, settings=Nuts(warmup=1000, draws=2000) (bayescale fit --warmup 1000 --draws "
+        "2000); no new run is needed."
+    )
     return Doubt("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
 
 
