@@ -15,7 +15,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale import cli_decide
+from bayescale import cli_decide, cli_read
 from bayescale.cli_options import (
     Caution,
     DriftName,
@@ -52,6 +52,7 @@ corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 benchmark_app = typer.Typer(help="The calibration benchmark (in a checkout of the repository).", no_args_is_help=True)
 app.add_typer(benchmark_app, name="benchmark")
+app.command()(cli_read.read)
 for name, verb in cli_decide.VERBS.items():
     app.command(name)(verb)
 
@@ -98,43 +99,6 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bay
     from bayescale.demo import run
 
     run(out, seed)
-
-
-@app.command()
-@reads
-def read(
-    runs: Source,
-    reading: dict[str, Any],
-    out: Annotated[Path | None, typer.Option(help="Write the table that a fit would use (CSV) here.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Say what is recognised in a table of runs, and print the table that a fit would use."""
-    import bayescale as bs
-
-    check_folders(out)
-    found = bs.read(runs, **reading)
-    if out is not None:
-        found.frame.to_csv(out, index=False)
-    written = [] if out is None else [str(out)]
-    if as_json:
-        rows = json.loads(found.frame.to_json(orient="records", double_precision=15))
-        log = [dataclasses.asdict(entry) for entry in found.log]
-        emit(
-            {
-                "name": found.name,
-                "inputs": found.inputs,
-                "families": found.families,
-                "rows": rows,
-                "log": log,
-                "written": written,
-            }
-        )
-        return
-    tell_log(found.log)
-    print(found, file=sys.stderr)
-    print(found.frame.to_string(index=False))
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
 
 
 @app.command()

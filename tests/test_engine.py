@@ -263,7 +263,7 @@ RANKS = (
     ("plot_decisions",),
     ("corpus", "plot"),
     ("reporting", "cli_options"),
-    ("demo", "cli_decide"),
+    ("demo", "cli_decide", "cli_read"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
