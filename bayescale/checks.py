@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from bayescale.data.trends import shape_warnings
 from bayescale.errors import Status, some
 from bayescale.forecast import Forecast
 from bayescale.posterior import Note, Posterior, describe_weights
@@ -17,8 +18,11 @@ FAR = 16.0
 """Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
 RISE = 0.05
 """A curve that rises again by more than this share of its range"""
-ABOVE_NOISE = 4.0
-"""and by more than this many standard deviations of its neighbours' scatter is not monotone."""
+ABOVE_NOISE = 1.0
+"""and by more than noise reaches among its points, plus this many standard deviations of their scatter, is not
+monotone."""
+MOST_POINTS = 64
+"""Points of a curve that are looked at one by one; more are averaged in equal parts of ln x."""
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
 RISES_THROUGHOUT = 0.7
@@ -139,7 +143,13 @@ def check_shape(posterior: Posterior) -> list[Note]:
     notes = []
     above = rise(y)
     noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
-    if above > RISE * np.ptp(y) and above > ABOVE_NOISE * noise:
+    # The lowest of n points of noise lies sqrt(2 ln n) sds below their mean, the highest pair of neighbours
+    # sqrt(ln n) above it.
+    reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
+    hump = [entry for entry in shape_warnings(posterior.runs.frame, posterior.law.inputs) if entry.code == "hump"]
+    if hump:
+        notes.append(Note("not_monotone", "warning", hump[0].text))
+    elif above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise:
         text = (
             f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
             "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
@@ -173,9 +183,14 @@ def rise(y: np.ndarray) -> float:
 
 
 def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ln x and mean ln(loss) at each value of one input, in order of x."""
-    table = runs.frame.assign(log_loss=np.log(runs.frame["loss"])).groupby(name)["log_loss"].mean()
-    return np.log(table.index.to_numpy(float)), table.to_numpy(float)
+    """Ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, in order of x."""
+    x = np.log(runs.frame[name].to_numpy(float))
+    place = x
+    if len(np.unique(x)) > MOST_POINTS:
+        place = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
+    table = pd.DataFrame({"place": place, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
+    means = table.groupby("place")[["x", "y"]].mean()
+    return means["x"].to_numpy(), means["y"].to_numpy()
 
 
 def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[Note]:

@@ -244,7 +244,7 @@ def test_fit_stays_the_function(first):
 
 
 RANKS = (
-    ("averaging", "convergence", "errors", "programs", "records"),
+    ("averaging", "convergence", "digits", "errors", "programs", "records"),
     ("forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),

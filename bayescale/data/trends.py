@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -54,15 +55,22 @@ def warnings_about(table: pd.DataFrame, inputs: tuple[str, ...], families: np.nd
             continue
         scale = np.log(part[known].to_numpy(float)).sum(1)
         of = f" of {name}" if len(names) > 1 else ""
-        entries += _shape(part, known, scale, of)
+        entries += shape_warnings(part, known, of)
         entries += _leak(part, scale, of)
         if len(known) == 1:
             entries += _confounds(part, known[0], scale, of)
     return entries
 
 
-def _shape(part: pd.DataFrame, inputs: list[str], scale: np.ndarray, of: str) -> list[LogEntry]:
-    """Warn of a response that rises with scale, or rises and falls again."""
+def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> list[LogEntry]:
+    """Return warnings of a response that rises with scale, or rises and falls again.
+
+    Args:
+        part: Positive inputs and losses of one family.
+        inputs: Scale inputs of the fit.
+        of: The family, for the texts of tables that hold several.
+    """
+    scale = np.log(part[list(inputs)].to_numpy(float)).sum(1)
     moving = [name for name in inputs if part[name].nunique() >= FEWEST]
     if not moving:
         return []

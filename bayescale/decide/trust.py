@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bayescale.checks import COLLINEAR, FAR, check_repetition, check_shape
+from bayescale.checks import COLLINEAR, FAR, check_repetition, check_shape, check_table
 from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
 from bayescale.posterior import Posterior
 
+GRAVE = ("hump", "repeated_or_leaking")
+"""Warnings of screening that no forecast overcomes."""
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
 
@@ -65,6 +67,7 @@ def unconverged(posterior: Posterior) -> Doubt | None:
 def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     """Doubt a curve that never moved or that rises again, or data that are repeated too often."""
     notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
+    notes += [note for note in check_table(posterior) if note.code in GRAVE]
     grave = [note for note in notes if note.severity == "warning"]
     if not grave:
         return None

@@ -245,11 +245,11 @@ def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: A
 @register_law(
     inputs=("n_encoder", "n_decoder"),
     cite="ghorbani2021translation",
+    equation="as eq. 2 of fernandes2023multilingual has it",
     priors={"terms": Shares(("E", "A")), "p_e": Exponent(0.2, 0.5), "p_d": Exponent(0.2, 0.5)},
     units={"A": [("n_encoder", "p_e"), ("n_decoder", "p_d")]},
     decreasing=("n_encoder", "n_decoder"),
     floor="E",
-    form="recalled",
 )
 def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -> Any:
     """Translation with an encoder and a decoder: E + A N_e^-p_e N_d^-p_d.

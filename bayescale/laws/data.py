@@ -153,6 +153,7 @@ def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
 @register_law(
     inputs=("n_params", "share"),
     cite="fernandes2023multilingual",
+    equation="eqs. 11 and 12",
     priors={
         **{"terms": Shares(("E", "A")), "alpha": Exponent(0.3)},
         **{"c1": Positive(0.5, 0.8), "c2": Positive(1.0, 0.5), "c3": Positive(1.0, 0.5)},
@@ -161,7 +162,6 @@ def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
     scales={"share": ""},
     decreasing=("n_params",),
     floor="E",
-    form="recalled",
 )
 def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any, c3: Any) -> Any:
     """Loss on a language pair with share p of the data: E + A (f(p) N)^-alpha, f(p) = p + c1 p^c2 (1-p)^c3.

@@ -194,14 +194,10 @@ def kaplan_joint(N: Any, D: Any, *, A: Any, a_N: Any, B: Any, a_D: Any) -> Any:
     units={"A": ("n_params", "a_N"), "B": ("n_steps", "a_S")},
     decreasing=("n_params", "n_steps"),
     counting={**WITHOUT, "n_steps": "at a batch far above the critical one, S_min"},
-    aliases={"unraveling": "su2024unraveling"},
     published={"kaplan2020": paper(A=6.5e13**0.077, a_N=0.077, B=2.1e3**0.76, a_S=0.76)},
 )
 def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
-    """Kaplan's L(N, S_min) = (N_c/N)^a_N + (S_c/S_min)^a_S: A = N_c^a_N and B = S_c^a_S.
-
-    su2024unraveling estimates the same equations anew; its constants vary with context, batch and rate.
-    """
+    """Kaplan's L(N, S_min) = (N_c/N)^a_N + (S_c/S_min)^a_S: A = N_c^a_N and B = S_c^a_S."""
     return A * N**-a_N + B * S**-a_S
 
 
@@ -217,6 +213,7 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
     scales={"batch_tokens": ""},
     decreasing=("n_params", "n_steps", "batch_tokens"),
     counting=WITHOUT,
+    aliases={"unraveling": "su2024unraveling"},
     nests={"kaplan_steps": {"batch_tokens": 1e30}},
     published={"kaplan2020": paper(A=6.5e13**0.077, a_N=0.077, B=2.1e3**0.76, a_S=0.76, B_star=2e8, a_B=0.21)},
 )

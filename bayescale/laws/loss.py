@@ -161,7 +161,7 @@ variant(
     units={"A": ("x", "c")},
     decreasing=("x",),
     floor="E",
-    aliases={"alabdulmohsin_m2": "alabdulmohsin2022revisiting", "click_through": "ardalani2022recommendation"},
+    aliases={"alabdulmohsin_m2": "alabdulmohsin2022revisiting", "click_through": "lai2025exploring"},
 )
 def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
     """Power law that approaches a floor: E + A x^-c."""
@@ -312,8 +312,9 @@ variant(
     "saturating_power",
     name="bit_level",
     says="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
-    cite="dettmers2022case",
-    caveats="The paper compares formats at equal bits and fits no such curve; compare posteriors of formats.",
+    cite="ding2025dissecting",
+    caveats="The paper compares formats of vision models at equal bits and fits no such curve; compare posteriors of "
+    "formats.",
     form="ours",
     inputs=("model_bits",),
 )

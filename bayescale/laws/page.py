@@ -37,7 +37,7 @@ NOT_LAWS = {
 """Papers whose law is missing here, and why."""
 
 LEFT_OUT = (
-    "Constants that no source could be found for: those of hestness, farseer, precision, quantisation_rise, "
+    "Constants that no source could be found for: those of hestness, farseer, precision, "
     "floating_point, distillation, sparse_experts, multilingual, encoder_decoder, time_series, interatomic_potential.",
     "quantised_training, 16-bit weights with an 8-bit second layer: the copy of the table that was read is scrambled.",
     "chinchilla, other subsets of the Gemstones runs: exponents are printed without amplitudes.",

@@ -331,9 +331,9 @@ variant(
     name="rate_by_width",
     home="schedule",
     says="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
-    cite="yang2022tensor",
-    caveats="c = 1 is what the parametrisation promises for hidden matrices; a posterior away from 1 says that the "
-    "small models are no proxy.",
+    cite="wortsman2023small",
+    caveats="c = 1 is what the parametrisation of yang2022tensor promises for hidden matrices; a posterior away from 1 "
+    "says that the small models are no proxy.",
     form="recalled",
     response="best learning rate",
     inputs=("width",),

@@ -40,7 +40,7 @@ def two_sided(x: Any, start: Any, most: Any) -> Any:
 
 def share_curve(p: Any, c1: Any, c2: Any, c3: Any) -> Any:
     """Effective share of a task with a share p of the data: p + c1 p^c2 (1 - p)^c3; 0 at 0 and 1 at 1."""
-    return p + c1 * p**c2 * (1.0 - p) ** c3
+    return p + c1 * raised_from_zero(p, c2) * raised_from_zero(1.0 - p, c3)
 
 
 def with_embeddings(n: Any, factor: Any) -> Any:
@@ -70,6 +70,12 @@ def mean_along(values: Any, steps: Any) -> Any:
 def raised(base: Any, power: Any) -> Any:
     """Power of a positive number, e^(power ln base): several times as fast as `**`, the more so for its gradient."""
     return jnp.exp(power * jnp.log(base))
+
+
+def raised_from_zero(base: Any, power: Any) -> Any:
+    """Positive power of a number that may be zero, where value and derivatives are 0; rounding below 0 counts as 0."""
+    above = base > 0.0
+    return jnp.where(above, raised(jnp.where(above, base, 1.0), power), 0.0)
 
 
 FEW_STEPS = 5
