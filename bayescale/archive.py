@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import re
-from collections.abc import Callable
+import warnings
 from pathlib import Path
-from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
 
 from bayescale import __version__
+from bayescale.encoding import encode, encode_prior
+from bayescale.encoding import fingerprint as fingerprint
 from bayescale.errors import InputError
 from bayescale.model import Job
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
-from bayescale.storage import FORMAT, encode, load_for, save
+from bayescale.storage import FORMAT, load_for, save
 
 
 def open_folder(folder: str | Path) -> Path:
@@ -48,7 +43,7 @@ def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
         "inputs": job.law.inputs,
         "law": job.law.name,
         "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
-        "priors": {name: encode(prior) for name, prior in job.law.priors.items()},
+        "priors": {name: encode_prior(prior) for name, prior in job.law.priors.items()},
         "scales": job.law.scales,
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
         "drift": None if job.drift is None else encode(job.drift),
@@ -58,19 +53,6 @@ def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=float).encode()).hexdigest()[:32]
-
-
-@functools.cache
-def fingerprint(curve: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
-    """Hash of what a curve computes; two laws of one name may differ, and so may two versions of a notebook's cell."""
-    number = jax.ShapeDtypeStruct((), jnp.float32)
-    program = jax.make_jaxpr(curve)(*[number] * inputs, **dict.fromkeys(constants, number))
-    # Functions inside the program are printed with their address, which differs in every process.
-    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
-    digest = hashlib.sha256(text.encode())
-    for value in program.consts:
-        digest.update(np.asarray(value).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def stream(name: str) -> int:
@@ -89,8 +71,9 @@ def read(folder: Path, name: str, job: Job) -> Posterior | None:
         return None
     try:
         return load_for(path(folder, name), job)
-    except InputError:
-        # Writing is atomic, so this is damage from elsewhere; the family is sampled again.
+    except InputError as error:
+        # Writing is atomic, so this is damage from elsewhere.
+        warnings.warn(f"{str(error).rstrip('.')}; the family is sampled again.", stacklevel=2)
         return None
 
 

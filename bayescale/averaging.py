@@ -90,8 +90,10 @@ def averaged(
     for name in np.unique(curve):
         own = np.flatnonzero(found[:, 0] == name)
         own = own[np.argsort(mean_along[own])]
-        if len(own) > 1:
-            slope[own] = np.gradient(mean_y[own], mean_along[own])
+        at, back = np.unique(mean_along[own], return_inverse=True)
+        if len(at) > 1:
+            # Averages at one place along the inputs have one slope.
+            slope[own] = np.gradient(np.bincount(back, mean_y[own]) / np.bincount(back), at)[back]
     # What a row has beyond its average, the fall of the curve between the two taken off.
     rest = y - mean_y[group] - slope[group] * (along - mean_along[group])
     inflation = number[group][several] / (number[group][several] - 1.0)

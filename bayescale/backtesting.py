@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayescale import scores
+from bayescale import _io, scores
 from bayescale.data.ray import find_ray
 from bayescale.drift import Drift
 from bayescale.errors import InputError, because, some
@@ -140,21 +139,15 @@ class Backtest:
         """Write the table of forecasts, completely or not at all.
 
         Args:
-            path: The file; folders are made.
+            path: The file; one that exists is replaced.
 
         Returns:
             The path.
+
+        Raises:
+            InputError: For a path as in `_io.writable`.
         """
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # In the same folder, because only there a rename cannot fail halfway.
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            self.frame.to_csv(part, index=False)
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        return _io.write(path, lambda part: self.frame.to_csv(part, index=False))
 
     def __str__(self) -> str:
         """Say how many forecasts there are, how often they held and how sharp they were."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bayescale import _io
 from bayescale.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -180,10 +181,10 @@ def named_drift(text: str) -> str | None:
 
 
 def check_folders(*paths: Path | None) -> None:
-    """Refuse output paths whose folder does not exist, before any work is done."""
+    """Refuse output paths at which no file can be written, before any work is done."""
     for path in paths:
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
+        if path is not None:
+            _io.writable(path)
 
 
 def members(path: Path, families: list[str]) -> list[Path]:
@@ -194,7 +195,8 @@ def members(path: Path, families: list[str]) -> list[Path]:
     # Some file systems do not tell capitals from small letters.
     taken: set[str] = set()
     for family in families:
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)
+        # A name may be longer than file systems take, in bytes.
+        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)[:60]
         numbered = (safe if again == 1 else f"{safe}-{again}" for again in itertools.count(1))
         name = next(name for name in numbered if name.lower() not in taken)
         taken.add(name.lower())

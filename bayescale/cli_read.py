@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from bayescale import _io
 from bayescale.cli_options import Json, Source, check_folders, emit, reads, tell_log
 
 
@@ -26,7 +27,7 @@ def read(
     check_folders(out)
     found = bs.read(runs, **reading)
     if out is not None:
-        found.frame.to_csv(out, index=False)
+        _io.write(out, lambda part: found.frame.to_csv(part, index=False))
     written = [] if out is None else [str(out)]
     if as_json:
         rows = json.loads(found.frame.to_json(orient="records", double_precision=15))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pandas as pd
 from scipy.optimize import least_squares
 from scipy.stats import t as student
 
-from bayescale import corpus, plot
+from bayescale import _io, corpus, plot
 from bayescale.backtesting import backtest
 from bayescale.decide import go
 from bayescale.errors import InputError, Status
@@ -118,7 +119,7 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
     plot.save(plot.bands(posterior, truth=large, target=TARGET), out / "marin-bands.png")
     plot.save(plot.forecast(forecast, point=1, measured=table["measured"].iloc[-1]), out / "marin-forecast.png")
     plot.save(plot.learned(posterior), out / "marin-learned.png")
-    table.to_csv(out / "marin.csv", index=False)
+    _io.write(out / "marin.csv", lambda part: table.to_csv(part, index=False))
     names = (
         "marin.nc",
         "marin-decision.html",
@@ -149,7 +150,7 @@ def hold_out_largest(out: Path, seed: int) -> list[Path]:
     scored = total // len(backs)
     print(f"\n{total - len(doubtful)} of {total} fits converged; {scored} families are few, see the bars.")
     frames = [back.to_frame().assign(method=name) for name, back in backs.items()]
-    pd.concat(frames).to_csv(out / "heldout.csv", index=False)
-    coverage.to_csv(out / "reliability.csv", index=False)
+    for name, rows in (("heldout.csv", pd.concat(frames)), ("reliability.csv", coverage)):
+        _io.write(out / name, functools.partial(rows.to_csv, index=False))
     plot.save(plot.reliability(coverage), out / "reliability.png")
     return [out / name for name in ("heldout.csv", "reliability.csv", "reliability.png")]

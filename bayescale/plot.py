@@ -7,7 +7,6 @@ else into a new figure, and returns the axes. Nothing here shows a window or cha
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from scipy.stats import binom
 
+from bayescale import _io
 from bayescale.drawing import (
     BLUE,
     INK,
@@ -449,14 +449,14 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
 
     Args:
         ax: Axes, or several of one figure.
-        path: The file; its ending (png, svg, pdf) decides the format. Folders are made.
+        path: The file; its ending (png, svg, pdf) decides the format.
         dpi: Pixels an inch.
 
     Returns:
         The path.
 
     Raises:
-        InputError: For a format that cannot be written.
+        InputError: For a format that cannot be written, or a path as in `_io.writable`.
     """
     figure = figure_of(ax if isinstance(ax, Axes) else next(iter(np.ravel(np.asarray(ax, object)))))
     path = Path(path)
@@ -464,12 +464,4 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
     formats = figure.canvas.get_supported_filetypes()
     if kind not in formats:
         raise InputError(f"{path.name} cannot be written as {kind or 'a picture'!r}. {nearest(kind, formats)}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because only there a rename cannot fail halfway.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        figure.savefig(part, dpi=dpi, format=kind)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    return _io.write(path, lambda part: figure.savefig(part, dpi=dpi, format=kind))

@@ -12,7 +12,6 @@ import datetime
 import html as escaping
 import importlib.metadata
 import io
-import os
 import platform
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +22,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from bayescale import plot
+from bayescale import _io, plot
 from bayescale.decide.go import ANSWERS, Decision
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.drawing import figure_of
@@ -122,21 +121,14 @@ class Report:
         """Write the page, completely or not at all; the ending .html or .md decides the format.
 
         Raises:
-            InputError: For another ending, or a folder that does not exist.
+            InputError: For another ending, or a path as in `_io.writable`.
         """
         path = Path(path)
         kinds = {".html": self.html, ".md": self.markdown}
         if path.suffix.lower() not in kinds:
             raise InputError(f"A report is written as .html or .md; found {path.name!r}.")
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"{path} cannot be written: expected a file name in an existing folder.")
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_text(kinds[path.suffix.lower()](), encoding="utf-8")
-            os.replace(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        _io.writable(path)
+        return _io.write_text(path, kinds[path.suffix.lower()]())
 
 
 def report(

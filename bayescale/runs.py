@@ -25,6 +25,8 @@ DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
 UNNAMED = "unnamed"
 """Family of the rows that name none where others do."""
 RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se")
+NO_INPUTS = ("family", "run", "metric", "loss", "value_se")
+"""Columns that are never scales."""
 INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
 SHORTEST_SPAN = float(np.log(2.0))
@@ -208,6 +210,11 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
         for column in chosen:
             if column not in table:
                 raise InputError(f"There is no column {column!r}. {nearest(column, map(str, table.columns))}")
+            if column in NO_INPUTS:
+                raise InputError(
+                    f"{column!r} has a meaning of its own and cannot be an input; rename the column, or map another "
+                    f"with columns={{...}} (--column)."
+                )
         return chosen
     present = [c for c in COUNTS if c in table and table[c].notna().any()]
     if not present:

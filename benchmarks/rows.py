@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bayescale import _io
+
 
 def replace(path: Path, text: str) -> None:
     """Write a text file completely or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    _io.write_text(path, text)
 
 
 def stored(path: Path) -> list[dict[str, Any]]:

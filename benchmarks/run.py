@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale import scores
+from bayescale import _io, scores
 from bayescale.backtesting import QUANTILES
 from bayescale.errors import InputError, nearest
 from bayescale.fitting import progress_bar
@@ -111,13 +111,8 @@ def stored(method: str, folder: Path = RESULTS) -> list[dict[str, Any]]:
 
 def replace(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write a JSONL file, compressed or not, completely or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    try:
-        part.write_bytes(lzma.compress(lines, preset=9) if path.suffix == ".xz" else lines)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    _io.write(path, lambda part: part.write_bytes(lzma.compress(lines, preset=9) if path.suffix == ".xz" else lines))
 
 
 def append(path: Path, rows: Sequence[dict[str, Any]]) -> None:

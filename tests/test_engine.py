@@ -245,14 +245,14 @@ def test_fit_stays_the_function(first):
 
 RANKS = (
     ("averaging", "convergence", "digits", "errors", "programs", "records"),
-    ("forecast", "priors", "data.log", "data.ray"),
+    ("_io", "forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),
     ("data", "drift", "markov", "noise"),
     ("model",),
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
-    ("lockstep", "modes", "posterior"),
+    ("encoding", "lockstep", "modes", "posterior"),
     ("batches", "checks", "storage"),
     ("archive", "importance", "sampling", "workers"),
     ("fitting",),

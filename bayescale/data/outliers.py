@@ -38,11 +38,11 @@ ASYMMETRY = 1.2
 """A named run lies farther above the fit than this times the farthest honest run lies below it."""
 RISE, HALF_SURE = 6.0, 2.0
 """A run is also named if it lies so many standard deviations of noise above a smaller one, and of the prediction."""
-BETWEEN = 4.5
-"""So far, in units of the scatter nearby, it may lie above the line between its neighbours on a curve."""
+BETWEEN, BETWEEN_ROWS = 4.5, 8
+"""So far, in units of the scatter nearby, it may lie above the line between neighbours, on curves of so many rows."""
 EDGE = 3
 """Runs with fewer smaller ones than this are named only if they lie"""
-EDGE_RISE, EDGE_EXCESS = 4.5, 0.5
+EDGE_RISE, EDGE_EXCESS = 4.5, 0.4
 """so many standard deviations of noise above a smaller one, or so far above the fit in ln(loss)."""
 SHARE = 0.03
 """Prior probability that a run failed,"""
@@ -145,10 +145,11 @@ def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
     smaller, lowest = _smaller_runs(z, np.where(out, np.inf, y))
     rise = (y - lowest) / (np.sqrt(2.0) * noise)
     named = (out & (score > THRESHOLD)) | ((rise > RISE) & (score > HALF_SURE))
-    if z.shape[1] == 1 and len(y) >= ENOUGH and len(np.unique(z)) == len(y):
+    if z.shape[1] == 1 and len(y) >= BETWEEN_ROWS and len(np.unique(z)) == len(y):
         named |= (_between_neighbours(z[:, 0], y, out) > BETWEEN) & (score > HALF_SURE)
-    # What lies below the fit says how far honest runs of this table stray.
-    named &= (excess > least) & (score > ASYMMETRY * np.max(-score[~out], initial=0.0))
+    # What lies below the fit says how far honest runs of this table stray, unless the excess is gross.
+    stray = ASYMMETRY * np.max(-score[~out], initial=0.0)
+    named &= (excess > least) & ((score > stray) | (excess > EDGE_EXCESS))
     # At the smallest scales honest curves often leave the trend: only a loss above that of a smaller run is a failure.
     named &= (smaller >= EDGE) | (rise > EDGE_RISE) | (excess > EDGE_EXCESS)
     if len(y) <= FEW:
@@ -206,7 +207,7 @@ def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.nda
         own = y[row] - (1 - share) * v[place - 1] - share * v[above]
         others = np.delete(np.arange(1, len(t) - 1), [k - 1 for k in range(place - 1, above + 1) if 0 < k < len(t) - 1])
         near = others[np.argsort(np.abs(others - place), kind="stable")[:NEIGHBOURS]]
-        if len(near) >= ENOUGH // 2:
+        if len(near) >= BETWEEN_ROWS // 2:
             unit = np.sqrt(np.mean(rest[near - 1] ** 2))
             score[row] = own / np.sqrt(1 + share**2 + (1 - share) ** 2) / (unit + 1e-9)
     return score

@@ -10,13 +10,13 @@ import hashlib
 import importlib.util
 import os
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from bayescale import _io
 from bayescale.corpus.download import cache_folder
 from bayescale.corpus.readers.tables import significant, tidy
 from bayescale.errors import InputError
@@ -187,10 +187,7 @@ def _kept(path: Path) -> Any:
 def _keep(curves: pd.DataFrame, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            curves.to_csv(part, index=False)
-            part.replace(path)
-    except OSError:
+        _io.write(path, lambda part: curves.to_csv(part, index=False, compression="gzip"))
+    except (OSError, InputError):
         # A cache that cannot be written costs a few seconds next time, nothing else.
         return

@@ -1,0 +1,104 @@
+"""Files: the one way in which they are written, completely or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+from bayescale.errors import InputError
+
+
+def writable(path: str | Path) -> Path:
+    """Return a path at which a file can be written; asked before long work, so that its result is not lost.
+
+    Raises:
+        InputError: For a folder, an absent or read-only one above, a device or other thing that is no regular file, or
+            a name that the file system does not take.
+    """
+    path = Path(path)
+    try:
+        target = _target(path)
+        # Permissions alone do not tell: the file system may be read-only, or take no such name.
+        _reserve(target).unlink()
+        return path
+    except (OSError, ValueError) as error:
+        raise InputError(_why(path, error)) from None
+
+
+def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
+    """Write a file completely or not at all: one that exists stays as it is until the new one is whole.
+
+    Args:
+        path: The file; one that exists is replaced and its permissions are kept, behind a link too.
+        writer: Called with the path of a new, empty file in the same folder, which it fills.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: As `writable`, or if the disk is full.
+    """
+    path = writable(path)
+    target = _target(path)
+    part = None
+    try:
+        part = _reserve(target)
+        writer(part)
+        if target.exists():
+            os.chmod(part, stat.S_IMODE(target.stat().st_mode))
+        os.replace(part, target)
+    except OSError as error:
+        raise InputError(f"{path} was not written ({error.strerror or error}); what was there is as it was.") from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """Write a text file in UTF-8; see `write`."""
+    return write(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+def _target(path: Path) -> Path:
+    """Return the regular file that a path means, which need not exist, behind links.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if path.name in ("", ".."):
+        raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
+    target = Path(os.path.realpath(path))
+    if not target.parent.is_dir():
+        raise InputError(
+            f"{path} cannot be written: there is no folder {path.parent}; expected a file name in an existing folder."
+        )
+    longest = os.pathconf(target.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
+    if len(os.fsencode(target.name)) > longest:
+        raise InputError(f"{target.name[:30]}... is too long for a file name; {longest} bytes are the most here.")
+    if target.is_dir():
+        raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
+    if target.exists() and not target.is_file():
+        raise InputError(f"{path} is a device or pipe, no file; expected a file name in an existing folder.")
+    if target.exists() and not os.access(target, os.W_OK):
+        raise InputError(f"{path} is read-only; choose another name, or make it writable.")
+    return target
+
+
+def _reserve(target: Path) -> Path:
+    """Make an empty file beside another, with the permissions that new files have; its name looks like no result."""
+    part = target.with_name(f".bayescale-{os.getpid()}-{secrets.token_hex(6)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    return part
+
+
+def _why(path: Path, error: Exception) -> str:
+    """Say why a file cannot be written."""
+    if isinstance(error, InputError):
+        return str(error)
+    reason = getattr(error, "strerror", None) or str(error)
+    name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
+    return f"{name} cannot be written ({reason}); expected a file name in an existing folder that you may write to."
