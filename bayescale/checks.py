@@ -7,15 +7,13 @@ import pandas as pd
 
 from bayescale.data.trends import shape_warnings
 from bayescale.errors import Status, some
-from bayescale.forecast import Forecast
+from bayescale.forecast import RECORD_RATIO, Forecast
 from bayescale.posterior import Note, Posterior, describe_weights
 from bayescale.runs import DISTINCT, Runs
 
 UNLEARNED = 0.1
 """A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
 COLLINEAR = 0.98
-FAR = 16.0
-"""Beyond this factor even the calibrated bands held less often than they say on noisy curves."""
 RISE = 0.05
 """A curve that rises again by more than this share of its range"""
 ABOVE_NOISE = 1.0
@@ -189,8 +187,8 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
     if len(np.unique(x)) > MOST_POINTS:
         place = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
     table = pd.DataFrame({"place": place, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
-    means = table.groupby("place")[["x", "y"]].mean()
-    return means["x"].to_numpy(), means["y"].to_numpy()
+    means = table.groupby("place")[["x", "y"]].mean().to_numpy(float)
+    return means[:, 0], means[:, 1]
 
 
 def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[Note]:
@@ -234,10 +232,10 @@ def check_learning(posterior: Posterior) -> list[Note]:
 def check_forecast(forecast: Forecast) -> list[Note]:
     """Note forecasts that reach far or say little."""
     notes = []
-    if forecast.ratio.max() > FAR:
+    if forecast.ratio.max() > RECORD_RATIO:
         text = (
-            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; beyond {FAR:g} times bands on "
-            "noisy curves held less often than they say."
+            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; the main record of held-out runs "
+            f"ends at {RECORD_RATIO:g} times, and beyond it intervals are widened by what fewer families showed."
         )
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from bayescale.digits import shown
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array
 
@@ -18,6 +19,12 @@ KINDS = {
     "run": "one future run with a new seed: law, drift, residual scatter and seed noise",
 }
 LEVELS = (0.5, 0.8, 0.95)
+RECORD_RATIO = 16.0
+"""Factor beyond the data up to which forecasts are as the posterior has them: where the main record ends."""
+WIDENING_POWER = 0.05
+"""Beyond it, spread about the median grows as this power of the ratio. Of 862, 509, 328 and 232 published families of
+one input 80 % intervals held .78, .77, .76 and .74 at 30, 100, 300 and 1,000 times; these factors would have held 80 %.
+Of several inputs they held .92 to .96 at 100 to 1,000 times the compute, so those are left as they are."""
 SMALLEST_SCALE = 1e-12
 """Standard deviation that stands for a step."""
 PAST = 1e-3
@@ -148,14 +155,28 @@ class Forecast:
         lines = [f"Forecast of {KINDS[self.kind]} ({self.label})"]
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)
+        middle = self.quantile(0.5)
         for i, row in enumerate(self.points.to_dict("records")):
             where = ", ".join(f"{name}={value:.3g}" for name, value in row.items())
             far = f"  [{self.ratio[i]:.3g}x beyond the data]" if self.ratio[i] > 1 else ""
+            fine = (high[i] - low[i]) / 10
             lines.append(
-                f"  {where}: {self.quantile(0.5)[i]:.4g}  80 % {low[i]:.4g} to {high[i]:.4g}"
-                f"  95 % {low95[i]:.4g} to {high95[i]:.4g}{far}"
+                f"  {where}: {shown(middle[i], fine)}  80 % {shown(low[i], fine)} to {shown(high[i], fine)}"
+                f"  95 % {shown(low95[i], fine)} to {shown(high95[i], fine)}{far}"
             )
         return "\n".join(lines)
+
+
+def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:
+    """Factor on the spread of ln(response) about its median so far beyond the data, shape of `ratio`."""
+    if inputs > 1:
+        return np.ones_like(ratio)
+    return np.maximum(ratio / RECORD_RATIO, 1.0) ** WIDENING_POWER
+
+
+def widened(values: np.ndarray, factor: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Spread draws, shape (..., point), about the middle of each point by its factor."""
+    return middle + factor * (values - middle)
 
 
 def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 from bayescale.diagnostics import Diagnostics
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.forecast import KINDS, Forecast, query_points
+from bayescale.forecast import KINDS, Forecast, query_points, widened, widening
 from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, parts, simulate_prior
 from bayescale.noise import Noise
@@ -204,17 +204,24 @@ class Posterior:
             kind,
             np.random.default_rng([self.seed, 1]),
         )
-        seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
-        ratio = np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
+        ratio = self.ratio(x)
+        ratio = np.maximum(ratio, 1.0)
+        # As the posterior has it where the record reaches.
+        factor, middle = widening(ratio, len(self.law.inputs)), np.median(predictive.location, axis=0)
         return Forecast(
             points=points,
             kind=kind,
-            location=predictive.location,
-            scale=predictive.scale,
-            log_draws=predictive.draws.reshape(chains, draws, -1),
-            ratio=np.maximum(ratio, 1.0),
+            location=widened(predictive.location, factor, middle),
+            scale=factor * predictive.scale,
+            log_draws=widened(predictive.draws, factor, middle).reshape(chains, draws, -1),
+            ratio=ratio,
             label=f"{self.law.name} on {self.runs.name}",
         )
+
+    def ratio(self, x: np.ndarray) -> np.ndarray:
+        """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,)."""
+        seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
+        return np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
 
     def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
         """Inputs of the law in raw counts at located points, shape (point, input)."""
@@ -359,7 +366,7 @@ def describe(posterior: Posterior) -> str:
     ]
     for name, values in posterior.draws.items():
         low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-        lines.append(f"  {name:<8} {middle:>11.4g}   90 % {low:.4g} to {high:.4g}")
+        lines.append(f"  {name:<8} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}")
     lines.append(str(posterior.status))
     if said := describe_weights(posterior.diagnostics):
         lines.append(said)

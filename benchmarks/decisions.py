@@ -22,10 +22,10 @@ from scipy.special import ndtr, ndtri
 
 from bayescale import plot
 from bayescale.backtesting import QUANTILES
-from bayescale.checks import FAR
 from bayescale.decide.pilots import NEARLY
 from bayescale.decide.stopping import CHANCE
 from bayescale.drawing import figure_of, note
+from bayescale.forecast import RECORD_RATIO
 from benchmarks import pictures, pilot_choices, recipe_report, tally
 from benchmarks.problems import DEVELOPMENT
 from benchmarks.rows import replace
@@ -142,7 +142,7 @@ def collect(folder: Path = RESULTS, targets: Sequence[float] = TARGETS) -> Decis
 def answered(base: pd.DataFrame) -> np.ndarray:
     """Problems on which `go` gives an answer: converged, monotone, and no further away than was checked."""
     rising = base["notes"].fillna("").str.contains("not_monotone")
-    return ((base["status"] == "OK") & (base["ratio"] <= FAR * 1.01) & ~rising).to_numpy()
+    return ((base["status"] == "OK") & (base["ratio"] <= RECORD_RATIO * 1.01) & ~rising).to_numpy()
 
 
 # --- Go or no-go ---------------------------------------------------------------------------------------------
@@ -210,9 +210,9 @@ def go_section(found: Decisions, drawn: Path) -> str:
         f"{found.met.size:,} decisions on {len(found.base):,} problems of {count:,} families: is the largest held-out "
         "run worth its cost, if meeting the target brings 1 and the run costs "
         f"{', '.join(f'{s:g}' for s in STAKES)}? Targets are quantiles of the pooled forecasts of all methods. `go` "
-        f"refuses an answer on {fraction(1 - answered(found.base).mean())} of the problems (not converged, rising, or "
-        f"more than {FAR:g} times beyond the data); below are the others. Every method had the same runs; families "
-        "count alike."
+        f"refuses an answer on, or calls further than {RECORD_RATIO:g} times beyond the data, "
+        f"{fraction(1 - answered(found.base).mean())} of the problems (not converged, rising, far); below are the "
+        "others. Every method had the same runs; families count alike."
     )
     lines += ["", f"![Stated against realised probability]({drawn.name})", ""]
     for title, part in parts.items():

@@ -12,9 +12,11 @@ from scipy.special import ndtri
 
 import bayescale as bs
 from bayescale.decide import planning
+from bayescale.decide.outcomes import worlds
 from bayescale.decide.trust import doubts
 from bayescale.decide.utility import make_utility, normal_information, perfect_information, regrets
 from bayescale.errors import InputError, Status
+from bayescale.predictive import predict_log
 
 NORMAL = ndtri((np.arange(20_000) + 0.5) / 20_000)
 AT = {"flops": 1e21}
@@ -148,14 +150,45 @@ def with_runs(posterior, frame, inputs=None):
     return dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs))
 
 
-def test_far_questions_get_no_answer(marin_post):
-    for target in (1.5, 2.25, 3.0):
+def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
+    for target, answers in ((1.5, {"no-go"}), (2.25, {"go", "no-go", "pilot first"}), (3.0, {"go"})):
         decision = bs.decide.go(marin_post, target, cost=1.0, value=2.0, flops=1e23)
-        assert decision.answer == "cannot say"
+        assert decision.answer in answers
         assert "333 times beyond" in decision.text
-        # The run that is asked for would bring the question within reach, and is the smallest that does.
-        assert decision.doubts[0].run == {"flops": pytest.approx(1e23 / 16)}
-    assert doubts(marin_post, {"flops": 16 * 3e20}) == []
+        assert "ends at 16 times" in decision.text
+        # The run that is named would bring the question within the record, and is the smallest that does.
+        assert "flops=6.25e+21" in decision.text
+    assert bs.decide.go(marin_post, 2.25, flops=1.05e24).probability > 0
+    assert not bs.decide.go(marin_post, 2.25, flops=16 * 3e20).caveats
+
+
+def test_far_forecasts_are_widened_about_their_median(marin_post):
+    far, edge = marin_post.predict(flops=1e23), marin_post.predict(flops=16 * 3e20)
+    alone = predict_log(
+        marin_post.job.model,
+        marin_post.job.problem,
+        marin_post.job.low,
+        marin_post.flat_values,
+        np.log(np.array([[16 * 3e20], [1e23]]) / marin_post.job.reference),
+        "run",
+        np.random.default_rng(0),
+    )
+    np.testing.assert_allclose(edge.scale[:, 0], alone.scale[:, 0])
+    factor = (1e23 / 3e20 / 16) ** 0.05
+    np.testing.assert_allclose(far.scale[:, 0], factor * alone.scale[:, 1])
+    np.testing.assert_allclose(np.median(far.location), np.median(alone.location[:, 1]))
+    np.testing.assert_allclose(np.ptp(far.location), factor * np.ptp(alone.location[:, 1]))
+    # Decisions see the same.
+    here = worlds(marin_post, pd.DataFrame({"flops": [1e23]}))
+    assert here.curve.std() == pytest.approx(marin_post.predict(flops=1e23, kind="mean").log_draws.std(), rel=0.05)
+
+
+def test_a_run_that_was_made_is_named(marin_post):
+    decision = bs.decide.go(marin_post, 2.7, flops=3e20)
+    assert "is in the data and showed 2.725" in decision.text
+    # One more seed at settings whose loss is known differs by seed noise only.
+    low, high = np.log(decision.forecast.interval(0.8)[:, 0])
+    assert high - low < 0.01
 
 
 def test_two_sizes_get_no_answer(marin_post):
@@ -214,7 +247,8 @@ def test_stakes_decide_how_small_a_chance_is_too_small(marin_post):
 
 
 def test_no_run_is_stopped_on_a_doubtful_forecast(marin_post):
-    table = bs.decide.stop_early(marin_post, 1.0, flops=1e23)
+    bad = dataclasses.replace(marin_post.diagnostics, status=Status.NOT_MIXED)
+    table = bs.decide.stop_early(dataclasses.replace(marin_post, diagnostics=bad), 1.0, flops=1e22)
     assert table.frame["action"].tolist() == ["cannot say"]
     assert "333 times" in table.text
     with pytest.raises(InputError, match="belong together"):

@@ -12,8 +12,9 @@ from scipy.special import ndtr
 
 from bayescale.decide.outcomes import at_point, mean_error, worlds
 from bayescale.decide.pilots import Ranking, ladder, priced, rank
-from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money, regrets
+from bayescale.digits import shown
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
 from bayescale.model import halves
@@ -58,6 +59,7 @@ class Decision:
         pilots: Ranking of pilots; None if there were none to consider.
         doubts: Reasons for which no confident answer is given.
         stakes: Whether cost and value were given.
+        caveats: What to know about the answer: that the question lies beyond the record, or that the run was made.
     """
 
     answer: str
@@ -81,11 +83,12 @@ class Decision:
     pilots: Ranking | None
     doubts: list[Doubt]
     stakes: bool
+    caveats: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The sentence that a meeting reads, and what would change it."""
-        return " ".join([self.headline, self.chances, self.stake, self.change])
+        return " ".join([self.headline, self.chances, self.stake, self.change, *self.caveats])
 
     @property
     def headline(self) -> str:
@@ -102,11 +105,13 @@ class Decision:
     def chances(self) -> str:
         """The probability, and which uncertainty it contains."""
         low, high = self.forecast.interval(0.8)[:, 0]
+        middle = self.forecast.quantile(0.5)[0]
         trust = "By the model alone, which is not to be relied on here, the" if self.doubts else "The"
         return (
             f"{trust} run ends below {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
             f"{self.probability_error:.3f}; law, drift, run-to-run and seed noise; the mean curve alone "
-            f"{self.probability_curve:.2f}); median {self.forecast.quantile(0.5)[0]:.4g}, 80 % {low:.4g} to {high:.4g}."
+            f"{self.probability_curve:.2f}); median {shown(middle, (high - low) / 10)}, 80 % "
+            f"{shown(low, (high - low) / 10)} to {shown(high, (high - low) / 10)}."
         )
 
     @property
@@ -140,7 +145,9 @@ class Decision:
         if self.turning_target is not None:
             direction = "A harder" if self.turning_target < self.target else "An easier"
             turned = "no-go" if self.worth > 0 else "go"
-            sentences.append(f"{direction} target of {self.turning_target:.4g} would turn it to {turned}.")
+            low, high = self.forecast.interval(0.8)[:, 0]
+            turning_point = shown(self.turning_target, (high - low) / 10)
+            sentences.append(f"{direction} target of {turning_point} would turn it to {turned}.")
         if self.answer != "pilot first" and self.pilots is not None and self.stakes:
             best = self.pilots.frame.iloc[0]
             inputs = inputs_text({name: float(best[name]) for name in self.at if name in best})
@@ -175,7 +182,7 @@ class Decision:
 
     def __str__(self) -> str:
         """Return the answer, then a sentence a line."""
-        lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change]
+        lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change, *self.caveats]
         return "\n".join([line for line in lines if line] + [f"warning: {doubt}" for doubt in self.doubts[1:]])
 
 
@@ -196,8 +203,8 @@ def go(
 
     The run pays if its expected worth over posterior predictive draws (law, drift, run-to-run and seed noise) is
     positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the
-    runs cannot carry one: one ray of sizes, two scales, chains that did not converge, further away than forecasts
-    were checked.
+    runs cannot carry one: a question off the ray of all runs, two scales, chains that did not converge. Far questions
+    are answered, with intervals as wide as held-out runs that far out needed, and say where the record ends.
 
     Args:
         posterior: The fit.
@@ -275,7 +282,22 @@ def go(
         pilots=ranking,
         doubts=reasons,
         stakes=stakes,
+        caveats=caveats(posterior, at),
     )
+
+
+def caveats(posterior: Posterior, at: dict[str, float]) -> tuple[str, ...]:
+    """Say what to know about an answer to a question beyond the record, or about a run that was made."""
+    found = [far] if (far := far_caveat(posterior, at)) is not None else []
+    names = list(posterior.law.inputs)
+    x = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
+    there = np.isclose(posterior.runs.frame[names].to_numpy(float), x, rtol=1e-9).all(1)
+    if there.any():
+        losses = posterior.runs.frame["loss"][there].to_numpy(float)
+        showed = f"showed {losses[0]:.6g}" if len(losses) == 1 else f"showed {losses.min():.6g} to {losses.max():.6g}"
+        count = "A run" if len(losses) == 1 else f"{len(losses)} runs"
+        found.append(f"{count} at these inputs is in the data and {showed}: the answer is about another seed.")
+    return tuple(found)
 
 
 def chance(posterior: Posterior, forecast: Forecast, target: float) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
 
+from bayescale.forecast import widened, widening
 from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.predictive import predict_log, share_residuals
@@ -115,6 +116,8 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     ]
     # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
     curve = np.stack(parts, axis=1).reshape(chains * draws * repeats, len(points))
+    factor = widening(np.maximum(posterior.ratio(x), 1.0), len(posterior.law.inputs))
+    curve = widened(curve, factor, np.median(curve, axis=0))
     single = np.sqrt(np.asarray(values.scatter, float) ** 2 + float(posterior.job.problem.single))
     scatter, seed = (
         np.repeat(np.broadcast_to(np.asarray(part, float), chains * draws), repeats) for part in (single, values.seed)

@@ -18,7 +18,7 @@ from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
-from bayescale.decide.trust import Doubt, doubts, unconverged
+from bayescale.decide.trust import Doubt, doubts, far_caveat, unconverged
 from bayescale.errors import InputError
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
@@ -107,6 +107,7 @@ class Comparison:
         duels: One for each pair of recipes.
         crossings: One for each pair, where a range was given.
         doubts: Reasons for which no confident answer is possible, by recipe.
+        caveats: What to know about the answer, such as that the question lies beyond the record.
     """
 
     names: tuple[str, ...]
@@ -120,6 +121,7 @@ class Comparison:
     duels: tuple[Duel, ...]
     crossings: tuple[Crossing, ...]
     doubts: Mapping[str, tuple[Doubt, ...]]
+    caveats: tuple[str, ...] = ()
 
     @property
     def best(self) -> str:
@@ -165,6 +167,7 @@ class Comparison:
                 )
         lines += [crossing.text for crossing in self.crossings]
         lines += list(dict.fromkeys(duel.says for duel in self.duels))
+        lines += self.caveats
         return " ".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -192,6 +195,7 @@ class Comparison:
             "duels": [duel.to_dict() for duel in self.duels],
             "crossings": [crossing.to_dict() for crossing in self.crossings],
             "doubts": {name: [dataclasses.asdict(doubt) for doubt in found] for name, found in self.doubts.items()},
+            "caveats": list(self.caveats),
         }
 
     def __str__(self) -> str:
@@ -282,6 +286,11 @@ def compare(
     least = here.min(0)
     level = np.mean([walks[name].own[:, 0].mean() for name in names]) - here.mean(0)
     reasons = all_doubts(posteriors, ratios, course, u)
+
+    def far_from(item: tuple[str, Posterior]) -> str | None:
+        point = course.inputs(item[0], u[:1]).iloc[0].astype(float).to_dict()
+        return far_caveat(item[1], point)
+
     spoken = tuple(f"{name}: {doubt}" for name, found in reasons.items() for doubt in found)
     duels, crossings = [], []
     for (a, b), ratio in ratios.items():
@@ -306,6 +315,7 @@ def compare(
         duels=tuple(duels),
         crossings=tuple(crossings),
         doubts=reasons,
+        caveats=tuple(dict.fromkeys(far for far in map(far_from, posteriors.items()) if far is not None)),
     )
 
 

@@ -7,9 +7,10 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bayescale.checks import COLLINEAR, FAR, check_repetition, check_shape, check_table
+from bayescale.checks import COLLINEAR, check_repetition, check_shape, check_table
 from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
+from bayescale.forecast import RECORD_RATIO, widening
 from bayescale.posterior import Posterior
 
 GRAVE = ("hump", "repeated_or_leaking")
@@ -50,7 +51,7 @@ def doubts(posterior: Posterior, at: dict[str, float]) -> list[Doubt]:
         Doubts, the gravest first.
     """
     found = [unconverged(posterior), not_a_law(posterior, at), one_ray(posterior, at), two_scales(posterior, at)]
-    return [doubt for doubt in [*found, too_far(posterior, at)] if doubt is not None]
+    return [doubt for doubt in found if doubt is not None]
 
 
 def unconverged(posterior: Posterior) -> Doubt | None:
@@ -143,26 +144,31 @@ def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return None
 
 
-def too_far(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
-    """Doubt a question further away than the published record of held-out runs reaches."""
-    frame = posterior.runs.frame
-    worst = max(at[name] / float(frame[name].max()) for name in posterior.law.inputs)
-    worst = max(worst, *(float(frame[name].min()) / at[name] for name in posterior.law.inputs))
-    if worst <= FAR * (1.0 + 1e-9):
+def far_caveat(posterior: Posterior, at: dict[str, float]) -> str | None:
+    """Say that a question lies beyond the record of held-out runs, how its answer was widened, and what would help.
+
+    Returns:
+        The sentences, or None for a question that the record reaches.
+    """
+    names, frame = posterior.law.inputs, posterior.runs.frame
+    worst = float(posterior.ratio(posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0]))[0])
+    if worst <= RECORD_RATIO * (1.0 + 1e-9):
         return None
     inputs = {}
-    for name in posterior.law.inputs:
+    for name in names:
         low, high = float(frame[name].min()), float(frame[name].max())
-        near = min(max(at[name], low / FAR), high * FAR)
+        near = min(max(at[name], low / RECORD_RATIO), high * RECORD_RATIO)
         # Where an input is within reach the cheapest run needs no more of it than the data had.
-        inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / FAR, high)
-        if at[name] < low / FAR:
-            inputs[name] = at[name] * FAR
-    text = (
-        f"The question lies {worst:.3g} times beyond the data; forecasts were checked on held-out runs up to "
-        f"{FAR:g} times."
+        inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / RECORD_RATIO, high)
+        if at[name] < low / RECORD_RATIO:
+            inputs[name] = at[name] * RECORD_RATIO
+    factor = float(widening(np.array([worst]), len(names))[0])
+    how = f"intervals are {factor:.2f} times as wide as the model alone has them" if factor > 1.0 else "few families"
+    how += ", which is what held-out runs that far out needed" if factor > 1.0 else " were checked that far out"
+    return (
+        f"The question lies {worst:.3g} times beyond the data, and the main record of held-out runs ends at "
+        f"{RECORD_RATIO:g} times: {how}. A run at {inputs_text(inputs)}, or a larger one, would bring it within reach."
     )
-    return Doubt("far", text, inputs, f"Add a run at {inputs_text(inputs)}, or a larger one.")
 
 
 def inputs_text(inputs: dict[str, float]) -> str:
