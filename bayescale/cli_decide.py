@@ -10,7 +10,21 @@ from typing import Annotated, Any
 
 import typer
 
-from bayescale.cli_options import Json, Plot, Seed, Source, check_folders, emit, numbers, reads, samples, tell_log
+from bayescale.cli_options import (
+    DriftName,
+    Json,
+    LawName,
+    Plot,
+    Seed,
+    Source,
+    check_folders,
+    emit,
+    named_drift,
+    numbers,
+    reads,
+    samples,
+    tell_log,
+)
 from bayescale.errors import InputError
 
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
@@ -66,7 +80,7 @@ def decide(
 
 def allocate(
     fit: Fit,
-    flops: Annotated[float, typer.Option(help="The budget in FLOPs, 6 N D.")],
+    flops: Annotated[list[float], typer.Option(help="The budget in FLOPs, 6 N D; repeatable.")],
     at: Annotated[str | None, typer.Option(help="The law's other inputs, e.g. n_experts=8.")] = None,
     served: Annotated[float, typer.Option(help="Tokens that the model will serve; adds 2 N served.")] = 0.0,
     unique_tokens: Annotated[float | None, typer.Option(help="Distinct tokens that exist.")] = None,
@@ -83,9 +97,9 @@ def allocate(
     others = None if at is None else numbers(at)
     import bayescale as bs
 
-    found = bs.decide.allocate(
+    found: Any = bs.decide.allocate(
         bs.load(fit),
-        flops,
+        flops if len(flops) > 1 else flops[0],
         at=others,
         served=served,
         unique_tokens=unique_tokens,
@@ -96,6 +110,49 @@ def allocate(
         regret=regret,
     )
     written = [] if plot is None else [str(bs.plot.save(bs.plot.isoflop(found), plot))]
+    tell(found.to_dict(), [found], "", written, as_json)
+
+
+@reads
+@samples
+def isoflop(
+    runs: Annotated[
+        str,
+        typer.Argument(help="Table of the runs of an isoFLOP sweep, - for stdin; or a fit written by `bayescale fit`."),
+    ],
+    reading: dict[str, Any],
+    sampling: dict[str, Any],
+    budget: Annotated[
+        list[float] | None, typer.Option(help="Budget to look at besides those of the runs, in FLOPs; repeatable.")
+    ] = None,
+    regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
+    level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
+    law: LawName = "auto",
+    drift: DriftName = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Also write the fit here, for `allocate`, `decide` and others.")
+    ] = None,
+    plot: Plot = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Best sizes and tokens at each budget of an isoFLOP sweep, and the powers of compute they grow with."""
+    check_folders(out, plot)
+    import bayescale as bs
+
+    further: dict[str, Any] = {"budgets": budget, "regret": regret, "level": level}
+    if runs.endswith(".nc"):
+        found = bs.decide.isoflop(bs.load(runs), **further)
+    else:
+        table = bs.read(runs, **reading)
+        tell_log(table.log)
+        found = bs.decide.isoflop(table, **further, seed=seed, law=law, drift=named_drift(drift), **sampling)
+    written = []
+    if out is not None:
+        found.posterior.save(out)
+        written.append(str(out))
+    if plot is not None:
+        written.append(str(bs.plot.save(bs.plot.isoflop(found), plot)))
     tell(found.to_dict(), [found], "", written, as_json)
 
 
@@ -363,6 +420,7 @@ def command() -> str:
 VERBS = {
     "decide": decide,
     "allocate": allocate,
+    "isoflop": isoflop,
     "compare": compare,
     "noise": noise,
     "next-run": next_run,

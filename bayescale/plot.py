@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 
 from bayescale import _io
+from bayescale.decide.isoflop import is_sweep
 from bayescale.drawing import (
     BLUE,
     INK,
@@ -58,10 +59,13 @@ from bayescale.drawing import (
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast
 from bayescale.plot_decisions import crossover as crossover
-from bayescale.plot_decisions import isoflop as isoflop
+from bayescale.plot_isoflop import fitted as fitted
+from bayescale.plot_isoflop import isoflop as isoflop
+from bayescale.plot_isoflop import mark_question
 from bayescale.posterior import Posterior
 from bayescale.predictive import run_variance
 from bayescale.runs import Runs
+from bayescale.wording import ray_words
 
 UNITS = {
     "n_params": "parameters",
@@ -86,11 +90,14 @@ def bands(
     levels: Iterable[float] = (0.5, 0.8, 0.95),
     target: float | None = None,
     truth: pd.DataFrame | Runs | None = None,
+    question: Forecast | None = None,
 ) -> Axes:
     """Draw the fitted runs and the predictive bands, inside the data and beyond.
 
-    With several inputs the bands run along one of them: one for each setting of the others where the data
-    have up to four, else one at the others' geometric mean.
+    With several inputs the bands run along one of them, one for each setting of the others where the data have up to
+    four. An isoFLOP sweep is drawn as its valleys instead (see `isoflop`), and other runs that fill a plane as measured
+    against fitted losses (see `fitted`), unless `input` or `upto` asks for a slice, which is at the others' geometric
+    mean.
 
     Args:
         posterior: A fit.
@@ -101,6 +108,7 @@ def bands(
         levels: Central probabilities of the bands.
         target: A value to mark with a line.
         truth: Runs measured afterwards, with the inputs and loss, which the fit has not seen.
+        question: Forecast of one run, whose place is marked; the other inputs are then those of this run.
 
     Raises:
         InputError: For an unknown input or kind, a level outside (0, 1), or a truth without its columns.
@@ -117,7 +125,18 @@ def bands(
     later = None if truth is None else measured_rows(truth, posterior.law.inputs)
     low, high = extremes(frame, name)
     end = reach(high, upto, later, name)
-    groups, averaged = settings_of(frame, [c for c in posterior.law.inputs if c != name])
+    others = [c for c in posterior.law.inputs if c != name]
+    groups, averaged = settings_of(frame, others)
+    if input is None and upto is None and kind == "run" and others:
+        if later is None and is_sweep(posterior):
+            return isoflop(posterior, ax=ax, target=target, question=question)
+        if averaged:
+            return fitted(posterior, ax=ax, truth=truth, target=target, question=question)
+    if question is not None:
+        asked = question.points.iloc[0]
+        end = max(end, float(asked[name]))
+        if others:
+            groups, averaged = [{c: float(asked[c]) for c in others}], True
     start = low if later is None else min(low, extremes(later, name)[0])
     grid = np.unique(np.concatenate([np.geomspace(start, end, GRID), [low, high]]))
     drawn = []
@@ -147,8 +166,11 @@ def bands(
             beyond(ax, high, end)
         if start < low:
             ax.axvspan(ax.get_xlim()[0], low, **SHADE)
+        if question is not None:
+            mark_question(ax, question, name)
         target_line(ax, target)
-        ax.set_xlabel(UNITS.get(name, name))
+        ray = posterior.job.ray
+        ax.set_xlabel(UNITS.get(name, name) + ("" if ray is None else f"; {ray_words(ray)}"))
         ax.set_ylabel(posterior.law.response)
         dress(ax)
         listed = and_list([f"{100 * level:g}" for level in levels])

@@ -31,7 +31,7 @@ INSIDE = 1.0 + 1e-9
 INPUT_WORDS = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
-def isoflop(allocation: Allocation, *, ax: Axes | None = None, excess: float = 10.0) -> Axes:
+def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float = 10.0) -> Axes:
     """Draw the typical loss and its band along one budget, with the choice, the plug-in and the flat bottom.
 
     Args:
@@ -39,9 +39,6 @@ def isoflop(allocation: Allocation, *, ax: Axes | None = None, excess: float = 1
         ax: Where to draw.
         excess: Sizes whose typical loss exceeds the least by up to this many times the stated regret are shown, and
             all that is marked in any case.
-
-    Example:
-        >>> bs.plot.isoflop(bs.decide.allocate(post, 1e22))  # doctest: +SKIP
     """
     first, second = allocation.over
     table = allocation.table

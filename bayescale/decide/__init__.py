@@ -7,8 +7,10 @@ and refuses a confident answer where the runs cannot carry one (`bayescale.decid
 from __future__ import annotations
 
 from bayescale.decide.allocation import Allocation, allocate
+from bayescale.decide.budgets import Allocations
 from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import ANSWERS, Decision, go
+from bayescale.decide.isoflop import Sweep, isoflop
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
@@ -22,6 +24,7 @@ __all__ = [
     "ANSWERS",
     "UTILITIES",
     "Allocation",
+    "Allocations",
     "Comparison",
     "Crossing",
     "Decision",
@@ -31,12 +34,14 @@ __all__ = [
     "Ranking",
     "SeedNoise",
     "Stops",
+    "Sweep",
     "Utility",
     "allocate",
     "compare",
     "crossover",
     "doubts",
     "go",
+    "isoflop",
     "ladders",
     "next_run",
     "noise",

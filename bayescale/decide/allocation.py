@@ -10,12 +10,13 @@ than they gain.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 
+from bayescale.decide.budgets import Allocations
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import KINDS, Forecast
@@ -147,9 +148,16 @@ class Allocation:
         return f"{self.label}\n{self.text}"
 
 
+@overload
+def allocate(posterior: Posterior | PublishedLaw, flops: float, **options: Any) -> Allocation: ...
+@overload
 def allocate(
+    posterior: Posterior | PublishedLaw, flops: Sequence[float] | np.ndarray, **options: Any
+) -> Allocations: ...
+# The options, which both overloads pass on, are written once.
+def allocate(  # pyright: ignore[reportInconsistentOverload]
     posterior: Posterior | PublishedLaw,
-    flops: float,
+    flops: float | Sequence[float] | np.ndarray,
     *,
     cost: Callable[[Any, Any], Any] = train_flops,
     over: tuple[str, str] = ("n_params", "n_tokens"),
@@ -162,12 +170,12 @@ def allocate(
     max_tokens: float | None = None,
     regret: float = 0.01,
     kind: str = "mean",
-) -> Allocation:
-    """Split a budget between two inputs so that the typical loss is least.
+) -> Allocation | Allocations:
+    """Split a budget, or each of several, between two inputs so that the typical loss is least.
 
     Args:
         posterior: A fit, or a law with printed constants.
-        flops: The budget, in units of `cost`: FLOPs unless you give another cost.
+        flops: The budget, in units of `cost`: FLOPs unless you give another cost; a list for several budgets.
         cost: Cost of the two inputs, growing with both; money or hours do as well.
         over: The two inputs; "params" and "tokens" below stand for the first and the second.
         at: The law's other inputs, raw counts by name.
@@ -194,6 +202,21 @@ def allocate(
     References:
         hoffmann2022training, section 3; besiroglu2024.
     """
+    if not np.isscalar(flops) and np.ndim(flops):
+        if not np.size(flops):
+            raise InputError("flops holds no budget; give one or more, e.g. flops=[1e21, 1e22] (--flops 1e21).")
+        options: dict[str, Any] = {
+            "cost": cost,
+            "over": over,
+            "at": at,
+            "served": served,
+            "regret": regret,
+            "kind": kind,
+        }
+        options |= {"unique_tokens": unique_tokens, "min_params": min_params, "max_params": max_params}
+        options |= {"min_tokens": min_tokens, "max_tokens": max_tokens}
+        return Allocations(tuple(allocate(posterior, float(budget), **options) for budget in np.ravel(flops)))
+    budget = float(np.asarray(flops, float))
     law = posterior.law
     if isinstance(posterior, Posterior) and (ray := posterior.job.ray) is not None and set(over) <= set(ray.names):
         small = float(posterior.runs.frame[ray.names[0]].min())
@@ -206,7 +229,7 @@ def allocate(
     others = given(law.inputs, over, at, unique_tokens)
     if kind not in KINDS:
         raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
-    for name, value in {"flops": flops, "regret": regret}.items():
+    for name, value in {"flops": budget, "regret": regret}.items():
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"{name} must be a positive number; found {value}.")
     if not (np.isfinite(served) and served >= 0):
@@ -216,9 +239,10 @@ def allocate(
         return evaluated(cost, first, second) + 2.0 * first * served
 
     def along(first: np.ndarray) -> pd.DataFrame:
-        second = affordable(total, flops, first)
+        second = affordable(total, budget, first)
         second = np.where(second < (min_tokens or 0.0), np.nan, np.minimum(second, max_tokens or np.inf))
         table = pd.DataFrame({over[0]: first, over[1]: second, **others}).dropna(ignore_index=True)
+        table = with_derived(table, law.inputs)
         if "unique_tokens" in table:
             table["unique_tokens"] = np.minimum(table["unique_tokens"], table[over[1]])
         return table
@@ -227,7 +251,7 @@ def allocate(
     wide = along(np.geomspace(*limits, COARSE)) if limits[0] < limits[1] else along(np.array([limits[0]]))
     if not len(wide) or limits[0] > limits[1]:
         raise InputError(
-            f"No {over[0]} from {limits[0]:.3g} to {limits[1]:.3g} leaves enough of the budget {flops:.3g} for "
+            f"No {over[0]} from {limits[0]:.3g} to {limits[1]:.3g} leaves enough of the budget {budget:.3g} for "
             f"{over[1]} of at least {min_tokens or 1:.3g}. Raise the budget or loosen a limit."
         )
     law_best, plug_in = law_optima(posterior, wide, over[0])
@@ -236,7 +260,8 @@ def allocate(
     x = np.log(fine[over[0]].to_numpy())
     place = float(np.exp(lowest(x, np.log(typical)[None])[0]))
     both = along(np.array([place, plug_in]))
-    chosen, plugged = (dict(row) for row in both[list(law.inputs)].to_dict("records"))
+    inputs = list(dict.fromkeys([*law.inputs, *over]))
+    chosen, plugged = ({str(k): float(v) for k, v in row.items()} for row in both[inputs].to_dict("records"))
     least = posterior.predict(both, kind=kind).typical
     joint = forecast.log_draws.reshape(-1, len(fine))
     excess = typical - least[0]
@@ -248,14 +273,14 @@ def allocate(
     )
     sizes = fine[over[0]].to_numpy()
     return Allocation(
-        budget=float(flops),
+        budget=budget,
         over=over,
         choice=chosen,
         plug_in=plugged,
         law_best=law_best,
         best=np.exp(lowest(x, joint)),
-        mean=posterior.predict(**chosen, kind="mean"),
-        run=posterior.predict(**chosen, kind="run"),
+        mean=posterior.predict(both.iloc[:1], kind="mean"),
+        run=posterior.predict(both.iloc[:1], kind="run"),
         table=table,
         regret=float(regret),
         flat=(min(float(sizes[flat].min()), place), max(float(sizes[flat].max()), place))
@@ -270,20 +295,43 @@ def allocate(
 # --- Inputs -------------------------------------------------------------------------------------------------
 
 
+DERIVED = ("flops", "tokens_per_param")
+"""Inputs of a law that follow from parameters and tokens."""
+
+
+def on_cost_line(inputs: tuple[str, ...], sizes: np.ndarray, flops: float, per: float) -> pd.DataFrame:
+    """Return points of equal compute, flops = per N D: parameters, tokens, and what else a law takes of both."""
+    table = pd.DataFrame({"n_params": sizes, "n_tokens": flops / (per * np.asarray(sizes, float))})
+    return with_derived(table, inputs, per)
+
+
+def with_derived(table: pd.DataFrame, inputs: tuple[str, ...], per: float = 6.0) -> pd.DataFrame:
+    """Add compute and tokens a parameter to a table of parameters and tokens, where a law takes them."""
+    if not {"n_params", "n_tokens"} <= set(table):
+        return table
+    known = {"flops": lambda: per * table["n_params"] * table["n_tokens"]}
+    known["tokens_per_param"] = lambda: table["n_tokens"] / table["n_params"]
+    return table.assign(**{name: known[name]() for name in DERIVED if name in inputs and name not in table})
+
+
 def given(
     names: tuple[str, ...], over: tuple[str, str], at: Mapping[str, float] | None, unique_tokens: float | None
 ) -> dict[str, float]:
     """Collect the inputs that stay fixed, and refuse what does not fit the law."""
     others = dict(at or {}) | ({} if unique_tokens is None else {"unique_tokens": unique_tokens})
+    # A law of compute and size, or of compute and tokens a parameter, says as much as one of size and tokens.
+    split = set(over) == {"n_params", "n_tokens"}
+    follows = {name for name in DERIVED if name in names and split and name not in others}
+    enough = len(follows) == 2 or (len(follows) == 1 and any(name in names for name in over))
     for name in (*over, *others):
-        if name not in names:
+        if name not in names and not (enough and name in over):
             hint = ""
             if name in over and len(names) == 1:
                 hint = " A split needs a fit on two inputs, such as n_params and n_tokens."
             elif name in over:
                 hint = " Choose the two with over=(...)."
             raise InputError(f"The law has no input {name!r}. {nearest(name, names)}{hint}")
-    missing = [name for name in names if name not in (*over, *others)]
+    missing = [name for name in names if name not in (*over, *others, *(follows if enough else ()))]
     if missing:
         raise InputError(
             f"The law needs {', '.join(missing)} as well; give it with at={{{missing[0]!r}: ...}}, a raw count."

@@ -1,0 +1,410 @@
+"""isoFLOP: the best size and number of tokens at each budget of a sweep, and the powers of compute they grow with.
+
+One posterior is looked at along lines of equal compute, so that every run informs every valley: a budget with two runs
+left has a valley too, and a lopsided or off-centre valley is not misplaced as a parabola misplaces it. The parabola
+through the runs of one budget, which is what most people do, is printed beside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
+from bayescale.decide.trust import Doubt, doubts
+from bayescale.digits import shown
+from bayescale.errors import InputError, some
+from bayescale.fitting import fit
+from bayescale.posterior import Posterior
+from bayescale.runs import Runs
+from bayescale.wording import power_of_ten, short_count
+
+SAME_BUDGET = 1.25
+"""Runs whose compute differs by less than this factor belong to one budget."""
+FEWEST_CELLS = 3
+"""Runs below which a budget has no parabola of its own."""
+POINTS = 61
+"""Sizes at which one valley is evaluated."""
+MOST_POINTS = 480
+"""Sizes of all valleys together, which one joint draw covers."""
+FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
+SEARCH = (1e2, 1e16)
+"""Numbers of parameters among which the law's optimum is sought."""
+ND = ("n_params", "n_tokens")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """The valleys of an isoFLOP sweep, and the frontier through their minima.
+
+    Attributes:
+        frontier: One row a budget: budget, measured `cells`, `n_params`, `n_tokens` and `loss` at the minimum, each
+            with `_low` and `_high`, the sizes within `regret` of the least (`flat_low`, `flat_high`; in tokens
+            `flat_tokens_low`, `flat_tokens_high`), the parabola's `parabola_params`, `parabola_tokens` (nan where there
+            is none, with the reason in `parabola`), and `ratio`, how far beyond the runs the minimum lies.
+        exponents: Rows n_params, n_tokens: power of compute with `low` and `high`, and that of the parabolas.
+        valleys: Long table: budget, n_params, n_tokens, `typical` loss, `q05`, `q95`, and whether the size is in the
+            flat bottom.
+        measured: The runs: budget, n_params, n_tokens, loss.
+        flops_per: Operations for each parameter and token, 6 unless the runs' compute says otherwise.
+        regret: Loss within which sizes count as equally good.
+        level: Central probability of the intervals.
+        left_out: What was left out when the table was read, and why.
+        notes: Further things to know.
+        doubts: Reasons not to rely on an answer, by budget.
+        posterior: The fit.
+    """
+
+    frontier: pd.DataFrame
+    exponents: pd.DataFrame
+    valleys: pd.DataFrame
+    measured: pd.DataFrame
+    flops_per: float
+    regret: float
+    level: float
+    left_out: tuple[str, ...]
+    notes: tuple[str, ...]
+    doubts: dict[float, list[Doubt]]
+    posterior: Posterior
+
+    @property
+    def label(self) -> str:
+        """Law and runs."""
+        return f"{self.posterior.law.name} on {self.posterior.runs.name}"
+
+    @property
+    def text(self) -> str:
+        """The sentences that a meeting reads."""
+        percent = f"{100 * self.level:g} %"
+        lines = [f"{self.label}: {len(self.frontier)} budgets, C = {self.flops_per:.3g} N D."]
+        for row in self.frontier.to_dict("records"):
+            loss = shown(row["loss"], row["loss_high"] - row["loss_low"])
+            flat = f"{short_count(row['flat_low'])} to {short_count(row['flat_high'])}"
+            runs = f"{row['cells']} run{'' if row['cells'] == 1 else 's'}"
+            lines += [
+                f"  C = {power_of_ten(row['budget'])}: N* {span(row, 'n_params')}, D* {span(row, 'n_tokens')}, "
+                f"loss {loss}; within {self.regret:g} of the least: N {flat}; {runs}, {row['parabola']}"
+            ]
+        for name, sign in {"n_params": "N*", "n_tokens": "D*"}.items():
+            if name in self.exponents.index:
+                a = self.exponents.loc[name]
+                beside = "" if np.isnan(a["parabola"]) else f"; parabolas {a['parabola']:.3f}"
+                lines.append(
+                    f"{sign} grows as C^{a['power']:.3f} ({percent} {a['low']:.3f} to {a['high']:.3f}{beside})."
+                )
+        lines.append(
+            f"In brackets: {percent} intervals of the curve of law and drift; run-to-run noise is not in them."
+        )
+        lines += self.notes
+        lines += [f"Left out: {text}" for text in self.left_out]
+        # One cause, such as chains that did not converge, is told once.
+        reasons: dict[str, list[str]] = {}
+        for budget, found in self.doubts.items():
+            if found:
+                reasons.setdefault(str(found[0]), []).append(power_of_ten(budget))
+        lines += [f"warning: C = {some(where)}: {reason}" for reason, where in reasons.items()]
+        return "\n".join(lines)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return the frontier, one row a budget."""
+        return self.frontier.copy()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain numbers and texts, ready for JSON."""
+        return {
+            "text": self.text,
+            "budgets": records(self.frontier),
+            "exponents": records(self.exponents.rename_axis("input").reset_index()),
+            "flops_per_parameter_and_token": self.flops_per,
+            "regret": self.regret,
+            "level": self.level,
+            "left_out": list(self.left_out),
+            "notes": list(self.notes),
+            "doubts": [
+                {"budget": budget, **dataclasses.asdict(doubt)}
+                for budget, all_ in self.doubts.items()
+                for doubt in all_
+            ],
+            "fit": self.label,
+            "status": str(self.posterior.status),
+        }
+
+    def __str__(self) -> str:
+        """Return the sentences."""
+        return self.text
+
+
+def isoflop(
+    source: Runs | Posterior,
+    *,
+    budgets: Sequence[float] | None = None,
+    regret: float = 0.01,
+    level: float = 0.9,
+    seed: int = 0,
+    **options: Any,
+) -> Sweep:
+    """Find the best size at each budget of an isoFLOP sweep, with the frontier through the minima.
+
+    Args:
+        source: Runs of a sweep with n_params and n_tokens (`bs.read` derives one from the other and the budget), or a
+            fit of them.
+        budgets: Budgets to look at as well, such as that of the next run; FLOPs.
+        regret: Sizes whose typical loss is within this much of the least count as equally good.
+        level: Central probability of the intervals.
+        seed: Seed of the fit.
+        **options: Further arguments of `bs.fit`, such as law, drift or method.
+
+    Raises:
+        InputError: For runs that are no sweep, options of a fit for a fit, or numbers that cannot be.
+
+    Example:
+        >>> bs.decide.isoflop(bs.read("sweep.csv"), budgets=[1e21]).to_frame()  # doctest: +SKIP
+
+    References:
+        hoffmann2022training, section 3.2.
+    """
+    if not (np.isfinite(regret) and regret > 0):
+        raise InputError(f"regret must be a positive loss (regret=, --regret); found {regret}.")
+    if not 0 < level < 1:
+        raise InputError(f"level must be a probability inside (0, 1) (level=, --level); found {level}.")
+    asked = np.atleast_1d(np.asarray([] if budgets is None else budgets, float))
+    if not (np.isfinite(asked) & (asked > 0)).all():
+        raise InputError(f"budgets must be positive FLOPs (budgets=, --budget); found {some(list(asked))}.")
+    if isinstance(source, Runs):
+        check_sweep(source)
+        posterior = fit(source, seed=seed, **options)
+    elif isinstance(source, Posterior):
+        if options:
+            raise InputError(f"{', '.join(options)} belongs to a fit, and this is one already; give the runs instead.")
+        posterior = source
+    else:
+        raise InputError(
+            f"isoflop takes runs or a fit, e.g. isoflop(bs.read('sweep.csv')); found {type(source).__name__}."
+        )
+    return view(posterior, asked, regret, level)
+
+
+def check_sweep(runs: Runs) -> None:
+    """Refuse runs that have no two inputs to trade, before anything is fitted.
+
+    Raises:
+        InputError: Naming what is missing.
+    """
+    if {"n_params", "n_tokens"} <= set(runs.inputs) or {"flops", "n_params"} <= set(runs.inputs):
+        return
+    raise InputError(
+        f"An isoFLOP sweep needs n_params and n_tokens, or one of them and flops; these runs have "
+        f"{', '.join(runs.inputs) or 'no scale input'}. Name the columns with columns={{...}} (--column n_tokens=...), "
+        "and leave inputs=, --input away."
+    )
+
+
+def view(posterior: Posterior, asked: np.ndarray, regret: float, level: float) -> Sweep:
+    """Look at a posterior along lines of equal compute: those of its runs, and those that are asked for."""
+    if posterior.job.ray is not None:
+        raise InputError(
+            f"All runs lie on one ray ({posterior.job.ray.text}): there is one size at each budget and no valley. Add "
+            "runs of other sizes at the same budgets."
+        )
+    measured, flops_per, notes = cells(posterior)
+    own = np.unique(measured["budget"].dropna())
+    further = [c for c in asked if not np.isclose(np.log(own), np.log(c), atol=np.log(SAME_BUDGET) / 2).any()]
+    budgets = np.sort(np.concatenate([own, further]))
+    if not len(budgets):
+        raise InputError("These runs lie on no common budgets; name some with budgets=[1e20, 1e21] (--budget 1e20).")
+    count = int(np.clip(MOST_POINTS // len(budgets), 21, POINTS))
+    paths = [valley_path(posterior, measured, c, flops_per, count) for c in budgets]
+    forecast = posterior.forecast_at(pd.concat(paths, ignore_index=True), "mean")
+    joint = forecast.log_draws.reshape(-1, len(budgets), count)
+    x = np.stack([np.log(path["n_params"].to_numpy(float)) for path in paths])
+    best = np.stack([lowest(x[i], joint[:, i]) for i in range(len(budgets))], axis=1)
+    typical = forecast.typical.reshape(len(budgets), count)
+    q05, q95 = forecast.quantile([0.05, 0.95]).reshape(2, len(budgets), count)
+    log_size = np.median(best, axis=0)
+    places = [on_cost_line(posterior.law.inputs, np.exp([log_size[i]]), c, flops_per) for i, c in enumerate(budgets)]
+    at_best = posterior.forecast_at(pd.concat(places, ignore_index=True), "mean")
+    sides = [0.5 - level / 2, 0.5 + level / 2]
+    ends, losses = np.quantile(best, sides, axis=0), at_best.quantile(sides)
+    rows, long, found = [], [], {}
+    for i, c in enumerate(budgets):
+        runs = measured[measured["budget"] == c]
+        product = c / flops_per
+        excess = typical[i] - float(at_best.typical[i])
+        flat = connected(excess <= regret, int(np.argmin(typical[i])))
+        sizes = np.exp(x[i][flat]) if flat.any() else np.exp([log_size[i]])
+        low, high = min(sizes.min(), np.exp(log_size[i])), max(sizes.max(), np.exp(log_size[i]))
+        parabola, said = parabola_of(runs)
+        rows.append(
+            {
+                **{"budget": float(c), "cells": len(runs)},
+                **{"n_params": float(np.exp(log_size[i]))},
+                **{"n_params_low": float(np.exp(ends[0, i])), "n_params_high": float(np.exp(ends[1, i]))},
+                **{"n_tokens": product / float(np.exp(log_size[i]))},
+                **{
+                    "n_tokens_low": product / float(np.exp(ends[1, i])),
+                    "n_tokens_high": product / float(np.exp(ends[0, i])),
+                },
+                **{
+                    "loss": float(at_best.typical[i]),
+                    "loss_low": float(losses[0, i]),
+                    "loss_high": float(losses[1, i]),
+                },
+                **{"flat_low": float(low), "flat_high": float(high)},
+                **{"flat_tokens_low": product / float(high), "flat_tokens_high": product / float(low)},
+                **{"parabola_params": parabola, "parabola_tokens": product / parabola, "parabola": said},
+                **{"ratio": float(at_best.ratio[i])},
+            }
+        )
+        table = paths[i][list(ND)].assign(budget=float(c), typical=typical[i], q05=q05[i], q95=q95[i], flat=flat)
+        long.append(table)
+        found[float(c)] = doubts(posterior, places[i].iloc[0].astype(float).to_dict())
+        if log_size[i] in (x[i, 0], x[i, -1]):
+            text = f"The loss at C = {power_of_ten(c)} is least at the end of the search: this valley has no minimum."
+            found[float(c)].append(Doubt("no_optimum", text, None, "Add runs of other sizes at this budget."))
+    frontier = pd.DataFrame(rows)
+    return Sweep(
+        frontier=frontier,
+        exponents=powers(frontier, np.isin(budgets, own), best, sides),
+        valleys=pd.concat(long, ignore_index=True),
+        measured=measured,
+        flops_per=flops_per,
+        regret=float(regret),
+        level=float(level),
+        left_out=tuple(entry.text for entry in posterior.runs.log if entry.severity == "excluded"),
+        notes=tuple(notes),
+        doubts=found,
+        posterior=posterior,
+    )
+
+
+# --- Runs of a sweep ------------------------------------------------------------------------------------------
+
+
+def cells(posterior: Posterior) -> tuple[pd.DataFrame, float, list[str]]:
+    """Return the runs with their budgets, operations for each parameter and token, and what is worth knowing.
+
+    Raises:
+        InputError: For a law of other inputs.
+    """
+    frame, inputs = posterior.runs.frame, posterior.law.inputs
+    if set(inputs) not in ({"n_params", "n_tokens"}, {"flops", "n_params"}):
+        raise InputError(
+            f"An isoFLOP view needs a fit of n_params and n_tokens, or of flops and n_params; {posterior.law.name} is "
+            f"a law of {', '.join(inputs)}. Fit with law='auto' (--law auto) to n_params and n_tokens."
+        )
+    size = frame["n_params"].to_numpy(float)
+    if "n_tokens" in frame:
+        tokens = frame["n_tokens"].to_numpy(float)
+    else:
+        tokens = frame["flops"].to_numpy(float) / (FLOPS_PER_PARAMETER_AND_TOKEN * size)
+    compute = FLOPS_PER_PARAMETER_AND_TOKEN * size * tokens
+    if "flops" in frame and frame["flops"].notna().all():
+        compute = frame["flops"].to_numpy(float)
+    per = compute / (size * tokens)
+    flops_per, notes = float(np.exp(np.median(np.log(per)))), []
+    if per.max() > 1.1 * per.min():
+        notes.append(
+            f"Compute over N D goes from {per.min():.3g} to {per.max():.3g} among the runs; valleys are drawn at "
+            f"C = {flops_per:.3g} N D."
+        )
+    table = pd.DataFrame({"budget": budgets_of(compute), "n_params": size, "n_tokens": tokens})
+    few = table["budget"].value_counts()
+    few = few[few < FEWEST_CELLS]
+    if len(few):
+        listed = some([power_of_ten(c) for c in sorted(few.index)])
+        notes.append(
+            f"Fewer than {FEWEST_CELLS} runs are left at C = {listed}: these valleys come from the joint fit alone."
+        )
+    return table.assign(loss=frame["loss"].to_numpy(float)), flops_per, notes
+
+
+def budgets_of(compute: np.ndarray) -> np.ndarray:
+    """Budget of each run: the geometric mean of its group of like compute; nan where compute knows no groups."""
+    order = np.argsort(compute)
+    logs = np.log(compute[order])
+    group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
+    result = np.full(len(compute), np.nan)
+    for number in range(group[-1] + 1):
+        members = order[group == number]
+        values = compute[members]
+        # Steps that are all small are no budgets, but a design that fills the plane.
+        if values.max() <= values.min() * SAME_BUDGET**2:
+            same = np.ptp(values) < 1e-9 * values[0]
+            result[members] = values[0] if same else float(f"{np.exp(np.log(values).mean()):.3g}")
+    return result
+
+
+def is_sweep(posterior: Posterior) -> bool:
+    """Tell whether the runs are an isoFLOP sweep: most of them at budgets that have at least three sizes."""
+    if posterior.job.ray is not None or set(posterior.law.inputs) not in (
+        {"n_params", "n_tokens"},
+        {"flops", "n_params"},
+    ):
+        return False
+    table = cells(posterior)[0]
+    sizes = table.groupby("budget")["n_params"].nunique()
+    full = sizes[sizes >= FEWEST_CELLS].index
+    return len(full) > 0 and bool(table["budget"].isin(full).mean() > 0.5)
+
+
+# --- Valleys ------------------------------------------------------------------------------------------------------
+
+
+def valley_path(posterior: Posterior, measured: pd.DataFrame, budget: float, per: float, count: int) -> pd.DataFrame:
+    """Points at which one valley is evaluated: around the law's optima, and wherever it was measured."""
+    wide = on_cost_line(posterior.law.inputs, np.geomspace(*SEARCH, 300), budget, per)
+    wide = wide[wide["n_tokens"] >= 1.0].reset_index(drop=True)
+    law_best, _ = law_optima(posterior, wide, "n_params")
+    low, high = np.quantile(law_best, [0.05, 0.95])
+    own = measured.loc[measured["budget"] == budget, "n_params"]
+    ends = [low / 2.0, high * 2.0, *([own.min() / 1.2, own.max() * 1.2] if len(own) else [])]
+    return on_cost_line(posterior.law.inputs, np.geomspace(min(ends), max(ends), count), budget, per)
+
+
+def parabola_of(runs: pd.DataFrame) -> tuple[float, str]:
+    """Return the size at the bottom of the parabola in ln N through the runs of one budget, and what to say of it."""
+    if runs["n_params"].nunique() < FEWEST_CELLS:
+        return np.nan, "too few for a parabola"
+    x = np.log(runs["n_params"].to_numpy(float))
+    center = x.mean()
+    bend, slope, _ = np.polyfit(x - center, runs["loss"].to_numpy(float), 2)
+    if bend <= 0:
+        return np.nan, "the parabola has no bottom"
+    place = center - slope / (2.0 * bend)
+    size = float(np.exp(np.clip(place, -700, 700)))
+    outside = "" if x.min() <= place <= x.max() else ", outside the sizes measured"
+    return size, f"parabola N* {short_count(size)}{outside}"
+
+
+def powers(frontier: pd.DataFrame, own: np.ndarray, best: np.ndarray, sides: list[float]) -> pd.DataFrame:
+    """Powers of compute that the best size and tokens grow with over the measured budgets, with intervals."""
+    log_budget = np.log(frontier["budget"].to_numpy(float))
+    chosen = own if own.sum() > 1 else np.ones(len(frontier), bool)
+    if chosen.sum() < 2:
+        return pd.DataFrame(columns=["power", "low", "high", "parabola"])
+    away = log_budget[chosen] - log_budget[chosen].mean()
+    slopes = best[:, chosen] @ away / (away @ away)
+    bottoms = np.log(frontier["parabola_params"].to_numpy(float))
+    known = np.isfinite(bottoms)
+    theirs = float(np.polyfit(log_budget[known], bottoms[known], 1)[0]) if known.sum() > 1 else np.nan
+    low, middle, high = np.quantile(slopes, [sides[0], 0.5, sides[1]])
+    rows = {
+        "n_params": {"power": middle, "low": low, "high": high, "parabola": theirs},
+        "n_tokens": {"power": 1 - middle, "low": 1 - high, "high": 1 - low, "parabola": 1 - theirs},
+    }
+    return pd.DataFrame(rows).T
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a table, with None for what is not there."""
+    rows = table.to_dict("records")
+    return [{str(k): None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows]
+
+
+def span(row: Mapping[Any, Any], name: str) -> str:
+    """Write a size with its interval."""
+    return f"{short_count(row[name])} ({short_count(row[name + '_low'])} to {short_count(row[name + '_high'])})"
