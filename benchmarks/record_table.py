@@ -1,0 +1,65 @@
+"""Record table: the coverage of the default by distance, for the package, which prints it beside its probabilities.
+
+    python -m benchmarks.record_table
+
+The file is read by `bayescale.track_record`; nothing in it is typed by hand.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from bayescale import _io
+from bayescale.backtesting import LEVELS
+from bayescale.errors import InputError
+from bayescale.track_record import FILE, KINDS
+from benchmarks import tally
+from benchmarks.run import RESULTS
+from benchmarks.sections import own
+
+FEWEST_FAMILIES = 3
+"""Families below which a share says nothing."""
+GROUPS = {"one": ("one input", "R="), "several": ("several inputs", "k=")}
+"""Group of the benchmark, and how its splits write the factor, by the key of `track_record.KINDS`."""
+
+
+def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, object]]:
+    """Return one row for each kind and factor: families, and the share of runs inside each interval.
+
+    Args:
+        folder: Where `run` left its rows.
+        ours: The method.
+
+    Raises:
+        InputError: If there are no results of that method.
+    """
+    # Which problems repeat another is told from the rows of all methods, as on the calibration page.
+    rows = tally.load(folder)
+    rows = rows[rows["method"] == ours]
+    if not len(rows):
+        raise InputError(f"There are no results of {ours!r} in {folder}. Run `bayescale benchmark run` first.")
+    cells = own(tally.cells(rows), ours, developed=False)
+    found = []
+    for kind in KINDS:
+        group, mark = GROUPS[kind]
+        part = cells[(cells["group"] == group) & cells["split"].str.startswith(mark)]
+        for factor, split in sorted((float(name.removeprefix(mark)), name) for name in part["split"].unique()):
+            held = tally.families(part[part["split"] == split])
+            if len(held) < FEWEST_FAMILIES:
+                continue
+            row: dict[str, object] = {"kind": kind, "factor": factor, "families": len(held)}
+            for level, name in zip(LEVELS, tally.COVERS, strict=True):
+                row[f"held{100 * level:g}"] = round(tally.measured(held, name).value, 4)
+            found.append(row)
+    return found
+
+
+def write(path: Path = FILE, folder: Path = RESULTS) -> Path:
+    """Write the table where the package reads it."""
+    text = "[\n" + ",\n".join("  " + json.dumps(row) for row in table(folder)) + "\n]\n"
+    return _io.write(path, lambda part: part.write_text(text, encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    print(f"wrote {write()}")
