@@ -184,7 +184,7 @@ def predict(
     columns = {name: [point.get(name) for point in points] for name in points[0]}
     if any(set(point) != set(points[0]) for point in points):
         raise InputError("Every --at must name the same inputs.")
-    forecast = posterior.predict(None, kind=kind, **columns)  # type: ignore[arg-type]
+    forecast = posterior.predict(columns, kind=kind)
     frame = forecast.to_frame(chosen)
     if target is not None:
         frame["p_below_target"] = forecast.probability_below(target)

@@ -68,7 +68,7 @@ def decide(
     posterior = bs.load(fit)
     offered = "auto" if pilots is None else read_table(pilots)
     stakes: dict[str, Any] = {"cost": cost, "value": value, "utility": utility, "unit": unit}
-    decisions = [bs.decide.go(posterior, goal, **stakes, pilots=offered, batch=batch, **point) for goal in target]
+    decisions = [bs.decide.go(posterior, goal, **stakes, pilots=offered, batch=batch, at=point) for goal in target]
     written = []
     if report is not None:
         page = bs.report(posterior, decisions[0], command=command(), with_sensitivity=sensitivity)
@@ -282,7 +282,7 @@ def next_run(
         batch=batch,
         budget=budget,
         unit=unit,
-        **point,
+        at=point,
     )
     tell(ranking.to_dict(), [ranking], "", [], as_json)
 
@@ -305,7 +305,7 @@ def stop(
     if len(posteriors) < len(fits):
         raise InputError("Fits must have different file names, which are the names of the runs.")
     options = {} if chance is None else {"chance": chance}
-    stops = bs.decide.stop_early(posteriors, target, remaining=remaining, value=value, unit=unit, **options, **point)
+    stops = bs.decide.stop_early(posteriors, target, remaining=remaining, value=value, unit=unit, **options, at=point)
     tell(stops.to_dict(), [stops], "", [], as_json)
 
 
@@ -350,7 +350,7 @@ def power(
         source = source if constants is None else source.published(constants)
     aims = {"width": width, "difference": difference, "target": target}
     options: dict[str, Any] = {"sure": sure, "level": level, "wanted": wanted, "simulations": simulations, "seed": seed}
-    found = bs.decide.power(source, plans, **aims, **options, **point)
+    found = bs.decide.power(source, plans, **aims, **options, at=point)
     tell(found.to_dict(), [found], "", [], as_json)
 
 
@@ -377,7 +377,7 @@ def report(
     decision = None
     if at is not None and target is not None:
         stakes: dict[str, Any] = {"cost": cost, "value": value, "utility": utility, "unit": unit}
-        decision = bs.decide.go(posterior, target, **stakes, **numbers(at))
+        decision = bs.decide.go(posterior, target, **stakes, at=numbers(at))
     page = bs.report(posterior, decision, title=title, command=command(), with_sensitivity=sensitivity)
     page.save(out)
     if as_json:

@@ -14,6 +14,8 @@ from bayescale.digits import shown
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array
 
+At = pd.DataFrame | Mapping[str, Any]
+"""Inputs of a question in raw counts: a table with a row a point, or scalars or arrays by name."""
 KINDS = {
     "mean": "the curve itself: law and drift, no scatter of single runs",
     "run": "one future run with a new seed: law, drift, residual scatter and seed noise",
@@ -138,13 +140,9 @@ class Forecast:
         lower = [round(0.5 - level / 2, 6) for level in reversed(levels)]
         probabilities = [*lower, 0.5, *[round(1 - q, 6) for q in reversed(lower)]]
         values = self.quantile(probabilities)
-        frame = self.points.reset_index(drop=True).copy()
-        frame["kind"] = self.kind
-        frame["ratio"] = self.ratio
-        frame["mean"] = self.mean
-        for q, row in zip(probabilities, values, strict=True):
-            frame[f"q{q:g}"] = row
-        return frame
+        quantiles = {f"q{q:g}": row for q, row in zip(probabilities, values, strict=True)}
+        found = {"kind": self.kind, "ratio": self.ratio, "mean": self.mean, **quantiles}
+        return beside(self.points.reset_index(drop=True), found).assign(**found)
 
     def __len__(self) -> int:
         """Count the points."""
@@ -177,6 +175,14 @@ def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:
 def widened(values: np.ndarray, factor: np.ndarray, middle: np.ndarray) -> np.ndarray:
     """Spread draws, shape (..., point), about the middle of each point by its factor."""
     return middle + factor * (values - middle)
+
+
+def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:
+    """Return points whose inputs are not called like any of the results that are to stand beside them.
+
+    Such an input becomes `name (input)`.
+    """
+    return points.rename(columns={name: f"{name} (input)" for name in results if name in points})
 
 
 def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -216,28 +222,27 @@ def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray
     return found.reshape(len(levels), len(middle))
 
 
-def query_points(names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
+def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
     """Collect query inputs into a frame with one column for each of `names`.
 
     Args:
         names: Inputs that the law needs.
-        frame: A table with these columns, or None.
-        inputs: Scalars or arrays by name; scalars are repeated.
+        at: A table with these columns, or scalars or arrays by name; or None.
+        inputs: Scalars or arrays by name, where `at` is None; scalars are repeated.
 
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.
     """
-    if frame is not None and not isinstance(frame, pd.DataFrame):
+    if at is not None and not isinstance(at, (pd.DataFrame, Mapping)):
         raise InputError(
-            f"Inputs are given by name, e.g. predict({names[0]}=1e21), or as a table with these columns; found "
-            f"{type(frame).__name__}."
+            f"Inputs are given by name, e.g. predict(at={{{names[0]!r}: 1e21}}), or as a table with these columns; "
+            f"found {type(at).__name__}."
         )
-    if frame is not None and inputs:
-        raise InputError("Give either a table or inputs by name, not both.")
-    if frame is not None:
-        table = {name: frame[name] for name in names if name in frame}
-    else:
-        table = dict(inputs)
+    if at is not None and inputs:
+        raise InputError("Give inputs either in at= or by keyword, not both.")
+    if isinstance(at, Mapping):
+        inputs, at = at, None
+    table = dict(inputs) if at is None else {name: at[name] for name in names if name in at}
     unknown = [name for name in inputs if name not in names]
     if unknown:
         raise InputError(f"Unknown input {unknown[0]!r}. {nearest(unknown[0], names)}")
@@ -245,7 +250,7 @@ def query_points(names: tuple[str, ...], frame: pd.DataFrame | None, inputs: Map
     if missing:
         raise InputError(
             f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "
-            f"Example: predict({', '.join(f'{name}=1e10' for name in names)})."
+            f"Example: predict(at={{{', '.join(f'{name!r}: 1e10' for name in names)}}})."
         )
     try:
         arrays = {name: np.atleast_1d(np.asarray(table[name], float)) for name in names}

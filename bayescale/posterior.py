@@ -14,7 +14,7 @@ import pandas as pd
 from bayescale.diagnostics import Diagnostics
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.forecast import KINDS, Forecast, query_points, widened, widening
+from bayescale.forecast import KINDS, At, Forecast, query_points, widened, widening
 from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, parts, simulate_prior
 from bayescale.noise import Noise
@@ -135,45 +135,44 @@ class Posterior:
         spreads = {name: np.broadcast_to(np.asarray(value), shape) for name, value in parts.items()}
         return {**constants, **spreads}
 
-    def predict(
-        self, frame: pd.DataFrame | None = None, *, kind: str = "run", **inputs: float | np.ndarray
-    ) -> Forecast:
+    def predict(self, at: At | None = None, *, kind: str = "run", **inputs: float | np.ndarray) -> Forecast:
         """Forecast at new inputs.
 
         Args:
-            frame: A table with a column for each input; or give them by name. Of a ladder along one ray (see
-                `data.ray`) any of its inputs will do, and of parameters and tokens `flops` too.
+            at: Inputs in raw counts: a table with a column for each, or a mapping from their names to scalars or
+                arrays. Of a ladder along one ray (see `data.ray`) any of its inputs will do, and of parameters and
+                tokens `flops` too.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
-            **inputs: Raw counts by name, scalars or arrays of one length.
+            **inputs: The same by keyword, for names that are no options.
 
         Raises:
             InputError: For an unknown kind, inputs that are missing, unknown or not positive, or points off the ray on
                 which all runs lie.
 
         Example:
-            >>> post.predict(flops=1e22).interval(0.8)  # doctest: +SKIP
+            >>> post.predict(at={"flops": 1e22}).interval(0.8)  # doctest: +SKIP
         """
         if kind not in KINDS:
             raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
-        return self.forecast_at(self.on_ray(frame, inputs), kind)
+        return self.forecast_at(self.on_ray(at, inputs), kind)
 
-    def on_ray(self, frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
+    def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
         """Return a question's points, see `locate`, where none lies off the ray of the runs.
 
         Raises:
             InputError: As `locate`, and for points off the ray.
         """
-        points, beside = self.locate(frame, inputs)
+        points, beside = self.locate(at, inputs)
         if self.job.ray is not None:
             self.job.ray.refuse_beside(points, beside, float(self.runs.frame[self.job.ray.names[0]].min()))
         return points
 
-    def locate(self, frame: pd.DataFrame | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
+    def locate(self, at: At | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
         """Return a question's points, with all inputs, and how far each lies off the ray of the runs.
 
         Args:
-            frame: A table with a column for each input, or None.
-            inputs: Raw counts by name, scalars or arrays of one length.
+            at: A table with a column for each input, or scalars or arrays of one length by name; or None.
+            inputs: Raw counts by name, where `at` is None.
 
         Returns:
             One row a point, and the factor between it and the ray, shape (point,): 1 where there is no ray.
@@ -183,13 +182,13 @@ class Posterior:
         """
         ray = self.job.ray
         if ray is None:
-            points = query_points(self.law.inputs, frame, inputs)
+            points = query_points(self.law.inputs, at, inputs)
             return points, np.ones(len(points))
-        named = inputs if frame is None or inputs else frame
+        named = inputs if at is None or inputs else at
         names = tuple(name for name in ray.names if name in named)
         if not names and set(ray.names) == {"n_params", "n_tokens"} and "flops" in named:
             names = ("flops",)
-        return ray.locate(query_points(names or ray.names[:1], frame, inputs))
+        return ray.locate(query_points(names or ray.names[:1], at, inputs))
 
     def forecast_at(self, points: pd.DataFrame, kind: str) -> Forecast:
         """Forecast at located points, on the ray of the runs where they lie on one; see `predict`."""

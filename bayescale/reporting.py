@@ -226,7 +226,7 @@ def assumptions(posterior: Posterior, decision: Decision | None) -> Part:
 
 def changed(posterior: Posterior, decision: Decision) -> Part:
     """Say how the answer moves when assumptions change."""
-    table = sensitivity(posterior, decision.target, **decision.at)
+    table = sensitivity(posterior, decision.target, at=decision.at)
     stated = table.dropna(subset=["probability"])
     low, high = stated["probability"].min(), stated["probability"].max()
     sentences = [f"Under the changes below the probability lies between {low:.2f} and {high:.2f}."]

@@ -92,7 +92,7 @@ def test_slips_are_told_what_was_expected(marin, marin_post):
     slips = [
         (lambda: bs.fit(marin.frame, seed=0), "found DataFrame. Make them with Runs.from_frame"),
         (lambda: bs.fit(marin, seed=0, drift=False), "drift must be .* found False"),
-        (lambda: marin_post.predict(1e21), r"predict\(flops=1e21\)"),
+        (lambda: marin_post.predict(1e21), r"predict\(at=\{.flops.: 1e21\}\)"),
         (lambda: marin_post.predict(flops=[[1e21]]), r"array of shape \(1, 1\)"),
         (lambda: marin_post.predict(flops=1e21).quantile([]), "found none"),
         (lambda: marin_post.predict(flops=1e21).probability_below(-1.0), "positive number"),

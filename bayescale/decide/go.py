@@ -16,7 +16,7 @@ from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError
-from bayescale.forecast import Forecast
+from bayescale.forecast import At, Forecast
 from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.records import Array
@@ -197,6 +197,7 @@ def go(
     pilot_cost: Callable[[pd.DataFrame], Any] | None = None,
     batch: int = 1,
     unit: str = "",
+    at: At | None = None,
     **inputs: float,
 ) -> Decision:
     """Decide whether to buy a run.
@@ -217,7 +218,8 @@ def go(
         pilot_cost: See `next_run`.
         batch: Largest number of pilots to buy together.
         unit: Unit of cost and value, for texts.
-        **inputs: Inputs of the run, raw counts by name.
+        at: Inputs of the run, raw counts by name, as a mapping or a table of one row.
+        **inputs: The same by keyword, for names that are no options.
 
     Raises:
         InputError: For inputs, stakes or names that cannot work.
@@ -229,7 +231,7 @@ def go(
         >>> bs.decide.go(post, 2.6, cost=3e6, value=9e6, unit="USD", flops=1e21).answer  # doctest: +SKIP
         'go'
     """
-    at = at_point(posterior, inputs)
+    at = at_point(posterior, at, inputs)
     stakes = cost is not None or value is not None or callable(utility)
     if stakes and cost is None and not callable(utility):
         raise InputError("value= was given without cost=: say what the run costs, in the same unit.")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
 
-from bayescale.forecast import widened, widening
+from bayescale.errors import InputError
+from bayescale.forecast import At, widened, widening
 from bayescale.model import halves
 from bayescale.posterior import Posterior
 from bayescale.predictive import predict_log, share_residuals
@@ -149,11 +152,18 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     return Worlds(points, curve, residual, known, error, scatter, seed, tail, blocks, chains, models)
 
 
-def at_point(posterior: Posterior, inputs: dict[str, float]) -> dict[str, float]:
+def at_point(posterior: Posterior, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:
     """Check the inputs of one run and return all of them, the law's first.
 
+    Args:
+        posterior: The fit.
+        at: Inputs in raw counts by name, or a table of one row; or None.
+        inputs: The same by keyword.
+
     Raises:
-        InputError: For inputs that are missing, unknown or not positive.
+        InputError: For inputs that are missing, unknown or not positive, or several runs.
     """
-    points, _ = posterior.locate(None, inputs)
+    points, _ = posterior.locate(at, inputs)
+    if len(points) != 1:
+        raise InputError(f"The question is about one run; found {len(points)} rows in at=. Ask for each by itself.")
     return points.iloc[0].astype(float).to_dict()

@@ -15,6 +15,7 @@ from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
 from bayescale.errors import InputError, some
+from bayescale.forecast import At, beside
 from bayescale.posterior import Posterior
 from bayescale.records import Array
 
@@ -60,8 +61,9 @@ class Ranking:
         if not self.batch:
             return f"No candidate is worth its cost for the run at {where}: decide with what is known."
         chosen = [self.frame.loc[number] for number in self.batch]
-        inputs = [name for name in self.at if name in self.frame]
-        listed = "; ".join(inputs_text({name: float(row[name]) for name in inputs}) for row in chosen)
+        columns = {name: next((c for c in (f"{name} (input)", name) if c in self.frame), None) for name in self.at}
+        inputs = {name: column for name, column in columns.items() if column is not None}
+        listed = "; ".join(inputs_text({name: float(row[c]) for name, c in inputs.items()}) for row in chosen)
         spent = money(sum(row["cost"] for row in chosen), self.unit)
         if self.evpi is None:
             first = chosen[0]
@@ -94,6 +96,10 @@ class Ranking:
         return "\n".join([self.text, table, *(f"warning: {doubt}" for doubt in self.doubts)])
 
 
+RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kind", "rank")
+"""Columns of a ranking beside the inputs."""
+
+
 def next_run(
     posterior: Posterior,
     candidates: pd.DataFrame | None = None,
@@ -106,6 +112,7 @@ def next_run(
     batch: int = 1,
     budget: float | None = None,
     unit: str = "",
+    at: At | None = None,
     **inputs: float,
 ) -> Ranking:
     """Rank pilots by what they would teach about one larger run.
@@ -130,7 +137,8 @@ def next_run(
         batch: Largest number of pilots to buy together.
         budget: Largest sum of their costs; without stakes it is spent on information.
         unit: Unit of cost and value, for texts.
-        **inputs: Inputs of the run in question.
+        at: Inputs of the run in question, as a mapping or a table of one row.
+        **inputs: The same by keyword, for names that are no options.
 
     Raises:
         InputError: For missing or impossible inputs.
@@ -141,7 +149,7 @@ def next_run(
     Example:
         >>> bs.decide.next_run(post, target=2.6, cost=3e6, value=9e6, flops=1e21)  # doctest: +SKIP
     """
-    at = at_point(posterior, inputs)
+    at = at_point(posterior, at, inputs)
     if batch < 1:
         raise InputError(f"batch must be a whole number of at least 1; found {batch}.")
     chosen = None
@@ -179,7 +187,7 @@ def rank(
     curve = here.curve[:, 0]
     gain = None if utility is None else utility.gain(here.spread(0)).mean(1)
     rows = [appraise(here, curve, gain, shown[:, [number]]) for number in range(len(table))]
-    frame = table[names].copy()
+    frame = beside(table[names], RESULTS)
     frame["cost"] = table["cost"].to_numpy(float)
     for name in ("evsi", "evsi_error", "information", "sd_after"):
         frame[name] = [row[name] for row in rows]
@@ -306,6 +314,8 @@ def priced(
     bad = [i for i, row in enumerate(table[names].to_numpy(float)) if not ((row > 0) & np.isfinite(row)).all()]
     if bad:
         raise InputError(f"candidates must have positive inputs in raw counts; rows {some(bad)} do not.")
+    if "cost" in names:
+        raise InputError("The column 'cost' is what a pilot costs, and an input here; give the input another name.")
     if "cost" in table:
         prices = table["cost"].to_numpy(float)
     elif pilot_cost is not None:

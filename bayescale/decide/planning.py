@@ -22,7 +22,7 @@ from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import inputs_text
 from bayescale.drift import default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status, nearest, some
-from bayescale.forecast import query_points
+from bayescale.forecast import At, query_points
 from bayescale.laws import Law, bind
 from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
@@ -132,6 +132,7 @@ def power(
     simulations: int = SIMULATIONS,
     refit: bool = False,
     seed: int = 0,
+    at: At | None = None,
     **inputs: float,
 ) -> Power:
     """Say how often a plan of runs would reach an aim.
@@ -154,7 +155,8 @@ def power(
         refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression
             of the target's curve on what the plan shows, which leaves out what it teaches about the drift's size).
         seed: Seed of all randomness.
-        **inputs: The run that matters, raw counts by name.
+        at: The run that matters, raw counts by name, as a mapping or a table of one row.
+        **inputs: The same by keyword, for names that are no options.
 
     Raises:
         InputError: For no aim or several, plans that lack inputs, or a target without a level.
@@ -175,10 +177,10 @@ def power(
         raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
     law = source.law if isinstance(source, (Posterior, PublishedLaw)) else source
     if isinstance(source, Posterior):
-        at = at_point(source, inputs)
+        point = at_point(source, at, inputs)
     else:
-        law = bind(law, tuple(inputs))
-        at = query_points(law.inputs, None, inputs).iloc[0].astype(float).to_dict()
+        law = bind(law, tuple(inputs if at is None else at))
+        point = query_points(law.inputs, at, inputs).iloc[0].astype(float).to_dict()
     names = law.inputs
     z = float(ndtri(0.5 + level / 2.0))
     rows = []
@@ -189,10 +191,10 @@ def power(
         runs = table[list(names)].astype(float)
         good = np.nan
         if isinstance(source, Posterior) and not refit:
-            median, curve, spread = foreseen(source, runs, at, seed)
+            median, curve, spread = foreseen(source, runs, point, seed)
         else:
             origin = law if isinstance(source, Law) else source
-            median, curve, spread, good = refitted(origin, law, runs, at, simulations, seed)
+            median, curve, spread, good = refitted(origin, law, runs, point, simulations, seed)
         widths = 2.0 * z * spread
         if width is not None:
             reached = widths <= width
@@ -208,7 +210,7 @@ def power(
         row |= {"power": share, "power_error": error, "width": float(np.median(widths))}
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    return Power(frame, aim_text(given, level, sure, at), at, wanted)
+    return Power(frame, aim_text(given, level, sure, point), point, wanted)
 
 
 def foreseen(

@@ -18,7 +18,7 @@ from bayescale.decide.outcomes import at_point
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
 from bayescale.fitting import fit
-from bayescale.forecast import mixture_cdf, mixture_quantile
+from bayescale.forecast import At, mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
 from bayescale.model import parts, read
 from bayescale.posterior import Posterior
@@ -39,13 +39,16 @@ WEIGHABLE = 0.7
 QUANTILES = (0.1, 0.5, 0.9)
 
 
-def sensitivity(posterior: Posterior, target: float | None = None, **inputs: float) -> pd.DataFrame:
+def sensitivity(
+    posterior: Posterior, target: float | None = None, *, at: At | None = None, **inputs: float
+) -> pd.DataFrame:
     """Ask the same question under changed assumptions.
 
     Args:
         posterior: The fit.
         target: Loss to be met; without it only quantiles are given.
-        **inputs: The run in question, raw counts by name.
+        at: The run in question, raw counts by name, as a mapping or a table of one row.
+        **inputs: The same by keyword, for names that are no options.
 
     Returns:
         One row a change: `change`, `group` ("as fitted", "law", "drift", "prior", "seed noise", "one run left out"),
@@ -61,7 +64,7 @@ def sensitivity(posterior: Posterior, target: float | None = None, **inputs: flo
     Example:
         >>> bs.decide.sensitivity(post, 2.6, flops=1e21)  # doctest: +SKIP
     """
-    at = at_point(posterior, inputs)
+    at = at_point(posterior, at, inputs)
     rows = [answer("as fitted", "as fitted", posterior, at, target)]
     for name in LAWS.get(len(posterior.law.inputs), ()):
         own = posterior.law.name

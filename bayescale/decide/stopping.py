@@ -13,6 +13,7 @@ from bayescale.decide.outcomes import at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import money
 from bayescale.errors import InputError
+from bayescale.forecast import At
 from bayescale.posterior import Posterior
 
 CHANCE = 0.1
@@ -84,6 +85,7 @@ def stop_early(
     value: float | None = None,
     chance: float = CHANCE,
     unit: str = "",
+    at: At | None = None,
     **inputs: float,
 ) -> Stops:
     """Recommend which runs in progress to stop.
@@ -99,7 +101,8 @@ def stop_early(
         value: What a finished run that meets the target is worth, in the same unit.
         chance: Probability below which a run is stopped; with stakes remaining / value takes its place.
         unit: Unit of remaining and value, for texts.
-        **inputs: Where runs end, e.g. `step=100_000`.
+        at: Where runs end, e.g. `step=100_000`, as a mapping or a table of one row.
+        **inputs: The same by keyword, for names that are no options.
 
     Raises:
         InputError: For stakes without their other half, or inputs that cannot be.
@@ -119,14 +122,14 @@ def stop_early(
             raise InputError(f"remaining and value must be positive; found {remaining} and {value}.")
         chance = remaining / value
     rows, final, reasons = [], [], {}
-    at: dict[str, float] = {}
+    point: dict[str, float] = {}
     for name, posterior in named.items():
-        at = at_point(posterior, inputs)
-        forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
+        point = at_point(posterior, at, inputs)
+        forecast = posterior.forecast_at(pd.DataFrame([point]), "run")
         p = float(forecast.probability_below(target)[0])
-        here = worlds(posterior, pd.DataFrame([at]))
+        here = worlds(posterior, pd.DataFrame([point]))
         met = (here.spread(0) < target).mean(1)
-        found = doubts(posterior, at)
+        found = doubts(posterior, point)
         low, high = forecast.interval(0.8)[:, 0]
         row = {"run": name, "action": "stop" if p < chance else "continue", "probability": p}
         row |= {"probability_error": here.error(met), "median": float(forecast.quantile(0.5)[0])}
@@ -143,4 +146,4 @@ def stop_early(
     size = min(len(values) for values in final)
     best = np.argmin(np.stack([values[:size] for values in final]), axis=0)
     frame.insert(3, "p_best", np.bincount(best, minlength=len(final)) / size)
-    return Stops(frame, float(target), at, float(chance), unit, reasons)
+    return Stops(frame, float(target), point, float(chance), unit, reasons)

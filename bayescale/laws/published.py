@@ -68,13 +68,13 @@ class PublishedLaw:
         """The constants by name."""
         return dict(self.source.constants)
 
-    def predict(self, frame: Any = None, *, kind: str = "mean", **inputs: float | Array) -> Forecast:
+    def predict(self, at: Any = None, *, kind: str = "mean", **inputs: float | Array) -> Forecast:
         """Evaluate the law at raw inputs (counts); see `Posterior.predict`.
 
         Raises:
             InputError: For missing or non-positive inputs, or where the law is not positive.
         """
-        points = query_points(self.law.inputs, frame, inputs)
+        points = query_points(self.law.inputs, at, inputs)
         columns = [points[name].to_numpy(float) for name in self.law.inputs]
         value = np.broadcast_to(self.law(*columns, **self.constants), (len(points),))
         if not (value > 0).all():
