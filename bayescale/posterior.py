@@ -294,6 +294,12 @@ class Posterior:
 
         return notes_on(self, forecast, prior)
 
+    def loo(self) -> Any:
+        """Estimate the log predictive density of each row left out, as ArviZ's `ELPDData`; see `bayescale.loo`."""
+        from bayescale.loo import loo
+
+        return loo(self)
+
     def to_datatree(self) -> Any:
         """Return an `xarray.DataTree` that ArviZ reads; see `bayescale.storage`."""
         from bayescale.storage import to_datatree

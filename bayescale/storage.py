@@ -35,7 +35,7 @@ from bayescale.encoding import (
     registered_law,
 )
 from bayescale.errors import InputError, Status
-from bayescale.likelihood import pointwise
+from bayescale.loo import model_likelihoods
 from bayescale.model import Job, compact, make_job, meaning
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
@@ -58,8 +58,9 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
 
     Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
     inputs, if there are at most a thousand rows), log_likelihood (each row, or average, given all others, on the log
-    scale: burkner2021loo), coordinates (the sampled vector), and what else a posterior is rebuilt from on loading:
-    values (what draws mean at the reference scale) and fit (names as they are, all columns, a text of settings).
+    scale: burkner2021loo; a variable for each model of a pool, see `loo`), coordinates (the sampled vector), and what
+    else a posterior is rebuilt from on loading: values (what draws mean at the reference scale) and fit (names as they
+    are, all columns, a text of settings).
 
     Args:
         posterior: What to convert.
@@ -102,8 +103,8 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
         predictive = posterior.forecast_at(frame, "run").draws
         groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
     if derived:
-        flat = pointwise(posterior.flat_values, posterior.job.model, posterior.job.problem)
-        groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), flat.reshape(chains, draws, -1))})
+        found = model_likelihoods(posterior).items()
+        groups["log_likelihood"] = xr.Dataset({name: ((*DIMENSIONS, "config"), values) for name, values in found})
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = attributes(posterior)
     tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})

@@ -244,7 +244,7 @@ def test_fit_stays_the_function(first):
 
 
 RANKS = (
-    ("averaging", "convergence", "digits", "errors", "programs", "records"),
+    ("averaging", "convergence", "digits", "errors", "wording", "programs", "records"),
     ("_io", "forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),
@@ -253,7 +253,8 @@ RANKS = (
     ("likelihood",),
     ("geometry", "nuts", "diagnostics", "predictive"),
     ("encoding", "lockstep", "modes", "posterior"),
-    ("batches", "checks", "storage"),
+    ("loo", "batches", "checks", "track_record"),
+    ("storage",),
     ("archive", "importance", "sampling", "workers"),
     ("fitting",),
     ("many",),
@@ -261,6 +262,7 @@ RANKS = (
     ("decide",),
     ("drawing",),
     ("plot_decisions",),
+    ("plot_isoflop",),
     ("corpus", "plot"),
     ("reporting", "cli_options"),
     ("demo", "cli_decide", "cli_read"),
