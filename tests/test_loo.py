@@ -43,4 +43,4 @@ def test_loo_of_a_pool_is_that_of_the_mixture(marin_post):
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_loo_of_one_model_is_arviz(marin_post):
     one = bs.fit(marin_post.runs, "saturating_power", seed=0)
-    assert one.loo().elpd == pytest.approx(arviz_stats.loo(one.to_datatree()).elpd, rel=1e-6)
+    assert one.loo().elpd == pytest.approx(arviz_stats.loo(one.to_datatree()).elpd, rel=1e-3)
