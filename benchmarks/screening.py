@@ -1,9 +1,11 @@
 """Screening: how many planted failures are named, and how many clean rows, on the families of the development corpus.
 
-Run with ``python -m benchmarks.screening``. In a tenth of the rows of each family, one at least, a failure is planted:
-the loss times 1.02 to 5 (log-uniform in what is above 1), or ln of a vocabulary; no loss; a status; fewer tokens than
-planned. A loss counts as planted where it lies more than five seed standard deviations above the row's own; these are
-measured on the clean curve of the whole family, around it, within eleven neighbours, and .2 % at least.
+Run with ``python -m benchmarks.screening``; ``python -m benchmarks.screening forecasts 200`` compares the forecasts of
+so many families without failures, with failures that are screened, and with failures that are kept. In a tenth of the
+rows of each family, one at least, a failure is planted: the loss times 1.02 to 5 (log-uniform in what is above 1), or
+ln of a vocabulary; no loss; a status; fewer tokens than planned. A loss counts as planted where it lies more than five
+seed standard deviations above the row's own; these are measured on the clean curve of the whole family, around it,
+within eleven neighbours, and .2 % at least.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+import bayescale as bs
+from bayescale import scores
 from bayescale.data.outliers import FEW
 from bayescale.data.screening import screen
 from benchmarks.problems import DEVELOPMENT, SOURCES, Problem
@@ -147,8 +151,56 @@ def rates(counts: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def forecasts(count: int) -> pd.DataFrame:
+    """Score forecasts of held-out runs from clean, screened and contaminated training runs, a row a family.
+
+    Args:
+        count: How many problems of the development sources, one a family, evenly spread.
+    """
+    chosen: dict[tuple[str, str], Problem] = {}
+    for name in SOURCES:
+        if name in DEVELOPMENT or f"{name} odd" in DEVELOPMENT:
+            for problem in SOURCES[name]():
+                if problem.developed and problem.group in ("one input", "lcdb", "several inputs"):
+                    chosen.setdefault((problem.source, problem.family), problem)
+    problems = list(chosen.values())
+    problems = [problems[i] for i in np.unique(np.linspace(0, len(problems) - 1, count).astype(int))]
+    rng, rows = np.random.default_rng(0), []
+    families: list[bs.Runs] = []
+    owners: list[tuple[Problem, str]] = []
+    for problem in problems:
+        given = problem.train.set_axis(range(1, len(problem.train) + 1), axis=0)
+        table, _, _ = plant(given, rng)
+        finite = table[np.isfinite(table["loss"].to_numpy(float))]
+        for kind, part in (("clean", given), ("screened", screen(table, problem.inputs)[0]), ("kept", finite)):
+            columns = [name for name in (*problem.inputs, "loss", "flops") if name in part]
+            families.append(bs.Runs.from_frame(part[columns].reset_index(drop=True), inputs=list(problem.inputs)))
+            owners.append((problem, kind))
+    for (problem, kind), result in zip(owners, bs.fit_many(families, seed=0, method="auto"), strict=True):
+        if isinstance(result, bs.Posterior):
+            forecast = result.predict(problem.held, kind="run")
+            crps = scores.crps(np.log(problem.held["loss"].to_numpy(float)), forecast.location, forecast.scale).mean()
+            rows.append({"source": problem.source, "family": problem.family, "kind": kind, "crps": crps})
+    return pd.DataFrame(rows).pivot(index=["source", "family"], columns="kind", values="crps").dropna()
+
+
+def compare_forecasts(count: int) -> None:
+    """Print the CRPS of screened and of contaminated families over that of clean ones, by source."""
+    table = forecasts(count)
+    for name, part in [*table.groupby("source"), ("all", table)]:
+        told = ", ".join(
+            f"{kind} {np.exp(np.log(part[kind] / part['clean']).mean()):.3f} "
+            f"(means {part[kind].sum() / part['clean'].sum():.3f})"
+            for kind in ("screened", "kept")
+        )
+        print(f"{name}: {len(part)} families; CRPS over that of clean runs: {told}")
+
+
 def main() -> None:
     """Print both rates by source, over whole families and over all rows."""
+    if sys.argv[1:2] == ["forecasts"]:
+        compare_forecasts(int(sys.argv[2]) if len(sys.argv) > 2 else 200)
+        return
     counts = measure(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
     numeric = counts.columns.drop(["source", "group"])
     drawn = counts["group"].str.startswith(DRAWN)
