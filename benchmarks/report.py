@@ -125,7 +125,8 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
         shown = [fraction(measured(table, name).value) for name in COVERS]
         entry = [line.name, f"{len(table):,}", *shown, f"{100 * measured(table, 'rmsle').value:.1f} %"]
         if both:
-            entry.append(fraction(measured(families(line.of(rival)), "cover95").value))
+            usual = line.of(rival)
+            entry.append(fraction(measured(families(usual), "cover95").value) if len(usual) else "-")
         body.append(entry)
     head = [
         "held out (sources left out of tuning)",

@@ -20,7 +20,7 @@ import pandas as pd
 from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
 from benchmarks.methods import METHODS, PARTIAL
-from benchmarks.problems import DEVELOPMENT
+from benchmarks.problems import DEVELOPMENT, FAR
 from benchmarks.run import stored
 
 OURS = "bayescale"
@@ -110,6 +110,10 @@ LINES = (
     ],
     Line("several inputs, the largest model", in_group("several inputs", "largest"), **GRID),
     Line("small designs, 6 to 12 runs", in_group("small design"), **GRID),
+    *[Line(f"one input, {ratio}x further", in_group("far", f"R={ratio}")) for ratio in FAR],
+    Line("several inputs, 100x to 1000x the compute", in_group("far, several inputs"), **GRID),
+    Line("known standard errors", in_group("known errors")),
+    Line("replicates", in_group("replicates"), **GRID),
 )
 """Parts of the headline table."""
 PARTS = {
