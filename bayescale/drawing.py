@@ -213,8 +213,10 @@ def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bo
     note(ax, text, (x, 0.98), (-6 if leftwards else 6, 0), color, ("data", "axes fraction"), **side)
 
 
-def key(ax: Axes, **options: Any) -> None:
-    """Add a frameless legend where anything is labelled."""
+def key(ax: Axes, above: float | None = None, **options: Any) -> None:
+    """Add a frameless legend where anything is labelled; at the lower left not across a line at the value `above`."""
+    if above is not None and (height := height_of(ax, above)) < 0.4:
+        options |= {"loc": "lower left", "bbox_to_anchor": (0.0, height + LINE)}
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, borderaxespad=0.6, **options)
 

@@ -65,7 +65,7 @@ from bayescale.plot_isoflop import mark_question
 from bayescale.posterior import Posterior
 from bayescale.predictive import run_variance
 from bayescale.runs import Runs
-from bayescale.wording import ray_words
+from bayescale.wording import in_words, quantities, ray_words
 
 UNITS = {
     "n_params": "parameters",
@@ -176,9 +176,8 @@ def bands(
         listed = and_list([f"{100 * level:g}" for level in levels])
         subtitle = f"{BANDS[kind]}, {listed} %; line: median"
         if averaged:
-            fixed = ", ".join(f"{c} = {short(v, 3)}" for c, v in groups[0].items())
-            subtitle += f"; at {fixed}"
-        headline(ax, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
+            subtitle += f"; at {quantities(groups[0])}"
+        headline(ax, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
         if several:
             ends = [
                 (float(middle[-1]), ", ".join(f"{c} {short(v, 3)}" for c, v in setting.items()), PALETTE[i])
@@ -192,7 +191,7 @@ def bands(
             ]
             ends = uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
         label_ends(ax, ends)
-        key(ax, loc="lower left")
+        key(ax, target, loc="lower left")
     return ax
 
 

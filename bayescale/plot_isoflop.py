@@ -31,7 +31,7 @@ from bayescale.errors import InputError, nearest
 from bayescale.plot_decisions import one_budget
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
-from bayescale.wording import power_of_ten, short_count
+from bayescale.wording import in_words, power_of_ten, short_count
 
 if TYPE_CHECKING:
     from bayescale.decide.allocation import Allocation
@@ -87,7 +87,10 @@ def isoflop(
             ax=ax,
             target=target,
         )
-    sweep = sweep_of(source) if isinstance(source, Posterior) else source
+    sweep = source
+    if isinstance(sweep, Posterior):
+        asked = None if question is None else budget_of(question)
+        sweep = sweep_of(sweep, budgets=None if asked is None else [asked])
     subtitle = "typical loss along each budget; star: least, with 90 % band of the curve"
     if len(sweep.exponents):
         a = sweep.exponents.loc[input]
@@ -104,6 +107,14 @@ def isoflop(
         target=target,
         question=question,
     )
+
+
+def budget_of(question: Forecast) -> float | None:
+    """Compute of the run in question at 6 N D; None where its tokens or its size are not known."""
+    point = question.points.iloc[0]
+    if not {"n_params", "n_tokens"} <= set(point.index):
+        return float(point["flops"]) if "flops" in point.index else None
+    return 6.0 * float(point["n_params"]) * float(point["n_tokens"])
 
 
 def valleys_of(found: Allocations) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -193,9 +204,9 @@ def valleys(
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
         ax.set_ylabel("loss")
         dress(ax)
-        headline(ax, title, subtitle)
+        headline(ax, in_words(title), subtitle)
         note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
-        key(ax, loc="lower left")
+        key(ax, target, loc="lower left")
     return ax
 
 
@@ -267,8 +278,8 @@ def fitted(
         dress(ax)
         headline(
             ax,
-            f"{posterior.law.name} on {posterior.runs.name}",
-            f"measured against fitted, {', '.join(posterior.law.inputs)}; bars: 80 %; line: equal",
+            in_words(f"{posterior.law.name} on {posterior.runs.name}"),
+            f"measured against fitted, law of {in_words(' and '.join(posterior.law.inputs))}; bars: 80 %; line: equal",
         )
         key(ax, loc="upper left")
     return ax

@@ -8,8 +8,10 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale import track_record
+from bayescale.data.log import LogEntry
 from bayescale.errors import InputError
-from bayescale.reporting import plain, table_html, table_markdown
+from bayescale.report_page import plain, table_html, table_markdown
 
 AT = {"flops": 1e21}
 HOSTILE = '<script>alert(1)</script> "x" \' =cmd|$x^{2 & `b` | ]($'
@@ -56,7 +58,7 @@ def test_the_page_asks_nothing_of_any_other_place(page):
 def test_the_page_says_what_people_sign(page):
     text = page.html()
     for words in (
-        "to end below 2.61?",
+        "to end below a loss of 2.61?",
         f"probability {page.probability[0]:.2f}",
         "break-even 0.48",
         "Monte-Carlo error",
@@ -69,6 +71,66 @@ def test_the_page_says_what_people_sign(page):
     ):
         assert words in text
     assert page.answer == "go"
+
+
+def first_page(report):
+    """Text of the first page as people read it."""
+    page = report.html().split("<body>")[1].split('class="appendix"')[0]
+    return re.sub(r"<[^>]+>", " ", re.sub(r'src="[^"]+"', "", page))
+
+
+def test_the_first_page_has_what_is_signed_and_no_code(page):
+    text = first_page(page)
+    order = (
+        "Should we make",
+        "go",
+        "What is at stake",
+        "track record",
+        "Where this run would lie",
+        "What would change",
+    )
+    places = [text.index(words) for words in (*order, "Signature")]
+    assert places == sorted(places)
+    assert "1 × 10²¹ FLOP" in text and "1,200,000 USD" in text
+    assert not re.search(r"[a-z0-9]_[a-z0-9]|\de[+-]?\d|==|flops=", text)
+    markdown = page.markdown()
+    assert markdown.index("What would change") < markdown.index("Signature") < markdown.index("## Appendix")
+    assert markdown.index("## Appendix") < markdown.index("sha256")
+    assert "break-before:page" in page.html()
+
+
+def test_the_track_record_is_that_at_the_distance_of_the_question(marin_post):
+    table = track_record.record()
+    for factor, place in ((2.0, 2.0), (2.5, 4.0), (8.2, 8.0), (12.0, 16.0)):
+        known = track_record.entry(marin_post, {"flops": 3e20 * factor})
+        row = known.table.iloc[known.place]
+        assert row["factor"] == place and known.factor == pytest.approx(factor)
+        assert f"held {100 * row['held80']:.0f} % of the runs of {row['families']:.0f} published" in known.text
+    assert "where the record ends" in track_record.entry(marin_post, {"flops": 1e26}).text
+    assert "within the data" in track_record.entry(marin_post, {"flops": 1e20}).text
+    assert set(table["kind"]) == {"one", "several"}
+    assert (table["held50"] < table["held80"]).all() and (table["held80"] < table["held95"]).all()
+
+
+def test_rows_left_out_are_counted_on_the_first_page(marin_post):
+    log = (
+        LogEntry("diverged", "excluded", "rows 3, 9 diverged.", (3, 9)),
+        LogEntry("unused", "warning", "Two recipes."),
+    )
+    runs = dataclasses.replace(marin_post.runs, log=log)
+    post = dataclasses.replace(marin_post, job=dataclasses.replace(marin_post.job, runs=runs))
+    decision = bs.decide.go(post, 2.61, **AT)
+    report = bs.report(post, decision, with_sensitivity=False)
+    assert "2 rows of the table were left out" in first_page(report)
+    assert "rows 3, 9 diverged." not in first_page(report)
+    assert "rows 3, 9 diverged." in report.html()
+
+
+def test_the_page_says_what_drew_the_draws(marin_post):
+    weighed = dataclasses.replace(marin_post.diagnostics, method="importance")
+    drawn = bs.report(dataclasses.replace(marin_post, diagnostics=weighed)).html()
+    assert "importance sampling" in drawn and "NUTS" not in drawn
+    assert "NUTS" in bs.report(marin_post).html()
 
 
 def test_markdown_has_the_same_facts(page):
