@@ -20,8 +20,8 @@ from benchmarks.sections import own
 
 FEWEST_FAMILIES = 3
 """Families below which a share says nothing."""
-GROUPS = {"one": ("one input", "R="), "several": ("several inputs", "k=")}
-"""Group of the benchmark, and how its splits write the factor, by the key of `track_record.KINDS`."""
+GROUPS = {"one": (("one input", "far"), "R="), "several": (("several inputs", "far, several inputs"), "k=")}
+"""Groups of the benchmark, and how its splits write the factor, by the key of `track_record.KINDS`."""
 
 
 def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, object]]:
@@ -42,8 +42,8 @@ def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, obje
     cells = own(tally.cells(rows), ours, developed=False)
     found = []
     for kind in KINDS:
-        group, mark = GROUPS[kind]
-        part = cells[(cells["group"] == group) & cells["split"].str.startswith(mark)]
+        groups, mark = GROUPS[kind]
+        part = cells[cells["group"].isin(groups) & cells["split"].str.startswith(mark)]
         for factor, split in sorted((float(name.removeprefix(mark)), name) for name in part["split"].unique()):
             held = tally.families(part[part["split"] == split])
             if len(held) < FEWEST_FAMILIES:
