@@ -89,6 +89,32 @@ def default_drift(n_inputs: int) -> Drift:
     return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
 
 
+def resolve_drift(drift: Drift | str | None, axes: int, name: str) -> Drift | None:
+    """Return the drift that a name stands for, checked against the number of axes that it would run along.
+
+    Args:
+        drift: "auto", "cautious", a `Drift` or None.
+        axes: Number of inputs, or of axes that the law declares.
+        name: What the runs are called in messages.
+
+    Raises:
+        InputError: For anything else, or high caution with one axis.
+    """
+    if isinstance(drift, str) and drift in ("auto", "cautious"):
+        chosen = default_drift(axes)
+        drift = chosen if drift == "auto" else dataclasses.replace(chosen, along="pool")
+    if drift is not None and not isinstance(drift, Drift):
+        raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
+    if drift is not None and drift.along not in ALONG:
+        raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
+    if drift is not None and drift.along == "pool" and axes == 1:
+        raise InputError(
+            f"High caution adds a drift along the common scale of several inputs; {name} has one, for which it would "
+            "change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
+        )
+    return drift
+
+
 def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:
     """Return the drift that some caution asks for: with "high", the pool of a drift (see `ALONG`).
 

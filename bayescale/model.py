@@ -19,8 +19,7 @@ import numpyro.distributions as dist
 
 from bayescale import laws
 from bayescale.data.ray import Ray, find_ray
-from bayescale.drift import ALONG, Drift, default_drift, directions, eigenbasis, kernel
-from bayescale.errors import InputError
+from bayescale.drift import Drift, directions, eigenbasis, kernel, resolve_drift
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, named_noise
 from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene
@@ -144,20 +143,7 @@ def make_job(
         chosen = laws.get(law)
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
-    if isinstance(drift, str):
-        if drift not in ("auto", "cautious"):
-            raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
-        chosen_drift = default_drift(len(chosen.axes or chosen.inputs))
-        drift = chosen_drift if drift == "auto" else dataclasses.replace(chosen_drift, along="pool")
-    if drift is not None and not isinstance(drift, Drift):
-        raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
-    if drift is not None and drift.along not in ALONG:
-        raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
-    if drift is not None and drift.along == "pool" and len(chosen.axes or chosen.inputs) == 1:
-        raise InputError(
-            f"High caution adds a drift along the common scale of several inputs; {runs.name} has one, for "
-            "which it would change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
-        )
+    drift = resolve_drift(drift, len(chosen.axes or chosen.inputs), runs.name)
     if isinstance(noise, str):
         noise = named_noise(noise, len(runs.inputs))
     design = reduce_runs(runs, exempt=chosen.exempt)
