@@ -87,7 +87,7 @@ class Backtest:
 
         Returns:
             Columns method, level, coverage, and low and high, the ends of a 95 % bootstrap interval over
-            families; with a single family it has no width, which says nothing.
+            families; NaN of fewer than two families, which say nothing about others.
 
         Raises:
             InputError: For a level outside (0, 1).
@@ -104,7 +104,7 @@ class Backtest:
             # A forecast that is not a number covers nothing.
             inside = away <= 0.5 * level + 1e-12
             means = np.array([inside[rows].mean() for rows in members])
-            low, high = np.quantile(means[picks].mean(1), [0.025, 0.975])
+            low, high = np.quantile(means[picks].mean(1), [0.025, 0.975]) if len(members) > 1 else (math.nan, math.nan)
             table.append((method, float(level), float(means.mean()), float(low), float(high)))
         return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
 

@@ -256,7 +256,7 @@ def backtest(
         told = [dataclasses.asdict(entry) for entry in log]
         emit({"rows": rows, "coverage": shares, "skipped": left, "warnings": doubtful, "log": told})
         return
-    print(coverage.to_string(index=False))
+    print(coverage.to_string(index=False, na_rep="-"))
     if out is not None:
         print(f"wrote {out}", file=sys.stderr)
 

@@ -348,8 +348,8 @@ def along(posterior: Posterior, name: str | None) -> str:
 
 
 def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Smallest and largest value of a column."""
-    values = frame[column].to_numpy(float)
+    """Smallest and largest value of a column, but for NaN."""
+    values = frame[column].astype(float)
     return float(values.min()), float(values.max())
 
 

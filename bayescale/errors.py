@@ -38,7 +38,7 @@ class Status(enum.Enum):
         "draws=2000) (--warmup 1000 --draws 2000), or name a simpler law."
     )
     REFUSED = "These runs and this law do not fit together, so nothing was sampled."
-    FAILED = "Sampling stopped with an error, so there is no posterior."
+    FAILED = "Fitting stopped with an error, so there is no posterior."
     HEAVY_WEIGHTS = (
         "Importance weights have a heavy tail (Pareto k of 0.7 or more), so a few draws decide; "
         'use method="nuts" (--method nuts), or "auto", which does so by itself.'

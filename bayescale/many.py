@@ -190,7 +190,7 @@ class Queue:
 
     Attributes:
         jobs: Jobs by the family's number.
-        refused: Failures by number, of families that the law cannot be fitted to.
+        refused: Failures by number, of families that the law cannot be fitted to or whose preparation raised.
         seed: Seed of all streams.
         settings: Settings of the first attempt.
         method: A name in `fitting.METHODS`.
@@ -233,8 +233,11 @@ def line_up(
         runs = checked(families[number])
         try:
             jobs[number] = make_job(runs, law, drift, noise, priors)
-        except Exception as error:
+        except InputError as error:
             refused[number] = Failure(runs, Status.REFUSED, error)
+        except Exception as error:
+            # A law's own function may raise anything, and takes no other family down.
+            refused[number] = Failure(runs, Status.FAILED, error)
     if refused and not jobs:
         raise next(iter(refused.values())).error
     if executor is not None:

@@ -374,8 +374,8 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw how often intervals held against how often they said they would.
 
     Args:
-        table: Columns method, level and coverage, as fractions; low and high, where given, are the ends of an
-            interval for the coverage (over families).
+        table: Columns method, level and coverage, as fractions; low and high, where given and not NaN, are the ends
+            of an interval for the coverage (over families).
         ax: Where to draw.
 
     Raises:
@@ -385,7 +385,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     with drawing(ax) as ax:
         ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
         ends: list[tuple[float, str, str]] = []
-        ranges = {"low", "high"} <= set(table)
+        ranges = {"low", "high"} <= set(table) and bool(table[["low", "high"]].notna().all(axis=1).any())
         for number, (method, rows) in enumerate(table.groupby("method", sort=False)):
             color = PALETTE[number % len(PALETTE)]
             rows = rows.sort_values("level")
@@ -397,7 +397,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
                 x = x + shift
             ax.plot(x, y, color=color, linewidth=1.6, marker="o", markersize=4.5, zorder=3)
             ends.append((float(y[-1]), str(method), color))
-        lowest = min(extremes(table, c)[0] for c in ("level", "coverage", "low") if c in table)
+        lowest = min(extremes(table, c)[0] for c in ("level", "coverage", "low") if c != "low" or ranges)
         start = max(0.0, math.floor(10 * (lowest - 0.02)) / 10)
         ax.set_xlim(start, 1.01)
         ax.set_ylim(start, 1.01)

@@ -323,7 +323,7 @@ class Failure:
 
     Attributes:
         runs: Runs of the family.
-        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` if sampling raised.
+        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` if anything else raised.
         error: What was raised.
     """
 

@@ -3,6 +3,7 @@
 import sys
 import types
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -210,6 +211,17 @@ def test_coverage_by_hand():
     pd.testing.assert_frame_equal(got, result.coverage(method="ours"))
     with pytest.raises(InputError, match=r"\(0, 1\)"):
         result.coverage([1.0])
+
+
+def test_one_family_has_no_interval():
+    result = made({"a": [0.5, 0.5, 0.5]})
+    got = result.coverage([0.5, 0.9])
+    assert got["coverage"].tolist() == [1.0, 1.0]
+    assert got[["low", "high"]].isna().to_numpy().all()
+    figure, ax = plt.subplots()
+    bs.plot.reliability(got, ax=ax)
+    bs.plot.reliability(pd.concat([got, made({"a": [0.5], "b": [0.99]}).coverage(method="two")]), ax=ax)
+    plt.close(figure)
 
 
 def test_forecasts_that_are_no_numbers_cover_nothing_and_show():

@@ -454,7 +454,7 @@ def test_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "run", interrupted)
-    assert call("run", "--method", "last slope", "--source", "sloth", "--out", tmp_path) == 130
+    assert call("run", "--method", "last slope", "--source", "printed figures", "--out", tmp_path) == 130
     assert capsys.readouterr().err.strip().endswith("bayescale: Interrupted; every file is complete or as it was.")
 
 

@@ -61,6 +61,8 @@ def server(monkeypatch, tmp_path):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         monkeypatch.delenv("BAYESCALE_CORPUS", raising=False)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
         monkeypatch.setattr(download, "cache_folder", lambda: tmp_path / "cache")
         monkeypatch.setattr(download, "ADDRESS", f"http://127.0.0.1:{running.server_port}")
         monkeypatch.setattr(download, "_WAITS", (0, 0))

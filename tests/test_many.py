@@ -153,6 +153,19 @@ def test_garbage_ends_as_a_status(here):
         bad.predict(flops=1e20)
 
 
+def test_an_error_in_a_law_is_told_in_its_own_words(here):
+    def broken(runs, *rest):
+        if runs.name == "f1":
+            raise ZeroDivisionError("no such scale")
+        return make_job(runs, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(importlib.import_module("bayescale.many"), "make_job", broken)
+        results = bs.fit_many(FAMILIES, **PLAIN)
+    assert (results[1].status, results[1].reason) == (bs.Status.FAILED, "ZeroDivisionError: no such scale")
+    same([results[0], *results[2:]], [here[0], *here[2:]])
+
+
 def test_what_concerns_all_raises_at_once():
     with pytest.raises(bs.InputError, match="one scale"):
         bs.fit(GARBAGE, **PLAIN)
