@@ -135,6 +135,11 @@ REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --
 """What to do instead of naming a thing twice in one option."""
 
 
+EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=140B"}
+"""What options of named values expect, where that is not a mapping of column names."""
+SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
+
+
 def emit(value: Any) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(value, allow_nan=False, default=str))
@@ -146,7 +151,8 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
     for text in texts or []:
         ours, equals, theirs = text.partition("=")
         if not equals or not ours or not theirs:
-            raise InputError(f"{option} expects ours=theirs, e.g. n_params=params; found {text!r}.")
+            example = EXAMPLES.get(option, "ours=theirs, e.g. n_params=params")
+            raise InputError(f"{option} expects {example}; found {text!r}.")
         if ours in result:
             raise InputError(f"{option} names {ours} twice: {text!r}. {REPEAT.get(option, 'Give it once.')}")
         result[ours] = theirs
@@ -157,9 +163,15 @@ def numbers(text: str) -> dict[str, float]:
     """Read `n_params=70e9,n_tokens=1.4e12`."""
     named = pairs(text.split(","), "--at")
     try:
-        return {name: float(value) for name, value in named.items()}
+        return {name: counted(value) for name, value in named.items()}
     except ValueError:
-        raise InputError(f"--at expects numbers, e.g. n_params=70e9; found {text!r}.") from None
+        raise InputError(f"--at expects numbers, e.g. n_params=70e9 or 70B; found {text!r}.") from None
+
+
+def counted(text: str) -> float:
+    """Read a number with or without a suffix, as tables have them: 7e9 or 7B."""
+    factor = SUFFIXES.get(text.strip()[-1:].upper())
+    return float(text) if factor is None else float(text.strip()[:-1]) * factor
 
 
 def probabilities(text: str) -> list[float]:

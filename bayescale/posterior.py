@@ -218,9 +218,14 @@ class Posterior:
         )
 
     def ratio(self, x: np.ndarray) -> np.ndarray:
-        """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,)."""
+        """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,).
+
+        Along a ray it is the product of the factors of all inputs, which is that of compute for parameters and tokens:
+        a ladder is as far from a question whichever of its inputs is fitted.
+        """
         seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
-        return np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
+        factor = np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
+        return factor if self.job.ray is None else factor ** sum(self.job.ray.powers)
 
     def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
         """Inputs of the law in raw counts at located points, shape (point, input)."""

@@ -251,8 +251,8 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
             attrs = {name: value for name, value in file.attrs.items() if not name.startswith("_")}
     except Exception as error:
         raise InputError(
-            f"{path} cannot be read as netCDF ({type(error).__name__}); it is truncated, damaged or another kind of "
-            "file."
+            f"{path} cannot be read as netCDF ({type(error).__name__}): a saved fit is expected, and it is truncated, "
+            "damaged or another kind of file. A table of runs is fitted first: bayescale fit FILE --out fit.nc."
         ) from None
     return {name: one_value(value) for name, value in attrs.items()}, groups
 

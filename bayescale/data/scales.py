@@ -45,8 +45,8 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
             held = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
             raise InputError(
                 f"{role} is expected in raw counts; {rows}: {held}, too few for a count. Say the unit with "
-                f"units={{'{role}': 'B'}} (--unit {role}=B; K, M, B, T or a number), or units={{'{role}': 1}} "
-                f"(--unit {role}=1) if these are counts."
+                f"units={{'{role}': 'M'}} (--unit {role}=M) for millions, 'B' for billions, K, T or a number, or "
+                f"units={{'{role}': 1}} (--unit {role}=1) if these are counts."
             )
     for role, most in SPANS.items():
         if role in table and (known := table[role][table[role] > 0]).size and known.max() > most * known.min():
@@ -80,7 +80,7 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
     rows = tuple(int(table.index[i]) for i in worst)
     text = (
         f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in {numbered(rows)}, where 1 to 1,000 is usual: check "
-        "the units, with units={'n_tokens': 'B'} (--unit n_tokens=B)"
+        "the units of both, with units={'n_params': 'M', 'n_tokens': 'B'} (--unit n_params=M --unit n_tokens=B)"
     )
     if len(absurd) and not {"n_params", "n_tokens"} & set(stated):
         raise InputError(f"{text}, or units={{'n_tokens': 1}} (--unit n_tokens=1) if these are counts.")

@@ -75,6 +75,8 @@ def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     remedy = "Model the cause (repeated data, over-fitting) or repeat runs."
     if grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
+    elif "rises with" in grave[0].text or grave[0].code == "hump":
+        remedy = "Model what falls: 1 - score (derive='error_rate', --derive error_rate when reading)."
     return Doubt(grave[0].code, grave[0].text, None, remedy)
 
 
