@@ -174,8 +174,8 @@ def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:
 
 
 def widened(values: np.ndarray, factor: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Spread draws, shape (..., point), about the middle of each point by its factor."""
-    return middle + factor * (values - middle)
+    """Spread draws, shape (..., point), about the middle of each point by its factor; by 1 they stay as they are."""
+    return np.where(factor == 1.0, values, middle + factor * (values - middle))
 
 
 def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:

@@ -146,8 +146,8 @@ def distinct(rows: pd.DataFrame) -> pd.DataFrame:
     The largest run of a ladder whose steps are a factor of two is what lies twice as far, too.
     """
     curve = ["method", "source", "family", "metric"]
-    shown = rows.groupby("key", sort=False).agg(y=("y", tuple), ratio=("ratio", tuple))
-    named = rows[["key", *curve, "group", "n_train"]].drop_duplicates().join(shown, on="key")
+    shown = rows.groupby(["method", "key"], sort=False).agg(y=("y", tuple), ratio=("ratio", tuple))
+    named = rows[["key", *curve, "group", "n_train"]].drop_duplicates().join(shown, on=["method", "key"])
     # Thinned curves, and designs with their standard errors or seeds, are problems of their own.
     named["kind"] = named["group"].where(named["group"].isin(["sparsified", "known errors", "replicates"]), "whole")
     repeats = named.duplicated([*curve, "kind", "n_train", "y", "ratio"])

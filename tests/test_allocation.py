@@ -196,12 +196,12 @@ def test_record_is_plain_numbers(posterior):
 
 
 @pytest.mark.slow
-def test_far_away_nothing_is_chosen(posterior):
+def test_far_away_the_choice_says_where_the_record_ends(posterior):
     found = allocate(posterior, 1e25)
-    assert found.answer == "cannot say"
-    assert found.text.startswith("Cannot say how to split 1e+25")
-    assert "Add a run at" in found.text
-    assert "Spend" not in found.text
+    assert found.answer == "allocate"
+    assert "times beyond the data" in found.text
+    assert "ends at 16 times" in found.text
+    assert "beyond the data" not in allocate(posterior, 3e20).text
 
 
 @pytest.mark.slow

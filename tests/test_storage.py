@@ -317,7 +317,7 @@ def test_swapped_and_scrambled_arrays_are_refused(saved, tmp_path):
         lambda file: file["posterior"].move("A", "A2"),
         lambda file: scramble(file, "coordinates/position", 1),
         lambda file: scramble(file, "coordinates/position", 2),
-        lambda file: scramble(file, "log_likelihood/loss_model_0", 0),
+        lambda file: scramble(file, "log_likelihood/loss", 0),
         lambda file: file.attrs.__setitem__("status", "OK"),
         lambda file: file.attrs.__setitem__("digest", "0" * 64),
         lambda file: file.attrs.__delitem__("digests"),

@@ -19,7 +19,7 @@ import pandas as pd
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import KINDS, Forecast
+from bayescale.forecast import KINDS, RECORD_RATIO, Forecast
 from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
 from bayescale.posterior import Posterior
@@ -111,6 +111,11 @@ class Allocation:
             f"expected to cost {max(self.plug_in_excess, 0.0):.2g} more than the choice.",
             f"Contained: {CONTAINS}.",
         ]
+        if (far := float(self.mean.ratio[0])) > RECORD_RATIO:
+            lines.append(
+                f"The choice lies {far:.3g} times beyond the data, and the main record of held-out runs ends at "
+                f"{RECORD_RATIO:g} times."
+            )
         if not self.mean.scale.any() and len(self.mean.location) == 1:
             lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
         return " ".join(lines)
