@@ -12,15 +12,17 @@ import numpy as np
 import pandas as pd
 
 from bayescale import _io, scores
+from bayescale.checked import one_screen, options, shortened, whole
 from bayescale.data.ray import find_ray
 from bayescale.drift import Drift
 from bayescale.errors import InputError, because, some
+from bayescale.fitting import check_sampling
 from bayescale.laws import Law
 from bayescale.many import fit_many
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Note, Posterior
-from bayescale.runs import Runs, checked
+from bayescale.runs import Runs, checked, several
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 COLUMNS = (
@@ -149,6 +151,10 @@ class Backtest:
         """
         return _io.write(path, lambda part: self.frame.to_csv(part, index=False))
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
+
     def __str__(self) -> str:
         """Say how many forecasts there are, how often they held and how sharp they were."""
         mean = self.scores().iloc[-1]
@@ -217,12 +223,14 @@ def backtest(
         >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
     """
     cuts = checked_cuts(ratio, largest)
+    options(min_train=(min_train, whole(1, 1_000_000)))
+    check_sampling(method, seed, settings)
     splits: list[Split] = []
     skipped: list[tuple[str, float, str]] = []
     if isinstance(runs, Runs):
         families = [(str(family.frame["family"].iloc[0]), family) for family in runs.split()]
     else:
-        members = [runs] if isinstance(runs, pd.DataFrame) else runs
+        members = several(runs)
         families = [(family.name, family) for member in members for family in checked(member).split()]
     for label, family in families:
         for cut in cuts:
@@ -288,8 +296,8 @@ def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> 
         return [None]
     try:
         ratios = [float(value) for value in np.atleast_1d(np.asarray(ratio, float))]
-    except (TypeError, ValueError):
-        raise InputError(f"ratio must be a number above 1, or several; found {ratio!r}.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"ratio must be a number above 1, or several; found {shortened(ratio)}.") from None
     bad = [value for value in ratios if not (math.isfinite(value) and value > 1)]
     if bad or not ratios:
         found = some(bad) if bad else "none"

@@ -16,9 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from bayescale import checked
 from bayescale.errors import InputError, nearest
 from bayescale.model import halves, meaning
-from bayescale.posterior import Posterior
+from bayescale.posterior import Posterior, fitted
 from bayescale.runs import Runs
 
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
@@ -338,7 +339,7 @@ def along(posterior: Posterior, name: str | None) -> str:
     Raises:
         InputError: For a name that is no input of the law.
     """
-    inputs = posterior.law.inputs
+    inputs = fitted(posterior).law.inputs
     if name is None:
         ends = {column: extremes(posterior.runs.frame, column) for column in inputs}
         return max(inputs, key=lambda column: ends[column][1] / ends[column][0])
@@ -370,6 +371,7 @@ def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     Raises:
         InputError: Naming what is missing.
     """
+    checked.instance("A table", frame, pd.DataFrame, hint=f"It needs the columns {', '.join(columns)}.")
     missing = [column for column in columns if column not in frame]
     if missing:
         raise InputError(f"A table with columns {', '.join(columns)} is needed; {', '.join(missing)} is missing.")
@@ -383,7 +385,7 @@ def reach(high: float, upto: float | None, truth: pd.DataFrame | None, name: str
     Raises:
         InputError: For an end that is not beyond zero.
     """
-    if upto is not None and not (math.isfinite(upto) and upto > 0):
+    if upto is not None and not checked.POSITIVE.holds(upto):
         raise InputError(f"upto must be a positive count such as 1e24; found {upto}.")
     end = float(upto) if upto is not None else 10.0 * high
     # What was measured is always shown, however short a range was asked for.

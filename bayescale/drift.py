@@ -11,6 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from scipy.special import ndtri
 
+from bayescale import checked
 from bayescale.errors import InputError, nearest
 from bayescale.records import Array, record, static
 
@@ -105,6 +106,11 @@ def resolve_drift(drift: Drift | str | None, axes: int, name: str) -> Drift | No
         drift = chosen if drift == "auto" else dataclasses.replace(chosen, along="pool")
     if drift is not None and not isinstance(drift, Drift):
         raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
+    if drift is not None:
+        rules = dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE)
+        rules |= dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO)
+        rules |= dict.fromkeys(("power", "ahead_power", "lean"), checked.FINITE)
+        checked.options(**{name: (getattr(drift, name), rule) for name, rule in rules.items()})
     if drift is not None and drift.along not in ALONG:
         raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
     if drift is not None and drift.along == "pool" and axes == 1:
@@ -121,7 +127,7 @@ def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:
     Raises:
         InputError: For an unknown caution, or where there is no drift to be cautious about.
     """
-    if caution not in CAUTIONS:
+    if not isinstance(caution, str) or caution not in CAUTIONS:
         raise InputError(f"caution is 'normal' or 'high'; found {caution!r}. {nearest(str(caution), CAUTIONS)}")
     if caution == "normal":
         return drift

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bayescale import checked
 from bayescale.batches import compiled_once, machine, one_thread, stacked, stream_key
 from bayescale.diagnostics import ESS, diagnose, joined
 from bayescale.drift import Drift, heeded
@@ -20,7 +21,7 @@ from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
 from bayescale.model import Job, Values, compact, make_job, parts
 from bayescale.noise import Noise
-from bayescale.nuts import Nuts
+from bayescale.nuts import Nuts, check_settings
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
 from bayescale.runs import Runs
@@ -86,22 +87,25 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
-    check_method(method)
+    settings = check_sampling(method, seed, settings)
+    checked.options(strict=(strict, checked.FLAG))
     job = make_job(runs, law, heeded(drift, caution), noise, priors)
-    (posterior,) = sample_jobs([job], [0], seed, settings or Nuts(), method)
+    (posterior,) = sample_jobs([job], [0], seed, settings, method)
     if strict and posterior.status is not Status.OK:
         raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
     return posterior
 
 
-def check_method(method: str) -> None:
-    """Refuse an unknown sampler.
+def check_sampling(method: Any, seed: Any, settings: Any) -> Nuts:
+    """Refuse an unknown sampler, a seed that is none, and settings that cannot be; return the settings.
 
     Raises:
-        InputError: With the nearest known name.
+        InputError: With the nearest known name, or what was expected.
     """
     if method not in METHODS:
-        raise InputError(f"There is no method {method!r}. {nearest(method, METHODS)}")
+        raise InputError(f"There is no method {method!r}. {nearest(str(method), METHODS)}")
+    checked.options(seed=(seed, checked.SEED))
+    return check_settings(settings)
 
 
 def sample_jobs(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from bayescale import checked
 from bayescale.digits import shown
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array
@@ -92,7 +93,7 @@ class Forecast:
         Raises:
             InputError: For a probability outside (0, 1).
         """
-        levels = np.atleast_1d(np.asarray(q, float))
+        levels = np.atleast_1d(as_numbers("Quantile probabilities", q))
         if levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
             found = some(list(levels)) or "none"
             raise InputError(f"Quantile probabilities must lie in (0, 1); found {found}.")
@@ -105,8 +106,8 @@ class Forecast:
         Raises:
             InputError: For a level outside (0, 1).
         """
-        if not 0 < level < 1:
-            raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {level}.")
+        if not checked.PROBABILITY.holds(level):
+            raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {checked.shortened(level)}.")
         return self.quantile([0.5 - level / 2, 0.5 + level / 2])
 
     def probability_below(self, target: float | np.ndarray) -> np.ndarray:
@@ -115,8 +116,11 @@ class Forecast:
         Raises:
             InputError: For a target that is not a positive number, as the response always is.
         """
-        if not (np.asarray(target, float) > 0).all():
+        values = as_numbers("target", target)
+        if not (np.isfinite(values) & (values > 0)).all():
             raise InputError(f"A target must be a positive number, like the response; found {target}.")
+        if values.shape not in ((), (1,), (len(self.points),)):
+            raise InputError(f"There are {len(self.points)} points and {values.size} targets; give one, or one each.")
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
 
     def measured(self, value_se: float | Array) -> Forecast:
@@ -128,7 +132,12 @@ class Forecast:
         Raises:
             InputError: For errors that are negative or not finite.
         """
-        errors = np.broadcast_to(np.asarray(value_se, float), len(self.points))
+        given = as_numbers("value_se", value_se)
+        if given.shape not in ((), (1,), (len(self.points),)):
+            raise InputError(
+                f"There are {len(self.points)} points and {given.size} standard errors; give one, or one each."
+            )
+        errors = np.broadcast_to(given, len(self.points))
         if not (np.isfinite(errors) & (errors >= 0)).all():
             raise InputError(f"value_se must be a standard error of zero or more; found {some(list(errors))}.")
         spread = errors / self.quantile(0.5)
@@ -148,6 +157,10 @@ class Forecast:
     def __len__(self) -> int:
         """Count the points."""
         return len(self.points)
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
 
     def __str__(self) -> str:
         """Say what is forecast, and how far away."""
@@ -223,6 +236,45 @@ def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray
     return found.reshape(len(levels), len(middle))
 
 
+def known_kind(kind: Any) -> None:
+    """Refuse an unknown kind of forecast.
+
+    Raises:
+        InputError: With the known ones.
+    """
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
+
+
+def refuse_unnamed(names: tuple[str, ...], at: Any) -> None:
+    """Refuse inputs of a question that have no names.
+
+    Raises:
+        InputError: For anything but a table, a mapping or None.
+    """
+    if at is not None and not isinstance(at, (pd.DataFrame, Mapping)):
+        raise InputError(
+            f"Inputs are given by name, e.g. predict(at={{{names[0]!r}: 1e21}}), or as a table with these columns; "
+            f"found {type(at).__name__}."
+        )
+
+
+def as_numbers(name: str, values: Any) -> np.ndarray:
+    """Return numbers as an array.
+
+    Raises:
+        InputError: For texts, and lists of unequal lengths.
+    """
+    try:
+        found = np.asarray(values)
+        numbers = found.astype(float) if found.dtype.kind in "iufO" or not found.size else None
+    except (TypeError, ValueError, OverflowError):
+        numbers = None
+    if numbers is None:
+        raise InputError(f"{name} must be numbers; found {checked.shortened(values)}.")
+    return numbers
+
+
 def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
     """Collect query inputs into a frame with one column for each of `names`.
 
@@ -234,11 +286,7 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.
     """
-    if at is not None and not isinstance(at, (pd.DataFrame, Mapping)):
-        raise InputError(
-            f"Inputs are given by name, e.g. predict(at={{{names[0]!r}: 1e21}}), or as a table with these columns; "
-            f"found {type(at).__name__}."
-        )
+    refuse_unnamed(names, at)
     if at is not None and inputs:
         raise InputError("Give inputs either in at= or by keyword, not both.")
     if isinstance(at, Mapping):
@@ -253,10 +301,10 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
             f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "
             f"Example: predict(at={{{', '.join(f'{name!r}: 1e10' for name in names)}}})."
         )
-    try:
-        arrays = {name: np.atleast_1d(np.asarray(table[name], float)) for name in names}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"Inputs must be numbers, in raw counts: {error}.") from None
+    arrays = {name: np.atleast_1d(as_numbers(f"Inputs ({name})", table[name])) for name in names}
+    empty = [name for name, values in arrays.items() if not values.size]
+    if empty:
+        raise InputError(f"There is no point to forecast: {', '.join(empty)} has no value; give at least one.")
     length = max(len(a) for a in arrays.values())
     for name, values in arrays.items():
         if len(values) not in (1, length):

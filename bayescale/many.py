@@ -12,16 +12,17 @@ import jax
 
 from bayescale import archive
 from bayescale.batches import batch, padding, suited
+from bayescale.checked import FLAG, options
 from bayescale.drift import Drift, heeded
 from bayescale.errors import InputError, Status, UntrustworthyFit
-from bayescale.fitting import check_method, progress_bar, sample_jobs
+from bayescale.fitting import check_sampling, progress_bar, sample_jobs
 from bayescale.laws import Law
 from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
 from bayescale.posterior import Failure, Posterior
 from bayescale.priors import Prior
-from bayescale.runs import Runs, checked
+from bayescale.runs import Runs, checked, several
 from bayescale.workers import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
 
 
@@ -123,6 +124,7 @@ def fit_many(
     """
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
+    options(strict=(strict, FLAG))
     drift = heeded(drift, caution)
     queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
     if queue.refused and failures == "raise":
@@ -224,8 +226,8 @@ def line_up(
     Raises:
         InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
     """
-    check_method(method)
-    families = list(families)
+    settings = check_sampling(method, seed, settings)
+    families = several(families)
     jobs: dict[int, Job] = {}
     refused: dict[int, Failure] = {}
     # Processes of a `jax.distributed` job take turns.
@@ -244,7 +246,7 @@ def line_up(
         for job in jobs.values():
             packed_curve(job.model.law.curve)
     place = None if folder is None else archive.open_folder(folder)
-    return Queue(jobs, refused, seed, settings or Nuts(), method, place, executor)
+    return Queue(jobs, refused, seed, settings, method, place, executor)
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Failure]]:

@@ -21,8 +21,8 @@ from bayescale import laws
 from bayescale.data.ray import Ray, find_ray
 from bayescale.drift import Drift, directions, eigenbasis, kernel, resolve_drift
 from bayescale.laws import Law, without_span
-from bayescale.noise import Noise, named_noise
-from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene
+from bayescale.noise import Noise, check_noise, named_noise
+from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene, check_priors
 from bayescale.programs import bucket, on_cores, padded, padded_square
 from bayescale.records import Array, record, static
 from bayescale.runs import SHORTEST_SPAN, Design, Runs, checked, need_scales, reduce_runs
@@ -133,6 +133,7 @@ def make_job(
         InputError: For names or data that cannot work together.
     """
     runs = checked(runs)
+    check_priors(priors)
     if not runs.inputs:
         need_scales(runs)
     ray = None
@@ -146,6 +147,7 @@ def make_job(
     drift = resolve_drift(drift, len(chosen.axes or chosen.inputs), runs.name)
     if isinstance(noise, str):
         noise = named_noise(noise, len(runs.inputs))
+    check_noise(noise)
     design = reduce_runs(runs, exempt=chosen.exempt)
     model, problem = prepare(chosen, drift, noise, design)
     second = None

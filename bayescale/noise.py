@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from bayescale import checked
 from bayescale.errors import InputError, nearest
 from bayescale.records import record
 
@@ -52,6 +53,19 @@ class Noise:
 
 TAILS = {"normal": None, "student": 4.0}
 """Degrees of freedom of the noise models that have a name."""
+
+
+def check_noise(noise: Any) -> None:
+    """Refuse what is no noise, and numbers that it cannot have.
+
+    Raises:
+        InputError: With the first field that cannot be.
+    """
+    if not isinstance(noise, Noise):
+        raise InputError(f"noise must be a Noise or one of {', '.join(TAILS)}; found {checked.shortened(noise)}.")
+    positive, perhaps = checked.POSITIVE, checked.optional(checked.POSITIVE)
+    checked.options(scatter=(noise.scatter, positive), scatter_sd=(noise.scatter_sd, positive))
+    checked.options(seed=(noise.seed, perhaps), seed_sd=(noise.seed_sd, positive), tail=(noise.tail, perhaps))
 
 
 def named_noise(name: str, n_inputs: int) -> Noise:

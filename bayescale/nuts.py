@@ -17,6 +17,8 @@ from jax.scipy.linalg import solve_triangular
 from numpyro.infer.hmc import hmc
 from numpyro.infer.util import ParamInfo
 
+from bayescale import checked
+from bayescale.errors import InputError
 from bayescale.programs import key_of
 from bayescale.records import Array, record, static
 
@@ -44,6 +46,33 @@ class Nuts:
     depth: int = static(default=8)
     mode_steps: int = static(default=150)
     target_accept: float = 0.97
+
+
+MOST = 1_000_000
+"""Most steps of a chain; more are a slip."""
+
+
+def check_settings(settings: Any) -> Nuts:
+    """Return settings of the sampler that can be; None are the defaults.
+
+    Raises:
+        InputError: For another class, or the first number that cannot be.
+    """
+    if settings is None:
+        return Nuts()
+    if not isinstance(settings, Nuts):
+        raise InputError(
+            f"settings must be bs.Nuts(warmup=..., draws=..., chains=...) or None; found {checked.shortened(settings)}."
+        )
+    checked.options(
+        warmup=(settings.warmup, checked.whole(1, MOST)),
+        draws=(settings.draws, checked.whole(1, MOST)),
+        chains=(settings.chains, checked.whole(1, 1024)),
+        depth=(settings.depth, checked.whole(1, 15)),
+        mode_steps=(settings.mode_steps, checked.whole(0, MOST)),
+        target_accept=(settings.target_accept, checked.PROBABILITY),
+    )
+    return settings
 
 
 class Start(NamedTuple):

@@ -16,7 +16,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from scipy.stats import binom
 
-from bayescale import _io
+from bayescale import _io, checked
 from bayescale.decide.isoflop import is_sweep
 from bayescale.drawing import (
     BLUE,
@@ -57,12 +57,13 @@ from bayescale.drawing import (
     upright,
 )
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import Forecast
+from bayescale.forecast import Forecast, known_kind
 from bayescale.plot_decisions import crossover as crossover
 from bayescale.plot_isoflop import fitted as fitted
 from bayescale.plot_isoflop import isoflop as isoflop
 from bayescale.plot_isoflop import mark_question
 from bayescale.posterior import Posterior
+from bayescale.posterior import fitted as fitted_posterior
 from bayescale.predictive import run_variance
 from bayescale.runs import Runs
 from bayescale.wording import in_words, quantities, ray_words
@@ -118,6 +119,11 @@ def bands(
     """
     name = along(posterior, input)
     # A level of 0 or 1, and an unknown kind, are refused where the forecast is made, before a figure exists.
+    known_kind(kind)
+    levels = list(levels) if np.iterable(levels) else levels
+    if not isinstance(levels, list) or not all(checked.PROBABILITY.holds(level) for level in levels):
+        raise InputError(f"levels must lie in (0, 1), e.g. (0.5, 0.8); found {checked.shortened(levels)}.")
+    checked.options(target=(target, checked.optional(checked.POSITIVE)))
     levels = sorted({float(level) for level in levels})
     if not levels:
         raise InputError("At least one level is needed, e.g. levels=(0.8,).")
@@ -218,6 +224,9 @@ def forecast(
     Example:
         >>> bs.plot.forecast(post.predict(flops=1e23), target=2.3)  # doctest: +SKIP
     """
+    checked.instance("A forecast", forecast, Forecast, hint="Make one with post.predict(...).")
+    perhaps = checked.optional(checked.POSITIVE)
+    checked.options(point=(point, checked.SEED), measured=(measured, perhaps), target=(target, perhaps))
     if not 0 <= point < len(forecast):
         raise InputError(f"The forecast has {len(forecast)} points, counted from 0; found point={point}.")
     location, scale = forecast.location[:, point], forecast.scale[:, point]
@@ -285,7 +294,7 @@ def constants(
     Raises:
         InputError: For too few axes.
     """
-    before = prior_constants(posterior) if prior else {}
+    before = prior_constants(fitted_posterior(posterior)) if prior else {}
     panels = [(name, np.asarray(draws, float).ravel(), before.get(name)) for name, draws in posterior.draws.items()]
     known = [name for name, _, earlier in panels if earlier is not None]
     subtitle = "posterior, median and 90 % interval"
@@ -307,7 +316,7 @@ def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = 
     Raises:
         InputError: For too few axes.
     """
-    gone = posterior.contraction().to_numpy(float)
+    gone = fitted_posterior(posterior).contraction().to_numpy(float)
     # Student-t noise has a coordinate for each row, of no interest one by one.
     panels = [
         (
@@ -430,6 +439,7 @@ def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
         InputError: For missing columns, no rows or values outside [0, 1].
     """
     need(frame, ("pit",))
+    checked.options(bins=(bins, checked.whole(1, 1000)))
     values = frame["pit"].to_numpy(float)
     if not ((values >= 0) & (values <= 1)).all():
         raise InputError("Column 'pit' must hold probabilities in [0, 1] in every row.")

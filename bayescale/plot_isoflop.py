@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib import ticker
 from matplotlib.axes import Axes
 
+from bayescale import checked
 from bayescale.drawing import (
     BLUE,
     INK,
@@ -70,6 +71,7 @@ def isoflop(
     """
     from bayescale.decide.allocation import Allocation
     from bayescale.decide.budgets import Allocations
+    from bayescale.decide.isoflop import Sweep
     from bayescale.decide.isoflop import isoflop as sweep_of
 
     if isinstance(source, Allocation):
@@ -88,6 +90,9 @@ def isoflop(
             target=target,
         )
     sweep = source
+    checked.instance(
+        "A sweep, an allocation or a fit", source, Sweep, Posterior, hint="Make one with bs.decide.isoflop(runs)."
+    )
     if isinstance(sweep, Posterior):
         asked = None if question is None else budget_of(question)
         sweep = sweep_of(sweep, budgets=None if asked is None else [asked])

@@ -11,10 +11,11 @@ import jax
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.diagnostics import Diagnostics
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.forecast import KINDS, At, Forecast, query_points, widened, widening
+from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
 from bayescale.laws import Law
 from bayescale.model import Job, Model, Problem, Values, coordinates, parts, simulate_prior
 from bayescale.noise import Noise
@@ -152,8 +153,7 @@ class Posterior:
         Example:
             >>> post.predict(at={"flops": 1e22}).interval(0.8)  # doctest: +SKIP
         """
-        if kind not in KINDS:
-            raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
+        known_kind(kind)
         return self.forecast_at(self.on_ray(at, inputs), kind)
 
     def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
@@ -180,6 +180,7 @@ class Posterior:
         Raises:
             InputError: For inputs that are missing, unknown or not positive.
         """
+        refuse_unnamed(self.law.inputs, at)
         ray = self.job.ray
         if ray is None:
             points = query_points(self.law.inputs, at, inputs)
@@ -264,6 +265,7 @@ class Posterior:
         Args:
             level: Central probability of the interval.
         """
+        checked.options(level=(level, checked.PROBABILITY))
         from arviz_stats import summary
         from xarray import Dataset
 
@@ -317,9 +319,28 @@ class Posterior:
 
         save(self, path)
 
+    def __repr__(self) -> str:
+        """Say what was fitted and what came out, in at most one screen, without what `check` says."""
+        return checked.one_screen(describe(self, notes=False))
+
     def __str__(self) -> str:
         """Say what was fitted, what came out and whether to trust it."""
         return describe(self)
+
+
+def fitted(posterior: Any) -> Posterior:
+    """Return a posterior that is one.
+
+    Raises:
+        InputError: For anything else, for a failure with its reason.
+    """
+    if isinstance(posterior, Posterior):
+        return posterior
+    if isinstance(posterior, Failure):
+        raise InputError(f"A fit is expected; found a failure: {posterior}")
+    raise InputError(
+        f"A fit is expected; found {type(posterior).__name__}. Make one with bs.fit(runs, seed=0), or bs.load(path)."
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -341,6 +362,10 @@ class Failure:
         """What was raised, as a sentence."""
         return str(self.error) if isinstance(self.error, InputError) else f"{type(self.error).__name__}: {self.error}"
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Name the family and say why there is no posterior."""
         return f"{self.runs.name}: {self.status} {self.reason}"
@@ -361,8 +386,8 @@ def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
     return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
 
 
-def describe(posterior: Posterior) -> str:
-    """Describe a posterior in a few lines."""
+def describe(posterior: Posterior, *, notes: bool = True) -> str:
+    """Describe a posterior in a few lines, with what is to be known about it unless `notes` is False."""
     chains, draws = posterior.position.shape[:2]
     drift = "no drift" if posterior.drift is None else "drift"
     if posterior.drift is not None and posterior.drift.along == "pool":
@@ -380,7 +405,8 @@ def describe(posterior: Posterior) -> str:
     lines.append(str(posterior.status))
     if said := describe_weights(posterior.diagnostics):
         lines.append(said)
-    lines += [str(note) for note in posterior.check() if note.code != "unconverged"]
+    if notes:
+        lines += [str(note) for note in posterior.check() if note.code != "unconverged"]
     return "\n".join(lines)
 
 

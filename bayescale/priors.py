@@ -17,6 +17,8 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
+from bayescale import checked
+from bayescale.errors import InputError
 from bayescale.records import Array, record, static
 
 Sample = Callable[[str, dist.Distribution], Any]
@@ -46,6 +48,23 @@ class Prior(Protocol):
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
         """Draw the constants `names`, calling `sample` once a coordinate."""
         ...
+
+
+def check_priors(priors: Any) -> None:
+    """Refuse priors that are not given by name, and values that are none.
+
+    Raises:
+        InputError: With what was found.
+    """
+    if priors is None:
+        return
+    checked.mapping("priors", priors, 'priors={"a": bs.Exponent(0.3, 0.5)}')
+    for name, prior in priors.items():
+        # Every role of a prior can draw and names what it covers.
+        if isinstance(prior, type) or not (callable(getattr(prior, "draw", None)) and hasattr(prior, "names")):
+            raise InputError(
+                f"The prior of {name!r} must be a prior, e.g. bs.Exponent(); found {checked.shortened(prior)}."
+            )
 
 
 @record

@@ -66,6 +66,10 @@ class Report:
     appendix: Sequence[Part]
     signatures: bool
 
+    def __repr__(self) -> str:
+        """Name the page."""
+        return f"Report: {self.title}"
+
     def html(self) -> str:
         """Write the page as HTML."""
         body = [f'<header class="{self.answer.replace(" ", "-") or "plain"}">', f"<h1>{safe(self.title)}</h1>"]

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 
-from bayescale import plot, track_record
+from bayescale import checked, plot, track_record
 from bayescale.decide.go import ANSWERS, Decision
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.utility import money
@@ -21,7 +21,7 @@ from bayescale.digits import shown
 from bayescale.drawing import STYLE as PICTURES
 from bayescale.drawing import figure_of, new_axes
 from bayescale.laws.page import prior_lines
-from bayescale.posterior import Posterior
+from bayescale.posterior import Posterior, fitted
 from bayescale.report_page import Part, Report, chance_words
 from bayescale.wording import in_words, quantities, ray_words
 
@@ -59,6 +59,10 @@ def report(
     Example:
         >>> bs.report(post, bs.decide.go(post, 2.6, flops=1e21)).save("decision.html")  # doctest: +SKIP
     """
+    fitted(posterior)
+    if decision is not None:
+        checked.instance("A decision", decision, Decision, hint="Make one with bs.decide.go(posterior, target, ...).")
+    checked.options(title=(title, checked.optional(checked.TEXT)), command=(command, checked.TEXT))
     changes = changed(posterior, decision) if decision is not None and with_sensitivity else None
     first, appendix = [], []
     if decision is None:

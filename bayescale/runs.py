@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from bayescale.averaging import averaged, curves, long_curves, own_runs
+from bayescale.checked import one_screen
 from bayescale.errors import InputError, nearest, one_scale, some
 from bayescale.records import Array, record, static
 
@@ -180,6 +181,10 @@ class Runs:
     def __iter__(self) -> Iterator[Runs]:
         """Iterate over families."""
         return iter(self.split())
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
 
     def __str__(self) -> str:
         """Say how many rows, which inputs and their ranges."""
@@ -378,6 +383,21 @@ def checked(runs: Any) -> Runs:
     raise InputError(
         f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or bs.read(path)."
     )
+
+
+def several(families: Any) -> list[Any]:
+    """Return families as a list; each is checked where it is used.
+
+    Raises:
+        InputError: For one family, or anything that holds none.
+    """
+    if isinstance(families, Runs):
+        raise InputError("A list of Runs is expected; found one Runs. Give [runs], or runs.split() for its families.")
+    if isinstance(families, pd.DataFrame):
+        checked(families)
+    if isinstance(families, str | Mapping) or not isinstance(families, Iterable):
+        raise InputError(f"A list of Runs is expected; found {type(families).__name__}. Make Runs with bs.read(path).")
+    return list(families)
 
 
 def need_scales(runs: Runs) -> None:

@@ -18,10 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.averaging import own_runs
 from bayescale.drift import Drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status
-from bayescale.fitting import check_method
+from bayescale.fitting import check_sampling
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
 from bayescale.many import Queue, results_of
@@ -32,6 +33,7 @@ from bayescale.posterior import Failure, Posterior
 from bayescale.predictive import law_at, predict_log, run_variance
 from bayescale.programs import on_cores
 from bayescale.runs import Runs
+from bayescale.runs import checked as checked_runs
 
 KEPT = 99
 """Posterior draws that a truth is ranked among; so few are nearly independent."""
@@ -130,7 +132,9 @@ def run(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.run(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
-    check_method(method)
+    settings = check_sampling(method, seed, settings)
+    checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
+    check_ratios(ratios)
     assumed = generative(make_job(runs, law, drift, noise, None))
     truth = generative(
         make_job(
@@ -143,7 +147,6 @@ def run(
     )
     simulable(assumed)
     simulable(truth)
-    enough(simulations)
     new = beyond(assumed, ratios)
     position, values = prior_values(truth, simulations, seed)
     truths = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(simulations)]
@@ -152,7 +155,7 @@ def run(
         y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
         jobs[number] = dataclasses.replace(own, problem=dataclasses.replace(own.problem, y=y))
         futures.append(future)
-    queue = Queue(jobs, {}, seed, settings or Nuts(), method, None, executor)
+    queue = Queue(jobs, {}, seed, settings, method, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
 
 
@@ -197,8 +200,10 @@ def given(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.given(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
-    check_method(method)
-    if len(runs.inputs) > 1:
+    settings = check_sampling(method, seed, settings)
+    checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
+    check_ratios(ratios)
+    if len(checked_runs(runs).inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
     real = make_job(runs, law, drift, noise, None)
     simulable(real)
@@ -218,7 +223,7 @@ def given(
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
     alone = job_of(level, BOUNDLESS)
-    queue = Queue({0: alone}, {}, seed, settings or Nuts(), method, None, executor)
+    queue = Queue({0: alone}, {}, seed, settings, method, None, executor)
     ((_, posterior),) = results_of(queue, False)
     if isinstance(posterior, Failure):
         raise posterior.error
@@ -239,6 +244,17 @@ def given(
         futures.append(drawn[number, len(between) :] - float(jobs[number].problem.center))
     queue = dataclasses.replace(queue, jobs=jobs)
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
+
+
+def check_ratios(ratios: Any) -> None:
+    """Refuse factors at which nothing can be forecast.
+
+    Raises:
+        InputError: For no factor, or one that is not positive.
+    """
+    known = isinstance(ratios, Sequence | np.ndarray) and not isinstance(ratios, str) and len(ratios) > 0
+    if not known or not all(checked.POSITIVE.holds(ratio) for ratio in ratios):
+        raise InputError(f"ratios must be positive numbers, e.g. (3.0, 10.0); found {checked.shortened(ratios)}.")
 
 
 def enough(simulations: int, fewest: int = 1) -> None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bayescale import __version__, _io
+from bayescale import __version__, _io, checked
 from bayescale.data.ray import Ray
 from bayescale.diagnostics import Diagnostics, diagnose, joined
 from bayescale.drift import Drift
@@ -211,6 +211,7 @@ def load(path: str | Path) -> Posterior:
         InputError: For a file that is absent, truncated, altered, not netCDF, from elsewhere, or whose law is not
             registered.
     """
+    checked.instance("The path of a saved fit", path, str, Path, hint='Give it as bs.load("fit.nc").')
     path = Path(path)
     if path.is_dir() or not path.exists():
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'absent'}; a saved fit (.nc) is expected.")

@@ -133,7 +133,7 @@ def test_everything_is_plain_in_json(marin_post):
         ({"cost": 1.0}, "needs value="),
         ({"pilots": "some"}, "'auto', None or a table"),
         ({"cost": 1.0, "value": 2.0, "pilots": pd.DataFrame({"size": [1.0]})}, "flops is missing"),
-        ({"cost": 1.0, "value": 2.0, "pilots": pd.DataFrame({"flops": [-1.0]})}, "positive inputs"),
+        ({"cost": 1.0, "value": 2.0, "pilots": pd.DataFrame({"flops": [-1.0]})}, "positive numbers in flops"),
     ],
 )
 def test_bad_questions_are_refused(marin_post, options, words):

@@ -16,13 +16,14 @@ from typing import Any, overload
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import KINDS, RECORD_RATIO, Forecast
+from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
-from bayescale.posterior import Posterior
+from bayescale.posterior import Posterior, fitted
 from bayescale.predictive import law_at
 
 SEARCH = (1e2, 1e16)
@@ -148,6 +149,10 @@ class Allocation:
             "fit": self.label,
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Say what to do and why."""
         return f"{self.label}\n{self.text}"
@@ -220,8 +225,24 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         }
         options |= {"unique_tokens": unique_tokens, "min_params": min_params, "max_params": max_params}
         options |= {"min_tokens": min_tokens, "max_tokens": max_tokens}
-        return Allocations(tuple(allocate(posterior, float(budget), **options) for budget in np.ravel(flops)))
-    budget = float(np.asarray(flops, float))
+        return Allocations(tuple(allocate(posterior, budget, **options) for budget in np.ravel(flops).tolist()))
+    if not isinstance(posterior, PublishedLaw):
+        fitted(posterior)
+    perhaps = checked.optional(checked.POSITIVE)
+    checked.options(flops=(flops, checked.POSITIVE), regret=(regret, checked.POSITIVE), cost=(cost, checked.CALLABLE))
+    checked.options(unique_tokens=(unique_tokens, perhaps), min_params=(min_params, perhaps))
+    checked.options(
+        max_params=(max_params, perhaps), min_tokens=(min_tokens, perhaps), max_tokens=(max_tokens, perhaps)
+    )
+    if not checked.AT_LEAST_ZERO.holds(served):
+        raise InputError(f"served must be a number of tokens of at least 0; found {checked.shortened(served)}.")
+    known_kind(kind)
+    if not (isinstance(over, tuple | list) and len(over) == 2 and all(isinstance(name, str) for name in over)):
+        raise InputError(f"over must be the names of two inputs; found {checked.shortened(over)}.")
+    if at is not None:
+        checked.mapping("at", at, 'at={"n_experts": 8}')
+        checked.options(**{str(name): (value, checked.POSITIVE) for name, value in at.items()})
+    budget = float(flops)
     law = posterior.law
     if isinstance(posterior, Posterior) and (ray := posterior.job.ray) is not None and set(over) <= set(ray.names):
         small = float(posterior.runs.frame[ray.names[0]].min())
@@ -232,13 +253,6 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
             f"{over[1]}. {remedy}"
         )
     others = given(law.inputs, over, at, unique_tokens)
-    if kind not in KINDS:
-        raise InputError(f"kind must be 'mean' or 'run'; found {kind!r}.")
-    for name, value in {"flops": budget, "regret": regret}.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a positive number; found {value}.")
-    if not (np.isfinite(served) and served >= 0):
-        raise InputError(f"served must be a number of tokens of at least 0; found {served}.")
 
     def total(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return evaluated(cost, first, second) + 2.0 * first * served

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayescale.checked import one_screen
+
 if TYPE_CHECKING:
     from bayescale.decide.allocation import Allocation
 
@@ -68,6 +70,10 @@ class Allocations:
     def __getitem__(self, place: int) -> Allocation:
         """Return one allocation."""
         return self.each[place]
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
 
     def __str__(self) -> str:
         """Say what to do and why."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
 from bayescale.posterior import Posterior
@@ -81,8 +82,15 @@ def make_course(
     """
     inputs = {name: posterior.law.inputs for name, posterior in posteriors.items()}
     first = next(iter(inputs.values()))
-    if stretch is not None and not (len(stretch) == 2 and 0 < stretch[0] < stretch[1] < np.inf):
-        raise InputError(f"range must be two positive numbers, the smaller first; found {stretch}.")
+    if stretch is not None:
+        two = isinstance(stretch, Sequence | np.ndarray) and len(stretch) == 2
+        if not (two and all(checked.POSITIVE.holds(end) for end in stretch) and stretch[0] < stretch[1]):
+            raise InputError(
+                f"range must be two positive numbers, the smaller first; found {checked.shortened(stretch)}."
+            )
+    for option, value in {"paths": paths, "rates": rates}.items():
+        if value is not None:
+            checked.mapping(option, value, f"{option}={{'A': ..., 'B': ...}}, by recipe")
     if paths is not None or rates is not None:
         return course_of_costs(inputs, at, axis, paths, rates, cost, unit)
     if cost is not None:
@@ -155,8 +163,8 @@ def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:
         example = ", ".join(f"{name!r}: 1e10" for name in names)
         raise InputError(f"The point in question lacks {', '.join(missing)}; give at={{{example}}}, raw counts.")
     for name, value in point.items():
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be positive and finite; found {value}.")
+        if not checked.POSITIVE.holds(value):
+            raise InputError(f"{name} must be positive and finite; found {checked.shortened(value)}.")
 
 
 def course_of_costs(

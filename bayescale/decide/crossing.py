@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale.checked import one_screen
 from bayescale.errors import InputError
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -91,6 +92,10 @@ class Crossing:
             for name in ("place", "place_behind")
         }
         return {**plain, **places}
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
 
     def __str__(self) -> str:
         """Say it in words."""

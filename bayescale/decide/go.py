@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
+from bayescale import checked
 from bayescale.decide.outcomes import at_point, mean_error, worlds
-from bayescale.decide.pilots import Ranking, ladder, priced, rank
+from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
 from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
@@ -180,6 +181,10 @@ class Decision:
             "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Return the answer, then a sentence a line."""
         lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change, *self.caveats]
@@ -235,6 +240,12 @@ def go(
     stakes = cost is not None or value is not None or callable(utility)
     if stakes and cost is None and not callable(utility):
         raise InputError("value= was given without cost=: say what the run costs, in the same unit.")
+    checked.options(
+        batch=(batch, BATCH), unit=(unit, checked.TEXT), cost=(cost, checked.optional(checked.AT_LEAST_ZERO))
+    )
+    checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
+    if not (pilots is None or isinstance(pilots, pd.DataFrame) or (isinstance(pilots, str) and pilots == "auto")):
+        raise InputError(f"pilots must be 'auto', None or a table; found {checked.shortened(pilots)}.")
     price = 1.0 if cost is None else float(cost)
     if stakes:
         chosen = make_utility(utility, target, price, value)
@@ -250,8 +261,6 @@ def go(
     reasons = doubts(posterior, at)
     ranking = None
     table = ladder(posterior, at) if isinstance(pilots, str) else pilots
-    if isinstance(pilots, str) and pilots != "auto":
-        raise InputError(f"pilots must be 'auto', None or a table; found {pilots!r}.")
     if table is not None and len(table) and stakes:
         table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
         ranking = rank(posterior, table, at, chosen, batch, unit)

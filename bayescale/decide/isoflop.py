@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
 from bayescale.decide.trust import Doubt, doubts
 from bayescale.digits import shown
 from bayescale.errors import InputError, some
 from bayescale.fitting import fit
+from bayescale.forecast import as_numbers
 from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 from bayescale.wording import power_of_ten, short_count
@@ -133,6 +135,10 @@ class Sweep:
             "status": str(self.posterior.status),
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Return the sentences."""
         return self.text
@@ -167,11 +173,12 @@ def isoflop(
     References:
         hoffmann2022training, section 3.2.
     """
-    if not (np.isfinite(regret) and regret > 0):
-        raise InputError(f"regret must be a positive loss (regret=, --regret); found {regret}.")
-    if not 0 < level < 1:
-        raise InputError(f"level must be a probability inside (0, 1) (level=, --level); found {level}.")
-    asked = np.atleast_1d(np.asarray([] if budgets is None else budgets, float))
+    if not checked.POSITIVE.holds(regret):
+        raise InputError(f"regret must be a positive loss (regret=, --regret); found {checked.shortened(regret)}.")
+    if not checked.PROBABILITY.holds(level):
+        found = checked.shortened(level)
+        raise InputError(f"level must be a probability inside (0, 1) (level=, --level); found {found}.")
+    asked = np.atleast_1d(as_numbers("budgets", [] if budgets is None else budgets))
     if not (np.isfinite(asked) & (asked > 0)).all():
         raise InputError(f"budgets must be positive FLOPs (budgets=, --budget); found {some(list(asked))}.")
     if isinstance(source, Runs):

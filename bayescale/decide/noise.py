@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from bayescale import checked
 from bayescale.digits import shown, spread_shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import mixture_cdf, mixture_quantile
-from bayescale.runs import Runs, checked
+from bayescale.runs import Runs
+from bayescale.runs import checked as checked_runs
 
 PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0008, 1.2, 2.0
 """Prior of the seed sd relative to the loss: median, and sd of its logarithm, for runs and for paired differences."""
@@ -192,6 +194,10 @@ class SeedNoise:
             "p_same": dict(self.p_same),
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Say it in words."""
         return self.text
@@ -228,7 +234,7 @@ def noise(
         >>> round(found.differences[0].difference, 4)
         -0.002
     """
-    runs = checked(runs)
+    runs = checked_runs(runs)
     check_options(bar, reference, within, seeds, level)
     frame = runs.frame
     axes = [name for name in (*runs.inputs, "step") if name in frame and frame[name].nunique() > 1]
@@ -286,17 +292,18 @@ def check_options(
         InputError: With the option and what was expected.
     """
     for name, value in {"bar": bar, "reference": reference, "within": within}.items():
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be a positive number; found {value}.")
+        checked.options(**{name: (value, checked.optional(checked.POSITIVE))})
     if (reference is None) != (within is None):
         raise InputError(
             "reference= and within= belong together (--reference, --within): the loss to reproduce, and the tolerance."
         )
+    if not isinstance(seeds, Sequence | np.ndarray) or not all(checked.is_real(count) for count in seeds):
+        raise InputError(f"seeds are whole numbers from 1 to 10,000 (--seeds); found {checked.shortened(seeds)}.")
     bad = [count for count in seeds if not (float(count).is_integer() and 1 <= count <= 10_000)]
     if bad:
         raise InputError(f"seeds are whole numbers from 1 to 10,000 (--seeds); found {some(bad)}.")
-    if not 0 < level < 1:
-        raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.9; found {level}.")
+    if not checked.PROBABILITY.holds(level):
+        raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.9; found {checked.shortened(level)}.")
 
 
 def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.Series) -> tuple[int, float]:

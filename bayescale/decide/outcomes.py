@@ -14,7 +14,7 @@ from scipy.stats import t as student
 from bayescale.errors import InputError
 from bayescale.forecast import At, widened, widening
 from bayescale.model import halves
-from bayescale.posterior import Posterior
+from bayescale.posterior import Posterior, fitted
 from bayescale.predictive import predict_log, share_residuals
 
 STRATA = 32
@@ -163,7 +163,7 @@ def at_point(posterior: Posterior, at: At | None, inputs: Mapping[str, Any]) -> 
     Raises:
         InputError: For inputs that are missing, unknown or not positive, or several runs.
     """
-    points, _ = posterior.locate(at, inputs)
+    points, _ = fitted(posterior).locate(at, inputs)
     if len(points) != 1:
         raise InputError(f"The question is about one run; found {len(points)} rows in at=. Ask for each by itself.")
     return points.iloc[0].astype(float).to_dict()

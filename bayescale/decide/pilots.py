@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.backtesting import scales
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
 from bayescale.errors import InputError, some
-from bayescale.forecast import At, beside
+from bayescale.forecast import At, as_numbers, beside
 from bayescale.posterior import Posterior
 from bayescale.records import Array
 
@@ -25,6 +26,8 @@ NEARLY = 0.8
 """Share of the most information that is as good, within a budget; chosen on development grids (`docs/decisions.md`)."""
 WORTHLESS = 1e-3
 """Information below this many nats is none: it is what chance correlations of draws show."""
+BATCH = checked.whole(1, 1000)
+"""How many pilots may be bought together."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,10 @@ class Ranking:
             "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Return the sentence, the table and doubts."""
         table = self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
@@ -150,15 +157,18 @@ def next_run(
         >>> bs.decide.next_run(post, target=2.6, cost=3e6, value=9e6, flops=1e21)  # doctest: +SKIP
     """
     at = at_point(posterior, at, inputs)
-    if batch < 1:
-        raise InputError(f"batch must be a whole number of at least 1; found {batch}.")
+    checked.options(
+        batch=(batch, BATCH), unit=(unit, checked.TEXT), budget=(budget, checked.optional(checked.POSITIVE))
+    )
+    checked.options(cost=(cost, checked.optional(checked.AT_LEAST_ZERO)))
+    checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
     chosen = None
     if target is not None:
         chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
     elif value is not None:
         raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
     posterior.on_ray(pd.DataFrame([at]), {})
-    table = ladder(posterior, at) if candidates is None else candidates.reset_index(drop=True)
+    table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
     if posterior.job.ray is not None:
         table = table.assign(**posterior.on_ray(table, {}))
     # Costs of the user's own say nothing about the target's, unless that is given too.
@@ -282,6 +292,21 @@ class Shelf:
         return bought, best if stop else nats
 
 
+def as_table(candidates: Any) -> pd.DataFrame:
+    """Return candidates that are a table.
+
+    Raises:
+        InputError: For anything else.
+    """
+    checked.instance(
+        "A table of candidates",
+        candidates,
+        pd.DataFrame,
+        hint="One row a pilot, a column for each input.",
+    )
+    return candidates
+
+
 def ladder(posterior: Posterior, at: dict[str, float]) -> pd.DataFrame:
     """Default pilots: sizes between the largest run and the target, and another seed at the largest run."""
     names = list(posterior.law.inputs)
@@ -308,18 +333,13 @@ def priced(
         InputError: For missing inputs, or costs that are not positive.
     """
     names = list(posterior.law.inputs)
-    missing = [name for name in names if name not in table]
-    if missing:
-        raise InputError(f"candidates need the columns {', '.join(names)}; {', '.join(missing)} is missing.")
-    bad = [i for i, row in enumerate(table[names].to_numpy(float)) if not ((row > 0) & np.isfinite(row)).all()]
-    if bad:
-        raise InputError(f"candidates must have positive inputs in raw counts; rows {some(bad)} do not.")
+    checked.positive_columns("candidates", table, names)
     if "cost" in names:
         raise InputError("The column 'cost' is what a pilot costs, and an input here; give the input another name.")
     if "cost" in table:
-        prices = table["cost"].to_numpy(float)
+        prices = checked.positive_columns("candidates", table, ["cost"])["cost"].to_numpy()
     elif pilot_cost is not None:
-        prices = np.broadcast_to(np.asarray(pilot_cost(table), float), len(table))
+        prices = np.broadcast_to(as_numbers("Costs of candidates", pilot_cost(table)), len(table))
     else:
         prices = cost * scales(table, names) / scales(pd.DataFrame([at]), names)[0]
     if not (np.isfinite(prices) & (prices > 0)).all():

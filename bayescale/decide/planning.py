@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
+from bayescale import checked
 from bayescale.averaging import own_runs
 from bayescale.backtesting import scales
 from bayescale.decide.information import index
@@ -81,6 +82,10 @@ class Power:
         plain = {"text": self.text, "aim": self.aim, "at": self.at, "wanted": self.wanted}
         return plain | {"plans": self.frame.to_dict("records")}
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Return the sentence and the table."""
         return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
@@ -104,6 +109,12 @@ def ladders(
         >>> list(ladders({"flops": 1e18}, {"flops": 1e20}, [4, 6]))
         ['4 sizes', '6 sizes']
     """
+    for name, end in {"low": low, "high": high}.items():
+        checked.mapping(name, end, f'{name}={{"flops": 1e18}}')
+        checked.options(**{str(key): (value, checked.POSITIVE) for key, value in end.items()})
+    for name, counts in {"runs": runs, "seeds": [1] if seeds is None else seeds}.items():
+        if not isinstance(counts, list | tuple) or not all(checked.whole(1, 10_000).holds(count) for count in counts):
+            raise InputError(f"{name} must be a list of whole numbers, e.g. [4, 8]; found {checked.shortened(counts)}.")
     if set(low) != set(high) or not low:
         raise InputError(
             f"Both ends of a ladder must name the same inputs; found {some(list(low))} and {some(list(high))}."
@@ -169,9 +180,14 @@ def power(
     given = {name: number for name, number in aims.items() if number is not None}
     if len(given) != 1:
         raise InputError(f"Give exactly one aim of width, difference and target; found {some(list(given)) or 'none'}.")
+    checked.mapping("plans", plans, 'plans={"four sizes": table}, or bs.decide.ladders(low, high, [4, 8])')
+    checked.options(**{name: (number, checked.POSITIVE) for name, number in given.items()})
+    checked.options(sure=(sure, checked.PROBABILITY), level=(level, checked.PROBABILITY))
+    checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
+    checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     if not plans:
         raise InputError("No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]).")
-    if isinstance(source, str):
+    if not isinstance(source, Posterior | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):
         raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
@@ -185,10 +201,13 @@ def power(
     z = float(ndtri(0.5 + level / 2.0))
     rows = []
     for plan, table in plans.items():
+        checked.instance(f"A table for plan {plan!r}", table, pd.DataFrame, hint="Its columns are the inputs.")
         missing = [name for name in names if name not in table]
         if missing:
             raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")
-        runs = table[list(names)].astype(float)
+        runs = checked.positive_columns(f"runs of plan {plan!r}", table, names)
+        if not len(runs):
+            raise InputError(f"Plan {plan!r} has no runs; one row a run is expected.")
         good = np.nan
         if isinstance(source, Posterior) and not refit:
             median, curve, spread = foreseen(source, runs, point, seed)

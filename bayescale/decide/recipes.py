@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap, make_course, standings, walk
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
@@ -198,6 +199,10 @@ class Comparison:
             "caveats": list(self.caveats),
         }
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Say it in words."""
         return self.text
@@ -263,8 +268,13 @@ def compare(
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
     if pairing not in ("auto", "independent"):
         raise InputError(f"pairing must be 'auto' or 'independent'; found {pairing!r}.")
-    if not (np.isfinite(equal) and equal >= 0):
-        raise InputError(f"equal must be a difference in ln loss of at least 0; found {equal}.")
+    if not checked.AT_LEAST_ZERO.holds(equal):
+        raise InputError(f"equal must be a difference in ln loss of at least 0; found {checked.shortened(equal)}.")
+    checked.options(seed=(seed, checked.SEED), unit=(unit, checked.TEXT))
+    perhaps = checked.optional(checked.POSITIVE)
+    checked.options(cost=(cost, perhaps), deadline=(deadline, perhaps))
+    if at is not None:
+        checked.mapping("at", at, 'at={"flops": 1e21}')
     course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
     if deadline is not None and range is None:
         raise InputError("deadline needs range=(low, high), the stretch on which a crossing counts.")

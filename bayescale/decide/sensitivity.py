@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bayescale import laws
+from bayescale import checked, laws
 from bayescale.decide.outcomes import at_point
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
@@ -65,6 +65,7 @@ def sensitivity(
         >>> bs.decide.sensitivity(post, 2.6, flops=1e21)  # doctest: +SKIP
     """
     at = at_point(posterior, at, inputs)
+    checked.options(target=(target, checked.optional(checked.POSITIVE)))
     rows = [answer("as fitted", "as fitted", posterior, at, target)]
     for name in LAWS.get(len(posterior.law.inputs), ()):
         own = posterior.law.name

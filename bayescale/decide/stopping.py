@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.decide.outcomes import at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import money
 from bayescale.errors import InputError
 from bayescale.forecast import At
-from bayescale.posterior import Posterior
+from bayescale.posterior import Posterior, fitted
 
 CHANCE = 0.1
 """A run whose chance of meeting the target is below this is stopped where no stakes are given."""
@@ -72,6 +73,10 @@ class Stops:
         plain = {"text": self.text, "target": self.target, "at": self.at, "chance": self.chance, "unit": self.unit}
         return plain | {"runs": self.frame.to_dict("records"), "doubts": listed}
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
     def __str__(self) -> str:
         """Return the sentence and the table."""
         return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
@@ -110,7 +115,12 @@ def stop_early(
     Example:
         >>> bs.decide.stop_early({"lr 3e-4": post_a, "lr 1e-3": post_b}, 2.9, step=50_000)  # doctest: +SKIP
     """
-    named = {"run": posteriors} if isinstance(posteriors, Posterior) else dict(posteriors)
+    if not isinstance(posteriors, Mapping):
+        posteriors = {"run": fitted(posteriors)}
+    named = {name: fitted(posterior) for name, posterior in posteriors.items()}
+    perhaps = checked.optional(checked.POSITIVE)
+    checked.options(target=(target, checked.POSITIVE), chance=(chance, checked.PROBABILITY), unit=(unit, checked.TEXT))
+    checked.options(remaining=(remaining, perhaps), value=(value, perhaps))
     if not named:
         raise InputError("No run was given; expected a posterior, or posteriors by name.")
     if (remaining is None) != (value is None):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
+from bayescale import checked
 from bayescale.errors import InputError, nearest
 from bayescale.records import Array
 
@@ -59,17 +60,16 @@ def make_utility(utility: str | Callable[[Array], Array], target: float, cost: f
     Raises:
         InputError: For an unknown name, or numbers that are missing or cannot be.
     """
-    if not (np.isfinite(target) and target > 0):
-        raise InputError(f"target must be a positive loss; found {target}.")
-    if not (np.isfinite(cost) and cost >= 0):
-        raise InputError(f"cost must be a number of at least 0; found {cost}.")
+    if not checked.POSITIVE.holds(target):
+        raise InputError(f"target must be a positive loss; found {checked.shortened(target)}.")
+    checked.options(cost=(cost, checked.AT_LEAST_ZERO))
     if callable(utility):
         return Utility(
             "function", utility, lambda y: np.zeros(np.shape(y)), None, "worth of each outcome by the given function"
         )
-    if utility not in UTILITIES:
-        raise InputError(f"There is no utility {utility!r}. {nearest(utility, UTILITIES)}")
-    if value is None or not (np.isfinite(value) and value > 0):
+    if not isinstance(utility, str) or utility not in UTILITIES:
+        raise InputError(f"There is no utility {utility!r}. {nearest(str(utility), UTILITIES)}")
+    if not checked.POSITIVE.holds(value):
         raise InputError(
             f"utility {utility!r} needs value=, a positive number in the unit of cost ({UTILITIES[utility]}); "
             f"found {value}."

@@ -431,6 +431,8 @@ def get(law: str | Law) -> Law:
     """
     if isinstance(law, Law):
         return law
+    if not isinstance(law, str):
+        raise InputError(f"law must be a Law or the name of one, e.g. 'auto'; found {type(law).__name__}.")
     name = ALIASES[law].law if law in ALIASES else law
     if name not in LAWS:
         raise InputError(f"There is no law {law!r}. {nearest(str(law), [*LAWS, *ALIASES])}")

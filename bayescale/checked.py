@@ -1,0 +1,149 @@
+"""Checked: what values options may have, each refused in one sentence before anything is computed."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from bayescale.errors import InputError, some
+
+
+class Rule(NamedTuple):
+    """What a value may be.
+
+    Attributes:
+        words: The same, after "must be".
+        holds: Whether a value is that; may raise for values of other types.
+    """
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is one finite number (a bool is none)."""
+    if isinstance(value, np.ndarray) or hasattr(value, "__jax_array__") or hasattr(value, "item"):
+        if np.ndim(value):
+            return False
+        value = np.asarray(value).item()
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(float(value))
+    except OverflowError:
+        return False
+
+
+def is_whole(value: Any) -> bool:
+    """Whether a value is an integer, not a float that equals one."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+POSITIVE = Rule("a positive number", lambda value: is_real(value) and value > 0)
+AT_LEAST_ZERO = Rule("a number of at least 0", lambda value: is_real(value) and value >= 0)
+FINITE = Rule("a finite number", is_real)
+PROBABILITY = Rule("a probability inside (0, 1)", lambda value: is_real(value) and 0 < value < 1)
+SEED = Rule("a whole number of zero or more, below 2^63", lambda value: is_whole(value) and 0 <= value < 2**63)
+TEXT = Rule("a text", lambda value: isinstance(value, str))
+FLAG = Rule("True or False", lambda value: isinstance(value, bool | np.bool_))
+CALLABLE = Rule("a function", callable)
+
+
+def whole(low: int, high: int) -> Rule:
+    """Return the rule of whole numbers from `low` to `high`."""
+    words = f"a whole number of at least {low} and at most {high:,}"
+    return Rule(words, lambda value: is_whole(value) and low <= value <= high)
+
+
+def optional(rule: Rule) -> Rule:
+    """Return the rule of values that may also be None."""
+    return Rule(f"{rule.words}, or None", lambda value: value is None or rule.holds(value))
+
+
+def options(**given: tuple[Any, Rule]) -> None:
+    """Refuse the first option whose value cannot be.
+
+    Args:
+        **given: Value and rule of each option, by its name.
+
+    Raises:
+        InputError: With the option's name, what was expected and what was found.
+
+    Example:
+        >>> options(level=(0.8, PROBABILITY), seed=(-1, SEED))
+        Traceback (most recent call last):
+        bayescale.errors.InputError: seed must be a whole number of zero or more, below 2^63; found -1.
+    """
+    for name, (value, rule) in given.items():
+        if not rule.holds(value):
+            raise InputError(f"{name} must be {rule.words}; found {shortened(value)}.")
+
+
+def instance(name: str, value: Any, *kinds: type, hint: str) -> None:
+    """Refuse a value of another class.
+
+    Args:
+        name: What the value is called.
+        value: What was given.
+        *kinds: Classes that will do.
+        hint: What to do instead.
+
+    Raises:
+        InputError: With the class that was found.
+    """
+    if not isinstance(value, kinds):
+        raise InputError(f"{name} is expected; found {type(value).__name__}. {hint}")
+
+
+def mapping(name: str, value: Any, example: str) -> None:
+    """Refuse what does not go from names to values."""
+    instance(f"A mapping for {name}", value, Mapping, hint=f"Give it as {example}.")
+
+
+def positive_columns(what: str, table: Any, names: Any, *, start: float = 0.0) -> pd.DataFrame:
+    """Return columns of a table as numbers.
+
+    Args:
+        what: What the table holds, e.g. "candidates".
+        table: A table with one row each.
+        names: Columns.
+        start: Values must be above this.
+
+    Raises:
+        InputError: For no table, missing columns, texts, and numbers that are not finite and positive.
+    """
+    instance(f"A table of {what}", table, pd.DataFrame, hint=f"Its columns are {', '.join(names)}, in raw counts.")
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InputError(f"{what} need the columns {', '.join(names)}; {', '.join(missing)} is missing.")
+    for name in names:
+        bad = [value for value in table[name] if not (is_real(value) and value > start)]
+        if bad:
+            raise InputError(f"{what} must have positive numbers in {name}, in raw counts; found {shortened(bad)}.")
+    return table[list(names)].astype(float)
+
+
+def one_screen(text: str, lines: int = 30, width: int = 400) -> str:
+    """Return a text cut to so many lines, each to so many characters, saying how much is left out."""
+    rows = text.splitlines()
+    kept = [row if len(row) <= width else f"{row[: width - 3]}..." for row in rows[:lines]]
+    return "\n".join(
+        kept + ([f"... and {len(rows) - lines} more lines; print() shows all"] if len(rows) > lines else [])
+    )
+
+
+def shortened(value: Any) -> str:
+    """Return a value as it would be typed, lists and texts cut to what a sentence has room for."""
+    if isinstance(value, list | tuple) and len(value) > 1:
+        return some([shortened(one) for one in value])
+    try:
+        text = repr(value.item() if isinstance(value, np.generic) else value)
+    except ValueError:  # an integer of more digits than Python prints
+        return "a number of thousands of digits"
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,327 @@
+"""Every option of every public function refuses what it cannot be, in one sentence, before anything is compiled."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bayescale as bs
+from bayescale.sampling import TRACES
+
+HUGE = 10**400
+NO_NUMBERS = ["", "a", [], {}, [1.0, "b"], object(), True, math.nan, math.inf, -math.inf, HUGE, 1j]
+NO_POSITIVE = [*NO_NUMBERS, -1.0, 0, 0.0]
+NO_TABLES = [3, "a", [1, 2], {"flops": 1e19}, object()]
+TEXT = pd.DataFrame({"flops": ["a", "b"]})
+BAD = {
+    "positive": NO_POSITIVE,
+    "at least zero": [*NO_NUMBERS, -1.0],
+    "probability": [*NO_POSITIVE, 1.0, 1.5],
+    "whole": [*NO_POSITIVE, 1.5, 1e12, 10**30],
+    "from zero": [*NO_NUMBERS, -1, 1.5],
+    "name": ["", "no such name", 3, [], {}, object(), math.nan],
+    "text": [3, [], {}, object()],
+    "class": ["", "a", 3, [], {}, object(), math.nan, TEXT, [1, 2]],
+    "mapping": ["a", 3, [1], object(), {"flops": "a"}, {"flops": -1.0}, {"flops": math.nan}, {"nothing": 1.0}],
+    "priors": ["a", 3, [], [1], {"no such": bs.Exponent()}, {"a": 3}, {"a": bs.Exponent}],
+    "table": [*NO_TABLES, TEXT, pd.DataFrame({"flops": [1e19, -1.0]}), pd.DataFrame({"other": [1.0]})],
+    "tables": [3, "a", [TEXT], {}, {"p": 3}, {"p": TEXT}, {"p": pd.DataFrame({"flops": [math.nan]})}],
+    "numbers": ["a", ["a"], [math.nan], [-1.0], {}],
+    "range": ["a", 3, [], [1.0], [2.0, 1.0], [1.0, math.inf], ["a", "b"], [1e18, 1e19, 1e20], {}],
+    "settings": [
+        {},
+        [],
+        3,
+        "a",
+        bs.Nuts,
+        *(bs.Nuts(draws=n) for n in (0, -1, 1.5, "a", None, 10**30)),
+        *(bs.Nuts(chains=n) for n in (0, -1, 2.0, "a", 10**30)),
+        *(bs.Nuts(warmup=n) for n in (-1, 1e12, "a", 10**12)),
+        *(bs.Nuts(depth=n) for n in (0, -1, 1.5, 10**6)),
+        *(bs.Nuts(mode_steps=n) for n in (-1, 1.5, "a")),
+        *(bs.Nuts(target_accept=x) for x in (0.0, 1.0, 1.5, -1, math.nan, "a", None)),
+    ],
+    "noise": [
+        3,
+        "",
+        "nromal",
+        [],
+        None,
+        bs.Noise,
+        *(bs.Noise(scatter=x) for x in (0, -1, math.nan, "a", None)),
+        *(bs.Noise(tail=x) for x in (0, -1, math.inf, "a")),
+        *(bs.Noise(seed=x) for x in (0, -1, "a")),
+    ],
+    "drift": [
+        3,
+        "",
+        "atuo",
+        [],
+        bs.Drift,
+        *(bs.Drift(median=x) for x in (0, -1, math.nan, "a", None)),
+        *(bs.Drift(sd=x) for x in (0, -1, "a")),
+        *(bs.Drift(memory=x) for x in (0, -1, math.inf)),
+        bs.Drift(along="nowhere"),
+        bs.Drift(along=3),
+    ],
+}
+FIT = {
+    "seed": "from zero",
+    "law": "name",
+    "drift": "drift",
+    "noise": "noise",
+    "priors": "priors",
+    "settings": "settings",
+    "method": "name",
+    "caution": "name",
+}
+WITHOUT_PRIORS = {name: kind for name, kind in FIT.items() if name != "priors"}
+STAKES = {"target": "positive", "cost": "at least zero", "value": "positive", "utility": "name", "unit": "text"}
+AT = {"flops": 1e21}
+PLANS = {"four": pd.DataFrame({"flops": [1e18, 1e19, 1e20, 1e21]})}
+SEEDED = pd.DataFrame({"flops": [1e18] * 3, "loss": [3.0, 3.01, 3.02], "seed": [0, 1, 2]})
+CHINCHILLA = bs.laws.get("chinchilla").published("besiroglu2024")
+
+FUNCTIONS = {
+    "fit": (bs.fit, {"runs": "runs", "seed": 0}, {"runs": "class", "strict": "text", **FIT}),
+    "fit_many": (
+        bs.fit_many,
+        {"families": "families", "seed": 0},
+        {"families": "class", "failures": "name", "strict": "text", **FIT},
+    ),
+    "fit_each": (bs.fit_each, {"families": "families", "seed": 0}, {"families": "class", **FIT}),
+    "backtest": (
+        bs.backtest,
+        {"runs": "runs", "seed": 0, "ratio": 3},
+        {"runs": "class", "ratio": "positive", "min_train": "whole", **WITHOUT_PRIORS},
+    ),
+    "backtest largest": (bs.backtest, {"runs": "runs", "seed": 0, "largest": 1}, {"largest": "whole"}),
+    "sbc": (
+        bs.sbc.run,
+        {"runs": "runs", "seed": 0, "simulations": 2},
+        {"runs": "class", "simulations": "whole", "ratios": "numbers"}
+        | {name: WITHOUT_PRIORS[name] for name in WITHOUT_PRIORS if name != "caution"},
+    ),
+    "sbc given": (
+        bs.sbc.given,
+        {"runs": "runs", "seed": 0, "simulations": 2},
+        {"runs": "class", "simulations": "whole", "ratios": "numbers", "method": "name", "settings": "settings"},
+    ),
+    "load": (bs.load, {}, {"path": "class"}),
+    "predict": (
+        lambda posterior, **o: posterior.predict(**o),
+        {"posterior": "post"},
+        {"at": "mapping", "kind": "name"},
+    ),
+    "predict by name": (lambda posterior, **o: posterior.predict(**o), {"posterior": "post"}, {"flops": "positive"}),
+    "summary": (lambda posterior, **o: posterior.summary(**o), {"posterior": "post"}, {"level": "probability"}),
+    "quantile": (lambda forecast, **o: forecast.quantile(**o), {"forecast": "forecast"}, {"q": "probability"}),
+    "interval": (lambda forecast, **o: forecast.interval(**o), {"forecast": "forecast"}, {"level": "probability"}),
+    "below": (
+        lambda forecast, **o: forecast.probability_below(**o),
+        {"forecast": "forecast"},
+        {"target": "positive"},
+    ),
+    "measured": (lambda forecast, **o: forecast.measured(**o), {"forecast": "forecast"}, {"value_se": "at least zero"}),
+    "report": (
+        bs.report,
+        {"posterior": "post", "with_sensitivity": False},
+        {"posterior": "class", "decision": "class", "title": "text", "command": "text"},
+    ),
+    "go": (
+        bs.decide.go,
+        {"posterior": "post", "target": 2.5, "cost": 1.0, "value": 2.0, "at": AT},
+        {"posterior": "class", "at": "mapping", "pilots": "table", "batch": "whole", "pilot_cost": "text", **STAKES},
+    ),
+    "next_run": (
+        bs.decide.next_run,
+        {"posterior": "post", "target": 2.5, "cost": 1.0, "value": 2.0, "at": AT},
+        {
+            "posterior": "class",
+            "at": "mapping",
+            "candidates": "table",
+            "batch": "whole",
+            "budget": "positive",
+            **STAKES,
+        },
+    ),
+    "stop_early": (
+        bs.decide.stop_early,
+        {"posteriors": "post", "target": 2.5, "remaining": 1.0, "value": 2.0, "at": AT},
+        {
+            "posteriors": "class",
+            "target": "positive",
+            "remaining": "positive",
+            "value": "positive",
+            "chance": "probability",
+            "unit": "text",
+            "at": "mapping",
+        },
+    ),
+    "power": (
+        bs.decide.power,
+        {"source": "post", "plans": PLANS, "width": 0.1, "at": AT},
+        {
+            "source": "class",
+            "plans": "tables",
+            "width": "positive",
+            "sure": "probability",
+            "level": "probability",
+            "wanted": "probability",
+            "simulations": "whole",
+            "seed": "from zero",
+            "at": "mapping",
+        },
+    ),
+    "power difference": (
+        bs.decide.power,
+        {"source": "post", "plans": PLANS, "difference": 0.1, "at": AT},
+        {"difference": "positive"},
+    ),
+    "power target": (
+        bs.decide.power,
+        {"source": "post", "plans": PLANS, "target": 2.0, "at": AT},
+        {"target": "positive"},
+    ),
+    "ladders": (
+        bs.decide.ladders,
+        {"low": {"flops": 1e18}, "high": {"flops": 1e20}, "runs": [4]},
+        {"low": "mapping", "high": "mapping", "runs": "numbers", "seeds": "numbers"},
+    ),
+    "compare": (
+        bs.decide.compare,
+        {"posteriors": "pair", "at": AT, "pairing": "independent", "range": (1e19, 1e21), "deadline": 1e20},
+        {
+            "posteriors": "class",
+            "at": "mapping",
+            "axis": "name",
+            "range": "range",
+            "equal": "at least zero",
+            "deadline": "positive",
+            "cost": "positive",
+            "paths": "priors",
+            "rates": "priors",
+            "pairing": "name",
+            "unit": "text",
+            "seed": "from zero",
+        },
+    ),
+    "allocate": (
+        bs.decide.allocate,
+        {"posterior": CHINCHILLA, "flops": 1e21},
+        {
+            "posterior": "class",
+            "flops": "positive",
+            "cost": "text",
+            "over": "class",
+            "at": "mapping",
+            "served": "at least zero",
+            "regret": "positive",
+            "kind": "name",
+            **dict.fromkeys(("min_params", "max_params", "min_tokens", "max_tokens", "unique_tokens"), "positive"),
+        },
+    ),
+    "noise": (
+        bs.decide.noise,
+        {"runs": "seeded", "reference": 3.0, "within": 0.1},
+        {
+            "runs": "class",
+            "bar": "positive",
+            "reference": "positive",
+            "within": "positive",
+            "level": "probability",
+            "seeds": "numbers",
+        },
+    ),
+    "isoflop": (
+        bs.decide.isoflop,
+        {"source": "post"},
+        {"source": "class", "budgets": "numbers", "regret": "positive", "level": "probability"},
+    ),
+    "sensitivity": (
+        bs.decide.sensitivity,
+        {"posterior": "post", "target": 2.5, "at": AT},
+        {"posterior": "class", "target": "positive", "at": "mapping"},
+    ),
+    "bands": (
+        bs.plot.bands,
+        {"posterior": "post"},
+        {
+            "posterior": "class",
+            "input": "name",
+            "upto": "positive",
+            "kind": "name",
+            "levels": "numbers",
+            "target": "positive",
+        },
+    ),
+    "plot forecast": (
+        bs.plot.forecast,
+        {"forecast": "forecast"},
+        {"forecast": "class", "point": "from zero", "measured": "positive", "target": "positive"},
+    ),
+    "constants": (bs.plot.constants, {"posterior": "post"}, {"posterior": "class"}),
+    "learned": (bs.plot.learned, {"posterior": "post"}, {"posterior": "class"}),
+    "residuals": (bs.plot.residuals, {"posterior": "post"}, {"posterior": "class", "input": "name"}),
+    "reliability": (bs.plot.reliability, {}, {"table": "table"}),
+    "pit": (bs.plot.pit, {"frame": pd.DataFrame({"pit": [0.5]})}, {"frame": "table", "bins": "whole"}),
+    "plot isoflop": (bs.plot.isoflop, {"source": "post"}, {"source": "class"}),
+}
+LEGITIMATE = {("fit_many", "families"), ("fit_each", "families")}
+"""Where an empty list asks for nothing, and gets it."""
+
+
+@pytest.fixture(scope="module")
+def known(marin, marin_post):
+    return {
+        "runs": marin,
+        "families": [marin],
+        "post": marin_post,
+        "pair": {"A": marin_post, "B": marin_post},
+        "forecast": marin_post.predict(flops=1e21),
+        "seeded": bs.read(SEEDED),
+    }
+
+
+@pytest.mark.parametrize("label", FUNCTIONS)
+def test_bad_values_end_in_one_sentence(label, known):
+    function, good, options = FUNCTIONS[label]
+    # Only names of the fixtures above stand for something else.
+    given = {name: known[value] if isinstance(value, str) and value in known else value for name, value in good.items()}
+    before, wrong = sum(TRACES.values()), []
+    for option, kind in options.items():
+        for value in BAD[kind]:
+            if (label, option) in LEGITIMATE and isinstance(value, list) and not value:
+                assert not list(function(**given | {option: value}))
+                continue
+            try:
+                function(**given | {option: value})
+            except bs.InputError as error:
+                text = str(error)
+                if "\n" in text or len(text) > 700 or not text.endswith((".", ")")):
+                    wrong.append(f"{option}={value!r:.40}: no sentence: {text[:200]}")
+            except Exception as error:
+                wrong.append(f"{option}={value!r:.40}: {type(error).__name__}: {error!s:.100}")
+            else:
+                wrong.append(f"{option}={value!r:.40}: accepted")
+    assert not wrong, f"{len(wrong)} of {label}:\n" + "\n".join(wrong)
+    assert sum(TRACES.values()) == before
+
+
+def test_numbers_of_numpy_are_numbers(marin_post):
+    assert bs.decide.go(marin_post, np.float64(2.5), cost=np.int64(1), value=np.asarray(2.0), batch=np.int64(1), at=AT)
+    assert len(marin_post.predict(flops=np.float32(1e21)).interval(np.float64(0.8))) == 2
+
+
+def test_what_is_returned_shows_in_one_screen(marin, marin_post):
+    decision = bs.decide.go(marin_post, 2.5, cost=1.0, value=2.0, at=AT)
+    many = marin_post.predict(flops=np.geomspace(1e19, 1e22, 200))
+    failure = bs.Failure(marin, bs.Status.FAILED, ValueError("no luck " * 1000))
+    found = [marin, marin_post, many, decision, failure, bs.report(marin_post, decision, with_sensitivity=False)]
+    found += [bs.decide.stop_early(marin_post, 2.5, at=AT), bs.decide.next_run(marin_post, at=AT)]
+    for one in found:
+        assert 0 < len(repr(one)) < 4000
+        assert repr(one).count("\n") <= 31
+    assert "more lines" in repr(many) and "200" not in str(many).splitlines()[0]
+    assert "info:" not in repr(marin_post) and str(marin_post).startswith(repr(marin_post).splitlines()[0])
