@@ -48,7 +48,7 @@ POSITIVE = Rule("a positive number", lambda value: is_real(value) and value > 0)
 AT_LEAST_ZERO = Rule("a number of at least 0", lambda value: is_real(value) and value >= 0)
 FINITE = Rule("a finite number", is_real)
 PROBABILITY = Rule("a probability inside (0, 1)", lambda value: is_real(value) and 0 < value < 1)
-SEED = Rule("a whole number of below 2^63 and of zero or more", lambda value: is_whole(value) and 0 <= value < 2**63)
+SEED = Rule("a whole number below 2^63 and of zero or more", lambda value: is_whole(value) and 0 <= value < 2**63)
 TEXT = Rule("a text", lambda value: isinstance(value, str))
 FLAG = Rule("True or False", lambda value: isinstance(value, bool | np.bool_))
 CALLABLE = Rule("a function", callable)
@@ -77,7 +77,7 @@ def options(**given: tuple[Any, Rule]) -> None:
     Example:
         >>> options(level=(0.8, PROBABILITY), seed=(-1, SEED))
         Traceback (most recent call last):
-        bayescale.errors.InputError: seed must be a whole number of below 2^63 and of zero or more; found -1.
+        bayescale.errors.InputError: seed must be a whole number below 2^63 and of zero or more; found -1.
     """
     for name, (value, rule) in given.items():
         if not rule.holds(value):
