@@ -245,6 +245,7 @@ def test_fit_stays_the_function(first):
 
 RANKS = (
     ("averaging", "convergence", "digits", "errors", "wording", "programs", "records"),
+    ("checked",),
     ("_io", "forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),
@@ -264,6 +265,7 @@ RANKS = (
     ("plot_decisions",),
     ("plot_isoflop",),
     ("corpus", "plot"),
+    ("report_page",),
     ("reporting", "cli_options"),
     ("demo", "cli_decide", "cli_read"),
     ("cli",),

@@ -336,8 +336,8 @@ def test_page_and_check_tell_the_log(marin_post):
     )
     job = dataclasses.replace(marin_post.job, runs=dataclasses.replace(marin_post.runs, log=log))
     posterior = dataclasses.replace(marin_post, job=job)
-    (part,) = [part for part in bs.report(posterior).parts if part.title == "Rows left out and warnings"]
+    (part,) = [part for part in bs.report(posterior).appendix if part.title == "Rows left out and warnings"]
     assert part.notes == ["excluded: row 4 has loss 11.8: left out.", "warning: lr moves with flops."]
     assert part.sentences[0].endswith(": 1.")
     assert [str(note) for note in posterior.check() if note.code == "confounded"] == ["warning: lr moves with flops."]
-    assert not [part for part in bs.report(marin_post).parts if part.title == "Rows left out and warnings"]
+    assert not [part for part in bs.report(marin_post).appendix if part.title == "Rows left out and warnings"]
