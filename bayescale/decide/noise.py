@@ -261,7 +261,7 @@ def noise(
         rows.append(row | ({} if paired is None else {"gap_paired": float(factor * paired / np.sqrt(count))}))
     passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "below", "probability"])
     if bar is not None:
-        passed = below_bar(table, counts, axes, spread, bar)
+        passed = below_bar(table, axes, spread, bar)
     same = {}
     if reference is not None and within is not None:
         same = {
@@ -405,7 +405,7 @@ def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
     return float(np.sqrt(square / freedom)) if freedom else None
 
 
-def below_bar(table: pd.DataFrame, counts: pd.Series, axes: list[str], spread: np.ndarray, bar: float) -> pd.DataFrame:
+def below_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float) -> pd.DataFrame:
     """Say for each recipe and setting whether its mean is below a bar, and how sure that is of the expected loss."""
     rows = table[["family", *axes, "mean", "se"]].copy()
     rows["below"] = rows["mean"] < bar
