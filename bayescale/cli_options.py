@@ -137,7 +137,6 @@ REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --
 
 EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=140B"}
 """What options of named values expect, where that is not a mapping of column names."""
-SUFFIXES = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def emit(value: Any) -> None:
@@ -170,7 +169,9 @@ def numbers(text: str) -> dict[str, float]:
 
 def counted(text: str) -> float:
     """Read a number with or without a suffix, as tables have them: 7e9 or 7B."""
-    factor = SUFFIXES.get(text.strip()[-1:].upper())
+    from bayescale.data.cells import SUFFIXES
+
+    factor = SUFFIXES.get(text.strip()[-1:].lower())
     return float(text) if factor is None else float(text.strip()[:-1]) * factor
 
 
