@@ -93,7 +93,7 @@ def check_design(posterior: Posterior) -> list[Note]:
     if (ray := posterior.job.ray) is not None:
         away = dict.fromkeys(ray.names[1:], 2.0)
         point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
-        _, remedy = ray.remedy(point, float(frame[ray.names[0]].min()))
+        _, remedy = ray.remedy(point, posterior.ray_start)
         text = (
             f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
             f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', --law "

@@ -110,6 +110,12 @@ class Forecast:
             raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {checked.shortened(level)}.")
         return self.quantile([0.5 - level / 2, 0.5 + level / 2])
 
+    @property
+    def resolution(self) -> np.ndarray:
+        """Smallest difference of the response worth printing, a tenth of the 80 % interval, shape (point,)."""
+        low, high = self.interval(0.8)
+        return (high - low) / 10
+
     def probability_below(self, target: float | np.ndarray) -> np.ndarray:
         """Probability that the response lies below `target`, shape (point,).
 
@@ -167,11 +173,11 @@ class Forecast:
         lines = [f"Forecast of {KINDS[self.kind]} ({self.label})"]
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)
-        middle = self.quantile(0.5)
+        middle, resolution = self.quantile(0.5), self.resolution
         for i, row in enumerate(self.points.to_dict("records")):
             where = ", ".join(f"{name}={value:.3g}" for name, value in row.items())
             far = f"  [{self.ratio[i]:.3g}x beyond the data]" if self.ratio[i] > 1 else ""
-            fine = (high[i] - low[i]) / 10
+            fine = resolution[i]
             lines.append(
                 f"  {where}: {shown(middle[i], fine)}  80 % {shown(low[i], fine)} to {shown(high[i], fine)}"
                 f"  95 % {shown(low95[i], fine)} to {shown(high95[i], fine)}{far}"

@@ -164,7 +164,7 @@ class Posterior:
         """
         points, beside = self.locate(at, inputs)
         if self.job.ray is not None:
-            self.job.ray.refuse_beside(points, beside, float(self.runs.frame[self.job.ray.names[0]].min()))
+            self.job.ray.refuse_beside(points, beside, self.ray_start)
         return points
 
     def locate(self, at: At | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
@@ -217,6 +217,12 @@ class Posterior:
             ratio=ratio,
             label=f"{self.law.name} on {self.runs.name}",
         )
+
+    @property
+    def ray_start(self) -> float:
+        """Smallest value among the runs of the input that is fitted along their ray."""
+        assert self.job.ray is not None, "a fit along a ray"
+        return float(self.runs.frame[self.job.ray.names[0]].min())
 
     def ratio(self, x: np.ndarray) -> np.ndarray:
         """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,).

@@ -245,7 +245,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
     budget = float(flops)
     law = posterior.law
     if isinstance(posterior, Posterior) and (ray := posterior.job.ray) is not None and set(over) <= set(ray.names):
-        small = float(posterior.runs.frame[ray.names[0]].min())
+        small = posterior.ray_start
         point = ray.inputs(small).iloc[0].astype(float).to_dict()
         _, remedy = ray.remedy(point | {over[1]: 4.0 * point[over[1]]}, small)
         raise InputError(

@@ -13,7 +13,7 @@ from scipy.special import ndtr
 from bayescale import checked
 from bayescale.decide.outcomes import at_point, mean_error, worlds
 from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
-from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text
+from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError
@@ -106,13 +106,13 @@ class Decision:
     def chances(self) -> str:
         """The probability, and which uncertainty it contains."""
         low, high = self.forecast.interval(0.8)[:, 0]
-        middle = self.forecast.quantile(0.5)[0]
+        middle, fine = self.forecast.quantile(0.5)[0], self.forecast.resolution[0]
         trust = "By the model alone, which is not to be relied on here, the" if self.doubts else "The"
         return (
             f"{trust} run ends below {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
             f"{self.probability_error:.3f}; law, drift, run-to-run and seed noise; the mean curve alone "
-            f"{self.probability_curve:.2f}); median {shown(middle, (high - low) / 10)}, 80 % "
-            f"{shown(low, (high - low) / 10)} to {shown(high, (high - low) / 10)}."
+            f"{self.probability_curve:.2f}); median {shown(middle, fine)}, 80 % {shown(low, fine)} to "
+            f"{shown(high, fine)}."
         )
 
     @property
@@ -146,8 +146,7 @@ class Decision:
         if self.turning_target is not None:
             direction = "A harder" if self.turning_target < self.target else "An easier"
             turned = "no-go" if self.worth > 0 else "go"
-            low, high = self.forecast.interval(0.8)[:, 0]
-            turning_point = shown(self.turning_target, (high - low) / 10)
+            turning_point = shown(self.turning_target, self.forecast.resolution[0])
             sentences.append(f"{direction} target of {turning_point} would turn it to {turned}.")
         if self.answer != "pilot first" and self.pilots is not None and self.stakes:
             best = self.pilots.frame.iloc[0]
@@ -301,8 +300,7 @@ def caveats(posterior: Posterior, at: dict[str, float]) -> tuple[str, ...]:
     """Say what to know about an answer to a question beyond the record, or about a run that was made."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
     names = list(posterior.law.inputs)
-    x = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
-    there = np.isclose(posterior.runs.frame[names].to_numpy(float), x, rtol=1e-9).all(1)
+    there = np.isclose(posterior.runs.frame[names].to_numpy(float), law_point(posterior, at), rtol=1e-9).all(1)
     if there.any():
         losses = posterior.runs.frame["loss"][there].to_numpy(float)
         showed = f"showed {losses[0]:.6g}" if len(losses) == 1 else f"showed {losses.min():.6g} to {losses.max():.6g}"

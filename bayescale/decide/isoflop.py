@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
 from bayescale.decide.trust import Doubt, doubts
 from bayescale.digits import shown
@@ -33,7 +34,6 @@ POINTS = 61
 """Sizes at which one valley is evaluated."""
 MOST_POINTS = 480
 """Sizes of all valleys together, which one joint draw covers."""
-FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
 SEARCH = (1e2, 1e16)
 """Numbers of parameters among which the law's optimum is sought."""
 ND = ("n_params", "n_tokens")

@@ -122,7 +122,7 @@ def off_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     full, beside = ray.locate(pd.DataFrame([at]))
     if beside[0] <= OFF_RAY:
         return None
-    run, remedy = ray.remedy(full.iloc[0].astype(float).to_dict(), float(posterior.runs.frame[ray.names[0]].min()))
+    run, remedy = ray.remedy(full.iloc[0].astype(float).to_dict(), posterior.ray_start)
     text = (
         f"All {len(posterior.runs)} runs lie on one ray ({ray.text}), and the question lies off it by a factor "
         f"{beside[0]:.2g}: what each input does alone is not in these data."
@@ -146,6 +146,11 @@ def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return None
 
 
+def law_point(posterior: Posterior, at: dict[str, float]) -> np.ndarray:
+    """Return the inputs of the law at a question's point, shape (1, input)."""
+    return posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
+
+
 def far_caveat(posterior: Posterior, at: dict[str, float]) -> str | None:
     """Say that a question lies beyond the record of held-out runs, how its answer was widened, and what would help.
 
@@ -153,7 +158,7 @@ def far_caveat(posterior: Posterior, at: dict[str, float]) -> str | None:
         The sentences, or None for a question that the record reaches.
     """
     names, frame = posterior.law.inputs, posterior.runs.frame
-    worst = float(posterior.ratio(posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0]))[0])
+    worst = float(posterior.ratio(law_point(posterior, at))[0])
     if worst <= RECORD_RATIO * (1.0 + 1e-9):
         return None
     inputs = {}
