@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from bayescale.errors import InputError
 from bayescale.model import Job, coordinates
 from bayescale.nuts import Nuts
-from bayescale.programs import cores, on_cores
+from bayescale.programs import cores, make_room, on_cores
 
 UNKNOWN_MEMORY = 2 << 30
 """Bytes taken for the memory of a device that does not tell."""
@@ -180,6 +180,8 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
     if program not in COMPILED:
         with DOORS.setdefault(program, threading.Lock()):
             if program not in COMPILED:
+                if make_room():
+                    COMPILED.clear()
                 with uncollected():
                     yield
                 COMPILED.add(program)

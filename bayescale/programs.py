@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,6 +33,27 @@ def on_cores() -> Iterator[None]:
     elsewhere = () if jax.default_backend() == "cpu" else cores()
     with jax.enable_x64(True), jax.default_device(elsewhere[0]) if elsewhere else contextlib.nullcontext():
         yield
+
+
+def make_room(share: float = 0.6) -> bool:
+    """Drop all compiled programs if this process holds too many memory mappings; return whether it did.
+
+    A compiled program holds hundreds of them, and where a process reaches the most that Linux allows (65,530 unless
+    vm.max_map_count says otherwise), compiling the next one crashes it. Elsewhere nothing is dropped.
+
+    Args:
+        share: Share of the allowed mappings from which on programs are dropped.
+    """
+    try:
+        allowed = int(Path("/proc/sys/vm/max_map_count").read_text())
+        with open("/proc/self/maps") as mappings:
+            held = sum(1 for _ in mappings)
+    except (OSError, ValueError):
+        return False
+    if held < share * allowed:
+        return False
+    jax.clear_caches()
+    return True
 
 
 def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:

@@ -16,6 +16,7 @@ import pytest
 
 import bayescale as bs
 from bayescale import cli
+from bayescale.programs import make_room
 
 hypothesis.settings.register_profile("bayescale", deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile("bayescale")
@@ -34,6 +35,13 @@ the default, and bucket sizes that others use too.
 """
 APART = {"terms": bs.Plateaus(pool=False)}
 """Priors of the default law of one input that make it one model instead of a pool of two."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Drop compiled programs between modules, long before so many are held that the process would crash."""
+    yield
+    make_room(0.3)
 
 
 @pytest.fixture(scope="session")

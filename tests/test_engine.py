@@ -22,6 +22,7 @@ from bayescale import batches, diagnostics, fitting
 from bayescale.batches import one_thread
 from bayescale.errors import Status
 from bayescale.model import coordinates, make_job
+from bayescale.programs import make_room
 
 PACKAGE = Path(bs.__file__).parent
 
@@ -51,6 +52,18 @@ def traces_of(*arguments, **options):
     before = traces_so_far()
     bs.fit(*arguments, settings=FEW, **options)
     return traces_so_far() - before
+
+
+def test_programs_are_dropped_before_a_process_holds_too_many_mappings():
+    if not Path("/proc/self/maps").exists():
+        pytest.skip("only Linux limits them")
+    double = jax.jit(lambda x: 2.0 * x)
+    double(1.0)
+    assert not make_room(1.0)
+    assert double._cache_size() == 1
+    assert make_room(0.0)
+    assert double._cache_size() == 0
+    assert double(1.0) == 2.0
 
 
 def test_numbers_never_recompile(marin):
