@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import secrets
 import stat
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bayescale.errors import InputError
+
+LONGEST_LABEL = 100
+"""Bytes of a label in a file name."""
 
 
 def writable(path: str | Path) -> Path:
@@ -56,6 +62,42 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
         if part is not None:
             part.unlink(missing_ok=True)
     return path
+
+
+def folder(path: str | Path) -> Path:
+    """Make a folder unless it exists.
+
+    Raises:
+        InputError: If it cannot be made, or is a file.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{name} cannot be a folder of results ({reason}); name a folder that can be made.") from None
+    return path
+
+
+def free_name(label: str, taken: Collection[str], suffix: str = "", stem: str = "") -> str:
+    """Return a readable file name for a label, with a number where another file has the name.
+
+    Args:
+        label: Any text, such as the name of a family.
+        taken: File names that others have, in small letters: some file systems do not tell them from capitals.
+        suffix: End of the name.
+        stem: Start of the name.
+
+    Example:
+        >>> free_name("Llama 3 / 8B", set(), ".nc"), free_name("a b", {"a_b.nc"}, ".nc"), free_name("../", set())
+        ('Llama_3_8B.nc', 'a_b-2.nc', 'unnamed')
+    """
+    safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", label)).strip("._-")
+    # A name may be longer than file systems take, in bytes.
+    safe = safe.encode()[:LONGEST_LABEL].decode(errors="ignore").rstrip("._-") or "unnamed"
+    numbered = (f"{stem}{safe}{suffix}" if n == 1 else f"{stem}{safe}-{n}{suffix}" for n in itertools.count(1))
+    return next(name for name in numbered if name.lower() not in taken)
 
 
 def write_text(path: str | Path, text: str) -> Path:

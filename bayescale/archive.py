@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import warnings
 from pathlib import Path
 
-from bayescale import __version__
+from bayescale import __version__, _io
 from bayescale.encoding import encode, encode_prior
 from bayescale.encoding import fingerprint as fingerprint
 from bayescale.errors import InputError
 from bayescale.model import Job
 from bayescale.nuts import Nuts
 from bayescale.posterior import Posterior
-from bayescale.storage import FORMAT, load_for, save
+from bayescale.storage import FORMAT, archive_key, load_for, save
+
+HDF5 = b"\x89HDF"
+"""First bytes of files that netCDF and this package write."""
 
 
-def open_folder(folder: str | Path) -> Path:
-    """Make the folder unless it exists.
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A folder of finished posteriors.
+
+    Attributes:
+        folder: The folder.
+        files: File of each key; grows as posteriors are written.
+        damaged: Files that cannot be read, which are written anew.
+    """
+
+    folder: Path
+    files: dict[str, Path]
+    damaged: frozenset[Path]
+
+
+def open_folder(folder: str | Path) -> Archive:
+    """Make a folder of results unless it exists, and find what it holds.
 
     Raises:
-        InputError: If it cannot be made.
+        InputError: As `_io.folder`.
     """
-    folder = Path(folder)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder} cannot be a folder of results ({error}); name a folder that can be made.") from None
-    return folder
+    place = _io.folder(folder)
+    files: dict[str, Path] = {}
+    damaged: set[Path] = set()
+    for file in sorted(place.glob("*.nc")):
+        try:
+            # Older files are named after their keys.
+            files[archive_key(file) or file.stem] = file
+        except OSError:
+            if not file.is_file() or file.read_bytes()[:4] != HDF5:
+                continue
+            # Writing is atomic, so this is damage from elsewhere.
+            warnings.warn(f"{file} is truncated or damaged; its family is sampled again.", stacklevel=2)
+            damaged.add(file)
+    return Archive(place, files, frozenset(damaged))
 
 
 def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
@@ -60,23 +87,24 @@ def stream(name: str) -> int:
     return int(name[:16], 16)
 
 
-def path(folder: Path, name: str) -> Path:
-    """File of a key."""
-    return folder / f"{name}.nc"
-
-
-def read(folder: Path, name: str, job: Job) -> Posterior | None:
+def read(archive: Archive, name: str, job: Job) -> Posterior | None:
     """Return a finished posterior of this job, or None where there is none that can be read."""
-    if not path(folder, name).exists():
+    file = archive.files.get(name)
+    if file is None or not file.exists():
         return None
     try:
-        return load_for(path(folder, name), job)
+        return load_for(file, job)
     except InputError as error:
-        # Writing is atomic, so this is damage from elsewhere.
         warnings.warn(f"{str(error).rstrip('.')}; the family is sampled again.", stacklevel=2)
         return None
 
 
-def write(folder: Path, name: str, posterior: Posterior) -> None:
-    """Write a posterior as a file that `bayescale.load` opens, completely or not at all."""
-    save(posterior, path(folder, name), derived=False)
+def write(archive: Archive, name: str, posterior: Posterior) -> Path:
+    """Write a posterior as a file that `bayescale.load` opens, completely or not at all, named after its family."""
+    file = archive.files.get(name)
+    if file is None:
+        taken = {found.name.lower() for found in archive.folder.iterdir()} - {f.name.lower() for f in archive.damaged}
+        taken |= {found.name.lower() for found in archive.files.values()}
+        file = archive.folder / _io.free_name(posterior.runs.name, taken, ".nc")
+        archive.files[name] = file
+    return save(posterior, file, derived=False, key=name)

@@ -96,8 +96,8 @@ def check_design(posterior: Posterior) -> list[Note]:
         _, remedy = ray.remedy(point, posterior.ray_start)
         text = (
             f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
-            f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', --law "
-            "chinchilla_outer) to fit all inputs, with exponents from the prior."
+            f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
+            "bayescale fit --law chinchilla_outer) to fit all inputs, with exponents from the prior."
         )
         notes.append(Note("one_ray", "info", text))
     moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import json
 import math
 import os
@@ -15,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale import cli_decide, cli_read
+from bayescale import cli_benchmark, cli_decide, cli_read
 from bayescale.cli_options import (
     Caution,
     DriftName,
@@ -33,10 +32,11 @@ from bayescale.cli_options import (
     numbers,
     probabilities,
     reads,
+    refusal,
     samples,
     tell_log,
 )
-from bayescale.errors import InputError, Status, UntrustworthyFit, because, nearest
+from bayescale.errors import InputError, Status, UntrustworthyFit, because
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C, as shells have it."""
@@ -50,8 +50,7 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
-benchmark_app = typer.Typer(help="The calibration benchmark (in a checkout of the repository).", no_args_is_help=True)
-app.add_typer(benchmark_app, name="benchmark")
+app.add_typer(cli_benchmark.app, name="benchmark")
 app.command()(cli_read.read)
 for name, verb in cli_decide.VERBS.items():
     app.command(name)(verb)
@@ -74,7 +73,7 @@ def main() -> None:
     except Exception as error:
         # Click's own usage errors carry a message and the exit code 2.
         if hasattr(error, "format_message"):
-            finish(str(error.format_message()), 2)  # type: ignore[attr-defined]
+            finish(refusal(error), 2)
         raise
     if code == INTERRUPTED:
         finish("Interrupted; every file is complete or as it was.", INTERRUPTED)
@@ -341,113 +340,6 @@ def corpus_show(name: str, as_json: Json = False) -> None:
     except BrokenPipeError:
         # The reader, such as `head`, has seen enough; Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-@benchmark_app.command("list")
-def benchmark_list(as_json: Json = False) -> None:
-    """List methods, with how many problems of each are done, and sources."""
-    methods, problems, run = benchmark("methods"), benchmark("problems"), benchmark("run")
-    cards = [
-        {
-            "method": name,
-            "says": (method.__doc__ or "").strip().splitlines()[0],
-            "done": len({row["key"] for row in run.stored(name)}),
-        }
-        for name, method in methods.METHODS.items()
-    ]
-    if as_json:
-        emit({"methods": cards, "sources": list(problems.SOURCES), "development": list(problems.DEVELOPMENT)})
-        return
-    for card in cards:
-        print(f"{card['method']}: {card['says']}  [{card['done']} problems done]")
-    print("sources: " + ", ".join(problems.SOURCES))
-
-
-@benchmark_app.command("run")
-def benchmark_run(
-    method: Annotated[list[str] | None, typer.Option(help="Method to score; repeatable; all by default.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Source of problems; repeatable; all by default.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Take every so manieth problem only.")] = 1,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; the repository's by default.")] = None,
-    again: Annotated[bool, typer.Option("--again", help="Forget earlier results of these methods.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Score methods on problems, continuing where an earlier run stopped."""
-    methods, problems, run = benchmark("methods"), benchmark("problems"), benchmark("run")
-    chosen_methods = method or [name for name in methods.METHODS if name not in methods.EXTRA]
-    # A misspelt name is told before anything is read or sampled.
-    known(chosen_methods, methods.METHODS, "method")
-    known(source or [], problems.SOURCES, "source")
-    folder = out or run.RESULTS
-    chosen = problems.problems(source)[::every]
-    print(f"{len(chosen)} problems", file=sys.stderr)
-    written = []
-    for name in chosen_methods:
-        written.append(str(run.run(name, chosen, folder, again=again)))
-        print(f"{name}: done", file=sys.stderr)
-    tell_written(written, as_json, problems=len(chosen))
-
-
-@benchmark_app.command("pack")
-def benchmark_pack(
-    results: Annotated[Path | None, typer.Option(help="Folder of the results; the repository's by default.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Compress the results, for the repository."""
-    run = benchmark("run")
-    written = [str(path) for path in run.pack(results or run.RESULTS)]
-    tell_written(written, as_json)
-
-
-@benchmark_app.command("report")
-def benchmark_report(
-    results: Annotated[Path | None, typer.Option(help="Folder of the results; the repository's by default.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Page to write instead of docs/calibration.md and README.md.")
-    ] = None,
-    as_json: Json = False,
-) -> None:
-    """Write the calibration and the decision page, their pictures and the README's table from the results."""
-    check_folders(out)
-    report = benchmark("report")
-    options = {} if out is None else {"page": out, "readme": None}
-    written = [str(path) for path in report.write(results or report.RESULTS, **options)]
-    if out is None:
-        written += [str(path) for path in benchmark("decisions").write(results or report.RESULTS)]
-    tell_written(written, as_json)
-
-
-def tell_written(written: list[str], as_json: bool, **more: Any) -> None:
-    """Say which files were written: to programs with what else they should know, to people on stderr."""
-    if as_json:
-        emit({**more, "written": written})
-        return
-    for path in written:
-        print(f"wrote {path}", file=sys.stderr)
-
-
-def benchmark(module: str) -> Any:
-    """Import a module of the benchmark, which lies beside the package in a checkout and is no part of the wheel.
-
-    Raises:
-        InputError: Where there is no checkout.
-    """
-    root = Path(__file__).resolve().parents[1]
-    if not (root / "benchmarks" / "problems.py").exists():
-        raise InputError(
-            "The benchmark is not part of the installed package. Clone the repository, install it from there "
-            "(pip install -e .), and run this command again."
-        )
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-    return importlib.import_module(f"benchmarks.{module}")
-
-
-def known(names: list[str], registry: Any, kind: str) -> None:
-    """Refuse names that a registry lacks."""
-    for name in names:
-        if name not in registry:
-            raise InputError(f"There is no {kind} {name!r}. {nearest(name, registry)}")
 
 
 @contextlib.contextmanager

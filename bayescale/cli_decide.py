@@ -142,6 +142,7 @@ def isoflop(
 
     further: dict[str, Any] = {"budgets": budget, "regret": regret, "level": level}
     if runs.endswith(".nc"):
+        refuse_fitting(law, drift, sampling)
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
@@ -181,7 +182,9 @@ def compare(
         typer.Option(help="RECIPE=units of the input a unit of cost buys[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
     ] = None,
     cost: Annotated[float | None, typer.Option(help="The point in question in the unit of cost, with --rate.")] = None,
-    unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
+    cost_unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
+    law: LawName = "auto",
+    drift: DriftName = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -190,6 +193,7 @@ def compare(
     if (low is None) != (high is None):
         raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
     bought = dict(map(read_rate, rate or [])) or None
+    assumed: dict[str, Any] = {"law": law, "drift": named_drift(drift)}
     import bayescale as bs
 
     if len(fits) == 1 and not fits[0].endswith(".nc"):
@@ -199,8 +203,9 @@ def compare(
             found = bs.decide.compare(runs)
             tell(found.to_dict(), [found], "", [], as_json)
             return
-        recipes: Any = {part.name: bs.fit(part, seed=seed, **sampling) for part in runs.split()}
+        recipes: Any = {part.name: bs.fit(part, seed=seed, **assumed, **sampling) for part in runs.split()}
     else:
+        refuse_fitting(law, drift, sampling)
         recipes = {Path(file).stem: bs.load(file) for file in fits}
         if len(recipes) < len(fits):
             raise InputError("Fits must have different file names, which are the names of the recipes.")
@@ -212,7 +217,7 @@ def compare(
         equal=equal,
         rates=bought,
         cost=cost,
-        unit=unit,
+        unit=cost_unit,
         deadline=deadline,
         seed=seed,
     )
@@ -240,6 +245,13 @@ def noise(
     options: dict[str, Any] = {"seeds": seeds} if seeds else {}
     answer = bs.decide.noise(found, bar=bar, reference=reference, within=within, level=level, **options)
     tell(answer.to_dict(), [answer], "", [], as_json)
+
+
+def refuse_fitting(law: str, drift: str, sampling: dict[str, Any]) -> None:
+    """Refuse options of fitting for runs that are fitted already."""
+    own = {"--law": law != "auto", "--drift": drift != "auto", "the options of sampling": bool(sampling)}
+    if given := [name for name, changed in own.items() if changed]:
+        raise InputError(f"{', '.join(given)} cannot change a saved fit; give the table of its runs instead.")
 
 
 def read_rate(text: str) -> tuple[str, tuple[float, float]]:
@@ -333,6 +345,8 @@ def power(
     point = numbers(at)
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
+    if constants is not None and law is None:
+        raise InputError(f"--constants {constants} belongs to --law, and --fit has constants of its own; leave it out.")
     import bayescale as bs
     from bayescale.data.read import read_table
 

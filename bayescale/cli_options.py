@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import json
 import sys
 from collections.abc import Callable, Iterable
@@ -14,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from bayescale import _io
+from bayescale.checked import shortened
 from bayescale.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
@@ -139,6 +139,17 @@ EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=1
 """What options of named values expect, where that is not a mapping of column names."""
 
 
+def refusal(error: Any) -> str:
+    """Put what the framework says of a command line that it cannot read into one sentence."""
+    # Its own sentence for a number that is none speaks of parsing, and does not say what was typed.
+    checks = getattr(error.__context__, "errors", list)()
+    if checks and getattr(error, "param", None) is not None:
+        expected = checks[0]["msg"].partition(",")[0].replace("Input should be", "must be")
+        return f"{error.param.opts[0]} {expected}; found {shortened(checks[0]['input'])}."
+    text = str(error.format_message())
+    return text if text.endswith((".", "?", ")")) else f"{text}."
+
+
 def emit(value: Any) -> None:
     """Print one JSON object on stdout."""
     print(json.dumps(value, allow_nan=False, default=str))
@@ -205,13 +216,9 @@ def members(path: Path, families: list[str]) -> list[Path]:
     if len(families) == 1:
         return [path]
     found: list[Path] = []
-    # Some file systems do not tell capitals from small letters.
     taken: set[str] = set()
     for family in families:
-        # A name may be longer than file systems take, in bytes.
-        safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in family)[:60]
-        numbered = (safe if again == 1 else f"{safe}-{again}" for again in itertools.count(1))
-        name = next(name for name in numbered if name.lower() not in taken)
+        name = _io.free_name(family, taken, path.suffix, f"{path.stem}-")
         taken.add(name.lower())
-        found.append(path.with_name(f"{path.stem}-{name}{path.suffix}"))
+        found.append(path.with_name(name))
     return found

@@ -13,8 +13,9 @@ from scipy.stats import t as student
 
 from bayescale import _io, corpus, plot
 from bayescale.backtesting import backtest
+from bayescale.checked import SEED, options
 from bayescale.decide import go
-from bayescale.errors import InputError, Status
+from bayescale.errors import Status
 from bayescale.fitting import fit
 from bayescale.reporting import report
 
@@ -71,11 +72,10 @@ def run(out: Path, seed: int = 0) -> None:
     """Run both parts and write what they show into `out`.
 
     Raises:
-        InputError: If `out` is a file.
+        InputError: If `out` can be no folder, or for a seed that is none.
     """
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; the demonstration writes a folder. Choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    options(seed=(seed, SEED))
+    _io.folder(out)
     began = time.monotonic()
     written = [*forecast_marin(out, seed), *hold_out_largest(out, seed)]
     print(f"\nDone in {time.monotonic() - began:.0f} s. Written:")

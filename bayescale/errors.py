@@ -23,29 +23,29 @@ class Status(enum.Enum):
 
     OK = "Converged: effective sample sizes are sufficient and no diagnostic objects."
     FEW_DRAWS = (
-        "Effective sample size is too small for stable quantiles; run longer: settings=Nuts(draws=2000) (--draws 2000)."
+        "Effective sample size is too small for stable quantiles; fit with settings=Nuts(draws=2000) (--draws 2000)."
     )
     NOT_MIXED = (
         "Chains disagree (R-hat too high); the posterior may have several modes. "
-        "Run longer: settings=Nuts(warmup=1000, draws=2000) (--warmup 1000 --draws 2000), and look at the draws."
+        "Fit with settings=Nuts(warmup=1000, draws=2000) (--warmup 1000 --draws 2000), and look at the draws."
     )
     DIVERGENT = (
-        "NUTS diverged, so a region of the posterior may be missed, and importance sampling could not replace it; take "
-        "smaller steps: settings=Nuts(target_accept=0.999) (--target-accept 0.999), or name a simpler law."
+        "NUTS diverged, so a region of the posterior may be missed, and importance sampling could not replace it; fit "
+        "with smaller steps, settings=Nuts(target_accept=0.999) (--target-accept 0.999), or name a simpler law."
     )
     LOW_ENERGY = (
-        "Energy diagnostic (E-FMI) is low, so tails are explored slowly; run longer: settings=Nuts(warmup=1000, "
+        "Energy diagnostic (E-FMI) is low, so tails are explored slowly; fit with settings=Nuts(warmup=1000, "
         "draws=2000) (--warmup 1000 --draws 2000), or name a simpler law."
     )
     REFUSED = "These runs and this law do not fit together, so nothing was sampled."
     FAILED = "Fitting stopped with an error, so there is no posterior."
     HEAVY_WEIGHTS = (
         "Importance weights have a heavy tail (Pareto k of 0.7 or more), so a few draws decide; "
-        'use method="nuts" (--method nuts), or "auto", which does so by itself.'
+        'fit with method="nuts" (--method nuts), or "auto", which does so by itself.'
     )
     FEW_POINTS = (
         "Importance weights are worth too few draws for stable quantiles; "
-        'use method="nuts" (--method nuts), or "auto", which does so by itself.'
+        'fit with method="nuts" (--method nuts), or "auto", which does so by itself.'
     )
     NONFINITE = "The density was not finite at the start; check the data for a law that cannot describe it."
 

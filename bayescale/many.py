@@ -103,7 +103,8 @@ def fit_many(
             not fit together, after all others are finished if sampling failed.
         folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
-            was. A file is found by data, law, priors, drift, noise, settings, method and seed, and `load` opens it.
+            was. A file is named after its family and found by data, law, priors, drift, noise, settings, method and
+            seed; `load` opens it.
         executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
             whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
             accelerators.
@@ -196,7 +197,7 @@ class Queue:
         seed: Seed of all streams.
         settings: Settings of the first attempt.
         method: A name in `fitting.METHODS`.
-        folder: Folder of finished posteriors, or None.
+        finished: Folder of finished posteriors, or None.
         executor: Where families are sampled; None for the cores of this process.
     """
 
@@ -205,7 +206,7 @@ class Queue:
     seed: int
     settings: Nuts
     method: str
-    folder: Path | None
+    finished: archive.Archive | None
     executor: Executor | None
 
 
@@ -257,12 +258,12 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
             advance(1)
             yield number, failure
         keys: dict[int, str] = {}
-        if queue.folder:
+        if queue.finished:
             keys = {number: archive.key(job, settings, method, seed) for number, job in queue.jobs.items()}
         # Families that are alike in all respects share a file, so they are sampled once.
         alike: dict[int | str, list[int]] = {}
         for number, job in queue.jobs.items():
-            stored = archive.read(queue.folder, keys[number], job) if queue.folder else None
+            stored = archive.read(queue.finished, keys[number], job) if queue.finished else None
             if stored is None:
                 alike.setdefault(keys.get(number, number), []).append(number)
             else:
@@ -270,7 +271,7 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
                 yield number, stored
         groups = list(alike.values())
         jobs = [queue.jobs[numbers[0]] for numbers in groups]
-        streams = [archive.stream(keys[numbers[0]]) if queue.folder else numbers[0] for numbers in groups]
+        streams = [archive.stream(keys[numbers[0]]) if queue.finished else numbers[0] for numbers in groups]
 
         def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
             chosen, own = [jobs[i] for i in members], [streams[i] for i in members]
@@ -280,8 +281,8 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
 
         batches = batch(jobs, task_size(queue))
         for i, outcome in outcomes(queue.executor or own_executor(len(batches)), submit, batches):
-            if queue.folder and isinstance(outcome, Posterior):
-                archive.write(queue.folder, keys[groups[i][0]], dataclasses.replace(outcome, job=jobs[i]))
+            if queue.finished and isinstance(outcome, Posterior):
+                archive.write(queue.finished, keys[groups[i][0]], dataclasses.replace(outcome, job=jobs[i]))
             for number in groups[i]:
                 job = queue.jobs[number]
                 advance(1)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import functools
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,7 +36,7 @@ from bayescale.encoding import (
     plain,
     registered_law,
 )
-from bayescale.errors import InputError, Status
+from bayescale.errors import InputError, Status, some
 from bayescale.loo import model_likelihoods
 from bayescale.model import Job, compact, make_job, meaning
 from bayescale.noise import Noise
@@ -53,7 +55,7 @@ LONGEST = 30_000
 """Longest text of an attribute; HDF5 takes twice as much."""
 
 
-def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
+def to_datatree(posterior: Posterior, *, derived: bool = True, key: str | None = None) -> Any:
     """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
 
     Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
@@ -65,6 +67,7 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
     Args:
         posterior: What to convert.
         derived: Include the groups that take longer to compute than to sample: posterior_predictive, log_likelihood.
+        key: Attribute by which a folder of results finds this posterior, see `archive`.
     """
     import xarray as xr
 
@@ -106,7 +109,7 @@ def to_datatree(posterior: Posterior, *, derived: bool = True) -> Any:
         found = model_likelihoods(posterior).items()
         groups["log_likelihood"] = xr.Dataset({name: ((*DIMENSIONS, "config"), values) for name, values in found})
     tree = xr.DataTree.from_dict(groups)
-    tree.attrs = attributes(posterior)
+    tree.attrs = attributes(posterior) | ({} if key is None else {"archive_key": key})
     tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
     tree.attrs["digest"] = digest_of_attributes(tree.attrs)
     return tree
@@ -188,19 +191,20 @@ def attributes(posterior: Posterior) -> dict[str, Any]:
     }
 
 
-def save(posterior: Posterior, path: str | Path, *, derived: bool = True) -> Path:
+def save(posterior: Posterior, path: str | Path, *, derived: bool = True, key: str | None = None) -> Path:
     """Write a posterior to a netCDF file, completely or not at all.
 
     Args:
         posterior: What to write.
         path: File to write; one that exists is replaced.
         derived: See `to_datatree`.
+        key: See `to_datatree`.
 
     Raises:
         InputError: For a path as in `_io.writable`.
     """
     _io.writable(path)
-    tree = to_datatree(posterior, derived=derived)
+    tree = to_datatree(posterior, derived=derived, key=key)
     return _io.write(path, lambda part: tree.to_netcdf(part, engine="h5netcdf"))
 
 
@@ -213,8 +217,8 @@ def load(path: str | Path) -> Posterior:
     """
     checked.instance("The path of a saved fit", path, str, Path, hint='Give it as bs.load("fit.nc").')
     path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'absent'}; a saved fit (.nc) is expected.")
+    if os.path.isdir(path) or not os.path.exists(path):
+        raise InputError(absent(path))
     attrs, groups = contents(path)
     if "bayescale_format" not in attrs:
         raise InputError(f"{path} is netCDF but not a bayescale fit; save one with Posterior.save.")
@@ -230,6 +234,22 @@ def load(path: str | Path) -> Posterior:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
+
+
+def absent(path: Path) -> str:
+    """Say that there is no saved fit at a path, and which ones beside it look like it."""
+    name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
+    place = path if os.path.isdir(path) else path.parent
+    text = f"{name} is {'a folder' if place is path else 'absent'}; a saved fit (.nc) is expected"
+    if not os.path.isdir(place):
+        return f"{text}, and there is no folder {str(place)[:60]}."
+    known = sorted(file.name for file in place.glob("*.nc"))
+    stem = path.stem.lower()
+    like = [file for file in known if stem and place is not path and file.lower().startswith(stem)]
+    like += [file for file in difflib.get_close_matches(path.name, known, cutoff=0.5) if file not in like]
+    if like or known:
+        return f"{text}. {'Like it are' if like else 'In that folder are'} {some(like or known)}."
+    return f"{text}, and there is none in that folder."
 
 
 def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -289,6 +309,19 @@ def check(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, 
             f"{wrong[0] if wrong else 'a setting'} is not what was written (its digest differs); the file was altered "
             "or damaged, so fit again"
         )
+
+
+def archive_key(path: Path) -> str | None:
+    """Return the key under which a folder of results keeps a file, None of a file that has none.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    import h5py
+
+    with h5py.File(path) as opened:
+        found = opened.attrs.get("archive_key")
+    return None if found is None else str(one_value(found))
 
 
 def load_for(path: Path, job: Job) -> Posterior:

@@ -280,7 +280,7 @@ RANKS = (
     ("corpus", "plot"),
     ("report_page",),
     ("reporting", "cli_options"),
-    ("demo", "cli_decide", "cli_read"),
+    ("demo", "cli_benchmark", "cli_decide", "cli_read"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}

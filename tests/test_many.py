@@ -19,7 +19,7 @@ import pytest
 from conftest import call
 
 import bayescale as bs
-from bayescale import archive, batches, programs, workers
+from bayescale import archive, batches, programs, storage, workers
 from bayescale.model import make_job
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
@@ -245,7 +245,7 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     np.testing.assert_array_equal(first[0].position, first[-1].position)
     assert not np.array_equal(first[0].position, first[1].position)
     loaded = bs.load(files[0])
-    read = archive.read(tmp_path, files[0].stem, loaded.job)
+    read = archive.read(archive.open_folder(tmp_path), storage.archive_key(files[0]), loaded.job)
     same([loaded], [read])
     assert {name: (v.dtype, v.sum()) for name, v in read.stats.items()} == {
         name: (v.dtype, v.sum()) for name, v in loaded.stats.items()
@@ -265,6 +265,30 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     files[0].write_bytes(files[0].read_bytes()[:500])
     with pytest.warns(UserWarning, match="sampled again"):
         same(bs.fit_many(FAMILIES, folder=tmp_path, **PLAIN), first[:5])
+
+
+NAMES = ["Llama 3 / 8B", "llama_3_8b", "Llama_3_8B", "模型 é", "../up", ".hidden", "x" * 300, "", "con:*?"]
+FILES = ["Llama_3_8B.nc", "llama_3_8b-2.nc", "Llama_3_8B-3.nc", "模型_é.nc", "up.nc", "hidden.nc", f"{'x' * 100}.nc"]
+FILES += ["unnamed.nc", "con.nc"]
+
+
+def test_files_of_a_folder_are_named_after_their_families(tmp_path):
+    families = [dataclasses.replace(family(i), name=name) for i, name in enumerate(NAMES)]
+    first = bs.fit_many(families, folder=tmp_path, **PLAIN)
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES)
+    for name, file, posterior in zip(NAMES, FILES, first, strict=True):
+        loaded = bs.load(tmp_path / file)
+        assert loaded.runs.name == name
+        np.testing.assert_array_equal(loaded.position, posterior.position)
+    same(bs.fit_many(families[::-1], folder=tmp_path, **PLAIN), first[::-1])
+    assert len(list(tmp_path.iterdir())) == len(FILES)
+    # Files of earlier versions are named after their keys.
+    old = tmp_path / "old"
+    old.mkdir()
+    key = storage.archive_key(tmp_path / FILES[0])
+    first[0].save(old / f"{key}.nc")
+    bs.fit_many(families[:1], folder=old, **PLAIN)
+    assert [path.name for path in old.iterdir()] == [f"{key}.nc"]
 
 
 def test_weighted_draws_are_read_from_a_folder_too(tmp_path, monkeypatch):

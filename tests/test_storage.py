@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import os
+import re
 import shutil
 
 import h5py
@@ -128,7 +129,7 @@ def test_names_and_orders_come_back_from_files(inputs, tmp_path):
     shape = SHAPES[len("".join(inputs)) % len(SHAPES)]
     posterior = synthetic(make_job(runs(inputs, shape), "auto", drift, noise, None))
     assert_same(posterior, through_a_file(posterior, tmp_path / "fit.nc"))
-    job = archive.read(tmp_path, "fit", posterior.job)
+    job = archive.read(archive.open_folder(tmp_path), "fit", posterior.job)
     assert job is not None
     assert_same(posterior, job)
 
@@ -362,11 +363,29 @@ def test_truncated_files_are_refused(saved, tmp_path, size):
 def test_damaged_results_in_a_folder_are_told_and_made_again(saved, tmp_path):
     posterior, path = saved
     shutil.copy(path, tmp_path / "key.nc")
-    assert archive.read(tmp_path, "key", posterior.job) is not None
+    place = archive.open_folder(tmp_path)
+    assert archive.read(place, "key", posterior.job) is not None
     with h5py.File(tmp_path / "key.nc", "r+") as file:
         alter(file, "coordinates/position")
     with pytest.warns(UserWarning, match="sampled again"):
-        assert archive.read(tmp_path, "key", posterior.job) is None
+        assert archive.read(place, "key", posterior.job) is None
+
+
+def test_fits_that_are_absent_are_told_with_those_that_look_like_them(tmp_path):
+    for name in ("ladder-A.nc", "ladder-B.nc", "other.nc"):
+        (tmp_path / name).touch()
+    for path, words in (
+        ("ladder.nc", "Like it are ladder-A.nc, ladder-B.nc."),
+        ("laddr-A.nc", "ladder-A.nc"),
+        ("zzz.nc", "In that folder are ladder-A.nc, ladder-B.nc, other.nc."),
+        (".", "ladder-A.nc, ladder-B.nc"),
+        ("nowhere/fit.nc", "there is no folder"),
+    ):
+        with pytest.raises(bs.InputError, match=re.escape(words)):
+            bs.load(tmp_path / path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(bs.InputError, match="there is none in that folder"):
+        bs.load(tmp_path / "empty" / "fit.nc")
 
 
 def test_refused_paths_cost_no_work(saved, monkeypatch):

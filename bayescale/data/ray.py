@@ -121,7 +121,8 @@ class Ray:
         raise InputError(
             f"All runs lie on one ray ({self.text}), and {asked} lies off it by a factor {beside[worst]:.2g}: what "
             f"each input does alone is not in these data. On the ray {there}. {self.remedy(point, smallest)[1]} A law "
-            "of all inputs (law='chinchilla_outer', --law chinchilla_outer) answers off the ray from its prior."
+            "of all inputs (law='chinchilla_outer', bayescale fit --law chinchilla_outer) answers off the ray from "
+            "its prior."
         )
 
 

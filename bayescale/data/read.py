@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from bayescale import checked
 from bayescale.data.assign import Cells, assign
 from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
@@ -134,6 +135,7 @@ class Options:
             raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
         if self.derive not in (None, *DERIVATIONS):
             raise InputError(f"derive is one of {', '.join(DERIVATIONS)} (--derive); found {self.derive!r}.")
+        checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
         if self.screen not in ("exclude", "keep"):
             raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
         for name in ("columns", "units"):

@@ -182,6 +182,11 @@ def course_of_costs(
     for label, given in {"paths": paths, "rates": rates}.items():
         if given is not None and set(given) != set(inputs):
             raise InputError(f"{label} must name every recipe, {', '.join(inputs)}; found {', '.join(given)}.")
+    known = sorted(set().union(*inputs.values()))
+    for name, value in at.items():
+        if name not in known:
+            raise InputError(f"There is no input {name!r}. {nearest(name, known)}")
+        checked.options(**{name: (value, checked.POSITIVE)})
     made, spreads = {}, {}
     for name, own in inputs.items():
         rate, spread = (1.0, 0.0) if rates is None else rates[name]
@@ -190,7 +195,7 @@ def course_of_costs(
                 f"rates[{name!r}] must be (rate, sd of its logarithm), the rate positive; found {(rate, spread)}."
             )
         if paths is None:
-            target = axis or (own[0] if len(own) == 1 else None)
+            target = own[0] if axis is None and len(own) == 1 else axis
             if target not in own:
                 raise InputError(f"Say with axis= which input a cost buys: one of {', '.join(own)}; found {axis!r}.")
             check_point({**{key: at[key] for key in at if key in own}, target: 1.0}, own)

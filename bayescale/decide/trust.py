@@ -76,7 +76,7 @@ def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     if grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
     elif "rises with" in grave[0].text or grave[0].code == "hump":
-        remedy = "Model what falls: 1 - score (derive='error_rate', --derive error_rate when reading)."
+        remedy = "Model what falls: 1 - score (derive='error_rate', when reading --derive error_rate)."
     return Doubt(grave[0].code, grave[0].text, None, remedy)
 
 

@@ -31,8 +31,9 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
         InputError: For what is absent, empty, damaged, a pickle, or no table.
     """
     if isinstance(source, pd.DataFrame):
-        loaded = binary.from_frame(source, "runs", "The table")
         label = "The table"
+        one_table(table, label)
+        loaded = binary.from_frame(source, "runs", label)
     elif source == "-" or hasattr(source, "read"):
         stream = sys.stdin.buffer if source == "-" else source
         content = stream.read()
@@ -44,12 +45,23 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
     elif isinstance(source, (str, Path)):
         path, label = Path(source), str(source)
         if path.is_dir() or (path.is_file() and trackers.kind(path)):
+            one_table(table, label)
             loaded = from_folder(path, checkpoints)
         else:
             loaded = from_file(path, table)
     else:
         raise InputError(f"A path, a folder, a DataFrame or a file object is expected; found {type(source).__name__}.")
     return charts.melted(loaded, label, metric) if charts.is_chart(loaded) else charts.by_seed(loaded)
+
+
+def one_table(table: int | None, label: str) -> None:
+    """Refuse any table but the first of what holds one.
+
+    Raises:
+        InputError: With the number that was asked for.
+    """
+    if table not in (None, 1):
+        raise InputError(f"{label} holds one table; table={table} (--table {table}) is none of it.")
 
 
 def from_file(path: Path, table: int | None = None) -> Table:
@@ -80,6 +92,7 @@ def from_bytes(content: bytes, name: str, label: str, suffix: str, table: int | 
         except (OSError, EOFError, zlib.error):
             raise InputError(f"{label} is damaged: it cannot be decompressed.") from None
     if content[:4] == b"PAR1":
+        one_table(table, label)
         return binary.read_parquet(content, name, label)
     if content[:4] == b"PK\x03\x04":
         return binary.read_excel(content, name, label, table)
@@ -95,10 +108,12 @@ def from_bytes(content: bytes, name: str, label: str, suffix: str, table: int | 
 
 def from_text(decoded: str, name: str, label: str, suffix: str, table: int | None) -> Table:
     """Read text by its form."""
-    if suffix in (".json", ".jsonl", ".ndjson") or decoded.lstrip()[:1] in ("{", "["):
-        return json_text.read_json(decoded, name, label)
-    if suffix in (".md", ".markdown") or markdown.has_table(decoded):
+    plain = suffix in (".json", ".jsonl", ".ndjson") or decoded.lstrip()[:1] in ("{", "[")
+    if not plain and (suffix in (".md", ".markdown") or markdown.has_table(decoded)):
         return markdown.read_markdown(decoded, name, label, table)
+    one_table(table, label)
+    if plain:
+        return json_text.read_json(decoded, name, label)
     return delimited.read_delimited(decoded, name, label)
 
 

@@ -1,0 +1,277 @@
+"""Options of the command: those that messages name exist where they are read, and bad values end in one sentence."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from conftest import FEW, call
+
+import bayescale as bs
+from bayescale import cli
+from bayescale.sampling import TRACES
+
+PACKAGE = Path(bs.__file__).parent
+RUNS = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"
+SEEDED = "flops,loss,seed,recipe\n1e18,3.00,0,a\n1e18,3.02,1,a\n1e18,3.10,0,b\n1e18,3.13,1,b\n"
+SWEEP = "n_params,n_tokens,loss\n" + "".join(
+    f"{n},{c / 6 / n},{1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28}\n"
+    for c in (1e18, 1e19, 1e20)
+    for n in (1e7 * c**0.5 / 1e9, 3e7 * c**0.5 / 1e9, 1e8 * c**0.5 / 1e9)
+)
+
+
+def verbs():
+    """Options of every verb by its name, nested ones with a space."""
+
+    def walk(command, name):
+        children = getattr(command, "commands", None)
+        if children is None:
+            yield name, {o for p in command.params for o in (*p.opts, *p.secondary_opts) if o.startswith("--")}
+            return
+        for child, below in children.items():
+            yield from walk(below, f"{name} {child}".strip())
+
+    return dict(walk(typer.main.get_command(cli.app), ""))
+
+
+VERBS = verbs()
+READS = {verb for verb, options in VERBS.items() if "--column" in options}
+SAMPLES = {verb for verb, options in VERBS.items() if "--draws" in options}
+EVERYWHERE = set(VERBS)
+PLACES = {
+    "data/ray.py": EVERYWHERE,
+    "data/": READS,
+    "runs.py": READS,
+    "laws/__init__.py": SAMPLES,
+    "errors.py:one_scale": READS,
+    "demo.py": {"demo"},
+    "decide/allocation.py": {"allocate"},
+    "decide/isoflop.py": {"isoflop"},
+    "decide/noise.py": {"noise"},
+    "decide/recipes.py": {"compare"},
+}
+"""Verbs on which the messages of a file can appear; those of all others can appear on every verb."""
+SAID = {"fit with": SAMPLES, "; fit ": SAMPLES, "when fitting": SAMPLES, "when reading": READS}
+"""Words before an option that say where it is."""
+
+
+def messages(file):
+    """Texts of a file that name options, each with the function that holds it; docstrings are left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) for part in ast.walk(node)}
+    inside -= {id(node) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)}
+    inside |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+
+    def walk(node, function):
+        for child in ast.iter_child_nodes(node):
+            here = child.name if isinstance(child, ast.FunctionDef) else function
+            if isinstance(child, ast.JoinedStr):
+                yield here, "".join(p.value if isinstance(p, ast.Constant) else "{}" for p in child.values)
+            elif isinstance(child, ast.Constant) and id(child) not in inside and isinstance(child.value, str):
+                yield here, child.value
+            yield from walk(child, here)
+
+    return [(function, text) for function, text in walk(tree, "") if "--" in text]
+
+
+def wanted(where, function, text, start):
+    """Verbs on which an option that a text names must exist, and whether one of them is enough."""
+    before = text[:start]
+    verb = re.findall(r"bayescale ((?:corpus |benchmark )?[a-z-]+)[^;]*$", before)
+    if verb and verb[-1] in VERBS:
+        return {verb[-1]}, all
+    for words, known in SAID.items():
+        if words in before.lower():
+            return known, all
+    if where.startswith("cli"):
+        verb = function.replace("_", " " if function.split("_")[0] in ("corpus", "benchmark") else "-")
+        return ({verb}, all) if verb in VERBS else (EVERYWHERE, any)
+    for place in (f"{where}:{function}", where, f"{where.split('/')[0]}/"):
+        if place in PLACES:
+            return PLACES[place], all
+    return EVERYWHERE, all
+
+
+def test_options_that_messages_name_exist_where_they_are_read():
+    seen, wrong = 0, []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        where = file.relative_to(PACKAGE).as_posix()
+        for function, text in messages(file):
+            if "<style" in text or ":root" in text or "pip install" in text:
+                continue
+            for found in re.finditer(r"(?<![\w-])--[a-z][a-z-]*", text):
+                seen += 1
+                places, enough = wanted(where, function, text, found.start())
+                if not enough(found[0] in VERBS[verb] for verb in places):
+                    lacking = sorted(verb for verb in places if found[0] not in VERBS[verb])
+                    wrong.append(f"{where} {function}: {found[0]} is not on {', '.join(lacking)}: {text[:160]}")
+    assert seen > 50
+    assert not wrong, "\n".join(wrong)
+
+
+NO_NUMBER = ["", "a", "nan", "inf", "1e400", "-1", "1,5", "0x10"]
+POSITIVE = ["0", *NO_NUMBER]
+HUGE = str(10**30)
+BAD = {
+    "positive": POSITIVE,
+    "at least zero": NO_NUMBER,
+    "probability": [*POSITIVE, "1", "1.5"],
+    "above one": [*POSITIVE, "1", "0.5"],
+    "whole": [*POSITIVE, "1.5", "1e12", HUGE],
+    "from zero": [*NO_NUMBER, "1.5", HUGE],
+    "probabilities": [*POSITIVE, "1", "0.5,", "0.5,2"],
+    "name": ["", "no such name", "3", "nan"],
+    "point": ["", "flops", "flops=", "=1", "flops=a", "flops=0", "flops=-1", "flops=nan", "flops=inf", "nothing=1"],
+    "pair": ["", "a", "a=", "=b"],
+    "unit": ["", "a", "a=", "=b", "flops=x", "flops=0", "flops=-1", "flops=nan", "nothing=M"],
+    "input": ["no such column"],
+    "column": ["", "no such column"],
+    "rate": ["", "a", "a=", "a=x", "a=0", "a=-1", "a=nan", "a=inf", "a=1:x", "a=1:-1", "a=1:nan", "nobody=1"],
+    "read": ["", "absent.csv", "."],
+    "write": ["", "absent/file.png", ".", "x" * 300],
+    "folder": ["runs.csv", "runs.csv/below", "x" * 300],
+}
+"""Values that no option of a kind may have."""
+FREE = {"unit of cost", "flag"}
+READING = {
+    "column": "pair",
+    "input": "input",
+    "loss": "column",
+    "family": "column",
+    "unit": "unit",
+    "decimal": "name",
+    "derive": "name",
+    "screen": "name",
+    "checkpoints": "flag",
+    "table": "whole",
+}
+SAMPLING = {"method": "name", "draws": "whole", "warmup": "from zero", "chains": "whole"}
+SAMPLING["target-accept"] = "probability"
+FIT = {"law": "name", "drift": "name", "seed": "from zero", **READING, **SAMPLING}
+STAKES = {"cost": "at least zero", "value": "positive", "utility": "name", "unit": "unit of cost"}
+OPTIONS = {
+    "read": ("read runs.csv", {"out": "write", **READING}),
+    "decide": (
+        "decide fit.nc --at flops=1e21 --target 2.5 --cost 1 --value 2 --no-sensitivity",
+        {"at": "point", "target": "positive", "pilots": "read", "batch": "whole", "report": "write", "plot": "write"}
+        | {"sensitivity": "flag", "no-sensitivity": "flag", **STAKES},
+    ),
+    "allocate": (
+        "allocate joint.nc --flops 1e21",
+        {"flops": "positive", "at": "point", "served": "at least zero", "regret": "positive", "plot": "write"}
+        | dict.fromkeys(("unique-tokens", "min-params", "max-params", "min-tokens", "max-tokens"), "positive"),
+    ),
+    "isoflop": (
+        "isoflop sweep.csv",
+        {"budget": "positive", "regret": "positive", "level": "probability"} | {"out": "write", "plot": "write", **FIT},
+    ),
+    "isoflop of a fit": ("isoflop joint.nc", {"budget": "positive", "regret": "positive", "level": "probability"}),
+    "compare": (
+        "compare fit.nc other.nc --at flops=1e20 --low 1e19 --high 1e21",
+        {"at": "point", "axis": "name", "low": "positive", "high": "positive", "equal": "at least zero"}
+        | {"deadline": "positive", "seed": "from zero", "drift": "name", "law": "name"},
+    ),
+    "compare by cost": (
+        "compare fit.nc other.nc --cost 1 --rate fit=1e18 --rate other=1e18",
+        {"at": "point", "axis": "name", "rate": "rate", "cost": "positive", "cost-unit": "unit of cost"},
+    ),
+    "compare of runs": ("compare recipes.csv --at flops=1e20", FIT),
+    "noise": (
+        "noise seeded.csv --reference 3 --within .1 --column family=recipe",
+        {"bar": "positive", "reference": "positive", "within": "positive", "seeds": "whole", "level": "probability"}
+        | READING,
+    ),
+    "next-run": (
+        "next-run fit.nc --at flops=1e21 --target 2.5 --cost 1 --value 2",
+        {"at": "point", "candidates": "read", "target": "positive", "batch": "whole", "budget": "positive", **STAKES},
+    ),
+    "stop": (
+        "stop fit.nc --at flops=1e21 --target 2.5 --remaining 1 --value 2",
+        {"at": "point", "target": "positive", "remaining": "positive", "value": "positive", "chance": "probability"}
+        | {"unit": "unit of cost"},
+    ),
+    "power": (
+        "power --fit fit.nc --at flops=1e21 --low flops=1e18 --high flops=1e20 --runs 4 --width .1",
+        {"at": "point", "fit": "read", "law": "name", "constants": "name", "low": "point", "high": "point"}
+        | {"runs": "whole", "seeds": "whole", "plan": "read", "width": "positive", "difference": "positive"}
+        | {"target": "positive", "sure": "probability", "level": "probability", "wanted": "probability"}
+        | {"simulations": "whole", "seed": "from zero"},
+    ),
+    "report": (
+        "report fit.nc --out page.md --at flops=1e21 --target 2.5 --cost 1 --value 2 --no-sensitivity",
+        {"out": "write", "at": "point", "target": "positive", "title": "unit of cost", "sensitivity": "flag"}
+        | {"no-sensitivity": "flag", **STAKES},
+    ),
+    "demo": ("demo", {"out": "folder", "seed": "from zero"}),
+    "fit": (
+        "fit runs.csv",
+        {"out": "write", "folder": "folder", "plot": "write", "strict": "flag", "no-strict": "flag"}
+        | {"caution": "name", "noise": "name", **FIT},
+    ),
+    "predict": (
+        "predict fit.nc --at flops=1e21",
+        {"at": "point", "kind": "name", "levels": "probabilities", "target": "positive", "plot": "write"},
+    ),
+    "backtest": (
+        "backtest runs.csv --ratio 10",
+        {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"}
+        | {"noise": "name", **FIT},
+    ),
+    "laws": ("laws", {}),
+    "corpus list": ("corpus list", {}),
+    "corpus fetch": ("corpus fetch", {"all": "flag"}),
+    "corpus show": ("corpus show cerebras_gpt", {}),
+    "benchmark list": ("benchmark list", {}),
+    "benchmark run": (
+        "benchmark run --every 1000000",
+        {"method": "name", "source": "name", "every": "whole", "out": "folder", "again": "flag"},
+    ),
+    "benchmark pack": ("benchmark pack", {"results": "folder"}),
+    "benchmark report": ("benchmark report", {"results": "folder", "out": "write"}),
+}
+"""A call of each verb that would be answered, and the kind of each option."""
+
+
+@pytest.fixture(scope="module")
+def files(marin_post, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("options")
+    for name, text in {"runs": RUNS, "seeded": SEEDED, "sweep": SWEEP}.items():
+        (folder / f"{name}.csv").write_text(text)
+    rows = [f"{recipe},{line}" for recipe in "ab" for line in RUNS.splitlines()[1:]]
+    (folder / "recipes.csv").write_text("\n".join(["family,flops,loss", *rows]))
+    for name in ("fit", "other"):
+        marin_post.save(folder / f"{name}.nc")
+    joint = bs.fit(bs.read(folder / "sweep.csv"), "chinchilla", drift=None, seed=0, settings=FEW, method="nuts")
+    joint.save(folder / "joint.nc")
+    return folder
+
+
+def test_every_option_is_tried():
+    for verb, options in VERBS.items():
+        tried = {name for label, (line, kinds) in OPTIONS.items() if line.startswith(verb) for name in kinds}
+        assert {o[2:] for o in options} - {"json", "help"} <= tried, verb
+
+
+@pytest.mark.parametrize("label", OPTIONS)
+def test_bad_values_end_with_one_sentence(label, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    line, options = OPTIONS[label]
+    before, here, wrong = sum(TRACES.values()), sorted(files.iterdir()), []
+    for option, kind in options.items():
+        for value in BAD.get(kind, ()):
+            try:
+                code = call(*line.split(), f"--{option}={value}")
+            except Exception as error:
+                wrong.append(f"--{option}={value:.40}: {type(error).__name__}: {error!s:.100}")
+                continue
+            out, err = capsys.readouterr()
+            told = [part for part in err.splitlines() if not part.startswith(("info: ", "warning: ", "excluded: "))]
+            if code != 2:
+                wrong.append(f"--{option}={value:.40}: exit code {code}")
+            elif out or len(told) != 1 or len(told[0]) > 700 or not told[0].endswith((".", ")")):
+                wrong.append(f"--{option}={value:.40}: no sentence: {out[:80]} {told}")
+    assert not wrong, f"{len(wrong)} of {label}:\n" + "\n".join(wrong)
+    assert sum(TRACES.values()) == before
+    assert sorted(files.iterdir()) == here
