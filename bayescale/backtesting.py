@@ -80,6 +80,33 @@ class Backtest:
         """Return a copy of the table of forecasts."""
         return self.frame.copy()
 
+    def by_ratio(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
+        """How often the forecasts of each requested ratio held.
+
+        Args:
+            levels: Central probabilities.
+
+        Returns:
+            One row a ratio: requested_ratio, families, held_out (rows), extrapolation (the median factor by which they
+            lie beyond the largest training row), covers_L for each level, crps and width95 as in `scores`.
+
+        Raises:
+            InputError: For a level outside (0, 1).
+
+        Example:
+            >>> bs.backtest(runs, ratio=[3, 10], seed=0).by_ratio()  # doctest: +SKIP
+        """
+        asked, rows = list(levels), []
+        for ratio, part in self.frame.groupby("ratio", sort=True):
+            own = dataclasses.replace(self, frame=part)
+            mean = own.scores().iloc[-1]
+            shares = own.coverage(asked)[["level", "coverage"]].to_numpy()
+            held = {f"covers_{level:g}": share for level, share in shares}
+            reached = float(np.median(part["extrapolation"].to_numpy(float)))
+            row = {"requested_ratio": ratio, "families": part["family"].nunique(), "held_out": len(part)}
+            rows.append(row | {"extrapolation": reached, **held, "crps": mean["crps"], "width95": mean["width95"]})
+        return pd.DataFrame(rows)
+
     def coverage(self, levels: Iterable[float] = LEVELS, *, method: str = "bayescale") -> pd.DataFrame:
         """Share of outcomes inside central intervals, averaged within families and then over them.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
@@ -39,7 +41,11 @@ def notes_on(posterior: Posterior, forecast: Forecast | None, prior: bool) -> li
         forecast: A forecast whose distance and width to judge as well.
         prior: Say also which coordinates the data did not move, which takes draws from the prior.
     """
-    notes = [*check_sampler(posterior), *check_table(posterior), *check_design(posterior), *check_shape(posterior)]
+    shape = check_shape(posterior)
+    # Reading says of a table what the shape of its curve says again.
+    told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
+    table = [note for note in check_table(posterior) if note.code not in told]
+    notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += check_learning(posterior) if prior else []
     points = None if forecast is None else forecast.points
     return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
@@ -90,16 +96,8 @@ def check_design(posterior: Posterior) -> list[Note]:
         elif scales < 3:
             text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
             notes.append(Note("few_scales", "warning", text))
-    if (ray := posterior.job.ray) is not None:
-        away = dict.fromkeys(ray.names[1:], 2.0)
-        point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
-        _, remedy = ray.remedy(point, posterior.ray_start)
-        text = (
-            f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
-            f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
-            "bayescale fit --law chinchilla_outer) to fit all inputs, with exponents from the prior."
-        )
-        notes.append(Note("one_ray", "info", text))
+    if posterior.job.ray is not None:
+        notes.append(note_ray(posterior))
     moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
     if len(moving) > 1 and len(frame) > 2:
         correlation = np.corrcoef(np.log(frame[moving].to_numpy(float)).T)
@@ -122,6 +120,29 @@ def check_design(posterior: Posterior) -> list[Note]:
         text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
         notes.append(Note("short", "info", text))
     return notes
+
+
+def note_ray(posterior: Posterior) -> Note:
+    """Say along which ray all runs lie, and what would be needed off it."""
+    ray = posterior.job.ray
+    assert ray is not None, "a fit along a ray"
+    away = dict.fromkeys(ray.names[1:], 2.0)
+    point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
+    _, remedy = ray.remedy(point, posterior.ray_start)
+    text = (
+        f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
+        f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
+        "bayescale fit --law chinchilla_outer) to fit all inputs, with exponents from the prior."
+    )
+    return Note("one_ray", "info", text)
+
+
+def in_short(note: Note, posterior: Posterior) -> Note:
+    """Return a note as it is told again, in one short line where it is a paragraph."""
+    if note.code != "one_ray" or posterior.job.ray is None:
+        return note
+    text = f"Fitted along one ray ({posterior.job.ray.text}); off it the data say nothing."
+    return dataclasses.replace(note, text=text)
 
 
 def check_shape(posterior: Posterior) -> list[Note]:
@@ -156,8 +177,9 @@ def check_shape(posterior: Posterior) -> list[Note]:
         if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
             text = (
                 f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
-                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain "
-                "(1 - accuracy), or name a law that grows, such as growing_power."
+                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain: "
+                "derive='error_rate' (bayescale fit --derive error_rate), or name a law that grows, such as "
+                "growing_power."
             )
         notes.append(Note("not_monotone", "warning", text))
     half = len(y) // 2

@@ -154,8 +154,8 @@ def fit(
         fits, told = [describe_fit(p) for p in posteriors], [dataclasses.asdict(entry) for entry in log]
         emit({"fits": fits, "failures": failures, "written": written, "log": told})
     else:
-        for posterior in posteriors:
-            print(posterior)
+        for number, posterior in enumerate(posteriors):
+            print(described(posterior, log, again=number > 0))
         for path in written:
             print(f"wrote {path}", file=sys.stderr)
     if failed:
@@ -187,6 +187,8 @@ def predict(
     frame = forecast.to_frame(chosen)
     if target is not None:
         frame["p_below_target"] = forecast.probability_below(target)
+    from bayescale.checks import in_short
+
     notes = posterior.check(forecast)
     if plot is not None:
         bs.plot.save(bs.plot.forecast(forecast, target=target), plot)
@@ -196,7 +198,7 @@ def predict(
         return
     print(frame.to_string(index=False))
     for note in notes:
-        print(note, file=sys.stderr)
+        print(in_short(note, posterior), file=sys.stderr)
 
 
 @app.command()
@@ -253,9 +255,13 @@ def backtest(
         doubtful = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
         shares = json.loads(coverage.to_json(orient="records"))
         told = [dataclasses.asdict(entry) for entry in log]
-        emit({"rows": rows, "coverage": shares, "skipped": left, "warnings": doubtful, "log": told})
+        ratios = json.loads(back.by_ratio().to_json(orient="records")) if largest is None else []
+        emit({"rows": rows, "coverage": shares, "by_ratio": ratios, "skipped": left, "warnings": doubtful, "log": told})
         return
-    print(coverage.to_string(index=False, na_rep="-"))
+    if largest is None:
+        print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
+    else:
+        print(coverage.to_string(index=False, na_rep="-"))
     if out is not None:
         print(f"wrote {out}", file=sys.stderr)
 
@@ -353,6 +359,24 @@ def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(name, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def described(posterior: Any, log: list[Any], again: bool) -> str:
+    """Describe a posterior for people, without what reading has told them already.
+
+    Args:
+        posterior: A fit.
+        log: Entries that were told.
+        again: Whether another fit was described before, so that what holds for both is told in short.
+    """
+    from bayescale.checks import in_short
+    from bayescale.posterior import describe
+
+    told, lines = {entry.text for entry in log}, [describe(posterior, notes=False)]
+    for note in posterior.check():
+        if note.text not in told and note.code != "unconverged":
+            lines.append(str(in_short(note, posterior) if again else note))
+    return "\n".join(lines)
 
 
 def describe_fit(posterior: Any) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def decide(
     decisions = [bs.decide.go(posterior, goal, **stakes, pilots=offered, batch=batch, at=point) for goal in target]
     written = []
     if report is not None:
-        page = bs.report(posterior, decisions[0], command=command(), with_sensitivity=sensitivity)
+        page = bs.report(posterior, decisions[0], command=command(), with_sensitivity=sensitivity, **quiet(as_json))
         written.append(str(page.save(report)))
     if plot is not None:
         written.append(str(bs.plot.save(bs.plot.forecast(decisions[0].forecast, target=target[0]), plot)))
@@ -392,7 +392,9 @@ def report(
     if at is not None and target is not None:
         stakes: dict[str, Any] = {"cost": cost, "value": value, "utility": utility, "unit": unit}
         decision = bs.decide.go(posterior, target, **stakes, at=numbers(at))
-    page = bs.report(posterior, decision, title=title, command=command(), with_sensitivity=sensitivity)
+    page = bs.report(
+        posterior, decision, title=title, command=command(), with_sensitivity=sensitivity, **quiet(as_json)
+    )
     page.save(out)
     if as_json:
         emit({"written": [str(out)], "answer": page.answer, "headline": page.headline})
@@ -409,6 +411,11 @@ def tell(plain: Any, people: list[Any], name: str, written: list[str], as_json: 
     print("\n\n".join(str(answer) for answer in people))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)
+
+
+def quiet(as_json: bool) -> dict[str, Any]:
+    """Option of long work: no bar where a program reads the answer, else one on terminals."""
+    return {"progress": False if as_json else None}
 
 
 def finite(value: Any) -> Any:

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale.data.zeros import lifted
 from bayescale.digits import shown
 from bayescale.errors import InputError, nearest, some
 from bayescale.records import Array
@@ -307,7 +308,7 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
             f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "
             f"Example: predict(at={{{', '.join(f'{name!r}: 1e10' for name in names)}}})."
         )
-    arrays = {name: np.atleast_1d(as_numbers(f"Inputs ({name})", table[name])) for name in names}
+    arrays = {name: lifted(name, np.atleast_1d(as_numbers(f"Inputs ({name})", table[name]))) for name in names}
     empty = [name for name, values in arrays.items() if not values.size]
     if empty:
         raise InputError(f"There is no point to forecast: {', '.join(empty)} has no value; give at least one.")

@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 
 from bayescale import laws
 from bayescale.data.ray import Ray, find_ray
+from bayescale.data.zeros import refuse_zeros
 from bayescale.drift import Drift, directions, eigenbasis, kernel, resolve_drift
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, check_noise, named_noise
@@ -144,6 +145,7 @@ def make_job(
         chosen = laws.get(law)
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
+    refuse_zeros(chosen, runs.frame, runs.name)
     drift = resolve_drift(drift, len(chosen.axes or chosen.inputs), runs.name)
     if isinstance(noise, str):
         noise = named_noise(noise, len(runs.inputs))

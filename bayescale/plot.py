@@ -300,7 +300,7 @@ def constants(
     subtitle = "posterior, median and 90 % interval"
     if known:
         subtitle += "; dashed: prior, where a constant has its own"
-    return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
+    return small_multiples(panels, axes, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
 
 
 def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
@@ -331,7 +331,7 @@ def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = 
     return small_multiples(
         panels,
         axes,
-        f"What the data say: {posterior.law.name} on {posterior.runs.name}",
+        in_words(f"What the data say: {posterior.law.name} on {posterior.runs.name}"),
         "filled: posterior, dashed: prior; learned: 1 - posterior variance / prior variance",
     )
 
@@ -370,7 +370,7 @@ def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None
         drift = "law and drift" if posterior.drift is not None else "law"
         headline(
             ax,
-            f"Residuals: {posterior.law.name} on {posterior.runs.name}",
+            in_words(f"Residuals: {posterior.law.name} on {posterior.runs.name}"),
             f"from the posterior mean curve ({drift}); scatter of one run: {one:.2g} %",
         )
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from bayescale.decide.isoflop import Sweep
     from bayescale.forecast import Forecast
 
+CROSSES = {"linestyle": "none", "marker": "X", "markersize": 8.0, "markerfacecolor": "white", "markeredgewidth": 1.4}
+"""Look of runs that were left out."""
 AXES = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
@@ -108,6 +110,7 @@ def isoflop(
         f"Valleys of equal compute: {sweep.label}",
         subtitle,
         input=input,
+        broken=sweep.broken,
         ax=ax,
         target=target,
         question=question,
@@ -154,11 +157,12 @@ def valleys(
     subtitle: str,
     *,
     input: str,
+    broken: pd.DataFrame | None = None,
     ax: Axes | None = None,
     target: float | None = None,
     question: Forecast | None = None,
 ) -> Axes:
-    """Draw valleys, minima and measured runs over one input; columns as in `decide.isoflop.Sweep`."""
+    """Draw valleys, minima, measured runs and those left out over one input; columns as in `decide.isoflop.Sweep`."""
     budgets = minima["budget"].to_numpy(float)
     if len(budgets) <= len(PALETTE):
         colors = [*PALETTE[: len(budgets)]]
@@ -171,7 +175,8 @@ def valleys(
         for color, row in zip(colors, minima.to_dict("records"), strict=True):
             own = measured[measured["budget"] == row["budget"]]
             curve = curves[curves["budget"] == row["budget"]].sort_values(input)
-            ends = [row[flat[0]], row[flat[1]], row[input], *own[input]]
+            gone = [] if broken is None else broken.loc[broken["budget"] == row["budget"], input]
+            ends = [row[flat[0]], row[flat[1]], row[input], *own[input], *gone]
             # A valley is drawn where it was measured and around its bottom; the walls say nothing.
             start, end = min(ends) / 1.2, max(ends) * 1.2
             grid = np.geomspace(start, end, 120)
@@ -182,10 +187,11 @@ def valleys(
             ax.fill_between(grid, under, over, color=color, alpha=0.14, linewidth=0, zorder=2)
             # Dotted where no run was made at this budget.
             ax.plot(grid, line, color=color, linewidth=1.6, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
-            ax.plot(own[input], own["loss"], **MARKS, color=color, zorder=5)
+            # Stars are below the runs that they would hide.
             ax.plot(
-                [row[input]], [row["loss"]], marker="*", color=color, markersize=15, markeredgecolor="white", zorder=7
+                [row[input]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7
             )
+            ax.plot(own[input], own["loss"], **MARKS, color=color, zorder=8)
             place = (float(grid[-1]), float(line[-1]))
             note(ax, power_of_ten(row["budget"]), place, (4, 0), color, "data", va="center", annotation_clip=False)
             low, high = min(low, start), max(high, end)
@@ -202,6 +208,7 @@ def valleys(
             bottom, top = min(bottom, float(ends[0])), max(top, float(ends[1]))
         edge = 0.05 * (top - bottom)
         ax.set_ylim(bottom - edge, top + edge)
+        low, high = mark_broken(ax, broken, dict(zip(budgets, colors, strict=True)), input, (low, high))
         # Room for the budget's name right of the last valley.
         log_axes(ax, low / (high / low) ** 0.02, high * (high / low) ** 0.12)
         target_line(ax, target)
@@ -213,6 +220,26 @@ def valleys(
         note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
         key(ax, target, loc="lower left")
     return ax
+
+
+def mark_broken(
+    ax: Axes, broken: pd.DataFrame | None, colors: dict[float, Any], name: str, ends: tuple[float, float]
+) -> tuple[float, float]:
+    """Mark runs that were left out by crosses, at the upper edge where their loss is missing or above the picture.
+
+    Returns:
+        The ends of the x axis, moved where a cross lies beyond them.
+    """
+    if broken is None or not len(broken):
+        return ends
+    bottom, top = ax.get_ylim()
+    y = broken["loss"].to_numpy(float)
+    shown = np.where((y > bottom) & (y < top), y, top)
+    x = broken[name].to_numpy(float)
+    for place, height, budget in zip(x, shown, broken["budget"], strict=True):
+        ax.plot([place], [height], **CROSSES, color=colors.get(budget, QUIET), clip_on=False, zorder=9)
+    ax.plot([], [], **CROSSES, color=QUIET, label="left out; at the edge: loss above or missing")
+    return min(ends[0], x.min() / 1.1), max(ends[1], x.max() * 1.1)
 
 
 def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run in question, 80 %") -> None:

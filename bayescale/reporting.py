@@ -46,6 +46,7 @@ def report(
     title: str | None = None,
     command: str = "",
     with_sensitivity: bool = True,
+    progress: bool | None = None,
 ) -> Report:
     """Put together the page of a posterior or of a decision.
 
@@ -55,6 +56,7 @@ def report(
         title: The question; made from the decision by default.
         command: Command that made the page, for its provenance.
         with_sensitivity: Refit under changed assumptions (seconds; the first time each shape of model is compiled).
+        progress: Show a bar meanwhile; by default only on a terminal.
 
     Example:
         >>> bs.report(post, bs.decide.go(post, 2.6, flops=1e21)).save("decision.html")  # doctest: +SKIP
@@ -63,7 +65,7 @@ def report(
     if decision is not None:
         checked.instance("A decision", decision, Decision, hint="Make one with bs.decide.go(posterior, target, ...).")
     checked.options(title=(title, checked.optional(checked.TEXT)), command=(command, checked.TEXT))
-    changes = changed(posterior, decision) if decision is not None and with_sensitivity else None
+    changes = changed(posterior, decision, progress) if decision is not None and with_sensitivity else None
     first, appendix = [], []
     if decision is None:
         headline = in_words(f"{posterior.law.name} on {posterior.runs}")
@@ -254,7 +256,7 @@ def assumptions(posterior: Posterior, decision: Decision | None) -> Part:
         drift = "drift: the truth wanders off the law, little inside the data and more with distance"
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
-        f"Law {law.name}: {law.says}",
+        f"Law {in_words(law.name)}: {law.says}",
         f"Beyond the law: {drift}; {tail} scatter of runs"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed else "."),
         "Priors: " + "; ".join(f"{names} {prior}" for names, (prior, _) in prior_lines(law).items()) + ".",
@@ -265,9 +267,10 @@ def assumptions(posterior: Posterior, decision: Decision | None) -> Part:
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
 
 
-def changed(posterior: Posterior, decision: Decision) -> Part:
+def changed(posterior: Posterior, decision: Decision, progress: bool | None = None) -> Part:
     """Say how the answer moves when assumptions change."""
-    table = sensitivity(posterior, decision.target, at=decision.at)
+    table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
+    table["change"] = table["change"].map(in_words)
     stated = table.dropna(subset=["probability"])
     low, high = stated["probability"].min(), stated["probability"].max()
     sentences = [f"Under the changes below the probability lies between {low:.2f} and {high:.2f}."]

@@ -17,6 +17,7 @@ from bayescale.records import Array, record, static
 
 if TYPE_CHECKING:
     from bayescale.data.log import LogEntry
+from bayescale.data.zeros import lifted
 
 COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 """Recognised scale inputs, in raw counts."""
@@ -46,6 +47,7 @@ class Runs:
         log: What was recognised, converted, left out and noticed when the table was read.
         one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
             on one.
+        left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
     """
 
     frame: pd.DataFrame
@@ -53,6 +55,7 @@ class Runs:
     name: str = "runs"
     log: tuple[LogEntry, ...] = ()
     one_ray: bool | None = None
+    left_out: pd.DataFrame | None = None
 
     @classmethod
     def from_frame(
@@ -100,7 +103,7 @@ class Runs:
         chosen = choose_inputs(table, inputs)
         kept = pd.DataFrame({"family": family_labels(table, name)})
         for column in chosen:
-            kept[column] = numbers(table, column, numbers_of_rows)
+            kept[column] = lifted(column, numbers(table, column, numbers_of_rows))
         for column in (*COUNTS, *DISTINCT):
             if column in table and column not in chosen and table[column].notna().all():
                 kept[column] = numbers(table, column, numbers_of_rows)
@@ -125,8 +128,14 @@ class Runs:
         """Return one Runs for each family, named after it."""
         if len(self.families) == 1:
             return [self]
+        gone = self.left_out
         return [
-            dataclasses.replace(self, frame=rows.reset_index(drop=True), name=str(family))
+            dataclasses.replace(
+                self,
+                frame=rows.reset_index(drop=True),
+                name=str(family),
+                left_out=None if gone is None else gone[gone["family"] == str(family)],
+            )
             for family, rows in self.frame.groupby("family", sort=False)
         ]
 

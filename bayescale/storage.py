@@ -149,6 +149,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "columns": cards,
         "inputs": job.law.inputs,
         "one_ray": job.runs.one_ray,
+        "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
         "log": [dataclasses.asdict(entry) for entry in job.runs.log],
         "law": job.law.name,
         "law_print": law_print(job.law),
@@ -246,7 +247,9 @@ def absent(path: Path) -> str:
     known = sorted(file.name for file in place.glob("*.nc"))
     stem = path.stem.lower()
     like = [file for file in known if stem and place is not path and file.lower().startswith(stem)]
-    like += [file for file in difflib.get_close_matches(path.name, known, cutoff=0.5) if file not in like]
+    stems = {Path(file).stem.lower(): file for file in known}
+    close = [stems[near] for near in difflib.get_close_matches(stem, stems)]
+    like += [file for file in close if file not in like]
     if like or known:
         return f"{text}. {'Like it are' if like else 'In that folder are'} {some(like or known)}."
     return f"{text}, and there is none in that folder."
@@ -360,6 +363,8 @@ def rebuild(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -
     frame = decode_table(told["columns"], arrays)
     inputs = tuple(told["inputs"])
     runs = Runs(frame, inputs, told["name"], decode_log(told["log"]), told["one_ray"])
+    if (gone := told.get("left_out")) is not None:
+        runs = dataclasses.replace(runs, left_out=pd.DataFrame(gone))
     # What the function of a law computes is printed in other words by other versions.
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)

@@ -1,5 +1,6 @@
 """Backtests: exact splits without leaks, exact tables, and coverage by hand."""
 
+import dataclasses
 import sys
 import types
 
@@ -7,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import call
 from scipy.stats import norm
 
 import bayescale as bs
@@ -197,6 +199,21 @@ def made(pits):
         for p in values
     ]
     return Backtest(pd.DataFrame(rows), [], [])
+
+
+def test_each_ratio_has_a_row_of_its_own(tmp_path, capsys, monkeypatch):
+    both = made({"a": [0.5, 0.95, 0.99, 0.3], "b": [0.05]})
+    frame = both.frame.assign(ratio=[3.0, 3.0, 10.0, 10.0, 10.0], extrapolation=[3.5, 4.5, 12.0, 13.0, 20.0])
+    both = dataclasses.replace(both, frame=frame)
+    got = both.by_ratio([0.8])
+    assert got["requested_ratio"].tolist() == [3.0, 10.0] and got["extrapolation"].tolist() == [4.0, 13.0]
+    assert got["covers_0.8"].tolist() == [0.5, 0.25] and got["held_out"].tolist() == [2, 3]
+    assert got["families"].tolist() == [1, 2]
+    (tmp_path / "runs.csv").write_text("flops,loss\n1e18,3\n1e19,2.8\n1e20,2.7\n")
+    monkeypatch.setattr(bs, "backtest", lambda *a, **o: both)
+    assert call("backtest", tmp_path / "runs.csv", "--ratio", "3", "--ratio", "10") == 0
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["requested_ratio", "families", "held_out", "extrapolation"] and len(rows) == 2
 
 
 def test_coverage_by_hand():

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale.cli import described
 from bayescale.decide.trust import doubts
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
@@ -34,9 +35,23 @@ def test_a_rise_is_noticed_where_it_exceeds_a_twentieth_of_the_range(marin_post,
 def test_a_response_that_grows_is_called_so(marin_post):
     accuracy = 0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2
     (note,) = [note for note in posed(marin_post, loss=accuracy).check() if note.code == "not_monotone"]
-    assert "rises with n_tokens" in note.text and "1 - accuracy" in note.text
+    assert "rises with n_tokens" in note.text and "--derive error_rate" in note.text
     rising = bs.fit(posed(marin_post, loss=accuracy).runs, law="growing_power", seed=0)
     assert "not_monotone" not in codes(rising)
+
+
+def test_what_reading_says_of_the_shape_is_said_once(marin_post):
+    hump = np.interp(np.arange(9), [0, 4, 8], [0.4, 0.6, 0.35])
+    for loss in (hump, 0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2):
+        runs = bs.read(pd.DataFrame({"n_tokens": TOKENS, "loss": loss}))
+        assert [entry.code for entry in runs.log if entry.severity == "warning"] in (["hump"], ["score"])
+        posterior = posed(marin_post, loss=loss)
+        posterior = dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs))
+        said = [note.code for note in posterior.check() if "rises" in note.text]
+        assert said == ["not_monotone"]
+        # The command tells the log before the fit, so the fit does not tell it again.
+        text = described(posterior, list(runs.log), again=False)
+        assert all(entry.text not in text for entry in runs.log)
 
 
 def test_a_curve_that_never_moved_is_noticed(marin_post):

@@ -258,7 +258,7 @@ def test_fit_stays_the_function(first):
 
 RANKS = (
     ("averaging", "convergence", "digits", "errors", "wording", "programs", "records"),
-    ("checked",),
+    ("checked", "data.zeros"),
     ("_io", "forecast", "priors", "data.log", "data.ray"),
     ("scores",),
     ("laws", "runs"),

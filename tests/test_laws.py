@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import FEW
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
@@ -221,3 +222,92 @@ def test_axes_agree_with_the_plain_model():
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
         want = numpyro_density(numpyro_model(job.runs, job.law, job.drift, job.noise), (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
+
+
+# --- Inputs at their ends ----------------------------------------------------------------------------------
+
+# A vocabulary has more than one word, and schedules are numbered and looked up with their steps.
+ENDLESS = ("vocab_size", "schedule", "step")
+ENDS = [
+    (name, law.inputs.index(one), end)
+    for name, law in LAWS.items()
+    for one in law.exempt
+    for end in (0.0, 1.0)
+    if one not in ENDLESS
+]
+ORDINARY = {"batch_tokens": (1e5, 1e6), "teacher_loss": (2, 3)}
+
+
+def ordinary(name, law, rng):
+    """Eight values that an input may have in a table."""
+    low, high = ORDINARY.get(name, (2, 8) if name in law.exempt else (1e8, 1e10))
+    return rng.uniform(*((0.05, 0.4) if "share" in name else (low, high)), 8)
+
+
+def at_an_end(name, place, end):
+    """Eight runs of a law, in three of which one input is at an end."""
+    law, rng = LAWS[name], np.random.default_rng(5)
+    frame = pd.DataFrame({one: ordinary(one, law, rng) for one in law.inputs})
+    frame.loc[:2, law.inputs[place]] = end
+    return frame.assign(loss=3.0 + 0.1 * rng.standard_normal(8))
+
+
+@pytest.mark.parametrize(("name", "place", "end"), ENDS, ids=str)
+def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_compiled):
+    law = LAWS[name]
+    table = at_an_end(name, place, end)
+    drift = "auto" if len(law.inputs) < 4 else None
+    try:
+        job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, drift, "normal", None)
+    except InputError as error:
+        if end == 0.0 and law.inputs[place] in str(error) and "\n" not in str(error):
+            return
+        raise
+    with jax.enable_x64(True):
+        start = model.prior_center(job.model, job.problem)
+        value, slope = jax.value_and_grad(log_density)(start, job.model, job.problem)
+    assert np.isfinite(value) and np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "end"),
+    [
+        *[("mixing_3", f"share_{i}", 0.0) for i in (1, 2, 3)],
+        *[("mixing_5", "share_1", 0.0), ("mixing_5", "share_5", 0.0)],
+        *[("floating_point", "mantissa_bits", 0.0), ("multilingual", "share", 1.0)],
+        ("quantised_training", "group_size", 1.0),
+    ],
+)
+def test_ends_that_runs_have_are_the_limits_of_the_formulas(name, one, end):
+    law = LAWS[name]
+    table = at_an_end(name, law.inputs.index(one), end)
+    job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, None, "normal", None)
+    with jax.enable_x64(True):
+        start = model.prior_center(job.model, job.problem)
+        constants = model.read(start, job.model, job.problem)[0].constants
+        found = np.exp(model.relative_curve(job.model.law, constants, jnp.asarray(job.problem.z[:6])))
+        exact = law(*(table.loc[:5, list(law.inputs)].to_numpy() / job.reference * rescaled(job)).T, **constants)
+    # Laws with a level are known relative to the reference.
+    np.testing.assert_allclose(found / found[5], exact / exact[5], rtol=1e-4)
+
+
+def rescaled(job):
+    """What the inputs of a law that are used as they are were divided by."""
+    return 1.0 if job.model.law.rescale is None else np.asarray(job.model.law.rescale)
+
+
+def test_where_a_law_has_no_limit_zeros_are_refused():
+    for name, one in (("multilingual", "share"), ("bimix", "share")):
+        table = at_an_end(name, LAWS[name].inputs.index(one), 0.0)
+        with pytest.raises(InputError, match=f"{name} has no limit where {one} is 0, as in rows 1, 2, 3"):
+            make_job(bs.Runs.from_frame(table, inputs=LAWS[name].inputs), name, None, "normal", None)
+
+
+def test_zeros_are_read_and_asked_for():
+    table = at_an_end("mixing_3", 1, 0.0)
+    runs = bs.read(table, inputs=LAWS["mixing_3"].inputs)
+    assert len(runs) == 8 and (runs.frame["share_2"][:3] == 1e-6).all()
+    post = bs.fit(runs, "mixing_3", drift=None, seed=0, settings=FEW)
+    assert post.status is not bs.Status.NONFINITE
+    none, little = post.predict(share_1=[0.5, 0.5], share_2=[0.0, 1e-6], share_3=[0.5, 0.5]).mean
+    assert none == little

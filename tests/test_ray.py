@@ -3,8 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import call
 
 import bayescale as bs
+from bayescale import cli
 from bayescale.data.ray import find_ray
 from bayescale.decide.trust import doubts
 from bayescale.errors import Status
@@ -113,3 +115,16 @@ def test_a_backtest_takes_a_family_for_what_all_its_inputs_are():
     extra = pd.DataFrame({"n_params": [3e9], "n_tokens": [6e12], "seed": [0], "loss": [2.0]})
     grid = bs.backtest(bs.Runs.from_frame(pd.concat([ladder(), extra])), largest=1, seed=0)
     assert set(grid.to_frame()["law"]) == {"chinchilla_outer"}
+
+
+@pytest.mark.slow
+def test_the_ray_is_explained_once_and_then_named(fitted, tmp_path, capsys):
+    posterior = fitted
+    first, second = (cli.described(posterior, [], again) for again in (False, True))
+    assert "All runs lie on one ray" in first and "Name a law" in first
+    (line,) = [line for line in second.splitlines() if " ray " in line]
+    assert line.startswith("info: Fitted along one ray (") and len(line) < 120
+    posterior.save(tmp_path / "fit.nc")
+    assert call("predict", tmp_path / "fit.nc", "--at", "n_params=1e9") == 0
+    err = capsys.readouterr().err
+    assert line in err.splitlines() and "All runs lie on one ray" not in err

@@ -308,7 +308,8 @@ def test_scores_are_told(top):
     n = np.geomspace(1e8, 1e10, 7)
     table = numbered(pd.DataFrame({"n_params": n, "loss": top * (0.9 - 0.6 * (n / 1e8) ** -0.2)}))
     log = screen(table, ("n_params",))[1]
-    assert codes(log) == ["score"] and f"{top:g} - score" in log[0].text
+    assert codes(log) == ["score"] and "(--derive error_rate" in log[0].text
+    assert ("--unit loss=%" in log[0].text) == (top > 1)
 
 
 def test_humps_are_told():

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +20,7 @@ from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
 from bayescale.data.scales import LEAST, check_units, default_inputs, derive, error_rate
 from bayescale.data.screening import screen
+from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, nearest
 from bayescale.runs import COUNTS, Runs, family_labels
 
@@ -105,7 +106,9 @@ def read(
     frame = pd.concat([part.frame for part in found], ignore_index=True)
     log = tuple(dict.fromkeys(entry for part in found for entry in part.log))
     called = found[0].name if len(found) == 1 and not unfit else name or source_name(source)
-    return dataclasses.replace(found[0], frame=frame, name=called, log=log)
+    gone = [part.left_out for part in found if part.left_out is not None]
+    left = pd.concat(gone, ignore_index=True) if gone else None
+    return dataclasses.replace(found[0], frame=frame, name=called, log=log, left_out=left)
 
 
 def source_name(source: Any) -> str:
@@ -166,7 +169,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     given = read_canonical(source, chosen)
     table = given.table
     labels = pd.Series(family_labels(table, given.name), table.index)
-    ready: dict[str, tuple[pd.DataFrame, tuple[str, ...], list[LogEntry]]] = {}
+    ready: dict[str, Usable] = {}
     unfit: dict[str, str] = {}
     for label, part in table.groupby(labels, sort=False):
         try:
@@ -175,12 +178,12 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
             unfit[str(label)] = str(error)
     # What columns say about all families is said once.
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
-    for wanted in dict.fromkeys(wanted for _, wanted, _ in ready.values()):
-        rows = pd.concat([part for part, own, _ in ready.values() if own == wanted])
+    for wanted in dict.fromkeys(part.wanted for part in ready.values()):
+        rows = pd.concat([part.rows for part in ready.values() if part.wanted == wanted])
         notices[wanted] = [*unused(rows, wanted), *differing(rows, wanted)]
-    spoken = [entry for _, _, entries in ready.values() for entry in entries]
+    spoken = [entry for part in ready.values() for entry in part.log]
     found: list[Runs] = []
-    for label, (part, wanted, entries) in ready.items():
+    for label, (part, wanted, entries, gone) in ready.items():
         if len(ready) + len(unfit) > 1:
             part = part.assign(family=label).drop(columns="metric", errors="ignore")
         try:
@@ -189,7 +192,8 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
                 e if spoken.count(e) == len(ready) else dataclasses.replace(e, text=f"{label}: {e.text}")
                 for e in entries
             ]
-            found.append(checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted])))
+            runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]))
+            found.append(dataclasses.replace(runs, left_out=left_out(gone, label)))
         except InputError as error:
             unfit[label] = str(error)
     if not found:
@@ -275,10 +279,23 @@ def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
     return tuple(ours)
 
 
-def usable(
-    part: pd.DataFrame, given: Canonical, options: Options
-) -> tuple[pd.DataFrame, tuple[str, ...], list[LogEntry]]:
-    """Return the rows of one family that can be used, their scale inputs, and why others cannot be used.
+class Usable(NamedTuple):
+    """The rows of one family that can be used, their scale inputs, why others cannot be used, and those others."""
+
+    rows: pd.DataFrame
+    wanted: tuple[str, ...]
+    log: list[LogEntry]
+    gone: pd.DataFrame
+
+
+def left_out(gone: pd.DataFrame, label: str) -> pd.DataFrame | None:
+    """Return what is kept of the rows that are left out; None where there are none."""
+    kept = [name for name in (*COUNTS, "loss") if name in gone]
+    return gone[kept].reset_index(drop=True).assign(family=label) if len(gone) else None
+
+
+def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
+    """Return the rows of one family that can be used, and what is to be said of the others.
 
     Raises:
         InputError: For cells that are no numbers, implausible units, or inputs that are not there.
@@ -293,6 +310,7 @@ def usable(
         part = part.rename(columns={"flops": theirs})
     log += check_units(part, given.stated)
     part, entries = derive(part, wanted)
+    part = part.assign(**{name: lifted(name, part[name].to_numpy(float)) for name in wanted if name in part})
     log += entries
     lacking = [name for name in wanted if name not in part]
     if lacking:
@@ -303,6 +321,7 @@ def usable(
         text = f"Step 0 is a baseline before training and no scale: {len(start)} rows left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part = part.drop(index=start)
+    whole = part
     if len(part):
         part, entries = screen(part, wanted, keep=options.screen == "keep")
         log += entries
@@ -315,7 +334,7 @@ def usable(
         text = f"{len(gone)} of {len(part)} rows left out. Row {reasons}"
         log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
         part = part.drop(index=gone)
-    return part, wanted, log
+    return Usable(part, wanted, log, whole.drop(index=part.index))
 
 
 def compute(part: pd.DataFrame) -> pd.Series:

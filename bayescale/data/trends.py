@@ -80,11 +80,13 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     kind = (
         f"looks like a score (it lies in 0 to {1 if loss.max() <= 1.0 else 100})" if bounded else "is no falling loss"
     )
-    change = (
-        "name a column that falls, or fit what is left to gain: 1 - score"
-        if loss.max() <= 1.0 or not bounded
-        else "name a column that falls, or fit what is left to gain: 100 - score"
-    )
+    change = "name a column that falls"
+    if bounded:
+        percent = (", units={'loss': '%'}", " --unit loss=%") if loss.max() > 1.0 else ("", "")
+        change += (
+            f", or take what is left to gain, 1 - score: derive='error_rate'{percent[0]} when reading "
+            f"(--derive error_rate{percent[1]})"
+        )
     correlations = [float(spearmanr(axis, loss).statistic) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
     strongest = max(correlations, key=abs)
     ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()

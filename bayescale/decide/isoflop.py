@@ -56,6 +56,7 @@ class Sweep:
         regret: Loss within which sizes count as equally good.
         level: Central probability of the intervals.
         left_out: What was left out when the table was read, and why.
+        broken: The runs that were left out: budget (nan of none here), n_params, n_tokens, loss (nan where missing).
         notes: Further things to know.
         doubts: Reasons not to rely on an answer, by budget.
         posterior: The fit.
@@ -69,6 +70,7 @@ class Sweep:
     regret: float
     level: float
     left_out: tuple[str, ...]
+    broken: pd.DataFrame
     notes: tuple[str, ...]
     doubts: dict[float, list[Doubt]]
     posterior: Posterior
@@ -282,6 +284,7 @@ def view(posterior: Posterior, asked: np.ndarray, regret: float, level: float) -
         regret=float(regret),
         level=float(level),
         left_out=tuple(entry.text for entry in posterior.runs.log if entry.severity == "excluded"),
+        broken=broken_cells(posterior.runs.left_out, flops_per, budgets),
         notes=tuple(notes),
         doubts=found,
         posterior=posterior,
@@ -327,6 +330,23 @@ def cells(posterior: Posterior) -> tuple[pd.DataFrame, float, list[str]]:
             f"Fewer than {FEWEST_CELLS} runs are left at C = {listed}: these valleys come from the joint fit alone."
         )
     return table.assign(loss=frame["loss"].to_numpy(float)), flops_per, notes
+
+
+def broken_cells(gone: pd.DataFrame | None, flops_per: float, budgets: np.ndarray) -> pd.DataFrame:
+    """Return the runs that reading left out, with the budget that their compute belongs to, where sizes are known."""
+    columns = ["budget", *ND, "loss"]
+    if gone is None or "loss" not in gone:
+        return pd.DataFrame(columns=columns, dtype=float)
+    known = {name: gone[name].to_numpy(float) for name in (*ND, "flops") if name in gone}
+    if "n_params" not in known or len(known) < 2:
+        return pd.DataFrame(columns=columns, dtype=float)
+    size = known["n_params"]
+    tokens = known["n_tokens"] if "n_tokens" in known else known["flops"] / (flops_per * size)
+    compute = known.get("flops", flops_per * size * tokens)
+    away = np.abs(np.log(compute)[:, None] - np.log(budgets))
+    near = np.where(away.min(1) < np.log(SAME_BUDGET), budgets[away.argmin(1)], np.nan)
+    table = pd.DataFrame({"budget": near, "n_params": size, "n_tokens": tokens, "loss": gone["loss"].to_numpy(float)})
+    return table[np.isfinite(size) & np.isfinite(tokens)].reset_index(drop=True)
 
 
 def budgets_of(compute: np.ndarray) -> np.ndarray:

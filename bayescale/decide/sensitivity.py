@@ -7,6 +7,8 @@ noise, or one run left out.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,7 +19,7 @@ from bayescale import checked, laws
 from bayescale.decide.outcomes import at_point
 from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.fitting import fit
+from bayescale.fitting import fit, progress_bar
 from bayescale.forecast import At, mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
 from bayescale.model import parts, read
@@ -40,7 +42,12 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def sensitivity(
-    posterior: Posterior, target: float | None = None, *, at: At | None = None, **inputs: float
+    posterior: Posterior,
+    target: float | None = None,
+    *,
+    at: At | None = None,
+    progress: bool | None = None,
+    **inputs: float,
 ) -> pd.DataFrame:
     """Ask the same question under changed assumptions.
 
@@ -48,6 +55,7 @@ def sensitivity(
         posterior: The fit.
         target: Loss to be met; without it only quantiles are given.
         at: The run in question, raw counts by name, as a mapping or a table of one row.
+        progress: Show a bar; by default only on a terminal.
         **inputs: The same by keyword, for names that are no options.
 
     Returns:
@@ -66,7 +74,24 @@ def sensitivity(
     """
     at = at_point(posterior, at, inputs)
     checked.options(target=(target, checked.optional(checked.POSITIVE)))
+    changes = changes_of(posterior, at, target)
     rows = [answer("as fitted", "as fitted", posterior, at, target)]
+    with progress_bar(len(changes), progress, "changing assumptions") as advance:
+        for change in changes:
+            rows += change()
+            advance(1)
+    return pd.DataFrame(rows)
+
+
+def changes_of(
+    posterior: Posterior, at: dict[str, float], target: float | None
+) -> list[Callable[[], list[dict[str, Any]]]]:
+    """Return what is to be done for each change of an assumption, which takes seconds each; it gives the answers."""
+
+    def refit(label: str, group: str, **assumed: Any) -> Callable[[], list[dict[str, Any]]]:
+        return lambda: [refitted(label, group, posterior, at, target, **assumed)]
+
+    changes: list[Callable[[], list[dict[str, Any]]]] = []
     for name in LAWS.get(len(posterior.law.inputs), ()):
         own = posterior.law.name
         if name == own or name in NESTED.get(own, ()):
@@ -74,19 +99,17 @@ def sensitivity(
         law = laws.get(name)
         law = law if law.inputs == ("x",) else laws.renamed(law, posterior.law.inputs)
         floor = "" if law.floor else ", no floor"
-        rows.append(refitted(f"law {name}{floor}", "law", posterior, at, target, law=law))
+        changes.append(refit(f"law {name}{floor}", "law", law=law))
     if posterior.drift is not None:
         for label, factor in DRIFTS.items():
             drift = dataclasses.replace(posterior.drift, median=posterior.drift.median * factor)
-            rows.append(refitted(label, "drift", posterior, at, target, drift=drift))
+            changes.append(refit(label, "drift", drift=drift))
     for label, power in {"priors a fifth weaker": 0.8, "priors a quarter stronger": 1.25}.items():
-        rows.append(reweighted(label, posterior, power, at, target))
+        changes.append(functools.partial(lambda *asked: [reweighted(*asked)], label, posterior, power, at, target))
     if posterior.noise.seed is not None:
         noise = dataclasses.replace(posterior.noise, seed=posterior.noise.seed * SEED_FACTOR)
-        label = f"seed noise {SEED_FACTOR:g} times as large"
-        rows.append(refitted(label, "seed noise", posterior, at, target, noise=noise))
-    rows += without_one(posterior, at, target)
-    return pd.DataFrame(rows)
+        changes.append(refit(f"seed noise {SEED_FACTOR:g} times as large", "seed noise", noise=noise))
+    return [*changes, lambda: without_one(posterior, at, target)]
 
 
 def refitted(
@@ -120,6 +143,7 @@ def without_one(posterior: Posterior, at: dict[str, float], target: float | None
             noise=posterior.noise,
             settings=posterior.settings,
             failures="raise",
+            progress=False,
         )
     except InputError as error:
         return [empty("one run left out", "one run left out", str(error))]

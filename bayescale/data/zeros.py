@@ -1,0 +1,58 @@
+"""Zeros: inputs that may be nothing, such as the share of a domain in a mixture or the mantissa bits of a format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from bayescale.errors import InputError, some
+from bayescale.programs import on_cores
+
+ZERO = 1e-6
+"""What stands for nothing on the log scale: shares and bits that are this small change no law by a millionth."""
+BITS = ("exponent_bits", "mantissa_bits")
+
+
+def may_be_zero(name: str) -> bool:
+    """Whether an input may be nothing.
+
+    Example:
+        >>> may_be_zero("share_2"), may_be_zero("mantissa_bits"), may_be_zero("n_params")
+        (True, True, False)
+    """
+    return name in BITS or name == "share" or name.startswith("share_")
+
+
+def lifted(name: str, values: np.ndarray) -> np.ndarray:
+    """Return values of an input with `ZERO` in the place of zeros, where it may be nothing."""
+    return np.where(values == 0.0, ZERO, values) if may_be_zero(name) else values
+
+
+def refuse_zeros(law: Any, frame: pd.DataFrame, label: str) -> None:
+    """Refuse rows in which an input is nothing where a law has no limit there.
+
+    Args:
+        law: A law, bound to its inputs.
+        frame: Rows of runs, zeros lifted.
+        label: What the runs are called.
+
+    Raises:
+        InputError: With the law, the input and the rows.
+    """
+    for name in law.inputs:
+        rows = np.flatnonzero(frame[name].to_numpy(float) == ZERO) if may_be_zero(name) else []
+        if not len(rows):
+            continue
+        # Whether there is a limit depends on the form of the law, not on its constants.
+        constants = dict.fromkeys(law.constants, 0.5)
+        with on_cores():
+            x = [jnp.asarray(0.0 if one == name else 0.5) for one in law.inputs]
+            found = float(law.curve(*x, **constants))
+        if name not in law.exempt or not np.isfinite(found):
+            raise InputError(
+                f"{law.name} has no limit where {name} is 0, as in rows {some([int(row) + 1 for row in rows])} of "
+                f"{label}; leave them out, or name another law (law=, bayescale fit --law)."
+            )
