@@ -187,6 +187,28 @@ def test_pictures_of_a_sweep(sweep):
 
 
 @pytest.mark.slow
+def test_runs_left_out_are_crosses_and_no_run_is_under_a_star(sweep, tmp_path):
+    pyplot.switch_backend("Agg")
+    sweep.posterior.save(tmp_path / "fit.nc")
+    for source in (sweep, bs.load(tmp_path / "fit.nc")):
+        ax = bs.plot.isoflop(source)
+        marked = {kind: [line for line in ax.get_lines() if line.get_marker() == kind] for kind in ("*", "o", "X")}
+        assert max(star.get_zorder() for star in marked["*"]) < min(
+            line.get_zorder() for line in marked["o"] if len(line.get_xdata())
+        )
+        crosses = [(line.get_xdata()[0], line.get_ydata()[0]) for line in marked["X"] if len(line.get_xdata())]
+        # Two diverged, one blank at the edge; two running at their losses, where they lie.
+        assert len(crosses) == 5 and sum(y == ax.get_ylim()[1] for _, y in crosses) == 3
+        low, high = ax.get_xlim()
+        assert all(low < x < high for x, _ in crosses)
+        assert [label for label in ax.get_legend_handles_labels()[1] if label.startswith("left out")]
+        # Beside its curve and in its colour.
+        colors = {line.get_color() for line in marked["X"] if len(line.get_xdata())}
+        assert colors <= {star.get_color() for star in marked["*"]}
+    pyplot.close("all")
+
+
+@pytest.mark.slow
 def test_the_verb_reads_a_sweep_and_draws_it(tmp_path, capsys):
     file, fit, picture = written(tmp_path / "status.csv"), tmp_path / "fit.nc", tmp_path / "valleys.png"
     options = ["--budget", "1e21", "--method", "auto", "--out", fit, "--plot", picture, "--json"]

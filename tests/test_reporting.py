@@ -1,11 +1,14 @@
 """The page: escaped, self-contained, complete in both formats, written completely or not at all."""
 
+import contextlib
 import dataclasses
 import html.parser
+import importlib
 import re
 
 import pandas as pd
 import pytest
+from conftest import call
 
 import bayescale as bs
 from bayescale import track_record
@@ -189,3 +192,39 @@ def test_sensitivity_moves_the_right_way(marin_post):
     assert set(table["status"]) == {"OK"}
     decision = bs.decide.go(marin_post, 2.61, cost=1.0, value=2.0, **AT)
     assert "How much depends on what was assumed" in bs.report(marin_post, decision).html()
+
+
+def test_changing_assumptions_shows_how_far_it_is(marin_post, monkeypatch):
+    module = importlib.import_module("bayescale.decide.sensitivity")
+    asked, done = [], []
+
+    @contextlib.contextmanager
+    def bar(total, wanted, label="sampling"):
+        asked.append((total, wanted))
+        yield done.append
+
+    answer = {"change": "a change", "group": "law", "probability": 0.5, "low": 2.0, "median": 2.1, "high": 2.2}
+    monkeypatch.setattr(module, "progress_bar", bar)
+    monkeypatch.setattr(module, "refitted", lambda label, *a, **o: answer | {"change": label})
+    monkeypatch.setattr(module, "reweighted", lambda label, *a: answer | {"change": label})
+    monkeypatch.setattr(module, "without_one", lambda *a: [answer, answer])
+    table = bs.decide.sensitivity(marin_post, 2.6, flops=1e21)
+    # One step a change; those of one run left out are one step.
+    assert asked == [(len(done), None)] and len(done) == len(table) - 2 and len(done) > 4
+    decision = bs.decide.go(marin_post, 2.6, at={"flops": 1e21})
+    page = bs.report(marin_post, decision, progress=False)
+    assert asked[1:] == [(len(done) / 2, False)]
+    # A law is named in words on the whole page.
+    assert "_power" not in page.html() and "saturating power" in page.html()
+
+
+def test_no_bar_where_a_program_reads_the_answer(marin_post, tmp_path, monkeypatch, capsys):
+    marin_post.save(tmp_path / "fit.nc")
+    asked = []
+    right = bs.report
+    monkeypatch.setattr(bs, "report", lambda *a, progress, **o: asked.append(progress) or right(*a, **o))
+    for more in ([], ["--json"]):
+        line = ["decide", tmp_path / "fit.nc", "--at", "flops=1e21", "--target", "2.6", "--no-sensitivity", *more]
+        assert call(*line, "--report", tmp_path / "page.md") == 0
+        assert capsys.readouterr().err.count("\n") == (0 if more else 1)
+    assert asked == [None, False]
