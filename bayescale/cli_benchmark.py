@@ -41,7 +41,7 @@ def list_methods(as_json: Json = False) -> None:
 def run(
     method: Annotated[list[str] | None, typer.Option(help="Method to score; repeatable; all by default.")] = None,
     source: Annotated[list[str] | None, typer.Option(help="Source of problems; repeatable; all by default.")] = None,
-    every: Annotated[int, typer.Option(min=1, help="Take every so manieth problem only.")] = 1,
+    every: Annotated[int, typer.Option(min=1, max=1_000_000, help="Take every so manieth problem only.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; the repository's by default.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Forget earlier results of these methods.")] = False,
     as_json: Json = False,
