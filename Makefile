@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 STAMP := .venv/.complete
+OLDEST := .venv-oldest/.complete
 
 # pytest and hypothesis print and draw differently where CI is set. Set always, both are alike everywhere.
 export CI := true
@@ -11,11 +12,12 @@ export CI := true
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint speed calibration
+.PHONY: help demo test oldest lint speed calibration
 
 help:
 	@echo "make demo    forecast from built-in runs, with figures"
 	@echo "make test    run the tests"
+	@echo "make oldest  run the fast tests and a choice of slow ones with the oldest dependencies that are allowed"
 	@echo "make lint    check style, format and types"
 	@echo "make speed   measure how long fits take, beside peers that are installed (an hour), and write the page"
 	@echo "make calibration  score every method on published families (hours; may be stopped) and write the page"
@@ -25,6 +27,11 @@ demo: $(STAMP)
 
 test: $(STAMP)
 	.venv/bin/python -m pytest -n 2 --dist loadfile
+
+# Not a part of `test`, which it takes as long as. What old releases say of one another's deprecated functions is
+# nothing that this package could change.
+oldest: $(OLDEST)
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow or oldest" -W ignore::DeprecationWarning
 
 lint: $(STAMP)
 	.venv/bin/ruff check .
@@ -62,5 +69,19 @@ $(STAMP): pyproject.toml
 			exit 1; }; } \
 		&& { [ -d .venv ] || $(PYTHON) -m venv .venv; } \
 		&& .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[test]'; \
+	fi
+	@touch $@
+
+# With the interpreter of .venv, so that only one place looks for it. The folder is built anew whenever a bound changes:
+# what is installed already would stay otherwise.
+$(OLDEST): pyproject.toml tests/lower_bounds.py | $(STAMP)
+	@rm -rf .venv-oldest
+	.venv/bin/python -m venv $$(command -v uv >/dev/null 2>&1 && echo --without-pip) .venv-oldest
+	.venv/bin/python tests/lower_bounds.py > .venv-oldest/constraints.txt
+	@if command -v uv >/dev/null 2>&1; then \
+		uv pip install --python .venv-oldest/bin/python --constraints .venv-oldest/constraints.txt -e '.[test]'; \
+	else \
+		.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+			--constraint .venv-oldest/constraints.txt -e '.[test]'; \
 	fi
 	@touch $@

@@ -88,6 +88,7 @@ def test_module_runs_as_a_command():
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 def test_fit_then_predict(tmp_path, capsys):
     (tmp_path / "runs.csv").write_text(GOOD)
     fit = tmp_path / "fit.nc"

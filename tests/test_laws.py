@@ -152,6 +152,24 @@ def test_inputs_that_are_not_scaled_survive_fit_save_and_load(tmp_path):
     )
 
 
+@pytest.mark.slow
+def test_sparse_experts_converges_on_clean_runs():
+    law = LAWS["sparse_experts"]
+    rng = np.random.default_rng(111)
+    ranges = {"n_params": (3e7, 3e9), "n_tokens": (1e9, 2e11), "active_share": (0.03, 0.9)}
+    rows = {name: np.exp(rng.permutation(np.linspace(*np.log(ends), 49))) for name, ends in ranges.items()}
+    truth = {"e": 0.94, "a": 16600.0, "alpha": 0.6, "b": 5460.0, "beta": 0.395, "c": 0.46, "lam": -0.167}
+    truth |= {"d": 17.3, "delta": 0.16, "gamma": 0.16}
+    clean = law(*rows.values(), **truth)
+    frame = pd.DataFrame(rows).assign(loss=clean * np.exp(0.005 * rng.standard_normal(49)))
+    post = bs.fit(bs.Runs.from_frame(frame, inputs=law.inputs), law, seed=0)
+    assert post.status is bs.Status.OK
+    # Runs inside the range of the data: the law is found up to a part of the noise.
+    at = {"n_params": [1e8, 1e9], "n_tokens": [5e9, 5e10], "active_share": [0.1, 0.4]}
+    wanted = law(*map(np.array, at.values()), **truth)
+    np.testing.assert_allclose(post.predict(at, kind="mean").mean, wanted, rtol=0.01)
+
+
 @pytest.mark.parametrize("name", ["shifted_power", "bounded_power"])
 def test_level_is_the_value_at_the_reference(name):
     # Curves that are not 1 at the reference have their level taken out and put back.

@@ -10,6 +10,7 @@ import bayescale as bs
 from bayescale.model import parts
 
 
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_loo_of_a_pool_is_that_of_the_mixture(marin_post):
     found = marin_post.loo()
     own = []
@@ -40,6 +41,7 @@ def test_loo_of_a_pool_is_that_of_the_mixture(marin_post):
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
 def test_loo_of_one_model_is_arviz(marin_post):
     one = bs.fit(marin_post.runs, "saturating_power", seed=0)

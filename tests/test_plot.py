@@ -162,6 +162,7 @@ def test_settings_of_other_inputs():
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 def test_bands_along_one_of_two_inputs():
     runs = bs.corpus.load("hyena_gpt")
     posterior = bs.fit(runs, seed=0)

@@ -86,6 +86,7 @@ def test_questions_off_the_ray_say_what_would_be_needed(fitted):
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 def test_a_saved_ladder_keeps_its_ray(fitted, tmp_path):
     fitted.save(tmp_path / "fit.nc")
     loaded = bs.load(tmp_path / "fit.nc")

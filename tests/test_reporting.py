@@ -180,6 +180,7 @@ def test_bad_paths_are_refused(page, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 def test_sensitivity_moves_the_right_way(marin_post):
     table = bs.decide.sensitivity(marin_post, 2.61, **AT).set_index("change")
     width = table["high"] / table["low"]

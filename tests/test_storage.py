@@ -155,7 +155,7 @@ def test_laws_come_back_from_files(name, tmp_path):
 
 COLUMNS = {
     "text": ["a", "ü", ""],
-    "holes": ["a", None, "b"],
+    "holes": ["a", np.nan, "b"],
     "mixed": [1, "two", 3.5],
     "flags": [True, False, True],
     "small": np.array([1, 2, 3], np.int8),

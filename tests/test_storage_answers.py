@@ -76,6 +76,7 @@ def fits(marin_post):
 
 
 @pytest.mark.slow
+@pytest.mark.oldest
 @pytest.mark.filterwarnings("ignore:.*converge")
 def test_every_question_has_the_same_answer_in_a_fresh_process(fits, tmp_path):
     paths = {name: tmp_path / f"{name}.nc" for name in fits}
