@@ -476,6 +476,7 @@ def test_command_without_a_checkout(monkeypatch, capsys, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.corpus
+@pytest.mark.skipif(not os.environ.get("BAYESCALE_CORPUS"), reason="needs the downloaded corpus: set BAYESCALE_CORPUS")
 def test_stratified_small_version(tmp_path):
     # LCDB comes with an extra; its reader has tests of its own.
     names = [name for name in SOURCES if name != "lcdb" or corpus.state("lcdb") != "not installed"]
