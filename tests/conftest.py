@@ -44,6 +44,15 @@ def few_programs():
     make_room(0.3)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def registry():
+    """Laws that the tests of a file register are gone after it: other files count laws."""
+    known = dict(bs.LAWS)
+    yield
+    bs.LAWS.clear()
+    bs.LAWS.update(known)
+
+
 @pytest.fixture(scope="session")
 def marin():
     return bs.Runs.from_frame(pd.DataFrame(MARIN), name="marin")
