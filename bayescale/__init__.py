@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bayescale.errors import InputError as InputError
     from bayescale.errors import Status as Status
     from bayescale.errors import UntrustworthyFit as UntrustworthyFit
+    from bayescale.fitted import Fitted as Fitted
     from bayescale.fitting import fit as fit
     from bayescale.forecast import Forecast as Forecast
     from bayescale.laws import LAWS as LAWS
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from bayescale.likelihood import numpyro_model as numpyro_model
     from bayescale.many import fit_each as fit_each
     from bayescale.many import fit_many as fit_many
+    from bayescale.mixture import Mixture as Mixture
     from bayescale.noise import Noise as Noise
     from bayescale.nuts import Nuts as Nuts
     from bayescale.posterior import Failure as Failure
@@ -64,11 +66,13 @@ _HOMES = {
     "data.read": ("read", "read_csv", "read_families"),
     "drift": ("Drift",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
+    "fitted": ("Fitted",),
     "fitting": ("fit",),
     "forecast": ("Forecast",),
     "laws": ("LAWS", "Law", "register_law"),
     "likelihood": ("numpyro_model",),
     "many": ("fit_each", "fit_many"),
+    "mixture": ("Mixture",),
     "noise": ("Noise",),
     "nuts": ("Nuts",),
     "posterior": ("Failure", "Posterior"),

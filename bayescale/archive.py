@@ -12,8 +12,10 @@ from bayescale import __version__, _io
 from bayescale.encoding import encode, encode_prior
 from bayescale.encoding import fingerprint as fingerprint
 from bayescale.errors import InputError
-from bayescale.model import Job
+from bayescale.fitted import Fitted
+from bayescale.mixture import Mixture
 from bayescale.nuts import Nuts
+from bayescale.plan import FitPlan
 from bayescale.posterior import Posterior
 from bayescale.storage import FORMAT, archive_key, load_for, save
 
@@ -58,23 +60,25 @@ def open_folder(folder: str | Path) -> Archive:
     return Archive(place, files, frozenset(damaged))
 
 
-def key(job: Job, settings: Nuts, method: str, seed: int) -> str:
+def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
     That is data, law, priors, drift, noise, settings, method, seed and the versions of this package and of its files;
     the place of a family among others and its name are left out.
     """
+    job = plan.jobs[0]
     content = {
         "version": [__version__, FORMAT],
+        "weights": plan.weights,
         "data": job.runs.digest,
         "inputs": job.law.inputs,
         "law": job.law.name,
         "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
-        "priors": {name: encode_prior(prior) for name, prior in job.law.priors.items()},
+        "priors": [{name: encode_prior(prior) for name, prior in part.law.priors.items()} for part in plan.jobs],
         "scales": job.law.scales,
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
-        "drift": None if job.drift is None else encode(job.drift),
-        "noise": encode(job.noise),
+        "drift": [None if part.drift is None else encode(part.drift) for part in plan.jobs],
+        "noise": [encode(part.noise) for part in plan.jobs],
         "settings": encode(settings),
         "method": method,
         "seed": seed,
@@ -87,20 +91,20 @@ def stream(name: str) -> int:
     return int(name[:16], 16)
 
 
-def read(archive: Archive, name: str, job: Job) -> Posterior | None:
-    """Return a finished posterior of this job, or None where there is none that can be read."""
+def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | None:
+    """Return the finished fit of this plan, or None where there is none that can be read."""
     file = archive.files.get(name)
     if file is None or not file.exists():
         return None
     try:
-        return load_for(file, job)
+        return load_for(file, plan)
     except InputError as error:
         warnings.warn(f"{str(error).rstrip('.')}; the family is sampled again.", stacklevel=2)
         return None
 
 
-def write(archive: Archive, name: str, posterior: Posterior) -> Path:
-    """Write a posterior as a file that `bayescale.load` opens, completely or not at all, named after its family."""
+def write(archive: Archive, name: str, posterior: Fitted) -> Path:
+    """Write a fit as a file that `bayescale.load` opens, completely or not at all, named after its family."""
     file = archive.files.get(name)
     if file is None:
         taken = {found.name.lower() for found in archive.folder.iterdir()} - {f.name.lower() for f in archive.damaged}

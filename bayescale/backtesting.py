@@ -16,12 +16,13 @@ from bayescale.checked import one_screen, options, shortened, whole
 from bayescale.data.ray import find_ray
 from bayescale.drift import Drift
 from bayescale.errors import InputError, because, some
+from bayescale.fitted import Fitted
 from bayescale.fitting import check_sampling
 from bayescale.laws import Law
 from bayescale.many import fit_many
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.posterior import Failure, Note, Posterior
+from bayescale.posterior import Failure, Note
 from bayescale.runs import Runs, checked, several
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
@@ -73,7 +74,7 @@ class Backtest:
 
     frame: pd.DataFrame
     skipped: list[tuple[str, float, str]]
-    posteriors: list[Posterior]
+    posteriors: list[Fitted]
     warnings: list[tuple[str, float, Note]] = dataclasses.field(default_factory=list)
 
     def to_frame(self) -> pd.DataFrame:
@@ -215,7 +216,6 @@ def backtest(
     min_train: int = FEWEST,
     folder: str | Path | None = None,
     executor: Executor | None = None,
-    caution: str = "normal",
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
@@ -238,7 +238,6 @@ def backtest(
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
         folder: Folder of finished fits, see `fit_many`.
         executor: Where to fit, see `fit_many`.
-        caution: See `fit`.
 
     Raises:
         InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
@@ -286,13 +285,12 @@ def backtest(
         noise=noise,
         settings=settings,
         method=method,
-        caution=caution,
         folder=folder,
         executor=executor,
         progress=progress,
     )
     tables: list[pd.DataFrame] = []
-    posteriors: list[Posterior] = []
+    posteriors: list[Fitted] = []
     warnings: list[tuple[str, float, Note]] = []
     for split, result in zip(splits, results, strict=True):
         if isinstance(result, Failure):
@@ -376,7 +374,7 @@ def why_not(split: Split, min_train: int) -> str:
     return ""
 
 
-def score(split: Split, posterior: Posterior) -> pd.DataFrame:
+def score(split: Split, posterior: Fitted) -> pd.DataFrame:
     """Forecast the held-out rows of a split and score the forecasts."""
     rows = np.flatnonzero(~split.train)
     held = split.family.frame.iloc[rows]

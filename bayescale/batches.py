@@ -138,23 +138,27 @@ def footprint(job: Job, settings: Nuts) -> int:
     return 8 * (2 * kept + matrices)
 
 
-def batch(jobs: Sequence[Job], largest: Callable[[Job, int], int]) -> list[list[int]]:
-    """Group numbers of jobs of one shape.
+Task = tuple[Job, Nuts, int]
+"""A job, its settings, and the number of its random stream."""
+
+
+def batch(tasks: Sequence[Task], largest: Callable[[Task, int], int]) -> list[list[int]]:
+    """Group numbers of tasks whose jobs have one shape and whose settings are equal.
 
     Args:
-        jobs: Any jobs.
-        largest: Most members of a batch of jobs like the given one, of which there are so many.
+        tasks: Any tasks.
+        largest: Most members of a batch of tasks like the given one, of which there are so many.
 
     Returns:
         Members of each batch, one batch of every shape before the second of any.
     """
     groups: dict[Any, list[int]] = {}
-    for number, job in enumerate(jobs):
-        groups.setdefault(shape(job), []).append(number)
+    for number, (job, settings, _) in enumerate(tasks):
+        groups.setdefault((shape(job), settings), []).append(number)
     pieces = [
         (first, members[first : first + size])
         for members in groups.values()
-        for size in [largest(jobs[members[0]], len(members))]
+        for size in [largest(tasks[members[0]], len(members))]
         for first in range(0, len(members), size)
     ]
     # Firsts first, so that the programs of different shapes are compiled side by side.
@@ -225,9 +229,10 @@ def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
 
 
-def suited(settings: Nuts) -> Callable[[Job, int], int]:
+def suited(task: Task, count: int) -> int:
     """Most members of a batch that a single call of the compiled program takes here, for `batch`."""
-    return lambda job, count: machine(count).largest(job, settings)
+    job, settings, _ = task
+    return machine(count).largest(job, settings)
 
 
 def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Callable[[int], Machine] = machine) -> float:

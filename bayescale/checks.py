@@ -9,8 +9,10 @@ import pandas as pd
 
 from bayescale.data.trends import shape_warnings
 from bayescale.errors import Status, some
+from bayescale.fitted import Fitted, component_labels
 from bayescale.forecast import RECORD_RATIO, Forecast
-from bayescale.posterior import Note, Posterior, describe_weights
+from bayescale.notes import Note
+from bayescale.posterior import Posterior
 from bayescale.runs import DISTINCT, Runs
 
 UNLEARNED = 0.1
@@ -33,7 +35,7 @@ WORTH_NEW = 4.0
 """Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
 
-def notes_on(posterior: Posterior, forecast: Forecast | None, prior: bool) -> list[Note]:
+def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[Note]:
     """List what `Posterior.check` says.
 
     Args:
@@ -51,39 +53,42 @@ def notes_on(posterior: Posterior, forecast: Forecast | None, prior: bool) -> li
     return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
 
 
-def check_sampler(posterior: Posterior) -> list[Note]:
+def check_sampler(fit: Fitted) -> list[Note]:
     """Note draws that do not deserve trust, and a posterior with several modes."""
-    measures = posterior.diagnostics
     notes = []
-    if measures.modes > 1:
+    modes = max(part.diagnostics.modes for part in fit.components)
+    if modes > 1:
         text = (
-            f"The posterior has {measures.modes} modes that matter: the data fit more than one shape of the curve, "
+            f"The posterior has {modes} modes that matter: the data fit more than one shape of the curve, "
             "and forecasts may fall between them."
         )
         notes.append(Note("several_modes", "info", text))
-    return notes + check_convergence(posterior)
+    for part, label in zip(fit.components, component_labels(fit), strict=True):
+        which = f" (the component {label})" if len(fit.components) > 1 else ""
+        notes += check_convergence(part, which)
+    return notes
 
 
-def check_table(posterior: Posterior) -> list[Note]:
+def check_table(posterior: Fitted) -> list[Note]:
     """Note what reading and screening warned of."""
     return [Note(entry.code, "warning", entry.text) for entry in posterior.runs.log if entry.severity == "warning"]
 
 
-def check_convergence(posterior: Posterior) -> list[Note]:
-    """Note draws that do not deserve trust."""
+def check_convergence(posterior: Posterior, which: str) -> list[Note]:
+    """Note draws of one model, of which `which` says which, that do not deserve trust."""
     if posterior.status is Status.OK:
         return []
     measures = posterior.diagnostics
     if measures.method == "importance":
-        return [Note("unconverged", "warning", f"{posterior.status} {describe_weights(measures)}")]
+        return [Note("unconverged", "warning", f"{posterior.status}{which} {measures.weights_text}")]
     detail = (
         f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
         f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"
     )
-    return [Note("unconverged", "warning", f"{posterior.status} {detail}")]
+    return [Note("unconverged", "warning", f"{posterior.status}{which} {detail}")]
 
 
-def check_design(posterior: Posterior) -> list[Note]:
+def check_design(posterior: Fitted) -> list[Note]:
     """Note designs that cannot answer the question, whatever the sampler says."""
     notes = []
     frame, inputs = posterior.runs.frame, posterior.law.inputs
@@ -96,7 +101,7 @@ def check_design(posterior: Posterior) -> list[Note]:
         elif scales < 3:
             text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
             notes.append(Note("few_scales", "warning", text))
-    if posterior.job.ray is not None:
+    if posterior.ray is not None:
         notes.append(note_ray(posterior))
     moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
     if len(moving) > 1 and len(frame) > 2:
@@ -108,8 +113,8 @@ def check_design(posterior: Posterior) -> list[Note]:
                 "apart; forecasts along the same ray are fine, others rest on the prior."
             )
             notes.append(Note("collinear", "warning", text))
-    if posterior.job.problem.single > 0:
-        rows = int(posterior.job.problem.mask.sum())
+    if posterior.first.job.problem.single > 0:
+        rows = int(posterior.first.job.problem.mask.sum())
         text = (
             f"{len(frame)} checkpoints were averaged to {rows} rows, because neighbours say the same thing "
             "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
@@ -122,9 +127,9 @@ def check_design(posterior: Posterior) -> list[Note]:
     return notes
 
 
-def note_ray(posterior: Posterior) -> Note:
+def note_ray(posterior: Fitted) -> Note:
     """Say along which ray all runs lie, and what would be needed off it."""
-    ray = posterior.job.ray
+    ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     away = dict.fromkeys(ray.names[1:], 2.0)
     point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
@@ -137,15 +142,15 @@ def note_ray(posterior: Posterior) -> Note:
     return Note("one_ray", "info", text)
 
 
-def in_short(note: Note, posterior: Posterior) -> Note:
+def in_short(note: Note, posterior: Fitted) -> Note:
     """Return a note as it is told again, in one short line where it is a paragraph."""
-    if note.code != "one_ray" or posterior.job.ray is None:
+    if note.code != "one_ray" or posterior.ray is None:
         return note
-    text = f"Fitted along one ray ({posterior.job.ray.text}); off it the data say nothing."
+    text = f"Fitted along one ray ({posterior.ray.text}); off it the data say nothing."
     return dataclasses.replace(note, text=text)
 
 
-def check_shape(posterior: Posterior) -> list[Note]:
+def check_shape(posterior: Fitted) -> list[Note]:
     """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
     if len(posterior.law.inputs) > 1:
         return []
@@ -190,10 +195,10 @@ def check_shape(posterior: Posterior) -> list[Note]:
     return notes
 
 
-def grows(posterior: Posterior, x: np.ndarray) -> bool:
+def grows(posterior: Fitted, x: np.ndarray) -> bool:
     """Whether the law itself rises over these ln x, in the posterior's median."""
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
-    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.job.reference[0])), **constants)
+    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.reference[0])), **constants)
     return bool(high > low)
 
 
@@ -213,7 +218,7 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
     return means[:, 0], means[:, 1]
 
 
-def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[Note]:
+def check_repetition(posterior: Fitted, points: pd.DataFrame | None) -> list[Note]:
     """Note data that are repeated more often than is harmless, under a law that does not know how many are different.
 
     Args:
@@ -238,7 +243,7 @@ def check_repetition(posterior: Posterior, points: pd.DataFrame | None) -> list[
     return notes
 
 
-def check_learning(posterior: Posterior) -> list[Note]:
+def check_learning(posterior: Fitted) -> list[Note]:
     """Note coordinates that the data did not move."""
     notes = []
     contraction = posterior.contraction()

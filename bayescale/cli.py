@@ -16,7 +16,6 @@ import typer
 
 from bayescale import cli_benchmark, cli_decide, cli_read
 from bayescale.cli_options import (
-    Caution,
     DriftName,
     Json,
     LawName,
@@ -110,7 +109,6 @@ def fit(
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
     drift: DriftName = "auto",
-    caution: Caution = "normal",
     noise: NoiseName = "normal",
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
@@ -131,18 +129,17 @@ def fit(
         seed=seed,
         drift=named_drift(drift),
         noise=noise,
-        caution=caution,
         strict=strict,
         folder=folder,
         **sampling,
     )
-    posteriors = [result for result in results if isinstance(result, bs.Posterior)]
+    posteriors = [result for result in results if not isinstance(result, bs.Failure)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
     failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
     # Named before any family failed, so that a family's file keeps its name in the next call.
     names = [*(family.name for family in families), *unfit]
     written: list[str] = []
-    for file, write in ((out, bs.Posterior.save), (plot, lambda post, path: bs.plot.save(bs.plot.bands(post), path))):
+    for file, write in ((out, bs.Fitted.save), (plot, lambda post, path: bs.plot.save(bs.plot.bands(post), path))):
         if file is None:
             continue
         paths = dict(zip(names, members(file, names), strict=True))
@@ -213,7 +210,6 @@ def backtest(
     largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
     drift: DriftName = "auto",
-    caution: Caution = "normal",
     noise: NoiseName = "normal",
     seed: Seed = 0,
     plot: Plot = None,
@@ -234,7 +230,6 @@ def backtest(
         seed=seed,
         drift=named_drift(drift),
         noise=noise,
-        caution=caution,
         **sampling,
     )
     coverage = back.coverage()

@@ -24,7 +24,6 @@ Source = Annotated[
 ]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
 DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
-Caution = Annotated[str, typer.Option(help="normal, or high: pool a second kind of drift, for several inputs.")]
 NoiseName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +11,6 @@ from bayescale.errors import Status
 
 RHAT = 1.01
 """Rank-normalised split R-hat above this means that chains disagree."""
-ESS = 400.0
-"""Bulk and tail effective sample sizes below this make quantiles unstable."""
 EFMI = 0.2
 """Energy fraction of missing information below this means that tails are explored slowly."""
 PARETO = 0.7
@@ -51,15 +47,25 @@ class Diagnostics:
     ess_weights: float | None = None
     modes: int = 1
 
+    @property
+    def weights_text(self) -> str:
+        """Say how importance sampling went; empty where it was not tried."""
+        if self.pareto_k is None:
+            return ""
+        found = f"Pareto k {self.pareto_k:.2f}, effective sample size of the weights {self.ess_weights or 0.0:.0f}"
+        if self.method == "importance":
+            return f"Drawn by importance sampling: {found}."
+        return f"Drawn by NUTS, since importance sampling was not good enough ({found})."
 
-def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, share: float = 1.0) -> Diagnostics:
+
+def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, least_ess: float) -> Diagnostics:
     """Measure convergence.
 
     Args:
         position: Draws of the coordinates, shape (chain, draw, coordinate).
         diverging: Shape (chain, draw).
         energy: Shape (chain, draw).
-        share: Share of a posterior's draws that these are, see `joined`.
+        least_ess: See `Nuts.least_ess`.
     """
     if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
         missing = np.full(position.shape[-1], np.nan)
@@ -73,7 +79,7 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, sh
         status = Status.NOT_MIXED
     elif divergences:
         status = Status.DIVERGENT
-    elif min(bulk.min(), tail.min()) < share * ESS:
+    elif min(bulk.min(), tail.min()) < least_ess:
         status = Status.FEW_DRAWS
     elif efmi.min() < EFMI:
         status = Status.LOW_ENERGY
@@ -83,7 +89,7 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, sh
 
 
 def diagnose_weights(
-    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int = 1, share: float = 1.0
+    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int, least_ess: float
 ) -> Diagnostics:
     """Measure how much weighted points are worth.
 
@@ -99,7 +105,7 @@ def diagnose_weights(
         pareto_k: Tail index of the weights.
         draws: Equally weighted draws made of them.
         modes: Modes that were drawn from.
-        share: Share of a posterior's draws that these are, see `joined`.
+        least_ess: See `Nuts.least_ess`.
     """
     dimension = position.shape[1]
     missing = np.full(dimension, np.nan)
@@ -122,42 +128,12 @@ def diagnose_weights(
     weights = 1.0 / float((weight**2).sum())
     if pareto_k >= PARETO:
         status = Status.HEAVY_WEIGHTS
-    elif min(bulk.min(), tail.min(), weights) < share * ESS:
+    elif min(bulk.min(), tail.min(), weights) < least_ess:
         status = Status.FEW_POINTS
     else:
         status = Status.OK
     return Diagnostics(
         missing, bulk, tail, np.array([np.nan]), 0, status, "importance", float(pareto_k), weights, modes
-    )
-
-
-def joined(first: Diagnostics, second: Diagnostics) -> Diagnostics:
-    """Measures of two samples of one size that are pooled.
-
-    Everywhere the worse of the two; divergences add up, and of a pool the draws are worth at least twice as much as
-    those of the half that is worth less.
-    """
-    doubtful = first if first.status is not Status.OK else second
-
-    def of(reduce: Callable[..., Any], name: str) -> Any:
-        values = (getattr(first, name), getattr(second, name))
-        return None if values[0] is None or values[1] is None else reduce(*values)
-
-    def twice(name: str) -> Any:
-        least = of(np.minimum, name)
-        return None if least is None else 2.0 * least
-
-    return Diagnostics(
-        rhat=of(np.maximum, "rhat"),
-        ess_bulk=twice("ess_bulk"),
-        ess_tail=twice("ess_tail"),
-        efmi=np.concatenate([first.efmi, second.efmi]),
-        divergences=first.divergences + second.divergences,
-        status=doubtful.status,
-        method=first.method,
-        pareto_k=of(max, "pareto_k"),
-        ess_weights=twice("ess_weights"),
-        modes=max(first.modes, second.modes),
     )
 
 

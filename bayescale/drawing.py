@@ -18,7 +18,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bayescale import checked
 from bayescale.errors import InputError, nearest
-from bayescale.model import halves, meaning
+from bayescale.fitted import Fitted
+from bayescale.model import meaning
 from bayescale.posterior import Posterior, fitted
 from bayescale.runs import Runs
 
@@ -333,7 +334,7 @@ def share_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 # --- Numbers behind the pictures ---------------------------------------------------------------------------
 
 
-def along(posterior: Posterior, name: str | None) -> str:
+def along(posterior: Fitted, name: str | None) -> str:
     """Return the input of the x axis.
 
     Raises:
@@ -419,18 +420,20 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
     return (np.exp(-0.5 * score**2) / (width * math.sqrt(2 * math.pi))).mean(1)
 
 
-def prior_constants(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Prior draws of the quantities in `Posterior.draws` that do not follow the data's level."""
-    model, problem = posterior.job.model, posterior.job.problem
-    count = len(posterior.prior_draws)
-    chains = posterior.prior_draws.reshape(len(halves(problem)), -1, len(posterior.names))
-    values = jax.tree.map(
-        lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), meaning(chains, model, problem)
-    )
-    law = posterior.law
+def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
+    """Prior draws of the quantities in `Fitted.draws` that do not follow the data's level, those of all components."""
+    found = [component_prior(part) for part in posterior.components]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
+
+
+def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Prior draws of one component, see `prior_constants`."""
+    count, law = len(posterior.prior_draws), posterior.law
+    values = meaning(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
+    values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
     constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
     if law.units:
-        reference = dict(zip(law.inputs, posterior.job.reference, strict=True))
+        reference = dict(zip(law.inputs, posterior.reference, strict=True))
         # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
         with np.errstate(over="ignore", invalid="ignore"):
             constants = law.at_unit_scale(constants, reference)

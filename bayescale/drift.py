@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,16 +11,14 @@ import numpyro.distributions as dist
 from scipy.special import ndtri
 
 from bayescale import checked
-from bayescale.errors import InputError, nearest
+from bayescale.errors import InputError
 from bayescale.records import Array, record, static
 
 ALONG = {
     "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
     "scale": "one path along the common scale of all inputs",
-    "pool": "equal draws of a fit with each of the two",
 }
 """Where a drift wanders."""
-CAUTIONS = ("normal", "high")
 MOST_ROWS = 40
 """Rows from which on the factor ahead stays as it is."""
 
@@ -90,22 +87,20 @@ def default_drift(n_inputs: int) -> Drift:
     return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
 
 
-def resolve_drift(drift: Drift | str | None, axes: int, name: str) -> Drift | None:
+def resolve_drift(drift: Drift | str | None, axes: int) -> Drift | None:
     """Return the drift that a name stands for, checked against the number of axes that it would run along.
 
     Args:
-        drift: "auto", "cautious", a `Drift` or None.
+        drift: "auto", a `Drift` or None.
         axes: Number of inputs, or of axes that the law declares.
-        name: What the runs are called in messages.
 
     Raises:
-        InputError: For anything else, or high caution with one axis.
+        InputError: For anything else.
     """
-    if isinstance(drift, str) and drift in ("auto", "cautious"):
-        chosen = default_drift(axes)
-        drift = chosen if drift == "auto" else dataclasses.replace(chosen, along="pool")
+    if isinstance(drift, str) and drift == "auto":
+        drift = default_drift(axes)
     if drift is not None and not isinstance(drift, Drift):
-        raise InputError(f"drift must be 'auto', 'cautious', None or a Drift; found {drift!r}.")
+        raise InputError(f"drift must be 'auto', None or a Drift; found {drift!r}.")
     if drift is not None:
         rules = dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE)
         rules |= dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO)
@@ -113,27 +108,7 @@ def resolve_drift(drift: Drift | str | None, axes: int, name: str) -> Drift | No
         checked.options(**{name: (getattr(drift, name), rule) for name, rule in rules.items()})
     if drift is not None and drift.along not in ALONG:
         raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
-    if drift is not None and drift.along == "pool" and axes == 1:
-        raise InputError(
-            f"High caution adds a drift along the common scale of several inputs; {name} has one, for which it would "
-            "change nothing. Leave it out, or widen the bands with a larger Drift(median=...)."
-        )
     return drift
-
-
-def heeded(drift: Drift | str | None, caution: str) -> Drift | str | None:
-    """Return the drift that some caution asks for: with "high", the pool of a drift (see `ALONG`).
-
-    Raises:
-        InputError: For an unknown caution, or where there is no drift to be cautious about.
-    """
-    if not isinstance(caution, str) or caution not in CAUTIONS:
-        raise InputError(f"caution is 'normal' or 'high'; found {caution!r}. {nearest(str(caution), CAUTIONS)}")
-    if caution == "normal":
-        return drift
-    if drift is None:
-        raise InputError("caution='high' widens the drift; drift=None trusts the law outright. Use one of them.")
-    return dataclasses.replace(drift, along="pool") if isinstance(drift, Drift) else "cautious"
 
 
 def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,15 +13,17 @@ import jax
 import numpy as np
 
 from bayescale import checked
-from bayescale.batches import compiled_once, machine, one_thread, stacked, stream_key
-from bayescale.diagnostics import ESS, diagnose, joined
-from bayescale.drift import Drift, heeded
+from bayescale.batches import Task, batch, compiled_once, machine, one_thread, stacked, stream_key, suited
+from bayescale.diagnostics import diagnose
+from bayescale.drift import Drift
 from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
 from bayescale.importance import weigh_jobs
 from bayescale.laws import Law
-from bayescale.model import Job, Values, compact, make_job, parts
+from bayescale.mixture import Mixture, combine
+from bayescale.model import Job, Values, compact
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts, check_settings
+from bayescale.plan import plan_fit
 from bayescale.posterior import Posterior
 from bayescale.priors import Prior
 from bayescale.runs import Runs
@@ -55,28 +57,28 @@ def fit(
     settings: Nuts | None = None,
     method: str = "nuts",
     strict: bool = False,
-    caution: str = "normal",
-) -> Posterior:
+) -> Posterior | Mixture:
     """Sample the posterior of a scaling law for one family.
 
     Args:
         runs: Runs of one family. More than 64 checkpoints of a run, or 100 of several, are averaged within equal
             parts of ln x: fits to averages forecast better (docs/calibration.md) and take no longer however many there
             are. Checkpoints are rows of which several name the same run, and rows of one input that name none.
-        law: A law or its name; "auto" is for one input a power law with a floor, in half of the draws below a plateau,
-            and for two or three one power law each under an outer power, with a floor (see `laws.automatic`).
+        law: A law or its name; "auto" is for one input a power law with a floor, fitted as a mixture of two posteriors
+            of equal weight, below a plateau and without one, and for two or three one power law each under an outer
+            power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
-        drift: "auto" for the calibrated default, "cautious" for the same with high caution, a `Drift`, or None to trust
-            the law outright.
+        drift: "auto" for the calibrated default, a `Drift`, or None to trust the law outright.
         noise: A `Noise` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
         strict: Raise if the posterior must not be trusted.
-        caution: "high" pools equal draws of the default and of a second fit whose drift runs along the common scale of
-            all inputs (much like compute, for parameters and tokens), in case the default's drift is of the wrong kind.
-            Bands are not always wider (docs/calibration.md). Several inputs only. The same as `drift="cautious"`.
+
+    Returns:
+        The posterior of one model, or a `Mixture` of posteriors where the law's priors name one, as those of "auto" for
+        one input do.
 
     Raises:
         InputError: For data or names that cannot work, before anything is compiled.
@@ -89,11 +91,12 @@ def fit(
     """
     settings = check_sampling(method, seed, settings)
     checked.options(strict=(strict, checked.FLAG))
-    job = make_job(runs, law, heeded(drift, caution), noise, priors)
-    (posterior,) = sample_jobs([job], [0], seed, settings, method)
-    if strict and posterior.status is not Status.OK:
-        raise UntrustworthyFit(f"The fit of {posterior.runs.name} must not be relied on. {posterior.status}")
-    return posterior
+    plan = plan_fit(runs, law, drift, noise, priors)
+    # All components of one shape in one call, which shares them out among the cores.
+    fitted = combine(sample_flat(plan.tasks(settings, 0), seed, method, lambda task, count: count), plan.weights)
+    if strict and fitted.status is not Status.OK:
+        raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {fitted.status}")
+    return fitted
 
 
 def check_sampling(method: Any, seed: Any, settings: Any) -> Nuts:
@@ -108,6 +111,27 @@ def check_sampling(method: Any, seed: Any, settings: Any) -> Nuts:
     return check_settings(settings)
 
 
+def sample_flat(
+    tasks: Sequence[Task], seed: int, method: str, largest: Callable[[Task, int], int] = suited
+) -> list[Posterior]:
+    """Sample jobs of any shapes, in batches.
+
+    Args:
+        tasks: Each job with its settings, of the first attempt, and the number below 2^64 of its random stream.
+        seed: Seed of all streams.
+        method: A name in `METHODS`.
+        largest: Size of a batch, see `batches.batch`; by default what suits the devices of this process.
+
+    Returns:
+        One posterior for each job, in order.
+    """
+    found: dict[int, Posterior] = {}
+    for members in batch(tasks, largest):
+        jobs, settings, streams = zip(*(tasks[i] for i in members), strict=True)
+        found |= dict(zip(members, sample_jobs(jobs, streams, seed, settings[0], method), strict=True))
+    return [found[i] for i in range(len(tasks))]
+
+
 def sample_jobs(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str = "nuts"
 ) -> list[Posterior]:
@@ -120,34 +144,15 @@ def sample_jobs(
         settings: Settings of the first attempt.
         method: A name in `METHODS`.
     """
-    if jobs[0].problem.second is None:
-        return sample_alike(jobs, streams, seed, settings, method)
-    first, second = zip(*(parts(job) for job in jobs), strict=True)
-    # Both models have one shape, so they share a program.
-    chains = dataclasses.replace(settings, chains=-(-settings.chains // 2))
-    halves = sample_alike([*first, *second], [*streams, *streams], seed, chains, method, paired=True)
-    count = len(jobs)
-    return [pool(job, *both) for job, *both in zip(jobs, halves[:count], halves[count:], strict=True)]
-
-
-def sample_alike(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str, paired: bool = False
-) -> list[Posterior]:
-    """Do what `sample_jobs` says, for jobs of one model.
-
-    With `paired` they are first halves of pools and then, in the same order, second ones. Both halves of a pool are
-    drawn by one method and are of one length, so that they are alike.
-    """
     with one_thread() if jobs[0].problem.dense else contextlib.nullcontext():
         if method == "nuts":
-            return sample_robustly(jobs, streams, seed, settings, paired, weigh=True)
+            return sample_robustly(jobs, streams, seed, settings, weigh=True)
         posteriors = weigh_jobs(jobs, streams, seed, settings)
         if method == "importance":
             return posteriors
-        doubtful = with_twins([posterior.status is not Status.OK for posterior in posteriors], paired)
-        if doubtful:
+        if doubtful := [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]:
             own = [jobs[i] for i in doubtful], [streams[i] for i in doubtful]
-            for i, posterior in zip(doubtful, sample_robustly(*own, seed, settings, paired, weigh=False), strict=True):
+            for i, posterior in zip(doubtful, sample_robustly(*own, seed, settings, weigh=False), strict=True):
                 tried = posteriors[i].diagnostics
                 kept = {"pareto_k": tried.pareto_k, "ess_weights": tried.ess_weights, "modes": tried.modes}
                 diagnostics = dataclasses.replace(posterior.diagnostics, **kept)
@@ -156,7 +161,7 @@ def sample_alike(
 
 
 def sample_robustly(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, paired: bool, *, weigh: bool
+    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, *, weigh: bool
 ) -> list[Posterior]:
     """Sample chains, and fall back where they cannot be trusted: to importance sampling, then to the smallest steps.
 
@@ -165,68 +170,26 @@ def sample_robustly(
         streams: Number of each job's own random stream.
         seed: Seed of all randomness.
         settings: Settings of the first attempt.
-        paired: As in `sample_alike`.
         weigh: Try importance sampling, which the method "auto" has done before.
     """
-    posteriors = sample_chains(jobs, streams, seed, settings, paired)
-    if settings.chains * settings.draws < jobs[0].share * ESS:
+    posteriors = sample_chains(jobs, streams, seed, settings)
+    if settings.chains * settings.draws < settings.least_ess:
         return posteriors
-
-    def doubtful(*statuses: Status) -> list[int]:
-        wanted = [p.status is not Status.OK and (not statuses or p.status in statuses) for p in posteriors]
-        return with_twins(wanted, paired)
 
     def given(numbers: list[int]) -> tuple[list[Job], list[int]]:
         return [jobs[i] for i in numbers], [streams[i] for i in numbers]
 
     def accept(numbers: list[int], found: list[Posterior]) -> None:
-        good = {i for i, posterior in zip(numbers, found, strict=True) if posterior.status is Status.OK}
         for i, posterior in zip(numbers, found, strict=True):
-            # Both halves of a pool are drawn by one method.
-            twin = i if not paired else (i + len(jobs) // 2) % len(jobs)
-            if i in good and twin in good:
+            if posterior.status is Status.OK:
                 posteriors[i] = posterior
 
-    if weigh and (numbers := doubtful()):
+    if weigh and (numbers := [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]):
         accept(numbers, weigh_jobs(*given(numbers), seed, settings))
-    if numbers := doubtful(Status.DIVERGENT):
+    if numbers := [i for i, posterior in enumerate(posteriors) if posterior.status is Status.DIVERGENT]:
         smallest = dataclasses.replace(longer(settings), target_accept=max(THIRD_ACCEPT, settings.target_accept))
         accept(numbers, [posterior for posterior, _ in run_compiled(*given(numbers), seed, smallest, THIRD)])
     return posteriors
-
-
-def with_twins(chosen: Sequence[bool], paired: bool) -> list[int]:
-    """Numbers of the chosen jobs in order, of pairs both where one is."""
-    count = len(chosen)
-    return [i for i, is_chosen in enumerate(chosen) if is_chosen or (paired and chosen[i - count // 2])]
-
-
-def pool(job: Job, first: Posterior, second: Posterior) -> Posterior:
-    """Return a posterior with the chains of both, the longer ones thinned: a new attempt has more draws."""
-    number = min(first.position.shape[1], second.position.shape[1])
-    first, second = thinned(first, number), thinned(second, number)
-
-    def both(a: Any, b: Any) -> Any:
-        return np.concatenate([a, b])
-
-    return dataclasses.replace(
-        second,
-        job=job,
-        settings=dataclasses.replace(second.settings, chains=2 * second.settings.chains),
-        position=both(first.position, second.position),
-        values=compact(jax.tree.map(both, first.values, second.values)),
-        stats={name: both(values, second.stats[name]) for name, values in first.stats.items()},
-        diagnostics=joined(first.diagnostics, second.diagnostics),
-    )
-
-
-def thinned(posterior: Posterior, number: int) -> Posterior:
-    """Return a posterior with evenly spaced draws of its chains, diagnosed as what it is then and as files read it."""
-    length = posterior.position.shape[1]
-    if length == number:
-        return posterior
-    kept = np.arange(number) * length // number
-    return redrawn(posterior, *jax.tree.map(lambda leaf: leaf[:, kept], parts_of(posterior)))
 
 
 def parts_of(posterior: Posterior) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
@@ -236,29 +199,27 @@ def parts_of(posterior: Posterior) -> tuple[np.ndarray, Values, dict[str, np.nda
 
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
     """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
-    measures = diagnose(position, stats["diverging"], stats["energy"], posterior.job.share)
+    measures = diagnose(position, stats["diverging"], stats["energy"], posterior.settings.least_ess)
     return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
 
 
-def sample_chains(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, paired: bool = False
-) -> list[Posterior]:
+def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
     """Sample jobs of one shape, and on until they can be trusted: first more draws, then new chains of smaller steps.
 
-    Whoever asks for fewer draws than a trustworthy posterior needs gets just those. `paired` as in `sample_alike`.
+    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
     """
     found = run_compiled(jobs, streams, seed, settings, FIRST)
     posteriors = [posterior for posterior, _ in found]
-    if settings.chains * settings.draws < jobs[0].share * ESS:
+    if settings.chains * settings.draws < settings.least_ess:
         return posteriors
 
     for number in range(FURTHER, FURTHER + ROUNDS):
-        if short := with_twins([only_short(posterior) for posterior in posteriors], paired):
+        if short := [i for i, posterior in enumerate(posteriors) if only_short(posterior)]:
             stopped = [found[i][1] for i in short]
             rest = run_compiled([jobs[i] for i in short], [streams[i] for i in short], seed, settings, number, stopped)
             for i, more in zip(short, rest, strict=True):
                 posteriors[i], found[i] = continued(posteriors[i], more[0]), more
-    if doubtful := with_twins([posterior.status is not Status.OK for posterior in posteriors], paired):
+    if doubtful := [i for i, posterior in enumerate(posteriors) if posterior.status is not Status.OK]:
         again = [jobs[i] for i in doubtful], [streams[i] for i in doubtful]
         for i, (posterior, _) in zip(doubtful, run_compiled(*again, seed, longer(settings), SECOND), strict=True):
             posteriors[i] = posterior
@@ -306,7 +267,8 @@ def run_compiled(
 ) -> list[tuple[Posterior, Any]]:
     """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
     place = machine(len(jobs))
-    settings = dataclasses.replace(settings, target_accept=np.float64(settings.target_accept))
+    numbers = {name: np.float64(getattr(settings, name)) for name in ("target_accept", "least_ess")}
+    settings = dataclasses.replace(settings, **numbers)
 
     def run(members: list[int]) -> list[tuple[Posterior, Any]]:
         filled = [members[i] for i in place.members(len(members))]
@@ -349,7 +311,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
             "energy": chains.energy,
             "step_size": chains.step_size,
         },
-        diagnostics=diagnose(chains.position, chains.diverging, chains.energy, job.share),
+        diagnostics=diagnose(chains.position, chains.diverging, chains.energy, float(settings.least_ess)),
     )
 
 

@@ -24,7 +24,7 @@ from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
 from bayescale.batches import compiled_once, jitted, machine, stacked, stream_key
-from bayescale.diagnostics import ESS, Diagnostics, diagnose_weights
+from bayescale.diagnostics import Diagnostics, diagnose_weights
 from bayescale.errors import Status
 from bayescale.likelihood import draw_level
 from bayescale.model import Job, Model, Problem, Values, read
@@ -307,9 +307,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
     """
     smoother_aside()
     weighed = weigh_points(jobs, streams, seed, settings, 0)
-    share = jobs[0].share
-    chosen = [choose(part, streams[i], seed, settings, share) for i, part in enumerate(weighed)]
-    enough = settings.chains * settings.draws >= share * ESS
+    chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
+    enough = settings.chains * settings.draws >= settings.least_ess
     for attempt in range(1, ATTEMPTS if enough else 1):
         doubtful = [i for i, part in enumerate(chosen) if goes_on(part.diagnostics.status, attempt)]
         if not doubtful:
@@ -317,8 +316,8 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
         own = [streams[i] for i in doubtful]
         more = weigh_points([jobs[i] for i in doubtful], own, seed, settings, attempt)
         for i, part in zip(doubtful, more, strict=True):
-            weighed[i] = part if attempt == 1 else pooled(weighed[i], part)
-            chosen[i] = choose(weighed[i], streams[i], seed, settings, share)
+            weighed[i] = part if attempt == 1 else joined(weighed[i], part)
+            chosen[i] = choose(weighed[i], streams[i], seed, settings)
     values = interpreted(jobs, chosen)
     shape = (settings.chains, settings.draws)
 
@@ -361,7 +360,7 @@ def goes_on(status: Status, attempt: int) -> bool:
     return status is Status.FEW_POINTS or (status is not Status.OK and attempt == 1)
 
 
-def pooled(first: Points, second: Points) -> Points:
+def joined(first: Points, second: Points) -> Points:
     """Points of two attempts together; weights of one target need no scaling, whatever mixture they came from."""
     position, log_weight = (np.concatenate([first[i], second[i]]) for i in range(2))
     return Points(position, log_weight, max(first.modes, second.modes))
@@ -391,13 +390,13 @@ def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, setting
     return place.pieces(len(jobs), run)
 
 
-def choose(points: Points, stream: int, seed: int, settings: Nuts, share: float = 1.0) -> Chosen:
-    """Resample draws by weight, a share of a posterior's, and say what they are worth."""
+def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
+    """Resample draws by weight, and say what they are worth."""
     draws = settings.chains * settings.draws
     smooth, pareto = smoothed(points.log_weight)
     rng = np.random.default_rng([seed, stream, STREAM])
     rows = resample(np.exp(smooth), draws, rng)
-    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes, share)
+    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes, settings.least_ess)
     return Chosen(points.position[rows], smooth[rows], rng.standard_normal(draws), measures)
 
 

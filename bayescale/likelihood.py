@@ -28,11 +28,10 @@ from bayescale.model import (
     Model,
     Problem,
     Values,
+    components,
     coordinates,
     draw,
     places,
-    pooled,
-    pools_plateau,
     prepare,
     read,
     relative_curve,
@@ -261,8 +260,6 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
     Returns:
         Shape (draw, row), one row for each set of inputs.
     """
-    if problem.second is not None:
-        return np.concatenate([pointwise(own, model, part) for part, own in pooled(problem, values)])
     rows = int(problem.mask.sum())
     with on_cores():
         return np.asarray(conditional_densities(values, model, problem))[:, :rows]
@@ -313,14 +310,12 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
     tool.
 
     Raises:
-        InputError: For a cautious drift, or a law whose plateau is pooled: these are two models.
+        InputError: For a law that is fitted as a mixture of two models.
     """
-    if drift is not None and drift.along == "pool":
-        raise InputError("A cautious drift pools two models. Ask for each: along='inputs' and along='scale'.")
-    if pools_plateau(law):
+    if len(components(law)) > 1:
         raise InputError(
-            f"{law.name or 'This law'} pools two models, with a plateau and without. Ask for each: with "
-            "Plateaus(pool=False) among its priors, and as saturating_power."
+            f"{law.name or 'This law'} is fitted as a mixture of two models, with a plateau and without. Ask for each: "
+            "with Plateaus(plateau='present') or Plateaus(plateau='absent') among its priors."
         )
     design = reduce_runs(runs, exempt=law.exempt)
     latent = prepare(law, drift, noise, design)[1].latent

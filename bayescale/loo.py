@@ -1,4 +1,4 @@
-"""Leave-one-out cross-validation of a posterior, and of a pool of two models as the mixture that it forecasts with."""
+"""Leave-one-out cross-validation of a fit; of a mixture as the mixture that it forecasts with."""
 
 from __future__ import annotations
 
@@ -7,33 +7,27 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.fitted import Fitted
 from bayescale.likelihood import pointwise
-from bayescale.model import pooled
 from bayescale.posterior import Posterior
 
 
-def model_likelihoods(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Log density of each row given all others, by variable, shape (chain, draw, row) each.
-
-    A single model has the variable "loss". A pool has "loss_model_0" and "loss_model_1", each with its own half of the
-    chains: averaged together, as ArviZ would, densities of the two models give their harmonic mean, which is the
-    density of neither model nor of their mixture.
-    """
+def log_likelihood(posterior: Posterior) -> np.ndarray:
+    """Log density of each row given all others, of one model, shape (chain, draw, row)."""
     job, draws = posterior.job, posterior.position.shape[1]
-    if job.problem.second is None:
-        flat = pointwise(posterior.flat_values, job.model, job.problem)
-        return {"loss": flat.reshape(-1, draws, flat.shape[-1])}
-    found = [pointwise(own, job.model, problem) for problem, own in pooled(job.problem, posterior.flat_values)]
-    return {f"loss_model_{number}": flat.reshape(-1, draws, flat.shape[-1]) for number, flat in enumerate(found)}
+    flat = pointwise(posterior.flat_values, job.model, job.problem)
+    return flat.reshape(-1, draws, flat.shape[-1])
 
 
-def loo(posterior: Posterior) -> Any:
+def loo(fit: Fitted) -> Any:
     """Estimate the expected log predictive density of each row, left out, by Pareto-smoothed importance sampling.
 
-    Of a pool of two models it is that of their equal mixture: the logarithm of the mean of both densities.
+    Of a mixture it is that of the mixture: the logarithm of the weighted mean of the components' densities. (Averaged
+    over the joined draws of all components, as ArviZ would, densities give a harmonic mean, which is the density of
+    neither a component nor the mixture.)
 
     Args:
-        posterior: The fit.
+        fit: A posterior or a mixture.
 
     Returns:
         ArviZ's `ELPDData`, on the scale of ln(loss), with `elpd_i` and `pareto_k` for each row; for `az.compare`.
@@ -48,17 +42,19 @@ def loo(posterior: Posterior) -> Any:
     from arviz_stats.loo import loo as arviz_loo
 
     found = []
-    for name, values in model_likelihoods(posterior).items():
-        data = xr.Dataset({name: (("chain", "draw", "config"), values)})
+    for part in fit.components:
+        values = log_likelihood(part)
+        data = xr.Dataset({"loss": (("chain", "draw", "config"), values)})
         tree = xr.DataTree.from_dict({"posterior": data, "log_likelihood": data})
-        found.append((arviz_loo(tree, pointwise=True, var_name=name), values))
-    first, values = found[0]
+        found.append((arviz_loo(tree, pointwise=True, var_name="loss"), values))
+    first, _ = found[0]
     if len(found) == 1:
         return first
-    elpd = np.logaddexp.reduce([part.elpd_i.to_numpy() for part, _ in found], axis=0) - np.log(len(found))
+    log_weights = np.log(fit.weights)[:, None]
+    elpd = np.logaddexp.reduce(log_weights + np.stack([part.elpd_i.to_numpy() for part, _ in found]), axis=0)
     # What the mixture says of rows that it has seen.
     seen = [np.logaddexp.reduce(v.reshape(-1, v.shape[-1]), axis=0) - np.log(v[..., 0].size) for _, v in found]
-    within = np.logaddexp.reduce(seen, axis=0) - np.log(len(found))
+    within = np.logaddexp.reduce(log_weights + np.stack(seen), axis=0)
     pareto = np.max([part.pareto_k.to_numpy() for part, _ in found], axis=0)
     return dataclasses.replace(
         first,

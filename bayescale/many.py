@@ -11,15 +11,17 @@ from typing import Any, Literal, overload
 import jax
 
 from bayescale import archive
-from bayescale.batches import batch, padding, suited
+from bayescale.batches import Task, batch, padding, suited
 from bayescale.checked import FLAG, options
-from bayescale.drift import Drift, heeded
+from bayescale.drift import Drift
 from bayescale.errors import InputError, Status, UntrustworthyFit
-from bayescale.fitting import check_sampling, progress_bar, sample_jobs
+from bayescale.fitting import check_sampling, progress_bar, sample_flat
 from bayescale.laws import Law
-from bayescale.model import Job, compact, make_job
+from bayescale.mixture import Mixture, combine
+from bayescale.model import compact
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
+from bayescale.plan import FitPlan, plan_fit
 from bayescale.posterior import Failure, Posterior
 from bayescale.priors import Prior
 from bayescale.runs import Runs, checked, several
@@ -37,13 +39,12 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
-    caution: str = "normal",
     strict: bool = False,
     failures: Literal["raise"],
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
-) -> list[Posterior]: ...
+) -> list[Posterior | Mixture]: ...
 
 
 @overload
@@ -57,13 +58,12 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
-    caution: str = "normal",
     strict: bool = False,
     failures: Literal["keep"] = "keep",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
-) -> list[Posterior | Failure]: ...
+) -> list[Posterior | Mixture | Failure]: ...
 
 
 def fit_many(
@@ -76,7 +76,6 @@ def fit_many(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
-    caution: str = "normal",
     strict: bool = False,
     failures: str = "keep",
     folder: str | Path | None = None,
@@ -96,7 +95,6 @@ def fit_many(
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
-        caution: See `fit`.
         strict: Raise if any posterior must not be trusted, once all are finished.
         failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
             its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
@@ -126,7 +124,6 @@ def fit_many(
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
     options(strict=(strict, FLAG))
-    drift = heeded(drift, caution)
     queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
     if queue.refused and failures == "raise":
         raise next(iter(queue.refused.values())).error
@@ -152,11 +149,10 @@ def fit_each(
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
-    caution: str = "normal",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
-) -> Iterator[tuple[int, Posterior | Failure]]:
+) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
     """Like `fit_many`, but hand over each posterior as soon as it is finished and keep none in memory.
 
     Args:
@@ -168,7 +164,6 @@ def fit_each(
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
-        caution: See `fit`.
         folder: See `fit_many`.
         executor: See `fit_many`.
         progress: See `fit_many`.
@@ -183,7 +178,6 @@ def fit_each(
         >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
         ...     print(number, result.status)
     """
-    drift = heeded(drift, caution)
     return results_of(line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor), progress)
 
 
@@ -192,16 +186,16 @@ class Queue:
     """Families on their way to posteriors.
 
     Attributes:
-        jobs: Jobs by the family's number.
+        plans: What to fit, by the family's number.
         refused: Failures by number, of families that the law cannot be fitted to or whose preparation raised.
         seed: Seed of all streams.
-        settings: Settings of the first attempt.
+        settings: Settings of the first attempt, of the whole fit of a family.
         method: A name in `fitting.METHODS`.
         finished: Folder of finished posteriors, or None.
         executor: Where families are sampled; None for the cores of this process.
     """
 
-    jobs: dict[int, Job]
+    plans: dict[int, FitPlan]
     refused: dict[int, Failure]
     seed: int
     settings: Nuts
@@ -229,97 +223,116 @@ def line_up(
     """
     settings = check_sampling(method, seed, settings)
     families = several(families)
-    jobs: dict[int, Job] = {}
+    plans: dict[int, FitPlan] = {}
     refused: dict[int, Failure] = {}
     # Processes of a `jax.distributed` job take turns.
     for number in range(jax.process_index(), len(families), jax.process_count()):
         runs = checked(families[number])
         try:
-            jobs[number] = make_job(runs, law, drift, noise, priors)
+            plans[number] = plan_fit(runs, law, drift, noise, priors)
         except InputError as error:
             refused[number] = Failure(runs, Status.REFUSED, error)
         except Exception as error:
             # A law's own function may raise anything, and takes no other family down.
             refused[number] = Failure(runs, Status.FAILED, error)
-    if refused and not jobs:
+    if refused and not plans:
         raise next(iter(refused.values())).error
     if executor is not None:
-        for job in jobs.values():
-            packed_curve(job.model.law.curve)
+        for plan in plans.values():
+            packed_curve(plan.jobs[0].model.law.curve)
     place = None if folder is None else archive.open_folder(folder)
-    return Queue(jobs, refused, seed, settings, method, place, executor)
+    return Queue(plans, refused, seed, settings, method, place, executor)
 
 
-def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Failure]]:
-    """Yield failures known from the start, then stored posteriors, then those that are sampled, as they come."""
+def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
+    """Yield failures known from the start, then stored fits, then those that are sampled, as they come."""
     seed, settings, method = queue.seed, queue.settings, queue.method
-    with progress_bar(len(queue.jobs) + len(queue.refused), progress, wasted(queue)) as advance:
+    with progress_bar(len(queue.plans) + len(queue.refused), progress, wasted(queue)) as advance:
         for number, failure in queue.refused.items():
             advance(1)
             yield number, failure
         keys: dict[int, str] = {}
         if queue.finished:
-            keys = {number: archive.key(job, settings, method, seed) for number, job in queue.jobs.items()}
+            keys = {number: archive.key(plan, settings, method, seed) for number, plan in queue.plans.items()}
         # Families that are alike in all respects share a file, so they are sampled once.
         alike: dict[int | str, list[int]] = {}
-        for number, job in queue.jobs.items():
-            stored = archive.read(queue.finished, keys[number], job) if queue.finished else None
+        for number, plan in queue.plans.items():
+            stored = archive.read(queue.finished, keys[number], plan) if queue.finished else None
             if stored is None:
                 alike.setdefault(keys.get(number, number), []).append(number)
             else:
                 advance(1)
                 yield number, stored
         groups = list(alike.values())
-        jobs = [queue.jobs[numbers[0]] for numbers in groups]
         streams = [archive.stream(keys[numbers[0]]) if queue.finished else numbers[0] for numbers in groups]
-
-        def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
-            chosen, own = [jobs[i] for i in members], [streams[i] for i in members]
-            if isinstance(executor, Here | Cores):
-                return executor.submit(sample_mixed, chosen, own, seed, settings, method)
-            return executor.submit(sample_packed, [pack(job) for job in chosen], own, seed, settings, method)
-
-        batches = batch(jobs, task_size(queue))
-        for i, outcome in outcomes(queue.executor or own_executor(len(batches)), submit, batches):
-            if queue.finished and isinstance(outcome, Posterior):
-                archive.write(queue.finished, keys[groups[i][0]], dataclasses.replace(outcome, job=jobs[i]))
+        plans = [queue.plans[numbers[0]] for numbers in groups]
+        for i, outcome in sampled(plans, streams, queue):
+            if queue.finished and not isinstance(outcome, Exception):
+                archive.write(queue.finished, keys[groups[i][0]], outcome)
             for number in groups[i]:
-                job = queue.jobs[number]
                 advance(1)
-                if isinstance(outcome, Posterior):
-                    # Arrays that were sent share memory no more.
-                    yield number, dataclasses.replace(outcome, job=job, values=compact(outcome.values))
+                plan = queue.plans[number]
+                if isinstance(outcome, Exception):
+                    yield number, Failure(plan.runs, Status.FAILED, outcome)
                 else:
-                    yield number, Failure(job.runs, Status.FAILED, outcome)
+                    parts = zip(outcome.components, plan.jobs, strict=True)
+                    yield number, combine([dataclasses.replace(part, job=job) for part, job in parts], plan.weights)
 
 
-def task_size(queue: Queue) -> Callable[[Job, int], int]:
-    """Families of one task: what one call of the compiled program takes here, and a handful for an executor."""
-    return suited(queue.settings) if queue.executor is None else lambda job, count: TASK
+def sampled(
+    plans: Sequence[FitPlan], streams: Sequence[int], queue: Queue
+) -> Iterator[tuple[int, Posterior | Mixture | Exception]]:
+    """Sample the components of all plans as one flat list of tasks; yield the fit of each plan once it is complete.
+
+    Args:
+        plans: What to fit.
+        streams: Number of the random stream of each.
+        queue: How to fit, and where.
+
+    Yields:
+        The number of a plan, and its fit or what one of its components raised.
+    """
+    tasks = [task for plan, stream in zip(plans, streams, strict=True) for task in plan.tasks(queue.settings, stream)]
+    owners = [(i, part) for i, plan in enumerate(plans) for part in range(len(plan.jobs))]
+
+    def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
+        own = [tasks[i] for i in members]
+        if isinstance(executor, Here | Cores):
+            return executor.submit(sample_flat, own, queue.seed, queue.method)
+        return executor.submit(sample_packed, [(pack(task[0]), *task[1:]) for task in own], queue.seed, queue.method)
+
+    batches = batch(tasks, task_size(queue))
+    found: dict[int, dict[int, Posterior]] = {}
+    failed: set[int] = set()
+    for task, outcome in outcomes(queue.executor or own_executor(len(batches)), submit, batches):
+        i, part = owners[task]
+        if not isinstance(outcome, Posterior):
+            if i not in failed:
+                failed.add(i)
+                yield i, outcome
+            continue
+        parts = found.setdefault(i, {})
+        # Jobs are not sent back, and arrays that were sent share memory no more.
+        parts[part] = dataclasses.replace(outcome, job=tasks[task][0], values=compact(outcome.values))
+        if len(parts) == len(plans[i].jobs):
+            found.pop(i)
+            yield i, combine([parts[number] for number in sorted(parts)], plans[i].weights)
+
+
+def task_size(queue: Queue) -> Callable[[Task, int], int]:
+    """Components of one task: what one call of the compiled program takes here, and a handful for an executor."""
+    return suited if queue.executor is None else lambda task, count: TASK
 
 
 def wasted(queue: Queue) -> str:
     """Say how much of the work of a queue is padding."""
-    jobs = list(queue.jobs.values())
-    return f"sampling ({padding(jobs, batch(jobs, task_size(queue))):.0%} padding)"
+    tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.settings, 0)]
+    jobs = [job for job, _, _ in tasks]
+    return f"sampling ({padding(jobs, batch(tasks, task_size(queue))):.0%} padding)"
 
 
-def sample_packed(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
-) -> list[Posterior]:
-    """Sample packed jobs, in a worker; what comes back carries no job."""
+def sample_packed(tasks: Sequence[Task], seed: int, method: str) -> list[Posterior]:
+    """Sample packed tasks, in a worker; what comes back carries no job."""
     nothing: Any = None
-    posteriors = sample_mixed([unpack(job) for job in jobs], streams, seed, settings, method)
+    posteriors = sample_flat([(unpack(task[0]), *task[1:]) for task in tasks], seed, method)
     return [dataclasses.replace(posterior, job=nothing) for posterior in posteriors]
-
-
-def sample_mixed(
-    jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str
-) -> list[Posterior]:
-    """Sample jobs of any shapes, in batches that suit the devices of this process."""
-    found: dict[int, Posterior] = {}
-    for members in batch(jobs, suited(settings)):
-        own = [streams[i] for i in members]
-        posteriors = sample_jobs([jobs[i] for i in members], own, seed, settings, method)
-        found |= dict(zip(members, posteriors, strict=True))
-    return [found[i] for i in range(len(jobs))]

@@ -21,6 +21,7 @@ from bayescale import laws
 from bayescale.data.ray import Ray, find_ray
 from bayescale.data.zeros import refuse_zeros
 from bayescale.drift import Drift, directions, eigenbasis, kernel, resolve_drift
+from bayescale.errors import InputError
 from bayescale.laws import Law, without_span
 from bayescale.noise import Noise, check_noise, named_noise
 from bayescale.priors import LEVELS, Fall, Plateaus, Prior, Scene, check_priors
@@ -52,9 +53,7 @@ class Problem:
     one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
     with row padded to a bucket. `reach` is the span of each of the law's `axes`, those of the inputs where it has none;
     `directions` and `origin` map positions in these spans to the axes of the drift. `plateau` is zero where a law does
-    without the plateau that it might have, else one. `second` is the same family with the drift along its common scale,
-    or without a plateau, where posteriors of both are pooled: then the first half of the chains belongs to this problem
-    and the second half to that one.
+    without the plateau that it might have, else one.
     """
 
     z: Array
@@ -78,7 +77,6 @@ class Problem:
     directions: Array
     origin: Array
     plateau: Array
-    second: Problem | None
     active: tuple[bool, ...] = static()
     dense: bool = static()
     replicated: bool = static()
@@ -103,7 +101,7 @@ class Values(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """One family ready to be sampled."""
+    """One model of one family, ready to be sampled."""
 
     runs: Runs
     law: Law
@@ -115,8 +113,6 @@ class Job:
     """Smallest of the law's coordinates among the runs, shape (axis,): ln(x / reference) for most laws."""
     reference: np.ndarray
     """Geometric mean of each input, shape (input,)."""
-    share: float = 1.0
-    """Share of a posterior's draws that this job supplies: less than one in a pool."""
     ray: Ray | None = None
     """The ray along which one of several inputs was fitted, or None."""
 
@@ -128,7 +124,29 @@ def make_job(
     noise: Noise | str,
     priors: Mapping[str, Prior] | None,
 ) -> Job:
-    """Check one family against a law and reduce it to arrays.
+    """Check one family against one model and reduce it to arrays.
+
+    Raises:
+        InputError: For names or data that cannot work together, and for a law that is a mixture of models.
+    """
+    jobs = make_jobs(runs, law, drift, noise, priors)
+    if len(jobs) > 1:
+        key = jobs[0].law.level[0] if jobs[0].law.level else ""
+        raise InputError(
+            f"{jobs[0].law.name} is fitted as a mixture of {len(jobs)} models; one is expected. Ask for one with "
+            f"priors={{{key!r}: bs.Plateaus(plateau='present')}}, or 'absent'."
+        )
+    return jobs[0]
+
+
+def make_jobs(
+    runs: Runs,
+    law: str | Law,
+    drift: Drift | str | None,
+    noise: Noise | str,
+    priors: Mapping[str, Prior] | None,
+) -> tuple[Job, ...]:
+    """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
 
     Raises:
         InputError: For names or data that cannot work together.
@@ -146,26 +164,33 @@ def make_job(
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)
-    drift = resolve_drift(drift, len(chosen.axes or chosen.inputs), runs.name)
+    drift = resolve_drift(drift, len(chosen.axes or chosen.inputs))
     if isinstance(noise, str):
         noise = named_noise(noise, len(runs.inputs))
     check_noise(noise)
     design = reduce_runs(runs, exempt=chosen.exempt)
-    model, problem = prepare(chosen, drift, noise, design)
-    second = None
-    if drift is not None and drift.along == "pool":
-        _, second = prepare(chosen, dataclasses.replace(drift, along="scale"), noise, design)
-    if pools_plateau(chosen):
-        second = dataclasses.replace(second or problem, plateau=np.asarray(0.0))
-    problem = dataclasses.replace(problem, second=second)
-    model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
-    low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
-    return Job(runs, chosen, drift, noise, model, problem, low, np.asarray(design.reference), ray=ray)
+
+    def job(law: Law) -> Job:
+        model, problem = prepare(law, drift, noise, design)
+        model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
+        low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
+        return Job(runs, law, drift, noise, model, problem, low, np.asarray(design.reference), ray=ray)
+
+    return tuple(job(law) for law in components(chosen))
 
 
-def pools_plateau(law: Law) -> bool:
-    """Whether half of the draws are to do without the law's plateau."""
-    return law.level is not None and isinstance(law.level[1], Plateaus) and law.level[1].pool
+def components(law: Law) -> tuple[Law, ...]:
+    """Laws of the components of a mixture; one law where its priors name no mixture."""
+    found = plateaus(law)
+    if found is None or found[1].plateau != "mixture":
+        return (law,)
+    key, prior = found
+    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in ("present", "absent"))
+
+
+def plateaus(law: Law) -> tuple[str, Plateaus] | None:
+    """Key and prior of the law's floor and plateau, or None for a law that has no such prior."""
+    return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
 
 
 def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
@@ -174,6 +199,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
     # Where it wanders is in the arrays, so one program serves all.
     plain = None if drift is None else dataclasses.replace(drift, along="inputs")
     model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, noise)
+    found = plateaus(law)
     diagonal = design.diagonal
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     heavy = noise.tail is not None
@@ -216,8 +242,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         reach=reach,
         directions=matrix,
         origin=origin,
-        plateau=np.asarray(1.0),
-        second=None,
+        plateau=np.asarray(0.0 if found is not None and found[1].plateau == "absent" else 1.0),
         active=tuple(not flag for flag in design.inert),
         dense=dense,
         replicated=bool(np.max(design.count) > 1),
@@ -239,24 +264,6 @@ def places(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarray:
     return position @ np.asarray(problem.directions) - problem.origin
 
 
-def halves(problem: Problem) -> tuple[Problem, ...]:
-    """The problem, or the two of a pool."""
-    return (problem,) if problem.second is None else (dataclasses.replace(problem, second=None), problem.second)
-
-
-def parts(job: Job) -> tuple[Job, ...]:
-    """The job, or the two of a pool, each with its share of the draws."""
-    found = halves(job.problem)
-    return tuple(dataclasses.replace(job, problem=problem, share=job.share / len(found)) for problem in found)
-
-
-def pooled(problem: Problem, values: Values) -> list[tuple[Problem, Values]]:
-    """The two problems of a pool, each with its own half of the draws, whose axis leads every leaf of `values`."""
-    half = len(values.level) // 2
-    first, second = (jax.tree.map(lambda leaf, own=own: leaf[own], values) for own in (slice(half), slice(half, None)))
-    return list(zip(halves(problem), (first, second), strict=True))
-
-
 def ordered(design: Design) -> Design:
     """Return a design of one input, whose rows have nothing in common, in the order of the input."""
     order = np.argsort(design.z[:, 0], kind="stable")
@@ -265,12 +272,17 @@ def ordered(design: Design) -> Design:
 
 
 def bare(law: Law) -> Law:
-    """Strip a law of everything that does not change its density, so that equal programs are compiled once."""
+    """Strip a law of everything that does not change its program, so that equal programs are compiled once."""
+    # Whether there is a plateau is in the problem.
+    priors = {
+        key: dataclasses.replace(prior, plateau="present") if isinstance(prior, Plateaus) else prior
+        for key, prior in law.priors.items()
+    }
     return Law(
         curve=law.curve,
         name="",
         inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
-        priors=law.priors,
+        priors=priors,
         rescale=law.rescale,
         axes=law.axes,
     )
@@ -472,15 +484,9 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 
 
 def meaning(position: Array, model: Model, problem: Problem) -> Values:
-    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate).
-
-    The first half of the chains belongs to the first model of a pool, the second half to the second.
-    """
-    found = halves(problem)
+    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
     with on_cores():
-        own = zip(np.split(np.asarray(position), len(found)), found, strict=True)
-        values = [jax.tree.map(np.asarray, read_draws(part, model, problem)) for part, problem in own]
-    return compact(values[0] if len(values) == 1 else jax.tree.map(lambda *leaf: np.concatenate(leaf), *values))
+        return compact(jax.tree.map(np.asarray, read_draws(np.asarray(position), model, problem)))
 
 
 @jax.jit

@@ -34,10 +34,12 @@ class Nuts:
     Attributes:
         warmup: Steps of adaptation, discarded.
         draws: Draws kept from each chain.
-        chains: Independent chains; where two models are pooled half of them from each, of an odd number one more.
+        chains: Independent chains; those of a mixture are shared out by weight, rounded up.
         depth: Largest tree depth; 8 allows 255 leapfrog steps a draw.
         mode_steps: Steps of L-BFGS towards the mode.
         target_accept: Acceptance probability that the step size is tuned to.
+        least_ess: Bulk and tail effective sample size that every coordinate must reach for the status OK; a component
+            of a mixture must reach its share by weight.
     """
 
     warmup: int = static(default=200)
@@ -46,6 +48,7 @@ class Nuts:
     depth: int = static(default=8)
     mode_steps: int = static(default=150)
     target_accept: float = 0.97
+    least_ess: float = 400.0
 
 
 MOST = 1_000_000
@@ -71,6 +74,7 @@ def check_settings(settings: Any) -> Nuts:
         depth=(settings.depth, checked.whole(1, 15)),
         mode_steps=(settings.mode_steps, checked.whole(0, MOST)),
         target_accept=(settings.target_accept, checked.PROBABILITY),
+        least_ess=(settings.least_ess, checked.AT_LEAST_ZERO),
     )
     return settings
 

@@ -57,12 +57,12 @@ from bayescale.drawing import (
     upright,
 )
 from bayescale.errors import InputError, nearest
+from bayescale.fitted import Fitted
 from bayescale.forecast import Forecast, known_kind
 from bayescale.plot_decisions import crossover as crossover
 from bayescale.plot_isoflop import fitted as fitted
 from bayescale.plot_isoflop import isoflop as isoflop
 from bayescale.plot_isoflop import mark_question
-from bayescale.posterior import Posterior
 from bayescale.posterior import fitted as fitted_posterior
 from bayescale.predictive import run_variance
 from bayescale.runs import Runs
@@ -82,7 +82,7 @@ GRID = 160
 
 
 def bands(
-    posterior: Posterior,
+    posterior: Fitted,
     *,
     ax: Axes | None = None,
     input: str | None = None,
@@ -175,7 +175,7 @@ def bands(
         if question is not None:
             mark_question(ax, question, name)
         target_line(ax, target)
-        ray = posterior.job.ray
+        ray = posterior.ray
         ax.set_xlabel(UNITS.get(name, name) + ("" if ray is None else f"; {ray_words(ray)}"))
         ax.set_ylabel(posterior.law.response)
         dress(ax)
@@ -277,9 +277,7 @@ def forecast(
     return ax
 
 
-def constants(
-    posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True
-) -> np.ndarray:
+def constants(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True) -> np.ndarray:
     """Draw the posterior of each constant, in the paper's own units where the law says how they scale.
 
     Args:
@@ -303,7 +301,7 @@ def constants(
     return small_multiples(panels, axes, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
 
 
-def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
+def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
     """Draw prior and posterior of each sampled coordinate, and how much of the prior's variance went away.
 
     Args:
@@ -316,17 +314,17 @@ def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = 
     Raises:
         InputError: For too few axes.
     """
-    gone = fitted_posterior(posterior).contraction().to_numpy(float)
+    fit = fitted_posterior(posterior)
     # Student-t noise has a coordinate for each row, of no interest one by one.
     panels = [
         (
             name,
-            posterior.position[..., i].ravel(),
-            posterior.prior_draws[:, i],
-            f"learned {percent(float(gone[i]))}",
+            np.concatenate([part.position[..., part.names.index(name)].ravel() for part in fit.components]),
+            np.concatenate([part.prior_draws[:, part.names.index(name)] for part in fit.components]),
+            f"learned {percent(float(gone))}",
         )
-        for i, name in enumerate(posterior.names)
-        if not name.startswith("log_weight[")
+        for name, gone in fit.contraction().items()
+        if not str(name).startswith("log_weight[")
     ]
     return small_multiples(
         panels,
@@ -336,7 +334,7 @@ def learned(posterior: Posterior, *, axes: Sequence[Axes] | np.ndarray | None = 
     )
 
 
-def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None = None) -> Axes:
+def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = None) -> Axes:
     """Draw how far each run lies from the posterior mean curve, against the spread expected of one run.
 
     Args:
@@ -351,7 +349,7 @@ def residuals(posterior: Posterior, *, ax: Axes | None = None, input: str | None
     frame = posterior.runs.frame
     fitted = posterior.predict(frame, kind="mean").location.mean(0)
     rest = 100.0 * (np.log(frame["loss"].to_numpy()) - fitted)
-    one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.values, posterior.job.problem))))
+    one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.flat_values, posterior.first.job.problem))))
 
     with drawing(ax) as ax:
         for width, opacity in ((2, 0.10), (1, 0.16)):

@@ -29,8 +29,8 @@ from bayescale.drawing import (
     target_line,
 )
 from bayescale.errors import InputError, nearest
+from bayescale.fitted import Fitted
 from bayescale.plot_decisions import one_budget
-from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 from bayescale.wording import in_words, power_of_ten, short_count
 
@@ -46,7 +46,7 @@ AXES = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
 def isoflop(
-    source: Sweep | Posterior | Allocation | Allocations,
+    source: Sweep | Fitted | Allocation | Allocations,
     *,
     ax: Axes | None = None,
     input: str = "n_params",
@@ -93,9 +93,9 @@ def isoflop(
         )
     sweep = source
     checked.instance(
-        "A sweep, an allocation or a fit", source, Sweep, Posterior, hint="Make one with bs.decide.isoflop(runs)."
+        "A sweep, an allocation or a fit", source, Sweep, Fitted, hint="Make one with bs.decide.isoflop(runs)."
     )
-    if isinstance(sweep, Posterior):
+    if isinstance(sweep, Fitted):
         asked = None if question is None else budget_of(question)
         sweep = sweep_of(sweep, budgets=None if asked is None else [asked])
     subtitle = "typical loss along each budget; star: least, with 90 % band of the curve"
@@ -251,7 +251,7 @@ def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run
 
 
 def fitted(
-    posterior: Posterior,
+    posterior: Fitted,
     *,
     ax: Axes | None = None,
     truth: pd.DataFrame | Runs | None = None,

@@ -12,7 +12,7 @@ import numpy as np
 from bayescale.drift import eigenbasis, kernel
 from bayescale.likelihood import row_covariance, row_variance
 from bayescale.markov import steps
-from bayescale.model import Model, Problem, Values, places, pooled
+from bayescale.model import Model, Problem, Values, places
 from bayescale.noise import SMALLEST_SCATTER
 from bayescale.programs import on_cores
 
@@ -74,9 +74,6 @@ def predict_log(
         kind: "mean" or "run".
         rng: Source of the joint draws.
     """
-    if problem.second is not None:
-        halves = [predict_log(model, part, low, own, z, kind, rng) for part, own in pooled(problem, values)]
-        return Predictive(*(np.concatenate(parts) for parts in zip(*halves, strict=True)))
     rows = int(problem.mask.sum())
     curve = law_at(model, values.constants, np.concatenate([problem.z[:rows], z]))
     level = np.asarray(values.level)[:, None]

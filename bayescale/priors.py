@@ -34,7 +34,7 @@ class Scene(NamedTuple):
     spans: Array
     """Training span of ln x_j, shape (input,)."""
     plateau: Array | float = 1.0
-    """One; zero in the half of a pool that does without plateaus (see `Plateaus`)."""
+    """One; zero in the component of a mixture that has no plateau (see `Plateaus`)."""
 
 
 class Prior(Protocol):
@@ -64,6 +64,10 @@ def check_priors(priors: Any) -> None:
         if isinstance(prior, type) or not (callable(getattr(prior, "draw", None)) and hasattr(prior, "names")):
             raise InputError(
                 f"The prior of {name!r} must be a prior, e.g. bs.Exponent(); found {checked.shortened(prior)}."
+            )
+        if isinstance(prior, Plateaus) and prior.plateau not in PLATEAUS:
+            raise InputError(
+                f"Plateaus(plateau=...) is one of {', '.join(map(repr, PLATEAUS))}; found {prior.plateau!r}."
             )
 
 
@@ -206,10 +210,10 @@ class Plateaus:
         spread: Its standard deviation.
         both: Root of the product F W.
         sd: Standard deviation of the level in log units.
-        floor_mean: Centre of the floor's logit in the half without a plateau.
+        floor_mean: Centre of the floor's logit where there is no plateau.
         floor_sd: Its standard deviation.
-        pool: Give half of the draws no plateau. Data rarely tell whether a curve has one, far forecasts depend on it,
-            and equal draws of both are better on most published curves than either (docs/calibration.md).
+        plateau: A key of `PLATEAUS`. Data rarely tell whether a curve has a plateau, far forecasts depend on it, and an
+            equal mixture of both forecasts most published curves better than either (docs/calibration.md).
     """
 
     names: tuple[str, ...] = static(default=())
@@ -219,7 +223,7 @@ class Plateaus:
     sd: float = 0.3
     floor_mean: float = 0.0
     floor_sd: float = 1.7
-    pool: bool = static(default=True)
+    plateau: str = static(default="mixture")
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
         """Draw how the curve bends, arsinh(F - W) or, without a plateau, ln F; return floor, amplitude and plateau."""
@@ -239,6 +243,13 @@ class Plateaus:
         """Multiply the law by `level`: return the constants that change."""
         return {name: values[name] * level for name in names[:2]}
 
+
+PLATEAUS = {
+    "mixture": "a mixture of two posteriors of equal weight, with a plateau and without",
+    "present": "one posterior, with a plateau",
+    "absent": "one posterior, without a plateau",
+}
+"""Whether a law with the prior `Plateaus` has its plateau."""
 
 LEVELS = (Level, Shares, Plateaus)
 """Roles that scale the whole law, so that its level can be integrated out."""

@@ -20,8 +20,9 @@ from bayescale.decide.utility import money
 from bayescale.digits import shown
 from bayescale.drawing import STYLE as PICTURES
 from bayescale.drawing import figure_of, new_axes
+from bayescale.fitted import Fitted
 from bayescale.laws.page import prior_lines
-from bayescale.posterior import Posterior, fitted
+from bayescale.posterior import fitted
 from bayescale.report_page import Part, Report, chance_words
 from bayescale.wording import in_words, quantities, ray_words
 
@@ -40,7 +41,7 @@ SAMPLERS = {
 
 
 def report(
-    posterior: Posterior,
+    posterior: Fitted,
     decision: Decision | None = None,
     *,
     title: str | None = None,
@@ -143,7 +144,7 @@ def worth_of(decision: Decision) -> str:
     return "worth of each nat below the target" if decision.utility.name == "per_nat" else "worth of meeting the target"
 
 
-def chances(posterior: Posterior, decision: Decision) -> Part:
+def chances(posterior: Fitted, decision: Decision) -> Part:
     """Say how likely the target is, beside what such intervals were worth on held-out runs."""
     low, high = (float(end) for end in decision.forecast.interval(0.8)[:, 0])
     fine = high - low
@@ -168,16 +169,16 @@ def chances(posterior: Posterior, decision: Decision) -> Part:
     return Part(**{**vars(parts), "half": True, "gauge": (decision.probability, decision.break_even)})
 
 
-def question_picture(posterior: Posterior, decision: Decision) -> Part:
+def question_picture(posterior: Fitted, decision: Decision) -> Part:
     """Draw the fit and its bands with the run in question at its place and the target."""
     caption = "Measured runs, bands of the fit, the target, and the run in question with its 80 % interval"
-    ray = posterior.job.ray
+    ray = posterior.ray
     if ray is not None:
         caption += f". All runs lie on one ray: {ray_words(ray)}"
     return Part("Where this run would lie", pictures=[picture(page_bands(posterior, decision), f"{caption}.")])
 
 
-def page_bands(posterior: Posterior, decision: Decision | None) -> Axes:
+def page_bands(posterior: Fitted, decision: Decision | None) -> Axes:
     """Draw bands, or valleys of a sweep, in the shape that the first page has room for."""
     with rc_context(PICTURES):
         ax = new_axes(1, height=PICTURE_HEIGHT)[0]
@@ -192,7 +193,7 @@ def page_bands(posterior: Posterior, decision: Decision | None) -> Axes:
     return plot.bands(posterior, ax=ax, upto=end, **options)
 
 
-def what_would_change(posterior: Posterior, decision: Decision, changes: Part | None) -> Part:
+def what_would_change(posterior: Fitted, decision: Decision, changes: Part | None) -> Part:
     """List what would change the answer, and what else has to be known before signing."""
     notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", in_words(decision.change)) if part]
     if decision.answer != "cannot say":
@@ -206,7 +207,7 @@ def what_would_change(posterior: Posterior, decision: Decision, changes: Part | 
     return Part("What would change the answer", notes=[*shown_notes, *counted(posterior)])
 
 
-def counted(posterior: Posterior) -> list[str]:
+def counted(posterior: Fitted) -> list[str]:
     """Say how many rows were left out, in one line; none where there were none."""
     rows = {row for entry in posterior.runs.log if entry.severity == "excluded" for row in entry.rows}
     warned = sum(entry.severity == "warning" for entry in posterior.runs.log)
@@ -225,7 +226,7 @@ def run_words(at: dict[str, float]) -> str:
     return quantities(at)
 
 
-def response(posterior: Posterior) -> str:
+def response(posterior: Fitted) -> str:
     """Name of what is forecast, in words."""
     return in_words(posterior.law.response.split(",")[0])
 
@@ -233,7 +234,7 @@ def response(posterior: Posterior) -> str:
 # --- The appendix -----------------------------------------------------------------------------------------------
 
 
-def forecasts(posterior: Posterior, decision: Decision) -> Part:
+def forecasts(posterior: Fitted, decision: Decision) -> Part:
     """Quantiles of the run and of the mean curve, with the density of the run."""
     rows = []
     curve = posterior.forecast_at(pd.DataFrame([decision.at]), "mean")
@@ -248,7 +249,7 @@ def forecasts(posterior: Posterior, decision: Decision) -> Part:
     return Part("The forecast", [in_words(decision.chances), in_words(decision.stake)], pd.DataFrame(rows), [density])
 
 
-def assumptions(posterior: Posterior, decision: Decision | None) -> Part:
+def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     """Say what was assumed, and what the checks say of it."""
     law, noise = posterior.law, posterior.noise
     drift = "no drift: the law is taken to be exact"
@@ -267,7 +268,7 @@ def assumptions(posterior: Posterior, decision: Decision | None) -> Part:
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
 
 
-def changed(posterior: Posterior, decision: Decision, progress: bool | None = None) -> Part:
+def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:
     """Say how the answer moves when assumptions change."""
     table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
     table["change"] = table["change"].map(in_words)
@@ -296,7 +297,7 @@ def pilots(decision: Decision) -> Part:
     return Part("What to run next", sentences, table)
 
 
-def constants(posterior: Posterior) -> Part:
+def constants(posterior: Fitted) -> Part:
     """Constants of the law with intervals."""
     rows = []
     for name, values in posterior.draws.items():
@@ -305,7 +306,7 @@ def constants(posterior: Posterior) -> Part:
     return Part("Constants of the fit", table=pd.DataFrame(rows))
 
 
-def data(posterior: Posterior) -> Part:
+def data(posterior: Fitted) -> Part:
     """The fitted runs."""
     frame = posterior.runs.frame
     shown = frame.drop(columns="family") if frame["family"].nunique() == 1 else frame
@@ -316,7 +317,7 @@ def data(posterior: Posterior) -> Part:
     return Part("The runs", [sentence], shown.head(MOST_ROWS))
 
 
-def left_out(posterior: Posterior) -> list[Part]:
+def left_out(posterior: Fitted) -> list[Part]:
     """Rows that were left out when the table was read, and warnings about it; no part where there were none."""
     told = [entry for entry in posterior.runs.log if entry.severity != "info"]
     if not told:
@@ -326,14 +327,17 @@ def left_out(posterior: Posterior) -> list[Part]:
     return [Part("Rows left out and warnings", [sentence], notes=[str(entry) for entry in told])]
 
 
-def provenance(posterior: Posterior, command: str) -> Part:
+def provenance(posterior: Fitted, command: str) -> Part:
     """Everything needed to make this page again."""
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
-    chains, draws = posterior.position.shape[:2]
-    sampler = SAMPLERS.get(posterior.diagnostics.method, posterior.diagnostics.method)
+    drawn = [
+        f"{SAMPLERS.get(part.diagnostics.method, part.diagnostics.method)}, {part.position.shape[0]} chains x "
+        f"{part.position.shape[1]} draws"
+        for part in posterior.components
+    ]
     facts = [
         f"Data: {len(posterior.runs)} rows, sha256 {posterior.runs.digest}",
-        f"Draws: {sampler}, {chains} chains x {draws} draws, seed {posterior.seed}",
+        f"Draws: {'; '.join(dict.fromkeys(drawn))}, seed {posterior.seed}",
         f"Versions: {versions}, Python {platform.python_version()}",
         f"Made {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
     ]

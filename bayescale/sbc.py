@@ -22,13 +22,15 @@ from bayescale import checked
 from bayescale.averaging import own_runs
 from bayescale.drift import Drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status
+from bayescale.fitted import Fitted
 from bayescale.fitting import check_sampling
 from bayescale.laws import Law
 from bayescale.likelihood import log_likelihood, marginal_level, row_variance
 from bayescale.many import Queue, results_of
-from bayescale.model import Job, Model, Problem, Values, coordinates, make_job, parts, places, simulate_prior
+from bayescale.model import Job, Model, Problem, Values, coordinates, places, simulate_prior
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
+from bayescale.plan import FitPlan, plan_fit
 from bayescale.posterior import Failure, Posterior
 from bayescale.predictive import law_at, predict_log, run_variance
 from bayescale.programs import on_cores
@@ -107,7 +109,10 @@ def run(
 ) -> Ranks:
     """Simulate data at the inputs of some runs, fit them, and rank the truths.
 
-    Where a law pools two models, with a plateau and without, each is simulated and fitted by itself, half of the times.
+    Of a mixture, as the default of one input is, each component is simulated in proportion to its weight, and all are
+    fitted. Coordinates, forecasts and the likelihood are ranked among the draws of the component that the data came
+    from, and mixture forecasts among those of the whole mixture: weights that are given, and not learned from the data,
+    need not make these uniform.
 
     Args:
         runs: One family; only its inputs count. Its runs must not be replicates or checkpoints of each other.
@@ -135,27 +140,23 @@ def run(
     settings = check_sampling(method, seed, settings)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    assumed = generative(make_job(runs, law, drift, noise, None))
-    truth = generative(
-        make_job(
-            runs,
-            law,
-            drift if true_drift == "same" else true_drift,
-            noise if true_noise == "same" else true_noise,
-            None,
-        )
+    assumed = generative(plan_fit(runs, law, drift, noise, None))
+    real_drift, real_noise = (
+        drift if true_drift == "same" else true_drift,
+        noise if true_noise == "same" else true_noise,
     )
+    truth = generative(plan_fit(runs, law, real_drift, real_noise, None))
     simulable(assumed)
     simulable(truth)
-    new = beyond(assumed, ratios)
+    new = beyond(assumed.jobs[0], ratios)
     position, values = prior_values(truth, simulations, seed)
     truths = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(simulations)]
-    jobs, futures = {}, []
-    for number, (one, own) in enumerate(zip(truths, shared_out(assumed, simulations), strict=True)):
-        y, future = simulate(truth, one, new, np.random.default_rng([seed, number, 0]))
-        jobs[number] = dataclasses.replace(own, problem=dataclasses.replace(own.problem, y=y))
+    plans, futures = {}, []
+    for number, (one, owner) in enumerate(zip(truths, owners(truth, simulations), strict=True)):
+        y, future = simulate(truth.jobs[owner], one, new, np.random.default_rng([seed, number, 0]))
+        plans[number] = with_response(assumed, y)
         futures.append(future)
-    queue = Queue(jobs, {}, seed, settings, method, None, executor)
+    queue = Queue(plans, {}, seed, settings, method, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
 
 
@@ -205,45 +206,60 @@ def given(
     check_ratios(ratios)
     if len(checked_runs(runs).inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
-    real = make_job(runs, law, drift, noise, None)
+    real = plan_fit(runs, law, drift, noise, None)
     simulable(real)
-    enough(simulations, len(parts(real)))
+    enough(simulations, len(real.jobs))
     name = runs.inputs[0]
     frame = runs.frame.sort_values(name, ignore_index=True)
     x = frame[name].to_numpy(float)
     between = np.sqrt(x[1:] * x[:-1])
     level = np.exp(np.interp(np.log(between), np.log(x), np.log(frame["loss"])))
 
-    def job_of(loss: np.ndarray, error: float) -> Job:
+    def plan_of(loss: np.ndarray, error: float) -> FitPlan:
         more = pd.DataFrame({"family": frame["family"].iloc[0], name: between, "loss": loss, "value_se": error * loss})
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
         both["run"] = own_runs(len(both))
         whole = both if error else both.drop(columns="value_se")
-        return generative(make_job(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
+        return generative(plan_fit(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
-    alone = job_of(level, BOUNDLESS)
+    alone = plan_of(level, BOUNDLESS)
     queue = Queue({0: alone}, {}, seed, settings, method, None, executor)
-    ((_, posterior),) = results_of(queue, False)
-    if isinstance(posterior, Failure):
-        raise posterior.error
-    total = posterior.position.shape[0] * posterior.position.shape[1]
-    # Rounded up, so that draws of a pool's two models are shared out as simulations are.
-    picks = np.floor(np.linspace(0, total - 1, simulations) + 0.5).astype(int)
-    values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
-    position = posterior.position.reshape(total, -1)[picks]
-    ahead = beyond(alone, ratios)
-    new = np.concatenate([(np.log(between) - np.log(alone.reference))[:, None], ahead])
-    drawn = predict_log(alone.model, alone.problem, alone.low, values, new, "run", np.random.default_rng(seed)).draws
-    jobs, truths, futures = {}, [], []
-    for number, loss in enumerate(np.exp(drawn[:, : len(between)])):
-        jobs[number] = shared_out(job_of(loss, 0.0), simulations)[number]
-        moved = float(alone.problem.center - jobs[number].problem.center)
+    ((_, fit),) = results_of(queue, False)
+    if isinstance(fit, Failure):
+        raise fit.error
+    # Truths are draws of each component, in proportion to its weight.
+    counts = np.bincount(owners(alone, simulations), minlength=len(alone.jobs))
+    drawn = [some_draws(part, count) for part, count in zip(fit.components, counts, strict=True)]
+    position = np.concatenate([part for part, _ in drawn])
+    values = jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part for _, part in drawn])
+    first = alone.jobs[0]
+    ahead = beyond(first, ratios)
+    new = np.concatenate([(np.log(between) - np.log(first.reference))[:, None], ahead])
+    rng = np.random.default_rng(seed)
+    runs_of = [
+        predict_log(job.model, job.problem, job.low, own, new, "run", rng).draws
+        for job, (_, own) in zip(alone.jobs, drawn, strict=True)
+        if len(own.level)
+    ]
+    shown = np.concatenate(runs_of)
+    plans, truths, futures = {}, [], []
+    for number, loss in enumerate(np.exp(shown[:, : len(between)])):
+        plans[number] = plan_of(loss, 0.0)
+        center = float(plans[number].jobs[0].problem.center)
         one = jax.tree.map(lambda leaf, i=number: leaf[i : i + 1], values)
-        truths.append(one._replace(level=one.level + moved))
-        futures.append(drawn[number, len(between) :] - float(jobs[number].problem.center))
-    queue = dataclasses.replace(queue, jobs=jobs)
+        truths.append(one._replace(level=one.level + float(first.problem.center) - center))
+        futures.append(shown[number, len(between) :] - center)
+    queue = dataclasses.replace(queue, plans=plans)
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
+
+
+def some_draws(posterior: Posterior, count: int) -> tuple[np.ndarray, Values]:
+    """Return so many evenly spaced draws of a posterior, shape (draw, coordinate), and what they mean."""
+    total = len(posterior.flat_values.level)
+    picks = np.floor(np.linspace(0, total - 1, count) + 0.5).astype(int)
+    values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
+    return posterior.position.reshape(total, -1)[picks], values
 
 
 def check_ratios(ratios: Any) -> None:
@@ -261,20 +277,19 @@ def enough(simulations: int, fewest: int = 1) -> None:
     """Refuse to simulate nothing.
 
     Raises:
-        InputError: For fewer than the fewest simulations: one, or one from each of two models that are pooled.
+        InputError: For fewer than the fewest simulations: one of each component.
     """
     if simulations < fewest:
         raise InputError(f"simulations must be at least {fewest}, better 500; found {simulations}.")
 
 
-def simulable(job: Job) -> None:
+def simulable(plan: FitPlan) -> None:
     """Refuse what no simulation here is drawn from.
 
     Raises:
-        InputError: For a pool of two drifts, and for runs whose scatter is not independent.
+        InputError: For runs whose scatter is not independent.
     """
-    if job.drift is not None and job.drift.along == "pool":
-        raise InputError("A cautious drift pools two models, and no simulation is drawn from both. Use drift='auto'.")
+    job = plan.jobs[0]
     if job.problem.dense or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
         raise InputError(
             "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
@@ -294,7 +309,7 @@ def ranked(
     """Fit simulated jobs and rank the truths.
 
     Args:
-        queue: Jobs of one shape by number, and how to fit them.
+        queue: Plans of one shape by number, and how to fit them.
         position: True coordinates, shape (simulation, coordinate).
         truths: What they mean, leading axis 1.
         futures: Future runs, relative to the jobs' centres, shape (simulation, ratio).
@@ -303,33 +318,49 @@ def ranked(
         progress: See `run`.
     """
     found: dict[int, tuple[np.ndarray, Status, float]] = {}
-    for number, posterior in results_of(queue, progress):
-        if isinstance(posterior, Failure):
-            raise posterior.error
+    own = owners(queue.plans[0], len(queue.plans))
+    for number, fit in results_of(queue, progress):
+        if isinstance(fit, Failure):
+            raise fit.error
         rng = np.random.default_rng([queue.seed, number, 1])
-        ranks = rank(posterior, position[number], truths[number], futures[number], new, rng)
-        found[number] = ranks, posterior.status, posterior.diagnostics.rhat.max()
-    rows, statuses, rhat = zip(*(found[number] for number in queue.jobs), strict=True)
+        part = fit.components[own[number]]
+        ranks = rank(part, position[number], truths[number], futures[number], new, rng)
+        if len(fit.components) > 1:
+            ranks = np.concatenate([ranks, rank_forecasts(fit, futures[number], new, rng)])
+        found[number] = ranks, fit.status, max(one.diagnostics.rhat.max() for one in fit.components)
+    rows, statuses, rhat = zip(*(found[number] for number in queue.plans), strict=True)
+    job = queue.plans[0].jobs[0]
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
+    whole = tuple(f"mixture {name}" for name in forecasts) if len(queue.plans[0].jobs) > 1 else ()
     # Student-t noise samples the level, so it is among the coordinates already.
-    level = ("level",) if marginal_level(queue.jobs[0].model) else ()
-    names = (*coordinates(queue.jobs[0].model, queue.jobs[0].problem), *level, *forecasts, "likelihood")
+    level = ("level",) if marginal_level(job.model) else ()
+    names = (*coordinates(job.model, job.problem), *level, *forecasts, "likelihood", *whole)
     return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 
-def generative(job: Job) -> Job:
+def generative(plan: FitPlan) -> FitPlan:
     """Leave out the factor on the drift ahead and its lean: they answer to real curves and simulate no data."""
-    if job.model.drift is None:
-        return job
     none, one = np.asarray(0.0), np.asarray(1.0)
-    plain = dataclasses.replace(job.model.drift, ahead=none, ahead_median=one, ahead_power=none, lean=none)
-    return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=plain))
+
+    def plain(job: Job) -> Job:
+        if job.model.drift is None:
+            return job
+        drift = dataclasses.replace(job.model.drift, ahead=none, ahead_median=one, ahead_power=none, lean=none)
+        return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=drift))
+
+    return dataclasses.replace(plan, jobs=tuple(plain(job) for job in plan.jobs))
 
 
-def shared_out(job: Job, simulations: int) -> list[Job]:
-    """The job of each simulation: of a pool the first half is the first model's, as `pooled` has it."""
-    own = [dataclasses.replace(part, share=1.0) for part in parts(job)]
-    return [own[0]] * (simulations // 2) + [own[-1]] * (simulations - simulations // 2)
+def with_response(plan: FitPlan, y: np.ndarray) -> FitPlan:
+    """Return a plan for the same inputs with another response, shape (bucket,)."""
+    jobs = [dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y)) for job in plan.jobs]
+    return dataclasses.replace(plan, jobs=tuple(jobs))
+
+
+def owners(plan: FitPlan, simulations: int) -> np.ndarray:
+    """Number of the component that each simulation is drawn from, in proportion to the weights and in order."""
+    ends = np.round(np.cumsum(plan.weights) * simulations - 1e-9)
+    return np.searchsorted(ends, np.arange(simulations), side="right")
 
 
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
@@ -339,21 +370,22 @@ def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
     return largest + np.log(np.asarray(ratios, float))[:, None]
 
 
-def prior_values(job: Job, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
-    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior (see `shared_out`)."""
+def prior_values(plan: FitPlan, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
+    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior (see `owners`)."""
+    counts = np.bincount(owners(plan, simulations), minlength=len(plan.jobs))
     with on_cores():
         root = jax.random.key(seed)
         keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
-        own = parts(job)
-        shares = jnp.split(keys, [simulations // 2][: len(own) - 1])
+        shares = jnp.split(keys, np.cumsum(counts)[:-1].tolist())
         drawn = [
-            jax.vmap(lambda key, part=part: simulate_prior(key, part.model, part.problem))(some)
-            for part, some in zip(own, shares, strict=True)
+            jax.vmap(lambda key, job=job: simulate_prior(key, job.model, job.problem))(some)
+            for some, job in zip(shares, plan.jobs, strict=True)
         ]
         position, values = jax.tree.map(lambda *leaf: jnp.concatenate(leaf), *drawn)
-        if marginal_level(job.model):
-            assert job.model.law.level is not None, "a law with a level"
-            spread = job.model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))
+        model = plan.jobs[0].model
+        if marginal_level(model):
+            assert model.law.level is not None, "a law with a level"
+            spread = model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))
             values = values._replace(level=spread)
         filled = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (simulations, *jnp.shape(leaf)[1:])), values)
         return np.asarray(position), jax.tree.map(np.asarray, filled)
@@ -414,3 +446,10 @@ def rank(
         both = jax.tree.map(lambda a, b: np.concatenate([a, b]), flat, values)
         densities = np.asarray(likelihoods(both, job.model, job.problem))
     return np.array([*below, (densities[:-1] < densities[-1]).sum()])
+
+
+def rank_forecasts(fit: Fitted, future: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Count the joined draws of a fit below future runs, relative to the center, for each ratio."""
+    drawn = fit.predictive(new, "run", rng).draws - float(fit.first.job.problem.center)
+    picks = np.linspace(0, len(drawn) - 1, KEPT).round().astype(int)
+    return (drawn[picks] < future).sum(0)

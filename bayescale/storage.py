@@ -1,14 +1,13 @@
-"""Storage: posteriors as xarray DataTrees in netCDF files that ArviZ opens; never pickle."""
+"""Storage: fits as xarray DataTrees in netCDF files that ArviZ opens; never pickle."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import functools
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pandas as pd
 
 from bayescale import __version__, _io, checked
 from bayescale.data.ray import Ray
-from bayescale.diagnostics import Diagnostics, diagnose, joined
 from bayescale.drift import Drift
 from bayescale.encoding import (
     decode_diagnostics,
@@ -36,16 +34,19 @@ from bayescale.encoding import (
     plain,
     registered_law,
 )
-from bayescale.errors import InputError, Status, some
-from bayescale.loo import model_likelihoods
-from bayescale.model import Job, compact, make_job, meaning
+from bayescale.errors import InputError, some
+from bayescale.fitted import Fitted
+from bayescale.loo import log_likelihood
+from bayescale.mixture import Mixture, combine
+from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
+from bayescale.plan import FitPlan
 from bayescale.posterior import Posterior
-from bayescale.runs import LABELS, RECOGNISED, Runs
+from bayescale.runs import RECOGNISED, Runs
 
-FORMAT, DIGESTED = 4, 4
-"""Version of the file layout, raised when an older reader could not understand a newer file; the first with digests."""
+FORMAT = 5
+"""Version of the file layout, raised when files can no longer be read as they were."""
 DIMENSIONS = ("chain", "draw")
 RESERVED = ("chain", "draw", "row", "config", "coordinate")
 """Names of dimensions, which no variable may have."""
@@ -55,64 +56,109 @@ LONGEST = 30_000
 """Longest text of an attribute; HDF5 takes twice as much."""
 
 
-def to_datatree(posterior: Posterior, *, derived: bool = True, key: str | None = None) -> Any:
-    """Return a posterior as an `xarray.DataTree` with ArviZ's groups.
+def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) -> Any:
+    """Return a fit as an `xarray.DataTree` with ArviZ's groups.
 
-    Groups: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at the fitted
-    inputs, if there are at most a thousand rows), log_likelihood (each row, or average, given all others, on the log
-    scale: burkner2021loo; a variable for each model of a pool, see `loo`), coordinates (the sampled vector), and what
-    else a posterior is rebuilt from on loading: values (what draws mean at the reference scale) and fit (names as they
-    are, all columns, a text of settings).
+    Groups of a posterior: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at
+    the fitted inputs, if there are at most a thousand rows), log_likelihood (each row, or average, given all others,
+    on the log scale: burkner2021loo), coordinates (the sampled vector), and what else it is rebuilt from on loading:
+    values (what draws mean at the reference scale) and fit (names as they are, all columns, a text of settings).
+
+    A mixture has one child tree for each component, `component_0` and so on, which ArviZ reads as any posterior:
+    convergence is a matter of each component. Beside them are posterior_predictive, observed_data and constant_data of
+    the mixture.
 
     Args:
-        posterior: What to convert.
+        fit: What to convert.
         derived: Include the groups that take longer to compute than to sample: posterior_predictive, log_likelihood.
         key: Attribute by which a folder of results finds this posterior, see `archive`.
     """
     import xarray as xr
 
-    frame, (chains, draws) = posterior.runs.frame, posterior.position.shape[:2]
-    index = {"chain": np.arange(chains), "draw": np.arange(draws), "row": np.arange(len(frame))}
+    if len(fit.components) == 1:
+        groups = posterior_groups(fit.first, derived)
+    else:
+        groups = data_groups(fit)
+        if derived and len(fit.runs) <= PREDICTED:
+            groups["posterior_predictive"] = predicted(fit)
+        for number, part in enumerate(fit.components):
+            own = posterior_groups(part, derived)
+            groups |= {f"{child(number)}/{name}": group for name, group in own.items()}
+    tree = xr.DataTree.from_dict(groups)
+    for number, part in enumerate(fit.components if len(fit.components) > 1 else ()):
+        tree[child(number)].attrs = attributes(part)
+    tree.attrs = attributes(fit) | ({} if key is None else {"archive_key": key})
+    tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
+    tree.attrs["digest"] = digest_of_attributes(tree.attrs)
+    return tree
 
-    def dataset(variables: Mapping[str, Any], *dimensions: str) -> xr.Dataset:
-        data = {name: (dimensions, np.asarray(value)) for name, value in readable(variables).items()}
-        return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
 
-    # All columns are in `fit`; what ArviZ shows are those that the fit used.
-    kept = [name for name in frame if name in (*RECOGNISED, *posterior.runs.inputs) and name != "loss"]
+def child(number: int) -> str:
+    """Name of the child tree of a component."""
+    return f"component_{number}"
+
+
+def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions: str) -> Any:
+    """Return a dataset of variables that have the same dimensions, with their coordinates."""
+    import xarray as xr
+
+    data = {name: (dimensions, np.asarray(value)) for name, value in readable(variables).items()}
+    return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
+
+
+def indexes(fit: Fitted) -> dict[str, np.ndarray]:
+    """Coordinates of the dimensions of a fit's joined draws and of its rows."""
+    rows = np.arange(len(fit.runs))
+    chains, draws = fit.folded(np.empty(sum(chains * draws for chains, draws in fit.layout))).shape
+    return {"chain": np.arange(chains), "draw": np.arange(draws), "row": rows}
+
+
+def data_groups(fit: Fitted) -> dict[str, Any]:
+    """Return the groups observed_data and constant_data."""
+    frame, index = fit.runs.frame, indexes(fit)
+    # All columns are in the group "fit"; what ArviZ shows are those that the fit used.
+    kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name != "loss"]
     constant = {
         name: frame[name].astype(str).to_numpy(dtype=object) if frame[name].dtype.kind not in "biuf" else frame[name]
         for name in kept
     }
+    return {
+        "observed_data": dataset({"loss": frame["loss"]}, index, "row"),
+        "constant_data": dataset(constant, index, "row"),
+    }
+
+
+def predicted(fit: Fitted) -> Any:
+    """Return the group posterior_predictive: future runs at the fitted inputs."""
+    forecast = fit.forecast_at(fit.runs.frame, "run")
+    return dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "row")
+
+
+def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
+    """Return the groups of the posterior of one model; see `to_datatree`."""
+    import xarray as xr
+
+    frame, index = posterior.runs.frame, indexes(posterior)
     coordinates = xr.Dataset(
-        {
-            "position": (("chain", "draw", "coordinate"), posterior.position),
-            "level": (DIMENSIONS, np.broadcast_to(posterior.values.level, (chains, draws))),
-        },
+        {"position": (("chain", "draw", "coordinate"), posterior.position)},
         coords={"coordinate": np.array(posterior.names, dtype=object)},
     )
     cards, columns = encode_table(frame)
     text = np.frombuffer(json.dumps(document(posterior, cards)).encode(), np.uint8)
     groups = {
-        "posterior": dataset(posterior.draws, *DIMENSIONS),
-        "sample_stats": dataset(posterior.stats, *DIMENSIONS),
-        "observed_data": dataset({"loss": frame["loss"]}, "row"),
-        "constant_data": dataset(constant, "row"),
+        "posterior": dataset(posterior.draws, index, *DIMENSIONS),
+        "sample_stats": dataset(posterior.stats, index, *DIMENSIONS),
+        **data_groups(posterior),
         "coordinates": coordinates,
         "values": xr.Dataset({name: (places(array), array) for name, array in encode_values(posterior.values).items()}),
         "fit": xr.Dataset({"text": ("byte", text), **{name: ("row", values) for name, values in columns.items()}}),
     }
     if derived and len(frame) <= PREDICTED:
-        predictive = posterior.forecast_at(frame, "run").draws
-        groups["posterior_predictive"] = dataset({"loss": predictive}, *DIMENSIONS, "row")
+        groups["posterior_predictive"] = predicted(posterior)
     if derived:
-        found = model_likelihoods(posterior).items()
-        groups["log_likelihood"] = xr.Dataset({name: ((*DIMENSIONS, "config"), values) for name, values in found})
-    tree = xr.DataTree.from_dict(groups)
-    tree.attrs = attributes(posterior) | ({} if key is None else {"archive_key": key})
-    tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
-    tree.attrs["digest"] = digest_of_attributes(tree.attrs)
-    return tree
+        values = log_likelihood(posterior)
+        groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), values)})
+    return groups
 
 
 def places(array: np.ndarray) -> tuple[str, ...]:
@@ -157,17 +203,20 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "drift": None if job.drift is None else encode(job.drift),
         "noise": encode(job.noise),
         "ray": None if job.ray is None else dataclasses.asdict(job.ray),
-        "share": float(job.share),
         "seed": int(posterior.seed),
         "settings": encode(posterior.settings),
         "diagnostics": encode_diagnostics(posterior.diagnostics),
     }
 
 
-def attributes(posterior: Posterior) -> dict[str, Any]:
-    """What people and other programs want to know of a file: law, priors, settings, provenance."""
+def attributes(fit: Fitted) -> dict[str, Any]:
+    """What people and other programs want to know of a file: law, priors, settings, provenance, weights."""
     import numpyro
 
+    whole: dict[str, Any] = {"bayescale_format": FORMAT}
+    if len(fit.components) > 1:
+        whole["weights"] = json.dumps(fit.weights)
+    posterior = fit.first
     job = posterior.job
     settings = {name: value for name, value in encode(posterior.settings).items() if name != "role"}
     texts = {
@@ -183,20 +232,20 @@ def attributes(posterior: Posterior) -> dict[str, Any]:
         "drift": json.dumps(None if job.drift is None else encode(job.drift)),
         "noise": json.dumps(encode(job.noise)),
         "settings": json.dumps(settings),
-        "status": posterior.status.name,
+        "status": fit.status.name,
     }
     return {
-        "bayescale_format": FORMAT,
+        **whole,
         "seed": int(posterior.seed),
         **{name: str(text).replace("\0", "")[:LONGEST] for name, text in texts.items()},
     }
 
 
-def save(posterior: Posterior, path: str | Path, *, derived: bool = True, key: str | None = None) -> Path:
-    """Write a posterior to a netCDF file, completely or not at all.
+def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None = None) -> Path:
+    """Write a fit to a netCDF file, completely or not at all.
 
     Args:
-        posterior: What to write.
+        fit: What to write.
         path: File to write; one that exists is replaced.
         derived: See `to_datatree`.
         key: See `to_datatree`.
@@ -205,12 +254,12 @@ def save(posterior: Posterior, path: str | Path, *, derived: bool = True, key: s
         InputError: For a path as in `_io.writable`.
     """
     _io.writable(path)
-    tree = to_datatree(posterior, derived=derived, key=key)
+    tree = to_datatree(fit, derived=derived, key=key)
     return _io.write(path, lambda part: tree.to_netcdf(part, engine="h5netcdf"))
 
 
-def load(path: str | Path) -> Posterior:
-    """Read a posterior that `Posterior.save` wrote.
+def load(path: str | Path) -> Posterior | Mixture:
+    """Read a fit that `save` wrote.
 
     Raises:
         InputError: For a file that is absent, truncated, altered, not netCDF, from elsewhere, or whose law is not
@@ -224,13 +273,15 @@ def load(path: str | Path) -> Posterior:
     if "bayescale_format" not in attrs:
         raise InputError(f"{path} is netCDF but not a bayescale fit; save one with Posterior.save.")
     version = int(attrs["bayescale_format"])
+    writer = attrs.get("bayescale_version")
     if version > FORMAT:
-        raise InputError(f"{path} was written by a newer bayescale ({attrs.get('bayescale_version')}); update.")
+        raise InputError(f"{path} was written by a newer bayescale ({writer}); update.")
+    if version < FORMAT:
+        raise InputError(f"{path} was written by bayescale {writer}, whose files are no longer read. Fit again.")
     try:
-        if version < DIGESTED:
-            return rebuild_older(path)
         check(attrs, groups)
-        return rebuild(attrs, groups)
+        jobs = [rebuilt_job(attrs, own) for own in by_component(groups)]
+        return assembled(jobs, weights_of(attrs), groups)
     except InputError as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -256,11 +307,11 @@ def absent(path: Path) -> str:
 
 
 def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Attributes of a file, and the arrays of its groups by name.
+    """Attributes of a file, and the arrays of its groups by name, such as "fit" or "component_0/fit".
 
     Args:
         path: The file.
-        wanted: The groups; all by default.
+        wanted: Names of groups, the last part; all by default.
 
     Raises:
         InputError: If it cannot be read.
@@ -270,8 +321,10 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
     try:
         with h5py.File(path) as opened:
             file: Any = opened
-            names = [name for name in file if isinstance(file[name], h5py.Group)] if wanted is None else wanted
-            groups = {name: raw_arrays(file[name]) for name in names}
+            places: list[str] = []
+            file.visititems(lambda name, node: places.append(name) if isinstance(node, h5py.Group) else None)
+            kept = [name for name in places if wanted is None or name.rpartition("/")[2] in wanted]
+            groups = {name: arrays for name in kept if (arrays := raw_arrays(file[name]))}
             attrs = {name: value for name, value in file.attrs.items() if not name.startswith("_")}
     except Exception as error:
         raise InputError(
@@ -327,8 +380,8 @@ def archive_key(path: Path) -> str | None:
     return None if found is None else str(one_value(found))
 
 
-def load_for(path: Path, job: Job) -> Posterior:
-    """Read the posterior of a job that the caller has; several times faster than `load`.
+def load_for(path: Path, plan: FitPlan) -> Posterior | Mixture:
+    """Read the fit of a plan that the caller has; several times faster than `load`.
 
     Raises:
         InputError: For a file that is damaged or another kind of file.
@@ -336,17 +389,33 @@ def load_for(path: Path, job: Job) -> Posterior:
     attrs, groups = contents(path, ("sample_stats", "coordinates", "values", "fit"))
     try:
         check(attrs, groups, whole=False)
-        return assembled(job, json.loads(groups["fit"]["text"].tobytes()), groups)
+        return assembled(plan.jobs, plan.weights, groups)
     except InputError as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InputError(f"{path} is a damaged bayescale fit: {error!r}. Fit again.") from None
 
 
+def weights_of(attrs: Mapping[str, Any]) -> tuple[float, ...]:
+    """Weights of the components of a file."""
+    return tuple(json.loads(attrs["weights"])) if "weights" in attrs else (1.0,)
+
+
+def by_component(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
+    """Groups of each component of a file, by their own names."""
+    if "fit" in groups:
+        return [dict(groups)]
+    count = sum(name.endswith("/fit") for name in groups)
+    starts = [child(number) + "/" for number in range(count)]
+    return [{n.removeprefix(s): arrays for n, arrays in groups.items() if n.startswith(s)} for s in starts]
+
+
 def raw_arrays(group: Any) -> dict[str, np.ndarray]:
     """Arrays of one group of an HDF5 file by name, as netCDF means them."""
     arrays = {}
     for name, values in group.items():
+        if hasattr(values, "items"):
+            continue
         title = values.attrs.get("NAME", b"")
         if (title.encode() if isinstance(title, str) else title).startswith(b"This is a netCDF dimension but not"):
             continue
@@ -356,8 +425,8 @@ def raw_arrays(group: Any) -> dict[str, np.ndarray]:
     return arrays
 
 
-def rebuild(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> Posterior:
-    """Rebuild a posterior from the attributes and arrays of a file."""
+def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -> Job:
+    """Rebuild the job of a component from the attributes and arrays of a file."""
     arrays = groups["fit"]
     told = json.loads(arrays["text"].tobytes())
     frame = decode_table(told["columns"], arrays)
@@ -370,8 +439,7 @@ def rebuild(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -
     law = registered_law(told["law"], inputs, told["priors"], stamp)
     job = make_job(runs, law, part(Drift, told["drift"]), part(Noise, told["noise"]), None)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
-    job = dataclasses.replace(job, ray=ray, share=told["share"])
-    return assembled(job, told, groups)
+    return dataclasses.replace(job, ray=ray)
 
 
 def part(kind: Any, values: Mapping[str, Any] | None) -> Any:
@@ -380,15 +448,18 @@ def part(kind: Any, values: Mapping[str, Any] | None) -> Any:
 
 
 def assembled(
-    job: Job, told: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], measures: Diagnostics | None = None
-) -> Posterior:
-    """Put a posterior together from its job and what a file holds."""
-    position, level = (groups["coordinates"][name] for name in ("position", "level"))
-    if "values" in groups:
-        # Computed again they would differ in the last digit from those of the program that drew them.
-        values = decode_values(groups["values"], *position.shape[:2])
-    else:
-        values = meaning(position, job.model, job.problem)._replace(level=level)
+    jobs: Sequence[Job], weights: Sequence[float], groups: Mapping[str, Mapping[str, Any]]
+) -> Posterior | Mixture:
+    """Put a fit together from the jobs of its components and what a file holds."""
+    return combine([posterior_of(job, own) for job, own in zip(jobs, by_component(groups), strict=True)], weights)
+
+
+def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior:
+    """Put the posterior of one model together from its job and its groups."""
+    told = json.loads(groups["fit"]["text"].tobytes())
+    position = groups["coordinates"]["position"]
+    # Computed again from coordinates, values would differ in the last digit from those of the program that drew them.
+    values = decode_values(groups["values"], *position.shape[:2])
     return Posterior(
         job=job,
         seed=int(told["seed"]),
@@ -396,64 +467,5 @@ def assembled(
         position=position,
         values=compact(values),
         stats={name: values for name, values in groups["sample_stats"].items() if name not in DIMENSIONS},
-        diagnostics=decode_diagnostics(told["diagnostics"]) if measures is None else measures,
+        diagnostics=decode_diagnostics(told["diagnostics"]),
     )
-
-
-# --- Files of older layouts -----------------------------------------------------------------------------------
-
-
-def rebuild_older(path: Path) -> Posterior:
-    """Rebuild a posterior from a file that holds no digest and names what it can."""
-    import xarray as xr
-
-    with xr.open_datatree(path, engine="h5netcdf") as opened:
-        tree = opened.load()
-    attrs = tree.attrs
-    constant = tree["constant_data"]
-    frame = pd.DataFrame({str(name): constant[name].to_numpy() for name in constant.data_vars})
-    for name in set(LABELS) - {"family", "run"}:
-        if name in frame:
-            # Steps and seeds were written as text.
-            numbers = pd.to_numeric(frame[name], errors="coerce")
-            frame[name] = numbers if numbers.notna().all() else frame[name]
-    frame["loss"] = tree["observed_data"]["loss"].to_numpy()
-    inputs = tuple(json.loads(attrs["inputs"]))
-    runs = Runs(frame, inputs, attrs["name"])
-    encoded = json.loads(attrs["priors"])
-    if int(attrs["bayescale_format"]) < 2:
-        # Plateaus were not pooled yet.
-        encoded = {key: {"pool": False, **v} if v["role"] == "Plateaus" else v for key, v in encoded.items()}
-    law = registered_law(attrs["law"], inputs, encoded, None)
-    drift, noise = (json.loads(attrs[name]) for name in ("drift", "noise"))
-    job = make_job(runs, law, part(Drift, drift), part(Noise, noise), None)
-    if int(attrs["bayescale_format"]) < 3 and job.problem.single > 0:
-        # Checkpoints were not averaged yet.
-        raise InputError(
-            f"The fit of {runs.name} took every checkpoint of a long curve by itself, as earlier versions did; now "
-            "they are averaged, which forecasts better. Fit again."
-        )
-    ray = json.loads(attrs.get("ray", "null"))
-    job = job if ray is None else dataclasses.replace(job, ray=Ray(**{k: tuple(v) for k, v in ray.items()}))
-    groups = {name: arrays_of(tree[name]) for name in ("coordinates", "sample_stats")}
-    position, stats = groups["coordinates"]["position"], groups["sample_stats"]
-    measures = older_diagnostics(attrs, position, stats, job.problem.second is not None)
-    told = {"seed": attrs["seed"], "settings": json.loads(attrs["settings"])}
-    return assembled(job, told, groups, measures)
-
-
-def older_diagnostics(
-    attrs: Mapping[str, Any], position: np.ndarray, stats: Mapping[str, np.ndarray], pools: bool
-) -> Diagnostics:
-    """Measure stored chains again, each half of a pool for itself, or take over what importance weights said."""
-    # Files from before there was importance sampling say nothing about it.
-    stored = json.loads(attrs.get("weights", "{}"))
-    arrays = {name: np.array(stored.pop(name), float) for name in ("ess_bulk", "ess_tail") if name in stored}
-    if stored.get("method") != "importance":
-        parts = 2 if pools else 1
-        chains = zip(*(np.split(part, parts) for part in (position, stats["diverging"], stats["energy"])), strict=True)
-        measures = [diagnose(*part, share=1.0 / parts) for part in chains]
-        return dataclasses.replace(functools.reduce(joined, measures), **stored)
-    missing = np.full(position.shape[-1], np.nan)
-    status = Status[attrs["status"]]
-    return Diagnostics(rhat=missing, efmi=missing[:1], divergences=0, status=status, **arrays, **stored)

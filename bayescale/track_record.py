@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayescale.posterior import Posterior
+from bayescale.fitted import Fitted
 from bayescale.wording import long_count
 
 FILE = Path(__file__).with_name("track_record.json")
@@ -47,7 +47,7 @@ def record() -> pd.DataFrame:
     return pd.DataFrame(json.loads(FILE.read_text(encoding="utf-8")))
 
 
-def entry(posterior: Posterior, at: dict[str, float]) -> Entry:
+def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     """Find the record at the distance of a question.
 
     Args:
@@ -78,7 +78,7 @@ def entry(posterior: Posterior, at: dict[str, float]) -> Entry:
     return Entry(rows, place, factor, said)
 
 
-def distance(posterior: Posterior, at: dict[str, float]) -> float:
+def distance(posterior: Fitted, at: dict[str, float]) -> float:
     """How far a question lies beyond the data: along one input, or in compute for several."""
     point = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])[0]
     seen = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)

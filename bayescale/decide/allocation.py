@@ -20,11 +20,11 @@ from bayescale import checked
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.errors import InputError, nearest
+from bayescale.fitted import Fitted
 from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
-from bayescale.posterior import Posterior, fitted
-from bayescale.predictive import law_at
+from bayescale.posterior import fitted
 
 SEARCH = (1e2, 1e16)
 """Sizes of the first input among which the law's optimum is sought."""
@@ -159,14 +159,12 @@ class Allocation:
 
 
 @overload
-def allocate(posterior: Posterior | PublishedLaw, flops: float, **options: Any) -> Allocation: ...
+def allocate(posterior: Fitted | PublishedLaw, flops: float, **options: Any) -> Allocation: ...
 @overload
-def allocate(
-    posterior: Posterior | PublishedLaw, flops: Sequence[float] | np.ndarray, **options: Any
-) -> Allocations: ...
+def allocate(posterior: Fitted | PublishedLaw, flops: Sequence[float] | np.ndarray, **options: Any) -> Allocations: ...
 # The options, which both overloads pass on, are written once.
 def allocate(  # pyright: ignore[reportInconsistentOverload]
-    posterior: Posterior | PublishedLaw,
+    posterior: Fitted | PublishedLaw,
     flops: float | Sequence[float] | np.ndarray,
     *,
     cost: Callable[[Any, Any], Any] = train_flops,
@@ -244,7 +242,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         checked.options(**{str(name): (value, checked.POSITIVE) for name, value in at.items()})
     budget = float(flops)
     law = posterior.law
-    if isinstance(posterior, Posterior) and (ray := posterior.job.ray) is not None and set(over) <= set(ray.names):
+    if isinstance(posterior, Fitted) and (ray := posterior.ray) is not None and set(over) <= set(ray.names):
         small = posterior.ray_start
         point = ray.inputs(small).iloc[0].astype(float).to_dict()
         _, remedy = ray.remedy(point | {over[1]: 4.0 * point[over[1]]}, small)
@@ -392,7 +390,7 @@ def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarra
 # --- Optima -------------------------------------------------------------------------------------------------
 
 
-def law_optima(posterior: Posterior | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
+def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
     """First input at which the law is least along a path: for every draw, and for the medians of its constants."""
     x = np.log(path[name].to_numpy())
     columns = path[list(posterior.law.inputs)].to_numpy(float)
@@ -400,10 +398,10 @@ def law_optima(posterior: Posterior | PublishedLaw, path: pd.DataFrame, name: st
         values = np.log(np.broadcast_to(posterior.law(*columns.T, **posterior.constants), len(x)))[None]
         best = np.exp(lowest(x, values))
         return best, float(best[0])
-    z = np.log(columns / posterior.job.reference)
+    z = np.log(columns / posterior.reference)
     constants = posterior.flat_values.constants
     middle = {key: np.median(value, axis=0, keepdims=True) for key, value in constants.items()}
-    draws, one = (law_at(posterior.job.model, table, z) for table in (constants, middle))
+    draws, one = (posterior.log_law(z, table) for table in (None, middle))
     return np.exp(lowest(x, draws)), float(np.exp(lowest(x, one))[0])
 
 
@@ -426,7 +424,7 @@ def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def refined(
-    posterior: Posterior | PublishedLaw,
+    posterior: Fitted | PublishedLaw,
     along: Callable[[np.ndarray], pd.DataFrame],
     wide: pd.DataFrame,
     name: str,
@@ -462,7 +460,7 @@ def connected(flags: np.ndarray, start: int) -> np.ndarray:
 
 
 def reasons(
-    posterior: Posterior | PublishedLaw,
+    posterior: Fitted | PublishedLaw,
     choice: dict[str, float],
     sizes: np.ndarray,
     name: str,

@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
-from bayescale.posterior import Posterior
+from bayescale.fitted import Fitted
 
 FARTHEST = 1000.0
 """Largest factor of a speed-up that is looked at."""
@@ -66,7 +66,7 @@ class Course:
 
 
 def make_course(
-    posteriors: Mapping[str, Posterior],
+    posteriors: Mapping[str, Fitted],
     at: Mapping[str, float],
     axis: str | None,
     stretch: tuple[float, float] | None,
@@ -127,18 +127,18 @@ def make_course(
     return Course(label, start, dict.fromkeys(posteriors, along), dict.fromkeys(posteriors, 0.0), True)
 
 
-def on_rays(posteriors: Mapping[str, Posterior], at: Mapping[str, float]) -> dict[str, float]:
+def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[str, float]:
     """Return the point in question by the inputs of the laws, where recipes were fitted along rays.
 
     Raises:
         InputError: If the point lies off a recipe's ray, or if recipes have different points there.
     """
-    rays = [posterior for posterior in posteriors.values() if posterior.job.ray is not None]
+    rays = [posterior for posterior in posteriors.values() if posterior.ray is not None]
     if not rays or not at:
         return dict(at)
     found: dict[str, float] = {}
     for name, posterior in posteriors.items():
-        if (ray := posterior.job.ray) is None:
+        if (ray := posterior.ray) is None:
             continue
         points = posterior.on_ray(None, at)
         here = {key: float(value) for key, value in zip(ray.names[:1], posterior.law_inputs(points)[0], strict=True)}
@@ -254,7 +254,7 @@ class Walk:
     noise: np.ndarray
 
 
-def walk(posterior: Posterior, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator) -> Walk:
+def walk(posterior: Fitted, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator) -> Walk:
     """Follow one recipe along the axis, drift and rate drawn jointly over all points."""
     spread = course.spreads[name]
     reach = np.log(FARTHEST) + WIDEST * spread

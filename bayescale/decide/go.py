@@ -17,9 +17,8 @@ from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text, law_p
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError
+from bayescale.fitted import Fitted
 from bayescale.forecast import At, Forecast
-from bayescale.model import halves
-from bayescale.posterior import Posterior
 from bayescale.records import Array
 
 ANSWERS = {
@@ -191,7 +190,7 @@ class Decision:
 
 
 def go(
-    posterior: Posterior,
+    posterior: Fitted,
     target: float,
     *,
     cost: float | None = None,
@@ -296,7 +295,7 @@ def go(
     )
 
 
-def caveats(posterior: Posterior, at: dict[str, float]) -> tuple[str, ...]:
+def caveats(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
     """Say what to know about an answer to a question beyond the record, or about a run that was made."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
     names = list(posterior.law.inputs)
@@ -309,10 +308,10 @@ def caveats(posterior: Posterior, at: dict[str, float]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def chance(posterior: Posterior, forecast: Forecast, target: float) -> tuple[float, float]:
+def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
     """Probability that the loss lies below the target, and its Monte-Carlo standard error."""
     each = ndtr((np.log(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
-    return float(each.mean()), mean_error(each, len(posterior.position), len(halves(posterior.job.problem)))
+    return float(each.mean()), mean_error(each, posterior.layout)
 
 
 def turning(forecast: Forecast, break_even: float | None) -> float | None:

@@ -20,9 +20,9 @@ from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_l
 from bayescale.decide.trust import Doubt, doubts
 from bayescale.digits import shown
 from bayescale.errors import InputError, some
+from bayescale.fitted import Fitted
 from bayescale.fitting import fit
 from bayescale.forecast import as_numbers
-from bayescale.posterior import Posterior
 from bayescale.runs import Runs
 from bayescale.wording import power_of_ten, short_count
 
@@ -73,7 +73,7 @@ class Sweep:
     broken: pd.DataFrame
     notes: tuple[str, ...]
     doubts: dict[float, list[Doubt]]
-    posterior: Posterior
+    posterior: Fitted
 
     @property
     def label(self) -> str:
@@ -147,7 +147,7 @@ class Sweep:
 
 
 def isoflop(
-    source: Runs | Posterior,
+    source: Runs | Fitted,
     *,
     budgets: Sequence[float] | None = None,
     regret: float = 0.01,
@@ -186,7 +186,7 @@ def isoflop(
     if isinstance(source, Runs):
         check_sweep(source)
         posterior = fit(source, seed=seed, **options)
-    elif isinstance(source, Posterior):
+    elif isinstance(source, Fitted):
         if options:
             raise InputError(f"{', '.join(options)} belongs to a fit, and this is one already; give the runs instead.")
         posterior = source
@@ -212,11 +212,11 @@ def check_sweep(runs: Runs) -> None:
     )
 
 
-def view(posterior: Posterior, asked: np.ndarray, regret: float, level: float) -> Sweep:
+def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> Sweep:
     """Look at a posterior along lines of equal compute: those of its runs, and those that are asked for."""
-    if posterior.job.ray is not None:
+    if posterior.ray is not None:
         raise InputError(
-            f"All runs lie on one ray ({posterior.job.ray.text}): there is one size at each budget and no valley. Add "
+            f"All runs lie on one ray ({posterior.ray.text}): there is one size at each budget and no valley. Add "
             "runs of other sizes at the same budgets."
         )
     measured, flops_per, notes = cells(posterior)
@@ -294,7 +294,7 @@ def view(posterior: Posterior, asked: np.ndarray, regret: float, level: float) -
 # --- Runs of a sweep ------------------------------------------------------------------------------------------
 
 
-def cells(posterior: Posterior) -> tuple[pd.DataFrame, float, list[str]]:
+def cells(posterior: Fitted) -> tuple[pd.DataFrame, float, list[str]]:
     """Return the runs with their budgets, operations for each parameter and token, and what is worth knowing.
 
     Raises:
@@ -365,9 +365,9 @@ def budgets_of(compute: np.ndarray) -> np.ndarray:
     return result
 
 
-def is_sweep(posterior: Posterior) -> bool:
+def is_sweep(posterior: Fitted) -> bool:
     """Tell whether the runs are an isoFLOP sweep: most of them at budgets that have at least three sizes."""
-    if posterior.job.ray is not None or set(posterior.law.inputs) not in (
+    if posterior.ray is not None or set(posterior.law.inputs) not in (
         {"n_params", "n_tokens"},
         {"flops", "n_params"},
     ):
@@ -381,7 +381,7 @@ def is_sweep(posterior: Posterior) -> bool:
 # --- Valleys ------------------------------------------------------------------------------------------------------
 
 
-def valley_path(posterior: Posterior, measured: pd.DataFrame, budget: float, per: float, count: int) -> pd.DataFrame:
+def valley_path(posterior: Fitted, measured: pd.DataFrame, budget: float, per: float, count: int) -> pd.DataFrame:
     """Points at which one valley is evaluated: around the law's optima, and wherever it was measured."""
     wide = on_cost_line(posterior.law.inputs, np.geomspace(*SEARCH, 300), budget, per)
     wide = wide[wide["n_tokens"] >= 1.0].reset_index(drop=True)

@@ -12,10 +12,10 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from bayescale.errors import InputError
+from bayescale.fitted import Fitted
 from bayescale.forecast import At, widened, widening
-from bayescale.model import halves
-from bayescale.posterior import Posterior, fitted
-from bayescale.predictive import predict_log, share_residuals
+from bayescale.posterior import fitted
+from bayescale.predictive import share_residuals
 
 STRATA = 32
 """Strata of equal probability of the run-to-run noise, with a value drawn from each."""
@@ -39,8 +39,7 @@ class Worlds:
         seed: Standard deviation of the seed noise, shape (world,).
         tail: Degrees of freedom of the scatter of one run; None is normal.
         blocks: Number of the posterior draw that a world belongs to, shape (world,).
-        chains: Chains that the draws came from.
-        models: Models that they were sampled from, two in a pool.
+        layout: Chains and draws of each component of the fit, see `Fitted.layout`.
     """
 
     points: pd.DataFrame
@@ -52,8 +51,7 @@ class Worlds:
     seed: np.ndarray
     tail: float | None
     blocks: np.ndarray
-    chains: int
-    models: int
+    layout: tuple[tuple[int, int], ...]
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
         """Ln of the loss that one more run at a point shows, seed and measurement its own, shape (world,)."""
@@ -77,25 +75,30 @@ class Worlds:
 
     def error(self, values: np.ndarray) -> float:
         """Monte-Carlo standard error of the mean of a quantity over worlds."""
-        draws = np.bincount(self.blocks, values) / np.bincount(self.blocks)
-        return mean_error(draws[: len(draws) // self.chains * self.chains], self.chains, self.models)
+        return mean_error(np.bincount(self.blocks, values) / np.bincount(self.blocks), self.layout)
 
 
-def mean_error(values: np.ndarray, chains: int, models: int) -> float:
-    """Monte-Carlo standard error of a mean over draws in the order of chains (ArviZ).
+def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float:
+    """Monte-Carlo standard error of a mean over the joined draws of a fit (ArviZ).
 
-    The models of a pool have equal draws however they differ, so each one's chains are compared with their own mean.
+    Weights of the components of a mixture are given, so the errors of their own means add up.
+
+    Args:
+        values: One value a draw, in the order of components and chains.
+        layout: See `Fitted.layout`.
     """
     from arviz_stats.base import array_stats
 
-    own = values.reshape(models, -1)
-    own = own - own.mean(1, keepdims=True)
-    if np.ptp(own) == 0.0:
-        return 0.0
-    return float(array_stats.mcse(own.reshape(chains, -1), method="mean", chain_axis=0, draw_axis=1))
+    ends = np.cumsum([chains * draws for chains, draws in layout])
+    variance = 0.0
+    for part, (chains, draws) in zip(np.split(values, ends[:-1]), layout, strict=True):
+        if np.ptp(part) > 0.0:
+            error = array_stats.mcse(part.reshape(chains, draws), method="mean", chain_axis=0, draw_axis=1)
+            variance += (part.size / values.size * float(error)) ** 2
+    return float(np.sqrt(variance))
 
 
-def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
+def worlds(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
     """Draw what the curve is at several points.
 
     Args:
@@ -108,22 +111,19 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     """
     points, _ = posterior.locate(points, {})
     x = posterior.law_inputs(points)
-    z = np.log(x / posterior.job.reference)
-    values = posterior.flat_values
-    chains, draws = posterior.position.shape[:2]
+    z = np.log(x / posterior.reference)
+    values, problem = posterior.flat_values, posterior.first.job.problem
+    total = len(values.level)
     rng = np.random.default_rng([posterior.seed, 2])
     repeats = repeats if posterior.drift is not None else 1
-    parts = [
-        predict_log(posterior.job.model, posterior.job.problem, posterior.job.low, values, z, "mean", rng).draws
-        for _ in range(repeats)
-    ]
+    parts = [posterior.predictive(z, "mean", rng).draws for _ in range(repeats)]
     # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
-    curve = np.stack(parts, axis=1).reshape(chains * draws * repeats, len(points))
+    curve = np.stack(parts, axis=1).reshape(total * repeats, len(points))
     factor = widening(np.maximum(posterior.ratio(x), 1.0), len(posterior.law.inputs))
     curve = widened(curve, factor, np.median(curve, axis=0))
-    single = np.sqrt(np.asarray(values.scatter, float) ** 2 + float(posterior.job.problem.single))
+    single = np.sqrt(np.asarray(values.scatter, float) ** 2 + float(problem.single))
     scatter, seed = (
-        np.repeat(np.broadcast_to(np.asarray(part, float), chains * draws), repeats) for part in (single, values.seed)
+        np.repeat(np.broadcast_to(np.asarray(part, float), total), repeats) for part in (single, values.seed)
     )
     # Runs at equal inputs share their residual.
     _, same = np.unique(z, axis=0, return_inverse=True)
@@ -137,7 +137,7 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
     measured = np.zeros(len(frame))
     if "value_se" in frame:
         measured = frame["value_se"].to_numpy(float) / frame["loss"].to_numpy(float)
-    for number, point in enumerate(x if share_residuals(posterior.job.problem) else ()):
+    for number, point in enumerate(x if share_residuals(problem) else ()):
         there = np.isclose(frame[list(posterior.law.inputs)].to_numpy(float), point, rtol=1e-9).all(1)
         if there.any():
             known[number] = True
@@ -146,13 +146,12 @@ def worlds(posterior: Posterior, points: pd.DataFrame, repeats: int = REPEATS) -
             share = scatter**2 / (scatter**2 + (seed**2 + error) / there.sum())
             left = scatter * np.sqrt(1.0 - share)
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
-    blocks = np.repeat(np.arange(chains * draws), repeats)
-    models = len(halves(posterior.job.problem))
+    blocks = np.repeat(np.arange(total), repeats)
     error = np.full(len(points), np.median(measured))
-    return Worlds(points, curve, residual, known, error, scatter, seed, tail, blocks, chains, models)
+    return Worlds(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout)
 
 
-def at_point(posterior: Posterior, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:
+def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:
     """Check the inputs of one run and return all of them, the law's first.
 
     Args:

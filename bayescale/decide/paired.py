@@ -21,12 +21,12 @@ import numpyro.distributions as dist
 import pandas as pd
 
 from bayescale.drift import Drift
+from bayescale.fitted import Fitted
 from bayescale.fitting import fit
 from bayescale.forecast import Forecast
 from bayescale.laws import Law
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.posterior import Posterior
 from bayescale.priors import Level, Sample, Scene
 from bayescale.records import record, static
 from bayescale.runs import INERT_FACTOR, Runs
@@ -120,9 +120,9 @@ class Ratio:
 
     first: str
     second: str
-    posterior: Posterior | None
+    posterior: Fitted | None
     common: int
-    fitted: tuple[Posterior, Posterior]
+    fitted: tuple[Fitted, Fitted]
     flipped: bool = False
     asked: bool = False
 
@@ -177,7 +177,7 @@ def spaced(count: int, wanted: int) -> np.ndarray:
     return np.arange(wanted) * count // wanted
 
 
-def pair(names: tuple[str, str], a: Posterior, b: Posterior, *, seed: int = 0, settings: Nuts | None = None) -> Ratio:
+def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, settings: Nuts | None = None) -> Ratio:
     """Fit the ratio of two recipes at their common scales.
 
     Args:
@@ -216,7 +216,7 @@ def moves(values: pd.Series) -> bool:
     return bool(values.max() > INERT_FACTOR * values.min())
 
 
-def common_runs(a: Posterior, b: Posterior) -> pd.DataFrame:
+def common_runs(a: Fitted, b: Fitted) -> pd.DataFrame:
     """Runs of both recipes at common scales: inputs, `loss` (the ratio) and `level` (the mean ln loss).
 
     Runs are joined by seed where both name their seeds, else averaged at each scale first. Scales up to 10 % apart
@@ -246,7 +246,7 @@ def common_runs(a: Posterior, b: Posterior) -> pd.DataFrame:
     return here.assign(loss=np.exp(logs[0] - logs[1]), level=0.5 * (logs[0] + logs[1]))
 
 
-def averaged(posterior: Posterior, inputs: Sequence[str], *, seeds: bool = True) -> pd.DataFrame:
+def averaged(posterior: Fitted, inputs: Sequence[str], *, seeds: bool = True) -> pd.DataFrame:
     """Mean ln loss at each scale, and for each seed where seeds are named."""
     frame = posterior.runs.frame
     keys = [*inputs, *(["seed"] if seeds and "seed" in frame else [])]
@@ -265,7 +265,7 @@ def nearest_scales(x: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
     return sorted(found.items())
 
 
-def moved(posterior: Posterior, there: pd.DataFrame, here: pd.DataFrame, log: np.ndarray) -> np.ndarray:
+def moved(posterior: Fitted, there: pd.DataFrame, here: pd.DataFrame, log: np.ndarray) -> np.ndarray:
     """Move ln losses from where they were measured to nearby scales, along the fitted curve."""
     if np.allclose(there, here, rtol=1e-9):
         return log

@@ -16,8 +16,8 @@ from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
 from bayescale.errors import InputError, some
+from bayescale.fitted import Fitted
 from bayescale.forecast import At, as_numbers, beside
-from bayescale.posterior import Posterior
 from bayescale.records import Array
 
 RUNGS = (0.25, 0.5, 0.75)
@@ -108,7 +108,7 @@ RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kin
 
 
 def next_run(
-    posterior: Posterior,
+    posterior: Fitted,
     candidates: pd.DataFrame | None = None,
     *,
     target: float | None = None,
@@ -169,7 +169,7 @@ def next_run(
         raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
     posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
-    if posterior.job.ray is not None:
+    if posterior.ray is not None:
         table = table.assign(**posterior.on_ray(table, {}))
     # Costs of the user's own say nothing about the target's, unless that is given too.
     own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
@@ -179,7 +179,7 @@ def next_run(
 
 
 def rank(
-    posterior: Posterior,
+    posterior: Fitted,
     table: pd.DataFrame,
     at: dict[str, float],
     utility: Utility | None,
@@ -307,7 +307,7 @@ def as_table(candidates: Any) -> pd.DataFrame:
     return candidates
 
 
-def ladder(posterior: Posterior, at: dict[str, float]) -> pd.DataFrame:
+def ladder(posterior: Fitted, at: dict[str, float]) -> pd.DataFrame:
     """Default pilots: sizes between the largest run and the target, and another seed at the largest run."""
     names = list(posterior.law.inputs)
     frame = posterior.runs.frame
@@ -321,7 +321,7 @@ def ladder(posterior: Posterior, at: dict[str, float]) -> pd.DataFrame:
 
 
 def priced(
-    posterior: Posterior,
+    posterior: Fitted,
     table: pd.DataFrame,
     at: dict[str, float],
     cost: float,

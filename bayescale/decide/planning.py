@@ -20,18 +20,20 @@ from bayescale.averaging import own_runs
 from bayescale.backtesting import scales
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import Worlds, at_point, worlds
+from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.trust import inputs_text
 from bayescale.drift import default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status, nearest, some
+from bayescale.fitted import Fitted
 from bayescale.forecast import At, query_points
 from bayescale.laws import Law, bind
 from bayescale.laws import get as get_law
 from bayescale.laws.published import PublishedLaw
 from bayescale.many import fit_many
-from bayescale.model import make_job, places
-from bayescale.posterior import Posterior
+from bayescale.model import places
+from bayescale.plan import plan_fit
 from bayescale.runs import Runs
-from bayescale.sbc import prior_values, simulate
+from bayescale.sbc import owners, prior_values, simulate
 
 SIMULATIONS = 40
 PLACEHOLDER = 3.0
@@ -131,7 +133,7 @@ def ladders(
 
 
 def power(
-    source: Posterior | PublishedLaw | Law | str,
+    source: Fitted | PublishedLaw | Law | str,
     plans: Mapping[str, pd.DataFrame],
     *,
     width: float | None = None,
@@ -187,12 +189,12 @@ def power(
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     if not plans:
         raise InputError("No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]).")
-    if not isinstance(source, Posterior | PublishedLaw):
+    if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):
         raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
-    law = source.law if isinstance(source, (Posterior, PublishedLaw)) else source
-    if isinstance(source, Posterior):
+    law = source.law if isinstance(source, (Fitted, PublishedLaw)) else source
+    if isinstance(source, Fitted):
         point = at_point(source, at, inputs)
     else:
         law = bind(law, tuple(inputs if at is None else at))
@@ -209,7 +211,7 @@ def power(
         if not len(runs):
             raise InputError(f"Plan {plan!r} has no runs; one row a run is expected.")
         good = np.nan
-        if isinstance(source, Posterior) and not refit:
+        if isinstance(source, Fitted) and not refit:
             median, curve, spread = foreseen(source, runs, point, seed)
         else:
             origin = law if isinstance(source, Law) else source
@@ -233,7 +235,7 @@ def power(
 
 
 def foreseen(
-    posterior: Posterior, runs: pd.DataFrame, at: dict[str, float], seed: int
+    posterior: Fitted, runs: pd.DataFrame, at: dict[str, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What a posterior would say after a plan, in each of its worlds: median, sd of the curve and of a run, in ln.
 
@@ -280,7 +282,7 @@ def seen(here: Worlds, point: int, count: int, rng: np.random.Generator) -> np.n
 
 
 def refitted(
-    source: Posterior | PublishedLaw | Law,
+    source: Fitted | PublishedLaw | Law,
     law: Law,
     runs: pd.DataFrame,
     at: dict[str, float],
@@ -289,8 +291,10 @@ def refitted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
     """What fits say after a plan in simulations: median, sd of the curve and of a run, in ln; share converged."""
     families = simulated(source, runs, law.inputs, simulations, seed)
-    options = {"drift": source.drift, "noise": source.noise} if isinstance(source, Posterior) else {}
-    posteriors = fit_many(families, law, seed=seed, failures="raise", **options)
+    if isinstance(source, Fitted):
+        posteriors = fit_again(source, families, seed)
+    else:
+        posteriors = fit_many(families, law, seed=seed, failures="raise")
     median, curve, spread = [], [], []
     for posterior in posteriors:
         forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
@@ -313,14 +317,14 @@ def aim_text(given: dict[str, float], level: float, sure: float, at: dict[str, f
 
 
 def simulated(
-    source: Posterior | PublishedLaw | Law, table: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int
+    source: Fitted | PublishedLaw | Law, table: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int
 ) -> list[Runs]:
     """Simulate the runs of a plan so many times; with a posterior, beside the runs it has."""
     rng = np.random.default_rng([seed, 4])
     # Seeds at one size share its curve and residual.
     sizes = table.drop_duplicates().reset_index(drop=True)
     place = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
-    if isinstance(source, Posterior):
+    if isinstance(source, Fitted):
         here = worlds(source, sizes, repeats=1)
         pick = rng.choice(len(here.curve), simulations, replace=len(here.curve) < simulations)
         shared, spread = (here.curve + here.residual)[pick], here.seed[pick]
@@ -343,8 +347,9 @@ def prior_runs(
     """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
     frame = sizes.assign(loss=PLACEHOLDER, run=own_runs(len(sizes)))
     law = source.law if isinstance(source, PublishedLaw) else source
-    job = make_job(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
-    _, values = prior_values(job, simulations, seed)
+    plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
+    job = plan.jobs[0]
+    _, values = prior_values(plan, simulations, seed)
     seeds = np.asarray(values.seed, float)
     if isinstance(source, PublishedLaw):
         curve = np.log(source.predict(sizes).draws[0, 0])
@@ -360,9 +365,9 @@ def prior_runs(
         wander = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
         return curve + wander + scatter[:, None] * rng.standard_normal(wander.shape), seeds
     rows = []
-    for number in range(simulations):
+    for number, owner in enumerate(owners(plan, simulations)):
         one = type(values)(*[jax_take(part, number) for part in values])
-        y, _ = simulate(job, one._replace(seed=np.zeros(1)), np.empty((0, len(names))), rng)
+        y, _ = simulate(plan.jobs[owner], one._replace(seed=np.zeros(1)), np.empty((0, len(names))), rng)
         rows.append(y[: len(sizes)] + float(job.problem.center))
     return np.array(rows), seeds
 

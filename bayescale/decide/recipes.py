@@ -21,7 +21,7 @@ from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
 from bayescale.decide.trust import Doubt, doubts, far_caveat, unconverged
 from bayescale.errors import InputError
-from bayescale.posterior import Posterior
+from bayescale.fitted import Fitted
 from bayescale.runs import Runs
 
 
@@ -209,7 +209,7 @@ class Comparison:
 
 
 def compare(
-    posteriors: Mapping[str, Posterior] | Runs,
+    posteriors: Mapping[str, Fitted] | Runs,
     *,
     at: Mapping[str, float] | None = None,
     axis: str | None = None,
@@ -258,7 +258,7 @@ def compare(
     """
     if isinstance(posteriors, Runs):
         return compare_seeds(posteriors)
-    if not (isinstance(posteriors, Mapping) and all(isinstance(one, Posterior) for one in posteriors.values())):
+    if not (isinstance(posteriors, Mapping) and all(isinstance(one, Fitted) for one in posteriors.values())):
         raise InputError(
             "compare takes fits by the recipe's name, e.g. compare({'A': post_a, 'B': post_b}, at=...), or Runs of one "
             f"scale; found {type(posteriors).__name__}."
@@ -297,7 +297,7 @@ def compare(
     level = np.mean([walks[name].own[:, 0].mean() for name in names]) - here.mean(0)
     reasons = all_doubts(posteriors, ratios, course, u)
 
-    def far_from(item: tuple[str, Posterior]) -> str | None:
+    def far_from(item: tuple[str, Fitted]) -> str | None:
         point = course.inputs(item[0], u[:1]).iloc[0].astype(float).to_dict()
         return far_caveat(item[1], point)
 
@@ -394,7 +394,7 @@ def best_shares(names: tuple[str, ...], standing: np.ndarray, duels: list[Duel])
 
 
 def all_doubts(
-    posteriors: Mapping[str, Posterior],
+    posteriors: Mapping[str, Fitted],
     ratios: Mapping[tuple[str, str], Ratio],
     course: Course,
     u: np.ndarray,
@@ -415,8 +415,8 @@ def all_doubts(
 
 
 def crossover(
-    first: Posterior,
-    second: Posterior,
+    first: Fitted,
+    second: Fitted,
     *,
     range: tuple[float, float],
     names: tuple[str, str] = ("A", "B"),
@@ -430,7 +430,7 @@ def crossover(
     return compare(dict(zip(names, (first, second), strict=True)), range=range, **options).crossings[0]
 
 
-def speedup(first: Posterior, second: Posterior, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
+def speedup(first: Fitted, second: Fitted, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
     """How many times the cost the first recipe needs to equal the second (`Duel.speedup`); see `compare`.
 
     Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +17,13 @@ import pandas as pd
 
 from bayescale import checked, laws
 from bayescale.decide.outcomes import at_point
-from bayescale.drift import Drift
 from bayescale.errors import InputError, Status
-from bayescale.fitting import fit, progress_bar
+from bayescale.fitted import Fitted
+from bayescale.fitting import progress_bar
 from bayescale.forecast import At, mixture_cdf, mixture_quantile
 from bayescale.many import fit_many
-from bayescale.model import parts, read
-from bayescale.posterior import Posterior
+from bayescale.mixture import combine
+from bayescale.model import read
 from bayescale.programs import on_cores
 from bayescale.runs import Runs
 
@@ -42,7 +42,7 @@ QUANTILES = (0.1, 0.5, 0.9)
 
 
 def sensitivity(
-    posterior: Posterior,
+    posterior: Fitted,
     target: float | None = None,
     *,
     at: At | None = None,
@@ -84,7 +84,7 @@ def sensitivity(
 
 
 def changes_of(
-    posterior: Posterior, at: dict[str, float], target: float | None
+    posterior: Fitted, at: dict[str, float], target: float | None
 ) -> list[Callable[[], list[dict[str, Any]]]]:
     """Return what is to be done for each change of an assumption, which takes seconds each; it gives the answers."""
 
@@ -113,19 +113,41 @@ def changes_of(
 
 
 def refitted(
-    label: str, group: str, posterior: Posterior, at: dict[str, float], target: float | None, **changes: Any
+    label: str, group: str, posterior: Fitted, at: dict[str, float], target: float | None, **changes: Any
 ) -> dict[str, Any]:
-    """Answer after a fit with one assumption changed."""
-    assumed: dict[str, Any] = {"law": posterior.law, "drift": posterior.drift, "noise": posterior.noise} | changes
-    law = assumed.pop("law")
+    """Answer after a fit with one assumption changed, in every component."""
     try:
-        changed = fit(posterior.runs, law, seed=posterior.seed, settings=posterior.settings, **assumed)
+        (changed,) = fit_again(posterior, [posterior.runs], **changes)
     except InputError as error:
         return empty(label, group, str(error))
     return answer(label, group, changed, at, target)
 
 
-def without_one(posterior: Posterior, at: dict[str, float], target: float | None) -> list[dict[str, Any]]:
+def fit_again(posterior: Fitted, families: Sequence[Runs], seed: int | None = None, **changes: Any) -> list[Fitted]:
+    """Fit families as a fit was made, each component by itself, but for some of its assumptions.
+
+    Args:
+        posterior: The fit.
+        families: Runs to fit.
+        seed: Seed; by default that of the fit.
+        **changes: Any of law, drift and noise. Another law is fitted once, as it is by default.
+
+    Raises:
+        InputError: For families that cannot be fitted.
+    """
+    seed = posterior.seed if seed is None else seed
+    if "law" in changes:
+        same = {"drift": posterior.drift, "noise": posterior.noise, "settings": posterior.settings}
+        return list(fit_many(families, seed=seed, failures="raise", progress=False, **same | changes))
+    fits = []
+    for part in posterior.components:
+        assumed: dict[str, Any] = {"law": part.law, "drift": part.drift, "noise": part.noise} | changes
+        options = {"seed": seed, "settings": part.settings, "failures": "raise", "progress": False}
+        fits.append(fit_many(families, **options | assumed))
+    return [combine([fit.first for fit in own], posterior.weights) for own in zip(*fits, strict=True)]
+
+
+def without_one(posterior: Fitted, at: dict[str, float], target: float | None) -> list[dict[str, Any]]:
     """Answers with one of the largest runs left out."""
     frame = posterior.runs.frame
     if len(frame) < 4:
@@ -133,18 +155,8 @@ def without_one(posterior: Posterior, at: dict[str, float], target: float | None
     names = list(posterior.law.inputs)
     order = np.argsort(-np.log(frame[names].to_numpy(float)).sum(1), kind="stable")[:LEFT_OUT]
     families: list[Runs] = [posterior.runs.select(np.arange(len(frame)) != row) for row in order]
-    drift: Drift | None = posterior.drift
     try:
-        fits = fit_many(
-            families,
-            posterior.law,
-            seed=posterior.seed,
-            drift=drift,
-            noise=posterior.noise,
-            settings=posterior.settings,
-            failures="raise",
-            progress=False,
-        )
+        fits = fit_again(posterior, families)
     except InputError as error:
         return [empty("one run left out", "one run left out", str(error))]
     labels = [", ".join(f"{name}={frame[name].iloc[row]:.3g}" for name in names) for row in order]
@@ -153,28 +165,30 @@ def without_one(posterior: Posterior, at: dict[str, float], target: float | None
 
 
 def reweighted(
-    label: str, posterior: Posterior, power: float, at: dict[str, float], target: float | None
+    label: str, posterior: Fitted, power: float, at: dict[str, float], target: float | None
 ) -> dict[str, Any]:
     """Answer with every prior raised to a power, by importance weights on the draws (Pareto-smoothed, ArviZ)."""
     from arviz_stats.base import array_stats
 
-    flat = posterior.position.reshape(-1, posterior.position.shape[-1])
-    own, weighed = parts(posterior.job), []
-    # The two models of a pool keep their equal shares.
-    for some, part in zip(np.split(flat, len(own)), own, strict=True):
+    point, locations, scales = pd.DataFrame([at]), [], []
+    # The components of a mixture keep their weights.
+    for part, (chains, draws) in zip(posterior.components, posterior.layout, strict=True):
+        one = part.thinned(draws)
+        flat = one.position.reshape(chains * draws, -1)
         with on_cores():
-            log_prior = np.asarray(prior_density(some, part.model, part.problem))
+            log_prior = np.asarray(prior_density(flat, one.job.model, one.job.problem))
         # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
-        weighed.append(array_stats.psislw((1.0 - power) * log_prior))
-    k = max(float(tail) for _, tail in weighed)
-    if not k < WEIGHABLE:
-        return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {k:.2f})")
-    weights = np.concatenate([np.exp(part - np.logaddexp.reduce(part)) for part, _ in weighed])
-    # Resampled at even steps of the cumulative weight, which adds no noise of its own.
-    steps = (np.arange(len(weights)) + 0.5) / len(weights)
-    pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
-    forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
-    return state(label, "prior", forecast.location[pick], forecast.scale[pick], target, posterior.status)
+        weighed, k = array_stats.psislw((1.0 - power) * log_prior)
+        if not k < WEIGHABLE:
+            return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {k:.2f})")
+        weights = np.exp(weighed - np.logaddexp.reduce(weighed))
+        # Resampled at even steps of the cumulative weight, which adds no noise of its own.
+        steps = (np.arange(len(weights)) + 0.5) / len(weights)
+        pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
+        forecast = one.forecast_at(point, "run")
+        locations.append(forecast.location[pick])
+        scales.append(forecast.scale[pick])
+    return state(label, "prior", np.concatenate(locations), np.concatenate(scales), target, posterior.status)
 
 
 @jax.jit
@@ -183,7 +197,7 @@ def prior_density(vectors: Any, model: Any, problem: Any) -> Any:
     return jax.vmap(lambda vector: read(vector, model, problem)[1].sum())(vectors)
 
 
-def answer(label: str, group: str, posterior: Posterior, at: dict[str, float], target: float | None) -> dict[str, Any]:
+def answer(label: str, group: str, posterior: Fitted, at: dict[str, float], target: float | None) -> dict[str, Any]:
     """One row of the table from a posterior."""
     forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
     return state(label, group, forecast.location, forecast.scale, target, posterior.status)

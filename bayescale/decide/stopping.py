@@ -14,8 +14,9 @@ from bayescale.decide.outcomes import at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import money
 from bayescale.errors import InputError
+from bayescale.fitted import Fitted
 from bayescale.forecast import At
-from bayescale.posterior import Posterior, fitted
+from bayescale.posterior import fitted
 
 CHANCE = 0.1
 """A run whose chance of meeting the target is below this is stopped where no stakes are given."""
@@ -83,7 +84,7 @@ class Stops:
 
 
 def stop_early(
-    posteriors: Posterior | Mapping[str, Posterior],
+    posteriors: Fitted | Mapping[str, Fitted],
     target: float,
     *,
     remaining: float | None = None,

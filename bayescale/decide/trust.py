@@ -10,8 +10,8 @@ import pandas as pd
 from bayescale.checks import COLLINEAR, check_repetition, check_shape, check_table
 from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
+from bayescale.fitted import Fitted
 from bayescale.forecast import RECORD_RATIO, widening
-from bayescale.posterior import Posterior
 
 GRAVE = ("hump", "repeated_or_leaking")
 """Warnings of screening that no forecast overcomes."""
@@ -40,7 +40,7 @@ class Doubt:
         return f"{self.text} {self.remedy}"
 
 
-def doubts(posterior: Posterior, at: dict[str, float]) -> list[Doubt]:
+def doubts(posterior: Fitted, at: dict[str, float]) -> list[Doubt]:
     """List what stands between these runs and an answer about the run `at`; empty where a confident answer is possible.
 
     Args:
@@ -54,7 +54,7 @@ def doubts(posterior: Posterior, at: dict[str, float]) -> list[Doubt]:
     return [doubt for doubt in found if doubt is not None]
 
 
-def unconverged(posterior: Posterior) -> Doubt | None:
+def unconverged(posterior: Fitted) -> Doubt | None:
     """Doubt a fit whose chains did not converge."""
     if posterior.status is Status.OK:
         return None
@@ -65,7 +65,7 @@ def unconverged(posterior: Posterior) -> Doubt | None:
     return Doubt("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
 
 
-def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+def not_a_law(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
     """Doubt a curve that never moved or that rises again, or data that are repeated too often."""
     notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
     notes += [note for note in check_table(posterior) if note.code in GRAVE]
@@ -80,14 +80,14 @@ def not_a_law(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return Doubt(grave[0].code, grave[0].text, None, remedy)
 
 
-def log_inputs(posterior: Posterior) -> np.ndarray:
+def log_inputs(posterior: Fitted) -> np.ndarray:
     """Ln of the fitted runs' inputs, shape (run, input)."""
     return np.log(posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float))
 
 
-def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+def one_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
     """Doubt a question off the ray on which all runs lie."""
-    if posterior.job.ray is not None:
+    if posterior.ray is not None:
         return off_ray(posterior, at)
     names = posterior.law.inputs
     x = log_inputs(posterior)
@@ -115,9 +115,9 @@ def one_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return Doubt("one_ray", text, inputs, f"Add small runs off the ray, the cheapest at {inputs_text(inputs)}.")
 
 
-def off_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+def off_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
     """Doubt a question off the ray along which one input was fitted."""
-    ray = posterior.job.ray
+    ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     full, beside = ray.locate(pd.DataFrame([at]))
     if beside[0] <= OFF_RAY:
@@ -130,7 +130,7 @@ def off_ray(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return Doubt("one_ray", text, run, remedy)
 
 
-def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
+def two_scales(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
     """Doubt an extrapolation from fewer than three values of an input."""
     frame = posterior.runs.frame
     for name in posterior.law.inputs:
@@ -146,12 +146,12 @@ def two_scales(posterior: Posterior, at: dict[str, float]) -> Doubt | None:
     return None
 
 
-def law_point(posterior: Posterior, at: dict[str, float]) -> np.ndarray:
+def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
     """Return the inputs of the law at a question's point, shape (1, input)."""
     return posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
 
 
-def far_caveat(posterior: Posterior, at: dict[str, float]) -> str | None:
+def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
     """Say that a question lies beyond the record of held-out runs, how its answer was widened, and what would help.
 
     Returns:
