@@ -21,8 +21,9 @@ from bayescale.fitting import check_sampling
 from bayescale.laws import Law
 from bayescale.many import fit_many
 from bayescale.noise import Noise
+from bayescale.notes import Note
 from bayescale.nuts import Nuts
-from bayescale.posterior import Failure, Note
+from bayescale.posterior import Failure
 from bayescale.runs import Runs, checked, several
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)

@@ -146,7 +146,7 @@ def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
     cards, columns = encode_table(frame)
     text = np.frombuffer(json.dumps(document(posterior, cards)).encode(), np.uint8)
     groups = {
-        "posterior": dataset(posterior.draws, index, *DIMENSIONS),
+        "posterior": dataset(varying(posterior.draws), index, *DIMENSIONS),
         "sample_stats": dataset(posterior.stats, index, *DIMENSIONS),
         **data_groups(posterior),
         "coordinates": coordinates,
@@ -159,6 +159,11 @@ def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
         values = log_likelihood(posterior)
         groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), values)})
     return groups
+
+
+def varying(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Quantities that differ among draws; the R-hat of a fixed one, as a plateau that is absent, is undefined."""
+    return {name: values for name, values in draws.items() if np.ptp(values) > 0.0}
 
 
 def places(array: np.ndarray) -> tuple[str, ...]:

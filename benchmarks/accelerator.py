@@ -78,11 +78,13 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     import bayescale as bs
     from bayescale import lockstep, sampling
     from bayescale.batches import stacked, stream_key
-    from bayescale.model import halves, make_job
+    from bayescale.model import make_jobs
     from bayescale.modes import round_potential
 
-    jobs = [make_job(WAYS[way][0](number), "auto", "auto", "normal", None) for number in range(families)]
-    settings = dataclasses.replace(bs.Nuts(), target_accept=np.float64(bs.Nuts().target_accept))
+    # Of a mixture its first component.
+    jobs = [make_jobs(WAYS[way][0](number), "auto", "auto", "normal", None)[0] for number in range(families)]
+    numbers = {name: np.float64(getattr(bs.Nuts(), name)) for name in ("target_accept", "least_ess")}
+    settings = dataclasses.replace(bs.Nuts(), **numbers)
     model = jobs[0].model
 
     def timed(function: Callable[..., Any], *values: Any) -> tuple[Any, float, float]:
@@ -108,8 +110,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     with jax.enable_x64(True):
         words = np.stack([stream_key(0, 0, number) for number in range(families)])
-        # Of a pool the first of its two models.
-        problems = stacked([halves(job.problem)[0] for job in jobs], range(families))
+        problems = stacked([job.problem for job in jobs], range(families))
         (geometry, start, places), compile_modes, modes = timed(begin, words, problems)
         drawn, compile_chains, sampling = timed(chains, geometry, problems, start, places)
     steps = np.asarray(drawn.steps)

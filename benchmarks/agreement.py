@@ -41,8 +41,8 @@ NUMBER = 10
 SETTINGS = bs.Nuts(warmup=500, draws=2000)
 SEED = 0
 DEVICES = 8
-APART = {"terms": bs.Plateaus(pool=False)}
-"""One model, with its plateau in all draws: means of a pool would compare its two halves."""
+APART = {"terms": bs.Plateaus(plateau="present")}
+"""One model, with its plateau: means over a mixture would compare its two components."""
 AIM = 4.0
 """Largest difference of means, in standard errors, that counts as agreement."""
 
@@ -116,7 +116,8 @@ def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
         leaf = np.asarray(leaf)
         return leaf.astype(np.float32) if np.issubdtype(leaf.dtype, np.floating) else leaf
 
-    found, settings = [], dataclasses.replace(SETTINGS, target_accept=np.float32(SETTINGS.target_accept))
+    numbers = {name: np.float32(getattr(SETTINGS, name)) for name in ("target_accept", "least_ess")}
+    found, settings = [], dataclasses.replace(SETTINGS, **numbers)
     for number, runs in enumerate(chosen):
         job = make_job(runs, "auto", "auto", "normal", APART)
         problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)

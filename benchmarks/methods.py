@@ -19,6 +19,7 @@ import numpy as np
 from scipy.stats import chi2
 
 import bayescale as bs
+from bayescale.drift import ALONG, default_drift
 from bayescale.programs import bucket, padded
 from bayescale.workers import own_executor
 from benchmarks import least_squares as ls
@@ -67,10 +68,15 @@ def runs_of(problem: Problem) -> bs.Runs:
 
 def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]:
     """Posterior forecasts with the given law, drift and noise."""
+    return forecast_with(problems, lambda runs, seed: bs.fit(runs, seed=seed, **options))
+
+
+def forecast_with(problems: Sequence[Problem], fit: Callable[[bs.Runs, int], bs.Fitted]) -> Iterator[Prediction]:
+    """Forecasts of what a function fits to runs with a seed."""
 
     def one(problem: Problem) -> Prediction:
         begin = time.perf_counter()
-        posterior = bs.fit(runs_of(problem), seed=seed_of(problem), **options)
+        posterior = fit(runs_of(problem), seed_of(problem))
         whole = posterior.predict(problem.held, kind="run")
         if "value_se" in problem.held:
             whole = whole.measured(problem.held["value_se"].to_numpy(float))
@@ -90,8 +96,13 @@ def default(problems: Sequence[Problem]) -> Iterator[Prediction]:
 
 
 def cautious(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """The default with `caution="high"`: equal draws with drift along the inputs and along their common scale."""
-    return sampled(problems, caution="high", method="auto")
+    """An equal mixture of fits with drift along the inputs and along their common scale."""
+
+    def both(runs: bs.Runs, seed: int) -> bs.Mixture:
+        drifts = [dataclasses.replace(default_drift(len(runs.inputs)), along=along) for along in ALONG]
+        return bs.Mixture(tuple(bs.fit(runs, seed=seed, drift=drift, method="auto").first for drift in drifts))
+
+    return forecast_with(problems, both)
 
 
 def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:

@@ -137,8 +137,8 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
     words = "Share of held-out runs inside the default's intervals for one future run, averaged over families"
     usual = f"; last column: {PLAIN} at 95 %" if both else ""
     choice = (
-        "The pool of two laws was chosen on all sources of one input, and so were two numbers, each source left out in "
-        "turn, which serve several inputs too"
+        "The mixture of two laws was chosen on all sources of one input, and so were two numbers, each source left out "
+        "in turn, which serve several inputs too"
     )
     more = "Methods, intervals, choices and failures: [docs/calibration.md](docs/calibration.md)"
     return f"{words}{usual}. {choice}. {more}.\n\n" + grid([*head, f"{PLAIN}, 95 %"] if both else head, body)

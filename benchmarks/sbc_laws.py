@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.model import pools_plateau
+from bayescale.mixture import combine
+from bayescale.model import components
 from benchmarks.designs import made_up
 from benchmarks.rows import store, stored
 
@@ -81,8 +82,8 @@ def calibrated(name: str, simulations: int = MANY) -> dict[str, Any]:
 
     case = cases()[name]
     begin, law = time.process_time(), bs.LAWS[case.law]
-    if case.right and pools_plateau(law):
-        # So many for each of the two models.
+    if case.right and len(components(law)) > 1:
+        # So many for each component.
         simulations *= 2
     with narrowed(case.narrow):
         ranks = bs.sbc.run(made_up(law, RUNS), law, simulations=simulations, seed=0, progress=False, **case.options)
@@ -98,9 +99,12 @@ def narrowed(factor: float) -> Iterator[None]:
     right = sbc.results_of
 
     def timid(*arguments: Any) -> Iterator[Any]:
-        for number, posterior in right(*arguments):
-            center = posterior.position.mean((0, 1))
-            yield number, dataclasses.replace(posterior, position=center + factor * (posterior.position - center))
+        for number, fit in right(*arguments):
+            parts = []
+            for part in fit.components:
+                center = part.position.mean((0, 1))
+                parts.append(dataclasses.replace(part, position=center + factor * (part.position - center)))
+            yield number, combine(parts, fit.weights)
 
     if factor != 1.0:
         sbc.results_of = timid
@@ -226,7 +230,7 @@ def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
         TESTED,
         "",
         f"{MANY} data sets of each case, simulated and ranked as below, with default chains; of the default law of one "
-        "input, which pools two models, so many of each, fitted by the model that they came from. The "
+        "input, a mixture of two models, so many of each, fitted by the model that they came from. The "
         "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it: "
         f"here {sum(not row['outside'] for row in right)} of {len(right)} right ones stay, and "
         f"{sum(bool(row['outside']) for row in wrong)} of {len(wrong)} wrong ones leave."

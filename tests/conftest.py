@@ -1,5 +1,6 @@
 """Shared numbers, the one fit that many tests look at, and a way to run the command."""
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -11,11 +12,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 import hypothesis
 import jax
+import numpy as np
 import pandas as pd
 import pytest
 
 import bayescale as bs
 from bayescale import cli
+from bayescale.mixture import combine
 from bayescale.programs import make_room
 
 hypothesis.settings.register_profile("bayescale", deadline=None, derandomize=True, max_examples=20)
@@ -33,8 +36,26 @@ FEW = bs.Nuts(chains=2, draws=199)
 Compiling takes a hundred times as long as sampling a short curve: tests that need no settings of their own use these or
 the default, and bucket sizes that others use too.
 """
-APART = {"terms": bs.Plateaus(pool=False)}
-"""Priors of the default law of one input that make it one model instead of a pool of two."""
+APART = {"terms": bs.Plateaus(plateau="present")}
+"""Priors of the default law of one input that make it one model instead of a mixture of two."""
+
+
+def with_job(fit, **changes):
+    """A fit whose jobs have other fields in every component."""
+    parts = [dataclasses.replace(part, job=dataclasses.replace(part.job, **changes)) for part in fit.components]
+    return combine(parts, fit.weights)
+
+
+def with_diagnostics(fit, **changes):
+    """A fit whose diagnostics have other fields in every component."""
+    measures = [dataclasses.replace(part.diagnostics, **changes) for part in fit.components]
+    parts = [dataclasses.replace(part, diagnostics=own) for part, own in zip(fit.components, measures, strict=True)]
+    return combine(parts, fit.weights)
+
+
+def positions(fit):
+    """Draws of the coordinates of all components, of one length, side by side: shape (chain, draw, coordinate)."""
+    return np.concatenate([part.position for part in fit.components])
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -169,8 +169,8 @@ def post():
 def test_single_rows_are_forecast(post):
     run, mean = (post.predict(step=[4000.0], kind=kind) for kind in ("run", "mean"))
     own = run.scale**2 - mean.scale**2
-    inside = np.asarray(post.values.scatter).ravel() ** 2 + np.asarray(post.values.seed).ravel() ** 2
-    single = float(post.job.problem.single)
+    inside = post.flat_values.scatter**2 + post.flat_values.seed**2
+    single = float(post.first.job.problem.single)
     np.testing.assert_allclose(own[:, 0], inside + single, rtol=1e-6)
     assert np.sqrt(np.median(own)) == pytest.approx(NOISE, rel=0.15)
 
@@ -194,7 +194,7 @@ def test_many_points_are_forecast_like_few(post):
 def test_tree_has_a_likelihood_for_each_average_and_no_forecasts_of_thousands(post):
     tree = post.to_datatree()
     assert "posterior_predictive" not in tree
-    assert tree["log_likelihood"]["loss_model_0"].sizes["config"] == post.job.problem.mask.sum()
+    assert tree["component_0/log_likelihood"]["loss"].sizes["config"] == post.first.job.problem.mask.sum()
     assert tree["observed_data"]["loss"].sizes["row"] == len(STEPS)
 
 

@@ -1,10 +1,9 @@
 """`check()` says when a forecast is not to be trusted, and is silent about clean curves."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import with_job
 
 import bayescale as bs
 from bayescale.cli import described
@@ -18,7 +17,7 @@ def posed(posterior, **columns):
     """The same draws as if a curve over tokens had been fitted, for checks that look at the runs only."""
     runs = bs.Runs.from_frame(pd.DataFrame({"n_tokens": TOKENS, "loss": FALLING} | columns), inputs=["n_tokens"])
     law = bs.laws.renamed(posterior.law, ("n_tokens",))
-    return dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs, law=law))
+    return with_job(posterior, runs=runs, law=law)
 
 
 def codes(posterior):
@@ -46,7 +45,7 @@ def test_what_reading_says_of_the_shape_is_said_once(marin_post):
         runs = bs.read(pd.DataFrame({"n_tokens": TOKENS, "loss": loss}))
         assert [entry.code for entry in runs.log if entry.severity == "warning"] in (["hump"], ["score"])
         posterior = posed(marin_post, loss=loss)
-        posterior = dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs))
+        posterior = with_job(posterior, runs=runs)
         said = [note.code for note in posterior.check() if "rises" in note.text]
         assert said == ["not_monotone"]
         # The command tells the log before the fit, so the fit does not tell it again.

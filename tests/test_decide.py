@@ -1,13 +1,12 @@
 """Decisions: closed forms of value and regret, answers and refusals, stopping, planning."""
 
-import dataclasses
 import functools
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FEW
+from conftest import FEW, with_diagnostics, with_job
 from scipy.special import ndtri
 
 import bayescale as bs
@@ -16,7 +15,6 @@ from bayescale.decide.outcomes import worlds
 from bayescale.decide.trust import doubts
 from bayescale.decide.utility import make_utility, normal_information, perfect_information, regrets
 from bayescale.errors import InputError, Status
-from bayescale.predictive import predict_log
 
 NORMAL = ndtri((np.arange(20_000) + 0.5) / 20_000)
 AT = {"flops": 1e21}
@@ -147,7 +145,7 @@ def test_bad_questions_are_refused(marin_post, options, words):
 def with_runs(posterior, frame, inputs=None):
     """The same draws as if other runs had been fitted, for checks that look at the design only."""
     runs = bs.Runs.from_frame(frame, inputs=inputs or list(posterior.law.inputs))
-    return dataclasses.replace(posterior, job=dataclasses.replace(posterior.job, runs=runs))
+    return with_job(posterior, runs=runs)
 
 
 def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
@@ -164,15 +162,8 @@ def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
 
 def test_far_forecasts_are_widened_about_their_median(marin_post):
     far, edge = marin_post.predict(flops=1e23), marin_post.predict(flops=16 * 3e20)
-    alone = predict_log(
-        marin_post.job.model,
-        marin_post.job.problem,
-        marin_post.job.low,
-        marin_post.flat_values,
-        np.log(np.array([[16 * 3e20], [1e23]]) / marin_post.job.reference),
-        "run",
-        np.random.default_rng(0),
-    )
+    z = np.log(np.array([[16 * 3e20], [1e23]]) / marin_post.reference)
+    alone = marin_post.predictive(z, "run", np.random.default_rng(0))
     np.testing.assert_allclose(edge.scale[:, 0], alone.scale[:, 0])
     factor = (1e23 / 3e20 / 16) ** 0.05
     np.testing.assert_allclose(far.scale[:, 0], factor * alone.scale[:, 1])
@@ -198,8 +189,8 @@ def test_two_sizes_get_no_answer(marin_post):
 
 
 def test_doubtful_chains_get_no_answer(marin_post):
-    bad = dataclasses.replace(marin_post.diagnostics, status=Status.NOT_MIXED)
-    decision = bs.decide.go(dataclasses.replace(marin_post, diagnostics=bad), 3.0, cost=1.0, value=9.0, **AT)
+    bad = with_diagnostics(marin_post, status=Status.NOT_MIXED)
+    decision = bs.decide.go(bad, 3.0, cost=1.0, value=9.0, **AT)
     assert decision.answer == "cannot say"
     assert "disagree" in decision.text
 
@@ -247,8 +238,8 @@ def test_stakes_decide_how_small_a_chance_is_too_small(marin_post):
 
 
 def test_no_run_is_stopped_on_a_doubtful_forecast(marin_post):
-    bad = dataclasses.replace(marin_post.diagnostics, status=Status.NOT_MIXED)
-    table = bs.decide.stop_early(dataclasses.replace(marin_post, diagnostics=bad), 1.0, flops=1e22)
+    bad = with_diagnostics(marin_post, status=Status.NOT_MIXED)
+    table = bs.decide.stop_early(bad, 1.0, flops=1e22)
     assert table.frame["action"].tolist() == ["cannot say"]
     assert "disagree" in table.text
     with pytest.raises(InputError, match="belong together"):

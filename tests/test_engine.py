@@ -13,12 +13,12 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import APART, FEW
+from conftest import APART, FEW, positions, with_job
 from numpyro.infer import MCMC, NUTS
 from threadpoolctl import threadpool_info
 
 import bayescale as bs
-from bayescale import batches, diagnostics, fitting
+from bayescale import batches, fitting
 from bayescale.batches import one_thread
 from bayescale.errors import Status
 from bayescale.model import coordinates, make_job
@@ -31,9 +31,9 @@ PACKAGE = Path(bs.__file__).parent
 
 def with_drift(post, **changes):
     """The same draws, of which forecasts are made with another drift."""
-    drift = dataclasses.replace(post.job.model.drift, **{name: np.asarray(value) for name, value in changes.items()})
-    job = dataclasses.replace(post.job, model=dataclasses.replace(post.job.model, drift=drift))
-    return dataclasses.replace(post, job=job)
+    model = post.first.job.model
+    drift = dataclasses.replace(model.drift, **{name: np.asarray(value) for name, value in changes.items()})
+    return with_job(post, model=dataclasses.replace(model, drift=drift))
 
 
 def made_up(rows, seed=0):
@@ -83,14 +83,14 @@ def test_numbers_never_recompile(marin):
 
 def test_equal_seeds_give_equal_draws(marin):
     first, second = (bs.fit(marin, seed=3, settings=FEW) for _ in range(2))
-    np.testing.assert_array_equal(first.position, second.position)
-    assert not np.array_equal(first.position, bs.fit(marin, seed=4, settings=FEW).position)
+    np.testing.assert_array_equal(positions(first), positions(second))
+    assert not np.array_equal(positions(first), positions(bs.fit(marin, seed=4, settings=FEW)))
 
 
 def test_many_is_one_by_one(marin):
     alone = bs.fit(marin, seed=0, settings=FEW)
     first, _ = bs.fit_many([marin, made_up(6)], seed=0, settings=FEW, progress=False)
-    np.testing.assert_allclose(first.position, alone.position)
+    np.testing.assert_allclose(positions(first), positions(alone))
 
 
 def test_default_fit(marin, marin_post):
@@ -168,12 +168,11 @@ def test_drift_of_a_rising_law_leans_upwards():
 
 
 @pytest.mark.parametrize(("wanted", "draws"), [(1500.0, 1000), (2500.0, 1500)])
-def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, wanted, draws):
+def test_chains_that_are_only_short_go_on_as_one_long_run_would(wanted, draws):
     fitting = importlib.import_module("bayescale.fitting")
     # Default chains, whose programs other tests need as well, are long enough for most curves.
-    few = bs.Nuts()
-    bs.fit(made_up(7), seed=0, priors=APART, settings=few)
-    monkeypatch.setattr(diagnostics, "ESS", wanted)
+    few = bs.Nuts(least_ess=wanted)
+    bs.fit(made_up(7), seed=0, priors=APART)
     before = traces_so_far()
     post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
     assert traces_so_far() == before, "no program but the one that they began with"
@@ -190,16 +189,16 @@ def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, wan
 
 def test_chains_that_diverge_begin_anew():
     # Steps far too long, which more draws would not mend.
-    post = bs.fit(made_up(7), seed=0, settings=bs.Nuts(target_accept=0.3))
-    assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 500, 0.99)
-    assert not post.diagnostics.divergences
+    for post in bs.fit(made_up(7), seed=0, settings=bs.Nuts(target_accept=0.3)).components:
+        assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (1500, 500, 0.99)
+        assert not post.diagnostics.divergences
 
 
 @pytest.mark.slow
 def test_accelerators_draw_what_cpus_draw(monkeypatch):
     fitting = importlib.import_module("bayescale.fitting")
     jobs = [
-        make_job(runs, "auto", "auto", "normal", None) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))
+        make_job(runs, "auto", "auto", "normal", APART) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))
     ]
     few = bs.Nuts(warmup=20, draws=20, chains=2)
     mapped = fitting.run_compiled(jobs, range(3), 0, few, fitting.FIRST)
@@ -265,9 +264,10 @@ RANKS = (
     ("data", "drift", "markov", "noise"),
     ("model",),
     ("likelihood",),
-    ("geometry", "nuts", "diagnostics", "predictive"),
-    ("encoding", "lockstep", "modes", "posterior"),
-    ("loo", "batches", "checks", "track_record"),
+    ("geometry", "nuts", "diagnostics", "predictive", "notes"),
+    ("batches", "encoding", "fitted", "lockstep", "modes"),
+    ("plan", "posterior"),
+    ("loo", "checks", "mixture", "track_record"),
     ("storage",),
     ("archive", "importance", "sampling", "workers"),
     ("fitting",),
@@ -438,7 +438,8 @@ def test_bare_numpyro_samples_the_same_posterior(name):
 @pytest.mark.slow
 def test_built_in_curves_converge():
     posteriors = bs.fit_many(bs.corpus.curves().values(), seed=0)
-    sound = [p.diagnostics.rhat.max() < 1.01 and p.diagnostics.divergences == 0 for p in posteriors]
+    measures = [[part.diagnostics for part in p.components] for p in posteriors]
+    sound = [all(m.rhat.max() < 1.01 and m.divergences == 0 for m in each) for each in measures]
     assert np.mean(sound) >= 0.95, [p.runs.name for p, good in zip(posteriors, sound, strict=True) if not good]
     # A fit that is not sound says so.
     assert all(good or p.status is not bs.Status.OK for p, good in zip(posteriors, sound, strict=True))
@@ -469,6 +470,7 @@ def test_chinchilla_grid_gives_the_constants_of_its_replication():
     ("chains", "weights", "smallest", "found", "asked"),
     [
         ([Status.OK], None, None, [Status.OK], []),
+        # Each component of a mixture is a job by itself.
         ([Status.DIVERGENT, Status.OK], [Status.OK], None, ["weights", "chains"], [("weights", 1)]),
         ([Status.DIVERGENT], [Status.HEAVY_WEIGHTS], [Status.OK], ["smallest"], [("weights", 1), ("smallest", 1)]),
         ([Status.DIVERGENT], [Status.HEAVY_WEIGHTS], [Status.DIVERGENT], ["chains"], [("weights", 1), ("smallest", 1)]),
@@ -488,19 +490,8 @@ def test_chains_that_cannot_be_trusted_fall_back(monkeypatch, chains, weights, s
     monkeypatch.setattr(
         fitting, "run_compiled", lambda jobs, *_: [(p, None) for p in named("smallest", smallest, len(jobs))]
     )
-    jobs = [types.SimpleNamespace(share=1.0)] * len(chains)
-    results = fitting.sample_robustly(jobs, range(len(jobs)), 0, bs.Nuts(), False, weigh=True)
+    jobs = [types.SimpleNamespace()] * len(chains)
+    results = fitting.sample_robustly(jobs, range(len(jobs)), 0, bs.Nuts(), weigh=True)
     wanted = ["chains" if isinstance(one, Status) else one for one in found]
     assert [result.came for result in results] == wanted
     assert calls == asked
-
-
-def test_halves_of_a_pool_fall_back_together(monkeypatch):
-    first = [types.SimpleNamespace(status=status, came="chains") for status in (Status.NOT_MIXED, Status.OK)]
-    monkeypatch.setattr(fitting, "sample_chains", lambda *_: list(first))
-    jobs = [types.SimpleNamespace(share=0.5)] * 2
-    for second, came in ((Status.OK, "weights"), (Status.FEW_POINTS, "chains")):
-        weighed = [types.SimpleNamespace(status=status, came="weights") for status in (Status.OK, second)]
-        monkeypatch.setattr(fitting, "weigh_jobs", lambda *_, weighed=weighed: weighed)
-        results = fitting.sample_robustly(jobs, [0, 0], 0, bs.Nuts(), True, weigh=True)
-        assert [result.came for result in results] == [came] * 2

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import APART
+from conftest import APART, positions
 from scipy.stats import norm
 from scipy.stats import t as student
 
@@ -16,9 +16,9 @@ from bayescale.batches import stacked
 from bayescale.diagnostics import diagnose_weights
 from bayescale.geometry import straight_density, straighten
 from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
-from bayescale.model import make_job
 from bayescale.modes import sift_modes, walks
 from bayescale.nuts import Start
+from bayescale.plan import plan_fit
 from benchmarks.designs import made_up
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -77,7 +77,7 @@ def test_bad_proposal_is_caught_by_the_tail_of_its_weights(monkeypatch):
         monkeypatch.setattr(importance, name, value)
     found = weighted_normal(width=0.1, effort=(0, 2))
     narrow, pareto = smoothed(found.log_weight)
-    measures = diagnose_weights(found.position, np.exp(narrow), pareto, 2000)
+    measures = diagnose_weights(found.position, np.exp(narrow), pareto, 2000, 1, 400.0)
     assert pareto > 0.7
     assert measures.status is bs.Status.HEAVY_WEIGHTS
 
@@ -121,7 +121,7 @@ def test_one_weight_that_outweighs_all_others_is_a_status():
 @pytest.mark.parametrize("drift", [None, "auto"])
 def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
     law, count = bs.LAWS["plateau_power"], 60
-    job = sbc.generative(make_job(made_up(law, 16), law, drift, "normal", None))
+    job = sbc.generative(plan_fit(made_up(law, 16), law, drift, "normal", None)).jobs[0]
     truths, values = sbc.prior_values(job, count, seed=0)
     ahead = sbc.beyond(job, (3.0,))
     one = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(count)]
@@ -182,7 +182,7 @@ def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, 
     assert few.status is bs.Status.HEAVY_WEIGHTS
 
 
-def test_points_are_pooled_until_they_are_enough(drawn, marin, monkeypatch):
+def test_points_are_added_until_they_are_enough(drawn, marin, monkeypatch):
     before, seen = dict(importance.TRACES), []
 
     def demanding(position, weight, *rest):
@@ -204,10 +204,10 @@ def test_points_are_pooled_until_they_are_enough(drawn, marin, monkeypatch):
 def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypatch):
     monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
     post = bs.fit(marin, seed=0, method="auto")
-    assert post.diagnostics.method == "nuts"
-    assert post.diagnostics.pareto_k == 0.9
+    assert [part.diagnostics.method for part in post.components] == ["nuts"] * 2
+    assert [part.diagnostics.pareto_k for part in post.components] == [0.9] * 2
     assert "since importance sampling" in str(post)
-    np.testing.assert_array_equal(post.position, marin_post.position)
+    np.testing.assert_array_equal(positions(post), positions(marin_post))
     with pytest.raises(bs.InputError, match="importance"):
         bs.fit(marin, seed=0, method="importence")
 
@@ -251,7 +251,8 @@ def test_forecasts_agree_with_nuts(name):
     target = {runs.inputs[0]: [3.0 * runs.frame[runs.inputs[0]].max()]}
     pairs = []
     for post in (one, other):
-        ess = min(post.diagnostics.ess_bulk.min(), post.diagnostics.ess_tail.min())
+        sizes = [min(part.diagnostics.ess_bulk.min(), part.diagnostics.ess_tail.min()) for part in post.components]
+        ess = len(sizes) * min(sizes)
         pairs.append(quantiles_and_errors(post.predict(kind="mean", **target).location.ravel(), ess))
     (first, error), (second, wobble) = pairs
     assert (np.abs(first - second) <= 4 * np.hypot(error, wobble)).all(), (first, second)

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import call
+from conftest import call, positions
 
 import bayescale as bs
 from bayescale import archive, batches, programs, storage, workers
 from bayescale.model import make_job
+from bayescale.plan import FitPlan, plan_fit
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
 PLAIN = {"law": "saturating_power", "seed": 0, "drift": None, "noise": bs.Noise(seed=None), "settings": SHORT}
@@ -47,8 +48,8 @@ def same(results, expected):
     assert len(results) == len(expected)
     for one, other in zip(results, expected, strict=True):
         assert one.runs.name == other.runs.name
-        np.testing.assert_array_equal(one.position, other.position)
-        np.testing.assert_array_equal(one.values.scatter, other.values.scatter)
+        np.testing.assert_array_equal(positions(one), positions(other))
+        np.testing.assert_array_equal(one.flat_values.scatter, other.flat_values.scatter)
         assert one.draws.keys() == other.draws.keys()
 
 
@@ -65,13 +66,13 @@ def test_draws_depend_on_the_place_only(here):
 def test_cores_share_the_work_and_compile_once(here, monkeypatch):
     monkeypatch.setattr(workers, "usable_cores", lambda: 3)
     before, names = bs.fitting.TRACES["sample"], set()
-    right = bs.fitting.sample_jobs
+    right = bs.fitting.sample_flat
 
     def noting(*arguments):
         names.add(threading.current_thread().name)
         return right(*arguments)
 
-    monkeypatch.setattr(importlib.import_module("bayescale.many"), "sample_jobs", noting)
+    monkeypatch.setattr(importlib.import_module("bayescale.many"), "sample_flat", noting)
     wider = [family(number, rows=20) for number in range(6)]
     results = bs.fit_many([*FAMILIES, *wider], **PLAIN)
     same(results[:5], here)
@@ -87,7 +88,10 @@ def job(rows, drift=None):
 
 def test_batches_hold_one_shape_each():
     jobs = [job(6), job(12), job(7), job(5, "auto"), job(8)]
-    assert batches.batch(jobs, lambda job, count: 2) == [[0, 2], [1], [3], [4]]
+    tasks = [(one, bs.Nuts(), number) for number, one in enumerate(jobs)]
+    assert batches.batch(tasks, lambda task, count: 2) == [[0, 2], [1], [3], [4]]
+    tasks[2] = jobs[2], bs.Nuts(chains=2), 2
+    assert batches.batch(tasks, lambda task, count: 2) == [[0, 4], [1], [2], [3]], "settings are of one batch too"
     one, four = batches.Machine((None,), False), batches.Machine((None,) * 4, True)
     assert [one.filled(n) for n in (1, 3)] == [1, 4]
     assert [four.filled(n) for n in (1, 4, 5, 17)] == [4, 4, 8, 32]
@@ -157,10 +161,10 @@ def test_an_error_in_a_law_is_told_in_its_own_words(here):
     def broken(runs, *rest):
         if runs.name == "f1":
             raise ZeroDivisionError("no such scale")
-        return make_job(runs, *rest)
+        return plan_fit(runs, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("bayescale.many"), "make_job", broken)
+        patch.setattr(importlib.import_module("bayescale.many"), "plan_fit", broken)
         results = bs.fit_many(FAMILIES, **PLAIN)
     assert (results[1].status, results[1].reason) == (bs.Status.FAILED, "ZeroDivisionError: no such scale")
     same([results[0], *results[2:]], [here[0], *here[2:]])
@@ -183,14 +187,14 @@ def test_what_concerns_all_raises_at_once():
 
 
 def test_sampling_that_raises_stays_one(here, monkeypatch):
-    many, right = importlib.import_module("bayescale.many"), bs.fitting.sample_jobs
+    many, right = importlib.import_module("bayescale.many"), bs.fitting.sample_flat
 
-    def fragile(jobs, streams, *rest):
-        if any(job.runs.name == "f1" for job in jobs):
+    def fragile(tasks, *rest):
+        if any(job.runs.name == "f1" for job, _, _ in tasks):
             raise FloatingPointError("no luck")
-        return right(jobs, streams, *rest)
+        return right(tasks, *rest)
 
-    monkeypatch.setattr(many, "sample_jobs", fragile)
+    monkeypatch.setattr(many, "sample_flat", fragile)
     results = bs.fit_many(FAMILIES, **PLAIN)
     assert results[1].status is bs.Status.FAILED
     assert results[1].reason == "FloatingPointError: no luck"
@@ -245,7 +249,8 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     np.testing.assert_array_equal(first[0].position, first[-1].position)
     assert not np.array_equal(first[0].position, first[1].position)
     loaded = bs.load(files[0])
-    read = archive.read(archive.open_folder(tmp_path), storage.archive_key(files[0]), loaded.job)
+    key = storage.archive_key(files[0])
+    read = archive.read(archive.open_folder(tmp_path), key, FitPlan((loaded.job,)))
     same([loaded], [read])
     assert {name: (v.dtype, v.sum()) for name, v in read.stats.items()} == {
         name: (v.dtype, v.sum()) for name, v in loaded.stats.items()

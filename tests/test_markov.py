@@ -1,7 +1,5 @@
 """The drift as a Markov process: equal to the dense density, its gradient and its forecasts, in linear time."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +130,7 @@ def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
 
 def test_evaluations_are_chosen_by_rows_and_errors():
     plain, long, uneven = (
-        make_job(long_curve(rows, errors=errors), "auto", "auto", "normal", None).problem
+        make_job(long_curve(rows, errors=errors), "auto", "auto", "normal", APART).problem
         for rows, errors in ((40, False), (300, False), (40, True))
     )
     assert plain.gap is None
@@ -148,13 +146,11 @@ def test_evaluations_are_chosen_by_rows_and_errors():
 def test_ten_thousand_points_are_fitted():
     runs = long_curve(10_000)
     post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=200, draws=30, chains=1))
-    assert np.isfinite(post.position).all()
-    assert post.stats["n_steps"].mean() < 64
+    assert all(np.isfinite(part.position).all() for part in post.components)
+    assert all(part.stats["n_steps"].mean() < 64 for part in post.components)
     # So many points know their scatter to one part in a hundred; chains that began elsewhere would still be there.
-    total = np.sqrt(np.asarray(post.values.scatter) ** 2 + np.asarray(post.values.seed) ** 2)
+    total = np.sqrt(post.flat_values.scatter**2 + post.flat_values.seed**2)
     assert abs(total.mean() / 0.01 - 1.0) < 0.04
-    few = dataclasses.replace(
-        post, position=post.position[:, :10], values=jax.tree.map(lambda v: v[:, :10], post.values)
-    )
+    few = bs.Mixture(tuple(part.thinned(10) for part in post.components))
     middle = few.predict(flops=[1e21], kind="mean").quantile(0.5)[0]
     assert abs(middle / (1.5 + 2.0 * 1e4**-0.15) - 1.0) < 0.01

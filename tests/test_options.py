@@ -74,7 +74,6 @@ FIT = {
     "priors": "priors",
     "settings": "settings",
     "method": "name",
-    "caution": "name",
 }
 WITHOUT_PRIORS = {name: kind for name, kind in FIT.items() if name != "priors"}
 STAKES = {"target": "positive", "cost": "at least zero", "value": "positive", "utility": "name", "unit": "text"}
@@ -100,8 +99,7 @@ FUNCTIONS = {
     "sbc": (
         bs.sbc.run,
         {"runs": "runs", "seed": 0, "simulations": 2},
-        {"runs": "class", "simulations": "whole", "ratios": "numbers"}
-        | {name: WITHOUT_PRIORS[name] for name in WITHOUT_PRIORS if name != "caution"},
+        {"runs": "class", "simulations": "whole", "ratios": "numbers"} | WITHOUT_PRIORS,
     ),
     "sbc given": (
         bs.sbc.given,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import call
+from conftest import call, positions
 
 import bayescale as bs
 from bayescale import cli
@@ -52,7 +52,7 @@ def test_a_ladder_with_seeds_is_fitted_along_its_ray(fitted):
     assert "n_tokens = 20 n_params" in text
     assert "chinchilla_outer" in text
     one = bs.fit(bs.Runs.from_frame(ladder(), inputs=["n_params"]), seed=0)
-    assert np.array_equal(fitted.position, one.position)
+    assert np.array_equal(positions(fitted), positions(one))
     everything = bs.fit(bs.Runs.from_frame(ladder()), "chinchilla_outer", seed=0, settings=bs.Nuts(50, 50, 2))
     assert everything.law.inputs == NAMES
 
@@ -90,7 +90,7 @@ def test_questions_off_the_ray_say_what_would_be_needed(fitted):
 def test_a_saved_ladder_keeps_its_ray(fitted, tmp_path):
     fitted.save(tmp_path / "fit.nc")
     loaded = bs.load(tmp_path / "fit.nc")
-    assert loaded.job.ray == fitted.job.ray
+    assert loaded.ray == fitted.ray
     assert loaded.predict(flops=1e21).location == pytest.approx(fitted.predict(flops=1e21).location)
 
 

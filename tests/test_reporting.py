@@ -8,7 +8,7 @@ import re
 
 import pandas as pd
 import pytest
-from conftest import call
+from conftest import call, with_diagnostics, with_job
 
 import bayescale as bs
 from bayescale import track_record
@@ -121,7 +121,7 @@ def test_rows_left_out_are_counted_on_the_first_page(marin_post):
         LogEntry("unused", "warning", "Two recipes."),
     )
     runs = dataclasses.replace(marin_post.runs, log=log)
-    post = dataclasses.replace(marin_post, job=dataclasses.replace(marin_post.job, runs=runs))
+    post = with_job(marin_post, runs=runs)
     decision = bs.decide.go(post, 2.61, **AT)
     report = bs.report(post, decision, with_sensitivity=False)
     assert "2 rows of the table were left out" in first_page(report)
@@ -130,8 +130,7 @@ def test_rows_left_out_are_counted_on_the_first_page(marin_post):
 
 
 def test_the_page_says_what_drew_the_draws(marin_post):
-    weighed = dataclasses.replace(marin_post.diagnostics, method="importance")
-    drawn = bs.report(dataclasses.replace(marin_post, diagnostics=weighed)).html()
+    drawn = bs.report(with_diagnostics(marin_post, method="importance")).html()
     assert "importance sampling" in drawn and "NUTS" not in drawn
     assert "NUTS" in bs.report(marin_post).html()
 
@@ -146,7 +145,7 @@ def test_markdown_has_the_same_facts(page):
 
 def test_hostile_names_stay_text(marin_post):
     runs = dataclasses.replace(marin_post.runs, name=HOSTILE)
-    post = dataclasses.replace(marin_post, job=dataclasses.replace(marin_post.job, runs=runs))
+    post = with_job(marin_post, runs=runs)
     decision = bs.decide.go(post, 2.61, cost=1.2e6, value=2.5e6, unit=HOSTILE, **AT)
     page = bs.report(post, decision, title=HOSTILE, command=HOSTILE, with_sensitivity=False)
     reader = Reader(page.html())

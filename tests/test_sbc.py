@@ -12,7 +12,8 @@ import bayescale as bs
 from bayescale import sbc
 from bayescale.fitting import sample_jobs
 from bayescale.likelihood import log_density
-from bayescale.model import make_job
+from bayescale.mixture import combine
+from bayescale.plan import plan_fit
 from benchmarks import report, sbc_laws
 from benchmarks.designs import made_up
 
@@ -115,10 +116,12 @@ def test_wrong_sampler_is_noticed_where_real_data_put_it(marin, monkeypatch):
 
     def timid(queue, progress):
         """A sampler that explores half of the width, except for the fit that truths come from."""
-        for number, posterior in right(queue, progress):
-            center = posterior.position.mean((0, 1))
-            narrow = dataclasses.replace(posterior, position=center + 0.5 * (posterior.position - center))
-            yield number, narrow if len(queue.jobs) > 1 else posterior
+        for number, fit in right(queue, progress):
+            parts = []
+            for part in fit.components:
+                center = part.position.mean((0, 1))
+                parts.append(dataclasses.replace(part, position=center + 0.5 * (part.position - center)))
+            yield number, combine(parts, fit.weights) if len(queue.plans) > 1 else fit
 
     monkeypatch.setattr(sbc, "results_of", timid)
     assert sbc.given(marin, simulations=60, seed=1, progress=False).summary()["outside"].any()
@@ -143,10 +146,11 @@ def test_biased_sampler_is_noticed():
 @pytest.mark.slow
 def test_the_law_is_found_where_drift_could_stand_in_for_it():
     # A walk from the prior's centre ends in a mode of large drift, ten or more below the truth in log density.
-    job = sbc.generative(
-        make_job(made_up(bs.LAWS["quantised_training"], 16), "quantised_training", "auto", "normal", None)
+    plan = sbc.generative(
+        plan_fit(made_up(bs.LAWS["quantised_training"], 16), "quantised_training", "auto", "normal", None)
     )
-    position, values = sbc.prior_values(job, 60, 2000)
+    (job,) = plan.jobs
+    position, values = sbc.prior_values(plan, 60, 2000)
     one = jax.tree.map(lambda leaf: leaf[35:36], values)
     y, _ = sbc.simulate(job, one, sbc.beyond(job, [3.0]), np.random.default_rng(34))
     job = dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y))

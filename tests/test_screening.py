@@ -3,6 +3,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import with_job
 
 import bayescale as bs
 from bayescale.data.log import LogEntry
@@ -335,8 +336,7 @@ def test_page_and_check_tell_the_log(marin_post):
         LogEntry("diverged", "excluded", "row 4 has loss 11.8: left out.", (4,)),
         LogEntry("confounded", "warning", "lr moves with flops.", (), ("lr",)),
     )
-    job = dataclasses.replace(marin_post.job, runs=dataclasses.replace(marin_post.runs, log=log))
-    posterior = dataclasses.replace(marin_post, job=job)
+    posterior = with_job(marin_post, runs=dataclasses.replace(marin_post.runs, log=log))
     (part,) = [part for part in bs.report(posterior).appendix if part.title == "Rows left out and warnings"]
     assert part.notes == ["excluded: row 4 has loss 11.8: left out.", "warning: lr moves with flops."]
     assert part.sentences[0].endswith(": 1.")

@@ -13,14 +13,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from conftest import with_job
 
 import bayescale as bs
 from bayescale import archive, laws, storage
 from bayescale.data.log import LogEntry
 from bayescale.diagnostics import Diagnostics
+from bayescale.drift import default_drift
 from bayescale.encoding import decode_table, encode_table
 from bayescale.errors import InputError, Status
-from bayescale.model import compact, coordinates, make_job, meaning
+from bayescale.mixture import combine
+from bayescale.model import compact, coordinates, meaning
+from bayescale.plan import FitPlan, plan_fit
 from bayescale.posterior import Posterior
 from bayescale.records import record
 
@@ -38,7 +42,7 @@ SEVERAL = (
 INPUTS = (*((name,) for name in ONE), *SEVERAL)
 SHAPES = ("plain", "replicates", "standard errors", "labels", "averaged checkpoints")
 NOISES = ("normal", "student")
-DRIFTS = (None, "auto", "cautious", bs.Drift(median=0.3, interaction=0.5))
+DRIFTS = (None, "auto", "scale", bs.Drift(median=0.3, interaction=0.5))
 FEW_ROWS = 9
 
 
@@ -63,8 +67,20 @@ def runs(inputs, shape):
     return bs.Runs.from_frame(table.reset_index(drop=True), inputs=inputs, name=" / ".join(inputs))
 
 
-def synthetic(job, seed=0):
-    """Return a posterior with made-up draws, which needs no sampler."""
+def synthetic(given, law, drift, noise):
+    """Return a fit with made-up draws, which needs no sampler."""
+    if drift == "scale":
+        drift = dataclasses.replace(default_drift(len(given.inputs)), along="scale")
+    plan = plan_fit(given, law, drift, noise, None)
+    return combine([made_up_posterior(job, number) for number, job in enumerate(plan.jobs)], plan.weights)
+
+
+def plan_of(fit):
+    """Return the plan that a fit is of."""
+    return FitPlan(tuple(part.job for part in fit.components), fit.weights)
+
+
+def made_up_posterior(job, seed):
     rng = np.random.default_rng(seed)
     size = len(coordinates(job.model, job.problem))
     position = 0.3 * rng.normal(size=(2, 5, size))
@@ -74,15 +90,22 @@ def synthetic(job, seed=0):
     return Posterior(job, 7, bs.Nuts(chains=2, draws=5), position, compact(values), stats, measures)
 
 
-def assert_same(one, other):
+def assert_same(fit, again):
     """All that any answer is computed from is equal bit for bit."""
+    assert again.weights == fit.weights
+    for one, other in zip(fit.components, again.components, strict=True):
+        assert_same_posterior(one, other)
+
+
+def assert_same_posterior(one, other):
+    """All that an answer of one posterior is computed from is equal bit for bit."""
     pd.testing.assert_frame_equal(other.runs.frame, one.runs.frame, check_exact=True)
     for name in ("inputs", "name", "log", "one_ray"):
         assert getattr(other.runs, name) == getattr(one.runs, name)
     assert other.runs.digest == one.runs.digest
     assert dataclasses.replace(other.law, priors={}) == dataclasses.replace(one.law, priors={})
     assert list(other.law.priors) == list(one.law.priors)
-    for name in ("law", "drift", "noise", "model", "problem", "low", "reference", "ray", "share"):
+    for name in ("law", "drift", "noise", "model", "problem", "low", "reference", "ray"):
         mine, yours = getattr(one.job, name), getattr(other.job, name)
         assert jax.tree.structure(mine) == jax.tree.structure(yours)
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(yours), strict=True))
@@ -101,7 +124,7 @@ def assert_same(one, other):
 def combinations():
     """Return every job of the named inputs, shapes, noises and drifts."""
     for inputs, shape, noise, drift in itertools.product(INPUTS, SHAPES, NOISES, DRIFTS):
-        if drift == "cautious" and len(inputs) == 1:
+        if drift == "scale" and len(inputs) == 1:
             continue
         yield inputs, shape, noise, drift
 
@@ -117,21 +140,23 @@ def test_combinations_are_rebuilt(quickly_compiled):
     every = list(combinations())
     assert len(every) == 1620
     for inputs, shape, noise, drift in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
-        posterior = synthetic(make_job(runs(inputs, shape), "auto", drift, noise, None))
+        posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
         tree = storage.to_datatree(posterior, derived=False)
-        arrays = {name: storage.arrays_of(tree[name]) for name in tree.children}
-        assert_same(posterior, storage.rebuild(tree.attrs, arrays))
+        nodes = [node for node in tree.subtree if node.data_vars]
+        arrays = {node.path.lstrip("/"): storage.arrays_of(node) for node in nodes}
+        jobs = [storage.rebuilt_job(tree.attrs, own) for own in storage.by_component(arrays)]
+        assert_same(posterior, storage.assembled(jobs, storage.weights_of(tree.attrs), arrays))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=" ".join)
 def test_names_and_orders_come_back_from_files(inputs, tmp_path):
-    drift, noise = ("cautious" if len(inputs) > 1 else "auto"), NOISES[len(inputs[0]) % 2]
+    drift, noise = ("scale" if len(inputs) > 1 else "auto"), NOISES[len(inputs[0]) % 2]
     shape = SHAPES[len("".join(inputs)) % len(SHAPES)]
-    posterior = synthetic(make_job(runs(inputs, shape), "auto", drift, noise, None))
+    posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
     assert_same(posterior, through_a_file(posterior, tmp_path / "fit.nc"))
-    job = archive.read(archive.open_folder(tmp_path), "fit", posterior.job)
-    assert job is not None
-    assert_same(posterior, job)
+    again = archive.read(archive.open_folder(tmp_path), "fit", plan_of(posterior))
+    assert again is not None
+    assert_same(posterior, again)
 
 
 @pytest.mark.parametrize("name", laws.BUILT_IN)
@@ -147,7 +172,7 @@ def test_laws_come_back_from_files(name, tmp_path):
             table[column] = 1.0
     table["loss"] = 2.0 + rng.random(12)
     given = bs.Runs.from_frame(table, inputs=inputs)
-    posterior = synthetic(make_job(given, name, None, "normal", None))
+    posterior = synthetic(given, name, None, "normal")
     assert_same(posterior, through_a_file(posterior, tmp_path / "fit.nc"))
 
 
@@ -184,13 +209,13 @@ def test_what_was_carried_along_comes_back(marin_post, tmp_path):
     frame = pd.concat([marin_post.runs.frame, extra], axis=1)
     log = (LogEntry("diverged", "excluded", "row 3 is gone", (3,), ("loss",)), LogEntry("unused", "info", "ß"))
     given = dataclasses.replace(marin_post.runs, frame=frame, name="a/b\0 ü" * 3, log=log, one_ray=False)
-    posterior = dataclasses.replace(marin_post, job=dataclasses.replace(marin_post.job, runs=given))
+    posterior = with_job(marin_post, runs=given)
     posterior.save(tmp_path / "fit.nc")
     assert_same(posterior, bs.load(tmp_path / "fit.nc"))
 
 
 def test_groups_of_arviz_take_any_name(tmp_path):
-    posterior = synthetic(make_job(runs(("row", "chain"), "labels"), "auto", "auto", "normal", None))
+    posterior = synthetic(runs(("row", "chain"), "labels"), "auto", "auto", "normal")
     posterior.save(tmp_path / "fit.nc")
     with xr.open_datatree(tmp_path / "fit.nc", engine="h5netcdf") as tree:
         assert {"posterior", "sample_stats", "observed_data", "constant_data", "log_likelihood"} <= set(tree.children)
@@ -230,7 +255,7 @@ def own_law(monkeypatch):
 
 def test_own_laws_must_be_registered_and_the_same(own_law, tmp_path):
     register()
-    posterior = synthetic(make_job(runs(("kind",), "plain"), "of_mine", "auto", "normal", None))
+    posterior = synthetic(runs(("kind",), "plain"), "of_mine", "auto", "normal")
     path = tmp_path / "fit.nc"
     assert_same(posterior, through_a_file(posterior, path))
     del laws.LAWS["of_mine"]
@@ -243,7 +268,7 @@ def test_own_laws_must_be_registered_and_the_same(own_law, tmp_path):
 
 def test_own_priors_are_those_of_the_registered_law(own_law, tmp_path):
     register(exponent=Mine(0.5))
-    posterior = synthetic(make_job(runs(("kind",), "plain"), "of_mine", None, "normal", None))
+    posterior = synthetic(runs(("kind",), "plain"), "of_mine", None, "normal")
     path = tmp_path / "fit.nc"
     assert through_a_file(posterior, path).law.priors["c"] == Mine(0.5)
     del laws.LAWS["of_mine"]
@@ -257,7 +282,7 @@ def test_own_priors_are_those_of_the_registered_law(own_law, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    posterior = synthetic(make_job(runs(("n_tokens", "n_params"), "labels"), "auto", "auto", "normal", None))
+    posterior = synthetic(runs(("n_tokens", "n_params"), "labels"), "auto", "auto", "normal")
     path = tmp_path_factory.mktemp("saved") / "fit.nc"
     posterior.save(path)
     return posterior, path
@@ -299,7 +324,7 @@ def test_any_altered_number_is_refused(saved, tmp_path):
             bs.load(copy)
         if name.split("/")[0] in ("coordinates", "sample_stats", "values", "fit"):
             with pytest.raises(InputError, match=r"altered|damaged"):
-                storage.load_for(copy, posterior.job)
+                storage.load_for(copy, plan_of(posterior))
 
 
 def test_swapped_and_scrambled_arrays_are_refused(saved, tmp_path):
@@ -364,11 +389,11 @@ def test_damaged_results_in_a_folder_are_told_and_made_again(saved, tmp_path):
     posterior, path = saved
     shutil.copy(path, tmp_path / "key.nc")
     place = archive.open_folder(tmp_path)
-    assert archive.read(place, "key", posterior.job) is not None
+    assert archive.read(place, "key", plan_of(posterior)) is not None
     with h5py.File(tmp_path / "key.nc", "r+") as file:
         alter(file, "coordinates/position")
     with pytest.warns(UserWarning, match="sampled again"):
-        assert archive.read(place, "key", posterior.job) is None
+        assert archive.read(place, "key", plan_of(posterior)) is None
 
 
 def test_fits_that_are_absent_are_told_with_those_that_look_like_them(tmp_path):

@@ -64,13 +64,13 @@ def answered(posterior):
 def fits(marin_post):
     """Fits of all kinds: pools, one model, importance draws, steps, names of options, orders, checkpoints, rays."""
     plain = {"settings": FEW, "seed": 3}
-    one = {"priors": {"terms": bs.Plateaus(pool=False)}}
+    one = {"priors": {"terms": bs.Plateaus(plateau="present")}}
     return {
-        "pool": marin_post,
+        "mixture": marin_post,
         "steps": bs.fit(runs(("step",), "averaged checkpoints"), **plain),
         "kind": bs.fit(runs(("kind",), "replicates"), method="nuts", **one, **plain),
         "two": bs.fit(runs(("n_tokens", "n_params"), "plain"), **plain),
-        "options": bs.fit(runs(("value", "seed"), "standard errors"), drift="cautious", **plain),
+        "options": bs.fit(runs(("value", "seed"), "standard errors"), drift=bs.Drift(along="scale"), **plain),
         "student": bs.fit(runs(("level",), "plain"), noise="student", drift=None, **plain),
     }
 

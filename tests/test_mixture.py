@@ -1,0 +1,222 @@
+"""Mixtures: the default law of one input, with a plateau and without, and mixtures that are put together by hand."""
+
+import dataclasses
+
+import arviz as az
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import APART
+from test_drift_axes import ALONG_SCALE, FAR, grid
+
+import bayescale as bs
+from bayescale.decide.information import sample_information
+from bayescale.decide.outcomes import mean_error, worlds
+from bayescale.decide.sensitivity import reweighted
+from bayescale.likelihood import log_density
+from bayescale.model import coordinates, make_job, make_jobs
+from bayescale.plan import plan_fit, share
+
+CHAINS = bs.Nuts().chains
+HALF = share(bs.Nuts(), 0.5)
+
+
+@pytest.fixture(scope="module")
+def apart(marin):
+    """The plateau throughout, and another law without one."""
+    return [bs.fit(marin, seed=0, priors=APART, settings=HALF), bs.fit(marin, "saturating_power", seed=0)]
+
+
+@pytest.fixture(scope="module")
+def by_hand():
+    """Posteriors of several inputs with two kinds of drift."""
+    return [bs.fit(grid(), seed=0), bs.fit(grid(), seed=0, drift=ALONG_SCALE)]
+
+
+# --- The default ----------------------------------------------------------------------------------------------
+
+
+def test_default_is_a_mixture_of_two_posteriors(marin_post, apart):
+    assert isinstance(marin_post, bs.Mixture)
+    assert marin_post.weights == (0.5, 0.5)
+    with_plateau, without = marin_post.components
+    np.testing.assert_array_equal(with_plateau.position, apart[0].position)
+    assert with_plateau.settings == HALF
+    assert (np.asarray(with_plateau.draws["g"]) > 0).all()
+    assert (np.asarray(without.draws["g"]) == 0).all()
+    found = marin_post.predict(flops=4e21)
+    one, other = (part.predict(flops=4e21) for part in marin_post.components)
+    np.testing.assert_allclose(found.location, np.concatenate([one.location, other.location]))
+    assert found.draws.shape == (CHAINS, HALF.draws, 1)
+    # The component without a plateau is the saturating power law.
+    assert other.location.mean() == pytest.approx(apart[1].predict(flops=4e21).location.mean(), abs=0.006)
+
+
+def test_component_without_plateau_has_the_density_of_the_saturating_power_law(marin):
+    job = make_jobs(marin, "auto", "auto", "normal", None)[1]
+    plain = make_job(marin, "saturating_power", "auto", "normal", None)
+    names, others = (coordinates(one.model, one.problem) for one in (job, plain))
+    assert ["logit_share_E" if name == "bend" else name for name in names] == list(others)
+    vectors = np.random.default_rng(0).normal(size=(5, len(names))) * 0.7 - 1.0
+    density = jax.jit(log_density)
+    for vector in vectors:
+        np.testing.assert_allclose(
+            density(vector, job.model, job.problem), density(vector, plain.model, plain.problem), rtol=1e-9
+        )
+
+
+def test_chains_are_shared_out_by_weight(marin):
+    whole = bs.Nuts(chains=5)
+    assert [share(whole, weight).chains for weight in (0.5, 0.8, 0.01)] == [3, 4, 1]
+    assert share(whole, 0.25).least_ess == 100.0
+    (job, settings, stream), (other, same, _) = plan_fit(marin, "auto", "auto", "normal", None).tasks(whole, 7)
+    assert settings == same and stream == 7
+    assert [float(one.problem.plateau) for one in (job, other)] == [1.0, 0.0]
+    assert jax.tree.structure(job.problem) == jax.tree.structure(other.problem), "one program serves both"
+
+
+@pytest.mark.parametrize("plateau", ["present", "absent"])
+def test_one_component_can_be_asked_for(marin, marin_post, plateau):
+    one = bs.fit(marin, seed=0, priors={"terms": bs.Plateaus(plateau=plateau)}, settings=HALF)
+    assert isinstance(one, bs.Posterior)
+    np.testing.assert_array_equal(one.position, marin_post.components[["present", "absent"].index(plateau)].position)
+
+
+def test_unknown_plateaus_are_refused(marin):
+    with pytest.raises(bs.InputError, match="'mixture', 'present', 'absent'; found 'half'"):
+        bs.fit(marin, seed=0, priors={"terms": bs.Plateaus(plateau="half")})
+
+
+@pytest.mark.parametrize("method", ["nuts", "importance"])
+def test_status_is_that_of_every_component(marin, method):
+    post = bs.fit(marin, seed=0, method=method)
+    assert post.status is bs.Status.OK
+    assert [part.diagnostics.method for part in post.components] == [method] * 2
+    wrong = dataclasses.replace(post.components[1].diagnostics, status=bs.Status.NOT_MIXED, rhat=np.array([1.2]))
+    mixed = bs.Mixture((post.components[0], dataclasses.replace(post.components[1], diagnostics=wrong)))
+    assert mixed.status is bs.Status.NOT_MIXED
+    (note,) = [note for note in mixed.check() if note.code == "unconverged"]
+    assert "the component without a plateau" in note.text
+
+
+def test_tables_are_those_of_the_mixture(marin_post):
+    table = marin_post.summary(0.8)
+    assert table["r_hat"].max() < 1.02
+    assert (table["mcse_mean"] < 0.1 * table["sd"]).all()
+    for name, draws in marin_post.draws.items():
+        assert table.loc[name, "mean"] == pytest.approx(float(draws.mean()))
+        assert table.loc[name, "eti80_lb"] == pytest.approx(float(np.quantile(draws, 0.1)))
+    learned = marin_post.contraction()
+    assert list(learned.index) == list(marin_post.components[0].names)
+    assert (learned < 1.0).all()
+    assert learned["log_fall"] > 0.9
+    assert "0.5 with a plateau, 2 chains x 500 draws" in str(marin_post)
+
+
+# --- Put together by hand ---------------------------------------------------------------------------------------
+
+
+def test_weights_are_shares_of_the_draws(by_hand):
+    mixed = bs.Mixture(tuple(by_hand), (3.0, 1.0))
+    assert mixed.weights == (0.75, 0.25)
+    sizes = [chains * draws for chains, draws in mixed.layout]
+    assert sizes[0] / sum(sizes) == pytest.approx(0.75, abs=0.01)
+    found = mixed.predict(**FAR, kind="mean")
+    means = [part.predict(**FAR, kind="mean").location.mean() for part in by_hand]
+    assert found.location.mean() == pytest.approx(0.75 * means[0] + 0.25 * means[1], abs=0.005)
+    assert found.draws.shape == (1, sum(sizes), 1), "components of unequal length are one chain"
+    assert "0.75 drift along the inputs" in str(mixed)
+    assert 0.0 < bs.decide.go(mixed, target=2.2, cost=1.0, value=3.0, **FAR).probability < 1.0
+
+
+def test_mixture_by_hand_comes_back_from_its_file(by_hand, tmp_path):
+    mixed = bs.Mixture(tuple(by_hand), (0.3, 0.7))
+    mixed.save(tmp_path / "fit.nc")
+    again = bs.load(tmp_path / "fit.nc")
+    assert again.weights == mixed.weights
+    assert [part.drift.along for part in again.components] == ["inputs", "scale"]
+    np.testing.assert_array_equal(again.predict(**FAR).log_draws, mixed.predict(**FAR).log_draws)
+
+
+def test_what_cannot_be_mixed_is_refused(marin_post, by_hand, apart):
+    with pytest.raises(bs.InputError, match="needs posteriors"):
+        bs.Mixture(())
+    with pytest.raises(bs.InputError, match="found Mixture"):
+        bs.Mixture((marin_post,))
+    with pytest.raises(bs.InputError, match="same runs"):
+        bs.Mixture((by_hand[0], apart[0]))
+    with pytest.raises(bs.InputError, match="one law; found plateau_power and saturating_power"):
+        bs.Mixture(tuple(apart))
+    for weights in ((1.0,), (1.0, 0.0), (1.0, float("nan"))):
+        with pytest.raises(bs.InputError, match="positive weights"):
+            bs.Mixture(tuple(by_hand), weights)
+
+
+# --- Files ------------------------------------------------------------------------------------------------------
+
+
+def test_arviz_reads_every_component(marin_post):
+    tree = marin_post.to_datatree()
+    assert {"component_0", "component_1", "posterior_predictive", "observed_data"} <= set(tree.children)
+    assert tree["posterior_predictive"]["loss"].shape == (CHAINS, HALF.draws, len(marin_post.runs))
+    for number, part in enumerate(marin_post.components):
+        table = az.summary(tree[f"component_{number}"], round_to="none")
+        moving = table[table["sd"] > 0]
+        assert moving["r_hat"].max() < 1.01
+        assert part.status is bs.Status.OK
+
+
+def test_file_keeps_all_components(marin_post, tmp_path):
+    marin_post.save(tmp_path / "fit.nc")
+    again = bs.load(tmp_path / "fit.nc")
+    assert again.status is marin_post.status
+    for one, other in zip(again.components, marin_post.components, strict=True):
+        np.testing.assert_array_equal(one.position, other.position)
+        np.testing.assert_array_equal(one.diagnostics.ess_bulk, other.diagnostics.ess_bulk)
+    np.testing.assert_array_equal(again.predict(flops=1e24).log_draws, marin_post.predict(flops=1e24).log_draws)
+
+
+# --- Decisions --------------------------------------------------------------------------------------------------
+
+
+def test_errors_of_means_do_not_grow_with_the_gap_between_components():
+    values = np.random.default_rng(0).standard_normal(2000)
+    gap, layout = np.repeat([0.0, 5.0], 1000), ((2, 500), (2, 500))
+    assert mean_error(values + gap, layout) == pytest.approx(mean_error(values, layout))
+    assert mean_error(values, layout) == pytest.approx(2000**-0.5, rel=0.2)
+    assert mean_error(values + gap, ((4, 500),)) > 3.0 * mean_error(values, layout)
+    assert mean_error(gap, layout) == 0.0
+
+
+def test_rules_are_learned_on_both_components(marin_post):
+    """A pilot that shows which model is true is worth something only if the rule has seen both."""
+    assert len(worlds(marin_post, marin_post.runs.frame[["flops"]].head(1)).layout) == 2
+    rng = np.random.default_rng(0)
+    target = np.repeat([0.0, 1.0], 4000) + 0.1 * rng.standard_normal(8000)
+    shown = (target + 0.1 * rng.standard_normal(8000))[:, None]
+    value = sample_information(target - 0.5, target, shown)
+    assert value.evsi == pytest.approx(0.25, rel=0.05)
+
+
+def test_weaker_priors_keep_the_weights(marin_post):
+    at = {"flops": 1e25}
+    row = reweighted("weaker", marin_post, 0.8, at, None)
+    middle = marin_post.predict(**at).quantile(0.5)[0]
+    assert row["median"] == pytest.approx(middle, rel=0.02)
+
+
+def test_numpyro_model_asks_for_one_of_them(marin):
+    law, drift, noise = bs.laws.bind(bs.LAWS["plateau_power"], marin.inputs), bs.Drift(), bs.Noise()
+    with pytest.raises(bs.InputError, match="plateau='present'"):
+        bs.numpyro_model(marin, law, drift, noise)
+    bs.numpyro_model(marin, law.with_priors(APART), drift, noise)
+
+
+def test_many_families_share_programs_and_come_back_whole(marin, marin_post):
+    frame = pd.DataFrame(marin.frame.assign(loss=marin.frame["loss"] * 1.01))
+    families = [marin, dataclasses.replace(marin, frame=frame, name="other")]
+    one, other = bs.fit_many(families, seed=0)
+    assert [len(fit.components) for fit in (one, other)] == [2, 2]
+    np.testing.assert_array_equal(one.components[1].position, marin_post.components[1].position)
+    assert other.runs.name == "other"
