@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 from bayescale import __version__, _io
@@ -49,8 +50,8 @@ def open_folder(folder: str | Path) -> Archive:
     damaged: set[Path] = set()
     for file in sorted(place.glob("*.nc")):
         try:
-            # Older files are named after their keys.
-            files[archive_key(file) or file.stem] = file
+            if (found := archive_key(file)) is not None:
+                files[found] = file
         except OSError:
             if not file.is_file() or file.read_bytes()[:4] != HDF5:
                 continue
@@ -103,12 +104,21 @@ def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | No
         return None
 
 
-def write(archive: Archive, name: str, posterior: Fitted) -> Path:
-    """Write a fit as a file that `bayescale.load` opens, completely or not at all, named after its family."""
-    file = archive.files.get(name)
-    if file is None:
-        taken = {found.name.lower() for found in archive.folder.iterdir()} - {f.name.lower() for f in archive.damaged}
-        taken |= {found.name.lower() for found in archive.files.values()}
-        file = archive.folder / _io.free_name(posterior.runs.name, taken, ".nc")
-        archive.files[name] = file
-    return save(posterior, file, derived=False, key=name)
+def name_files(archive: Archive, families: Mapping[str, str]) -> None:
+    """Name the files of families to come after them, whatever the order in which they are finished.
+
+    Args:
+        archive: Folder of results.
+        families: Name of the family of each key.
+    """
+    taken = {found.name.lower() for found in archive.folder.iterdir()} - {f.name.lower() for f in archive.damaged}
+    taken |= {found.name.lower() for found in archive.files.values()}
+    for key, family in families.items():
+        if key not in archive.files:
+            archive.files[key] = archive.folder / _io.free_name(family, taken, ".nc")
+            taken.add(archive.files[key].name.lower())
+
+
+def write(archive: Archive, key: str, posterior: Fitted) -> Path:
+    """Write a fit to the file that `name_files` gave its key, completely or not at all; `bayescale.load` opens it."""
+    return save(posterior, archive.files[key], derived=False, key=key)

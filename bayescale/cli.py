@@ -369,7 +369,7 @@ def described(posterior: Any, log: list[Any], again: bool) -> str:
         again: Whether another fit was described before, so that what holds for both is told in short.
     """
     from bayescale.checks import in_short
-    from bayescale.posterior import describe
+    from bayescale.fitted import describe
 
     told, lines = {entry.text for entry in log}, [describe(posterior, notes=False)]
     for note in posterior.check():

@@ -266,6 +266,9 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
         groups = list(alike.values())
         streams = [archive.stream(keys[numbers[0]]) if queue.finished else numbers[0] for numbers in groups]
         plans = [queue.plans[numbers[0]] for numbers in groups]
+        if queue.finished:
+            named = zip(groups, plans, strict=True)
+            archive.name_files(queue.finished, {keys[numbers[0]]: plan.runs.name for numbers, plan in named})
         for i, outcome in sampled(plans, streams, queue):
             if queue.finished and not isinstance(outcome, Exception):
                 archive.write(queue.finished, keys[groups[i][0]], outcome)

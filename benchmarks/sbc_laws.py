@@ -209,7 +209,7 @@ TESTED = (
     "given inputs, and one future run beyond them, all from that model. What is tested: that the sampler draws "
     "from the posterior of that same model. Three corrections of the forecasts that ship are taken off on both "
     "sides, since they answer to real curves and simulate no data: the factor on the drift beyond the data, its "
-    "lean along the law, and the wider spread beyond 16 times. Where the default pools two models, each is "
+    "lean along the law, and the wider spread beyond 16 times. Where the default is a mixture of two models, each is "
     "simulated and fitted by itself. So uniform ranks say that the computation is right where the model is true; "
     "whether the forecasts that ship hold on real runs is measured by the held-out record above, and by nothing "
     "here."

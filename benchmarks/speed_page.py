@@ -366,7 +366,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         f"Made by `python -m benchmarks.speed` on {machine['cores']} cores ({machine['backend']}, Python "
         f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load: nothing else ran, "
         "but gradients were measured earlier, beside other work on a faster machine. Compare rows of one table. The "
-        "default law of one input pools two models, with two searches for modes and chains of both."
+        "default law of one input is a mixture of two models, with two searches for modes and chains of both."
     )
     parts = [
         "# Speed",

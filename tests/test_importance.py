@@ -18,7 +18,7 @@ from bayescale.geometry import straight_density, straighten
 from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
 from bayescale.modes import sift_modes, walks
 from bayescale.nuts import Start
-from bayescale.plan import plan_fit
+from bayescale.plan import FitPlan, plan_fit
 from benchmarks.designs import made_up
 
 LEVELS = (0.05, 0.5, 0.95)
@@ -89,40 +89,42 @@ def test_draws_are_worth_what_is_said():
         weight = norm.pdf(points[:, 0]) / student.pdf(points[:, 0], 4)
         weight /= weight.sum()
         means.append(points[importance.resample(weight, 200, rng)].mean())
-        claims.append(diagnose_weights(points, weight, 0.1, 200).ess_bulk[0])
+        claims.append(diagnose_weights(points, weight, 0.1, 200, 1, 400.0).ess_bulk[0])
     assert 1.0 / np.var(means) / np.mean(claims) == pytest.approx(1.0, abs=4 * np.sqrt(2 / 500))
-    assert diagnose_weights(points, np.full(600, 1 / 600), 0.1, 200).ess_bulk[0] == pytest.approx(200)
+    assert diagnose_weights(points, np.full(600, 1 / 600), 0.1, 200, 1, 400.0).ess_bulk[0] == pytest.approx(200)
 
 
 @pytest.mark.parametrize(
-    ("number", "share", "enough"), [(390, 1.0, False), (410, 1.0, True), (190, 0.5, False), (210, 0.5, True)]
+    ("number", "least", "enough"), [(390, 400.0, False), (410, 400.0, True), (190, 200.0, False), (210, 200.0, True)]
 )
-def test_part_of_a_pool_needs_its_share_of_effective_draws(number, share, enough):
+def test_draws_are_enough_from_the_least_effective_sample_size_on(number, least, enough):
     points = np.random.default_rng(0).normal(size=(number, 2))
-    measures = diagnose_weights(points, np.full(number, 1 / number), 0.1, number, share=share)
+    measures = diagnose_weights(points, np.full(number, 1 / number), 0.1, number, 1, least)
     assert (measures.status is bs.Status.OK) == enough
 
 
 def test_weights_that_are_not_numbers_are_a_status():
     smooth, pareto = smoothed(np.full(100, -np.inf))
-    measures = diagnose_weights(np.zeros((100, 2)), np.exp(smooth), pareto, 50)
+    measures = diagnose_weights(np.zeros((100, 2)), np.exp(smooth), pareto, 50, 1, 400.0)
     assert measures.status is bs.Status.NONFINITE
-    measures = diagnose_weights(np.zeros((100, 2)), np.full(100, np.nan), 0.1, 50)
+    measures = diagnose_weights(np.zeros((100, 2)), np.full(100, np.nan), 0.1, 50, 1, 400.0)
     assert measures.status is bs.Status.NONFINITE
 
 
 def test_one_weight_that_outweighs_all_others_is_a_status():
     smooth, pareto = smoothed(np.append(-np.linspace(1e3, 1e6, 999), 0.0))
     assert np.exp(smooth).max() == pytest.approx(1.0)
-    measures = diagnose_weights(np.random.default_rng(0).normal(size=(1000, 2)), np.exp(smooth), pareto, 50)
+    measures = diagnose_weights(np.random.default_rng(0).normal(size=(1000, 2)), np.exp(smooth), pareto, 50, 1, 400.0)
     assert measures.status is not bs.Status.OK
 
 
 @pytest.mark.parametrize("drift", [None, "auto"])
 def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
     law, count = bs.LAWS["plateau_power"], 60
-    job = sbc.generative(plan_fit(made_up(law, 16), law, drift, "normal", None)).jobs[0]
-    truths, values = sbc.prior_values(job, count, seed=0)
+    whole = sbc.generative(plan_fit(made_up(law, 16), law, drift, "normal", None))
+    plan = FitPlan(whole.jobs[:1])
+    (job,) = plan.jobs
+    truths, values = sbc.prior_values(plan, count, seed=0)
     ahead = sbc.beyond(job, (3.0,))
     one = [jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], values) for i in range(count)]
     outcomes = [sbc.simulate(job, one[i], ahead, np.random.default_rng(i))[0] for i in range(count)]

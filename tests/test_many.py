@@ -287,13 +287,6 @@ def test_files_of_a_folder_are_named_after_their_families(tmp_path):
         np.testing.assert_array_equal(loaded.position, posterior.position)
     same(bs.fit_many(families[::-1], folder=tmp_path, **PLAIN), first[::-1])
     assert len(list(tmp_path.iterdir())) == len(FILES)
-    # Files of earlier versions are named after their keys.
-    old = tmp_path / "old"
-    old.mkdir()
-    key = storage.archive_key(tmp_path / FILES[0])
-    first[0].save(old / f"{key}.nc")
-    bs.fit_many(families[:1], folder=old, **PLAIN)
-    assert [path.name for path in old.iterdir()] == [f"{key}.nc"]
 
 
 def test_weighted_draws_are_read_from_a_folder_too(tmp_path, monkeypatch):
@@ -390,11 +383,12 @@ def test_family_that_kills_every_worker_is_a_failure(here, monkeypatch):
     many = importlib.import_module("bayescale.many")
     right, sent = many.sample_packed, []
 
-    def deadly(jobs, streams, *rest):
-        sent.append(list(streams))
+    def deadly(tasks, *rest):
+        streams = [stream for _, _, stream in tasks]
+        sent.append(streams)
         if 3 in streams:
             raise OSError("killed")
-        return right(jobs, streams, *rest)
+        return right(tasks, *rest)
 
     monkeypatch.setattr(many, "sample_packed", deadly)
     with concurrent.futures.ThreadPoolExecutor(2) as executor:

@@ -225,7 +225,7 @@ def test_priors_of_constants_are_those_of_the_model(posterior):
 
 def test_learned_shows_contraction(posterior):
     axes = plot.learned(posterior)
-    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.names)
+    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.first.names)
     assert all("learned" in ax.get_title(loc="right") for ax in axes)
 
 
