@@ -98,7 +98,7 @@ def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | No
     if file is None or not file.exists():
         return None
     try:
-        return load_for(file, plan)
+        return load_for(file, plan.jobs, plan.weights)
     except InputError as error:
         warnings.warn(f"{str(error).rstrip('.')}; the family is sampled again.", stacklevel=2)
         return None

@@ -41,7 +41,6 @@ from bayescale.mixture import Mixture, combine
 from bayescale.model import Job, compact, make_job
 from bayescale.noise import Noise
 from bayescale.nuts import Nuts
-from bayescale.plan import FitPlan
 from bayescale.posterior import Posterior
 from bayescale.runs import RECOGNISED, Runs
 
@@ -385,8 +384,8 @@ def archive_key(path: Path) -> str | None:
     return None if found is None else str(one_value(found))
 
 
-def load_for(path: Path, plan: FitPlan) -> Posterior | Mixture:
-    """Read the fit of a plan that the caller has; several times faster than `load`.
+def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Posterior | Mixture:
+    """Read the fit of jobs that the caller has; several times faster than `load`.
 
     Raises:
         InputError: For a file that is damaged or another kind of file.
@@ -394,7 +393,7 @@ def load_for(path: Path, plan: FitPlan) -> Posterior | Mixture:
     attrs, groups = contents(path, ("sample_stats", "coordinates", "values", "fit"))
     try:
         check(attrs, groups, whole=False)
-        return assembled(plan.jobs, plan.weights, groups)
+        return assembled(jobs, weights, groups)
     except InputError as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:

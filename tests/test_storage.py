@@ -324,7 +324,7 @@ def test_any_altered_number_is_refused(saved, tmp_path):
             bs.load(copy)
         if name.split("/")[0] in ("coordinates", "sample_stats", "values", "fit"):
             with pytest.raises(InputError, match=r"altered|damaged"):
-                storage.load_for(copy, plan_of(posterior))
+                storage.load_for(copy, plan_of(posterior).jobs, posterior.weights)
 
 
 def test_swapped_and_scrambled_arrays_are_refused(saved, tmp_path):
