@@ -1,6 +1,6 @@
 """Run the command as `python -m bayescale`."""
 
-from bayescale.cli import main
+from bayescale.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -11,10 +11,10 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale._record import Array
 from bayescale.data.zeros import lifted
 from bayescale.digits import shown
 from bayescale.errors import InputError, nearest, some
-from bayescale.records import Array
 
 At = pd.DataFrame | Mapping[str, Any]
 """Inputs of a question in raw counts: a table with a row a point, or scalars or arrays by name."""

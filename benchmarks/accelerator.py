@@ -76,10 +76,11 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     import jax
 
     import bayescale as bs
-    from bayescale import lockstep, sampling
-    from bayescale.batches import stacked, stream_key
-    from bayescale.model import make_jobs
-    from bayescale.modes import round_potential
+    from bayescale.fitting import programs
+    from bayescale.fitting.batches import stacked, stream_key
+    from bayescale.inference import nuts_vectorized
+    from bayescale.inference.modes import round_potential
+    from bayescale.model.problem import make_jobs
 
     # Of a mixture its first component.
     jobs = [make_jobs(WAYS[way][0](number), "auto", "auto", "normal", None)[0] for number in range(families)]
@@ -98,7 +99,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
 
     def begin(words: Any, problems: Any) -> Any:
         def one(word: Any, problem: Any) -> Any:
-            return sampling.beginning(word, model, problem, settings, True)
+            return programs.beginning(word, model, problem, settings, True)
 
         return jax.vmap(one)(words, problems)
 
@@ -106,7 +107,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
         return round_potential(family[0], model, family[1])(scores)
 
     def chains(geometry: Any, problems: Any, start: Any, places: Any) -> Any:
-        return lockstep.run_chains(potential, (geometry, problems), start, settings, places)[0]
+        return nuts_vectorized.run_chains(potential, (geometry, problems), start, settings, places)[0]
 
     with jax.enable_x64(True):
         words = np.stack([stream_key(0, 0, number) for number in range(families)])
@@ -163,7 +164,7 @@ def described(device: str) -> dict[str, Any]:
     """The device and the libraries of this process."""
     import jax
 
-    from bayescale.workers import usable_cores
+    from bayescale.fitting.executors import usable_cores
 
     name = jax.devices()[0].device_kind if device == "accelerator" else f"{usable_cores()} cores"
     return {"name": name, "python": platform.python_version(), "jax": jax.__version__}

@@ -27,13 +27,14 @@ import numpy as np
 from numpyro.infer import MCMC, NUTS
 
 import bayescale as bs
-from bayescale import model
-from bayescale.batches import stream_key
-from bayescale.fitting import sample_jobs
-from bayescale.likelihood import trimmed
-from bayescale.model import Job, coordinates, make_job
-from bayescale.runs import reduce_runs
-from bayescale.sampling import begin_batch, compiled, sample_batch
+from bayescale.data.design import reduce_runs
+from bayescale.fitting.batches import stream_key
+from bayescale.fitting.fit import sample_jobs
+from bayescale.fitting.programs import begin_batch, compiled, sample_batch
+from bayescale.model import problem
+from bayescale.model.numpyro import trimmed
+from bayescale.model.parameters import coordinates
+from bayescale.model.problem import Job, make_job
 from benchmarks.rows import replace
 
 RESULTS = Path(__file__).parent / "results" / "agreement.json"
@@ -87,7 +88,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 
 def walked(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path in linear time, which otherwise serves long curves."""
-    with mock.patch.object(model, "WALKING_ROWS", 0):
+    with mock.patch.object(problem, "WALKING_ROWS", 0):
         return sampled([make_job(runs, "auto", "auto", "normal", APART) for runs in chosen])
 
 

@@ -21,11 +21,11 @@ from matplotlib.axes import Axes
 from scipy.special import ndtr, ndtri
 
 from bayescale import plot
-from bayescale.backtesting import QUANTILES
 from bayescale.decide.pilots import NEARLY
 from bayescale.decide.stopping import CHANCE
-from bayescale.drawing import figure_of, note
+from bayescale.evaluate.backtest import QUANTILES
 from bayescale.forecast import RECORD_RATIO
+from bayescale.plot.style import figure_of, note
 from benchmarks import pictures, pilot_choices, recipe_report, tally
 from benchmarks.problems import DEVELOPMENT
 from benchmarks.rows import replace

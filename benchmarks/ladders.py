@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
-from bayescale.drift import default_drift, kernel
 from bayescale.errors import Status
+from bayescale.model.drift import default_drift, kernel
 
 LADDERS = 200
 AHEAD = 10.0

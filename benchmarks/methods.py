@@ -19,9 +19,9 @@ import numpy as np
 from scipy.stats import chi2
 
 import bayescale as bs
-from bayescale.drift import ALONG, default_drift
-from bayescale.programs import bucket, padded
-from bayescale.workers import own_executor
+from bayescale._jax import bucket, padded
+from bayescale.fitting.executors import own_executor
+from bayescale.model.drift import ALONG, default_drift
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 

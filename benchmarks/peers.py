@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
-from bayescale.model import make_job
+from bayescale.model.problem import make_job
 
 STARTED = "BAYESCALE_SPEED_STARTED"
 """Name of the environment variable with the time at which a measuring process was started."""
@@ -129,8 +129,8 @@ def blackjax_nuts(runs: bs.Runs) -> dict[str, Any]:
     import blackjax
     import jax
 
-    from bayescale.likelihood import log_density
-    from bayescale.model import prior_center
+    from bayescale.model.likelihood import log_density
+    from bayescale.model.parameters import prior_center
 
     job = make_job(runs, LAW, "auto", "normal", None)
     with jax.enable_x64(True):

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
-from bayescale.drawing import (
+from bayescale.plot.style import (
     BLUE,
     INK,
     MARKS,

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
-from bayescale.backtesting import QUANTILES
-from bayescale.fitting import progress_bar
+from bayescale.evaluate.backtest import QUANTILES
+from bayescale.fitting.fit import progress_bar
 from bayescale.forecast import mixture_quantile
-from bayescale.posterior import Posterior
+from bayescale.posterior.posterior import Posterior
 from benchmarks import run
 from benchmarks.problems import Problem, problems, scale
 

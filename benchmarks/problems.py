@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import corpus
-from bayescale.checks import rise
+from bayescale.posterior.checks import rise
 
 FITTED = 40
 """Most training points of a curve."""

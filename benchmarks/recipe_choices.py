@@ -24,7 +24,7 @@ from scipy.special import ndtr
 
 import bayescale as bs
 from bayescale.decide.paired import Ratio, common_runs, moves, pair, quotient
-from bayescale.posterior import Posterior
+from bayescale.posterior.posterior import Posterior
 from benchmarks import methods
 from benchmarks.problems import Problem, scale
 from benchmarks.recipe_pairs import Pair, matched, pairs

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bayescale.drawing import BLUE, MARKS, PALETTE, QUIET, STYLE, dress, figure_of, new_axes
+from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, STYLE, dress, figure_of, new_axes
 from benchmarks.recipe_choices import (
     AIM,
     BOOTSTRAP,

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr
 
+from bayescale.data.design import SHORTEST_SPAN
 from bayescale.decide import paired
-from bayescale.drift import Drift, kernel
-from bayescale.noise import Noise
-from bayescale.priors import Level
-from bayescale.runs import SHORTEST_SPAN
+from bayescale.laws.priors import Level
+from bayescale.model.drift import Drift, kernel
+from bayescale.model.noise import Noise
 
 AMPLITUDES = np.exp(np.linspace(-8.0, 2.0, 41))
 """Nodes of the drift's amplitude at a fall of 1."""

@@ -2,7 +2,7 @@
 
     python -m benchmarks.record_table
 
-The file is read by `bayescale.track_record`; nothing in it is typed by hand.
+The file is read by `bayescale.evaluate.track_record`; nothing in it is typed by hand.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 
 from bayescale import _io
-from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
-from bayescale.track_record import FILE, KINDS
+from bayescale.evaluate.backtest import LEVELS
+from bayescale.evaluate.track_record import FILE, KINDS
 from benchmarks import tally
 from benchmarks.run import RESULTS
 from benchmarks.sections import own

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 
 from bayescale import corpus
-from bayescale.laws import LAWS, Law, register_law
-from bayescale.laws.schedule import LAST, PEAK, WARMUP, cosine, held, multi_power
-from bayescale.priors import Level
+from bayescale.laws.catalogue.schedule import LAST, PEAK, WARMUP, cosine, held, multi_power
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Level
+from bayescale.laws.registry import LAWS, register_law
 
 ROWS = 100
 """Most rows of a fit."""

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
 from bayescale import plot
-from bayescale.drawing import BLUE, INK, ORANGE, PALETTE, QUIET, STYLE, dress, figure_of, new_axes, note
-from bayescale.laws import LAWS
+from bayescale.laws.registry import LAWS
+from bayescale.plot.style import BLUE, INK, ORANGE, PALETTE, QUIET, STYLE, dress, figure_of, new_axes, note
 from benchmarks.replications import RESULTS
 from benchmarks.replications_data import Entry, entries
 from benchmarks.rows import replace, stored

@@ -14,9 +14,9 @@ import pandas as pd
 from matplotlib import pyplot
 
 from bayescale import plot
-from bayescale.backtesting import LEVELS
-from bayescale.drawing import figure_of
 from bayescale.errors import InputError
+from bayescale.evaluate.backtest import LEVELS
+from bayescale.plot.style import figure_of
 from benchmarks import pictures, sbc_laws, sections, tally
 from benchmarks.problems import RATIOS
 from benchmarks.rows import replace

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from bayescale import _io, scores
-from bayescale.backtesting import QUANTILES
+from bayescale import _io
 from bayescale.errors import InputError, nearest
-from bayescale.fitting import progress_bar
+from bayescale.evaluate import scores
+from bayescale.evaluate.backtest import QUANTILES
+from bayescale.fitting.fit import progress_bar
 from bayescale.forecast import mixture_quantile
 from benchmarks.methods import METHODS, PARTIAL, Prediction, conformal
 from benchmarks.problems import Problem
@@ -192,7 +193,7 @@ def pack(folder: Path = RESULTS) -> list[Path]:
 
 if __name__ == "__main__":
     # One command line, that of the package, is enough.
-    from bayescale.cli import main
+    from bayescale.cli.main import main
 
     sys.argv[1:1] = ["benchmark", "run"]
     main()

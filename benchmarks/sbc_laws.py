@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.mixture import combine
-from bayescale.model import components
+from bayescale.model.problem import components
+from bayescale.posterior.mixture import combine
 from benchmarks.designs import made_up
 from benchmarks.rows import store, stored
 
@@ -94,7 +94,7 @@ def calibrated(name: str, simulations: int = MANY) -> dict[str, Any]:
 @contextlib.contextmanager
 def narrowed(factor: float) -> Iterator[None]:
     """Let samplers explore a share of the posterior's width only."""
-    from bayescale import sbc
+    from bayescale.evaluate import sbc
 
     right = sbc.results_of
 

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
-from bayescale import scores
 from bayescale.data.outliers import FEW
 from bayescale.data.screening import screen
+from bayescale.evaluate import scores
 from benchmarks.problems import DEVELOPMENT, SOURCES, Problem
 
 KINDS = ("raised", "ln vocabulary", "no loss", "status", "short")

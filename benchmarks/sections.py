@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
+from bayescale.evaluate.backtest import LEVELS
 from benchmarks import tally
 from benchmarks.methods import METHODS, PARTIAL
 from benchmarks.problems import (

@@ -55,7 +55,7 @@ def curve(number: int, rows: int = 30, own: bool = False) -> Any:
         own: Each point names a run of its own, so that none are averaged however many there are.
     """
     import bayescale as bs
-    from bayescale.averaging import own_runs
+    from bayescale.data.checkpoints import own_runs
 
     rng = np.random.default_rng(number)
     x = np.geomspace(1e18, 1e21, rows)
@@ -152,8 +152,9 @@ def gradients(law: Any) -> Callable[[], float]:
     import jax
     import jax.numpy as jnp
 
-    from bayescale.model import make_job, relative_curve, simulate_prior
-    from bayescale.priors import Fixed
+    from bayescale.laws.priors import Fixed
+    from bayescale.model.parameters import relative_curve, simulate_prior
+    from bayescale.model.problem import make_job
     from benchmarks.designs import made_up
 
     job = make_job(made_up(law, GRADIENT_ROWS), law, None, "normal", None)

@@ -13,8 +13,8 @@ from matplotlib import pyplot
 from matplotlib.axes import Axes
 
 from bayescale import plot
-from bayescale.batches import FEWEST_IN_LOCKSTEP
-from bayescale.drawing import BLUE, ORANGE, figure_of, note
+from bayescale.fitting.batches import FEWEST_IN_LOCKSTEP
+from bayescale.plot.style import BLUE, ORANGE, figure_of, note
 from benchmarks import pictures
 from benchmarks.accelerator import RESULTS as ACCELERATOR
 from benchmarks.agreement import AIM

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bayescale.backtesting import LEVELS
 from bayescale.errors import InputError
+from bayescale.evaluate.backtest import LEVELS
 from benchmarks.methods import METHODS, PARTIAL
 from benchmarks.problems import DEVELOPMENT, FAR
 from benchmarks.run import stored

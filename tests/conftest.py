@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale import cli
-from bayescale.mixture import combine
-from bayescale.programs import make_room
+from bayescale._jax import make_room
+from bayescale.cli import main
+from bayescale.posterior.mixture import combine
 
 hypothesis.settings.register_profile("bayescale", deadline=None, derandomize=True, max_examples=20)
 hypothesis.settings.load_profile("bayescale")
@@ -96,7 +96,7 @@ def call(*arguments):
     """Run the command in this process; return its exit code."""
     old, sys.argv = sys.argv, ["bayescale", *map(str, arguments)]
     try:
-        cli.main()
+        main.main()
     except SystemExit as error:
         return error.code or 0
     finally:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale import batches
+from bayescale.fitting import batches
 from benchmarks.agreement import moments
 
 pytestmark = [

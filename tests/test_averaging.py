@@ -9,12 +9,14 @@ from conftest import APART
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
-from bayescale.averaging import MOST_ROWS, MOST_TOGETHER
+from bayescale.data.checkpoints import MOST_ROWS, MOST_TOGETHER
+from bayescale.data.design import reduce_runs
 from bayescale.errors import InputError
-from bayescale.laws.schedule import cosine, multi_power
-from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job, prior_center
-from bayescale.runs import reduce_runs
+from bayescale.laws.catalogue.schedule import cosine, multi_power
+from bayescale.model.likelihood import log_density
+from bayescale.model.numpyro import numpyro_model
+from bayescale.model.parameters import coordinates, prior_center
+from bayescale.model.problem import make_job
 
 STEPS = np.arange(1.0, 2001.0)
 NOISE = 0.01

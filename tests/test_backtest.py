@@ -12,10 +12,11 @@ from conftest import call
 from scipy.stats import norm
 
 import bayescale as bs
-from bayescale.backtesting import Backtest, backtest, scale_of
+from bayescale.data.runs import scale_of
 from bayescale.errors import InputError, Status
+from bayescale.evaluate.backtest import Backtest, backtest
 from bayescale.forecast import Forecast
-from bayescale.posterior import Note
+from bayescale.posterior.notes import Note
 
 COLUMNS = [
     *("family", "row", "ratio", "law", "y"),
@@ -57,7 +58,7 @@ def calls(monkeypatch):
         made.append((list(families), law, options))
         return [FakePosterior(runs) for runs in made[-1][0]]
 
-    monkeypatch.setattr(sys.modules["bayescale.backtesting"], "fit_many", fit_many)
+    monkeypatch.setattr(sys.modules["bayescale.evaluate.backtest"], "fit_many", fit_many)
     return made
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bayescale import cli_benchmark, corpus
+from bayescale import corpus
+from bayescale.cli import benchmark, main
 from bayescale.errors import InputError
 from benchmarks import report, run, sections, tally
 from benchmarks.methods import METHODS, Prediction, conformal, last_slope
@@ -466,7 +467,7 @@ def test_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
 
 
 def test_command_without_a_checkout(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(cli_benchmark, "__file__", str(tmp_path / "site-packages" / "bayescale" / "cli_benchmark.py"))
+    monkeypatch.setattr(benchmark, "__file__", str(tmp_path / "site-packages" / "bayescale" / "cli" / "benchmark.py"))
     assert call("list") == 2
     assert "Clone the repository" in capsys.readouterr().err
 

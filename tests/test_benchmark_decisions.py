@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import ndtr, ndtri
 
-from bayescale.backtesting import QUANTILES
+from bayescale.evaluate.backtest import QUANTILES
 from benchmarks import decisions, pilot_choices
 from benchmarks.run import RESULTS, read
 

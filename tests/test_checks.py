@@ -6,7 +6,7 @@ import pytest
 from conftest import with_job
 
 import bayescale as bs
-from bayescale.cli import described
+from bayescale.cli.main import described
 from bayescale.decide.trust import doubts
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)

@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import call
 
-from bayescale import diagnostics
+from bayescale.inference import diagnostics
 
 HEADER = "flops,loss\n"
 GOOD = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"

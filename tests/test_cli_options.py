@@ -9,8 +9,8 @@ import typer
 from conftest import FEW, call
 
 import bayescale as bs
-from bayescale import cli
-from bayescale.sampling import TRACES
+from bayescale.cli import main
+from bayescale.fitting.programs import TRACES
 
 PACKAGE = Path(bs.__file__).parent
 RUNS = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"
@@ -33,7 +33,7 @@ def verbs():
         for child, below in children.items():
             yield from walk(below, f"{name} {child}".strip())
 
-    return dict(walk(typer.main.get_command(cli.app), ""))
+    return dict(walk(typer.main.get_command(main.app), ""))
 
 
 VERBS = verbs()

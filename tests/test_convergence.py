@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 
-from bayescale.convergence import fraction, measure
+from bayescale.inference.rhat_ess import fraction, measure
 
 AXES = {"chain_axis": 0, "draw_axis": 1}
 

@@ -234,7 +234,7 @@ def test_axis_falls_back_to_flops_then_samples():
 
 
 def test_load_keeps_losses_in_nats():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     runs = corpus.load("cerebras_gpt")
     assert runs.inputs == ("n_params",)
     assert len(runs) == 7
@@ -243,28 +243,28 @@ def test_load_keeps_losses_in_nats():
 
 
 def test_load_turns_perplexity_and_its_error_into_a_loss():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     first = corpus.load("spectra_floatlm").frame.iloc[0]
     assert first["loss"] == pytest.approx(math.log(85.0))
     assert first["value_se"] == pytest.approx(6.9 / 85.0)
 
 
 def test_load_derives_the_size_of_the_marin_cells():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     runs = corpus.load("marin_aug_hero_cells")
     assert runs.inputs == ("n_params", "n_tokens")
     np.testing.assert_allclose(runs.frame["n_params"].iloc[0], 1e18 / (6 * 5.77e9))
 
 
 def test_load_prefers_nats_and_accepts_other_inputs():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     assert corpus.load("rwkv4_pile").name == "rwkv4_pile/pile_loss"
     assert corpus.load("marin_moe_v16_best").name == "marin_moe_v16_best/paloma_macro_loss"
     assert corpus.load("cerebras_gpt", inputs="flops").inputs == ("flops",)
 
 
 def test_load_takes_error_rates_as_they_are():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     runs = corpus.load("regnetx")
     assert runs.inputs == ("flops",)
     assert runs.frame["loss"].iloc[0] == 31.1
@@ -284,7 +284,7 @@ def test_load_takes_error_rates_as_they_are():
     ],
 )
 def test_load_explains_what_it_cannot_do(arguments, words):
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     name = arguments.pop("name")
     with pytest.raises(InputError, match=words):
         corpus.load(name, **arguments)
@@ -298,7 +298,7 @@ def test_frame_and_fetch_name_the_nearest_entry():
 
 
 def test_curves_are_losses_with_distinct_points():
-    pytest.importorskip("bayescale.runs")
+    pytest.importorskip("bayescale.data.runs")
     found = corpus.curves()
     assert len(found) == 36
     assert found["marin_moe_v16_minima/paloma_macro_loss"].inputs == ("flops",)

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale.drift import default_drift, directions, kernel
-from bayescale.model import make_job, places
-from bayescale.scores import crps
+from bayescale.evaluate.scores import crps
+from bayescale.model.drift import default_drift, directions, kernel
+from bayescale.model.problem import make_job, places
 
 FAR = {"n_params": 1e10, "n_tokens": 2e11}
 ALONG_SCALE = dataclasses.replace(default_drift(2), along="scale")

@@ -18,11 +18,12 @@ from numpyro.infer import MCMC, NUTS
 from threadpoolctl import threadpool_info
 
 import bayescale as bs
-from bayescale import batches, fitting
-from bayescale.batches import one_thread
+from bayescale._jax import make_room
 from bayescale.errors import Status
-from bayescale.model import coordinates, make_job
-from bayescale.programs import make_room
+from bayescale.fitting import batches, fit
+from bayescale.fitting.batches import one_thread
+from bayescale.model.parameters import coordinates
+from bayescale.model.problem import make_job
 
 PACKAGE = Path(bs.__file__).parent
 
@@ -44,7 +45,7 @@ def made_up(rows, seed=0):
 
 
 def traces_so_far():
-    return importlib.import_module("bayescale.fitting").TRACES["sample"]
+    return importlib.import_module("bayescale.fitting.fit").TRACES["sample"]
 
 
 def traces_of(*arguments, **options):
@@ -169,19 +170,18 @@ def test_drift_of_a_rising_law_leans_upwards():
 
 @pytest.mark.parametrize(("factor", "draws"), [(1.0, 1000), (1.7, 1500)])
 def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, factor, draws):
-    fitting = importlib.import_module("bayescale.fitting")
     # Default chains, whose programs other tests need as well, are long enough for most curves.
-    few, right = bs.Nuts(least_ess=1500.0), fitting.diagnose
+    few, right = bs.Nuts(least_ess=1500.0), fit.diagnose
     bs.fit(made_up(7), seed=0, priors=APART)
-    monkeypatch.setattr(fitting, "diagnose", lambda *chains: right(*chains[:3], factor * chains[3]))
+    monkeypatch.setattr(fit, "diagnose", lambda *chains: right(*chains[:3], factor * chains[3]))
     before = traces_so_far()
     post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
     assert traces_so_far() == before, "no program but the one that they began with"
     assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (draws, 200, few.target_accept)
     job = make_job(made_up(7), "auto", "auto", "normal", APART)
-    ((first, _),) = fitting.run_compiled([job], [0], 0, few, fitting.FIRST)
+    ((first, _),) = fit.run_compiled([job], [0], 0, few, fit.FIRST)
     assert first.status is bs.Status.FEW_DRAWS
-    ((whole, _),) = fitting.run_compiled([job], [0], 0, dataclasses.replace(few, draws=draws), fitting.FIRST)
+    ((whole, _),) = fit.run_compiled([job], [0], 0, dataclasses.replace(few, draws=draws), fit.FIRST)
     np.testing.assert_allclose(post.position, whole.position)
     np.testing.assert_array_equal(post.stats["n_steps"], whole.stats["n_steps"])
     np.testing.assert_allclose(post.diagnostics.ess_bulk, whole.diagnostics.ess_bulk)
@@ -197,23 +197,21 @@ def test_chains_that_diverge_begin_anew():
 
 @pytest.mark.slow
 def test_accelerators_draw_what_cpus_draw(monkeypatch):
-    fitting = importlib.import_module("bayescale.fitting")
     jobs = [
         make_job(runs, "auto", "auto", "normal", APART) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))
     ]
     few = bs.Nuts(warmup=20, draws=20, chains=2)
-    mapped = fitting.run_compiled(jobs, range(3), 0, few, fitting.FIRST)
+    mapped = fit.run_compiled(jobs, range(3), 0, few, fit.FIRST)
     # Families of one bucket in one batch in lockstep, filled up to a power of two: the path of GPUs and TPUs.
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     monkeypatch.setattr(batches, "FEWEST_IN_LOCKSTEP", 3)
-    lockstep = fitting.run_compiled(jobs, range(3), 0, few, fitting.FIRST)
+    lockstep = fit.run_compiled(jobs, range(3), 0, few, fit.FIRST)
     for (one, _), (other, _) in zip(mapped, lockstep, strict=True):
         # Rounding grows along a chain, so only its beginning is compared.
         np.testing.assert_allclose(one.position[:2, :5], other.position[:2, :5], atol=1e-4)
     # Fewer go on on the cores, wherever they began.
     further = [
-        fitting.run_compiled(jobs[:1], [0], 0, few, fitting.FURTHER, [begun[0][1]])[0][0]
-        for begun in (mapped, lockstep)
+        fit.run_compiled(jobs[:1], [0], 0, few, fit.FURTHER, [begun[0][1]])[0][0] for begun in (mapped, lockstep)
     ]
     np.testing.assert_allclose(further[0].position[:, 0], further[1].position[:, 0], atol=1e-2)
     assert not np.allclose(further[0].position[:, 0], mapped[0][0].position[:, 0], atol=1e-2)
@@ -248,77 +246,68 @@ def test_import_is_light():
 
 
 def test_import_leaves_precision_alone():
-    assert in_a_fresh_python("import jax, bayescale.fitting; print(jax.config.jax_enable_x64)") == "False"
+    assert in_a_fresh_python("import jax, bayescale.fitting.fit; print(jax.config.jax_enable_x64)") == "False"
 
 
-@pytest.mark.parametrize("first", ["import bayescale.fitting", "bs.fit_many", "from bayescale.many import fit_many"])
+@pytest.mark.parametrize(
+    "first", ["import bayescale.fitting.fit", "bs.fit_many", "from bayescale.fitting.fit_many import fit_many"]
+)
 def test_fit_stays_the_function(first):
     assert in_a_fresh_python(f"import bayescale as bs\n{first}\nprint(callable(bs.fit))") == "True"
 
 
 RANKS = (
-    ("averaging", "convergence", "digits", "errors", "wording", "programs", "records"),
-    ("checked", "data.zeros"),
-    ("_io", "forecast", "priors", "data.log", "data.ray"),
-    ("scores",),
-    ("laws", "runs"),
-    ("data", "drift", "markov", "noise"),
+    ("errors", "_record", "_jax"),
+    ("checked", "digits"),
+    ("_io",),
+    ("data",),
+    ("forecast",),
+    ("laws",),
     ("model",),
-    ("likelihood",),
-    ("geometry", "nuts", "diagnostics", "predictive", "notes"),
-    ("batches", "encoding", "fitted", "lockstep", "modes"),
-    ("plan", "posterior"),
-    ("loo", "checks", "mixture", "track_record"),
-    ("storage",),
-    ("archive", "importance", "sampling", "workers"),
+    ("inference",),
+    ("posterior",),
     ("fitting",),
-    ("many",),
-    ("backtesting", "sbc"),
+    ("evaluate",),
     ("decide",),
-    ("drawing",),
-    ("plot_decisions",),
-    ("plot_isoflop",),
-    ("corpus", "plot"),
-    ("report_page",),
-    ("reporting", "cli_options"),
-    ("demo", "cli_benchmark", "cli_decide", "cli_read"),
+    ("corpus",),
+    ("plot",),
+    ("reporting",),
     ("cli",),
 )
+"""Folders, and files beside them, in the order in which data flow through them: imports point to earlier ones."""
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
+MOST_ROOMS = 25
 
 
 def imported(tree):
-    """Modules of the package that a file imports when it is itself imported."""
-    for node in tree.body:
+    """Folders of the package, and files beside them, that a file imports, inside functions too."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "bayescale":
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("bayescale."):
-            yield known(node.module.split(".")[1:])
+            yield node.module.split(".")[1]
         elif isinstance(node, ast.Import):
-            yield from (known(a.name.split(".")[1:]) for a in node.names if a.name.startswith("bayescale."))
-
-
-def known(parts):
-    """Name in `RANK` of a module: a folder is one module, but for those of its files that have a rank of their own."""
-    return ".".join(parts[:2]) if ".".join(parts[:2]) in RANK else parts[0]
-
-
-def home(path):
-    """Module that a file belongs to."""
-    return known([part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts])
+            yield from (alias.name.split(".")[1] for alias in node.names if alias.name.startswith("bayescale."))
 
 
 def test_imports_point_one_way():
-    files = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]
-    assert {home(path) for path in files} <= set(RANK) | {"__main__"}
+    files = [path for path in PACKAGE.rglob("*.py") if path not in (PACKAGE / "__init__.py", PACKAGE / "__main__.py")]
+    homes = {path: path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in files}
+    assert set(homes.values()) == set(RANK)
     wrong = [
-        f"{home(path)} imports {name}"
-        for path in files
-        if home(path) in RANK
+        f"{path.relative_to(PACKAGE)} imports {name}"
+        for path, home in homes.items()
         for name in imported(ast.parse(path.read_text(encoding="utf-8")))
-        if name in RANK and name != home(path) and RANK[name] >= RANK[home(path)]
+        if name in RANK and RANK[name] > RANK[home]
     ]
     assert not wrong
+
+
+def test_package_stays_small_at_the_top():
+    rooms = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path.is_dir() and path.name[0] not in "._")]
+    assert len([room for room in rooms if room.name != "__pycache__"]) <= MOST_ROOMS
+    long = [path for path in PACKAGE.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 500]
+    assert not long
 
 
 # --- Reference forecasts -----------------------------------------------------------------------------------
@@ -383,7 +372,7 @@ def check_quantiles(forecast, reference):
 @pytest.mark.parametrize(("name", "recoded"), [*((name, False) for name in REFERENCE), ("marin", True)])
 def test_reference_forecasts(name, recoded, monkeypatch):
     # The references are posteriors as they are, also beyond the record.
-    monkeypatch.setattr("bayescale.fitted.widening", lambda ratio, inputs: np.ones_like(ratio))
+    monkeypatch.setattr("bayescale.posterior.fitted.widening", lambda ratio, inputs: np.ones_like(ratio))
     power = 2.0 if recoded else 1.0
     seen, targets = REFERENCE[name]
     frame = pd.DataFrame({"flops": np.array(list(seen)) ** power, "loss": list(seen.values())})
@@ -486,13 +475,13 @@ def test_chains_that_cannot_be_trusted_fall_back(monkeypatch, chains, weights, s
         return [types.SimpleNamespace(status=status, came=name) for status in statuses[:count]]
 
     sampled = [types.SimpleNamespace(status=status, came="chains") for status in chains]
-    monkeypatch.setattr(fitting, "sample_chains", lambda *_: sampled)
-    monkeypatch.setattr(fitting, "weigh_jobs", lambda jobs, *_: named("weights", weights, len(jobs)))
+    monkeypatch.setattr(fit, "sample_chains", lambda *_: sampled)
+    monkeypatch.setattr(fit, "weigh_jobs", lambda jobs, *_: named("weights", weights, len(jobs)))
     monkeypatch.setattr(
-        fitting, "run_compiled", lambda jobs, *_: [(p, None) for p in named("smallest", smallest, len(jobs))]
+        fit, "run_compiled", lambda jobs, *_: [(p, None) for p in named("smallest", smallest, len(jobs))]
     )
     jobs = [types.SimpleNamespace()] * len(chains)
-    results = fitting.sample_robustly(jobs, range(len(jobs)), 0, bs.Nuts(), weigh=True)
+    results = fit.sample_robustly(jobs, range(len(jobs)), 0, bs.Nuts(), weigh=True)
     wanted = ["chains" if isinstance(one, Status) else one for one in found]
     assert [result.came for result in results] == wanted
     assert calls == asked

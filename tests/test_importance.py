@@ -11,14 +11,23 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 import bayescale as bs
-from bayescale import importance, sbc
-from bayescale.batches import stacked
-from bayescale.diagnostics import diagnose_weights
-from bayescale.geometry import straight_density, straighten
-from bayescale.importance import KERNELS, Effort, Mixture, draw_points, proposal_density, run_importance, smoothed
-from bayescale.modes import sift_modes, walks
-from bayescale.nuts import Start
-from bayescale.plan import FitPlan, plan_fit
+from bayescale.evaluate import sbc
+from bayescale.fitting.batches import stacked
+from bayescale.fitting.plan import FitPlan, plan_fit
+from bayescale.inference import importance
+from bayescale.inference.diagnostics import diagnose_weights
+from bayescale.inference.importance import (
+    KERNELS,
+    Effort,
+    Mixture,
+    draw_points,
+    proposal_density,
+    run_importance,
+    smoothed,
+)
+from bayescale.inference.modes import sift_modes, walks
+from bayescale.inference.nuts import Start
+from bayescale.inference.reparam import straight_density, straighten
 from benchmarks.designs import made_up
 
 LEVELS = (0.05, 0.5, 0.95)

@@ -8,7 +8,7 @@ import pytest
 from conftest import MARIN, call
 
 from bayescale import _io
-from bayescale.cli_options import members
+from bayescale.cli.options import members
 from bayescale.errors import InputError
 
 

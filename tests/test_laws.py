@@ -9,12 +9,16 @@ from conftest import FEW
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
-from bayescale import archive, laws, model
-from bayescale.drift import default_drift
+from bayescale import laws
 from bayescale.errors import InputError
-from bayescale.laws import LAWS
-from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job
+from bayescale.fitting import cache
+from bayescale.laws.registry import LAWS
+from bayescale.model import problem
+from bayescale.model.drift import default_drift
+from bayescale.model.likelihood import log_density
+from bayescale.model.numpyro import numpyro_model
+from bayescale.model.parameters import coordinates
+from bayescale.model.problem import make_job
 
 
 def some_runs(law):
@@ -175,8 +179,8 @@ def test_level_is_the_value_at_the_reference(name):
     # Curves that are not 1 at the reference have their level taken out and put back.
     job = make_job(some_runs(LAWS[name]), name, None, "normal", None)
     with jax.enable_x64(True):
-        values, _ = model.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
-        curve = model.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
+        values, _ = problem.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
+        curve = problem.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
     np.testing.assert_allclose(curve, 0.0, atol=1e-12)
 
 
@@ -213,7 +217,7 @@ def test_drift_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
     job = make_job(two_recipes(), law, "auto", "normal", None)
     assert job.drift == default_drift(1)
-    place = model.places(job.model.law, job.problem, job.low, job.problem.z[:12])
+    place = problem.places(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
     np.testing.assert_allclose(place[:6], place[6:])
     np.testing.assert_allclose(place[[0, 5], 0], [0.0, 1.0], atol=1e-12)
@@ -228,15 +232,15 @@ def test_axes_that_are_the_inputs_change_nothing():
     assert one.drift == other.drift == default_drift(2)
     np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
     z = np.log([[2.0, 5e9]] / one.reference)
-    ahead = [model.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
+    ahead = [problem.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
     np.testing.assert_allclose(*ahead)
-    assert archive.key(one, bs.Nuts(), "nuts", 0) != archive.key(other, bs.Nuts(), "nuts", 0)
+    assert cache.key(one, bs.Nuts(), "nuts", 0) != cache.key(other, bs.Nuts(), "nuts", 0)
 
 
 def test_axes_agree_with_the_plain_model():
     job = make_job(two_recipes(), labelled(size=lambda recipe, N: N), "auto", "normal", None)
     with jax.enable_x64(True):
-        vector, _ = model.simulate_prior(jax.random.key(5), job.model, job.problem)
+        vector, _ = problem.simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
         want = numpyro_density(numpyro_model(job.runs, job.law, job.drift, job.noise), (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
@@ -282,7 +286,7 @@ def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_co
             return
         raise
     with jax.enable_x64(True):
-        start = model.prior_center(job.model, job.problem)
+        start = problem.prior_center(job.model, job.problem)
         value, slope = jax.value_and_grad(log_density)(start, job.model, job.problem)
     assert np.isfinite(value) and np.isfinite(slope).all()
 
@@ -301,9 +305,9 @@ def test_ends_that_runs_have_are_the_limits_of_the_formulas(name, one, end):
     table = at_an_end(name, law.inputs.index(one), end)
     job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, None, "normal", None)
     with jax.enable_x64(True):
-        start = model.prior_center(job.model, job.problem)
-        constants = model.read(start, job.model, job.problem)[0].constants
-        found = np.exp(model.relative_curve(job.model.law, constants, jnp.asarray(job.problem.z[:6])))
+        start = problem.prior_center(job.model, job.problem)
+        constants = problem.read(start, job.model, job.problem)[0].constants
+        found = np.exp(problem.relative_curve(job.model.law, constants, jnp.asarray(job.problem.z[:6])))
         exact = law(*(table.loc[:5, list(law.inputs)].to_numpy() / job.reference * rescaled(job)).T, **constants)
     # Laws with a level are known relative to the reference.
     np.testing.assert_allclose(found / found[5], exact / exact[5], rtol=1e-4)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import bayescale as bs
-from bayescale.laws import LAWS, shapes
-from bayescale.laws.schedule import cosine, multi_power
+from bayescale.laws import shapes
+from bayescale.laws.catalogue.schedule import cosine, multi_power
+from bayescale.laws.registry import LAWS
 from bayescale.laws.shapes import gate, repeats, root, share_curve, smooth_minimum, two_sided, with_embeddings
 
 ND = ("n_params", "n_tokens")
@@ -349,7 +350,7 @@ def slow_sums(rates, step, decay):
 
 
 def test_annealing_against_the_definition():
-    from bayescale.laws.schedule import annealing
+    from bayescale.laws.catalogue.schedule import annealing
 
     rates = np.repeat([3e-4, 2e-4, 0.5e-4], [40, 25, 35])
     law = annealing([rates], name="golden")

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bayescale.laws import LAWS, optimum
+from bayescale.laws import optimum
 from bayescale.laws.optimum import allocation, best, best_mixture, crossing, equivalent, marginal, minimum
+from bayescale.laws.registry import LAWS
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

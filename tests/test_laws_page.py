@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import call
 
-from bayescale.laws import ALIASES, BUILT_IN, LAWS, page
+from bayescale.laws import BUILT_IN, describe
+from bayescale.laws.registry import ALIASES, LAWS
 
 
 def shown(capsys, *arguments):
@@ -16,11 +17,11 @@ def shown(capsys, *arguments):
 
 def test_committed_page_is_what_the_registry_says():
     committed = Path(__file__).parents[1] / "docs" / "laws.md"
-    assert committed.read_text(encoding="utf-8") == page.markdown()
+    assert committed.read_text(encoding="utf-8") == describe.markdown()
 
 
 def test_page_has_every_law_and_alias():
-    text = page.markdown()
+    text = describe.markdown()
     assert len(BUILT_IN) >= 45
     for name in BUILT_IN:
         assert text.count(f"### `{name}`\n") == 1
@@ -30,7 +31,7 @@ def test_page_has_every_law_and_alias():
     for law in LAWS.values():
         for source in law.sources:
             if source.verified != "paper":
-                assert page.VERIFIED["paper"] not in text.split(f"- `{source.key}` (")[1].split("):")[0]
+                assert describe.VERIFIED["paper"] not in text.split(f"- `{source.key}` (")[1].split("):")[0]
 
 
 def test_one_law(capsys):

@@ -11,11 +11,13 @@ import pytest
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
-from bayescale.laws import ALIASES, LAWS
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
-from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job, prior_center, simulate_prior
+from bayescale.laws.registry import ALIASES, LAWS
+from bayescale.model.likelihood import log_density
+from bayescale.model.numpyro import numpyro_model
+from bayescale.model.parameters import coordinates, prior_center, simulate_prior
+from bayescale.model.problem import make_job
 from benchmarks.designs import made_up
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")

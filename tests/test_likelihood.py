@@ -14,11 +14,14 @@ from numpyro.infer.util import log_density as numpyro_density
 from scipy.stats import multivariate_normal, norm
 
 import bayescale as bs
-from bayescale import geometry, likelihood, model
-from bayescale.laws import LAWS
-from bayescale.likelihood import log_density, numpyro_model
-from bayescale.model import coordinates, make_job, prior_center, read, simulate_prior
-from bayescale.programs import padded, padded_square
+from bayescale._jax import padded, padded_square
+from bayescale.inference import reparam
+from bayescale.laws.registry import LAWS
+from bayescale.model import likelihood, numpyro, problem
+from bayescale.model.likelihood import log_density
+from bayescale.model.numpyro import numpyro_model
+from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
+from bayescale.model.problem import make_job
 
 ONE = ("power", "saturating_power", "shifted_power")
 TWO = ("chinchilla", "chinchilla_outer")
@@ -313,13 +316,13 @@ GEOMETRIES = [
 def linearised(law, shape, noise):
     job = job_for(shape, law, "auto", noise)
     point = jnp.asarray(prior_center(job.model, job.problem))
-    return job, geometry.linearise(point, job.model, job.problem)
+    return job, reparam.linearise(point, job.model, job.problem)
 
 
 def through(scores, job, linear):
     """The model's coordinates and the log determinant of both maps together."""
-    straight, first = geometry.to_straight(scores, linear, job.model, job.problem)
-    vector, second = geometry.bend(straight, job.model, job.problem)
+    straight, first = reparam.to_straight(scores, linear, job.model, job.problem)
+    vector, second = reparam.bend(straight, job.model, job.problem)
     return vector, first + second
 
 
@@ -339,8 +342,8 @@ def test_geometry_can_be_inverted(case):
     job, linear = linearised(*case)
     for seed in range(3):
         vector = jnp.asarray(somewhere(job, seed))
-        straight = geometry.straighten(vector, job.model, job.problem)
-        scores = geometry.to_scores(straight, linear, job.model, job.problem)
+        straight = reparam.straighten(vector, job.model, job.problem)
+        scores = reparam.to_scores(straight, linear, job.model, job.problem)
         back, _ = through(scores, job, linear)
         np.testing.assert_allclose(back, vector, rtol=1e-9, atol=1e-9)
 
@@ -355,7 +358,7 @@ def test_straight_coordinates_hold_the_drop_between_the_ends():
     job = job_for()
     names = coordinates(job.model, job.problem)
     straight = jnp.asarray(somewhere(job, 0))
-    vector, _ = geometry.bend(straight, job.model, job.problem)
+    vector, _ = reparam.bend(straight, job.model, job.problem)
     constants = read(vector, job.model, job.problem)[0].constants
     half = 0.5 * float(job.problem.span[0])
     ends = [job.law(np.exp(side * half), **constants) for side in (-1.0, 1.0)]
@@ -375,7 +378,7 @@ def far_apart(a, b):
 
 
 def test_mutant_kernel_is_noticed(monkeypatch):
-    monkeypatch.setattr(model, "kernel", wiener)
+    monkeypatch.setattr(problem, "kernel", wiener)
     job = job_for()
     vector = np.asarray(prior_center(job.model, job.problem))
     assert far_apart(engine_density(vector, job), plain_density(vector, job))
@@ -383,7 +386,7 @@ def test_mutant_kernel_is_noticed(monkeypatch):
 
 
 def test_mutant_kernel_in_both_is_noticed_by_the_formula(monkeypatch):
-    for module in (model, likelihood):
+    for module in (problem, numpyro):
         monkeypatch.setattr(module, "kernel", wiener)
     job = job_for()
     vector = np.asarray(prior_center(job.model, job.problem))
@@ -419,8 +422,8 @@ def test_mutant_evaluation_is_noticed(monkeypatch, name, mutant, shape):
 
 @pytest.mark.parametrize("name", ["to_straight", "bend"])
 def test_mutant_determinant_is_noticed(monkeypatch, name):
-    right = getattr(geometry, name)
-    monkeypatch.setattr(geometry, name, lambda *arguments: (right(*arguments)[0], 0.0))
+    right = getattr(reparam, name)
+    monkeypatch.setattr(reparam, name, lambda *arguments: (right(*arguments)[0], 0.0))
     job, linear = linearised(*GEOMETRIES[0])
     assert abs(determinant_gap(job, linear)) > 1e-3
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale import lockstep
-from bayescale.nuts import Nuts, Start, begin_chain, run_chain
+from bayescale.inference import nuts_vectorized
+from bayescale.inference.nuts import Nuts, Start, begin_chain, run_chain
 
 FAMILIES, CHAINS, SIZE = 3, 4, 3
 
@@ -39,7 +39,7 @@ def one_by_one(settings):
 def in_lockstep(settings, ends=None):
     def run(keys, families, starts, ends):
         places = jax.vmap(jax.vmap(begin_chain, (0, None)))(keys, starts) if ends is None else ends
-        return lockstep.run_chains(potential, families, starts, settings, places)
+        return nuts_vectorized.run_chains(potential, families, starts, settings, places)
 
     with jax.enable_x64(True):
         return jax.device_get(jax.jit(run)(*begun(), ends))

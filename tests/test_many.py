@@ -19,9 +19,11 @@ import pytest
 from conftest import call, positions
 
 import bayescale as bs
-from bayescale import archive, batches, programs, storage, workers
-from bayescale.model import make_job
-from bayescale.plan import FitPlan, plan_fit
+from bayescale import _jax
+from bayescale.fitting import batches, cache, executors, fit, programs
+from bayescale.fitting.plan import FitPlan, plan_fit
+from bayescale.model.problem import make_job
+from bayescale.posterior import io
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
 PLAIN = {"law": "saturating_power", "seed": 0, "drift": None, "noise": bs.Noise(seed=None), "settings": SHORT}
@@ -64,21 +66,21 @@ def test_draws_depend_on_the_place_only(here):
 
 
 def test_cores_share_the_work_and_compile_once(here, monkeypatch):
-    monkeypatch.setattr(workers, "usable_cores", lambda: 3)
-    before, names = bs.fitting.TRACES["sample"], set()
-    right = bs.fitting.sample_flat
+    monkeypatch.setattr(executors, "usable_cores", lambda: 3)
+    before, names = programs.TRACES["sample"], set()
+    right = fit.sample_flat
 
     def noting(*arguments):
         names.add(threading.current_thread().name)
         return right(*arguments)
 
-    monkeypatch.setattr(importlib.import_module("bayescale.many"), "sample_flat", noting)
+    monkeypatch.setattr(importlib.import_module("bayescale.fitting.fit_many"), "sample_flat", noting)
     wider = [family(number, rows=20) for number in range(6)]
     results = bs.fit_many([*FAMILIES, *wider], **PLAIN)
     same(results[:5], here)
-    assert bs.fitting.TRACES["sample"] == before + 1
+    assert programs.TRACES["sample"] == before + 1
     assert len(names) > 1 and all(name.startswith("bayescale") for name in names)
-    monkeypatch.setattr(workers, "usable_cores", lambda: 1)
+    monkeypatch.setattr(executors, "usable_cores", lambda: 1)
     same(bs.fit_many([*FAMILIES, *wider], **PLAIN), results)
 
 
@@ -142,7 +144,7 @@ def test_streams_beyond_32_bits():
     keys = [batches.stream_key(0, 0, stream) for stream in (7, 7 + 2**32, 7 + 2**33)]
     keys += [batches.stream_key(0, 1, 7), batches.stream_key(1, 0, 7)]
     assert len({tuple(key) for key in keys}) == 5
-    assert jax.random.key_data(programs.key_of(keys[0])).tolist() == keys[0].tolist()
+    assert jax.random.key_data(_jax.key_of(keys[0])).tolist() == keys[0].tolist()
     with pytest.raises(bs.InputError, match="zero or more; found -1"):
         bs.fit(FAMILIES[0], seed=-1)
 
@@ -164,7 +166,7 @@ def test_an_error_in_a_law_is_told_in_its_own_words(here):
         return plan_fit(runs, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("bayescale.many"), "plan_fit", broken)
+        patch.setattr(importlib.import_module("bayescale.fitting.fit_many"), "plan_fit", broken)
         results = bs.fit_many(FAMILIES, **PLAIN)
     assert (results[1].status, results[1].reason) == (bs.Status.FAILED, "ZeroDivisionError: no such scale")
     same([results[0], *results[2:]], [here[0], *here[2:]])
@@ -187,7 +189,7 @@ def test_what_concerns_all_raises_at_once():
 
 
 def test_sampling_that_raises_stays_one(here, monkeypatch):
-    many, right = importlib.import_module("bayescale.many"), bs.fitting.sample_flat
+    many, right = importlib.import_module("bayescale.fitting.fit_many"), fit.sample_flat
 
     def fragile(tasks, *rest):
         if any(job.runs.name == "f1" for job, _, _ in tasks):
@@ -249,15 +251,15 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     np.testing.assert_array_equal(first[0].position, first[-1].position)
     assert not np.array_equal(first[0].position, first[1].position)
     loaded = bs.load(files[0])
-    key = storage.archive_key(files[0])
-    read = archive.read(archive.open_folder(tmp_path), key, FitPlan((loaded.job,)))
+    key = io.archive_key(files[0])
+    read = cache.read(cache.open_folder(tmp_path), key, FitPlan((loaded.job,)))
     same([loaded], [read])
     assert {name: (v.dtype, v.sum()) for name, v in read.stats.items()} == {
         name: (v.dtype, v.sum()) for name, v in loaded.stats.items()
     }
     sampled = []
-    right = importlib.import_module("bayescale.fitting").run_compiled
-    monkeypatch.setattr(bs.fitting, "run_compiled", lambda *a, **o: sampled.append(a) or right(*a, **o))
+    right = importlib.import_module("bayescale.fitting.fit").run_compiled
+    monkeypatch.setattr(fit, "run_compiled", lambda *a, **o: sampled.append(a) or right(*a, **o))
     same(bs.fit_many(FAMILIES[::-1], folder=tmp_path, **PLAIN), first[4::-1])
     renamed = dataclasses.replace(FAMILIES[2], name="other")
     (other,) = bs.fit_many([renamed], folder=tmp_path, **PLAIN)
@@ -292,7 +294,7 @@ def test_files_of_a_folder_are_named_after_their_families(tmp_path):
 def test_weighted_draws_are_read_from_a_folder_too(tmp_path, monkeypatch):
     options = PLAIN | {"method": "importance", "folder": tmp_path}
     first = bs.fit_many(FAMILIES[:2], **options)
-    monkeypatch.setattr(bs.fitting, "weigh_jobs", lambda *a, **o: pytest.fail("sampled again"))
+    monkeypatch.setattr(fit, "weigh_jobs", lambda *a, **o: pytest.fail("sampled again"))
     again = bs.fit_many(FAMILIES[1::-1], **options)
     same(again, first[::-1])
     assert again[1].diagnostics.pareto_k == first[0].diagnostics.pareto_k
@@ -306,7 +308,7 @@ def test_folder_that_cannot_be_made(tmp_path):
 
 def test_laws_of_one_name_are_told_apart():
     first, second, again = (
-        archive.fingerprint(lambda x, *, A, c, p=p: A * x ** -(c + p), 1, ("A", "c")) for p in (1, 2, 1)
+        cache.fingerprint(lambda x, *, A, c, p=p: A * x ** -(c + p), 1, ("A", "c")) for p in (1, 2, 1)
     )
     assert first == again != second
 
@@ -345,7 +347,7 @@ def pool():
 
 def test_process_pool_draws_what_is_drawn_here(pool, here, monkeypatch):
     for size in (1, 8):
-        monkeypatch.setattr(importlib.import_module("bayescale.many"), "TASK", size)
+        monkeypatch.setattr(importlib.import_module("bayescale.fitting.fit_many"), "TASK", size)
         results = bs.fit_many([*FAMILIES, GARBAGE], executor=pool, **PLAIN)
         same(results[:-1], here)
         assert results[-1].status is bs.Status.REFUSED
@@ -380,7 +382,7 @@ class Shaky(concurrent.futures.Executor):
 
 
 def test_family_that_kills_every_worker_is_a_failure(here, monkeypatch):
-    many = importlib.import_module("bayescale.many")
+    many = importlib.import_module("bayescale.fitting.fit_many")
     right, sent = many.sample_packed, []
 
     def deadly(tasks, *rest):
@@ -395,7 +397,7 @@ def test_family_that_kills_every_worker_is_a_failure(here, monkeypatch):
         results = bs.fit_many(FAMILIES, executor=executor, **PLAIN)
     same([*results[:3], results[4]], [*here[:3], here[4]])
     assert (results[3].status, results[3].reason) == (bs.Status.FAILED, "OSError: killed")
-    assert sent.count([3]) == workers.RETRIES
+    assert sent.count([3]) == executors.RETRIES
 
 
 def test_lost_task_is_sent_again_family_by_family(here):
@@ -415,7 +417,7 @@ def test_what_is_no_longer_wanted_is_cancelled(monkeypatch):
                 self.futures[0].set_result(fn(*args, **kwargs))
             return self.futures[-1]
 
-    monkeypatch.setattr(importlib.import_module("bayescale.many"), "TASK", 1)
+    monkeypatch.setattr(importlib.import_module("bayescale.fitting.fit_many"), "TASK", 1)
     executor = Slow()
     stream = bs.fit_each(FAMILIES, executor=executor, **PLAIN)
     next(stream)
@@ -451,7 +453,7 @@ def test_dask_cluster_loses_a_worker_and_nothing_else(tmp_path):
 SHARED_OUT = """
 import sys; sys.path.insert(0, sys.argv[1])
 import jax, numpy as np, bayescale as bs, test_many as t
-from bayescale import batches
+from bayescale.fitting import batches
 assert jax.local_device_count() == 8
 if sys.argv[3] == "vectorized":
     jax.default_backend = lambda: "gpu"

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayescale as bs
-from bayescale import markov, model
-from bayescale.drift import Drift, kernel
-from bayescale.likelihood import log_density, pointwise
-from bayescale.model import make_job, prior_center
-from bayescale.predictive import walk
+from bayescale.model import problem, state_space
+from bayescale.model.drift import Drift, kernel
+from bayescale.model.likelihood import log_density, pointwise
+from bayescale.model.parameters import prior_center
+from bayescale.model.problem import make_job
+from bayescale.posterior.predictive import walk
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +42,7 @@ def dense_deviance(residual, noise, square, factors, prior):
     return residual @ jnp.linalg.solve(covariance, residual) + jnp.linalg.slogdet(covariance)[1]
 
 
-WALKED = jax.jit(jax.value_and_grad(markov.deviance, (0, 1, 2)))
+WALKED = jax.jit(jax.value_and_grad(state_space.deviance, (0, 1, 2)))
 DENSE = jax.jit(jax.value_and_grad(dense_deviance, (0, 1, 2)))
 
 
@@ -96,9 +97,9 @@ def long_curve(rows, seed=0, errors=False):
 
 def both_ways(runs, monkeypatch):
     """The same family evaluated row by row and in the eigenbasis."""
-    monkeypatch.setattr(model, "WALKING_ROWS", 2)
+    monkeypatch.setattr(problem, "WALKING_ROWS", 2)
     walking = make_job(runs, "auto", "auto", "normal", APART)
-    monkeypatch.setattr(model, "WALKING_ROWS", 10_000)
+    monkeypatch.setattr(problem, "WALKING_ROWS", 10_000)
     rotated = make_job(runs, "auto", "auto", "normal", APART)
     assert walking.problem.gap is not None
     assert rotated.problem.gap is None
@@ -118,7 +119,7 @@ def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
     walking, rotated = both_ways(long_curve(20), monkeypatch)
     start = np.broadcast_to(np.asarray(prior_center(rotated.model, rotated.problem)), (1, 3, 5))
     values = jax.tree.map(
-        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), model.meaning(start, rotated.model, rotated.problem)
+        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), problem.meaning(start, rotated.model, rotated.problem)
     )
     order = np.argsort(np.asarray(rotated.problem.z)[:20, 0], kind="stable")
     np.testing.assert_allclose(

@@ -14,9 +14,10 @@ import bayescale as bs
 from bayescale.decide.information import sample_information
 from bayescale.decide.outcomes import mean_error, worlds
 from bayescale.decide.sensitivity import reweighted
-from bayescale.likelihood import log_density
-from bayescale.model import coordinates, make_job, make_jobs
-from bayescale.plan import plan_fit, share
+from bayescale.fitting.plan import plan_fit, share
+from bayescale.model.likelihood import log_density
+from bayescale.model.parameters import coordinates
+from bayescale.model.problem import make_job, make_jobs
 
 CHAINS = bs.Nuts().chains
 HALF = share(bs.Nuts(), 0.5)

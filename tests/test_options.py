@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale.sampling import TRACES
+from bayescale.fitting.programs import TRACES
 
 HUGE = 10**400
 NO_NUMBERS = ["", "a", [], {}, [1.0, "b"], object(), True, math.nan, math.inf, -math.inf, HUGE, 1j]

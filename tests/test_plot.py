@@ -12,9 +12,10 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 
 import bayescale as bs
-from bayescale import drawing, plot
+from bayescale import plot
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
+from bayescale.plot import style
 
 
 @pytest.fixture(autouse=True)
@@ -85,7 +86,7 @@ def test_ends_are_labelled_where_there_is_room():
     ax = Figure().subplots()
     ax.set_ylim(0, 1)
     entries = [(0.5, "median", "k"), (0.2, "95 %", "k"), (0.22, "80 %", "k"), (0.4, "50 %", "k")]
-    assert [text for _, text, _ in drawing.uncrowded(ax, entries)] == ["median", "95 %", "50 %"]
+    assert [text for _, text, _ in style.uncrowded(ax, entries)] == ["median", "95 %", "50 %"]
 
 
 def test_bands_of_the_curve(posterior):
@@ -153,10 +154,10 @@ def test_axes_given_are_used(posterior):
 
 def test_settings_of_other_inputs():
     frame = pd.DataFrame({"n_params": [1e8, 1e8, 4e8], "n_tokens": [1e9, 2e9, 1e9]})
-    assert drawing.settings_of(frame, []) == ([{}], False)
-    assert drawing.settings_of(frame, ["n_params"]) == ([{"n_params": 1e8}, {"n_params": 4e8}], False)
+    assert style.settings_of(frame, []) == ([{}], False)
+    assert style.settings_of(frame, ["n_params"]) == ([{"n_params": 1e8}, {"n_params": 4e8}], False)
     many = pd.DataFrame({"n_params": [1e8, 1e9, 1e10, 1e11, 1e12]})
-    groups, averaged = drawing.settings_of(many, ["n_params"])
+    groups, averaged = style.settings_of(many, ["n_params"])
     assert averaged
     assert groups[0]["n_params"] == pytest.approx(1e10)
 
@@ -216,7 +217,7 @@ def test_constants_have_a_panel_each(posterior):
 
 
 def test_priors_of_constants_are_those_of_the_model(posterior):
-    priors = drawing.prior_constants(posterior)
+    priors = style.prior_constants(posterior)
     # The floor and the amplitude follow the data's level, so they have no prior of their own.
     assert set(priors) == {"c", "scatter", "seed", "drift"}
     assert np.median(priors["scatter"]) == pytest.approx(posterior.noise.scatter, rel=0.15)
@@ -317,18 +318,18 @@ def test_save_names_formats(tmp_path, name):
 
 
 def test_labels_are_moved_apart_in_order():
-    heights = drawing.apart([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
+    heights = style.apart([0.1, 0.11, 0.12, 0.5, 0.9], 0.05)
     assert np.diff(heights).min() >= 0.05 - 1e-12
     assert heights[1] == pytest.approx(0.11)
     assert heights[3:] == [0.5, 0.9]
 
 
 def test_numbers_are_short():
-    assert [drawing.short(v) for v in (333.3, 2.51, 1.3e10, 0.0005, 1e23, 12.0)] == [
+    assert [style.short(v) for v in (333.3, 2.51, 1.3e10, 0.0005, 1e23, 12.0)] == [
         "330", "2.5", "1.3e10", "5e-4", "1e23", "12",
     ]  # fmt: skip
-    assert drawing.short(1.25e8, 3) == "1.25e8"
-    assert [drawing.percent(p) for p in (0.0, 0.004, 0.37, 0.995, 1.0)] == [
+    assert style.short(1.25e8, 3) == "1.25e8"
+    assert [style.percent(p) for p in (0.0, 0.004, 0.37, 0.995, 1.0)] == [
         "< 0.1 %", "0.4 %", "37 %", "99.5 %", "> 99.9 %",
     ]  # fmt: skip
 
@@ -336,5 +337,5 @@ def test_numbers_are_short():
 def test_end_labels_are_annotations_in_colour():
     ax = plot.reliability(table())
     labels = {t.get_text(): t.get_color() for t in ax.findobj(Annotation)}
-    assert labels["ours"] == drawing.PALETTE[0]
-    assert labels["theirs"] == drawing.PALETTE[1]
+    assert labels["ours"] == style.PALETTE[0]
+    assert labels["theirs"] == style.PALETTE[1]

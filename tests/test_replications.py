@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale.runs import reduce_runs
+from bayescale.data.design import reduce_runs
 from benchmarks import replications, replications_page
 from benchmarks.replications_data import FITTED, UNSEEN, WARMUP, above, entries, schedule, scheduled_law, thin
 

@@ -11,10 +11,10 @@ import pytest
 from conftest import call, with_diagnostics, with_job
 
 import bayescale as bs
-from bayescale import track_record
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError
-from bayescale.report_page import plain, table_html, table_markdown
+from bayescale.evaluate import track_record
+from bayescale.reporting.page import plain, table_html, table_markdown
 
 AT = {"flops": 1e21}
 HOSTILE = '<script>alert(1)</script> "x" \' =cmd|$x^{2 & `b` | ]($'

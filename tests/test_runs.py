@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayescale as bs
+from bayescale.data.design import reduce_runs
 from bayescale.errors import InputError, because
-from bayescale.runs import reduce_runs
 
 GOOD = {"flops": [1e18, 1e19, 1e20], "loss": [3.5, 3.1, 2.8]}
 

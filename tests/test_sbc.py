@@ -9,11 +9,11 @@ import pytest
 from conftest import FEW
 
 import bayescale as bs
-from bayescale import sbc
-from bayescale.fitting import sample_jobs
-from bayescale.likelihood import log_density
-from bayescale.mixture import combine
-from bayescale.plan import plan_fit
+from bayescale.evaluate import sbc
+from bayescale.fitting.fit import sample_jobs
+from bayescale.fitting.plan import plan_fit
+from bayescale.model.likelihood import log_density
+from bayescale.posterior.mixture import combine
 from benchmarks import report, sbc_laws
 from benchmarks.designs import made_up
 

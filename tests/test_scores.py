@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from bayescale import scores
+from bayescale.evaluate import scores
 from bayescale.forecast import BLOCK, mixture_cdf, mixture_quantile
 
 

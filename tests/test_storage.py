@@ -16,17 +16,19 @@ import xarray as xr
 from conftest import with_job
 
 import bayescale as bs
-from bayescale import archive, laws, storage
+from bayescale import laws
+from bayescale._record import record
 from bayescale.data.log import LogEntry
-from bayescale.diagnostics import Diagnostics
-from bayescale.drift import default_drift
-from bayescale.encoding import decode_table, encode_table
 from bayescale.errors import InputError, Status
-from bayescale.mixture import combine
-from bayescale.model import compact, coordinates, meaning
-from bayescale.plan import FitPlan, plan_fit
-from bayescale.posterior import Posterior
-from bayescale.records import record
+from bayescale.fitting import cache
+from bayescale.fitting.plan import FitPlan, plan_fit
+from bayescale.inference.diagnostics import Diagnostics
+from bayescale.model.drift import default_drift
+from bayescale.model.parameters import compact, coordinates, meaning
+from bayescale.posterior import io
+from bayescale.posterior.encoding import decode_table, encode_table
+from bayescale.posterior.mixture import combine
+from bayescale.posterior.posterior import Posterior
 
 ONE = (
     *("flops", "n_params", "n_tokens", "n_samples", "step", "width", "value", "batch", "seed", "kind", "level"),
@@ -130,7 +132,7 @@ def combinations():
 
 
 def through_a_file(posterior, path):
-    storage.save(posterior, path, derived=False)
+    io.save(posterior, path, derived=False)
     return bs.load(path)
 
 
@@ -141,11 +143,11 @@ def test_combinations_are_rebuilt(quickly_compiled):
     assert len(every) == 1620
     for inputs, shape, noise, drift in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
         posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
-        tree = storage.to_datatree(posterior, derived=False)
+        tree = io.to_datatree(posterior, derived=False)
         nodes = [node for node in tree.subtree if node.data_vars]
-        arrays = {node.path.lstrip("/"): storage.arrays_of(node) for node in nodes}
-        jobs = [storage.rebuilt_job(tree.attrs, own) for own in storage.by_component(arrays)]
-        assert_same(posterior, storage.assembled(jobs, storage.weights_of(tree.attrs), arrays))
+        arrays = {node.path.lstrip("/"): io.arrays_of(node) for node in nodes}
+        jobs = [io.rebuilt_job(tree.attrs, own) for own in io.by_component(arrays)]
+        assert_same(posterior, io.assembled(jobs, io.weights_of(tree.attrs), arrays))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=" ".join)
@@ -154,7 +156,7 @@ def test_names_and_orders_come_back_from_files(inputs, tmp_path):
     shape = SHAPES[len("".join(inputs)) % len(SHAPES)]
     posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
     assert_same(posterior, through_a_file(posterior, tmp_path / "fit.nc"))
-    again = archive.read(archive.open_folder(tmp_path), "fit", plan_of(posterior))
+    again = cache.read(cache.open_folder(tmp_path), "fit", plan_of(posterior))
     assert again is not None
     assert_same(posterior, again)
 
@@ -236,13 +238,13 @@ def other(x, *, E, A, c):
 
 
 @record
-class Mine(bs.priors.Exponent):
+class Mine(bs.laws.priors.Exponent):
     """A prior of the user's own."""
 
 
 def register(curve=own, exponent=None):
-    fall = bs.priors.Fall(("c",)) if exponent is None else exponent
-    terms = {"terms": bs.priors.Shares(("E", "A")), "c": fall}
+    fall = bs.laws.priors.Fall(("c",)) if exponent is None else exponent
+    terms = {"terms": bs.laws.priors.Shares(("E", "A")), "c": fall}
     return bs.register_law(
         name="of_mine", inputs="x", priors=terms, floor="E", decreasing=("x",), cite="hestness2017deep"
     )(curve)
@@ -324,7 +326,7 @@ def test_any_altered_number_is_refused(saved, tmp_path):
             bs.load(copy)
         if name.split("/")[0] in ("coordinates", "sample_stats", "values", "fit"):
             with pytest.raises(InputError, match=r"altered|damaged"):
-                storage.load_for(copy, plan_of(posterior).jobs, posterior.weights)
+                io.load_for(copy, plan_of(posterior).jobs, posterior.weights)
 
 
 def test_swapped_and_scrambled_arrays_are_refused(saved, tmp_path):
@@ -388,12 +390,12 @@ def test_truncated_files_are_refused(saved, tmp_path, size):
 def test_damaged_results_in_a_folder_are_told_and_made_again(saved, tmp_path):
     posterior, path = saved
     shutil.copy(path, tmp_path / "key.nc")
-    place = archive.open_folder(tmp_path)
-    assert archive.read(place, "key", plan_of(posterior)) is not None
+    place = cache.open_folder(tmp_path)
+    assert cache.read(place, "key", plan_of(posterior)) is not None
     with h5py.File(tmp_path / "key.nc", "r+") as file:
         alter(file, "coordinates/position")
     with pytest.warns(UserWarning, match="sampled again"):
-        assert archive.read(place, "key", plan_of(posterior)) is None
+        assert cache.read(place, "key", plan_of(posterior)) is None
 
 
 def test_fits_that_are_absent_are_told_with_those_that_look_like_them(tmp_path):
@@ -415,7 +417,7 @@ def test_fits_that_are_absent_are_told_with_those_that_look_like_them(tmp_path):
 
 def test_refused_paths_cost_no_work(saved, monkeypatch):
     posterior, _ = saved
-    monkeypatch.setattr(storage, "to_datatree", lambda *a, **o: pytest.fail("work was done"))
+    monkeypatch.setattr(io, "to_datatree", lambda *a, **o: pytest.fail("work was done"))
     for path in ("/dev/null", "/nowhere/fit.nc", "n" * 300):
         with pytest.raises(InputError):
             posterior.save(path)

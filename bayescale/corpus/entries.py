@@ -16,7 +16,7 @@ from bayescale.errors import InputError, nearest, some
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bayescale.runs import Runs
+    from bayescale.data.runs import Runs
 
 # A law has no value at no examples or no training, which two sources mark as points of their own.
 _LEFT_OUT = r"diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outlier|zero-shot point|untrained"
@@ -173,7 +173,7 @@ def _rows(name: str, progress: download.Progress | None) -> Any:
 
 
 def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None) -> Runs:
-    from bayescale.runs import Runs
+    from bayescale.data.runs import Runs
 
     if not rows["lower_is_better"].all():
         raise InputError(

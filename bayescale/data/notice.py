@@ -10,8 +10,8 @@ import pandas as pd
 from bayescale.data.assign import shell
 from bayescale.data.columns import ROLES, is_outcome, words_of
 from bayescale.data.log import LogEntry
+from bayescale.data.runs import COUNTS
 from bayescale.errors import InputError, some
-from bayescale.runs import COUNTS
 
 SETTINGS = frozenset(
     (

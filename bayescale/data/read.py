@@ -18,11 +18,11 @@ from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
+from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, check_units, default_inputs, derive, error_rate
 from bayescale.data.screening import screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, nearest
-from bayescale.runs import COUNTS, Runs, family_labels
 
 Screen = Literal["exclude", "keep"]
 DERIVATIONS = ("error_rate",)

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 
 from bayescale.data.log import LogEntry
 from bayescale.data.outliers import find_outliers
+from bayescale.data.runs import COUNTS, DISTINCT, family_labels
 from bayescale.data.trends import warnings_about
 from bayescale.errors import InputError, some
-from bayescale.runs import COUNTS, DISTINCT, family_labels
 
 VOCABULARIES = (
     *(32000, 32064, 32768, 49152, 50257, 50280, 50304, 50432, 51200, 64000, 65536),

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from bayescale._jax import on_cores
 from bayescale.errors import InputError, some
-from bayescale.programs import on_cores
 
 ZERO = 1e-6
 """What stands for nothing on the log scale: shares and bits that are this small change no law by a millionth."""

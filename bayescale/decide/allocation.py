@@ -20,11 +20,11 @@ from bayescale import checked
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.errors import InputError, nearest
-from bayescale.fitted import Fitted
 from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
-from bayescale.posterior import fitted
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import fitted
 
 SEARCH = (1e2, 1e16)
 """Sizes of the first input among which the law's optimum is sought."""

@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
-from bayescale.fitted import Fitted
+from bayescale.posterior.fitted import Fitted
 
 FARTHEST = 1000.0
 """Largest factor of a speed-up that is looked at."""

@@ -11,15 +11,15 @@ import pandas as pd
 from scipy.special import ndtr
 
 from bayescale import checked
+from bayescale._record import Array
 from bayescale.decide.outcomes import at_point, mean_error, worlds
 from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
 from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError
-from bayescale.fitted import Fitted
 from bayescale.forecast import At, Forecast
-from bayescale.records import Array
+from bayescale.posterior.fitted import Fitted
 
 ANSWERS = {
     "go": "buy the run",

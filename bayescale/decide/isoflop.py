@@ -16,15 +16,15 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
+from bayescale.data.runs import Runs
+from bayescale.data.wording import power_of_ten, short_count
 from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
 from bayescale.decide.trust import Doubt, doubts
 from bayescale.digits import shown
 from bayescale.errors import InputError, some
-from bayescale.fitted import Fitted
-from bayescale.fitting import fit
+from bayescale.fitting.fit import fit
 from bayescale.forecast import as_numbers
-from bayescale.runs import Runs
-from bayescale.wording import power_of_ten, short_count
+from bayescale.posterior.fitted import Fitted
 
 SAME_BUDGET = 1.25
 """Runs whose compute differs by less than this factor belong to one budget."""

@@ -18,11 +18,11 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale.data.runs import Runs
+from bayescale.data.runs import checked as checked_runs
 from bayescale.digits import shown, spread_shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import mixture_cdf, mixture_quantile
-from bayescale.runs import Runs
-from bayescale.runs import checked as checked_runs
 
 PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0008, 1.2, 2.0
 """Prior of the seed sd relative to the loss: median, and sd of its logarithm, for runs and for paired differences."""

@@ -12,10 +12,10 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from bayescale.errors import InputError
-from bayescale.fitted import Fitted
 from bayescale.forecast import At, widened, widening
-from bayescale.posterior import fitted
-from bayescale.predictive import share_residuals
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import fitted
+from bayescale.posterior.predictive import share_residuals
 
 STRATA = 32
 """Strata of equal probability of the run-to-run noise, with a value drawn from each."""

@@ -20,16 +20,17 @@ import numpy as np
 import numpyro.distributions as dist
 import pandas as pd
 
-from bayescale.drift import Drift
-from bayescale.fitted import Fitted
-from bayescale.fitting import fit
+from bayescale._record import record, static
+from bayescale.data.design import INERT_FACTOR
+from bayescale.data.runs import Runs
+from bayescale.fitting.fit import fit
 from bayescale.forecast import Forecast
-from bayescale.laws import Law
-from bayescale.noise import Noise
-from bayescale.nuts import Nuts
-from bayescale.priors import Level, Sample, Scene
-from bayescale.records import record, static
-from bayescale.runs import INERT_FACTOR, Runs
+from bayescale.inference.nuts import Nuts
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Level, Sample, Scene
+from bayescale.model.drift import Drift
+from bayescale.model.noise import Noise
+from bayescale.posterior.fitted import Fitted
 
 TILT = 0.02
 """Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""

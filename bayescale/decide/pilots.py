@@ -10,15 +10,15 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
-from bayescale.backtesting import scales
+from bayescale._record import Array
+from bayescale.data.runs import scales
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
 from bayescale.errors import InputError, some
-from bayescale.fitted import Fitted
 from bayescale.forecast import At, as_numbers, beside
-from bayescale.records import Array
+from bayescale.posterior.fitted import Fitted
 
 RUNGS = (0.25, 0.5, 0.75)
 """Places of the default pilots between the largest run and the run in question, in log scale."""

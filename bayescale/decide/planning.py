@@ -16,24 +16,23 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
-from bayescale.averaging import own_runs
-from bayescale.backtesting import scales
+from bayescale.data.checkpoints import own_runs
+from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import Worlds, at_point, worlds
 from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.trust import inputs_text
-from bayescale.drift import default_drift, eigenbasis, kernel
 from bayescale.errors import InputError, Status, nearest, some
-from bayescale.fitted import Fitted
+from bayescale.evaluate.simulate import owners, prior_values, simulate
+from bayescale.fitting.fit_many import fit_many
+from bayescale.fitting.plan import plan_fit
 from bayescale.forecast import At, query_points
-from bayescale.laws import Law, bind
-from bayescale.laws import get as get_law
+from bayescale.laws.law import Law, bind
 from bayescale.laws.published import PublishedLaw
-from bayescale.many import fit_many
-from bayescale.model import places
-from bayescale.plan import plan_fit
-from bayescale.runs import Runs
-from bayescale.sbc import owners, prior_values, simulate
+from bayescale.laws.registry import get as get_law
+from bayescale.model.drift import default_drift, eigenbasis, kernel
+from bayescale.model.problem import places
+from bayescale.posterior.fitted import Fitted
 
 SIMULATIONS = 40
 PLACEHOLDER = 3.0

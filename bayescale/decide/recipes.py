@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale.data.runs import Runs
 from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap, make_course, standings, walk
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
 from bayescale.decide.trust import Doubt, doubts, far_caveat, unconverged
 from bayescale.errors import InputError
-from bayescale.fitted import Fitted
-from bayescale.runs import Runs
+from bayescale.posterior.fitted import Fitted
 
 
 @dataclasses.dataclass(frozen=True)

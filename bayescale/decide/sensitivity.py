@@ -16,16 +16,16 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked, laws
+from bayescale._jax import on_cores
+from bayescale.data.runs import Runs
 from bayescale.decide.outcomes import at_point
 from bayescale.errors import InputError, Status
-from bayescale.fitted import Fitted
-from bayescale.fitting import progress_bar
+from bayescale.fitting.fit import progress_bar
+from bayescale.fitting.fit_many import fit_many
 from bayescale.forecast import At, mixture_cdf, mixture_quantile
-from bayescale.many import fit_many
-from bayescale.mixture import combine
-from bayescale.model import read
-from bayescale.programs import on_cores
-from bayescale.runs import Runs
+from bayescale.model.parameters import read
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.mixture import combine
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
 """Laws that a fit is compared with, by number of inputs: with a floor, and without one."""

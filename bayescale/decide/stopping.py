@@ -14,9 +14,9 @@ from bayescale.decide.outcomes import at_point, worlds
 from bayescale.decide.trust import Doubt, doubts, inputs_text
 from bayescale.decide.utility import money
 from bayescale.errors import InputError
-from bayescale.fitted import Fitted
 from bayescale.forecast import At
-from bayescale.posterior import fitted
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import fitted
 
 CHANCE = 0.1
 """A run whose chance of meeting the target is below this is stopped where no stakes are given."""

@@ -7,11 +7,11 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bayescale.checks import COLLINEAR, check_repetition, check_shape, check_table
 from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
-from bayescale.fitted import Fitted
 from bayescale.forecast import RECORD_RATIO, widening
+from bayescale.posterior.checks import COLLINEAR, check_repetition, check_shape, check_table
+from bayescale.posterior.fitted import Fitted
 
 GRAVE = ("hump", "repeated_or_leaking")
 """Warnings of screening that no forecast overcomes."""

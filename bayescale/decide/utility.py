@@ -13,8 +13,8 @@ import numpy as np
 from scipy.stats import norm
 
 from bayescale import checked
+from bayescale._record import Array
 from bayescale.errors import InputError, nearest
-from bayescale.records import Array
 
 UTILITIES = {
     "step": "going costs `cost` and brings `value` if the target is met, nothing otherwise",

@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bayescale.laws import Law
+from bayescale._jax import on_cores
+from bayescale.laws.law import Law
 from bayescale.laws.shapes import root
-from bayescale.programs import on_cores
 
 Constants = Mapping[str, Any]
 GRID = 128

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from bayescale._record import Array, record, static
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast, query_points
-from bayescale.records import Array, record, static
 
 VERIFIED = {
     "paper": "read in the paper or in its authors' own files",

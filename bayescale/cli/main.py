@@ -1,0 +1,397 @@
+"""The `bayescale` command: every verb calls one public function; results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from bayescale.cli import benchmark, decide, read
+from bayescale.cli.options import (
+    DriftName,
+    Json,
+    LawName,
+    Levels,
+    NoiseName,
+    Plot,
+    Seed,
+    Source,
+    check_folders,
+    emit,
+    members,
+    named_drift,
+    numbers,
+    probabilities,
+    reads,
+    refusal,
+    samples,
+    tell_log,
+)
+from bayescale.errors import InputError, Status, UntrustworthyFit, because
+
+INTERRUPTED = 130
+"""Exit code of a command that was stopped by Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="bayescale",
+    help="Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
+app.add_typer(corpus_app, name="corpus")
+app.add_typer(benchmark.app, name="benchmark")
+app.command()(read.read)
+for name, verb in decide.VERBS.items():
+    app.command(name)(verb)
+
+
+def main() -> None:
+    """Run the command; bad input ends with exit code 2 and one sentence, a doubtful fit under --strict with 3."""
+    # Compiled programs are kept for the next call of the command; the library itself never touches JAX's settings.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
+    try:
+        # Outside of its standalone mode the framework returns exit codes, that of an interrupt among them.
+        code = app(standalone_mode=False)
+    except InputError as error:
+        finish(str(error), 2)
+    except UntrustworthyFit as error:
+        finish(str(error), 3)
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
+    except Exception as error:
+        # Click's own usage errors carry a message and the exit code 2.
+        if hasattr(error, "format_message"):
+            finish(refusal(error), 2)
+        raise
+    if code == INTERRUPTED:
+        finish("Interrupted; every file is complete or as it was.", INTERRUPTED)
+    sys.exit(code)
+
+
+def cache_folder() -> Path:
+    """Folder of this user for compiled programs."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "bayescale" / "compiled"
+
+
+def finish(sentence: str, code: int) -> NoReturn:
+    """Print one sentence on stderr and leave."""
+    print(f"bayescale: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bayescale-demo"), seed: Seed = 0) -> None:
+    """Forecast real runs from built-in data, show what came true, and write pictures and tables."""
+    from bayescale.cli.demo import run
+
+    run(out, seed)
+
+
+@app.command()
+@reads
+@samples
+def fit(
+    runs: Source,
+    reading: dict[str, Any],
+    sampling: dict[str, Any],
+    law: LawName = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
+    drift: DriftName = "auto",
+    noise: NoiseName = "normal",
+    seed: Seed = 0,
+    strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Sample the posterior of a scaling law; a file with several families gives one posterior each."""
+    import bayescale as bs
+
+    families, unfit = bs.read_families(runs, **reading)
+    log = list(dict.fromkeys(entry for family in families for entry in family.log))
+    tell_log([] if as_json else log)
+    check_folders(out, plot)
+    results = bs.fit_many(
+        families,
+        law,
+        seed=seed,
+        drift=named_drift(drift),
+        noise=noise,
+        strict=strict,
+        folder=folder,
+        **sampling,
+    )
+    posteriors = [result for result in results if not isinstance(result, bs.Failure)]
+    failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
+    failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
+    # Named before any family failed, so that a family's file keeps its name in the next call.
+    names = [*(family.name for family in families), *unfit]
+    written: list[str] = []
+    for file, write in ((out, bs.Fitted.save), (plot, lambda post, path: bs.plot.save(bs.plot.bands(post), path))):
+        if file is None:
+            continue
+        paths = dict(zip(names, members(file, names), strict=True))
+        for posterior in posteriors:
+            write(posterior, paths[posterior.runs.name])
+            written.append(str(paths[posterior.runs.name]))
+    if as_json:
+        failures = [{"family": family, "status": status.name, "reason": reason} for family, status, reason in failed]
+        fits, told = [describe_fit(p) for p in posteriors], [dataclasses.asdict(entry) for entry in log]
+        emit({"fits": fits, "failures": failures, "written": written, "log": told})
+    else:
+        for number, posterior in enumerate(posteriors):
+            print(described(posterior, log, again=number > 0))
+        for path in written:
+            print(f"wrote {path}", file=sys.stderr)
+    if failed:
+        reasons = because((family, reason) for family, _, reason in failed)
+        finish(f"{len(failed)} of {len(results) + len(unfit)} families have no posterior. {reasons}", 2)
+
+
+@app.command()
+def predict(
+    fit: Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")],
+    at: Annotated[list[str], typer.Option(help="Inputs, e.g. n_params=70e9,n_tokens=1.4e12; repeatable.")],
+    kind: Annotated[str, typer.Option(help="run (one future run) or mean (the curve).")] = "run",
+    levels: Levels = "0.5,0.8,0.95",
+    target: Annotated[float | None, typer.Option(help="Also print P(loss < target).")] = None,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Forecast the loss of future runs with intervals."""
+    import bayescale as bs
+
+    points = [numbers(text) for text in at]
+    chosen = probabilities(levels)
+    check_folders(plot)
+    posterior = bs.load(fit)
+    columns = {name: [point.get(name) for point in points] for name in points[0]}
+    if any(set(point) != set(points[0]) for point in points):
+        raise InputError("Every --at must name the same inputs.")
+    forecast = posterior.predict(columns, kind=kind)
+    frame = forecast.to_frame(chosen)
+    if target is not None:
+        frame["p_below_target"] = forecast.probability_below(target)
+    from bayescale.posterior.checks import in_short
+
+    notes = posterior.check(forecast)
+    if plot is not None:
+        bs.plot.save(bs.plot.forecast(forecast, target=target), plot)
+    if as_json:
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        emit({"forecasts": rows, "status": posterior.status.name, "notes": [dataclasses.asdict(n) for n in notes]})
+        return
+    print(frame.to_string(index=False))
+    for note in notes:
+        print(in_short(note, posterior), file=sys.stderr)
+
+
+@app.command()
+@reads
+@samples
+def backtest(
+    runs: Source,
+    reading: dict[str, Any],
+    sampling: dict[str, Any],
+    law: LawName = "auto",
+    ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
+    largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
+    drift: DriftName = "auto",
+    noise: NoiseName = "normal",
+    seed: Seed = 0,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Hold out the largest runs, forecast them, and score the forecast."""
+    import bayescale as bs
+
+    check_folders(out, plot)
+    families, unfit = bs.read_families(runs, **reading)
+    log = list(dict.fromkeys(entry for family in families for entry in family.log))
+    tell_log([] if as_json else log)
+    back = bs.backtest(
+        families,
+        law,
+        ratio=ratio or None,
+        largest=largest,
+        seed=seed,
+        drift=named_drift(drift),
+        noise=noise,
+        **sampling,
+    )
+    coverage = back.coverage()
+    if out is not None:
+        back.save_csv(out)
+    if plot is not None:
+        bs.plot.save(bs.plot.reliability(coverage), plot)
+    skipped: list[tuple[str, float | None, str]] = [(family, None, reason) for family, reason in unfit.items()]
+    skipped += [(family, factor if math.isfinite(factor) else None, reason) for family, factor, reason in back.skipped]
+    for family, factor, reason in skipped:
+        at = "" if factor is None else f" at {factor:g}"
+        print(f"left out: {family}{at}: {reason}", file=sys.stderr)
+    for family, factor, note in back.warnings:
+        print(f"doubtful: {family} at {factor:g}: {note.text}", file=sys.stderr)
+    if as_json:
+        rows = json.loads(back.to_frame().to_json(orient="records", double_precision=15))
+        left = [dict(zip(("family", "ratio", "reason"), parts, strict=True)) for parts in skipped]
+        doubtful = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
+        shares = json.loads(coverage.to_json(orient="records"))
+        told = [dataclasses.asdict(entry) for entry in log]
+        ratios = json.loads(back.by_ratio().to_json(orient="records")) if largest is None else []
+        emit({"rows": rows, "coverage": shares, "by_ratio": ratios, "skipped": left, "warnings": doubtful, "log": told})
+        return
+    if largest is None:
+        print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
+    else:
+        print(coverage.to_string(index=False, na_rep="-"))
+    if out is not None:
+        print(f"wrote {out}", file=sys.stderr)
+
+
+@app.command()
+def laws(
+    name: Annotated[str | None, typer.Argument(help="One law; leave out for the list.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the registered laws, or describe one."""
+    from bayescale import laws as registry
+    from bayescale.laws import page
+
+    chosen = list(registry.LAWS.values()) if name is None else [registry.get(name)]
+    if as_json:
+        emit({"laws": [page.card(law) for law in chosen]})
+        return
+    for law in chosen:
+        print(page.line(law) if name is None else page.text(law))
+
+
+@corpus_app.command("list")
+def corpus_list(as_json: Json = False) -> None:
+    """List published families with licence, paper, and whether their files are here and verified."""
+    from bayescale import corpus
+
+    table = corpus.table()
+    table.insert(2, "state", [corpus.state(name) for name in table["name"]])
+    if as_json:
+        emit({"entries": json.loads(table.to_json(orient="records"))})
+        return
+    short = table[["name", "state", "families", "rows", "inputs", "licence", "paper", "arxiv_id", "caveats"]]
+    print(short.to_string(index=False, justify="left", max_colwidth=40))
+    print("Caveats in full: bayescale corpus show NAME.", file=sys.stderr)
+
+
+@corpus_app.command("fetch")
+def corpus_fetch(
+    names: Annotated[list[str] | None, typer.Argument(help="Sources to fetch.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every source that can be downloaded.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Download sources and verify their checksums; what is here already is verified only."""
+    from bayescale import corpus
+
+    table = corpus.table()
+    chosen = list(table["name"][table["kind"] == "download"]) if everything else names
+    if not chosen:
+        raise InputError("Name a source, e.g. bayescale corpus fetch epoch_chinchilla, or use --all.")
+    for name in chosen:
+        # A misspelt name is told before anything is fetched.
+        corpus.state(name)
+    fetched = []
+    for name in chosen:
+        with file_progress(name) as advance:
+            folder = corpus.fetch(name, progress=advance)
+        fetched.append({"name": name, "folder": str(folder), "state": corpus.state(name)})
+    if as_json:
+        emit({"fetched": fetched})
+        return
+    for source in fetched:
+        print(f"{source['name']}: {source['state']} in {source['folder']}")
+
+
+@corpus_app.command("show")
+def corpus_show(name: str, as_json: Json = False) -> None:
+    """Show the rows of one family or source, with licence, paper and caveats."""
+    from bayescale import corpus
+
+    with file_progress(name) as advance:
+        frame = corpus.frame(name, progress=advance)
+    table = corpus.table()
+    entry = json.loads(table[table["name"] == name].to_json(orient="records"))[0] | {"state": corpus.state(name)}
+    if as_json:
+        rows = json.loads(frame.to_json(orient="records", double_precision=15))
+        emit({"entry": entry, "rows": rows})
+        return
+    for key, value in entry.items():
+        print(f"{key}: {value}", file=sys.stderr)
+    try:
+        frame.to_csv(sys.stdout, index=False)
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough; Python would complain once more at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextlib.contextmanager
+def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Show files done on a terminal; stay silent in pipes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        # A bar that is disabled still ends with a blank line before rich 14.3.
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"))
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(name, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def described(posterior: Any, log: list[Any], again: bool) -> str:
+    """Describe a posterior for people, without what reading has told them already.
+
+    Args:
+        posterior: A fit.
+        log: Entries that were told.
+        again: Whether another fit was described before, so that what holds for both is told in short.
+    """
+    from bayescale.posterior.checks import in_short
+    from bayescale.posterior.fitted import describe
+
+    told, lines = {entry.text for entry in log}, [describe(posterior, notes=False)]
+    for note in posterior.check():
+        if note.text not in told and note.code != "unconverged":
+            lines.append(str(in_short(note, posterior) if again else note))
+    return "\n".join(lines)
+
+
+def describe_fit(posterior: Any) -> dict[str, Any]:
+    """Describe a posterior for programs."""
+    import numpy as np
+
+    quantiles = {
+        name: {f"q{q:g}": float(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
+        for name, values in posterior.draws.items()
+    }
+    return {
+        "family": posterior.runs.name,
+        "law": posterior.law.name,
+        "rows": len(posterior.runs),
+        "status": posterior.status.name,
+        "trustworthy": posterior.status is Status.OK,
+        "constants": quantiles,
+        "notes": [dataclasses.asdict(note) for note in posterior.check()],
+    }

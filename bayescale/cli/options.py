@@ -1,0 +1,223 @@
+"""What the verbs of the command share: options, readers of their texts, and the one way to print JSON."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayescale import _io
+from bayescale.checked import shortened
+from bayescale.errors import InputError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
+LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto for one to three inputs.")]
+Source = Annotated[
+    str, typer.Argument(help="Table of runs: CSV, JSON, Markdown, Parquet, a tracker's export or folder; - for stdin.")
+]
+Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
+DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
+NoiseName = Annotated[str, typer.Option(help="normal or student.")]
+Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
+
+READING: dict[str, tuple[Any, Any]] = {
+    "column": (
+        Annotated[list[str] | None, typer.Option(help="Our name = the file's, e.g. n_params=params; repeatable.")],
+        None,
+    ),
+    "input": (
+        Annotated[
+            list[str] | None, typer.Option(help="Scale input to use; repeat for several; none for runs of one scale.")
+        ],
+        None,
+    ),
+    "loss": (Annotated[str | None, typer.Option(help="The file's column that is the response.")], None),
+    "family": (Annotated[str | None, typer.Option(help="The file's column that tells families apart.")], None),
+    "unit": (
+        Annotated[list[str] | None, typer.Option(help="Unit of an input in the file, e.g. n_params=M; repeatable.")],
+        None,
+    ),
+    "decimal": (Annotated[str | None, typer.Option(help="Decimal mark of the file: . or ,")], None),
+    "derive": (Annotated[str | None, typer.Option(help="error_rate: 1 - correct / items, or 1 - accuracy.")], None),
+    "screen": (
+        Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and name them.")],
+        "exclude",
+    ),
+    "checkpoints": (
+        Annotated[bool, typer.Option("--checkpoints", help="Keep all rows of the runs of a folder, not the last.")],
+        False,
+    ),
+    "table": (Annotated[int | None, typer.Option(help="Which table or sheet of several, counted from 1.")], None),
+}
+"""Options of every verb that reads runs, by name: those of `bayescale.read`, with singular names where they repeat."""
+
+
+SAMPLING: dict[str, tuple[Any, Any]] = {
+    "method": (
+        Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
+        None,
+    ),
+    "draws": (Annotated[int | None, typer.Option(help="Draws kept from each chain.")], None),
+    "warmup": (Annotated[int | None, typer.Option(help="Steps of adaptation of each chain, discarded.")], None),
+    "chains": (Annotated[int | None, typer.Option(help="Independent chains.")], None),
+    "target_accept": (Annotated[float | None, typer.Option(help="Acceptance probability of NUTS, below 1.")], None),
+}
+"""Options of every verb that samples, by name."""
+
+
+def samples(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of sampling; it receives them as `sampling`, the keywords `method` and `settings`."""
+
+    def gathered(given: dict[str, Any]) -> dict[str, Any]:
+        from bayescale.inference.nuts import Nuts
+
+        method = given.pop("method")
+        changed = {name: value for name, value in given.items() if value is not None}
+        chosen = {} if method is None else {"method": method}
+        return {"sampling": {**chosen, **({"settings": Nuts(**changed)} if changed else {})}}
+
+    return extended(verb, "sampling", SAMPLING, gathered)
+
+
+def reads(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of reading; it receives them as `reading`, the keyword arguments of `bayescale.read`.
+
+    An option that the verb has itself, under the same name, stays the verb's.
+    """
+
+    def gathered(given: dict[str, Any]) -> dict[str, Any]:
+        columns, units = pairs(given.pop("column"), "--column"), pairs(given.pop("unit"), "--unit")
+        return {"reading": {"columns": columns, "units": units, "inputs": given.pop("input"), **given}}
+
+    return extended(verb, "reading", READING, gathered)
+
+
+def extended(
+    verb: Callable[..., None],
+    keyword: str,
+    options: dict[str, tuple[Any, Any]],
+    gathered: Callable[[dict[str, Any]], dict[str, Any]],
+) -> Callable[..., None]:
+    """Return a verb with more options, which it receives together under one keyword."""
+    own = inspect.signature(verb, eval_str=True)
+    added = {name: option for name, option in options.items() if name not in own.parameters}
+
+    @functools.wraps(verb)
+    def run(**arguments: Any) -> None:
+        given = {n: arguments.pop(n) if n in added else default for n, (_, default) in options.items()}
+        verb(**arguments, **gathered(given))
+
+    only = inspect.Parameter.KEYWORD_ONLY
+    parameters = [p.replace(kind=only) for name, p in own.parameters.items() if name != keyword]
+    last = [p for p in parameters if p.name == "as_json"]
+    new = [inspect.Parameter(n, only, annotation=a, default=d) for n, (a, d) in added.items()]
+    ordered = [*(p for p in parameters if p not in last), *new, *last]
+    run.__signature__ = own.replace(parameters=ordered)  # type: ignore[attr-defined]
+    run.__annotations__ = {p.name: p.annotation for p in ordered}
+    return run
+
+
+def tell_log(entries: Iterable[Any]) -> None:
+    """Print what reading did and noticed on stderr."""
+    for entry in entries:
+        print(entry, file=sys.stderr)
+
+
+REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --at flops=1e22."}
+"""What to do instead of naming a thing twice in one option."""
+
+
+EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=140B"}
+"""What options of named values expect, where that is not a mapping of column names."""
+
+
+def refusal(error: Any) -> str:
+    """Put what the framework says of a command line that it cannot read into one sentence."""
+    # Its own sentence for a number that is none speaks of parsing, and does not say what was typed.
+    checks = getattr(error.__context__, "errors", list)()
+    if checks and getattr(error, "param", None) is not None:
+        expected = checks[0]["msg"].partition(",")[0].replace("Input should be", "must be")
+        return f"{error.param.opts[0]} {expected}; found {shortened(checks[0]['input'])}."
+    text = str(error.format_message())
+    return text if text.endswith((".", "?", ")")) else f"{text}."
+
+
+def emit(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    print(json.dumps(value, allow_nan=False, default=str))
+
+
+def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
+    """Read `ours=theirs` texts."""
+    result = {}
+    for text in texts or []:
+        ours, equals, theirs = text.partition("=")
+        if not equals or not ours or not theirs:
+            example = EXAMPLES.get(option, "ours=theirs, e.g. n_params=params")
+            raise InputError(f"{option} expects {example}; found {text!r}.")
+        if ours in result:
+            raise InputError(f"{option} names {ours} twice: {text!r}. {REPEAT.get(option, 'Give it once.')}")
+        result[ours] = theirs
+    return result
+
+
+def numbers(text: str) -> dict[str, float]:
+    """Read `n_params=70e9,n_tokens=1.4e12`."""
+    named = pairs(text.split(","), "--at")
+    try:
+        return {name: counted(value) for name, value in named.items()}
+    except ValueError:
+        raise InputError(f"--at expects numbers, e.g. n_params=70e9 or 70B; found {text!r}.") from None
+
+
+def counted(text: str) -> float:
+    """Read a number with or without a suffix, as tables have them: 7e9 or 7B."""
+    from bayescale.data.cells import SUFFIXES
+
+    factor = SUFFIXES.get(text.strip()[-1:].lower())
+    return float(text) if factor is None else float(text.strip()[:-1]) * factor
+
+
+def probabilities(text: str) -> list[float]:
+    """Read `0.5,0.8,0.95`."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = [0.0]
+    if not all(0 < value < 1 for value in values):
+        raise InputError(f"--levels expects probabilities in (0, 1), e.g. 0.5,0.8,0.95; found {text!r}.")
+    return values
+
+
+def named_drift(text: str) -> str | None:
+    """Read the --drift option."""
+    if text not in ("auto", "none"):
+        raise InputError(f"--drift is auto or none; found {text!r}.")
+    return None if text == "none" else "auto"
+
+
+def check_folders(*paths: Path | None) -> None:
+    """Refuse output paths at which no file can be written, before any work is done."""
+    for path in paths:
+        if path is not None:
+            _io.writable(path)
+
+
+def members(path: Path, families: list[str]) -> list[Path]:
+    """Path of each family's file beside `path`: of one family itself, of several named after them, no two alike."""
+    if len(families) == 1:
+        return [path]
+    found: list[Path] = []
+    taken: set[str] = set()
+    for family in families:
+        name = _io.free_name(family, taken, path.suffix, f"{path.stem}-")
+        taken.add(name.lower())
+        found.append(path.with_name(name))
+    return found

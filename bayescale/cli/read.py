@@ -1,0 +1,50 @@
+"""The verb of the command that reads a table of runs and says what it understood."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayescale import _io
+from bayescale.cli.options import Json, Source, check_folders, emit, reads, tell_log
+
+
+@reads
+def read(
+    runs: Source,
+    reading: dict[str, Any],
+    out: Annotated[Path | None, typer.Option(help="Write the table that a fit would use (CSV) here.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is recognised in a table of runs, and print the table that a fit would use."""
+    import bayescale as bs
+
+    check_folders(out)
+    found = bs.read(runs, **reading)
+    if out is not None:
+        _io.write(out, lambda part: found.frame.to_csv(part, index=False))
+    written = [] if out is None else [str(out)]
+    if as_json:
+        rows = json.loads(found.frame.to_json(orient="records", double_precision=15))
+        log = [dataclasses.asdict(entry) for entry in found.log]
+        emit(
+            {
+                "name": found.name,
+                "inputs": found.inputs,
+                "families": found.families,
+                "rows": rows,
+                "log": log,
+                "written": written,
+            }
+        )
+        return
+    tell_log(found.log)
+    print(found, file=sys.stderr)
+    print(found.frame.to_string(index=False))
+    for path in written:
+        print(f"wrote {path}", file=sys.stderr)

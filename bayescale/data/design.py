@@ -1,0 +1,152 @@
+"""Design: the arrays that a table of runs is reduced to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bayescale._record import Array, record, static
+from bayescale.data.checkpoints import averaged, curves, long_curves
+from bayescale.errors import InputError, some
+
+if TYPE_CHECKING:
+    pass
+from bayescale.data.runs import Runs, need_scales
+
+INERT_FACTOR = 1.5
+"""An input that varies by less than this factor says nothing about its exponent."""
+SHORTEST_SPAN = float(np.log(2.0))
+"""Spans of ln x are clamped below at ln 2, so that two near-equal sizes do not become a long lever."""
+
+
+@record
+class Design:
+    """The arrays of one family that a likelihood needs, reduced and centred.
+
+    Replicates (runs at the same inputs) become one row with their mean, count and within-group sum of squares.
+    Checkpoints of long curves become averages first, see `averaging.averaged`.
+
+    Attributes:
+        z: ln(x / reference), shape (row, input).
+        y: ln(loss) minus `center`, shape (row,).
+        count: Replicates behind each row, shape (row,).
+        squares: Within-group sum of squares of ln(loss), shape (row,).
+        error: Known squared standard error of one measurement of ln(loss), shape (row,).
+        sharing: Part of the seed variance that rows have, shape (row,), or that two rows have in common, shape
+            (row, row): long curves must not need matrices.
+        likeness: 1 where two rows have the same inputs and so the same residual, shape (row, row); None where none do.
+        reference: Geometric mean of each input, shape (input,).
+        span: ln(max/min) of each input, at least ln 2, shape (input,).
+        center: Mean of ln(loss).
+        single: Variance that one row's ln(loss) has beyond that of a row here, which may be an average.
+        one_run: All rows are measurements of a single run, whose seed is then part of the level.
+        inert: For each input whether it varies by less than a factor 1.5.
+    """
+
+    z: Array
+    y: Array
+    count: Array
+    squares: Array
+    error: Array
+    sharing: Array
+    likeness: Array | None
+    reference: Array
+    span: Array
+    center: Array
+    single: Array
+    one_run: bool = static()
+    inert: tuple[bool, ...] = static()
+
+    @property
+    def diagonal(self) -> bool:
+        """Whether rows have neither seeds nor residuals in common."""
+        return self.likeness is None and np.ndim(self.sharing) == 1
+
+    @property
+    def shared(self) -> np.ndarray:
+        """Part of the seed variance that two rows have in common, shape (row, row)."""
+        return np.diag(self.sharing) if np.ndim(self.sharing) == 1 else np.asarray(self.sharing)
+
+    @property
+    def alike(self) -> np.ndarray:
+        """1 where two rows have the same inputs and so the same residual, shape (row, row)."""
+        return np.eye(len(self.y)) if self.likeness is None else np.asarray(self.likeness)
+
+
+def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()) -> Design:
+    """Reduce the runs of one family to arrays.
+
+    Args:
+        runs: Runs of a single family.
+        exempt: Inputs that mean something as they are; checkpoints that differ in them are not averaged.
+        collapse: Merge replicates into means; switched off only to check that merging changes nothing.
+
+    Raises:
+        InputError: If several families are present.
+    """
+    if len(runs.families) > 1:
+        raise InputError(
+            f"These runs hold {len(runs.families)} families ({some(runs.families)}); one law is fitted to one family. "
+            "Use fit_many(runs.split(), ...) for one posterior each."
+        )
+    frame = runs.frame
+    inputs = list(runs.inputs)
+    need_scales(runs)
+    y = np.log(frame["loss"].to_numpy())
+    x = np.log(frame[inputs].to_numpy(float))
+    error = np.zeros(len(frame))
+    if "value_se" in frame:
+        error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
+    curve = curves(frame)
+    single = 0.0
+    if long_curves(frame, x, curve):
+        curve, x, y, error, single = averaged(curve, x, y, error, np.isin(inputs, exempt))
+    # Rows that name no run are runs of their own.
+    run = curve if "run" in frame else np.arange(len(y))
+    # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
+    _, first, place = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    config = first.argsort().argsort()[place]
+    one_run = len(np.unique(run)) == 1
+    own = one_run or len(np.unique(run)) == len(run)
+    number, first = np.bincount(config), np.sort(first)
+    center_x, means = x[first], np.bincount(config, y) / number
+    center = means.mean()
+    even = bool((np.abs(error - error[first][config]) < 1e-12).all())
+    likeness = None
+    if collapse and own and even:
+        count = number.astype(float)
+        squares = np.bincount(config, (y - means[config]) ** 2)
+        error = np.bincount(config, error) / number
+        x, y = center_x, means
+        # One run's seed moves all its rows together, which is what the level does.
+        sharing = 0.0 * count if one_run else 1.0 / count
+    else:
+        count, squares = np.ones(len(y)), np.zeros(len(y))
+        sharing = np.zeros(len(y)) if one_run else np.ones(len(y))
+        if not own:
+            sharing = (run[:, None] == run[None, :]).astype(float)
+        elif number.max() > 1:
+            # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
+            likeness = (config[:, None] == config[None, :]).astype(float)
+    reference = center_x.mean(0)
+    spread = np.ptp(center_x, axis=0)
+    inert = spread < np.log(INERT_FACTOR)
+    # Where nothing varies much, the widest input still has to carry the law.
+    inert[int(np.argmax(spread))] = False
+    return Design(
+        z=x - reference,
+        y=y - center,
+        count=count,
+        squares=squares,
+        error=error,
+        sharing=sharing,
+        likeness=likeness,
+        reference=np.exp(reference),
+        span=np.maximum(spread, SHORTEST_SPAN),
+        center=np.asarray(center),
+        single=np.asarray(single),
+        one_run=one_run,
+        inert=tuple(bool(flag) for flag in inert),
+    )

@@ -1,0 +1,374 @@
+"""Runs: the table of training runs, checked once, and its reduction to arrays for one family."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale.checked import one_screen
+from bayescale.data.checkpoints import own_runs
+from bayescale.errors import InputError, nearest, one_scale, some
+
+if TYPE_CHECKING:
+    from bayescale.data.log import LogEntry
+
+from bayescale.data.zeros import lifted
+
+COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
+"""Recognised scale inputs, in raw counts."""
+LABELS = ("family", "run", "seed", "step")
+DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
+"""How much of an input is different; the rest of it is repetition."""
+UNNAMED = "unnamed"
+"""Family of the rows that name none where others do."""
+RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se")
+NO_INPUTS = ("family", "run", "metric", "loss", "value_se")
+"""Columns that are never scales."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Runs:
+    """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.
+
+    Attributes:
+        frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given. `read`
+            keeps all other columns of a file too, under their own names.
+        inputs: Scale inputs that a law may use, in order; none where all runs have one scale.
+        name: What the runs are called in prints and pictures.
+        log: What was recognised, converted, left out and noticed when the table was read.
+        one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
+            on one.
+        left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
+    """
+
+    frame: pd.DataFrame
+    inputs: tuple[str, ...]
+    name: str = "runs"
+    log: tuple[LogEntry, ...] = ()
+    one_ray: bool | None = None
+    left_out: pd.DataFrame | None = None
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        *,
+        columns: Mapping[str, str] | None = None,
+        inputs: Sequence[str] | None = None,
+        name: str = "runs",
+        rows: Sequence[int] | None = None,
+    ) -> Runs:
+        """Check a table and keep what fits need.
+
+        Args:
+            frame: One row a measurement. Recognised columns: family, run, seed, step, n_params, n_tokens,
+                flops, n_samples (raw counts, never billions), unique_tokens, unique_samples (how many of them are
+                different), loss or metric and value, value_se.
+            columns: Other names, e.g. `{"n_params": "params", "loss": "val_loss"}`.
+            inputs: Scale inputs to use; by default n_params and n_tokens where both are there, else the
+                first of n_params, n_tokens, flops, n_samples that is there. `()` for runs of one scale.
+            name: What to call the runs.
+            rows: Numbers of the rows in messages; counted from 1 by default.
+
+        Raises:
+            InputError: For anything a fit could not use, with the rows and what to do.
+
+        Example:
+            >>> import bayescale as bs, pandas as pd
+            >>> table = pd.DataFrame({"flops": [1e18, 1e19, 1e20], "val": [3.5, 3.1, 2.8]})
+            >>> bs.Runs.from_frame(table, columns={"loss": "val"}).inputs
+            ('flops',)
+        """
+        table = renamed(frame, columns or {})
+        numbers_of_rows = np.arange(1, len(table) + 1) if rows is None else np.asarray(rows)
+        if len(table) == 0:
+            raise InputError("The table has no rows; expected one row a training run.")
+        if "loss" not in table and "value" in table:
+            table = table.rename(columns={"value": "loss"})
+        if "loss" not in table:
+            yours = spelt_otherwise("loss", table)
+            raise InputError(
+                f"A column 'loss' (or 'metric' and 'value') is needed; found {some(list(table), 8)}. "
+                f"Map yours with columns={{'loss': '{yours}'}} (--column loss={yours})."
+            )
+        chosen = choose_inputs(table, inputs)
+        kept = pd.DataFrame({"family": family_labels(table, name)})
+        for column in chosen:
+            kept[column] = lifted(column, numbers(table, column, numbers_of_rows))
+        for column in (*COUNTS, *DISTINCT):
+            if column in table and column not in chosen and table[column].notna().all():
+                kept[column] = numbers(table, column, numbers_of_rows)
+        kept["loss"] = numbers(table, "loss", numbers_of_rows)
+        if "value_se" in table and table["value_se"].notna().any():
+            kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se", numbers_of_rows)
+        for label in ("run", "seed", "step"):
+            if label in table and not (missing := blank(table[label])).all():
+                values = table[label].to_numpy()
+                # A row without a name is a run of its own.
+                own = np.array(own_runs(len(table)), object)
+                kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
+        validate(kept, chosen, numbers_of_rows)
+        return cls(kept.reset_index(drop=True), chosen, name)
+
+    @property
+    def families(self) -> list[str]:
+        """Family names in order of appearance."""
+        return list(dict.fromkeys(self.frame["family"]))
+
+    def split(self) -> list[Runs]:
+        """Return one Runs for each family, named after it."""
+        if len(self.families) == 1:
+            return [self]
+        gone = self.left_out
+        return [
+            dataclasses.replace(
+                self,
+                frame=rows.reset_index(drop=True),
+                name=str(family),
+                left_out=None if gone is None else gone[gone["family"] == str(family)],
+            )
+            for family, rows in self.frame.groupby("family", sort=False)
+        ]
+
+    def select(self, rows: Any) -> Runs:
+        """Return the rows of a boolean mask or index array as Runs of the same name."""
+        return dataclasses.replace(self, frame=self.frame.loc[rows].reset_index(drop=True))
+
+    def thinned(self, most: int, over: str | None = None) -> Runs:
+        """Keep at most `most` rows, evenly spaced in the logarithm of one input.
+
+        Neighbouring checkpoints of one run say the same thing twice; a fit that takes them for separate evidence is too
+        sure of itself.
+
+        Args:
+            most: Largest number of rows.
+            over: The input; the only one by default.
+
+        Raises:
+            InputError: For a number below 2, or if the input has to be named.
+
+        Example:
+            >>> import bayescale as bs, numpy as np, pandas as pd
+            >>> table = pd.DataFrame({"step": np.arange(1, 1001), "loss": 3.0 + 1.0 / np.arange(1, 1001)})
+            >>> len(bs.Runs.from_frame(table, inputs=["step"]).thinned(20)) <= 20
+            True
+        """
+        if most < 2:
+            raise InputError(f"Keep at least 2 rows; found most={most}.")
+        if over is None and len(self.inputs) > 1:
+            raise InputError(f"Name the input to thin over: over= one of {some(list(self.inputs))}.")
+        name = over or next(iter(self.inputs), "step")
+        if name not in self.inputs:
+            raise InputError(f"There is no input {name!r}. {nearest(name, self.inputs)}")
+        if len(self) <= most:
+            return self
+        x = np.log(self.frame[name].to_numpy(float))
+        wanted = np.linspace(x.min(), x.max(), most)
+        return self.select(np.unique(np.abs(x[None, :] - wanted[:, None]).argmin(1)))
+
+    @property
+    def digest(self) -> str:
+        """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""
+        # Columns that were only carried along change no fit.
+        used = [c for c in self.frame if c in (*RECOGNISED, *self.inputs)]
+        text = self.frame[used].to_csv(index=False, float_format="%.17g")
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.frame)
+
+    def __iter__(self) -> Iterator[Runs]:
+        """Iterate over families."""
+        return iter(self.split())
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Say how many rows, which inputs and their ranges."""
+        spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
+        families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
+        loss = self.frame["loss"]
+        spans = spans or "no scale input"
+        return f"{self.name}: {len(self)} rows{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
+
+
+def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
+    """Apply a mapping from our names to the table's own."""
+    if frame.columns.duplicated().any():
+        doubled = frame.columns[frame.columns.duplicated()][0]
+        raise InputError(f"Column {doubled!r} appears more than once; rename or drop one of them.")
+    for ours, theirs in columns.items():
+        if theirs not in frame.columns:
+            raise InputError(f"There is no column {theirs!r}. {nearest(theirs, map(str, frame.columns))}")
+        if ours != theirs and ours in frame:
+            frame = frame.drop(columns=ours)
+    return frame.rename(columns={theirs: ours for ours, theirs in columns.items()})
+
+
+def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[str, ...]:
+    """Pick the scale inputs of a table."""
+    if inputs is not None:
+        chosen = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+        for column in chosen:
+            if column not in table:
+                raise InputError(f"There is no column {column!r}. {nearest(column, map(str, table.columns))}")
+            if column in NO_INPUTS:
+                raise InputError(
+                    f"{column!r} has a meaning of its own and cannot be an input; rename the column, or map another "
+                    f"with columns={{...}} (--column)."
+                )
+        return chosen
+    present = [c for c in COUNTS if c in table and table[c].notna().any()]
+    if not present:
+        known = [(name, yours) for name in COUNTS if (yours := spelt_otherwise(name, table)) in table]
+        name, yours = known[0] if known else ("n_params", "your_column")
+        raise InputError(
+            f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
+            f"Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
+            "inputs=(...) (--input)."
+        )
+    if "n_params" in present and "n_tokens" in present:
+        return ("n_params", "n_tokens")
+    return (present[0],)
+
+
+def spelt_otherwise(name: str, table: pd.DataFrame) -> str:
+    """Column whose name differs from ours in capitals, spaces or dashes only, or a placeholder."""
+    plain = {str(column).strip().lower().replace(" ", "_").replace("-", "_"): str(column) for column in table}
+    return plain.get(name, "your_column")
+
+
+def blank(column: pd.Series) -> np.ndarray:
+    """Whether each row of a column of names has none, shape (row,)."""
+    return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
+
+
+def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
+    """Family of each row; the metric becomes part of it where a table holds several."""
+    family = np.repeat(name, len(table)).astype(object)
+    if "family" in table and not (missing := blank(table["family"])).all():
+        family = np.where(missing, UNNAMED, table["family"].astype(str).to_numpy())
+    if "metric" in table and table["metric"].nunique() > 1:
+        metric = table["metric"].astype(str).to_numpy()
+        family = np.array([f"{f}/{m}" for f, m in zip(family, metric, strict=True)], object)
+    return family
+
+
+def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
+    """Return a column as floats, or say which rows are not numbers; `rows` are their numbers in messages."""
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
+    text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
+    if len(text):
+        held = rows_hold(text, table[column].to_numpy(), rows)
+        raise InputError(f"{column} must hold numbers; {held}. Write 7e9, not 7B.")
+    return values
+
+
+def rows_hold(places: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
+    """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are their numbers in messages."""
+    held = list(dict.fromkeys(str(values[i]) for i in places))
+    noun, verb = ("rows", "hold") if len(places) > 1 else ("row", "holds")
+    return f"{noun} {some([int(rows[i]) for i in places])} {verb} {some(held)}"
+
+
+def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> None:
+    """Refuse rows that no fit could use; `rows` are their numbers in messages."""
+    # Compute decides what a backtest holds out, also where it is no input.
+    for column in [c for c in dict.fromkeys((*inputs, "flops", "loss")) if c in table]:
+        values = table[column].to_numpy()
+        bad = np.flatnonzero(~np.isfinite(values))
+        if len(bad):
+            raise InputError(
+                f"{column} must be finite and present in every row; {rows_hold(bad, values, rows)}. Drop those runs."
+            )
+        bad = np.flatnonzero(values <= 0)
+        if len(bad) and column == "loss":
+            raise InputError(
+                f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values, rows)}. "
+                "For accuracies model the error rate 1 - accuracy; drop runs that failed."
+            )
+        if len(bad):
+            raise InputError(
+                f"{column} must be positive counts; {rows_hold(bad, values, rows)}. Drop those runs, or check the "
+                "unit: counts are expected, not billions."
+            )
+        bad = np.flatnonzero(values < 1)
+        if len(bad) and column in COUNTS:
+            raise InputError(
+                f"{column} must be raw counts of at least 1; {rows_hold(bad, values, rows)}. "
+                "Check the unit: 7e9 is expected for 7 billion, not 7 or 0.007."
+            )
+    if "value_se" in table:
+        errors = table["value_se"].to_numpy()
+        bad = np.flatnonzero(~np.isfinite(errors) | (errors < 0))
+        if len(bad):
+            raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors, rows)}.")
+    if len(table) < 2:
+        raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
+    if "run" in table:
+        keys = ["family", "run", *[c for c in ("seed", "step") if c in table], *inputs]
+        doubled = np.flatnonzero(table.duplicated(keys).to_numpy())
+        if len(doubled):
+            raise InputError(
+                f"The same run is measured twice at the same inputs (rows {some([int(rows[i]) for i in doubled])}); "
+                "average them, or give seeds or steps of their own."
+            )
+
+
+def checked(runs: Any) -> Runs:
+    """Return runs that are `Runs`.
+
+    Raises:
+        InputError: For a table that was not checked yet, or anything else.
+    """
+    if isinstance(runs, Runs):
+        return runs
+    raise InputError(
+        f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or bs.read(path)."
+    )
+
+
+def several(families: Any) -> list[Any]:
+    """Return families as a list; each is checked where it is used.
+
+    Raises:
+        InputError: For one family, or anything that holds none.
+    """
+    if isinstance(families, Runs):
+        raise InputError("A list of Runs is expected; found one Runs. Give [runs], or runs.split() for its families.")
+    if isinstance(families, pd.DataFrame):
+        checked(families)
+    if isinstance(families, str | Mapping) or not isinstance(families, Iterable):
+        raise InputError(f"A list of Runs is expected; found {type(families).__name__}. Make Runs with bs.read(path).")
+    return list(families)
+
+
+def need_scales(runs: Runs) -> None:
+    """Refuse runs of one scale, which no law can be fitted to."""
+    frame = runs.frame
+    if not runs.inputs or len(frame[list(runs.inputs)].drop_duplicates()) < 2:
+        raise one_scale(runs.name, "step" in frame and frame["step"].nunique() > 1)
+
+
+def scale_of(runs: Runs) -> np.ndarray:
+    """Scale of each row: the single input, or compute, or the product of the inputs."""
+    return scales(runs.frame, runs.inputs)
+
+
+def scales(frame: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
+    """Scale of each row of a table that has these inputs; see `scale_of`."""
+    if len(inputs) == 1:
+        return frame[inputs[0]].to_numpy(float)
+    if "flops" in frame:
+        return frame["flops"].to_numpy(float)
+    if "n_params" in frame and "n_tokens" in frame:
+        return 6.0 * frame["n_params"].to_numpy(float) * frame["n_tokens"].to_numpy(float)
+    return frame[list(inputs)].to_numpy(float).prod(1)

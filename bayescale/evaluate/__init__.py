@@ -1,0 +1,1 @@
+"""Evaluation: backtests, scores, simulation-based calibration, and how often intervals held."""

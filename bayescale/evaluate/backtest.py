@@ -1,0 +1,383 @@
+"""Backtest: hold out the largest runs, forecast them from the smaller ones, and score the forecasts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayescale import _io
+from bayescale.checked import one_screen, options, shortened, whole
+from bayescale.data.ray import find_ray
+from bayescale.data.runs import Runs, checked, scale_of, several
+from bayescale.errors import InputError, because, some
+from bayescale.evaluate import scores
+from bayescale.fitting.fit import check_sampling
+from bayescale.fitting.fit_many import fit_many
+from bayescale.inference.nuts import Nuts
+from bayescale.laws.law import Law
+from bayescale.model.drift import Drift
+from bayescale.model.noise import Noise
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.notes import Note
+from bayescale.posterior.posterior import Failure
+
+QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
+COLUMNS = (
+    *("family", "row", "ratio", "law", "y"),
+    *(f"q{q:g}" for q in QUANTILES),
+    *("pit", "crps", "log_score", "status", "n_train", "extrapolation"),
+)
+LEVELS = (0.5, 0.8, 0.9, 0.95)
+FEWEST = 3
+"""Fewest training rows of a split."""
+TOLERANCE = 1e-9
+"""Relative rounding that is forgiven where scales are compared."""
+RESAMPLES = 1000
+OVERALL = "overall"
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """One family, cut at a scale.
+
+    Attributes:
+        family: The whole family.
+        label: Its name in tables.
+        ratio: Factor that was asked for, or that the held-out rows reach beyond the training rows.
+        train: Which rows are fitted, shape (row,).
+        scale: Scale of each row, shape (row,).
+    """
+
+    family: Runs
+    label: str
+    ratio: float
+    train: np.ndarray
+    scale: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Backtest:
+    """Forecasts of held-out runs and how good they were.
+
+    Attributes:
+        frame: One row a held-out run: family, row (number in its family, from 0), ratio, law, the outcome y
+            and forecast quantiles on the scale of the response, pit, crps and log_score on the log scale,
+            status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
+        skipped: Family, ratio and reason of every split that could not be made or fitted.
+        posteriors: The fits, in the order of the splits.
+        warnings: Family, ratio and what `Posterior.check` warns of, for each fit.
+    """
+
+    frame: pd.DataFrame
+    skipped: list[tuple[str, float, str]]
+    posteriors: list[Fitted]
+    warnings: list[tuple[str, float, Note]] = dataclasses.field(default_factory=list)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return a copy of the table of forecasts."""
+        return self.frame.copy()
+
+    def by_ratio(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
+        """How often the forecasts of each requested ratio held.
+
+        Args:
+            levels: Central probabilities.
+
+        Returns:
+            One row a ratio: requested_ratio, families, held_out (rows), extrapolation (the median factor by which they
+            lie beyond the largest training row), covers_L for each level, crps and width95 as in `scores`.
+
+        Raises:
+            InputError: For a level outside (0, 1).
+
+        Example:
+            >>> bs.backtest(runs, ratio=[3, 10], seed=0).by_ratio()  # doctest: +SKIP
+        """
+        asked, rows = list(levels), []
+        for ratio, part in self.frame.groupby("ratio", sort=True):
+            own = dataclasses.replace(self, frame=part)
+            mean = own.scores().iloc[-1]
+            shares = own.coverage(asked)[["level", "coverage"]].to_numpy()
+            held = {f"covers_{level:g}": share for level, share in shares}
+            reached = float(np.median(part["extrapolation"].to_numpy(float)))
+            row = {"requested_ratio": ratio, "families": part["family"].nunique(), "held_out": len(part)}
+            rows.append(row | {"extrapolation": reached, **held, "crps": mean["crps"], "width95": mean["width95"]})
+        return pd.DataFrame(rows)
+
+    def coverage(self, levels: Iterable[float] = LEVELS, *, method: str = "bayescale") -> pd.DataFrame:
+        """Share of outcomes inside central intervals, averaged within families and then over them.
+
+        Args:
+            levels: Central probabilities.
+            method: What to call these forecasts in the table, e.g. in `plot.reliability`.
+
+        Returns:
+            Columns method, level, coverage, and low and high, the ends of a 95 % bootstrap interval over
+            families; NaN of fewer than two families, which say nothing about others.
+
+        Raises:
+            InputError: For a level outside (0, 1).
+        """
+        family = self.frame["family"].astype(str).to_numpy()
+        members = [np.flatnonzero(family == name) for name in dict.fromkeys(family)]
+        # Equal resamples at every level, so that levels can be compared.
+        picks = np.random.default_rng(0).integers(len(members), size=(RESAMPLES, len(members)))
+        away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
+        table = []
+        for level in levels:
+            if not 0 < level < 1:
+                raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {level}.")
+            # A forecast that is not a number covers nothing.
+            inside = away <= 0.5 * level + 1e-12
+            means = np.array([inside[rows].mean() for rows in members])
+            low, high = np.quantile(means[picks].mean(1), [0.025, 0.975]) if len(members) > 1 else (math.nan, math.nan)
+            table.append((method, float(level), float(means.mean()), float(low), float(high)))
+        return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
+
+    def scores(self) -> pd.DataFrame:
+        """Mean scores of each family and, in the last row, the mean over families.
+
+        Returns:
+            Columns family, n (held-out forecasts), crps, log_score (larger is better), rmsle of the median
+            and width95, the mean width of the 95 % interval, all on the log scale. A forecast that is not a
+            number makes its family's scores so.
+        """
+        rows = []
+        for family, part in self.frame.groupby("family", sort=False):
+            error = np.log(part["y"].to_numpy(float) / part["q0.5"].to_numpy(float))
+            width = np.log(part["q0.975"].to_numpy(float) / part["q0.025"].to_numpy(float))
+            rows.append(
+                {
+                    "family": family,
+                    "n": len(part),
+                    "crps": part["crps"].to_numpy(float).mean(),
+                    "log_score": part["log_score"].to_numpy(float).mean(),
+                    "rmsle": math.sqrt((error**2).mean()),
+                    "width95": width.mean(),
+                }
+            )
+        table = pd.DataFrame(rows)
+        mean = {name: table[name].to_numpy().mean() for name in ("crps", "log_score", "rmsle", "width95")}
+        last = {"family": OVERALL, "n": sum(row["n"] for row in rows), **mean}
+        return pd.DataFrame([*rows, last])
+
+    def save_csv(self, path: str | Path) -> Path:
+        """Write the table of forecasts, completely or not at all.
+
+        Args:
+            path: The file; one that exists is replaced.
+
+        Returns:
+            The path.
+
+        Raises:
+            InputError: For a path as in `_io.writable`.
+        """
+        return _io.write(path, lambda part: self.frame.to_csv(part, index=False))
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Say how many forecasts there are, how often they held and how sharp they were."""
+        mean = self.scores().iloc[-1]
+        held = ", ".join(
+            f"{100 * level:g} % held {100 * coverage:.0f} %"
+            for level, coverage in self.coverage()[["level", "coverage"]].to_numpy()
+        )
+        lines = [
+            f"Backtest: {len(self.frame)} held-out runs of {self.frame['family'].nunique()} families",
+            f"  {held}",
+            f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
+            f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
+        ]
+        lines += [f"  skipped {family} at {ratio:g}: {reason}" for family, ratio, reason in self.skipped]
+        lines += [f"  doubtful {family} at {ratio:g}: {note.text}" for family, ratio, note in self.warnings]
+        return "\n".join(lines)
+
+
+def backtest(
+    runs: Runs | Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    ratio: float | Sequence[float] | None = None,
+    largest: int | None = None,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    settings: Nuts | None = None,
+    method: str = "auto",
+    progress: bool | None = None,
+    min_train: int = FEWEST,
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+) -> Backtest:
+    """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
+
+    The scale of a run is the single input, or its compute: flops where all rows state it, else 6 n_params n_tokens,
+    else the product of the inputs. Each held-out run is forecast as one future run, from a fit that has seen only
+    the training rows.
+
+    Args:
+        runs: Runs of one or many families, or several Runs, each a family under its own name.
+        law: A law or its name; "auto" is chosen for each family as in `fit`.
+        ratio: Train on rows up to the largest scale divided by this, hold out the rest; several give a split
+            each.
+        largest: Instead, hold out this many of the largest rows, and any at the scale of the last of them.
+        seed: Seed of all randomness.
+        drift: See `fit`.
+        noise: See `fit`.
+        settings: See `fit`.
+        method: See `fit`. Many fits are wanted here and little of each, so importance sampling goes first.
+        progress: Show a bar; by default only on a terminal.
+        min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
+        folder: Folder of finished fits, see `fit_many`.
+        executor: Where to fit, see `fit_many`.
+
+    Raises:
+        InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
+            can be split.
+
+    Example:
+        >>> import bayescale as bs
+        >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
+        >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
+    """
+    cuts = checked_cuts(ratio, largest)
+    options(min_train=(min_train, whole(1, 1_000_000)))
+    check_sampling(method, seed, settings)
+    splits: list[Split] = []
+    skipped: list[tuple[str, float, str]] = []
+    if isinstance(runs, Runs):
+        families = [(str(family.frame["family"].iloc[0]), family) for family in runs.split()]
+    else:
+        members = several(runs)
+        families = [(family.name, family) for member in members for family in checked(member).split()]
+    for label, family in families:
+        for cut in cuts:
+            split = cut_family(family, label, cut, largest)
+            reason = why_not(split, min_train)
+            if reason:
+                skipped.append((split.label, split.ratio, reason))
+            else:
+                splits.append(split)
+    if not splits:
+        at = "" if largest is not None else " at {:g}"
+        reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
+        raise InputError(f"No family can be split. {reasons} Use a smaller ratio (or largest), or more runs.")
+    # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
+    training = [
+        dataclasses.replace(
+            split.family.select(split.train), one_ray=find_ray(split.family.frame, split.family.inputs) is not None
+        )
+        for split in splits
+    ]
+    results = fit_many(
+        training,
+        law,
+        seed=seed,
+        drift=drift,
+        noise=noise,
+        settings=settings,
+        method=method,
+        folder=folder,
+        executor=executor,
+        progress=progress,
+    )
+    tables: list[pd.DataFrame] = []
+    posteriors: list[Fitted] = []
+    warnings: list[tuple[str, float, Note]] = []
+    for split, result in zip(splits, results, strict=True):
+        if isinstance(result, Failure):
+            skipped.append((split.label, split.ratio, result.reason))
+        else:
+            tables.append(score(split, result))
+            posteriors.append(result)
+            notes = result.check(prior=False)
+            warnings += [(split.label, split.ratio, note) for note in notes if note.severity == "warning"]
+    return Backtest(pd.concat(tables, ignore_index=True), skipped, posteriors, warnings)
+
+
+def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> list[float | None]:
+    """Return the ratios, or a single None where rows are counted instead.
+
+    Raises:
+        InputError: For numbers that cannot split a family.
+    """
+    if (ratio is None) == (largest is None):
+        found = "neither" if ratio is None else "both"
+        raise InputError(
+            "Say what to hold out: ratio=10 for rows within a factor 10 of the largest, or largest=1 for the "
+            f"single largest; found {found}."
+        )
+    if largest is not None:
+        if isinstance(largest, bool) or not isinstance(largest, (int, np.integer)) or largest < 1:
+            raise InputError(f"largest must be a whole number of at least 1; found {largest!r}.")
+        return [None]
+    try:
+        ratios = [float(value) for value in np.atleast_1d(np.asarray(ratio, float))]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"ratio must be a number above 1, or several; found {shortened(ratio)}.") from None
+    bad = [value for value in ratios if not (math.isfinite(value) and value > 1)]
+    if bad or not ratios:
+        found = some(bad) if bad else "none"
+        raise InputError(f"ratio must be above 1, e.g. 10 to forecast ten times further; found {found}.")
+    return list(dict.fromkeys(ratios))
+
+
+def cut_family(family: Runs, label: str, ratio: float | None, largest: int | None) -> Split:
+    """Divide the rows of one family into training and held-out rows."""
+    scale = scale_of(family)
+    if ratio is not None:
+        return Split(family, label, ratio, scale <= scale.max() / ratio * (1.0 + TOLERANCE), scale)
+    assert largest is not None, "checked_cuts saw to it"
+    if largest >= len(scale):
+        return Split(family, label, math.nan, np.zeros(len(scale), bool), scale)
+    # Rows at the scale of the last held-out one are its replicates or equals, and would give it away.
+    train = scale < np.sort(scale)[-largest] * (1.0 - TOLERANCE)
+    factor = float(scale.max() / scale[train].max()) if train.any() else math.nan
+    return Split(family, label, factor, train, scale)
+
+
+def why_not(split: Split, min_train: int) -> str:
+    """Return why a split cannot be fitted, or nothing."""
+    count = int(split.train.sum())
+    if count < min_train:
+        return f"{count} training rows, where at least {min_train} are needed"
+    scales = split.scale[split.train]
+    if scales.max() <= scales.min() * (1.0 + TOLERANCE):
+        return f"all {count} training rows are at one scale ({scales[0]:.4g})"
+    inputs = split.family.frame.loc[split.train, list(split.family.inputs)]
+    if (inputs.nunique() == 1).all():
+        return f"all {count} training rows have the same inputs"
+    return ""
+
+
+def score(split: Split, posterior: Fitted) -> pd.DataFrame:
+    """Forecast the held-out rows of a split and score the forecasts."""
+    rows = np.flatnonzero(~split.train)
+    held = split.family.frame.iloc[rows]
+    forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
+    if "value_se" in held:
+        forecast = forecast.measured(held["value_se"].to_numpy(float))
+    y = held["loss"].to_numpy(float)
+    location, scale = forecast.location, forecast.scale
+    table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})
+    table["law"] = posterior.law.name
+    table["y"] = y
+    for q, values in zip(QUANTILES, forecast.quantile(QUANTILES), strict=True):
+        table[f"q{q:g}"] = values
+    table["pit"] = scores.pit(np.log(y), location, scale)
+    table["crps"] = scores.crps(np.log(y), location, scale)
+    table["log_score"] = scores.log_score(np.log(y), location, scale)
+    table["status"] = posterior.status.name
+    table["n_train"] = int(split.train.sum())
+    table["extrapolation"] = split.scale[rows] / split.scale[split.train].max()
+    return table.reindex(columns=list(COLUMNS))

@@ -1,0 +1,82 @@
+"""Simulate: constants, runs and future runs from the priors of a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayescale._jax import on_cores
+from bayescale.fitting.plan import FitPlan
+from bayescale.model.drift import eigenbasis, kernel
+from bayescale.model.likelihood import marginal_level, row_variance
+from bayescale.model.parameters import simulate_prior
+from bayescale.model.problem import Job, Values, places
+from bayescale.posterior.predictive import law_at, run_variance
+
+
+def generative(plan: FitPlan) -> FitPlan:
+    """Leave out the factor on the drift ahead and its lean: they answer to real curves and simulate no data."""
+    none, one = np.asarray(0.0), np.asarray(1.0)
+
+    def plain(job: Job) -> Job:
+        if job.model.drift is None:
+            return job
+        drift = dataclasses.replace(job.model.drift, ahead=none, ahead_median=one, ahead_power=none, lean=none)
+        return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=drift))
+
+    return dataclasses.replace(plan, jobs=tuple(plain(job) for job in plan.jobs))
+
+
+def owners(plan: FitPlan, simulations: int) -> np.ndarray:
+    """Number of the component that each simulation is drawn from, in proportion to the weights and in order."""
+    ends = np.round(np.cumsum(plan.weights) * simulations - 1e-9)
+    return np.searchsorted(ends, np.arange(simulations), side="right")
+
+
+def prior_values(plan: FitPlan, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
+    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior (see `owners`)."""
+    counts = np.bincount(owners(plan, simulations), minlength=len(plan.jobs))
+    with on_cores():
+        root = jax.random.key(seed)
+        keys = jax.random.split(jax.random.fold_in(root, 0), simulations)
+        shares = jnp.split(keys, np.cumsum(counts)[:-1].tolist())
+        drawn = [
+            jax.vmap(lambda key, job=job: simulate_prior(key, job.model, job.problem))(some)
+            for some, job in zip(shares, plan.jobs, strict=True)
+        ]
+        position, values = jax.tree.map(lambda *leaf: jnp.concatenate(leaf), *drawn)
+        model = plan.jobs[0].model
+        if marginal_level(model):
+            assert model.law.level is not None, "a law with a level"
+            spread = model.law.level[1].sd * jax.random.normal(jax.random.fold_in(root, 1), (simulations,))
+            values = values._replace(level=spread)
+        filled = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (simulations, *jnp.shape(leaf)[1:])), values)
+        return np.asarray(position), jax.tree.map(np.asarray, filled)
+
+
+def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Simulate the fitted rows, shape (bucket,), and future runs, shape (ratio,), for one draw (leading axis 1)."""
+    model, problem = job.model, job.problem
+    rows = int(problem.mask.sum())
+    z = np.concatenate([np.asarray(problem.z)[:rows], new])
+    mean = law_at(model, values.constants, z)[0] + values.level[0]
+    if not model.law.level:
+        mean = mean - float(problem.center)
+    if model.drift is not None:
+        place = places(model.law, problem, job.low, z)
+        power, vectors = eigenbasis(kernel(place, place, model.drift))
+        path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
+        mean = mean + values.amplitude[0] * path
+    single = jax.tree.map(lambda leaf: leaf[0], values)
+    variance = np.asarray(row_variance(single, problem))[:rows]
+    future = np.full(len(new), run_variance(single, problem))
+    noise = np.sqrt(np.concatenate([variance, future])) * rng.standard_normal(len(z))
+    if model.noise.tail is not None:
+        half = 0.5 * float(model.noise.tail)
+        noise = noise / np.sqrt(rng.gamma(half, 1.0 / half, size=len(z)))
+    y = np.zeros(len(problem.y))
+    y[:rows] = (mean + noise)[:rows]
+    return y, (mean + noise)[rows:]

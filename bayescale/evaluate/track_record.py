@@ -1,0 +1,93 @@
+"""Track record: how often intervals held on published runs that were held out, by distance beyond the data.
+
+The table comes with the package; `python -m benchmarks.record_table` makes it from the benchmark's results.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.wording import long_count
+from bayescale.posterior.fitted import Fitted
+
+FILE = Path(__file__).with_name("track_record.json")
+KINDS = {"one": "one input", "several": "several inputs"}
+"""Kinds of fits that the record tells apart, by the key in the file."""
+INSIDE = 1.05
+"""A question within this factor of the data is not an extrapolation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What the record says about one question.
+
+    Attributes:
+        table: Rows of this kind: factor, families, and the share of runs inside the 50, 80 and 95 % intervals.
+        place: Row that belongs to the question: the smallest factor that reaches it, or the last.
+        factor: How far beyond the data the question lies: along its furthest input for a law of one input, in compute
+            for several.
+        text: The sentence a person reads.
+    """
+
+    table: pd.DataFrame
+    place: int
+    factor: float
+    text: str
+
+
+@functools.cache
+def record() -> pd.DataFrame:
+    """Return the whole record, one row a kind and factor."""
+    return pd.DataFrame(json.loads(FILE.read_text(encoding="utf-8")))
+
+
+def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
+    """Find the record at the distance of a question.
+
+    Args:
+        posterior: The fit.
+        at: Inputs of the run in question, raw counts by name.
+
+    Example:
+        >>> entry(post, {"flops": 1e21}).text  # doctest: +SKIP
+    """
+    one = len(posterior.law.inputs) == 1
+    factor = distance(posterior, at)
+    everything = record()
+    rows = everything[everything["kind"] == ("one" if one else "several")].sort_values("factor").reset_index(drop=True)
+    reached = rows["factor"].to_numpy(float) >= factor / INSIDE
+    place = int(np.argmax(reached)) if reached.any() else len(rows) - 1
+    row = rows.iloc[place]
+    kind, unit = ("one input", "") if one else ("several inputs", " the compute")
+    said = (
+        f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
+        f"{row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
+    )
+    if factor <= INSIDE:
+        said = f"This question lies within the data, nearer than the record begins. {said}"
+    elif not reached.any():
+        said = f"This question lies {long_count(factor)} times{unit} beyond the data, where the record ends. {said}"
+    else:
+        said = f"This question lies {long_count(factor)} times{unit} beyond the data. {said}"
+    return Entry(rows, place, factor, said)
+
+
+def distance(posterior: Fitted, at: dict[str, float]) -> float:
+    """How far a question lies beyond the data: along one input, or in compute for several."""
+    point = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])[0]
+    seen = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
+    ratio = float(np.maximum(point / seen.max(0), seen.min(0) / point).max())
+    if len(posterior.law.inputs) == 1:
+        return max(ratio, 1.0)
+    if {"n_params", "n_tokens"} <= set(at):
+        both = posterior.runs.frame
+        return max(at["n_params"] * at["n_tokens"] / float((both["n_params"] * both["n_tokens"]).max()), 1.0)
+    if "flops" in at:
+        return max(at["flops"] / float(posterior.runs.frame["flops"].max()), 1.0)
+    return max(ratio, 1.0)

@@ -1,0 +1,1 @@
+"""Fitting: from runs to posteriors, one family or hundreds, here or on any executor."""

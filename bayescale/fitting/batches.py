@@ -1,0 +1,254 @@
+"""Batches: which families share one call of the compiled program, and how much of that call is padding."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import threading
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from bayescale._jax import cores, make_room, on_cores
+from bayescale.errors import InputError
+from bayescale.inference.nuts import Nuts
+from bayescale.model.parameters import coordinates
+from bayescale.model.problem import Job
+
+UNKNOWN_MEMORY = 2 << 30
+"""Bytes taken for the memory of a device that does not tell."""
+MEMORY_SHARE = 0.4
+"""Share of a device's memory that one batch may fill; the estimate is rough."""
+LARGEST_SHARE = 2048
+"""Families of one batch on one device, however small they are."""
+FEWEST_IN_LOCKSTEP = 1024
+"""Families of one shape from which on an accelerator samples them; fewer are done sooner on the cores beside it, whose
+programs compile in a quarter of the time."""
+
+LIGHTER = {"xla_backend_optimization_level": 2}
+"""Options for XLA on curves of one input: LLVM's third level takes an eighth longer to compile them and unrolls loops
+so far that one of 30 points takes a fifth longer. NUTS on grids of two inputs gains a twentieth from it, importance
+sampling loses everywhere."""
+
+DOORS: dict[Hashable, threading.Lock] = {}
+COMPILED: set[Hashable] = set()
+"""Programs that threads wait for, and those that were called; see `compiled_once`."""
+
+ACCELERATOR = threading.Lock()
+"""Held by the thread whose batch an accelerator samples: two at a time would not fit into its memory."""
+HOLD = threading.Lock()
+INSIDE: list[threadpool_limits | None] = []
+"""What each thread inside `one_thread` has limited: the first all, the others nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Where compiled programs run.
+
+    Attributes:
+        devices: Local devices; families are shared out among them.
+        vectorized: Families of a device advance in lockstep (accelerators) instead of one after the other (CPUs).
+    """
+
+    devices: tuple[Any, ...]
+    vectorized: bool
+
+    @property
+    def mesh(self) -> jax.sharding.Mesh | None:
+        """One axis of all devices, or None for a single one."""
+        return None if len(self.devices) == 1 else jax.sharding.Mesh(np.array(self.devices), ("family",))
+
+    @contextlib.contextmanager
+    def entered(self) -> Iterator[None]:
+        """Let programs of this thread run here in double precision, on an accelerator one at a time."""
+        if self.vectorized:
+            with ACCELERATOR, jax.enable_x64(True):
+                yield
+        else:
+            with on_cores():
+                yield
+
+    def pieces[R](self, count: int, run: Callable[[list[int]], list[R]]) -> list[R]:
+        """Run families, by their numbers: all at once, or on CPUs as many as there are devices, in threads."""
+        size = count if self.vectorized else len(self.devices)
+        parts = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
+        if len(parts) == 1:
+            return run(parts[0])
+        with ThreadPoolExecutor() as threads:
+            return [result for results in threads.map(run, parts) for result in results]
+
+    def filled(self, count: int) -> int:
+        """Size that a batch of `count` families is filled up to: equal powers of two on all devices."""
+        # So few sizes are compiled.
+        each = -(-count // len(self.devices))
+        return len(self.devices) * (1 << (each - 1).bit_length())
+
+    def members(self, count: int) -> list[int]:
+        """Numbers of the families that make up a batch of `count`, which is filled up with the last one."""
+        return [*range(count), *[count - 1] * (self.filled(count) - count)]
+
+    def lighter(self, job: Job) -> bool:
+        """Whether NUTS is compiled with `LIGHTER`."""
+        return not self.vectorized and job.problem.z.shape[1] == 1
+
+    def largest(self, job: Job, settings: Nuts) -> int:
+        """Most families like `job` in one batch."""
+        if not self.vectorized:
+            return len(self.devices)
+        limit = min(memory(device) for device in self.devices) * MEMORY_SHARE
+        each = min(LARGEST_SHARE, max(1, int(limit / footprint(job, settings))))
+        return len(self.devices) * (1 << (each.bit_length() - 1))
+
+
+@functools.cache
+def jitted(function: Callable[..., Any], static: tuple[str, ...], lighter: bool) -> Any:
+    """Make THE compiled program of a function, one for each choice of XLA's options."""
+    return jax.jit(function, static_argnames=static, compiler_options=LIGHTER if lighter else None)
+
+
+def machine(families: int) -> Machine:
+    """Where so many families of one shape are sampled; other processes of a `jax.distributed` job have own devices."""
+    if jax.default_backend() != "cpu" and (families >= FEWEST_IN_LOCKSTEP or not cores()):
+        return Machine(tuple(jax.local_devices()), True)
+    return Machine(cores(), False)
+
+
+def memory(device: Any) -> int:
+    """Bytes that JAX may use on a device."""
+    return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY))
+
+
+def footprint(job: Job, settings: Nuts) -> int:
+    """Estimate the bytes that one family occupies on a device while it is sampled in a vectorized batch.
+
+    XLA's own count for CPUs lies between 0.7 and 1.1 times this for 8 to 128 rows, rotated or dense.
+    """
+    rows = len(job.problem.y)
+    size = len(coordinates(job.model, job.problem))
+    steps = settings.warmup + settings.draws
+    # Each step is kept as drawn, each draw as what it means: coordinates, constants, statistics, twice row weights.
+    kept = settings.chains * (steps * (size + 5) + 2 * settings.draws * (size + rows))
+    # Levels of dense families are drawn for all draws at once, each with two matrices.
+    matrices = 2 * settings.chains * settings.draws * rows**2 if job.problem.dense else 4 * rows**2
+    return 8 * (2 * kept + matrices)
+
+
+Task = tuple[Job, Nuts, int]
+"""A job, its settings, and the number of its random stream."""
+
+
+def batch(tasks: Sequence[Task], largest: Callable[[Task, int], int]) -> list[list[int]]:
+    """Group numbers of tasks whose jobs have one shape and whose settings are equal.
+
+    Args:
+        tasks: Any tasks.
+        largest: Most members of a batch of tasks like the given one, of which there are so many.
+
+    Returns:
+        Members of each batch, one batch of every shape before the second of any.
+    """
+    groups: dict[Any, list[int]] = {}
+    for number, (job, settings, _) in enumerate(tasks):
+        groups.setdefault((shape(job), settings), []).append(number)
+    pieces = [
+        (first, members[first : first + size])
+        for members in groups.values()
+        for size in [largest(tasks[members[0]], len(members))]
+        for first in range(0, len(members), size)
+    ]
+    # Firsts first, so that the programs of different shapes are compiled side by side.
+    return [members for _, members in sorted(pieces, key=lambda piece: piece[0])]
+
+
+def shape(job: Job) -> Any:
+    """What jobs of one batch have in common: the program, its shapes, and the numbers of the model."""
+    leaves, structure = jax.tree.flatten((job.model, job.problem))
+    numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
+    return structure, tuple(leaf.shape for leaf in leaves), numbers
+
+
+@contextlib.contextmanager
+def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
+    """Let one thread at a time call a program until it was called once: several would all compile it.
+
+    Args:
+        job: A job of the shape that the program is for.
+        counts: What else the program depends on.
+    """
+    program = (*shape(job)[:2], *counts)
+    if program not in COMPILED:
+        with DOORS.setdefault(program, threading.Lock()):
+            if program not in COMPILED:
+                if make_room():
+                    COMPILED.clear()
+                with uncollected():
+                    yield
+                COMPILED.add(program)
+                return
+    yield
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Hold the garbage collector back: while a program is traced it takes a quarter of the time and finds nothing."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Hold the threads of linear-algebra libraries back, while any thread of this process is in here.
+
+    From 128 rows on they share out each factorisation, of which a sampler does many small ones: on two idle cores that
+    takes four times as long as one thread, on busy ones a hundred times.
+    """
+    with HOLD:
+        INSIDE.append(None if INSIDE else threadpool_limits(limits=1, user_api="blas"))
+    try:
+        yield
+    finally:
+        with HOLD:
+            # Whoever leaves last restores what the first found.
+            limits = INSIDE.pop()
+            if limits is not None:
+                limits.restore_original_limits()
+
+
+def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
+    """Stack trees of equal shape along a new leading axis, those with these numbers."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
+
+
+def suited(task: Task, count: int) -> int:
+    """Most members of a batch that a single call of the compiled program takes here, for `batch`."""
+    job, settings, _ = task
+    return machine(count).largest(job, settings)
+
+
+def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Callable[[int], Machine] = machine) -> float:
+    """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
+    real = sum(float(job.problem.mask.sum()) for job in jobs)
+    evaluated = sum(place(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
+    return 1.0 - real / evaluated if evaluated else 0.0
+
+
+def stream_key(seed: int, attempt: int, stream: int) -> np.ndarray:
+    """Words of the key of a stream, shape (2,); NumPy hashes any non-negative numbers, with no program to compile.
+
+    Raises:
+        InputError: For a seed that is no such number.
+    """
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed must be a whole number of zero or more; found {seed!r}.")
+    return np.random.SeedSequence(seed, spawn_key=(attempt, stream)).generate_state(2)

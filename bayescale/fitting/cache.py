@@ -1,0 +1,124 @@
+"""Archive: a folder of finished posteriors, each under a key of everything that its draws depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+from bayescale import __version__, _io
+from bayescale.errors import InputError
+from bayescale.fitting.plan import FitPlan
+from bayescale.inference.nuts import Nuts
+from bayescale.posterior.encoding import encode, encode_prior
+from bayescale.posterior.encoding import fingerprint as fingerprint
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.io import FORMAT, archive_key, load_for, save
+from bayescale.posterior.mixture import Mixture
+from bayescale.posterior.posterior import Posterior
+
+HDF5 = b"\x89HDF"
+"""First bytes of files that netCDF and this package write."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Archive:
+    """A folder of finished posteriors.
+
+    Attributes:
+        folder: The folder.
+        files: File of each key; grows as posteriors are written.
+        damaged: Files that cannot be read, which are written anew.
+    """
+
+    folder: Path
+    files: dict[str, Path]
+    damaged: frozenset[Path]
+
+
+def open_folder(folder: str | Path) -> Archive:
+    """Make a folder of results unless it exists, and find what it holds.
+
+    Raises:
+        InputError: As `_io.folder`.
+    """
+    place = _io.folder(folder)
+    files: dict[str, Path] = {}
+    damaged: set[Path] = set()
+    for file in sorted(place.glob("*.nc")):
+        try:
+            if (found := archive_key(file)) is not None:
+                files[found] = file
+        except OSError:
+            if not file.is_file() or file.read_bytes()[:4] != HDF5:
+                continue
+            # Writing is atomic, so this is damage from elsewhere.
+            warnings.warn(f"{file} is truncated or damaged; its family is sampled again.", stacklevel=2)
+            damaged.add(file)
+    return Archive(place, files, frozenset(damaged))
+
+
+def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
+    """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
+
+    That is data, law, priors, drift, noise, settings, method, seed and the versions of this package and of its files;
+    the place of a family among others and its name are left out.
+    """
+    job = plan.jobs[0]
+    content = {
+        "version": [__version__, FORMAT],
+        "weights": plan.weights,
+        "data": job.runs.digest,
+        "inputs": job.law.inputs,
+        "law": job.law.name,
+        "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
+        "priors": [{name: encode_prior(prior) for name, prior in part.law.priors.items()} for part in plan.jobs],
+        "scales": job.law.scales,
+        "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
+        "drift": [None if part.drift is None else encode(part.drift) for part in plan.jobs],
+        "noise": [encode(part.noise) for part in plan.jobs],
+        "settings": encode(settings),
+        "method": method,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=float).encode()).hexdigest()[:32]
+
+
+def stream(name: str) -> int:
+    """Number below 2^64 of the random stream of a key."""
+    return int(name[:16], 16)
+
+
+def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | None:
+    """Return the finished fit of this plan, or None where there is none that can be read."""
+    file = archive.files.get(name)
+    if file is None or not file.exists():
+        return None
+    try:
+        return load_for(file, plan.jobs, plan.weights)
+    except InputError as error:
+        warnings.warn(f"{str(error).rstrip('.')}; the family is sampled again.", stacklevel=2)
+        return None
+
+
+def name_files(archive: Archive, families: Mapping[str, str]) -> None:
+    """Name the files of families to come after them, whatever the order in which they are finished.
+
+    Args:
+        archive: Folder of results.
+        families: Name of the family of each key.
+    """
+    taken = {found.name.lower() for found in archive.folder.iterdir()} - {f.name.lower() for f in archive.damaged}
+    taken |= {found.name.lower() for found in archive.files.values()}
+    for key, family in families.items():
+        if key not in archive.files:
+            archive.files[key] = archive.folder / _io.free_name(family, taken, ".nc")
+            taken.add(archive.files[key].name.lower())
+
+
+def write(archive: Archive, key: str, posterior: Fitted) -> Path:
+    """Write a fit to the file that `name_files` gave its key, completely or not at all; `bayescale.load` opens it."""
+    return save(posterior, archive.files[key], derived=False, key=key)

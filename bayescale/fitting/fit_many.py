@@ -1,0 +1,341 @@
+"""Many: hundreds of families to posteriors, resumable in a folder, here or on any executor; one failure stays one."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import jax
+
+from bayescale.checked import FLAG, options
+from bayescale.data.runs import Runs, checked, several
+from bayescale.errors import InputError, Status, UntrustworthyFit
+from bayescale.fitting import cache
+from bayescale.fitting.batches import Task, batch, padding, suited
+from bayescale.fitting.executors import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
+from bayescale.fitting.fit import check_sampling, progress_bar, sample_flat
+from bayescale.fitting.plan import FitPlan, plan_fit
+from bayescale.inference.nuts import Nuts
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Prior
+from bayescale.model.drift import Drift
+from bayescale.model.noise import Noise
+from bayescale.model.parameters import compact
+from bayescale.posterior.mixture import Mixture, combine
+from bayescale.posterior.posterior import Failure, Posterior
+
+
+@overload
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    method: str = "nuts",
+    strict: bool = False,
+    failures: Literal["raise"],
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> list[Posterior | Mixture]: ...
+
+
+@overload
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    method: str = "nuts",
+    strict: bool = False,
+    failures: Literal["keep"] = "keep",
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> list[Posterior | Mixture | Failure]: ...
+
+
+def fit_many(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    method: str = "nuts",
+    strict: bool = False,
+    failures: str = "keep",
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> Any:
+    """Sample one posterior for each family, sharing compiled programs.
+
+    Args:
+        families: One Runs a family; arguments otherwise as for `fit`.
+        law: See `fit`.
+        seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
+            not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
+            kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
+        drift: See `fit`.
+        noise: See `fit`.
+        priors: See `fit`.
+        settings: See `fit`.
+        method: See `fit`.
+        strict: Raise if any posterior must not be trusted, once all are finished.
+        failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
+            its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
+            not fit together, after all others are finished if sampling failed.
+        folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
+            new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
+            was. A file is named after its family and found by data, law, priors, drift, noise, settings, method and
+            seed; `load` opens it.
+        executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
+            whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
+            accelerators.
+        progress: Show a bar; by default only on a terminal.
+
+    Returns:
+        Posteriors in the order given; each carries its own status. In a `jax.distributed` job those of families
+        `process_index, process_index + process_count, ...` only.
+
+    Raises:
+        InputError: If no family can be fitted, or any and `failures="raise"`.
+        UntrustworthyFit: With `strict=True`, naming the families.
+
+    Example:
+        >>> import bayescale as bs
+        >>> table = bs.read("runs.csv")  # doctest: +SKIP
+        >>> posteriors = bs.fit_many(table.split(), seed=0, folder="posteriors")  # doctest: +SKIP
+    """
+    if failures not in ("keep", "raise"):
+        raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
+    options(strict=(strict, FLAG))
+    queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
+    if queue.refused and failures == "raise":
+        raise next(iter(queue.refused.values())).error
+    found = dict(results_of(queue, progress))
+    results = [found[number] for number in sorted(found)]
+    failed = [result for result in results if isinstance(result, Failure)]
+    if failed and (failures == "raise" or len(failed) == len(results)):
+        raise failed[0].error
+    doubtful = [result for result in results if result.status is not Status.OK]
+    if strict and doubtful:
+        listed = "; ".join(f"{result.runs.name}: {result.status}" for result in doubtful[:5])
+        raise UntrustworthyFit(f"{len(doubtful)} of {len(results)} fits must not be relied on. {listed}")
+    return results
+
+
+def fit_each(
+    families: Iterable[Runs],
+    law: str | Law = "auto",
+    *,
+    seed: int,
+    drift: Drift | str | None = "auto",
+    noise: Noise | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+    settings: Nuts | None = None,
+    method: str = "nuts",
+    folder: str | Path | None = None,
+    executor: Executor | None = None,
+    progress: bool | None = None,
+) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
+    """Like `fit_many`, but hand over each posterior as soon as it is finished and keep none in memory.
+
+    Args:
+        families: See `fit_many`.
+        law: See `fit`.
+        seed: See `fit_many`.
+        drift: See `fit`.
+        noise: See `fit`.
+        priors: See `fit`.
+        settings: See `fit`.
+        method: See `fit`.
+        folder: See `fit_many`.
+        executor: See `fit_many`.
+        progress: See `fit_many`.
+
+    Returns:
+        Pairs of a family's number, from 0, and its posterior or failure; the order is that of finishing.
+
+    Raises:
+        InputError: If no family can be fitted.
+
+    Example:
+        >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
+        ...     print(number, result.status)
+    """
+    return results_of(line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor), progress)
+
+
+@dataclasses.dataclass(frozen=True)
+class Queue:
+    """Families on their way to posteriors.
+
+    Attributes:
+        plans: What to fit, by the family's number.
+        refused: Failures by number, of families that the law cannot be fitted to or whose preparation raised.
+        seed: Seed of all streams.
+        settings: Settings of the first attempt, of the whole fit of a family.
+        method: A name in `fitting.METHODS`.
+        finished: Folder of finished posteriors, or None.
+        executor: Where families are sampled; None for the cores of this process.
+    """
+
+    plans: dict[int, FitPlan]
+    refused: dict[int, Failure]
+    seed: int
+    settings: Nuts
+    method: str
+    finished: cache.Archive | None
+    executor: Executor | None
+
+
+def line_up(
+    families: Iterable[Runs],
+    law: str | Law,
+    seed: int,
+    drift: Drift | str | None,
+    noise: Noise | str,
+    priors: Mapping[str, Prior] | None,
+    settings: Nuts | None,
+    method: str,
+    folder: str | Path | None,
+    executor: Executor | None,
+) -> Queue:
+    """Check all that can be checked before anything is compiled.
+
+    Raises:
+        InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
+    """
+    settings = check_sampling(method, seed, settings)
+    families = several(families)
+    plans: dict[int, FitPlan] = {}
+    refused: dict[int, Failure] = {}
+    # Processes of a `jax.distributed` job take turns.
+    for number in range(jax.process_index(), len(families), jax.process_count()):
+        runs = checked(families[number])
+        try:
+            plans[number] = plan_fit(runs, law, drift, noise, priors)
+        except InputError as error:
+            refused[number] = Failure(runs, Status.REFUSED, error)
+        except Exception as error:
+            # A law's own function may raise anything, and takes no other family down.
+            refused[number] = Failure(runs, Status.FAILED, error)
+    if refused and not plans:
+        raise next(iter(refused.values())).error
+    if executor is not None:
+        for plan in plans.values():
+            packed_curve(plan.jobs[0].model.law.curve)
+    place = None if folder is None else cache.open_folder(folder)
+    return Queue(plans, refused, seed, settings, method, place, executor)
+
+
+def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
+    """Yield failures known from the start, then stored fits, then those that are sampled, as they come."""
+    seed, settings, method = queue.seed, queue.settings, queue.method
+    with progress_bar(len(queue.plans) + len(queue.refused), progress, wasted(queue)) as advance:
+        for number, failure in queue.refused.items():
+            advance(1)
+            yield number, failure
+        keys: dict[int, str] = {}
+        if queue.finished:
+            keys = {number: cache.key(plan, settings, method, seed) for number, plan in queue.plans.items()}
+        # Families that are alike in all respects share a file, so they are sampled once.
+        alike: dict[int | str, list[int]] = {}
+        for number, plan in queue.plans.items():
+            stored = cache.read(queue.finished, keys[number], plan) if queue.finished else None
+            if stored is None:
+                alike.setdefault(keys.get(number, number), []).append(number)
+            else:
+                advance(1)
+                yield number, stored
+        groups = list(alike.values())
+        streams = [cache.stream(keys[numbers[0]]) if queue.finished else numbers[0] for numbers in groups]
+        plans = [queue.plans[numbers[0]] for numbers in groups]
+        if queue.finished:
+            named = zip(groups, plans, strict=True)
+            cache.name_files(queue.finished, {keys[numbers[0]]: plan.runs.name for numbers, plan in named})
+        for i, outcome in sampled(plans, streams, queue):
+            if queue.finished and not isinstance(outcome, Exception):
+                cache.write(queue.finished, keys[groups[i][0]], outcome)
+            for number in groups[i]:
+                advance(1)
+                plan = queue.plans[number]
+                if isinstance(outcome, Exception):
+                    yield number, Failure(plan.runs, Status.FAILED, outcome)
+                else:
+                    parts = zip(outcome.components, plan.jobs, strict=True)
+                    yield number, combine([dataclasses.replace(part, job=job) for part, job in parts], plan.weights)
+
+
+def sampled(
+    plans: Sequence[FitPlan], streams: Sequence[int], queue: Queue
+) -> Iterator[tuple[int, Posterior | Mixture | Exception]]:
+    """Sample the components of all plans as one flat list of tasks; yield the fit of each plan once it is complete.
+
+    Args:
+        plans: What to fit.
+        streams: Number of the random stream of each.
+        queue: How to fit, and where.
+
+    Yields:
+        The number of a plan, and its fit or what one of its components raised.
+    """
+    tasks = [task for plan, stream in zip(plans, streams, strict=True) for task in plan.tasks(queue.settings, stream)]
+    owners = [(i, part) for i, plan in enumerate(plans) for part in range(len(plan.jobs))]
+
+    def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
+        own = [tasks[i] for i in members]
+        if isinstance(executor, Here | Cores):
+            return executor.submit(sample_flat, own, queue.seed, queue.method)
+        return executor.submit(sample_packed, [(pack(task[0]), *task[1:]) for task in own], queue.seed, queue.method)
+
+    batches = batch(tasks, task_size(queue))
+    found: dict[int, dict[int, Posterior]] = {}
+    failed: set[int] = set()
+    for task, outcome in outcomes(queue.executor or own_executor(len(batches)), submit, batches):
+        i, part = owners[task]
+        if not isinstance(outcome, Posterior):
+            if i not in failed:
+                failed.add(i)
+                yield i, outcome
+            continue
+        parts = found.setdefault(i, {})
+        # Jobs are not sent back, and arrays that were sent share memory no more.
+        parts[part] = dataclasses.replace(outcome, job=tasks[task][0], values=compact(outcome.values))
+        if len(parts) == len(plans[i].jobs):
+            found.pop(i)
+            yield i, combine([parts[number] for number in sorted(parts)], plans[i].weights)
+
+
+def task_size(queue: Queue) -> Callable[[Task, int], int]:
+    """Components of one task: what one call of the compiled program takes here, and a handful for an executor."""
+    return suited if queue.executor is None else lambda task, count: TASK
+
+
+def wasted(queue: Queue) -> str:
+    """Say how much of the work of a queue is padding."""
+    tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.settings, 0)]
+    jobs = [job for job, _, _ in tasks]
+    return f"sampling ({padding(jobs, batch(tasks, task_size(queue))):.0%} padding)"
+
+
+def sample_packed(tasks: Sequence[Task], seed: int, method: str) -> list[Posterior]:
+    """Sample packed tasks, in a worker; what comes back carries no job."""
+    nothing: Any = None
+    posteriors = sample_flat([(unpack(task[0]), *task[1:]) for task in tasks], seed, method)
+    return [dataclasses.replace(posterior, job=nothing) for posterior in posteriors]

@@ -1,0 +1,176 @@
+"""Importance sampling of jobs: weighted points, attempts, and the posteriors made of them."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import threading
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from bayescale.errors import Status
+from bayescale.fitting.batches import compiled_once, jitted, machine, stacked, stream_key
+from bayescale.inference.diagnostics import Diagnostics, diagnose_weights
+from bayescale.inference.importance import (
+    ADAPTING,
+    ATTEMPTS,
+    KEPT_POINTS,
+    LONGER,
+    ROUND_POINTS,
+    STREAM,
+    Effort,
+    interpret_batch,
+    resample,
+    smoothed,
+    weigh_batch,
+)
+from bayescale.inference.nuts import Nuts
+from bayescale.model.problem import Job, Values
+from bayescale.posterior.posterior import Posterior
+
+# --- From weights to posteriors ----------------------------------------------------------------------------
+
+
+class Points(NamedTuple):
+    """Weighted points of one family.
+
+    Attributes:
+        position: Coordinates, shape (point, d).
+        log_weight: Logarithms of density over proposal, shape (point,).
+        modes: Modes that were drawn from.
+    """
+
+    position: np.ndarray
+    log_weight: np.ndarray
+    modes: int
+
+
+class Chosen(NamedTuple):
+    """Draws of one family, resampled by weight.
+
+    Attributes:
+        position: Coordinates, shape (draw, d).
+        log_weight: Smoothed weights that the points had, shape (draw,).
+        level_scores: Standard normal numbers, shape (draw,).
+        diagnostics: What the weights are worth.
+    """
+
+    position: np.ndarray
+    log_weight: np.ndarray
+    level_scores: np.ndarray
+    diagnostics: Diagnostics
+
+
+def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
+    """Sample jobs of one shape by importance, again and with more points where the weights do not deserve trust yet.
+
+    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
+
+    Args:
+        jobs: Jobs of one shape.
+        streams: Number of each job's own random stream.
+        seed: Seed of all randomness.
+        settings: Counts of chains and draws, and steps towards a mode.
+    """
+    smoother_aside()
+    weighed = weigh_points(jobs, streams, seed, settings, 0)
+    chosen = [choose(part, streams[i], seed, settings) for i, part in enumerate(weighed)]
+    enough = settings.chains * settings.draws >= settings.least_ess
+    for attempt in range(1, ATTEMPTS if enough else 1):
+        doubtful = [i for i, part in enumerate(chosen) if goes_on(part.diagnostics.status, attempt)]
+        if not doubtful:
+            break
+        own = [streams[i] for i in doubtful]
+        more = weigh_points([jobs[i] for i in doubtful], own, seed, settings, attempt)
+        for i, part in zip(doubtful, more, strict=True):
+            weighed[i] = part if attempt == 1 else joined(weighed[i], part)
+            chosen[i] = choose(weighed[i], streams[i], seed, settings)
+    values = interpreted(jobs, chosen)
+    shape = (settings.chains, settings.draws)
+
+    def folded(leaf: Any) -> np.ndarray:
+        return np.asarray(leaf).reshape(*shape, *np.shape(leaf)[1:])
+
+    return [
+        Posterior(
+            job=job,
+            seed=seed,
+            settings=settings,
+            position=folded(part.position),
+            values=jax.tree.map(folded, value),
+            stats={"log_weight": folded(part.log_weight)},
+            diagnostics=part.diagnostics,
+        )
+        for job, part, value in zip(jobs, chosen, values, strict=True)
+    ]
+
+
+def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
+    """What the draws of jobs of one shape mean, leading axis draw."""
+    place = machine(len(jobs))
+
+    def run(members: list[int]) -> list[Values]:
+        filled = [members[i] for i in place.members(len(members))]
+        position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
+        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), len(scores[0])):
+            problems = stacked([job.problem for job in jobs], filled)
+            program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
+            meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
+            values = jax.tree.map(np.asarray, jax.device_get(meaning))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(len(members))]
+
+    return place.pieces(len(jobs), run)
+
+
+def goes_on(status: Status, attempt: int) -> bool:
+    """Whether a next attempt may help: in the first place always, later where nothing but points are missing."""
+    return status is Status.FEW_POINTS or (status is not Status.OK and attempt == 1)
+
+
+def joined(first: Points, second: Points) -> Points:
+    """Points of two attempts together; weights of one target need no scaling, whatever mixture they came from."""
+    position, log_weight = (np.concatenate([first[i], second[i]]) for i in range(2))
+    return Points(position, log_weight, max(first.modes, second.modes))
+
+
+def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Points]:
+    """Weigh points for jobs of one shape; all attempts share one program."""
+    place = machine(len(jobs))
+    fewest = -(-KEPT_POINTS * settings.chains * settings.draws // ROUND_POINTS)
+    later = min(attempt, 1)
+    kept, most = fewest * (LONGER if later else 1), fewest * LONGER
+    # The first attempt's points are not kept beside others, so the second may begin as it did.
+    stream = STREAM + max(attempt - 1, 0)
+    effort, used = Effort(np.int64(ADAPTING[later]), np.int64(kept)), kept * ROUND_POINTS
+
+    def run(members: list[int]) -> list[Points]:
+        filled = [members[i] for i in place.members(len(members))]
+        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), most, settings.mode_steps):
+            keys = np.stack([stream_key(seed, stream, streams[i]) for i in filled])
+            problems = stacked([job.problem for job in jobs], filled)
+            program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
+            output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
+            weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
+        rows = range(len(members))
+        return [Points(weighted.position[i, :used], weighted.log_weight[i, :used], int(modes[i])) for i in rows]
+
+    return place.pieces(len(jobs), run)
+
+
+def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
+    """Resample draws by weight, and say what they are worth."""
+    draws = settings.chains * settings.draws
+    smooth, pareto = smoothed(points.log_weight)
+    rng = np.random.default_rng([seed, stream, STREAM])
+    rows = resample(np.exp(smooth), draws, rng)
+    measures = diagnose_weights(points.position, np.exp(smooth), pareto, draws, points.modes, settings.least_ess)
+    return Chosen(points.position[rows], smooth[rows], rng.standard_normal(draws), measures)
+
+
+@functools.cache
+def smoother_aside() -> None:
+    """Import what smooths the weights, once: it takes half a second, and the first compiler leaves Python idle."""
+    threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()

@@ -1,0 +1,65 @@
+"""Plan of a fit: the models that are fitted to one family, and their weights in the mixture."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from bayescale.data.runs import Runs
+from bayescale.fitting.batches import Task
+from bayescale.inference.nuts import Nuts
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Prior
+from bayescale.model.drift import Drift
+from bayescale.model.noise import Noise
+from bayescale.model.problem import Job, make_jobs
+
+
+@dataclasses.dataclass(frozen=True)
+class FitPlan:
+    """The models that are fitted to one family.
+
+    Attributes:
+        jobs: One job for each component.
+        weights: Weight of each component's posterior; they sum to one.
+    """
+
+    jobs: tuple[Job, ...]
+    weights: tuple[float, ...] = (1.0,)
+
+    @property
+    def runs(self) -> Runs:
+        """The runs of the family."""
+        return self.jobs[0].runs
+
+    def tasks(self, settings: Nuts, stream: int) -> list[Task]:
+        """Return what to sample: each job with its share of the chains and effective sample size, and its stream.
+
+        Args:
+            settings: Settings of the whole fit.
+            stream: Number of the family's random stream, which its components share.
+        """
+        return [(job, share(settings, weight), stream) for job, weight in zip(self.jobs, self.weights, strict=True)]
+
+
+def share(settings: Nuts, weight: float) -> Nuts:
+    """Return the settings of a component of this weight: its share of the chains and of the effective sample size."""
+    chains = max(1, math.ceil(weight * settings.chains - 1e-9))
+    return dataclasses.replace(settings, chains=chains, least_ess=weight * settings.least_ess)
+
+
+def plan_fit(
+    runs: Runs,
+    law: str | Law,
+    drift: Drift | str | None,
+    noise: Noise | str,
+    priors: Mapping[str, Prior] | None,
+) -> FitPlan:
+    """Check one family against a law, and plan one fit for each component of the law's mixture, of equal weights.
+
+    Raises:
+        InputError: For names or data that cannot work together.
+    """
+    jobs = make_jobs(runs, law, drift, noise, priors)
+    return FitPlan(jobs, (1.0 / len(jobs),) * len(jobs))

@@ -1,0 +1,185 @@
+"""Sampling: the compiled programs that find modes and run the chains of families."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bayescale._jax import each, key_of
+from bayescale._record import Array
+from bayescale.fitting.batches import jitted
+from bayescale.inference.modes import round_potential, walks
+from bayescale.inference.nuts import Nuts, Standing, Start, begin_chain, normal_around, run_chain
+from bayescale.inference.nuts_vectorized import run_chains
+from bayescale.inference.reparam import Geometry, linearise, read_straight, to_scores, to_straight
+from bayescale.model.likelihood import draw_level
+from bayescale.model.problem import Model, Problem, Values
+
+TRACES = {"sample": 0}
+"""How often the compiled program was traced; tests read it, nothing else does."""
+
+APART = 7
+"""Folded into a chain's key for the random numbers of where it begins."""
+HIGHER = 1.0
+"""How much higher in log density another mode has to be than the one from the prior's centre."""
+
+
+def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
+    """Sample all chains of one family one after the other, from where they begin or an earlier call has left them.
+
+    Args:
+        key: Words of a random key.
+        model: Law, drift and noise.
+        problem: The family.
+        settings: Counts and target acceptance.
+        at: What `beginning` returned, or an earlier call as "end".
+
+    Returns:
+        Coordinates, their meaning and the statistics of the chains, leading axes (chain, draw), and where they ended.
+    """
+    TRACES["sample"] += 1
+
+    geometry, start, states = at
+    potential = round_potential(geometry, model, problem)
+
+    def chain(inputs: tuple[Any, Any]) -> tuple[dict[str, Any], Any]:
+        level_scores, state = inputs
+        drawn, state = run_chain(potential, start, settings, state)
+        draws = drawn.position, level_scores
+        position, values = lax.map(lambda draw: meaning(draw, geometry, model, problem), draws)
+        return {"chains": drawn._replace(position=position), "values": values}, state
+
+    level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
+    output, states = lax.map(chain, (level_scores, states))
+    return output | {"end": (geometry, start, states)}
+
+
+def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
+    """Do what `sample_family` does for families along a leading axis, all chains of all of them at once."""
+    TRACES["sample"] += 1
+
+    geometries, starts, states = at
+
+    def potential(scores: Any, family: tuple[Geometry, Problem]) -> Any:
+        geometry, problem = family
+        return round_potential(geometry, model, problem)(scores)
+
+    drawn, states = run_chains(potential, (geometries, problems), starts, settings, states)
+
+    def family(key: Any, position: Any, geometry: Geometry, problem: Problem) -> tuple[Any, Values]:
+        level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
+
+        def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
+            # Long curves one draw at a time: all at once they would not fit into memory.
+            return each(lambda draw: meaning(draw, geometry, model, problem), draws, problem.gap is None)
+
+        return jax.vmap(chain)((position, level_scores))
+
+    position, values = jax.vmap(family)(keys, drawn.position, geometries, problems)
+    return {"chains": drawn._replace(position=position), "values": values, "end": (geometries, starts, states)}
+
+
+def meaning(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
+    """Coordinates of standard scores and a score of the level, and what they mean."""
+    scores, level_score = draw
+    straight, _ = to_straight(scores, geometry, model, problem)
+    vector, values, _, _ = read_straight(straight, model, problem)
+    return vector, values._replace(level=draw_level(level_score, values, model, problem))
+
+
+def keys_of(words: Array, settings: Nuts) -> Any:
+    """Keys of a family: one for its mode, one for its level, and one for each chain."""
+    return jax.random.split(key_of(words), 2 + settings.chains)
+
+
+def beginning(
+    key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
+) -> tuple[Geometry, Start, Standing]:
+    """Find the mode; return coordinates that suit it, their mode and covariance, and where each chain begins."""
+    keys = keys_of(key, settings)
+    mode = best_mode(keys[0], model, problem, settings.mode_steps, vectorized)
+    geometry = linearise(mode, model, problem)
+    potential = round_potential(geometry, model, problem)
+    scores = to_scores(mode, geometry, model, problem)
+    # Chains that begin apart show by R-hat where they do not meet. Standard scores have about unit scale.
+    apart = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, APART), scores.shape, scores.dtype))(
+        keys[2:]
+    )
+    start, around = normal_around(potential, scores, apart)
+    return geometry, start, jax.vmap(begin_chain, (0, None, 0))(keys[2:], start, around)
+
+
+def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
+    """Walk to modes from the prior's centre and from draws of the prior; take the centre's unless another is higher.
+
+    From the centre alone, one in ten simulated data sets of a law with several terms ended where drift or scatter
+    explains what the law should.
+    """
+    ends, heights = walks(key, model, problem, steps, vectorized)
+    heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
+    return ends[jnp.argmin(heights)]
+
+
+def begin_batch(
+    keys: Array,
+    model: Model,
+    problems: Problem,
+    settings: Nuts,
+    vectorized: bool,
+    mesh: jax.sharding.Mesh | None = None,
+) -> tuple[Geometry, Start, Standing]:
+    """Find where the chains of families begin; see `sample_batch`, which goes on from there."""
+
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> tuple[Geometry, Start, Standing]:
+        def one(family: tuple[Any, Problem]) -> tuple[Geometry, Start, Standing]:
+            return beginning(family[0], model, family[1], settings, vectorized)
+
+        return each(one, (keys, problems), vectorized)
+
+    return shared(share, mesh, keys, model, problems, settings)
+
+
+def sample_batch(
+    keys: Array,
+    model: Model,
+    problems: Problem,
+    settings: Nuts,
+    at: Any,
+    vectorized: bool,
+    mesh: jax.sharding.Mesh | None = None,
+) -> dict[str, Any]:
+    """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
+
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
+        if vectorized:
+            return sample_lockstep(keys, model, problems, settings, at)
+
+        def one(family: tuple[Any, Problem, Any]) -> dict[str, Any]:
+            key, problem, at = family
+            return sample_family(key, model, problem, settings, at)
+
+        return lax.map(one, (keys, problems, at))
+
+    return shared(share, mesh, keys, model, problems, settings, at)
+
+
+def shared(function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *arguments: Any) -> Any:
+    """Call a function of keys, a model, problems, settings and maybe more of each family, a share on each device."""
+    if mesh is None:
+        return function(*arguments)
+    family, everywhere = jax.P(*mesh.axis_names), jax.P()
+    # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
+    places = (family, everywhere, family, everywhere, family)[: len(arguments)]
+    return jax.shard_map(function, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(*arguments)
+
+
+def compiled(function: Callable[..., Any], lighter: bool = False) -> Any:
+    """Return THE compiled program of `begin_batch` or of `sample_batch`.
+
+    Its key: curve, kinds of priors, rows in the bucket, counts of draws, no numbers.
+    """
+    return jitted(function, ("vectorized", "mesh"), lighter)

@@ -1,0 +1,1 @@
+"""Inference: modes, coordinates that suit a posterior, NUTS, importance sampling, and diagnostics."""

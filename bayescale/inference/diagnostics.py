@@ -1,0 +1,142 @@
+"""Diagnostics: does a set of chains deserve trust? The thresholds live here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bayescale.errors import Status
+from bayescale.inference.rhat_ess import fraction, measure
+
+RHAT = 1.01
+"""Rank-normalised split R-hat above this means that chains disagree."""
+EFMI = 0.2
+"""Energy fraction of missing information below this means that tails are explored slowly."""
+PARETO = 0.7
+"""Pareto tail index of importance weights above this means that few of them carry the answer (vehtari2024psis)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Diagnostics:
+    """Convergence measures of one posterior.
+
+    Attributes:
+        rhat: Rank-normalised split R-hat of each coordinate, shape (coordinate,); NaN for importance sampling, which
+            has no chains.
+        ess_bulk: Bulk effective sample size, shape (coordinate,).
+        ess_tail: Tail effective sample size (5 and 95 % quantiles), shape (coordinate,).
+        efmi: E-FMI of each chain, shape (chain,); NaN for importance sampling.
+        divergences: Divergent draws after warm-up.
+        status: The verdict.
+        method: What drew the draws: "nuts" or "importance".
+        pareto_k: Tail index of the importance weights; None where they were not tried. With method "nuts" it says
+            why importance sampling was given up.
+        ess_weights: Effective sample size of the importance weights, None likewise.
+        modes: Different modes that importance sampling found and drew from.
+    """
+
+    rhat: np.ndarray
+    ess_bulk: np.ndarray
+    ess_tail: np.ndarray
+    efmi: np.ndarray
+    divergences: int
+    status: Status
+    method: str = "nuts"
+    pareto_k: float | None = None
+    ess_weights: float | None = None
+    modes: int = 1
+
+    @property
+    def weights_text(self) -> str:
+        """Say how importance sampling went; empty where it was not tried."""
+        if self.pareto_k is None:
+            return ""
+        found = f"Pareto k {self.pareto_k:.2f}, effective sample size of the weights {self.ess_weights or 0.0:.0f}"
+        if self.method == "importance":
+            return f"Drawn by importance sampling: {found}."
+        return f"Drawn by NUTS, since importance sampling was not good enough ({found})."
+
+
+def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, least_ess: float) -> Diagnostics:
+    """Measure convergence.
+
+    Args:
+        position: Draws of the coordinates, shape (chain, draw, coordinate).
+        diverging: Shape (chain, draw).
+        energy: Shape (chain, draw).
+        least_ess: See `Nuts.least_ess`.
+    """
+    if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
+        missing = np.full(position.shape[-1], np.nan)
+        return Diagnostics(
+            missing, missing, missing, np.full(len(position), np.nan), int(diverging.sum()), Status.NONFINITE
+        )
+    rhat, bulk, tail = measure(position)
+    efmi = fraction(energy)
+    divergences = int(diverging.sum())
+    if rhat.max() > RHAT:
+        status = Status.NOT_MIXED
+    elif divergences:
+        status = Status.DIVERGENT
+    elif min(bulk.min(), tail.min()) < least_ess:
+        status = Status.FEW_DRAWS
+    elif efmi.min() < EFMI:
+        status = Status.LOW_ENERGY
+    else:
+        status = Status.OK
+    return Diagnostics(rhat, bulk, tail, efmi, divergences, status)
+
+
+def diagnose_weights(
+    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int, least_ess: float
+) -> Diagnostics:
+    """Measure how much weighted points are worth.
+
+    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw over that of
+    the average of `draws` equally weighted ones. A point of weight w is among them n = draws w times, rounded up or
+    down at random, so it adds to the variance of the average w^2, for being a random point itself, and the variance of
+    its rounding, frac(n) (1 - frac(n)) / draws^2. Where no point counts more than once that is w / draws: the draws are
+    worth their number.
+
+    Args:
+        position: Coordinates of all points, shape (point, coordinate).
+        weight: Smoothed weights, summing to one, shape (point,).
+        pareto_k: Tail index of the weights.
+        draws: Equally weighted draws made of them.
+        modes: Modes that were drawn from.
+        least_ess: See `Nuts.least_ess`.
+    """
+    dimension = position.shape[1]
+    missing = np.full(dimension, np.nan)
+    if not (np.isfinite(weight).all() and np.isfinite(pareto_k) and np.isfinite(position[weight > 0]).all()):
+        return Diagnostics(
+            missing, missing, missing, np.array([np.nan]), 0, Status.NONFINITE, "importance", pareto_k, 0.0
+        )
+    position = np.where(weight[:, None] > 0, position, 0.0)
+    mean = weight @ position
+    rounded = np.modf(draws * weight)[0]
+    noise = weight**2 + rounded * (1.0 - rounded) / draws**2
+    bulk = worth(noise, position - mean, weight @ (position - mean) ** 2)
+    tails = []
+    order = np.argsort(position, axis=0)
+    below = np.cumsum(weight[order], axis=0)
+    for part in (0.05, 0.95):
+        edge = np.take_along_axis(position, order, 0)[(below >= part).argmax(0), np.arange(dimension)]
+        tails.append(worth(noise, (position <= edge) - part, np.full(dimension, part * (1.0 - part))))
+    tail = np.minimum(*tails)
+    weights = 1.0 / float((weight**2).sum())
+    if pareto_k >= PARETO:
+        status = Status.HEAVY_WEIGHTS
+    elif min(bulk.min(), tail.min(), weights) < least_ess:
+        status = Status.FEW_POINTS
+    else:
+        status = Status.OK
+    return Diagnostics(
+        missing, bulk, tail, np.array([np.nan]), 0, status, "importance", float(pareto_k), weights, modes
+    )
+
+
+def worth(noise: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    """Effective sample size of averages of centred columns, to which points add noise."""
+    return variance / np.maximum(noise @ gap**2, 1e-300)

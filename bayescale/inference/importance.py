@@ -1,0 +1,274 @@
+"""Importance sampling: draws weighed against a mixture that adapts to the posterior, without gradients.
+
+In round coordinates (geometry) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it need
+only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
+next round at points resampled by weight, shrunk towards their mean so that the mixture is not wider than the
+posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe).
+Only points of the last mixture are kept: they are independent given the mixture, so the weights are those of plain
+importance sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import gammaln
+
+from bayescale._jax import each, key_of
+from bayescale._record import Array
+from bayescale.inference.modes import Target, find_modes, round_target
+from bayescale.inference.nuts import Start
+from bayescale.model.likelihood import draw_level
+from bayescale.model.parameters import read
+from bayescale.model.problem import Model, Problem, Values
+
+TRACES = {"weigh": 0}
+"""How often the compiled program was traced; tests read it, nothing else does."""
+
+STREAM = 2
+"""Random numbers of importance sampling are streams apart from those of both attempts of NUTS, from here on."""
+ROUND_POINTS = 2048
+"""Points of each round; a multiple of `CHUNK`."""
+KEPT_POINTS = 3
+"""Points kept for each draw that is asked for, at least."""
+ADAPTING = (2, 12)
+"""Rounds that adapt the mixture, in the first attempt and in later ones."""
+LONGER = 4
+"""Times as many points as in the first attempt are kept in each later one, for weights that deserve no trust yet."""
+ATTEMPTS = 10
+"""Attempts at most. From the second on each adds its points, drawn from a mixture of its own, to those before it."""
+KERNELS = 32
+TAIL = 4
+"""Degrees of freedom of the kernels; even ones are quick to draw."""
+WIDER = 1.2
+"""Factor on the standard deviations at the modes: a proposal should be wider than its target."""
+GUARD = 0.2
+"""Share of the points drawn around the modes with heavy tails, in every round."""
+GUARD_TAIL = 4
+GUARD_WIDER = 2.0
+PRIOR_POINTS = 16.0
+"""Points that the covariance at the mode is worth when it is pooled with that of weighted points."""
+CHUNK = 512
+"""Points whose densities are computed together; more do not fit the fast caches of a core."""
+
+
+class Mixture(NamedTuple):
+    """A proposal: kernels that share one shape, and guards around the modes."""
+
+    locations: Any
+    """Shape (kernel, d)."""
+    factor: Any
+    """Cholesky factor of the kernels' scale matrix, shape (d, d)."""
+    guards: Any
+    """Shape (guard, d)."""
+    guard_factor: Any
+    """Shape (d, d)."""
+
+
+class Weighted(NamedTuple):
+    """Points with their weights.
+
+    Attributes:
+        position: Shape (point, d).
+        log_weight: Logarithms, up to the evidence, shape (point,).
+        meaning: What the density says about each point beside its value, leading axis point.
+    """
+
+    position: Any
+    log_weight: Any
+    meaning: Any
+
+
+class Effort(NamedTuple):
+    """How many rounds of points to draw; numbers that a compiled program takes as they come."""
+
+    adapting: Any
+    """Rounds that adapt the mixture."""
+    kept: Any
+    """Rounds that are kept."""
+
+
+def run_importance(key: Array, target: Target, start: Start, modes: Array, effort: Effort, most: int) -> Weighted:
+    """Adapt a mixture to a density and weigh points drawn from it.
+
+    Args:
+        key: Random key.
+        target: Negative log density of a vector, and what else is wanted of it.
+        start: Mode and covariance.
+        modes: Every mode that counts, shape (mode, d); a mode may be repeated.
+        effort: Numbers of rounds.
+        most: Rounds that there is room for. Those beyond the kept ones are left empty, at weight zero.
+    """
+    factor = jnp.linalg.cholesky(start.covariance)
+    copies = jnp.resize(jnp.arange(len(modes)), (KERNELS,))
+    mixture = Mixture(modes[copies], WIDER * factor, modes, GUARD_WIDER * factor)
+
+    def drawn(key: Array, mixture: Mixture) -> Weighted:
+        return weigh(key, target, mixture, ROUND_POINTS)
+
+    one = jax.eval_shape(drawn, key, mixture)
+    room: Weighted = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
+    room = room._replace(log_weight=jnp.full_like(room.log_weight, -jnp.inf))
+
+    # Rounds that adapt and rounds that are kept are one loop, so that the density is compiled once.
+    def step(number: Any, state: tuple[Mixture, Weighted]) -> tuple[Mixture, Weighted]:
+        mixture, room = state
+        draw_key, place_key = jax.random.split(jax.random.fold_in(key, number))
+        weighted = drawn(draw_key, mixture)
+        better = refit(place_key, weighted, mixture, start)
+        place = number - effort.adapting
+        mixture = jax.tree.map(lambda new, old: jnp.where(place < 0, new, old), better, mixture)
+        # The first kept round takes the place that rounds before it had.
+        room = jax.tree.map(lambda whole, new: whole.at[jnp.maximum(place, 0)].set(new), room, weighted)
+        return mixture, room
+
+    _, room = lax.fori_loop(0, effort.adapting + effort.kept, step, (mixture, room))
+    return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), room)
+
+
+def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted:
+    """Draw points from a mixture and weigh them."""
+    position = draw_points(key, mixture, points)
+    potential, meaning = lax.map(target, position, batch_size=min(CHUNK, points))
+    log_weight = -potential - proposal_density(position, mixture, points)
+    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf), meaning)
+
+
+def guarded(points: int) -> int:
+    """Number of points, among these many, drawn around the modes."""
+    return max(1, round(GUARD * points))
+
+
+def draw_points(key: Array, mixture: Mixture, points: int) -> Any:
+    """Draw points, each kernel its share of them, shape (point, d)."""
+    normal_key, kernel_key, guard_key = jax.random.split(key, 3)
+    few, dimension = guarded(points), mixture.factor.shape[0]
+    many = points - few
+    # Every kernel gets its turn: that is less noisy than drawing which one, and the mixture's density stays right.
+    kernels = mixture.locations[jnp.arange(many) * len(mixture.locations) // many]
+    guards = mixture.guards[jnp.arange(few) * len(mixture.guards) // few]
+    normal = jax.random.normal(normal_key, (points, dimension), mixture.factor.dtype)
+    near = stretch(kernel_key, many, TAIL) * (normal[:many] @ mixture.factor.T)
+    far = stretch(guard_key, few, GUARD_TAIL) * (normal[many:] @ mixture.guard_factor.T)
+    return jnp.concatenate([kernels + near, guards + far])
+
+
+def stretch(key: Array, points: int, tail: int) -> Any:
+    """Factors that make normal points Student-t ones, shape (point, 1)."""
+    # Chi-squared with an even number of degrees of freedom is a sum of exponential variables.
+    uniform = jax.random.uniform(key, (points, tail // 2), float, minval=jnp.finfo(float).tiny)
+    return jnp.sqrt(-0.5 * tail / jnp.log(uniform).sum(1, keepdims=True))
+
+
+def proposal_density(position: Array, mixture: Mixture, points: int) -> Any:
+    """Log density of the mixture, shape (point,)."""
+    share = guarded(points) / points
+    kernels = student_mixture(position, mixture.locations, mixture.factor, TAIL)
+    guards = student_mixture(position, mixture.guards, mixture.guard_factor, GUARD_TAIL)
+    return jnp.logaddexp(jnp.log1p(-share) + kernels, jnp.log(share) + guards)
+
+
+def student_mixture(position: Array, locations: Array, factor: Array, tail: int) -> Any:
+    """Log density of an equal mixture of multivariate Student-t kernels of one shape, shape (point,)."""
+    dimension = factor.shape[0]
+    # The small factor is inverted first: a triangular solve against thousands of columns is far slower on CPUs.
+    inverse = solve_triangular(factor, jnp.eye(dimension, dtype=factor.dtype), lower=True)
+    unit, centers = inverse @ position.T, inverse @ locations.T
+    distance = sum((unit[i][:, None] - centers[i]) ** 2 for i in range(dimension))
+    power = -0.5 * (tail + dimension)
+    constant = gammaln(-power) - gammaln(0.5 * tail) - 0.5 * dimension * jnp.log(tail * jnp.pi)
+    # Kernels of a point differ by little: the nearest one's term keeps all of them in range.
+    relative = 1.0 + distance / tail
+    nearest = relative.min(1)
+    mean = lax.integer_pow(lax.rsqrt(relative / nearest[:, None]), tail + dimension).mean(1)
+    return constant - jnp.log(jnp.diagonal(factor)).sum() + power * jnp.log(nearest) + jnp.log(mean)
+
+
+def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mixture:
+    """Place kernels where the weight is."""
+    points, dimension = weighted.position.shape
+    weight = jnp.exp(weighted.log_weight - weighted.log_weight.max())
+    weight = jnp.where(jnp.isfinite(weight), weight, 0.0) + 1e-300
+    # Clipped at sqrt(points) times their mean, no weight can draw all kernels to one point (ionides2008truncated).
+    weight = jnp.minimum(weight, weight.mean() * jnp.sqrt(points))
+    weight = weight / weight.sum()
+    mean = weight @ weighted.position
+    gap = weighted.position - mean
+    worth = 1.0 / (weight**2).sum()
+    covariance = (worth * (gap.T * weight) @ gap + PRIOR_POINTS * start.covariance) / (worth + PRIOR_POINTS)
+    chosen = weighted.position[systematic(key, weight, len(mixture.locations))]
+    width = (4.0 / ((dimension + 2.0) * len(chosen))) ** (1.0 / (dimension + 4.0))
+    locations = mean + jnp.sqrt(1.0 - width**2) * (chosen - mean)
+    return mixture._replace(locations=locations, factor=width * jnp.linalg.cholesky(covariance))
+
+
+def systematic(key: Array, weight: Array, number: int) -> Any:
+    """Numbers of points resampled by weight, in order, shape (number,)."""
+    places = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
+    return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), places), 0, len(weight) - 1)
+
+
+# --- One family --------------------------------------------------------------------------------------------
+
+
+def weigh_family(
+    key: Array, model: Model, problem: Problem, effort: Effort, most: int, steps: int, vectorized: bool
+) -> tuple[Weighted, Any]:
+    """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
+    mode_key, point_key = jax.random.split(key_of(key))
+    geometry, modes = find_modes(mode_key, model, problem, steps, vectorized)
+    target = round_target(geometry, model, problem)
+    weighted = run_importance(point_key, target, modes.start, modes.places, effort, most)
+    return weighted._replace(position=weighted.meaning, meaning=()), modes.count
+
+
+def weigh_batch(
+    keys: Array, model: Model, problems: Problem, effort: Effort, most: int, steps: int, vectorized: bool
+) -> tuple[Weighted, Any]:
+    """Weigh points for families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
+    TRACES["weigh"] += 1
+
+    def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
+        return weigh_family(pair[0], model, pair[1], effort, most, steps, vectorized)
+
+    return each(one, (keys, problems), vectorized)
+
+
+def interpret_batch(model: Model, problems: Problem, position: Array, level_scores: Array, vectorized: bool) -> Values:
+    """What draws of the coordinates mean, with the level at these scores; leading axes (family, draw)."""
+
+    def family(inputs: tuple[Problem, Any, Any]) -> Values:
+        problem, vectors, scores = inputs
+
+        def one(draw: tuple[Any, Any]) -> Values:
+            values, _ = read(draw[0], model, problem)
+            return values._replace(level=draw_level(draw[1], values, model, problem))
+
+        return each(one, (vectors, scores), vectorized and problem.gap is None)
+
+    return each(family, (problems, position, level_scores), vectorized)
+
+
+def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
+    """Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
+    from arviz_stats.base import array_stats
+
+    if not np.isfinite(log_weight).sum() > len(log_weight) // 2 or np.ptp(log_weight) == 0.0:
+        return np.full(len(log_weight), -np.log(len(log_weight))), np.inf
+    # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
+    # Tails too long for its fit are not numbers, which the diagnostics see.
+    with np.errstate(all="ignore"):
+        smooth, pareto = array_stats.psislw(-log_weight)
+    return smooth, float(np.nan_to_num(pareto, nan=np.inf))
+
+
+def resample(weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+    """Numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
+    places = (np.arange(number) + rng.random()) / number
+    rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), places), len(weight) - 1)
+    return rng.permutation(rows)

@@ -1,0 +1,279 @@
+"""NUTS: one chain as a pure function on NumPyro's functional kernel, started around the mode.
+
+Nothing here knows about laws: a potential (negative log density) of a vector comes in, draws go out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.scipy.linalg import solve_triangular
+from numpyro.infer.hmc import hmc
+from numpyro.infer.util import ParamInfo
+
+from bayescale import checked
+from bayescale._jax import key_of
+from bayescale._record import Array, record, static
+from bayescale.errors import InputError
+
+Potential = Callable[[Any], Any]
+DIFFERENCE = 1e-4
+"""Step of the differences that give the Hessian at the mode; coordinates are about unit scale."""
+
+
+@record
+class Nuts:
+    """Settings of the sampler; counts are part of the compile key, the rest is data.
+
+    Attributes:
+        warmup: Steps of adaptation, discarded.
+        draws: Draws kept from each chain.
+        chains: Independent chains; those of a mixture are shared out by weight, rounded up.
+        depth: Largest tree depth; 8 allows 255 leapfrog steps a draw.
+        mode_steps: Steps of L-BFGS towards the mode.
+        target_accept: Acceptance probability that the step size is tuned to.
+        least_ess: Bulk and tail effective sample size that every coordinate must reach for the status OK; a component
+            of a mixture must reach its share by weight.
+    """
+
+    warmup: int = static(default=200)
+    draws: int = static(default=500)
+    chains: int = static(default=4)
+    depth: int = static(default=8)
+    mode_steps: int = static(default=150)
+    target_accept: float = 0.97
+    least_ess: float = 400.0
+
+
+MOST = 1_000_000
+"""Most steps of a chain; more are a slip."""
+
+
+def check_settings(settings: Any) -> Nuts:
+    """Return settings of the sampler that can be; None are the defaults.
+
+    Raises:
+        InputError: For another class, or the first number that cannot be.
+    """
+    if settings is None:
+        return Nuts()
+    if not isinstance(settings, Nuts):
+        raise InputError(
+            f"settings must be bs.Nuts(warmup=..., draws=..., chains=...) or None; found {checked.shortened(settings)}."
+        )
+    checked.options(
+        warmup=(settings.warmup, checked.whole(1, MOST)),
+        draws=(settings.draws, checked.whole(1, MOST)),
+        chains=(settings.chains, checked.whole(1, 1024)),
+        depth=(settings.depth, checked.whole(1, 15)),
+        mode_steps=(settings.mode_steps, checked.whole(0, MOST)),
+        target_accept=(settings.target_accept, checked.PROBABILITY),
+        least_ess=(settings.least_ess, checked.AT_LEAST_ZERO),
+    )
+    return settings
+
+
+class Start(NamedTuple):
+    """Where chains begin."""
+
+    mode: Any
+    """Shape (d,)."""
+    covariance: Any
+    """Inverse Hessian at the mode, shape (d, d)."""
+    value: Any
+    """The potential there."""
+    slope: Any
+    """Its gradient there, shape (d,)."""
+
+
+class Standing(NamedTuple):
+    """Where a chain stands between two trajectories, and how it is tuned: all that it takes to go on."""
+
+    begun: Any
+    """Whether it has run before: then it is tuned, and there is no warm-up."""
+    key: Any
+    """Words of its random key."""
+    step_size: Any
+    inverse_mass: Any
+    """Inverse mass matrix, shape (d, d), and below the Cholesky factor of the mass matrix."""
+    mass_factor: Any
+    place: Any
+    """In coordinates of unit scale, shape (d,), with the potential and its gradient there."""
+    value: Any
+    slope: Any
+
+
+class Chain(NamedTuple):
+    """Draws of one chain with their statistics, leading axis draw."""
+
+    position: Any
+    diverging: Any
+    accept: Any
+    steps: Any
+    energy: Any
+    step_size: Any
+
+
+def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]:
+    """Walk to the mode with L-BFGS; return it, shape (d,), and the potential there.
+
+    Args:
+        potential: Negative log density of a vector.
+        start: First guess, shape (d,).
+        steps: Number of L-BFGS steps; more are not needed for a dozen coordinates.
+    """
+    optimizer = optax.lbfgs(memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True))
+
+    # The line search returns the value and the gradient where it ends. The first one is along a gradient of zero, so it
+    # ends at the start: no other copy of the potential is needed.
+    def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Any]:
+        point, state, value, slope = carry
+        update, state = optimizer.update(slope, state, point, value=value, grad=slope, value_fn=potential)
+        found = (
+            optax.apply_updates(point, update),
+            *(optax.tree_utils.tree_get(state, key) for key in ("value", "grad")),
+        )
+        usable = jnp.isfinite(found[1]) & jnp.isfinite(found[2]).all()
+        point, value, slope = (
+            jnp.where(usable, new, old) for new, old in zip(found, (point, value, slope), strict=True)
+        )
+        return (point, state, value, slope), value
+
+    begin = (start, optimizer.init(start), jnp.array(jnp.inf, start.dtype), jnp.zeros_like(start))
+    (mode, _, value, _), values = lax.scan(step, begin, None, length=steps)
+    better = jnp.isfinite(mode).all() & (value <= values[0])
+    return jnp.where(better, mode, start), jnp.where(better, value, values[0])
+
+
+def normal_at(potential: Potential, mode: Array) -> Start:
+    """Return the normal distribution with the mode's curvature."""
+    return normal_around(potential, mode, jnp.zeros((0, len(mode)), mode.dtype))[0]
+
+
+class Around(NamedTuple):
+    """Points around a mode, shape (point, d), with the potential, shape (point,), and its gradient there."""
+
+    place: Any
+    value: Any
+    slope: Any
+
+
+def normal_around(potential: Potential, mode: Array, apart: Array) -> tuple[Start, Around]:
+    """Return the normal distribution with the mode's curvature, and the potential at points around it.
+
+    Args:
+        potential: Negative log density of a vector.
+        mode: Shape (d,).
+        apart: Differences of the points from the mode, shape (point, d).
+    """
+    # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
+    size, steps = len(mode), DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
+    points = mode + jnp.concatenate([steps, -steps, jnp.zeros_like(mode)[None], apart])
+    values, slopes = lax.map(jax.value_and_grad(potential), points)
+    hessian = (slopes[:size] - slopes[size : 2 * size]) / (2.0 * DIFFERENCE)
+    start = Start(mode, safe_inverse(0.5 * (hessian + hessian.T)), values[2 * size], slopes[2 * size])
+    return start, Around(*(leaf[2 * size + 1 :] for leaf in (points, values, slopes)))
+
+
+def safe_inverse(hessian: Array) -> Any:
+    """Invert a Hessian, taking flat or upward directions for unit-scale ones; coordinates are about unit scale."""
+    values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
+    values = jnp.clip(jnp.where(values > 0, values, 1.0), 0.1, 1e8)
+    return (vectors / values) @ vectors.T
+
+
+def begin_chain(key: Array, start: Start, at: Around | None = None) -> Standing:
+    """Return where a chain begins: at a point, or at the mode, the origin of its coordinates, where there is none.
+
+    Args:
+        key: Random key of the chain.
+        start: Mode and covariance.
+        at: The point, with the potential and its gradient there; the mode stands in where they are not finite.
+    """
+    factor = jnp.linalg.cholesky(start.covariance)
+    identity = jnp.eye(len(start.mode), dtype=start.mode.dtype)
+    mode = Around(start.mode, start.value, start.slope)
+    if at is not None:
+        usable = jnp.isfinite(at.value) & jnp.isfinite(at.slope).all()
+        mode = jax.tree.map(lambda new, old: jnp.where(usable, new, old), at, mode)
+    place = solve_triangular(factor, mode.place - start.mode, lower=True)
+    size = jnp.asarray(1.0 / len(place) ** 0.25, place.dtype)
+    words = jax.random.key_data(key)
+    return Standing(jnp.array(False), words, size, identity, identity, place, mode.value, factor.T @ mode.slope)
+
+
+def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) -> tuple[Chain, Standing]:
+    """Sample one chain, warm-up and draws in a single loop.
+
+    Args:
+        potential: Negative log density of a vector.
+        start: Mode and covariance, which give the chain's coordinates.
+        settings: Counts and target acceptance.
+        at: Where it begins, or where an earlier call ended, to go on from there as it was tuned.
+
+    Returns:
+        The draws, and where the chain stopped.
+    """
+    factor = jnp.linalg.cholesky(start.covariance)
+
+    # NumPyro pulls the mass matrix towards a thousandth of the identity, so it must see coordinates of unit scale.
+    def place(unit: Any) -> Any:
+        return start.mode + factor @ unit
+
+    def unit_potential(unit: Any) -> Any:
+        return potential(place(unit))
+
+    init_kernel, sample_kernel = hmc(unit_potential, algo="NUTS")
+    state = init_kernel(
+        ParamInfo(at.place, at.value, at.slope),
+        num_warmup=settings.warmup,
+        step_size=at.step_size,
+        dense_mass=True,
+        target_accept_prob=settings.target_accept,
+        trajectory_length=2 * math.pi,
+        max_tree_depth=settings.depth,
+        rng_key=key_of(at.key),
+    )
+    # A chain that goes on has its own matrices and keys, and no warm-up.
+    first = jnp.where(at.begun, settings.warmup, 0)
+    own = jnp.where(at.begun, at.key, jax.random.key_data(state.rng_key))
+    matrices = {"inverse_mass_matrix": at.inverse_mass, "mass_matrix_sqrt": at.mass_factor}
+    state = state._replace(i=state.i + first, adapt_state=state.adapt_state._replace(**matrices), rng_key=key_of(own))
+
+    def drawn(state: Any) -> Chain:
+        return Chain(
+            position=place(state.z),
+            diverging=state.diverging,
+            accept=state.accept_prob,
+            steps=state.num_steps,
+            energy=state.energy,
+            step_size=state.adapt_state.step_size,
+        )
+
+    def step(number: Any, carry: tuple[Any, Chain]) -> tuple[Any, Chain]:
+        state, chain = carry
+        state = sample_kernel(state)
+        # Beyond the last slot, where what the warm-up draws is dropped.
+        slot = jnp.where(number < settings.warmup, settings.draws, number - settings.warmup)
+        return state, jax.tree.map(lambda kept, new: kept.at[slot].set(new, mode="drop"), chain, drawn(state))
+
+    room = jax.tree.map(lambda leaf: jnp.zeros((settings.draws, *leaf.shape), leaf.dtype), drawn(state))
+    state, chain = lax.fori_loop(first, settings.warmup + settings.draws, step, (state, room))
+    tuned = state.adapt_state
+    stopped = Standing(
+        begun=jnp.array(True),
+        key=jax.random.key_data(state.rng_key),
+        step_size=tuned.step_size,
+        inverse_mass=tuned.inverse_mass_matrix,
+        mass_factor=tuned.mass_matrix_sqrt,
+        place=state.z,
+        value=state.potential_energy,
+        slope=state.z_grad,
+    )
+    return chain, stopped

@@ -1,0 +1,270 @@
+"""Geometry: coordinates in which the posterior is close to a round normal distribution.
+
+Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density. Two maps
+make the density easy for NUTS.
+
+`bend`. Exponents are sampled through the net fall b_j = m_j C_j of ln f at the reference, with m_j the share of the law
+that moves with input j and C_j its gross fall over the span. Where that share is small the same slope means a cliff:
+C_j = b_j / m_j. What the data see is the drop over the whole span, from end to end. Straight coordinates have its
+logarithm in the place of ln b_j:
+
+    drop_j = m_j (e^{C_j / 2} - e^{-C_j / 2}) = 2 m_j sinh(C_j / 2),
+
+which is the drop of a sum of power laws in units of its value at the reference, and close to it for other laws.
+Without replicates the data see scatter and seed noise together: straight coordinates are the logarithms of their
+root sum of squares and of their ratio.
+
+`to_straight`. How well the data pin the law down depends on the drift and the scatter: with a strong drift the
+floor is free, with a weak one it is known to a hair. Here straight coordinates are replaced by standard scores v
+under the law linearised at the mode, direction by direction:
+
+    theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
+    d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
+
+with w the variances, K the rows' covariance, r the residuals and g the prior's slope at the mode. The columns of V are
+directions of unit prior variance in which data at the mode are independent, c_i what the curve does along them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.linalg import solve_triangular
+
+from bayescale._record import Array, record
+from bayescale.model.likelihood import (
+    level_variance,
+    log_likelihood,
+    offset,
+    rotate,
+    row_covariance,
+    row_variance,
+    spectrum,
+)
+from bayescale.model.parameters import (
+    active_falls,
+    coordinates,
+    draw_constants,
+    draw_spreads,
+    drawing_order,
+    read,
+    singles,
+    taker,
+)
+from bayescale.model.problem import Model, Problem, Values
+
+DIFFERENCE = 1e-2
+"""Step of the differences that linearise; coordinates are about unit scale."""
+FLATTEST = 0.05
+"""Smallest curvature of a prior in its own coordinates; they are about unit scale."""
+
+
+@record
+class Geometry:
+    """The law linearised at one point.
+
+    Attributes:
+        point: Straight coordinates there, shape (coordinate,).
+        vector: The model's coordinates there, shape (coordinate,).
+        directions: V, shape (p, p).
+        columns: What the curve does along each direction, the residuals, and ones; in the drift's eigenbasis where
+            the problem has one; shape (row, p + 2).
+        pull: Slope of the law's log prior along each direction, shape (p,).
+    """
+
+    point: Array
+    vector: Array
+    directions: Array
+    columns: Array
+    pull: Array
+
+
+# --- Drop over the span in the place of the slope at the reference -----------------------------------------
+
+
+def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], Any] | None:
+    """Positions of the falls among the coordinates, and the share of the law that moves with each; None without them.
+
+    The shares depend on no fall, so `vector` may hold the falls in either form.
+    """
+    names = coordinates(model, problem)
+    if "log_fall" not in names:
+        return None
+    slots = [i for i, name in enumerate(names) if name.startswith("log_fall_ratio_")] + [names.index("log_fall")]
+    *others, fall = drawing_order(model.law)
+    constants = draw_constants(taker(vector), others, model.law, problem)
+    constants |= dict.fromkeys(model.law.covered[fall], 1.0)
+    return slots, active_falls(model.law, constants, problem)
+
+
+def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map straight coordinates to the model's, shape (coordinate,); also return the log determinant."""
+    return bend_knowing(straight, model, problem)[:2]
+
+
+def bend_knowing(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
+    """Like `bend`, and return the shares of the law that move; None for a law without falls."""
+    vector = bend_spreads(straight, model, problem)
+    found = moving(vector, model, problem)
+    if found is None:
+        return vector, 0.0, None
+    slots, share = found
+    half = 0.5 * jnp.exp(straight[jnp.asarray(slots)]) / share
+    gross = 2.0 * jnp.arcsinh(half)
+    net = jnp.log(share) + jnp.log(gross)
+    parts = singles(vector)
+    *others, last = singles(net)
+    total = jax.nn.logsumexp(net) if others else last
+    for slot, value in zip(slots, [*(other - last for other in others), total], strict=True):
+        parts[slot] = value
+    return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum(), share
+
+
+def read_straight(straight: Array, model: Model, problem: Problem) -> tuple[Any, Values, Any, Any]:
+    """The model's coordinates, what they mean, their log prior densities, and the log determinant of `bend`."""
+    # The shares that bend are those that the falls are read with: derived once, not twice.
+    vector, log_determinant, share = bend_knowing(straight, model, problem)
+    values, prior = read(vector, model, problem, share)
+    return vector, values, prior, log_determinant
+
+
+def straighten(vector: Array, model: Model, problem: Problem) -> Any:
+    """Map the model's coordinates to straight ones: the inverse of `bend`."""
+    straight = vector
+    if spreads := sharing(model, problem):
+        first, second = spreads
+        straight = straight.at[first].set(0.5 * jnp.logaddexp(2.0 * vector[first], 2.0 * vector[second]))
+        straight = straight.at[second].set(vector[second] - vector[first])
+    found = moving(vector, model, problem)
+    if found is None:
+        return straight
+    slots, share = found
+    ratios = jnp.append(vector[jnp.asarray(slots[:-1], int)], 0.0)
+    gross = jnp.exp(vector[slots[-1]] + jax.nn.log_softmax(ratios)) / share
+    return straight.at[jnp.asarray(slots)].set(jnp.log(2.0 * share * jnp.sinh(0.5 * gross)))
+
+
+def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
+    """Positions of scatter and seed noise where only their sum is seen, else None."""
+    names = coordinates(model, problem)
+    if problem.replicated or "log_seed" not in names:
+        return None
+    return names.index("log_scatter"), names.index("log_seed")
+
+
+def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
+    """Turn root sum of squares and ratio into scatter and seed noise; this map preserves volume."""
+    spreads = sharing(model, problem)
+    if spreads is None:
+        return straight
+    first, second = spreads
+    parts = singles(straight)
+    scatter = parts[first] - 0.5 * jnp.log1p(jnp.exp(2.0 * parts[second]))
+    parts[first], parts[second] = scatter, scatter + parts[second]
+    return jnp.stack(parts)
+
+
+def straight_density(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Log posterior density of straight coordinates, up to the evidence, and the model's coordinates."""
+    vector, values, prior, log_determinant = read_straight(straight, model, problem)
+    return prior.sum() + log_likelihood(values, model, problem) + log_determinant, vector
+
+
+# --- Standard scores under the law linearised at the mode --------------------------------------------------
+
+
+def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
+    """Linearise the law and its prior at straight coordinates."""
+    size = coordinates(model, problem).index("log_scatter")
+
+    theta = point[:size]
+
+    def at(step: Any) -> tuple[Any, Any]:
+        straight = jnp.concatenate([theta + step, point[size:]])
+        _, values, prior, log_determinant = read_straight(straight, model, problem)
+        return problem.mask * offset(model, problem, values), prior[:size].sum() + log_determinant
+
+    # Differences need one copy of the law in the program, automatic derivatives several; any scores serve that are
+    # nearly standard.
+    step = DIFFERENCE * jnp.eye(size)
+    curves, priors = jax.lax.map(at, jnp.concatenate([step, -step, jnp.zeros((1, size))]))
+    slope = (curves[:size] - curves[size:-1]).T / (2.0 * DIFFERENCE)
+    pull = (priors[:size] - priors[size:-1]) / (2.0 * DIFFERENCE)
+    curvature = (priors[:size] + priors[size:-1] - 2.0 * priors[-1]) / DIFFERENCE**2
+    unit = 1.0 / jnp.sqrt(jnp.maximum(-curvature, FLATTEST))
+    columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curves[-1], problem.mask])
+    vector, _ = bend(point, model, problem)
+    if plain(problem):
+        return Geometry(point, vector, jnp.diag(unit), columns[:0], unit * pull)
+    columns = rotate(columns, problem)
+    products = information(vector, columns, model, problem)
+    _, vectors = jnp.linalg.eigh(products[:size, :size])
+    turned = jnp.concatenate([columns[:, :size] @ vectors, columns[:, size:]], axis=1)
+    return Geometry(point, vector, unit[:, None] * vectors, turned, vectors.T @ (unit * pull))
+
+
+def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Columns and precisions of independent rows, with the variances of a coordinate vector."""
+    size = coordinates(model, problem).index("log_scatter")
+    # Given its coordinate, the drift's amplitude does not depend on the law.
+    values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
+    if problem.dense and problem.basis is None:
+        factor = jnp.linalg.cholesky(row_covariance(values, problem))
+        return solve_triangular(factor, columns, lower=True), problem.mask
+    if not problem.dense and problem.gap is None:
+        return columns, problem.mask / spectrum(values, problem)
+    # Rows that do not scatter alike, as if they did: any scores serve that are nearly standard, and these need no
+    # factorisation.
+    variance = row_variance(values, problem)
+    typical = problem.mask.sum() / (problem.mask / variance).sum()
+    return columns, problem.mask / (typical + values.amplitude**2 * problem.eigenvalues)
+
+
+def plain(problem: Problem) -> bool:
+    """Whether straight coordinates serve as they are: many rows pin them down whatever drift and scatter are."""
+    return problem.gap is not None and problem.basis is None
+
+
+def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
+    """Inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
+    columns, precision = weighted(vector, columns, model, problem)
+    products = columns.T @ (precision[:, None] * columns)
+    ones = products[:, -1]
+    return products - jnp.outer(ones, ones) / (products[-1, -1] + 1.0 / level_variance(model))
+
+
+def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Mean and standard deviation of the law along each direction, given the coordinates after the law's."""
+    size = len(geometry.pull)
+    vector = bend_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
+    columns, precision = weighted(vector, geometry.columns, model, problem)
+    law, residual, ones = columns[:, :size], columns[:, size], columns[:, size + 1]
+    level = 1.0 / (precision @ ones**2 + 1.0 / level_variance(model))
+    shared = (precision * ones) @ law
+    inverse = 1.0 / (1.0 + precision @ law**2 - level * shared**2)
+    seen = (precision * residual) @ law - level * shared * (precision @ (ones * residual))
+    return inverse * (seen + geometry.pull), jnp.sqrt(inverse)
+
+
+def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map standard scores to straight coordinates; also return the log determinant, up to a constant."""
+    if plain(problem):
+        return scores, 0.0
+    size = len(geometry.pull)
+    mean, sd = scores_given(scores[size:], geometry, model, problem)
+    theta = geometry.point[:size] + geometry.directions @ (mean + sd * scores[:size])
+    return jnp.concatenate([theta, scores[size:]]), jnp.log(sd).sum()
+
+
+def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
+    """Map straight coordinates to standard scores: the inverse of `to_straight`."""
+    if plain(problem):
+        return straight
+    size = len(geometry.pull)
+    mean, sd = scores_given(straight[size:], geometry, model, problem)
+    # The directions are orthogonal ones with scaled rows, so their inverse needs no factorisation.
+    gap = (straight[:size] - geometry.point[:size]) / (geometry.directions**2).sum(1)
+    along = geometry.directions.T @ gap
+    return jnp.concatenate([(along - mean) / sd, straight[size:]])

@@ -1,0 +1,1 @@
+"""Catalogue: the laws that come with the package, a file for each kind of question."""

@@ -1,0 +1,207 @@
+"""Laws of data: repetition, fine-tuning, filtering, mixtures, languages and teachers."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+import jax.numpy as jnp
+
+from bayescale.laws.priors import Exponent, Outer, Positive, Real, Shares
+from bayescale.laws.published import paper
+from bayescale.laws.registry import register_law
+from bayescale.laws.shapes import break_factor, exponential_mix, raised, repeats, share_curve
+
+MOST_EPOCHS = 64
+"""Passes over a bucket that count; at a tau of 5 the exponent of later ones is below 2e-4 of the first."""
+
+
+# --- Repetition --------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("n_params", "n_tokens", "unique_tokens"),
+    cite="muennighoff2023scaling",
+    equation="the authors' code",
+    priors={
+        **{"terms": Shares(("E", "A", "B")), "alpha": Exponent(0.35)},
+        **{"R_D": Positive(15.0, 0.8), "R_N": Positive(5.0, 0.8)},
+    },
+    units={"A": ("n_params", "alpha"), "B": ("n_tokens", "alpha")},
+    scales={"unique_tokens": "n_tokens"},
+    decreasing=("n_tokens",),
+    published={
+        "muennighoff2023": paper(
+            **{"E": exp(0.6254804), "A": exp(6.255414), "B": exp(7.3049974), "alpha": 0.3526596},
+            **{"R_D": 15.387756, "R_N": 5.309743},
+        ),
+    },
+)
+def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: Any, R_D: Any, R_N: Any) -> Any:
+    """Repeated data: E + A N'^-alpha + B D'^-alpha with N' and D' worth less beyond what U unique tokens support.
+
+    R_D counts repetitions until their value has fallen to 1/e; it is no half-life in epochs. The law cannot say that
+    returns turn negative, which they do beyond some 60 epochs. Its level does not carry over to other corpora.
+    """
+    unique = jnp.minimum(U, D)
+    ratio = (A / B) ** (1.0 / (2.0 * alpha))
+    supported = jnp.minimum(N, unique * ratio**2)
+    return E + A * raised(repeats(supported, N, R_N), -alpha) + B * raised(repeats(unique, D, R_D), -alpha)
+
+
+@register_law(
+    inputs=("n_samples", "unique_samples"),
+    cite="goyal2024filtering",
+    equation="the authors' code",
+    priors={"terms": Shares(("d", "a")), "b": Exponent(0.2, 0.6), "tau": Positive(5.0, 1.0)},
+    units={"a": ("n_samples", "b")},
+    scales={"unique_samples": "n_samples"},
+    decreasing=("n_samples",),
+    response="error",
+)
+def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any:
+    """Filtered data seen again: d + a prod_j (n_j / n_(j-1))^-b_j over epochs j, with b_j = b 2^(-(j-1)/tau).
+
+    The paper's b is negative and its n counts 1e5 examples. For a mixture b is the mean of the b_j of its buckets and
+    tau is multiplied by their number. The released code lets d decay with later epochs too; here d stays.
+    """
+    finished = jnp.arange(1.0, MOST_EPOCHS)
+    passes = jnp.asarray(n / U)[..., None]
+    # ln(n_j / n_(j-1)) of each later epoch: 0 before it starts, partial while it runs.
+    growth = jnp.log(jnp.clip(passes, finished, finished + 1.0) / finished)
+    worth = 2.0 ** (-finished / jnp.asarray(tau)[..., None])
+    return d + a * jnp.exp(-b * (jnp.log(jnp.minimum(n, U)) + (worth * growth).sum(-1)))
+
+
+# --- Fine-tuning and synthetic data ------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("n_samples",),
+    cite="lin2024selecting",
+    priors={"terms": Shares(("E", "B")), "D_l": Positive(1.0, 1.2), "b": Exponent(0.4, 0.5)},
+    units={"B": ("n_samples", "b"), "D_l": ("n_samples", "b")},
+    decreasing=("n_samples",),
+    floor="E",
+    aliases={"synthetic_data": "qin2025synthetic"},
+)
+def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
+    """Fine-tuning on D examples after D_l worth of learning before: E + B / (D_l + D^b).
+
+    Flat at E + B / D_l until D^b reaches D_l, the pre-power phase, then a power law. Constants are of one task each.
+    """
+    return E + B / (D_l + D**b)
+
+
+# --- Mixtures ----------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("share_1", "share_2", "share_3"),
+    cite="ye2024mixing",
+    equation="the authors' code",
+    priors={"terms": Shares(("c", "k")), "t1": Real(-1.0, 2.0), "t2": Real(0.0, 2.0)},
+    units=lambda constants, ref: {},
+    scales={"share_1": "", "share_2": "", "share_3": ""},
+)
+def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> Any:
+    """Loss on one domain by the shares of three: c + k e^(t1 r1 + t2 r2 + t3 r3), with t3 = -t1 - t2.
+
+    Shares add up to 1, so only slopes that add up to 0 can be told from k; share_1 is the domain of the loss.
+    """
+    return c + k * exponential_mix((r1, r2, r3), (t1, t2))
+
+
+@register_law(
+    inputs=("share_1", "share_2", "share_3", "share_4", "share_5"),
+    cite="ye2024mixing",
+    equation="the authors' code",
+    priors={
+        "terms": Shares(("c", "k")),
+        "t1": Real(-1.0, 2.0),
+        **{name: Real(0.0, 2.0) for name in ("t2", "t3", "t4")},
+    },
+    units=lambda constants, ref: {},
+    scales={f"share_{i}": "" for i in range(1, 6)},
+    published={
+        "ye2024_notebook": paper(
+            note="the authors' notebook, one domain; their slopes moved by .094 to add up to 0",
+            **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
+        ),
+    },
+)
+def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1: Any, t2: Any, t3: Any, t4: Any):
+    """Loss on one domain by the shares of five: c + k e^(t1 r1 + ... + t5 r5), slopes adding up to 0."""
+    return c + k * exponential_mix((r1, r2, r3, r4, r5), (t1, t2, t3, t4))
+
+
+@register_law(
+    inputs=("share", "n_tokens"),
+    cite="ge2024bimix",
+    priors={"terms": Shares(("C", "B")), "a": Exponent(0.1, 0.7), "b": Exponent(0.3, 0.5)},
+    units={"C": ("share", "a"), "B": [("share", "a"), ("n_tokens", "b")]},
+    decreasing=("share", "n_tokens"),
+)
+def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
+    """Loss on a domain with share r after s tokens: r^-a (B s^-b + C); the paper's A is 1, since B and C scale it.
+
+    Infinite at a share of 0. The paper counts s in steps; tokens only change B.
+    """
+    return r**-a * (B * s**-b + C)
+
+
+@register_law(
+    inputs=("n_params", "share"),
+    cite="fernandes2023multilingual",
+    equation="eqs. 11 and 12",
+    priors={
+        **{"terms": Shares(("E", "A")), "alpha": Exponent(0.3)},
+        **{"c1": Positive(0.5, 0.8), "c2": Positive(1.0, 0.5), "c3": Positive(1.0, 0.5)},
+    },
+    units={"A": ("n_params", "alpha")},
+    scales={"share": ""},
+    decreasing=("n_params",),
+    floor="E",
+)
+def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any, c3: Any) -> Any:
+    """Loss on a language pair with share p of the data: E + A (f(p) N)^-alpha, f(p) = p + c1 p^c2 (1-p)^c3.
+
+    The share changes only the effective size f(p) N; at p = 1 the pair is trained alone.
+    """
+    return E + A * (share_curve(p, c1, c2, c3) * N) ** -alpha
+
+
+# --- Teachers ----------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("n_params", "n_tokens", "teacher_loss"),
+    cite="busbridge2025distillation",
+    equation="eq. 8",
+    priors={
+        **{"E": Positive(1.2, 0.2), "A": Positive(1.0, 0.6), "B": Positive(1.0, 0.6), "k": Outer(0.5, 0.3)},
+        **{"alpha": Exponent(0.4, 0.3), "beta": Exponent(0.4, 0.3)},
+        **{"A_s": Positive(0.3, 0.8), "B_s": Positive(0.3, 0.8), "k_s": Outer(0.8, 0.3)},
+        **{"alpha_s": Exponent(0.35, 0.4), "beta_s": Exponent(0.5, 0.4)},
+        **{"c0": Positive(2.0, 0.4), "d1": Positive(1.3, 0.2), "f1": Positive(0.1, 0.4), "c1f1": Positive(33.0, 0.6)},
+    },
+    units={
+        **{"A": ("n_params", "alpha"), "A_s": ("n_params", "alpha_s")},
+        **{"B": ("n_tokens", "beta"), "B_s": ("n_tokens", "beta_s")},
+    },
+    scales={"teacher_loss": ""},
+    form="secondary",
+)
+def distillation(
+    N: Any, D: Any, teacher: Any, *, E, A, B, k, alpha, beta, A_s, B_s, k_s, alpha_s, beta_s, c0, d1, f1, c1f1
+) -> Any:
+    """Student of a teacher of loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
+
+    L = E + (A N^-alpha + B D^-beta)^k is the student's loss without a teacher. The paper writes c1 f1 for c1f1, which
+    data see better than c1. The teacher enters through its loss only; as D grows the student reaches it and no more.
+    Two of three copies of the equation carry the outer power k_s, one drops it. Priors hold in nats per token; the
+    student's own constants could not be verified.
+    """
+    alone = E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
+    gap = raised(teacher, -c0) * break_factor(teacher, d1 * alone, f1, c1f1 / f1)
+    return teacher + gap * raised(A_s * raised(N, -alpha_s) + B_s * raised(D, -beta_s), k_s)

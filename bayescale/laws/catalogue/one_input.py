@@ -1,0 +1,439 @@
+"""Laws of one scale input: power laws, with floors, ceilings and breaks."""
+
+from __future__ import annotations
+
+from math import exp
+from typing import Any
+
+import jax.numpy as jnp
+from jax.nn import sigmoid, softplus
+
+from bayescale.laws.priors import Break, Exponent, Fall, Level, Plateaus, Positive, Shares, Slope, Turn
+from bayescale.laws.published import paper
+from bayescale.laws.registry import alias, register_law, variant
+from bayescale.laws.shapes import break_factor, raised, root
+
+PF_DAY = 8.64e19
+"""FLOPs of a petaflop/s-day, the unit of compute of two papers."""
+
+
+# --- Power laws --------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="kaplan2020scaling",
+    form="secondary",
+    priors={"A": Level(), "falls": Fall(("c",))},
+    units={"A": ("x", "c")},
+    decreasing=("x",),
+    aliases={"alabdulmohsin_m1": "alabdulmohsin2022revisiting", "preference_model": "wang2025worldpm"},
+)
+def power(x: Any, *, A: Any, c: Any) -> Any:
+    """Power law without a floor: A x^-c."""
+    return A * x**-c
+
+
+variant(
+    "power",
+    name="kaplan_params",
+    says="Kaplan's L(N) = (N_c / N)^a: A = N_c^a and c = a.",
+    cite="kaplan2020scaling",
+    caveats="No floor, so the loss goes to 0; constants depend on the tokenizer (WebText2, 50257 tokens).",
+    form="secondary",
+    inputs=("n_params",),
+    counting={"n_params": "without embeddings"},
+    priors={"c": Exponent(0.08, 0.7)},
+    published={"kaplan2020": paper(A=8.8e13**0.076, c=0.076)},
+)
+variant(
+    "power",
+    name="kaplan_tokens",
+    says="Kaplan's L(D) = (D_c / D)^a, models large enough and stopped early: A = D_c^a and c = a.",
+    cite="kaplan2020scaling",
+    form="secondary",
+    inputs=("n_tokens",),
+    priors={"c": Exponent(0.1, 0.7)},
+    published={"kaplan2020": paper(A=5.4e13**0.095, c=0.095)},
+)
+variant(
+    "power",
+    name="kaplan_compute",
+    says="Kaplan's L(C) = (C_c / C)^a along the best sizes at small batch: A = C_c^a and c = a.",
+    cite="kaplan2020scaling",
+    caveats="The paper counts PF-days (8.64e19 FLOPs) and embeddings out; one of its figures prints C_c = 2.3e8.",
+    form="secondary",
+    inputs=("flops",),
+    priors={"c": Exponent(0.05, 0.7)},
+    published={"kaplan2020": paper(A=(3.1e8 * PF_DAY) ** 0.050, c=0.050)},
+)
+variant(
+    "power",
+    name="kaplan_critical_batch",
+    says="Kaplan's critical batch B* / L^(1/a) by the loss reached: A = B* and c = 1/a.",
+    cite="kaplan2020scaling",
+    response="critical batch in tokens",
+    inputs=("reached_loss",),
+    priors={"c": Exponent(4.8, 0.3)},
+    published={"kaplan2020": paper(A=2e8, c=1.0 / 0.21)},
+)
+variant(
+    "power",
+    name="time_series",
+    says="Power law of time-series models in parameters, data or compute: A x^-c.",
+    cite="yao2024timeseries",
+    caveats="The response is a negative log likelihood of a density, which may be negative: shift it to be positive. "
+    "Exponents could not be verified. Fit encoders and decoders, in and out of distribution, as separate families.",
+    form="secondary",
+    priors={"c": Exponent(0.1, 0.7)},
+)
+variant(
+    "power",
+    name="interatomic_potential",
+    says="Generalisation error of an interatomic potential in layers, parameters, data or compute: A x^-c.",
+    cite="zhang2025dpa3",
+    caveats="Constants could not be verified.",
+    form="secondary",
+    response="error",
+)
+variant(
+    "power",
+    name="accelerator_hours",
+    says="Perplexity by hours on one kind of accelerator: A H^-c.",
+    cite="stanic2023languini",
+    caveats="Made to ask where two architectures cross (`laws.optimum.crossing`); the crossing is a ratio of "
+    "differences with heavy tails, so report quantiles of its logarithm.",
+    form="secondary",
+    response="perplexity",
+    inputs=("accelerator_hours",),
+)
+variant(
+    "power",
+    name="imitation_learning",
+    says="Optimality gap, 1 - normalised score, by the number of objects, environments or pairs: A x^-c.",
+    cite="lin2024imitation",
+    caveats="Six points and no floor; the fitted gap exceeds 1 at x = 1 for some tasks.",
+    response="optimality gap",
+    priors={"c": Exponent(0.6, 0.5)},
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="hoffmann2022training",
+    equation="approach 1",
+    priors={"A": Level(), "c": Exponent(0.5, 0.4)},
+    units={"A": ("x", "-c")},
+    response="count",
+)
+def growing_power(x: Any, *, A: Any, c: Any) -> Any:
+    """Growing power law: A x^c, as for the best size, batch or number of tokens at a budget."""
+    return A * x**c
+
+
+variant(
+    "growing_power",
+    name="optimal_params",
+    says="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
+    cite="hoffmann2022training",
+    caveats="The minimum over a sweep is biased low (the luckiest run wins), and the exponent moves from .86 to .50 "
+    "with how FLOPs are counted, warm-up, decay and tuning (porian2024resolving): never pool across those.",
+    equation="approach 1",
+    response="best number of parameters",
+    inputs=("flops",),
+    published={
+        "porian2024_tuned": paper(
+            cite="porian2024resolving", note="RefinedWeb, tuned, constant rate", A=0.1189, c=0.4969
+        ),
+        "gemstones2025": paper(cite="mcleish2025gemstones", note="with embeddings", A=exp(-2.8451), c=0.49938),
+    },
+)
+
+
+# --- Floors and ceilings -----------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="alabdulmohsin2022revisiting",
+    equation="M2",
+    priors={"terms": Shares(("E", "A")), "falls": Fall(("c",))},
+    units={"A": ("x", "c")},
+    decreasing=("x",),
+    floor="E",
+    aliases={"alabdulmohsin_m2": "alabdulmohsin2022revisiting", "click_through": "lai2025exploring"},
+)
+def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
+    """Power law that approaches a floor: E + A x^-c."""
+    return E + A * x**-c
+
+
+@register_law(
+    inputs=("x",),
+    cite="alabdulmohsin2022revisiting",
+    equation="M4 with a = 1",
+    form="recalled",
+    priors={"terms": Plateaus(("E", "A", "g")), "falls": Fall(("c",))},
+    units={"A": ("x", "c"), "g": ("x", "c")},
+    decreasing=("x",),
+    floor="E",
+)
+def plateau_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
+    """Power law between a plateau E + A / g and a floor: E + A / (g + x^c); g = 0 is the saturating power law."""
+    return E + A / (g + raised(x, c))
+
+
+@register_law(
+    inputs=("x",),
+    cite="alabdulmohsin2022revisiting",
+    equation="M3",
+    priors={"A": Level(), "g": Positive(1.0, 1.7), "falls": Fall(("c",))},
+    units={"A": ("x", "c"), "g": ("x", -1.0)},
+    decreasing=("x",),
+    form="recalled",
+    aliases={"alabdulmohsin_m3": "alabdulmohsin2022revisiting"},
+)
+def shifted_power(x: Any, *, A: Any, g: Any, c: Any) -> Any:
+    """Shifted power law, which flattens at x of about 1/g: A (1/x + g)^c."""
+    return A * (1.0 / x + g) ** c
+
+
+@register_law(
+    inputs=("x",),
+    cite="hestness2017deep",
+    equation="its three regions",
+    priors={"terms": Shares(("E", "A")), "b": Break(("b",), mean=-0.3), "c": Slope()},
+    units={"b": ("x", 1.0)},
+    decreasing=("x",),
+    floor="E",
+    form="ours",
+)
+def bounded_power(x: Any, *, E: Any, A: Any, b: Any, c: Any) -> Any:
+    """Best guess, power law, floor: E + A (1 + x/b)^-c, from E + A at little data to E.
+
+    The paper draws three regions and fits the middle one, error = a m^b + g; one smooth curve through all of them
+    avoids a choice of where they end. Its per-domain exponents could not be verified.
+    """
+    return E + A * break_factor(x, b, 1.0, c)
+
+
+variant(
+    "bounded_power",
+    name="hestness",
+    says="Hestness' three regions of the error by training examples: E + A (1 + m/b)^-c.",
+    cite="hestness2017deep",
+    response="error",
+    inputs=("n_samples",),
+)
+variant(
+    "bounded_power",
+    name="vision_language_frontier",
+    says="Error on the compute frontier of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
+    cite="nezhurina2025vision",
+    caveats="The frontier is a minimum over hyper-parameters, so it is biased low. Constants could not be found.",
+    equation="saturation on both sides",
+    response="error",
+    form="paper",
+    inputs=("flops",),
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="alabdulmohsin2022revisiting",
+    equation="M4",
+    priors={"terms": Shares(("E", "H")), "a": Positive(1.0, 0.5), "B": Positive(1.0, 1.5), "c": Slope(1.0)},
+    units={"B": ("x", "c")},
+    decreasing=("x",),
+    floor="E",
+    form="recalled",
+    aliases={"alabdulmohsin_m4": "alabdulmohsin2022revisiting"},
+)
+def two_sided_power(x: Any, *, E: Any, H: Any, a: Any, B: Any, c: Any) -> Any:
+    """Floor E and ceiling E + H: E + H u with u (1 - u)^-a = B x^-c, which defines u.
+
+    The paper writes eps_inf = E, eps_0 = E + H and b = B H^(1-a); a = 0 is a power law with a floor, a = 1 a logistic
+    curve in ln x.
+    """
+    target = jnp.log(B) - c * jnp.log(x)
+    # In logits s of u the left side is a straight line at either end, of slope 1 and a.
+    start = jnp.where(target < 0, target, target / a)
+    return E + H * sigmoid(root(lambda s: s + (a - 1.0) * softplus(s) - target, start))
+
+
+# --- Known exponents ---------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="bahri2021explaining",
+    priors={"terms": Shares(("E", "A"))},
+    units={"A": ("x", 1.0)},
+    decreasing=("x",),
+    floor="E",
+    form="recalled",
+)
+def variance_limited(x: Any, *, E: Any, A: Any) -> Any:
+    """Variance-limited regime, exponent exactly 1: E + A / x, for data at fixed width or width at fixed data."""
+    return E + A / x
+
+
+variant(
+    "saturating_power",
+    name="resolution_limited",
+    says="Resolution-limited regime: E + A x^-c with c about 4/d on a smooth manifold of dimension d.",
+    cite="bahri2021explaining",
+    caveats="The relation c = 4/d was not checked against the paper; it only informs the prior, at d of about 10. "
+    "sharma2020manifold states it for parameters.",
+    form="recalled",
+    priors={"c": Exponent(0.4, 0.7)},
+)
+variant(
+    "saturating_power",
+    name="superposition",
+    says="Loss by width where features share dimensions: E + A / m^c with c near 1.",
+    cite="liu2025superposition",
+    caveats="A and c are shared by four model classes and four corpora, only E differs; E also absorbs the tokenizer.",
+    inputs=("width",),
+    priors={"c": Exponent(1.0, 0.2)},
+    published={"liu2025_opt": paper(note="OPT on the first corpus", E=2.2074, A=476.08, c=0.9098)},
+)
+variant(
+    "saturating_power",
+    name="patchification",
+    says="Loss by the length of the sequence into which an image is cut: E + A x^-c.",
+    cite="wang2025patchification",
+    caveats="The paper shows a steady gain down to patches of one pixel; no equation of it could be verified.",
+    form="ours",
+    inputs=("n_tokens",),
+    counting={"n_tokens": "patches of one image"},
+)
+variant(
+    "saturating_power",
+    name="bit_level",
+    says="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
+    cite="ding2025dissecting",
+    caveats="The paper compares formats of vision models at equal bits and fits no such curve; compare posteriors of "
+    "formats.",
+    form="ours",
+    inputs=("model_bits",),
+)
+
+
+# --- Henighan's domains ------------------------------------------------------------------------------------
+
+HENIGHAN = {
+    "language": ((0.0, 1.47e14, 0.070), (0.0, 3.47e8, 0.048), (3.3e-13, 0.73)),
+    "image_8": ((3.12, 80.0, 0.24), (3.13, 1.8e-8, 0.19), (5.3e-14, 0.64)),
+    "image_16": ((2.64, 280.0, 0.22), (2.64, 1.6e-8, 0.16), (4.8e-12, 0.75)),
+    "image_32": ((2.20, 63.0, 0.13), (2.21, 3.6e-9, 0.10), (1.6e-13, 0.65)),
+    "image_vq16": ((3.99, 2.7e4, 0.13), (4.09, 6.1e-7, 0.11), (6.2e-14, 0.64)),
+    "image_vq32": ((3.07, 1.9e4, 0.14), (3.17, 2.6e-6, 0.12), (9.4e-13, 0.70)),
+    "text_to_image": ((2.0, 5.1e3, 0.16), (1.93, 1.5e-6, 0.15), (9.4e-13, 0.70)),
+    "image_to_text": ((2.0, 5.5e3, 0.15), (1.97, 1.5e-6, 0.16), (3.3e-12, 0.72)),
+    "video_vq": ((1.01, 3.7e4, 0.24), (0.95, 2.2e-5, 0.14), (1.13e-12, 0.71)),
+    "math": ((0.28, 1.1e4, 0.16), (0.14, 1.4e-5, 0.17), (2.3e-12, 0.69)),
+}
+"""Floor, scale and exponent of L(N), of L(C), and scale and exponent of the best N, by domain; C in PF-days."""
+FRONTIER = (
+    "A frontier drawn below the runs, not a regression. Image and text losses of a multimodal model add up 9 : 1."
+)
+
+variant(
+    "saturating_power",
+    name="henighan_params",
+    says="Loss by parameters in ten domains, L_inf + (N_0 / N)^a: A = N_0^a and c = a.",
+    cite="henighan2020scaling",
+    caveats=FRONTIER,
+    equation="table 1",
+    inputs=("n_params",),
+    counting={"n_params": "without embeddings"},
+    published={key: paper(E=floor, A=scale**a, c=a) for key, ((floor, scale, a), _, _) in HENIGHAN.items()},
+)
+variant(
+    "saturating_power",
+    name="henighan_compute",
+    says="Loss by compute in ten domains, L_inf + (C_0 / C)^a: A = C_0^a and c = a.",
+    cite="henighan2020scaling",
+    caveats=FRONTIER,
+    equation="table 1",
+    inputs=("flops",),
+    published={
+        key: paper(E=floor, A=(scale * PF_DAY) ** a, c=a) for key, (_, (floor, scale, a), _) in HENIGHAN.items()
+    },
+)
+variant(
+    "growing_power",
+    name="henighan_optimum",
+    says="Best number of parameters by compute in ten domains, (C / C_N)^b: A = C_N^-b and c = b.",
+    cite="henighan2020scaling",
+    caveats="All ten exponents lie between .64 and .75.",
+    equation="table 1",
+    response="best number of parameters, without embeddings",
+    inputs=("flops",),
+    priors={"c": Exponent(0.7, 0.1)},
+    published={key: paper(A=(scale * PF_DAY) ** -b, c=b) for key, (_, _, (scale, b)) in HENIGHAN.items()},
+)
+
+
+# --- Broken power laws -------------------------------------------------------------------------------------
+
+TURNS = {"c1": Turn(), "f1": Positive(0.3, 0.5)}
+
+
+@register_law(
+    inputs=("x",),
+    cite="caballero2022broken",
+    equation="n = 1",
+    priors={"terms": Shares(("a", "b")), "c0": Slope(), "places": Break(("d1",)), **TURNS},
+    units={"b": ("x", "c0"), "d1": ("x", 1.0)},
+    floor="a",
+)
+def broken_1(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any) -> Any:
+    """Smoothly broken power law with one break: a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1).
+
+    The exponent is c0 before the break and c0 + c1 after it; a break outside the data is the prior's. It takes dozens
+    of runs: of 40 simulated fits to ten runs 13 converged.
+    """
+    return a + b * x**-c0 * break_factor(x, d1, f1, c1)
+
+
+TURNS = {**TURNS, "c2": Turn(), "f2": Positive(0.3, 0.5)}
+
+
+@register_law(
+    inputs=("x",),
+    cite="caballero2022broken",
+    equation="n = 2",
+    priors={"terms": Shares(("a", "b")), "c0": Slope(), "places": Break(("d1", "d2"), -0.15, 0.3), **TURNS},
+    units={"b": ("x", "c0"), "d1": ("x", 1.0), "d2": ("x", 1.0)},
+    floor="a",
+    nests={"broken_1": {"c2": 0.0}},
+)
+def broken_2(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any) -> Any:
+    """Smoothly broken power law with two breaks, d1 < d2."""
+    return a + b * x**-c0 * break_factor(x, d1, f1, c1) * break_factor(x, d2, f2, c2)
+
+
+TURNS = {**TURNS, "c3": Turn(), "f3": Positive(0.3, 0.5)}
+
+
+@register_law(
+    inputs=("x",),
+    cite="caballero2022broken",
+    equation="n = 3",
+    priors={"terms": Shares(("a", "b")), "c0": Slope(), "places": Break(("d1", "d2", "d3"), -0.3, 0.25), **TURNS},
+    units={"b": ("x", "c0"), "d1": ("x", 1.0), "d2": ("x", 1.0), "d3": ("x", 1.0)},
+    floor="a",
+    nests={"broken_2": {"c3": 0.0}},
+)
+def broken_3(
+    x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any, d3: Any, c3: Any, f3: Any
+) -> Any:
+    """Smoothly broken power law with three breaks, d1 < d2 < d3."""
+    bends = break_factor(x, d1, f1, c1) * break_factor(x, d2, f2, c2) * break_factor(x, d3, f3, c3)
+    return a + b * x**-c0 * bends
+
+
+for number in (1, 2, 3):
+    alias(f"bnsl_{number}", f"broken_{number}", "caballero2022broken")

@@ -1,0 +1,342 @@
+"""Laws of schedules: whole learning-rate curves, and the best rate, batch and weight decay.
+
+A loss along a run depends on every learning rate before it, so the two laws of curves are built for a set of
+schedules: `multi_power([rates_a, rates_b])` is a law with inputs (schedule, step), where schedule 1 is the first of
+them. A schedule is one rate for each step. What the laws need of it is computed once; equal neighbours become one
+piece, which is exact, so a schedule of few distinct rates costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayescale._record import Array
+from bayescale.errors import InputError
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Exponent, Fixed, Level, Positive, Shares
+from bayescale.laws.published import paper, refit
+from bayescale.laws.registry import register_law, variant
+from bayescale.laws.shapes import raised
+
+MOST_SCHEDULES = 64
+LEAST_SHARE = 0.01
+"""Share of the peak below which all rates are one to the drift."""
+
+
+# --- Paths -------------------------------------------------------------------------------------------------
+
+
+class Paths(NamedTuple):
+    """Schedules as pieces of constant rate, shape (schedule, piece) each; pieces that fill up never start."""
+
+    rate: np.ndarray
+    start: np.ndarray
+    """First step of a piece, counted from 0."""
+    length: np.ndarray
+    before: np.ndarray
+    """Sum of rates before the piece."""
+    drop: np.ndarray
+    """Fall of the rate from the piece before; negative while it warms up."""
+    after_peak: np.ndarray
+    """1 for pieces after the highest rate, else 0."""
+
+
+def paths(schedules: Sequence[Array]) -> Paths:
+    """Cut schedules, one rate for each step, into pieces of constant rate.
+
+    Raises:
+        InputError: For an empty list, or a schedule that is not a row of numbers of 0 or more.
+    """
+    if not 0 < len(schedules) <= MOST_SCHEDULES:
+        raise InputError(f"Between 1 and {MOST_SCHEDULES} schedules are expected; found {len(schedules)}.")
+    tables = []
+    for number, schedule in enumerate(schedules, 1):
+        rates = np.asarray(schedule, float)
+        if rates.ndim != 1 or len(rates) == 0 or not (np.isfinite(rates) & (rates >= 0)).all() or rates.max() == 0:
+            raise InputError(f"Schedule {number} must be one learning rate of 0 or more for each step, not all 0.")
+        start = np.flatnonzero(np.diff(rates, prepend=np.nan) != 0)
+        rate = rates[start]
+        length = np.diff(start, append=len(rates)).astype(float)
+        # The last rate goes on, so that steps past the end can be asked for.
+        length[-1] = np.inf
+        before = np.concatenate([[0.0], np.cumsum(rates)])[start]
+        drop = -np.diff(rate, prepend=rate[0])
+        tables.append((rate, start.astype(float), length, before, drop, (start > np.argmax(rates)).astype(float)))
+    size = max(len(table[0]) for table in tables)
+    fills = (1.0, np.inf, 0.0, 0.0, 0.0, 0.0)
+    columns = zip(fills, zip(*tables, strict=True), strict=True)
+    return Paths(*(np.stack([np.pad(c, (0, size - len(c)), constant_values=f) for c in group]) for f, group in columns))
+
+
+def held(rates: Array, pieces: int) -> np.ndarray:
+    """Round a schedule to at most so many pieces of constant rate and equal sums, for laws that are to be fast.
+
+    The first step stays a piece of its own: a warm-up has to rise from where it starts.
+    """
+    edges = np.unique([0, *np.linspace(1, len(rates), pieces).round().astype(int)])
+    return np.concatenate([np.full(b - a, np.mean(rates[a:b])) for a, b in itertools.pairwise(edges)])
+
+
+def cosine(steps: int, peak: float, last: float, warmup: int = 0) -> np.ndarray:
+    """Cosine from `peak` to `last` after a linear warm-up from 0, one rate for each step."""
+    turn = np.arange(steps - warmup) / (steps - warmup)
+    falling = last + 0.5 * (peak - last) * (1.0 + np.cos(np.pi * turn))
+    return np.concatenate([peak * np.arange(warmup) / max(warmup, 1), falling])
+
+
+def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
+    """Pieces of one schedule, the sum of its rates up to and with a step, and which pieces have begun by then."""
+    number = jnp.asarray(schedule + 0.5).astype(int) - 1
+    row = Paths(*(jnp.asarray(table)[number] for table in features))
+    spent = (row.rate * jnp.clip(step + 1.0 - row.start, 0.0, row.length)).sum()
+    # An array's index never fails here, so a schedule that was not given has to make the loss not a number.
+    known = (number >= 0) & (number < len(features.rate))
+    return row, jnp.where(known, spent, jnp.nan), row.start <= step
+
+
+def wander(features: Paths) -> dict[str, Callable[..., Any]]:
+    """What a drift of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
+
+    def rate(schedule: Any, step: Any) -> Any:
+        row, _, begun = row_at(features, schedule, step)
+        peak = jnp.where(row.length > 0, row.rate, 0.0).max()
+        # A rate of 0 has no logarithm, and where it all but ends nothing is left to wander.
+        return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * peak)
+
+    return {"step": lambda schedule, step: step, "rate": rate}
+
+
+# --- Loss curves -------------------------------------------------------------------------------------------
+
+
+def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
+    """Register the learning-rate annealing law for some schedules; see its description in the catalogue.
+
+    Args:
+        schedules: One rate for each step; write a warm-up as steps at the peak rate.
+        name: Name in the registry, which saved fits refer to.
+
+    Raises:
+        InputError: For schedules that are not rows of rates.
+    """
+    features = paths(schedules)
+
+    @register_law(
+        name=name,
+        inputs=("schedule", "step"),
+        cite="tissue2024annealing",
+        priors={
+            **{"L0": Positive(2.5, 0.25), "A": Positive(0.6, 0.7), "alpha": Exponent(0.5, 0.4)},
+            **{"C": Positive(0.4, 0.7), "lam": Fixed(0.999)},
+        },
+        scales={"schedule": "", "step": ""},
+        published={
+            "luo2025_400m": refit(cite="luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)
+        },
+        axes=wander(features),
+    )
+    def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
+        """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
+
+        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
+        states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
+        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
+        """
+
+        def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
+            row, spent, begun = row_at(features, schedule, step)
+            # A drop adds lam^0 + lam^1 + ... over the steps since.
+            since = jnp.where(begun, step + 1.0 - row.start, 0.0)
+            memory = (row.drop * row.after_peak * -jnp.expm1(since * jnp.log(lam))).sum() / (1.0 - lam)
+            return L0 + A * spent**-alpha - C * memory
+
+        return jnp.vectorize(one)(schedule, step, L0, A, alpha, C, lam)
+
+    return annealing
+
+
+LUO = {
+    "luo2025_25m": (3.04045, 0.52469, 0.50787, 363.79, 2.0656, 0.58279, 0.64142),
+    "luo2025_100m": (2.65145, 0.60115, 0.45296, 437.95, 2.1325, 0.59785, 0.65524),
+    "luo2025_400m": (2.37474, 0.65421, 0.42879, 523.42, 2.0246, 0.59350, 0.63472),
+}
+"""Constants of the multi-power law by size of the model: L0, A, alpha, B, C, beta, gamma."""
+
+
+def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
+    """Register the multi-power law for some schedules; see its description in the catalogue.
+
+    Args:
+        schedules: One rate for each step, warm-up included.
+        name: Name in the registry, which saved fits refer to.
+
+    Raises:
+        InputError: For schedules that are not rows of rates.
+
+    Example:
+        >>> import numpy as np
+        >>> from bayescale.laws.schedule import multi_power
+        >>> law = multi_power([np.full(1000, 3e-4), np.repeat([3e-4, 1e-4], 500)], name="two_steps")
+        >>> law.inputs
+        ('schedule', 'step')
+    """
+    features = paths(schedules)
+
+    @register_law(
+        name=name,
+        inputs=("schedule", "step"),
+        cite="luo2025multipower",
+        priors={
+            **{"L0": Positive(2.5, 0.25), "A": Positive(0.6, 0.5), "alpha": Exponent(0.45, 0.3)},
+            **{"B": Positive(400.0, 0.5), "C": Positive(2.0, 0.5)},
+            **{"beta": Exponent(0.6, 0.3), "gamma": Exponent(0.6, 0.3)},
+        },
+        scales={"schedule": "", "step": ""},
+        published={
+            key: paper(**dict(zip(("L0", "A", "alpha", "B", "C", "beta", "gamma"), values, strict=True)))
+            for key, values in LUO.items()
+        },
+        axes=wander(features),
+    )
+    def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
+        """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
+
+        S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike,
+        so thin the curve. Priors hold in nats per token.
+        """
+
+        def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
+            row, spent, begun = row_at(features, schedule, step)
+            since = jnp.where(begun, spent - row.before, 0.0)
+            # A rate of 0 has seen all that it can.
+            slow = raised(jnp.maximum(row.rate, 1e-12), -gamma)
+            gained = -jnp.expm1(-beta * jnp.log1p(C * slow * since))
+            return L0 + A * spent**-alpha - B * (row.drop * gained).sum()
+
+        return jnp.vectorize(one)(schedule, step, L0, A, alpha, B, C, beta, gamma)
+
+    return multi_power
+
+
+STEPS, PEAK, LAST, WARMUP = 24_000, 3e-4, 3e-5, 2_160
+EXAMPLES = (
+    held(cosine(STEPS, PEAK, PEAK, WARMUP), 100),
+    held(cosine(STEPS, PEAK, LAST, WARMUP), 100),
+)
+"""What the registered laws are built for: a constant rate and a cosine, with luo2025multipower's steps and rates."""
+
+annealing([np.full(STEPS, PEAK), held(cosine(STEPS, PEAK, LAST), 100)])
+multi_power(EXAMPLES)
+
+
+# --- Best settings -----------------------------------------------------------------------------------------
+
+RATE = ("n_params", "n_tokens")
+
+
+@register_law(
+    inputs=("n_params", "n_tokens", "lr", "batch_tokens"),
+    cite="li2025steplaw",
+    priors={
+        "terms": Shares(("E", "A", "B")),
+        **{"alpha": Exponent(0.35), "beta": Exponent(0.35)},
+        **{"h": Positive(0.005, 1.0), "g": Positive(0.005, 1.0), "c": Positive(1.0, 1.0), "d": Positive(1.0, 1.0)},
+        **{"p": Exponent(0.7, 0.3), "q": Exponent(0.3, 0.4), "r": Exponent(0.57, 0.3)},
+    },
+    units={
+        **{"A": ("n_params", "alpha"), "B": ("n_tokens", "beta")},
+        "c": [("lr", 1.0), ("n_params", "p"), ("n_tokens", "-q")],
+        "d": [("batch_tokens", 1.0), ("n_tokens", "-r")],
+    },
+    counting={"n_params": "without embeddings"},
+    nests={"chinchilla": {"h": 0.0, "g": 0.0}},
+    form="ours",
+)
+def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
+    """Valley of the loss: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
+
+    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits the positions of the lowest runs; here
+    all runs of a sweep speak, so flat valleys give wide answers.
+    """
+    off_rate = jnp.log(lr / c) + p * jnp.log(N) - q * jnp.log(D)
+    off_batch = jnp.log(bs / d) - r * jnp.log(D)
+    return (E + A * N**-alpha + B * D**-beta) * (1.0 + h * off_rate**2 + g * off_batch**2)
+
+
+@register_law(
+    inputs=RATE,
+    cite="li2025steplaw",
+    priors={"c": Level(1.0), "p": Exponent(0.7, 0.3), "q": Exponent(0.3, 0.4)},
+    units={"c": [("n_params", "p"), ("n_tokens", "-q")]},
+    decreasing=("n_params",),
+    response="best learning rate",
+    counting={"n_params": "without embeddings"},
+    published={"li2025": paper(c=1.79, p=0.713, q=0.307)},
+)
+def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
+    """Best learning rate: c N^-p D^q.
+
+    At a fixed batch the sign of q turns round: here the batch grows with D. The intercept is known to a factor of two.
+    """
+    return c * N**-p * D**q
+
+
+variant(
+    "growing_power",
+    name="step_batch",
+    home="schedule",
+    says="Best batch in tokens: A D^c.",
+    cite="li2025steplaw",
+    response="best batch in tokens",
+    inputs=("n_tokens",),
+    priors={"c": Exponent(0.57, 0.3)},
+    published={"li2025": paper(A=0.58, c=0.571)},
+)
+
+
+@register_law(
+    inputs=("n_params", "n_experts"),
+    cite="ludziejewski2025joint",
+    priors={"c": Level(1.0), "p": Exponent(0.8, 0.3), "q": Exponent(0.25, 0.5)},
+    units={"c": [("n_params", "p"), ("n_experts", "q")]},
+    decreasing=("n_params", "n_experts"),
+    response="best learning rate",
+    counting={"n_params": "active, without embeddings"},
+    published={"ludziejewski2025": paper(c=math.exp(8.39), p=0.81, q=0.25)},
+)
+def expert_rate(N: Any, E: Any, *, c: Any, p: Any, q: Any) -> Any:
+    """Best learning rate with experts: c N^-p E^-q."""
+    return c * N**-p * E**-q
+
+
+variant(
+    "growing_power",
+    name="weight_decay_width",
+    home="schedule",
+    says="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
+    cite="fan2025weightdecay",
+    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on an observed top singular value "
+    "of sqrt(rate / decay) d^.75, as the abstract says.",
+    response="weight decay",
+    inputs=("width",),
+    priors={"c": Exponent(0.5, 0.2)},
+)
+variant(
+    "power",
+    name="rate_by_width",
+    home="schedule",
+    says="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
+    cite="wortsman2023small",
+    caveats="c = 1 is what the parametrisation of yang2022tensor promises for hidden matrices; a posterior away from 1 "
+    "says that the small models are no proxy.",
+    form="recalled",
+    response="best learning rate",
+    inputs=("width",),
+    priors={"c": Exponent(1.0, 0.3)},
+)

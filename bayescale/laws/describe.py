@@ -1,0 +1,211 @@
+"""Page: what the registry says about its laws, for the command line and for `docs/laws.md`.
+
+`python -m bayescale.laws.describe` writes `docs/laws.md`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+from bayescale.laws import BUILT_IN
+from bayescale.laws.inputs import INPUTS
+from bayescale.laws.law import Law
+from bayescale.laws.published import FORMS, VERIFIED, Published
+from bayescale.laws.registry import ALIASES, LAWS
+
+SECTIONS = {
+    "loss": "One scale input",
+    "joint": "Parameters with tokens, steps, compute or shape",
+    "data": "Data: repetition, fine-tuning, filtering, mixtures, teachers",
+    "architecture": "Architecture",
+    "precision": "Precision",
+    "schedule": "Schedules and best settings",
+}
+"""Headings by the module that registers a law."""
+
+NOT_LAWS = {
+    "Beyond neural scaling laws: data pruning (sorscher2022pruning)": "its curves follow from a perceptron model "
+    "without closed form; no equation in the number of examples and the kept share could be verified.",
+    "Projektor (kang2023projektor)": "projects a loss from two pilot sizes with a computed distance between data sets; "
+    "the formula could not be verified. The distance itself can be an input of any law here.",
+    "Sparsity and reasoning of experts (nakamura2025sparsity)": "an empirical statement about accuracy; no closed form "
+    "could be verified.",
+    "Medical imaging (Merlin, arXiv:2406.06512)": "states that scores scale with the number of scans; neither equation "
+    "nor coefficients could be read. `saturating_power` on 1 - score is the natural model.",
+}
+"""Papers whose law is missing here, and why."""
+
+LEFT_OUT = (
+    "Constants that no source could be found for: those of hestness, farseer, precision, "
+    "floating_point, distillation, sparse_experts, multilingual, encoder_decoder, time_series, interatomic_potential.",
+    "quantised_training, 16-bit weights with an 8-bit second layer: the copy of the table that was read is scrambled.",
+    "chinchilla, other subsets of the Gemstones runs: exponents are printed without amplitudes.",
+    "optimal_params, untuned recipes of porian2024resolving: exponents from .864 down to .571, no amplitudes.",
+    "leverage: best rate C^-.1529 and best batch C^.3644 are quoted without amplitudes.",
+)
+"""Constants that are known in part, and why they are not in the registry."""
+
+
+def section(law: Law) -> str:
+    """Section of the catalogue that a law belongs to."""
+    return law.home or law.curve.__module__.rsplit(".", 1)[-1]
+
+
+def aliases(law: Law) -> dict[str, str]:
+    """Other names of a law and the citation key of each."""
+    return {name: entry.cite for name, entry in ALIASES.items() if entry.law == law.name}
+
+
+def input_lines(law: Law) -> dict[str, str]:
+    """What each input of a law counts."""
+    counting = dict(law.counting)
+    lines = {name: INPUTS.get(name, "any one scale input" if name == "x" else "") for name in law.inputs}
+    return {name: f"{text}, {counting[name]}" if name in counting else text for name, text in lines.items()}
+
+
+def prior_text(prior: Any) -> str:
+    """A prior as its role and numbers."""
+    numbers = {f.name: getattr(prior, f.name) for f in dataclasses.fields(prior) if f.name != "names"}
+    return f"{type(prior).__name__}({', '.join(f'{key}={value}' for key, value in numbers.items())})"
+
+
+def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
+    """Prior of each constant, and its role in words."""
+    lines = {}
+    for key, prior in law.priors.items():
+        role = (inspect.getdoc(type(prior)) or "").splitlines()[0]
+        lines |= {", ".join(law.covered[key]): (prior_text(prior), role)}
+    return lines
+
+
+def constants_text(source: Published) -> str:
+    """A set of constants on one line."""
+    return ", ".join(f"{name} = {value:.7g}" for name, value in source.constants)
+
+
+def nesting_text(law: Law) -> str:
+    """Which laws this one becomes, and where."""
+    return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.nests)
+
+
+def card(law: Law) -> dict[str, Any]:
+    """Describe a law for programs."""
+    return {
+        "name": law.name,
+        "aliases": aliases(law),
+        "says": law.says,
+        "caveats": law.caveats,
+        "inputs": list(law.inputs),
+        "units": input_lines(law),
+        "response": law.response,
+        "cite": law.cite,
+        "equation": law.equation,
+        "form": FORMS[law.form],
+        "constants": list(law.constants),
+        "priors": {key: repr(prior) for key, prior in law.priors.items()},
+        "decreasing": list(law.decreasing),
+        "floor": law.floor,
+        "drift_over": [name for name, _ in law.axes] or list(law.inputs),
+        "becomes": {other: dict(fixed) for other, fixed in law.nests},
+        "published": {
+            source.key: {
+                "constants": {k: v if abs(v) < float("inf") else str(v) for k, v in source.constants},
+                "cite": source.cite,
+                "verified": VERIFIED[source.verified],
+                "note": source.note,
+            }
+            for source in law.sources
+        },
+    }
+
+
+def line(law: Law) -> str:
+    """One line about a law, for lists."""
+    return f"{law.name}({', '.join(law.inputs)}): {law.says}  [{law.cite}]"
+
+
+def text(law: Law) -> str:
+    """Describe a law for people at a terminal."""
+    where = f"{law.cite}, {law.equation}" if law.equation else law.cite
+    lines = [f"{law.name}({', '.join(law.inputs)}): {law.says}", f"  source     {where}; {FORMS[law.form]}"]
+    lines.append(f"  response   {law.response}")
+    lines += [f"  input      {name}: {text}" for name, text in input_lines(law).items()]
+    if law.axes:
+        lines.append(f"  drift over {', '.join(name for name, _ in law.axes)}")
+    lines += [f"  prior      {names}: {prior}" for names, (prior, _) in prior_lines(law).items()]
+    for source in law.sources:
+        note = f" ({source.note})" if source.note else ""
+        lines.append(f"  constants  {source.key}, {VERIFIED[source.verified]}{note}: {constants_text(source)}")
+    if law.nests:
+        lines.append(f"  becomes    {nesting_text(law)}")
+    if aliases(law):
+        lines.append(f"  also       {', '.join(aliases(law))}")
+    if law.caveats:
+        lines.append(f"  caveat     {law.caveats}")
+    return "\n".join(lines)
+
+
+def block(law: Law) -> list[str]:
+    """Describe a law in Markdown."""
+    where = f"{law.cite}, {law.equation}" if law.equation else law.cite
+    lines = [f"### `{law.name}`", "", law.says + (f" {law.caveats}" if law.caveats else ""), ""]
+    lines.append(f"- source: {where}; {FORMS[law.form]}")
+    lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
+    lines.append(f"- response: {law.response}")
+    if law.axes:
+        lines.append(f"- drift over: {', '.join(name for name, _ in law.axes)}")
+    lines.append("- priors: " + "; ".join(f"{names}: `{prior}`" for names, (prior, _) in prior_lines(law).items()))
+    for source in law.sources:
+        note = f"; {source.note}" if source.note else ""
+        cite = f", {source.cite}" if source.cite != law.cite else ""
+        lines.append(f"- `{source.key}` ({VERIFIED[source.verified]}{cite}{note}): {constants_text(source)}")
+    if law.nests:
+        lines.append(f"- becomes {nesting_text(law)}")
+    if aliases(law):
+        lines.append("- also " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
+    return [*lines, ""]
+
+
+def markdown() -> str:
+    """Return `docs/laws.md`."""
+    built_in = {name: LAWS[name] for name in BUILT_IN}
+    curves = len({law.curve for law in built_in.values()})
+    lines = [
+        "# Laws",
+        "",
+        f"{len(built_in)} laws with {curves} different curves, written from the registry by "
+        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows one, `bs.laws.get(name)` returns it, "
+        "`.published(key)` gives it the constants of a paper. Citation keys are those of `references.bib`.",
+        "",
+        "Constants are in the paper's units with raw counts for inputs. Each set says how it was checked: "
+        + "; ".join(f"*{text}*" for text in VERIFIED.values())
+        + ".",
+        "",
+        "Priors hold for inputs divided by their geometric mean over the data, except for inputs that mean something "
+        "as they are (bits, experts, shares). Roles:",
+        "",
+        *(f"- `{name}`: {role}" for name, role in sorted(roles(built_in).items())),
+        "",
+    ]
+    for module, heading in SECTIONS.items():
+        members = [law for law in built_in.values() if section(law) == module]
+        lines += [f"## {heading}", ""]
+        for law in members:
+            lines += block(law)
+    lines += ["## Papers without a law here", ""]
+    lines += [f"- {name}: {reason}" for name, reason in NOT_LAWS.items()]
+    lines += ["", "## Constants left out", "", *(f"- {reason}" for reason in LEFT_OUT), ""]
+    return "\n".join(lines)
+
+
+def roles(laws: dict[str, Law]) -> dict[str, str]:
+    """First line of each kind of prior that laws use."""
+    kinds = {type(prior) for law in laws.values() for prior in law.priors.values()}
+    return {kind.__name__: (inspect.getdoc(kind) or "").splitlines()[0] for kind in kinds}
+
+
+if __name__ == "__main__":
+    Path("docs/laws.md").write_text(markdown(), encoding="utf-8")

@@ -1,0 +1,359 @@
+"""Priors by role: what a constant does in a law decides how it is sampled.
+
+Every prior is a short generative program over real-valued coordinates: `draw(sample, ...)` calls
+`sample(name, distribution)` once for each coordinate and returns the law's constants. Who supplies `sample`
+decides what happens: `numpyro.sample` makes it part of an ordinary model, the engine reads the coordinate
+from its vector and adds up the log density, a random generator simulates. One text, three uses.
+
+The numbers of a prior are traced data: changing them never recompiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+
+from bayescale import checked
+from bayescale._record import Array, record, static
+from bayescale.errors import InputError
+
+Sample = Callable[[str, dist.Distribution], Any]
+"""Supplier of coordinates: `sample(name, distribution)` returns the coordinate's value."""
+
+
+class Scene(NamedTuple):
+    """What a prior may look at: constants drawn before it, and the law on the data's scale."""
+
+    drawn: Mapping[str, Any]
+    unit_falls: Callable[[Mapping[str, Any]], Array]
+    """-d ln f / d ln x_j at the reference scale, shape (input,), for given constants."""
+    spans: Array
+    """Training span of ln x_j, shape (input,)."""
+    plateau: Array | float = 1.0
+    """One; zero in the component of a mixture that has no plateau (see `Plateaus`)."""
+
+
+class Prior(Protocol):
+    """What every role offers."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Constants covered, in order; empty means the key under which a law declares the prior."""
+        ...
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constants `names`, calling `sample` once a coordinate."""
+        ...
+
+
+def check_priors(priors: Any) -> None:
+    """Refuse priors that are not given by name, and values that are none.
+
+    Raises:
+        InputError: With what was found.
+    """
+    if priors is None:
+        return
+    checked.mapping("priors", priors, 'priors={"a": bs.Exponent(0.3, 0.5)}')
+    for name, prior in priors.items():
+        # Every role of a prior can draw and names what it covers.
+        if isinstance(prior, type) or not (callable(getattr(prior, "draw", None)) and hasattr(prior, "names")):
+            raise InputError(
+                f"The prior of {name!r} must be a prior, e.g. bs.Exponent(); found {checked.shortened(prior)}."
+            )
+        if isinstance(prior, Plateaus) and prior.plateau not in PLATEAUS:
+            raise InputError(
+                f"Plateaus(plateau=...) is one of {', '.join(map(repr, PLATEAUS))}; found {prior.plateau!r}."
+            )
+
+
+@record
+class Positive:
+    """A positive constant: LogNormal(ln median, sd). Coordinate: its logarithm."""
+
+    median: float
+    sd: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant through its logarithm."""
+        (name,) = names
+        return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd)))}
+
+
+@record
+class Exponent(Positive):
+    """An exponent per unit of ln x, LogNormal(ln median, sd): only where a published law says so."""
+
+    median: float = 0.35
+    sd: float = 0.5
+
+
+@record
+class Outer(Positive):
+    """The outer power k of a sum of terms, LogNormal(0, 0.5) (reference: P-k of the Skaling form)."""
+
+    median: float = 1.0
+    sd: float = 0.5
+
+
+@record
+class Fraction:
+    """A constant in (0, 1): its logit is Normal(mean, sd)."""
+
+    mean: float = 0.0
+    sd: float = 1.7
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant through its logit."""
+        (name,) = names
+        return {name: jax.nn.sigmoid(sample(f"logit_{name}", dist.Normal(self.mean, self.sd)))}
+
+
+@record
+class Real:
+    """A constant of either sign: Normal(mean, sd)."""
+
+    mean: float = 0.0
+    sd: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the constant itself."""
+        (name,) = names
+        return {name: sample(name, dist.Normal(self.mean, self.sd))}
+
+
+@record
+class Level:
+    """The amplitude that scales the whole law.
+
+    The law's value at the reference scale is Normal(0, sd) in log units around the mean of the data and is
+    integrated out exactly, so the amplitude needs no coordinate of its own.
+    """
+
+    sd: float = 0.3
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Return the amplitude in units of the level."""
+        del sample, scene
+        (name,) = names
+        return {name: 1.0}
+
+    def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
+        """Multiply the law by `level`: return the constants that change."""
+        (name,) = names
+        return {name: values[name] * level}
+
+
+@record
+class Shares:
+    """Terms that add up to the law's value at the reference scale: a level and how it is shared.
+
+    `Shares(("E", "A", "B"))` samples the irreducible share E/(E+A+B) and the share of A in A+B, because these
+    are what the data see; the level is integrated out as for `Level`. With `outer="k"` the reducible part is
+    (A + B)^k. Without `floor=True` the first name is an ordinary term.
+    """
+
+    names: tuple[str, ...] = static(default=())
+    floor_mean: float = 0.0
+    floor_sd: float = 1.7
+    share_sd: float = 1.5
+    sd: float = 0.3
+    outer: str | None = static(default=None)
+    floor: bool = static(default=True)
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the shares by breaking a stick: floor first, then one term after the other."""
+        values: dict[str, Any] = {}
+        terms, rest = names, 1.0
+        if self.floor:
+            floor = jax.nn.sigmoid(sample(f"logit_share_{names[0]}", dist.Normal(self.floor_mean, self.floor_sd)))
+            values[names[0]] = floor
+            terms, rest = names[1:], 1.0 - floor
+            if self.outer is not None:
+                rest = rest ** (1.0 / scene.drawn[self.outer])
+        for position, term in enumerate(terms[:-1]):
+            remaining = len(terms) - position
+            share = jax.nn.sigmoid(sample(f"logit_share_{term}", dist.Normal(-jnp.log(remaining - 1.0), self.share_sd)))
+            values[term] = rest * share
+            rest = rest * (1.0 - share)
+        values[terms[-1]] = rest
+        return values
+
+    def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
+        """Multiply the law by `level`: return the constants that change."""
+        inner = level if self.outer is None else level ** (1.0 / values[self.outer])
+        floor = names[:1] if self.floor else ()
+        return {name: values[name] * (level if name in floor else inner) for name in names}
+
+
+@record
+class Plateaus:
+    """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and one number for how it bends.
+
+    Of the law's value at the reference scale the floor is the share f, and the plateau keeps g / (1 + g) of the rest
+    flat. With F = f / (1 - f) and W = g (1 + F), data see F - W, the curvature on log-log axes in units of the slope:
+    positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread); the
+    product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
+    `Level`. W = 0 is a power law with a floor, F = 0 would be one with a plateau.
+
+    Attributes:
+        names: Floor, amplitude and plateau.
+        mean: Centre of arsinh(F - W).
+        spread: Its standard deviation.
+        both: Root of the product F W.
+        sd: Standard deviation of the level in log units.
+        floor_mean: Centre of the floor's logit where there is no plateau.
+        floor_sd: Its standard deviation.
+        plateau: A key of `PLATEAUS`. Data rarely tell whether a curve has a plateau, far forecasts depend on it, and an
+            equal mixture of both forecasts most published curves better than either (docs/calibration.md).
+    """
+
+    names: tuple[str, ...] = static(default=())
+    mean: float = 0.8
+    spread: float = 2.0
+    both: float = 0.9
+    sd: float = 0.3
+    floor_mean: float = 0.0
+    floor_sd: float = 1.7
+    plateau: str = static(default="mixture")
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw how the curve bends, arsinh(F - W) or, without a plateau, ln F; return floor, amplitude and plateau."""
+        here = jnp.asarray(scene.plateau) > 0.5
+        center = jnp.where(here, self.mean, self.floor_mean)
+        bend = sample("bend", dist.Normal(center, jnp.where(here, self.spread, self.floor_sd)))
+        # F and W from their difference and their product, without cancellation.
+        half = 0.5 * jnp.sinh(bend) / self.both
+        larger = jnp.abs(half) + jnp.sqrt(half**2 + 1.0)
+        below = jnp.where(here, self.both * jnp.where(half > 0, larger, 1.0 / larger), jnp.exp(bend))
+        above = jnp.where(here, self.both**2 / below, 0.0)
+        plateau = above / (1.0 + below)
+        floor, term, knee = names
+        return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}
+
+    def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
+        """Multiply the law by `level`: return the constants that change."""
+        return {name: values[name] * level for name in names[:2]}
+
+
+PLATEAUS = {
+    "mixture": "a mixture of two posteriors of equal weight, with a plateau and without",
+    "present": "one posterior, with a plateau",
+    "absent": "one posterior, without a plateau",
+}
+"""Whether a law with the prior `Plateaus` has its plateau."""
+
+LEVELS = (Level, Shares, Plateaus)
+"""Roles that scale the whole law, so that its level can be integrated out."""
+
+
+@record
+class Fall:
+    """Exponents through what they do: the fall of log y over one training span.
+
+    The net fall b of log y, all inputs moving over one span at the reference, is LogNormal(ln median, sd);
+    the gross falls C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units.
+    Nothing here has a unit of ln x, so recoding an input as its square changes no forecast.
+    Coordinates: ln b, and for several inputs the log ratios of the net falls b_j.
+    """
+
+    names: tuple[str, ...] = static(default=())
+    median: float = 0.4
+    sd: float = 1.2
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the net falls and turn them into exponents.
+
+        The exponents of `scene.drawn` are ones at this point and `scene.spans` holds the inputs of `names` only.
+        """
+        falls = scene.unit_falls(scene.drawn)
+        fall = jnp.exp(sample("log_fall", dist.Normal(jnp.log(self.median), self.sd)))
+        if len(names) == 1:
+            return {names[0]: fall / (scene.spans[0] * falls[0])}
+        tilt = jnp.log(falls) - jnp.log(falls[-1])
+        ratios: list[Any] = []
+        for position, name in enumerate(names[:-1]):
+            # Equal correlation 1/2 between the log ratios makes every pair of inputs differ by Normal(0, 1).
+            mean = sum(ratios, 0.0) / (position + 1.0)
+            sd = jnp.sqrt(0.5 * (1.0 + 1.0 / (position + 1.0)))
+            net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
+            ratios.append(net - tilt[position])
+        weights = jax.nn.softmax(jnp.stack([tilt[i] + ratio for i, ratio in enumerate([*ratios, 0.0])]))
+        exponents = fall * weights / (scene.spans * falls)
+        return {name: exponents[i] for i, name in enumerate(names)}
+
+
+@record
+class Fixed:
+    """A constant that is not sampled."""
+
+    value: float = 1.0
+    names: tuple[str, ...] = static(default=())
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Return the constant; it has no coordinate."""
+        del sample, scene
+        (name,) = names
+        return {name: self.value}
+
+
+# --- Roles for laws of one input, in units of its training span ---------------------------------------------
+
+
+@record
+class Slope(Positive):
+    """An exponent whose gross fall over the training span, exponent times span, is LogNormal(ln median, sd)."""
+
+    median: float = 0.7
+    sd: float = 0.8
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the gross fall through its logarithm."""
+        (name,) = names
+        (span,) = scene.spans
+        return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd))) / span}
+
+
+@record
+class Turn(Real):
+    """A change of exponent of either sign; times the training span it is Normal(mean, sd)."""
+
+    sd: float = 0.5
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the change of the gross fall."""
+        (name,) = names
+        (span,) = scene.spans
+        return {name: sample(name, dist.Normal(self.mean, self.sd)) / span}
+
+
+@record
+class Break:
+    """Places where a curve bends, in increasing order: anywhere in the data, or somewhat outside.
+
+    On a scale on which the training range goes from -1/2 to 1/2, the first place is Normal(mean, sd) and the
+    steps from one to the next are LogNormal(ln gap, 0.5).
+    """
+
+    names: tuple[str, ...] = static(default=())
+    mean: float = 0.0
+    sd: float = 0.35
+    gap: float = 0.3
+
+    def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
+        """Draw the first place, then the logarithms of the steps."""
+        (span,) = scene.spans
+        place, values = sample(f"place_{names[0]}", dist.Normal(self.mean, self.sd)), {}
+        values[names[0]] = jnp.exp(span * place)
+        for name in names[1:]:
+            place = place + jnp.exp(sample(f"log_step_{name}", dist.Normal(jnp.log(self.gap), 0.5)))
+            values[name] = jnp.exp(span * place)
+        return values

@@ -1,0 +1,243 @@
+"""Registry: laws by name, how they are declared, and which one suits a table."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from bayescale.errors import InputError, nearest
+from bayescale.laws.law import Law, renamed, signature_constants
+from bayescale.laws.priors import Prior
+from bayescale.laws.published import FORMS, Published
+
+LAWS: dict[str, Law] = {}
+"""Every registered law by name, built-in ones first."""
+
+
+class Alias(NamedTuple):
+    """Another paper's name for a law: same curve, same priors, no constants of its own."""
+
+    law: str
+    cite: str
+    says: str
+
+
+ALIASES: dict[str, Alias] = {}
+"""Names that lead to a law of another name."""
+
+
+def unit_table(units: Any) -> Any:
+    """Write `units` as hashable rows (constant, ((input, power), ...)); functions stay as they are."""
+    if callable(units):
+        return units
+    rows = (units or {}).items()
+    return tuple((key, tuple(value) if isinstance(value, list) else (tuple(value),)) for key, value in rows)
+
+
+def register_law(
+    *,
+    inputs: str | tuple[str, ...],
+    priors: Mapping[str, Any],
+    name: str | None = None,
+    units: Any = None,
+    scales: Mapping[str, str] | None = None,
+    decreasing: tuple[str, ...] = (),
+    floor: str | None = None,
+    response: str = "loss",
+    equation: str = "",
+    cite: str = "",
+    published: Mapping[str, Any] | None = None,
+    counting: Mapping[str, str] | None = None,
+    form: str = "paper",
+    nests: Mapping[str, Mapping[str, float]] | None = None,
+    aliases: Mapping[str, str] | None = None,
+    axes: Mapping[str, Callable[..., Any]] | None = None,
+) -> Callable[[Callable[..., Any]], Law]:
+    """Turn a plain function into a law and enter it in `LAWS`.
+
+    The first line of the function's docstring says what the law is, the rest what to beware of.
+
+    Args:
+        inputs: Names of the scale inputs, in the order of the function's arguments.
+        priors: Prior by constant, or by any label for priors that cover several constants.
+        name: Name in the registry; the function's own by default.
+        units: Which power of which input a constant carries, e.g. `{"A": ("n_params", "alpha")}` when A
+            multiplies n_params**-alpha; powers are names of constants ("-alpha" for the inverse) or numbers.
+            Where that is not enough, a function of constants and references returns those that change.
+        scales: Inputs that a fit does not divide by their own geometric mean but by that of another input,
+            `{"unique_tokens": "n_tokens"}`, or not at all, `{"n_experts": ""}`.
+        decreasing: Inputs in which the curve falls (a claim that tests check).
+        floor: Constant that the curve approaches as all inputs grow.
+        response: What the curve describes.
+        equation: Where the equation stands in the source.
+        cite: Key in `references.bib`.
+        published: Constants in the paper's units: `paper(...)`, `refit(...)`, `secondary(...)` or a plain mapping.
+        counting: How the paper counts an input, e.g. `{"n_params": "without embeddings"}`.
+        form: How the equation was checked, a key of `FORMS`.
+        nests: Laws that this one becomes, with the constants or inputs at which it does.
+        aliases: Other names, with the citation key of each.
+        axes: Positive quantities in whose logarithms a drift runs instead of those of the inputs, by name, each a
+            function of what the curve takes. For inputs that are labels, or when something else tells where the law
+            may be wrong: `{"size": lambda recipe, N: N}`.
+
+    Raises:
+        InputError: If constants and priors do not match.
+
+    Example:
+        >>> import bayescale as bs
+        >>> @bs.register_law(inputs="flops", priors={"A": bs.Level(), "c": bs.Exponent(0.05)})
+        ... def compute_power(C, *, A, c):
+        ...     return A * C**-c
+        >>> bs.laws.get("compute_power").constants
+        ('A', 'c')
+    """
+    names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
+
+    def declare(curve: Callable[..., Any]) -> Law:
+        label = name or curve.__name__
+        check_declaration(label, curve, names, priors, form)
+        says, _, caveats = inspect.cleandoc(curve.__doc__ or "").partition("\n\n")
+        law = Law(
+            curve=curve,
+            name=label,
+            inputs=names,
+            priors=dict(priors),
+            units=unit_table(units),
+            scales=tuple((scales or {}).items()),
+            decreasing=tuple(decreasing),
+            floor=floor,
+            response=response,
+            equation=equation,
+            cite=cite,
+            sources=entered(published, cite),
+            says=" ".join(says.split()),
+            caveats=" ".join(caveats.split()),
+            counting=tuple((counting or {}).items()),
+            form=form,
+            nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
+            axes=tuple((axes or {}).items()),
+        )
+        LAWS[label] = law
+        for other, source in (aliases or {}).items():
+            alias(other, label, source)
+        return law
+
+    return declare
+
+
+def check_declaration(
+    label: str, curve: Callable[..., Any], names: tuple[str, ...], priors: Mapping[str, Any], form: str
+) -> None:
+    """Refuse a law whose function, inputs and priors do not fit together."""
+    covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
+    constants = signature_constants(curve)
+    positional = len(inspect.signature(curve).parameters) - len(constants)
+    if positional != len(names):
+        raise InputError(
+            f"{label} takes {positional} positional arguments but declares inputs {names}; write one "
+            "positional argument for each input and the constants after a '*'."
+        )
+    if sorted(covered) != sorted(constants):
+        raise InputError(
+            f"{label}: each constant needs exactly one prior. Constants: {sorted(constants)}; "
+            f"covered by priors: {sorted(covered)}."
+        )
+    if form not in FORMS:
+        raise InputError(f"{label}: there is no form {form!r}. {nearest(form, FORMS)}")
+
+
+def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, ...]:
+    """Enter sets of constants under their keys; a plain mapping counts as read in the paper."""
+    return tuple(
+        (values if isinstance(values, Published) else Published("", "", tuple(values.items()))).entered(key, cite)
+        for key, values in (published or {}).items()
+    )
+
+
+def variant(
+    base: str,
+    *,
+    name: str,
+    says: str,
+    cite: str,
+    caveats: str = "",
+    equation: str = "",
+    form: str = "paper",
+    inputs: tuple[str, ...] | None = None,
+    priors: Mapping[str, Prior] | None = None,
+    published: Mapping[str, Any] | None = None,
+    counting: Mapping[str, str] | None = None,
+    **changes: Any,
+) -> Law:
+    """Enter a law that shares the curve of another: its own inputs, priors, source and constants.
+
+    Args:
+        base: Name of the law whose curve it shares.
+        name: Its own name.
+        says: What it is, in one line.
+        cite: Key in `references.bib`.
+        caveats: What to beware of.
+        equation: See `register_law`.
+        form: See `register_law`.
+        inputs: Its inputs in the order of the base's.
+        priors: Priors that differ, see `Law.with_priors`.
+        published: See `register_law`.
+        counting: See `register_law`.
+        **changes: Other fields of `Law` that differ, e.g. `response`.
+    """
+    law = renamed(LAWS[base], inputs or LAWS[base].inputs).with_priors(priors or {})
+    law = dataclasses.replace(
+        law,
+        name=name,
+        says=says,
+        cite=cite,
+        caveats=caveats,
+        equation=equation,
+        form=form,
+        sources=entered(published, cite),
+        counting=tuple((counting or {}).items()),
+        nests=(),
+        **changes,
+    )
+    LAWS[name] = law
+    return law
+
+
+def alias(name: str, law: str, cite: str, says: str = "") -> None:
+    """Let `get` find a law under the name that another paper gives it."""
+    ALIASES[name] = Alias(law, cite, says or LAWS[law].says)
+
+
+def get(law: str | Law) -> Law:
+    """Return a law by name or alias (a law passes through).
+
+    Raises:
+        InputError: For an unknown name, with the nearest known one.
+    """
+    if isinstance(law, Law):
+        return law
+    if not isinstance(law, str):
+        raise InputError(f"law must be a Law or the name of one, e.g. 'auto'; found {type(law).__name__}.")
+    name = ALIASES[law].law if law in ALIASES else law
+    if name not in LAWS:
+        raise InputError(f"There is no law {law!r}. {nearest(str(law), [*LAWS, *ALIASES])}")
+    return LAWS[name]
+
+
+def automatic(inputs: tuple[str, ...]) -> Law:
+    """Return the default law for some inputs, whatever they are called.
+
+    One input: a power law with a floor, in half of the draws below a plateau (see `priors.Plateaus`). Two or three: one
+    power law each under an outer power, with a floor.
+
+    Raises:
+        InputError: For more than three inputs, where no default has been shown to work.
+    """
+    defaults = {1: "plateau_power", 2: "chinchilla_outer", 3: "three_input_outer"}
+    if len(inputs) not in defaults:
+        raise InputError(
+            f"law='auto' covers one to three inputs, found {len(inputs)}. Choose inputs=..., name a law or write one."
+        )
+    return renamed(LAWS[defaults[len(inputs)]], tuple(inputs))

@@ -1,0 +1,174 @@
+"""Drift: how the truth departs from the law, small inside the data and growing with distance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from scipy.special import ndtri
+
+from bayescale import checked
+from bayescale._record import Array, record, static
+from bayescale.errors import InputError
+
+ALONG = {
+    "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
+    "scale": "one path along the common scale of all inputs",
+}
+"""Where a drift wanders."""
+MOST_ROWS = 40
+"""Rows from which on the factor ahead stays as it is."""
+
+
+@record
+class Drift:
+    """An integrated Ornstein-Uhlenbeck process in log scale: the local slope wanders and is forgotten.
+
+    On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
+    a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
+    b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may add
+    a path over its plane: the benefit of one input departs from the law as the other one grows.
+
+    Attributes:
+        median: Median amplitude at the fall `scale`, in log units per span^1.5.
+        power: How the amplitude grows with the law's own fall.
+        sd: Spread of ln A.
+        scale: The fall at which `median` holds.
+        memory: Correlation length of the slope, in training spans.
+        ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
+            deviation beyond the data: the future need not drift as the past did. Between the smallest and the largest
+            value of every input nothing changes.
+        ahead_median: That factor's median at `ahead_rows` rows.
+        ahead_rows: Rows at which it is largest.
+        ahead_power: How it falls on either side, by exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many rows
+            overstate what their trend will do, and what few rows leave open the law holds open too. More than
+            `MOST_ROWS` count as so many: the record that chose these numbers has no more.
+        lean: By how much the drift goes on where the law goes, in units of the standard deviation that it gains beyond
+            the data: real curves still move where laws have flattened. Nothing inside the data changes.
+        interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
+            zero leaves them out. They are zero at the smallest runs.
+        along: Where the slope wanders, a key of `ALONG`.
+    """
+
+    median: float = 0.20
+    power: float = 0.5
+    sd: float = 0.8
+    scale: float = 0.4
+    memory: float = 1.0
+    ahead: float = 0.0
+    ahead_median: float = 1.0
+    ahead_rows: float = 8.0
+    ahead_power: float = 0.0
+    lean: float = 0.0
+    interaction: float = 0.0
+    along: str = static(default="inputs")
+
+    def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
+        """Draw the amplitude, given the law's net fall over the training span."""
+        median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
+        return jnp.exp(sample("log_drift", dist.Normal(median, self.sd)))
+
+    def factors(self, draws: int, rows: int) -> np.ndarray:
+        """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
+        # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
+        scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
+        away = abs(np.log(min(rows, MOST_ROWS) / float(self.ahead_rows)))
+        return float(self.ahead_median) * np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
+
+
+def default_drift(n_inputs: int) -> Drift:
+    """Return the drift that published families chose for one input, or for several (`docs/calibration.md`)."""
+    onward = {"ahead_median": 0.85, "lean": 0.3}
+    if n_inputs == 1:
+        return Drift(ahead=0.7, ahead_power=0.4, **onward)
+    return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
+
+
+def resolve_drift(drift: Drift | str | None, axes: int) -> Drift | None:
+    """Return the drift that a name stands for, checked against the number of axes that it would run along.
+
+    Args:
+        drift: "auto", a `Drift` or None.
+        axes: Number of inputs, or of axes that the law declares.
+
+    Raises:
+        InputError: For anything else.
+    """
+    if isinstance(drift, str) and drift == "auto":
+        drift = default_drift(axes)
+    if drift is not None and not isinstance(drift, Drift):
+        raise InputError(f"drift must be 'auto', None or a Drift; found {drift!r}.")
+    if drift is not None:
+        rules = dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE)
+        rules |= dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO)
+        rules |= dict.fromkeys(("power", "ahead_power", "lean"), checked.FINITE)
+        checked.options(**{name: (getattr(drift, name), rule) for name, rule in rules.items()})
+    if drift is not None and drift.along not in ALONG:
+        raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
+    return drift
+
+
+def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where the slope wanders: an affine map of positions in spans to the axes of `kernel`.
+
+    The common scale is the sum of the positions, divided by how far it reaches in training or by one, if that is
+    more. No input has a unit in it, so it is the same however inputs are recoded. It takes the first axis; axes that
+    stay at zero add nothing to the kernel.
+
+    Args:
+        position: Training positions in spans, shape (row, input).
+        along: "inputs" or "scale".
+
+    Returns:
+        Matrix, shape (input, axis), and origin, shape (axis,): axes are `position @ matrix - origin`.
+    """
+    inputs = np.shape(position)[1]
+    matrix, origin = np.eye(inputs), np.zeros(inputs)
+    if along == "scale":
+        total = np.asarray(position).sum(1)
+        reach = max(np.ptp(total), 1.0)
+        matrix = np.zeros((inputs, inputs))
+        matrix[:, 0], origin[0] = 1.0 / reach, total.min() / reach
+    return matrix, origin
+
+
+def kernel(a: Array, b: Array, drift: Drift) -> np.ndarray:
+    """Covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
+
+    k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
+    points left of the data by its stationary increments. Axes add up, and so do, with their weight, the products of
+    two axes: main effects and interactions (duvenaud2011additive).
+
+    Args:
+        a: Positions in spans, shape (row, input).
+        b: Positions in spans, shape (column, input).
+        drift: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
+
+    Returns:
+        Shape (row, column).
+    """
+    memory = float(drift.memory)
+    s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
+    axes = 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
+    total = axes.sum(-1)
+    # The square of a sum holds each product of two axes twice.
+    return total + 0.5 * float(drift.interaction) * (total**2 - (axes**2).sum(-1))
+
+
+def increment(lag: np.ndarray) -> np.ndarray:
+    """Variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
+    distance = np.abs(lag)
+    # expm1 keeps the quadratic start of the curve exact for neighbouring points.
+    return distance + np.expm1(-distance)
+
+
+def eigenbasis(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a drift covariance.
+
+    Done once for a family: with the kernel fixed, every density afterwards is diagonal in this basis.
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    return np.maximum(values, 0.0), vectors

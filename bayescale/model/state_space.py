@@ -1,0 +1,321 @@
+"""Markov: the drift along one input as a state that walks from row to row, in linear time.
+
+The integrated Ornstein-Uhlenbeck process and its slope are a Markov process of two numbers, so a Kalman filter
+evaluates the density of n ordered rows in time n, equal to the dense one. Rows are cut into blocks: what a block does
+to whatever state it receives is worked out for all blocks side by side, then states are handed from block to block
+(sarkka2021temporal). Gradients are written out: they need the filter and one pass back, no automatic derivative.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from bayescale._record import Array
+
+
+class Steps(NamedTuple):
+    """One step to each row, every leaf with leading axis row.
+
+    `a` and `b` carry the slope into place and slope, `q0`, `q1`, `q2` are the new variance (place, both, slope).
+    """
+
+    a: Any
+    b: Any
+    q0: Any
+    q1: Any
+    q2: Any
+
+
+def steps(gap: Array, memory: float, square: Any) -> Steps:
+    """Transitions over gaps in units of the span; `square` is the squared amplitude."""
+    u = jnp.asarray(gap) / memory
+    decay = -jnp.expm1(-u)
+    # Series where the closed forms cancel: the variance of the place grows with the third power of the gap.
+    small = u < 0.05
+    safe = jnp.where(small, 1.0, u)
+    exact = safe + jnp.expm1(-safe) - 0.5 * jnp.expm1(-safe) ** 2
+    series = u**3 * (1 / 3 - u * (1 / 4 - u * (7 / 60 - u * (1 / 24 - u * (31 / 2520 - u * (1 / 320))))))
+    place = jnp.where(small, series, exact)
+    return Steps(
+        a=memory * decay,
+        b=1.0 - decay,
+        q0=square * memory**3 * place,
+        q1=square * memory**2 * 0.5 * decay**2,
+        q2=square * memory * 0.5 * (-jnp.expm1(-2.0 * u)),
+    )
+
+
+# --- Two-by-two arithmetic on tuples of arrays: matrices as (m00, m01, m10, m11), symmetric ones as (s0, s1, s2) -----
+
+
+def product(m: Any, n: Any) -> Any:
+    """Product of two matrices."""
+    return (
+        m[0] * n[0] + m[1] * n[2],
+        m[0] * n[1] + m[1] * n[3],
+        m[2] * n[0] + m[3] * n[2],
+        m[2] * n[1] + m[3] * n[3],
+    )
+
+
+def square_of(s: Any) -> Any:
+    """A symmetric matrix written in full."""
+    return (s[0], s[1], s[1], s[2])
+
+
+def congruent(m: Any, s: Any) -> Any:
+    """M S M' for a symmetric S."""
+    x0, x1 = m[0] * s[0] + m[1] * s[1], m[0] * s[1] + m[1] * s[2]
+    y0, y1 = m[2] * s[0] + m[3] * s[1], m[2] * s[1] + m[3] * s[2]
+    return (x0 * m[0] + x1 * m[1], x0 * m[2] + x1 * m[3], y0 * m[2] + y1 * m[3])
+
+
+def transposed(m: Any) -> Any:
+    """The transposed matrix."""
+    return (m[0], m[2], m[1], m[3])
+
+
+def applied(m: Any, v: Any) -> Any:
+    """A matrix times vectors (v0, v1), each of shape (..., column)."""
+    return (m[0][..., None] * v[0] + m[1][..., None] * v[1], m[2][..., None] * v[0] + m[3][..., None] * v[1])
+
+
+def added(x: Any, y: Any) -> Any:
+    """Sum of two tuples."""
+    return tuple(i + j for i, j in zip(x, y, strict=True))
+
+
+def inverse(m: Any) -> Any:
+    """Inverse of a matrix."""
+    scale = 1.0 / (m[0] * m[3] - m[1] * m[2])
+    return (m[3] * scale, -m[1] * scale, -m[2] * scale, m[0] * scale)
+
+
+class Element(NamedTuple):
+    """What rows do to a state that comes in: x' = A M (x + C..) and so on; see sarkka2021temporal, section IV."""
+
+    A: Any
+    b: Any
+    C: Any
+    eta: Any
+    J: Any
+
+
+def element(step: Any, y: Any, noise: Any, mask: Any) -> Element:
+    """One row: `y` has shape (..., column), the others shape (...)."""
+    total = mask * step.q0 + noise
+    k0, k1 = mask * step.q0 / total, mask * step.q1 / total
+    one, zero = jnp.ones_like(k0), jnp.zeros_like(k0)
+    # A = (I - K H) [[1, a], [0, b]] and H A = [1, a].
+    A = (one - k0, (1.0 - k0) * step.a, -k1, step.b - k1 * step.a)
+    C = ((1.0 - k0) * step.q0, (1.0 - k0) * step.q1, step.q2 - k1 * step.q1)
+    b = (k0[..., None] * y, k1[..., None] * y)
+    pull = mask / total
+    eta = (pull[..., None] * y, (pull * step.a)[..., None] * y)
+    return Element(A, b, C, eta, (pull, pull * step.a, pull * step.a**2 + zero))
+
+
+def combined(i: Element, j: Element) -> Element:
+    """First `i`, then `j`."""
+    mixed = product(square_of(i.C), square_of(j.J))
+    M = inverse((1.0 + mixed[0], mixed[1], mixed[2], 1.0 + mixed[3]))
+    AM = product(j.A, M)
+    b = added(applied(AM, added(i.b, applied(square_of(i.C), j.eta))), j.b)
+    mc = product(AM, square_of(i.C))
+    full = product(mc, transposed(j.A))
+    C = added((full[0], 0.5 * (full[1] + full[2]), full[3]), j.C)
+    back = product(transposed(i.A), transposed(M))
+    pulled = applied(square_of(j.J), i.b)
+    eta = added(applied(back, (j.eta[0] - pulled[0], j.eta[1] - pulled[1])), i.eta)
+    inner = product(product(back, square_of(j.J)), i.A)
+    J = added((inner[0], 0.5 * (inner[1] + inner[2]), inner[3]), i.J)
+    return Element(product(AM, i.A), b, C, eta, J)
+
+
+class Filtered(NamedTuple):
+    """What the filter knows of each row, in blocks: shape (step, block, ...)."""
+
+    surprise: Any
+    """What each column shows beyond its prediction, shape (step, block, column)."""
+    spread: Any
+    """Variance of the surprise."""
+    gain: Any
+    step: Any
+    mask: Any
+
+
+def blocked(values: Array, blocks: int) -> Any:
+    """Rows in blocks: shape (step, block, ...), so that a scan goes through all blocks side by side."""
+    values = jnp.asarray(values)
+    shaped = values.reshape(blocks, values.shape[0] // blocks, *values.shape[1:])
+    return jnp.swapaxes(shaped, 0, 1)
+
+
+def unblocked(values: Any) -> Any:
+    """Undo `blocked`."""
+    return jnp.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
+
+
+def block_count(rows: int) -> int:
+    """Blocks that a padded number of rows, a multiple of 8, is cut into: about its square root."""
+    return next(b for b in range(max(1, round(rows**0.5)), 0, -1) if rows % b == 0)
+
+
+def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, memory: float) -> Filtered:
+    """Run the Kalman filter over ordered rows.
+
+    Args:
+        columns: Shape (row, column); each is filtered with the same gains.
+        noise: Variance of each row around the drift, shape (row,).
+        square: Squared amplitude of the drift.
+        gap: Distance from the row before in spans, zero for the first, shape (row,).
+        mask: One for rows, zero for padding, shape (row,).
+        memory: Memory of the slope in spans.
+    """
+    blocks = block_count(len(gap))
+    noise = jnp.where(jnp.asarray(mask) > 0, noise, 1.0)
+    move = jax.tree.map(lambda leaf: blocked(leaf, blocks), steps(gap, memory, square))
+    y, r, m = blocked(columns, blocks), blocked(noise, blocks), blocked(mask, blocks)
+    first = jax.tree.map(lambda leaf: leaf[0], (move, y, r, m))
+    rest = jax.tree.map(lambda leaf: leaf[1:], (move, y, r, m))
+    whole, _ = lax.scan(lambda e, row: (combined(e, element(*row)), None), element(*first), rest)
+
+    width = y.shape[-1]
+    zero = jnp.zeros(width, y.dtype)
+    # The process starts at zero with a stationary slope.
+    none = jnp.zeros((), y.dtype)
+    start = ((zero, zero), (none, none, none + 0.5 * square * memory))
+
+    def hand_over(state: Any, block: Element) -> tuple[Any, Any]:
+        mean, variance = state
+        mixed = product(square_of(variance), square_of(block.J))
+        M = inverse((1.0 + mixed[0], mixed[1], mixed[2], 1.0 + mixed[3]))
+        AM = product(block.A, M)
+        new = added(applied(AM, added(mean, applied(square_of(variance), block.eta))), block.b)
+        full = product(product(AM, square_of(variance)), transposed(block.A))
+        return (new, added((full[0], 0.5 * (full[1] + full[2]), full[3]), block.C)), state
+
+    _, states = lax.scan(hand_over, start, whole)
+
+    def advance(state: Any, row: Any) -> tuple[Any, Any]:
+        (m0, m1), (p0, p1, p2) = state
+        move, y, r, mask = row
+        m0, m1 = m0 + move.a[..., None] * m1, move.b[..., None] * m1
+        p0, p1, p2 = (
+            p0 + move.a * (2.0 * p1 + move.a * p2) + move.q0,
+            move.b * (p1 + move.a * p2) + move.q1,
+            move.b**2 * p2 + move.q2,
+        )
+        spread = mask * p0 + r
+        k0, k1 = mask * p0 / spread, mask * p1 / spread
+        surprise = mask[..., None] * (y - m0)
+        state = (
+            (m0 + k0[..., None] * surprise, m1 + k1[..., None] * surprise),
+            (p0 * r / spread, p1 * r / spread, p2 - k1 * p1),
+        )
+        # Padding has noise one and gain zero, so its state passes through.
+        return state, (surprise, spread, (k0, k1))
+
+    _, (surprise, spread, gain) = lax.scan(advance, states, (move, y, r, m))
+    return Filtered(surprise, spread, gain, move, m)
+
+
+def adjoint(run: Filtered) -> tuple[Any, Any]:
+    """Solve with the covariance of the rows: one pass back over what the filter left.
+
+    Returns:
+        The columns multiplied by the inverse covariance, shape (row, column), and its diagonal, shape (row,).
+    """
+    blocks, width = run.spread.shape[1], run.surprise.shape[-1]
+    weight = run.mask / run.spread
+
+    def back(state: Any, row: Any) -> tuple[Any, Any]:
+        (l0, l1), n, phi = state
+        surprise, weight, (k0, k1), move = row
+        scaled = weight[..., None] * surprise
+        solved = scaled - (k0[..., None] * l0 + k1[..., None] * l1)
+        diagonal = weight + k0**2 * n[0] + 2.0 * k0 * k1 * n[1] + k1**2 * n[2]
+        # (I - K H)' l = l - H' (K' l); then through the transition of this row.
+        closed = (1.0 - k0, jnp.zeros_like(k0), -k1, jnp.ones_like(k0))
+        r0, r1 = l0 + solved, l1
+        n0, n1, n2 = congruent(transposed(closed), n)
+        n0 = n0 + weight
+        a, b = move.a, move.b
+        lam = (r0, a[..., None] * r0 + b[..., None] * r1)
+        cov = (n0, a * n0 + b * n1, a**2 * n0 + 2.0 * a * b * n1 + b**2 * n2)
+        one, zero = jnp.ones_like(a), jnp.zeros_like(a)
+        phi = product(phi, product(closed, (one, a, zero, b)))
+        return (lam, cov, phi), (solved, diagonal)
+
+    rows = (run.surprise, weight, run.gain, run.step)
+    none = jnp.zeros(blocks, weight.dtype)
+    nothing = jnp.zeros((blocks, width), weight.dtype)
+    identity = (none + 1.0, none, none, none + 1.0)
+    (c, w, phi), _ = lax.scan(back, ((nothing, nothing), (none, none, none), identity), rows, reverse=True)
+
+    def hand_over(state: Any, block: Any) -> tuple[Any, Any]:
+        lam, cov = state
+        c, w, phi = block
+        turned = transposed(phi)
+        return (added(applied(turned, lam), c), added(congruent(turned, cov), w)), state
+
+    end = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), ((c[0], c[1]), w))
+    _, states = lax.scan(hand_over, end, (c, w, phi), reverse=True)
+    _, (solved, diagonal) = lax.scan(back, (*states, identity), rows, reverse=True)
+    return unblocked(solved), unblocked(diagonal)
+
+
+@jax.custom_vjp
+def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any) -> Any:
+    """Quadratic form and log determinant of ordered rows, level integrated out.
+
+    Args:
+        residual: What law and centre leave, zero on padding, shape (row,).
+        noise: Variance of each row around the drift, shape (row,).
+        square: Squared amplitude.
+        ones: Column of the level, shape (row,); zeros if it is not integrated out.
+        gap: See `filtered`.
+        mask: See `filtered`.
+        memory: See `filtered`.
+        prior: Precision of the level's prior.
+    """
+    return evaluated(residual, noise, square, ones, gap, mask, memory, prior)[0]
+
+
+def evaluated(
+    residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any
+) -> tuple[Any, Any]:
+    """Value of `deviance`, and what its gradient needs."""
+    run = filtered(jnp.stack([residual, ones], axis=1), noise, square, gap, mask, memory)
+    weight = run.mask / run.spread
+    precision = prior + (weight * run.surprise[..., 1] ** 2).sum()
+    mean = (weight * run.surprise[..., 0] * run.surprise[..., 1]).sum() / precision
+    # A sum of squares, never a difference: exact interpolation cancels nothing.
+    left = run.surprise[..., 0] - mean * run.surprise[..., 1]
+    value = (weight * left**2).sum() + prior * mean**2 + (run.mask * jnp.log(run.spread)).sum()
+    value = value + jnp.log(precision / prior)
+    return value, (run, mean, precision, noise, square, mask, residual, ones)
+
+
+def pull_back(kept: Any, slope: Any) -> tuple[Any, ...]:
+    """Gradient of `deviance` in residual, noise and squared amplitude; nothing else is differentiated."""
+    run, mean, precision, noise, square, mask, residual, ones = kept
+    solved, diagonal = adjoint(run)
+    left = solved[:, 0] - mean * solved[:, 1]
+    # Inverse covariance with the level: K^-1 - u u' / precision.
+    inner = mask * (diagonal - solved[:, 1] ** 2 / precision)
+    by_noise = inner - left**2
+    # K = square K0 + diag(noise), so traces and products with K0 follow from those with K.
+    trace = (mask - jnp.where(mask > 0, noise, 0.0) * diagonal).sum() - solved[:, 1] @ (
+        ones - noise * mask * solved[:, 1]
+    ) / precision
+    product_ = left @ (residual - mean * ones) - (noise * mask * left**2).sum()
+    by_square = (trace - product_) / square
+    return (slope * 2.0 * left, slope * by_noise, slope * by_square, None, None, None, None, None)
+
+
+deviance.defvjp(evaluated, pull_back)

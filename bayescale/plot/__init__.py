@@ -1,0 +1,24 @@
+"""Plots: posteriors, forecasts, calibration and decisions as pictures.
+
+Only this package imports matplotlib. Each function draws into `ax` where one is given, else into a new figure, and
+returns the axes. Nothing here shows a window or changes matplotlib's settings.
+"""
+
+from bayescale.plot.calibration import pit, reliability
+from bayescale.plot.decisions import crossover
+from bayescale.plot.fits import bands, constants, forecast, learned, residuals, save
+from bayescale.plot.isoflop import fitted, isoflop
+
+__all__ = [
+    "bands",
+    "constants",
+    "crossover",
+    "fitted",
+    "forecast",
+    "isoflop",
+    "learned",
+    "pit",
+    "reliability",
+    "residuals",
+    "save",
+]

@@ -1,0 +1,127 @@
+"""Pictures of calibration: reliability and the probability integral transform."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from scipy.stats import binom
+
+from bayescale import checked
+from bayescale.errors import InputError
+from bayescale.plot.decisions import crossover as crossover
+from bayescale.plot.isoflop import fitted as fitted
+from bayescale.plot.isoflop import isoflop as isoflop
+from bayescale.plot.style import (
+    PALETTE,
+    QUIET,
+    drawing,
+    dress,
+    extremes,
+    headline,
+    key,
+    label_ends,
+    need,
+    note,
+)
+
+# --- Pictures of many forecasts ----------------------------------------------------------------------------
+
+
+def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw how often intervals held against how often they said they would.
+
+    Args:
+        table: Columns method, level and coverage, as fractions; low and high, where given and not NaN, are the ends
+            of an interval for the coverage (over families).
+        ax: Where to draw.
+
+    Raises:
+        InputError: For missing columns or no rows.
+    """
+    need(table, ("method", "level", "coverage"))
+    with drawing(ax) as ax:
+        ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
+        ends: list[tuple[float, str, str]] = []
+        ranges = {"low", "high"} <= set(table) and bool(table[["low", "high"]].notna().all(axis=1).any())
+        for number, (method, rows) in enumerate(table.groupby("method", sort=False)):
+            color = PALETTE[number % len(PALETTE)]
+            rows = rows.sort_values("level")
+            x, y = rows["level"].to_numpy(float), rows["coverage"].to_numpy(float)
+            if ranges:
+                # Side by side, so that bars of several methods can be told apart.
+                shift = 0.004 * (number - 0.5 * (table["method"].nunique() - 1))
+                ax.vlines(x + shift, rows["low"], rows["high"], color=color, alpha=0.55, linewidth=1.4)
+                x = x + shift
+            ax.plot(x, y, color=color, linewidth=1.6, marker="o", markersize=4.5, zorder=3)
+            ends.append((float(y[-1]), str(method), color))
+        lowest = min(extremes(table, c)[0] for c in ("level", "coverage", "low") if c != "low" or ranges)
+        start = max(0.0, math.floor(10 * (lowest - 0.02)) / 10)
+        ax.set_xlim(start, 1.01)
+        ax.set_ylim(start, 1.01)
+        ax.set_aspect("equal")
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_locator(ticker.MultipleLocator(0.1 if start >= 0.4 else 0.2))
+            axis.set_major_formatter(ticker.PercentFormatter(1.0, symbol=" %"))
+        ax.set_xlabel("stated level of the interval")
+        ax.set_ylabel("share of held-out points inside")
+        dress(ax)
+        place = start + 0.12 * (1 - start)
+        turned = {"rotation": 45, "rotation_mode": "anchor", "va": "bottom"}
+        note(ax, "as stated", (place, place), (-1, 3), QUIET, "data", **turned)
+        note(ax, "below the line: overconfident", (1, 0), (-4, 6), QUIET, "axes fraction", ha="right")
+        bars = "; bars: interval over families" if ranges else ""
+        headline(ax, "Do the intervals hold?", f"coverage of central intervals{bars}")
+        label_ends(ax, ends)
+    return ax
+
+
+def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
+    """Draw the histogram of where outcomes fell in their forecasts, which is flat for calibrated ones.
+
+    Args:
+        frame: Column pit with the probability below each outcome, and method where there are several.
+        ax: Where to draw.
+        bins: Number of equal bins.
+
+    Raises:
+        InputError: For missing columns, no rows or values outside [0, 1].
+    """
+    need(frame, ("pit",))
+    checked.options(bins=(bins, checked.whole(1, 1000)))
+    values = frame["pit"].to_numpy(float)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise InputError("Column 'pit' must hold probabilities in [0, 1] in every row.")
+    methods = frame["method"].astype(str).to_numpy() if "method" in frame else np.repeat("", len(frame))
+    names = list(dict.fromkeys(methods))
+    edges = np.linspace(0, 1, bins + 1)
+    smallest = min(int((methods == name).sum()) for name in names)
+    with drawing(ax) as ax:
+        low, high = binom.ppf([0.025, 0.975], smallest, 1 / bins) * bins / smallest
+        ax.axhspan(low, high, color=QUIET, alpha=0.15, linewidth=0, zorder=1)
+        ax.axhline(1.0, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=2)
+        tallest = high
+        for number, name in enumerate(names):
+            color = PALETTE[number % len(PALETTE)]
+            heights, _ = np.histogram(values[methods == name], edges, density=True)
+            tallest = max(tallest, heights.max())
+            label = f"{name} ({int((methods == name).sum())} points)" if name else None
+            if len(names) == 1:
+                ax.stairs(heights, edges, fill=True, color=color, alpha=0.45, zorder=3)
+            ax.stairs(heights, edges, color=color, linewidth=1.8, zorder=4, label=label, baseline=None)
+        ax.set_xlim(0, 1)
+        ax.set_ylim(0, 1.18 * tallest)
+        ax.set_xlabel("forecast probability below the outcome (PIT)")
+        ax.set_ylabel("density")
+        dress(ax)
+        headline(
+            ax,
+            "Where outcomes fell in their forecasts",
+            f"flat: calibrated, high ends: overconfident; shaded: 95 % range for {smallest} independent outcomes",
+        )
+        if any(names):
+            key(ax, loc="upper center", ncols=min(3, len(names)))
+    return ax

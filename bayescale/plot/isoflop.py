@@ -1,0 +1,317 @@
+"""Pictures of isoFLOP sweeps and of runs with several inputs; `plot` offers them under its own name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+
+from bayescale import checked
+from bayescale.data.runs import Runs
+from bayescale.data.wording import in_words, power_of_ten, short_count
+from bayescale.errors import InputError, nearest
+from bayescale.plot.decisions import one_budget
+from bayescale.plot.style import (
+    BLUE,
+    INK,
+    MARKS,
+    ORANGE,
+    PALETTE,
+    QUIET,
+    TRUTHS,
+    drawing,
+    dress,
+    headline,
+    key,
+    log_axes,
+    measured_rows,
+    note,
+    target_line,
+)
+from bayescale.posterior.fitted import Fitted
+
+if TYPE_CHECKING:
+    from bayescale.decide.allocation import Allocation
+    from bayescale.decide.budgets import Allocations
+    from bayescale.decide.isoflop import Sweep
+    from bayescale.forecast import Forecast
+
+CROSSES = {"linestyle": "none", "marker": "X", "markersize": 8.0, "markerfacecolor": "white", "markeredgewidth": 1.4}
+"""Look of runs that were left out."""
+AXES = {"n_params": "parameters", "n_tokens": "training tokens"}
+
+
+def isoflop(
+    source: Sweep | Fitted | Allocation | Allocations,
+    *,
+    ax: Axes | None = None,
+    input: str = "n_params",
+    target: float | None = None,
+    question: Forecast | None = None,
+    excess: float = 10.0,
+) -> Axes:
+    """Draw valleys of equal compute, with the measured runs, a star at each minimum and the frontier through the stars.
+
+    Args:
+        source: What `decide.isoflop` or `decide.allocate` returned, or a fit of a sweep. One allocation is drawn with
+            its choice, its plug-in and its flat bottom instead.
+        ax: Where to draw.
+        input: x axis, n_params or n_tokens.
+        target: A loss to mark with a line.
+        question: Forecast of one run whose place is marked.
+        excess: Of one allocation: how many times the stated regret is shown.
+
+    Raises:
+        InputError: For another input, or a fit that is no sweep.
+
+    Example:
+        >>> bs.plot.isoflop(bs.decide.isoflop(post, budgets=[1e21]))  # doctest: +SKIP
+    """
+    from bayescale.decide.allocation import Allocation
+    from bayescale.decide.budgets import Allocations
+    from bayescale.decide.isoflop import Sweep
+    from bayescale.decide.isoflop import isoflop as sweep_of
+
+    if isinstance(source, Allocation):
+        return one_budget(source, ax=ax, excess=excess)
+    if isinstance(source, Allocations) and len(source) == 1:
+        return one_budget(source[0], ax=ax, excess=excess)
+    if input not in AXES:
+        raise InputError(f"Valleys are drawn over n_params or n_tokens; found input={input!r}. {nearest(input, AXES)}")
+    if isinstance(source, Allocations):
+        return valleys(
+            *valleys_of(source),
+            f"How to spend each budget: {source[0].label}",
+            "star: choice; band: 90 %, curve",
+            input=input,
+            ax=ax,
+            target=target,
+        )
+    sweep = source
+    checked.instance(
+        "A sweep, an allocation or a fit", source, Sweep, Fitted, hint="Make one with bs.decide.isoflop(runs)."
+    )
+    if isinstance(sweep, Fitted):
+        asked = None if question is None else budget_of(question)
+        sweep = sweep_of(sweep, budgets=None if asked is None else [asked])
+    subtitle = "typical loss along each budget; star: least, with 90 % band of the curve"
+    if len(sweep.exponents):
+        a = sweep.exponents.loc[input]
+        subtitle = f"star: least; {'N' if input == 'n_params' else 'D'}* grows as C^{a['power']:.2f}"
+        subtitle += f" ({100 * sweep.level:g} % {a['low']:.2f} to {a['high']:.2f}); band: 90 %, curve"
+    frontier, measured = sweep.frontier, sweep.measured
+    parts = (sweep.valleys, frontier, measured)
+    return valleys(
+        *parts,
+        f"Valleys of equal compute: {sweep.label}",
+        subtitle,
+        input=input,
+        broken=sweep.broken,
+        ax=ax,
+        target=target,
+        question=question,
+    )
+
+
+def budget_of(question: Forecast) -> float | None:
+    """Compute of the run in question at 6 N D; None where its tokens or its size are not known."""
+    point = question.points.iloc[0]
+    if not {"n_params", "n_tokens"} <= set(point.index):
+        return float(point["flops"]) if "flops" in point.index else None
+    return 6.0 * float(point["n_params"]) * float(point["n_tokens"])
+
+
+def valleys_of(found: Allocations) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return several allocations as valleys, their minima and no measured runs.
+
+    Raises:
+        InputError: For a split between other inputs.
+    """
+    if found[0].over != ("n_params", "n_tokens"):
+        raise InputError("Valleys of several budgets are drawn over n_params and n_tokens; draw each allocation alone.")
+    long = pd.concat([one.table.assign(budget=one.budget) for one in found], ignore_index=True)
+    frame = found.to_frame().rename(
+        columns={"best_n_params_low": "n_params_low", "best_n_params_high": "n_params_high"}
+    )
+    frame = frame.assign(flat_tokens_low=np.nan, flat_tokens_high=np.nan).drop_duplicates("budget")
+    for side, other in (("low", "high"), ("high", "low")):
+        ends = [np.interp(np.log(one.flat[other == "high"]), *path_of(one)) for one in found]
+        frame[f"flat_tokens_{side}"] = np.exp(ends)
+    return long, frame.sort_values("budget"), pd.DataFrame(columns=["budget", "n_params", "n_tokens", "loss"])
+
+
+def path_of(one: Allocation) -> tuple[np.ndarray, np.ndarray]:
+    """Logarithms of both inputs along one budget."""
+    return np.log(one.table["n_params"].to_numpy(float)), np.log(one.table["n_tokens"].to_numpy(float))
+
+
+def valleys(
+    curves: pd.DataFrame,
+    minima: pd.DataFrame,
+    measured: pd.DataFrame,
+    title: str,
+    subtitle: str,
+    *,
+    input: str,
+    broken: pd.DataFrame | None = None,
+    ax: Axes | None = None,
+    target: float | None = None,
+    question: Forecast | None = None,
+) -> Axes:
+    """Draw valleys, minima, measured runs and those left out over one input; columns as in `decide.isoflop.Sweep`."""
+    budgets = minima["budget"].to_numpy(float)
+    if len(budgets) <= len(PALETTE):
+        colors = [*PALETTE[: len(budgets)]]
+    else:
+        colors = [matplotlib.colormaps["viridis"](0.05 + 0.8 * i / (len(budgets) - 1)) for i in range(len(budgets))]
+    flat = ("flat_low", "flat_high") if input == "n_params" else ("flat_tokens_low", "flat_tokens_high")
+    low, high = np.inf, 0.0
+    bottom, top = np.inf, 0.0
+    with drawing(ax) as ax:
+        for color, row in zip(colors, minima.to_dict("records"), strict=True):
+            own = measured[measured["budget"] == row["budget"]]
+            curve = curves[curves["budget"] == row["budget"]].sort_values(input)
+            gone = [] if broken is None else broken.loc[broken["budget"] == row["budget"], input]
+            ends = [row[flat[0]], row[flat[1]], row[input], *own[input], *gone]
+            # A valley is drawn where it was measured and around its bottom; the walls say nothing.
+            start, end = min(ends) / 1.2, max(ends) * 1.2
+            grid = np.geomspace(start, end, 120)
+            x = np.log(curve[input].to_numpy(float))
+            line, under, over = (
+                np.interp(np.log(grid), x, curve[name].to_numpy(float)) for name in ("typical", "q05", "q95")
+            )
+            ax.fill_between(grid, under, over, color=color, alpha=0.14, linewidth=0, zorder=2)
+            # Dotted where no run was made at this budget.
+            ax.plot(grid, line, color=color, linewidth=1.6, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
+            # Stars are below the runs that they would hide.
+            ax.plot(
+                [row[input]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7
+            )
+            ax.plot(own[input], own["loss"], **MARKS, color=color, zorder=8)
+            place = (float(grid[-1]), float(line[-1]))
+            note(ax, power_of_ten(row["budget"]), place, (4, 0), color, "data", va="center", annotation_clip=False)
+            low, high = min(low, start), max(high, end)
+            bottom = min(bottom, float(np.min([line.min(), under.min(), *own["loss"]])))
+            top = max(top, float(np.max([line.max(), min(over.max(), line.max() * 1.03), *own["loss"]])))
+        ax.plot(
+            minima[input], minima["loss"], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=6, label="frontier"
+        )
+        ax.plot([], [], **MARKS, color=QUIET, label="measured") if len(measured) else None
+        if question is not None:
+            mark_question(ax, question, input)
+            x, ends = float(question.points[input].iloc[0]), question.interval(0.8)[:, 0]
+            low, high = min(low, x / 1.2), max(high, x * 1.2)
+            bottom, top = min(bottom, float(ends[0])), max(top, float(ends[1]))
+        edge = 0.05 * (top - bottom)
+        ax.set_ylim(bottom - edge, top + edge)
+        low, high = mark_broken(ax, broken, dict(zip(budgets, colors, strict=True)), input, (low, high))
+        # Room for the budget's name right of the last valley.
+        log_axes(ax, low / (high / low) ** 0.02, high * (high / low) ** 0.12)
+        target_line(ax, target)
+        ax.set_xlabel(AXES[input])
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
+        ax.set_ylabel("loss")
+        dress(ax)
+        headline(ax, in_words(title), subtitle)
+        note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
+        key(ax, target, loc="lower left")
+    return ax
+
+
+def mark_broken(
+    ax: Axes, broken: pd.DataFrame | None, colors: dict[float, Any], name: str, ends: tuple[float, float]
+) -> tuple[float, float]:
+    """Mark runs that were left out by crosses, at the upper edge where their loss is missing or above the picture.
+
+    Returns:
+        The ends of the x axis, moved where a cross lies beyond them.
+    """
+    if broken is None or not len(broken):
+        return ends
+    bottom, top = ax.get_ylim()
+    y = broken["loss"].to_numpy(float)
+    shown = np.where((y > bottom) & (y < top), y, top)
+    x = broken[name].to_numpy(float)
+    for place, height, budget in zip(x, shown, broken["budget"], strict=True):
+        ax.plot([place], [height], **CROSSES, color=colors.get(budget, QUIET), clip_on=False, zorder=9)
+    ax.plot([], [], **CROSSES, color=QUIET, label="left out; at the edge: loss above or missing")
+    return min(ends[0], x.min() / 1.1), max(ends[1], x.max() * 1.1)
+
+
+def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run in question, 80 %") -> None:
+    """Mark a run that is not made yet: its median and its 80 % interval at its place."""
+    x, middle = float(question.points[name].iloc[0]), float(question.quantile(0.5)[0])
+    low, high = (float(end[0]) for end in question.interval(0.8))
+    ax.plot([x, x], [low, high], color=ORANGE, linewidth=2.6, solid_capstyle="butt", zorder=8)
+    ax.plot([x], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
+
+
+def fitted(
+    posterior: Fitted,
+    *,
+    ax: Axes | None = None,
+    truth: pd.DataFrame | Runs | None = None,
+    target: float | None = None,
+    question: Forecast | None = None,
+) -> Axes:
+    """Draw measured losses against fitted ones, for runs whose inputs fill no line that one picture could show.
+
+    Args:
+        posterior: A fit.
+        ax: Where to draw.
+        truth: Runs measured afterwards, with the inputs and loss, against their forecasts.
+        target: A loss to mark with a line.
+        question: Forecast of one run, drawn where its loss would lie.
+
+    Raises:
+        InputError: For a truth without its columns.
+    """
+    frame = posterior.runs.frame
+    later = None if truth is None else measured_rows(truth, posterior.law.inputs)
+    with drawing(ax) as ax:
+        ends: list[float] = []
+        for rows, color, look, label in (
+            (frame, BLUE, MARKS, "runs in the fit, against the fitted curve"),
+            (later, ORANGE, TRUTHS, "measured afterwards, against the forecast"),
+        ):
+            if rows is None:
+                continue
+            forecast = posterior.forecast_at(rows, "mean" if rows is frame else "run")
+            middle, (under, over) = forecast.quantile(0.5), forecast.interval(0.8)
+            measured = rows["loss"].to_numpy(float)
+            ax.errorbar(
+                middle, measured, xerr=[middle - under, over - middle], fmt="none", ecolor=color, alpha=0.5, zorder=3
+            )
+            ax.plot(middle, measured, **look, color=color, zorder=5, label=label)
+            ends += [*middle, *measured]
+        if question is not None:
+            middle = float(question.quantile(0.5)[0])
+            under, over = (float(end[0]) for end in question.interval(0.8))
+            ax.plot([under, over], [middle, middle], color=ORANGE, linewidth=2.6, solid_capstyle="butt", zorder=8)
+            label = "the run in question, 80 %"
+            ax.plot([middle], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
+            ends += [under, over]
+        low, high = min(ends), max(ends)
+        margin = (high / low) ** 0.05
+        ax.plot([low / margin, high * margin], [low / margin, high * margin], color=QUIET, linewidth=1.0, zorder=1)
+        ax.set_ylim(low / margin, high * margin)
+        log_axes(ax, low / margin, high * margin)
+        target_line(ax, target)
+        for side in (ax.xaxis,):
+            side.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
+            side.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
+            side.set_minor_locator(ticker.NullLocator())
+        ax.set_xlabel("fitted loss")
+        ax.set_ylabel("measured loss")
+        dress(ax)
+        headline(
+            ax,
+            in_words(f"{posterior.law.name} on {posterior.runs.name}"),
+            f"measured against fitted, law of {in_words(' and '.join(posterior.law.inputs))}; bars: 80 %; line: equal",
+        )
+        key(ax, loc="upper left")
+    return ax

@@ -1,0 +1,473 @@
+"""Drawing: style, axes, labels and numbers that the pictures of `plot` share."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import ticker
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from bayescale import checked
+from bayescale.data.runs import Runs
+from bayescale.errors import InputError, nearest
+from bayescale.model.parameters import meaning
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import Posterior, fitted
+
+INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
+BLUE, ORANGE = "#0072b2", "#d55e00"
+PALETTE = (BLUE, ORANGE, "#009e73", "#b0568f", "#c98a00", "#3f8fc5", "#5b5b5b")
+"""After Okabe and Ito, who chose colours that colour-blind readers tell apart; yellows and pinks darkened."""
+STYLE: dict[Any, Any] = {
+    # Names of users may hold dollar signs; nothing here is mathematics.
+    "text.parse_math": False,
+    "font.size": 10.0,
+    "axes.titlesize": 11.0,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": QUIET,
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+}
+SIZE = (7.5, 5.0)
+"""Inches; 1200 x 800 pixels at the resolution that `save` writes."""
+MOST_GROUPS = 4
+"""More values of the other inputs than these are summed up by their geometric mean."""
+MINUS = "\N{MINUS SIGN}"
+
+
+# --- What pictures are made of -----------------------------------------------------------------------------
+
+MARKS: dict[str, Any] = {
+    "linestyle": "none",
+    "marker": "o",
+    "markersize": 6.0,
+    "markeredgecolor": "white",
+    "markeredgewidth": 0.9,
+    "clip_on": False,
+}
+HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.7}
+SHADE: dict[str, Any] = {"color": QUIET, "alpha": 0.09, "linewidth": 0, "zorder": 0}
+TRUTHS: dict[str, Any] = {**MARKS, "marker": "D", "markersize": 7.0}
+LINE = 0.046
+"""Height of a line of text in the axes."""
+
+
+@contextlib.contextmanager
+def drawing(ax: Axes | None) -> Iterator[Axes]:
+    """Yield `ax` or a new one under the style of this module, and put the settings back afterwards."""
+    with matplotlib.rc_context(STYLE):
+        yield ax if ax is not None else new_axes(1)[0]
+
+
+def new_axes(count: int, columns: int = 1, height: float = SIZE[1]) -> np.ndarray:
+    """Return the axes of a new figure, shape (count,)."""
+    # Pyplot keeps the figure, so that notebooks display it; without a screen it draws to memory.
+    from matplotlib import pyplot
+
+    rows = math.ceil(count / columns)
+    figure, grid = pyplot.subplots(rows, columns, figsize=(SIZE[0], height), squeeze=False, layout="constrained")
+    flat = grid.ravel()
+    for spare in flat[count:]:
+        figure.delaxes(spare)
+    return flat[:count]
+
+
+def figure_of(ax: Axes) -> Figure:
+    """Return the figure that axes belong to."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "axes that belong to a figure"
+    return figure
+
+
+def dress(ax: Axes, grid: str = "both") -> None:
+    """Take away frames and ticks that say nothing, and lay a light grid under the data."""
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+    ax.tick_params(length=0, colors=QUIET, labelcolor=INK, which="both")
+    ax.tick_params(axis="x", which="major", length=3)
+    ax.set_axisbelow(True)
+    ax.grid(True, axis=grid, which="major", color=FAINT, linewidth=0.8)  # pyright: ignore[reportArgumentType]
+
+
+def note(
+    ax: Axes,
+    text: str,
+    at: tuple[float, float],
+    shift: tuple[float, float],
+    color: str,
+    coords: Any,
+    **options: Any,
+) -> None:
+    """Write small text at a place, moved by some points."""
+    ax.annotate(text, at, shift, xycoords=coords, textcoords="offset points", color=color, fontsize=9, **options)
+
+
+def headline(ax: Axes, title: str, subtitle: str) -> None:
+    """Write a title and, smaller below it, what the picture shows."""
+    size = 11 * min(1.0, 72 / len(title))
+    ax.set_title(title, loc="left", fontweight="bold", fontsize=size, pad=24)
+    note(ax, subtitle, (0, 1), (0, 8), QUIET, "axes fraction")
+
+
+def label_ends(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> None:
+    """Write labels right of the axes at the heights of (value, text, colour), apart enough to be read."""
+    order = sorted(entries, key=lambda entry: entry[0])
+    heights = [height_of(ax, value) for value, _, _ in order]
+    for (_, text, color), height in zip(order, apart(heights, LINE), strict=True):
+        note(ax, text, (1, height), (5, 0), color, "axes fraction", va="center", annotation_clip=False)
+
+
+def height_of(ax: Axes, value: float) -> float:
+    """Height of a value in the axes, from 0 to 1."""
+    return float((ax.transData + ax.transAxes.inverted()).transform((ax.get_xlim()[1], value))[1])
+
+
+def uncrowded(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
+    """Keep of the entries for `label_ends`, the most important first, those a line away from the ones kept before."""
+    kept: list[tuple[float, str, str]] = []
+    for entry in entries:
+        if all(abs(height_of(ax, entry[0]) - height_of(ax, other[0])) >= LINE for other in kept):
+            kept.append(entry)
+    return kept
+
+
+def apart(heights: Sequence[float], gap: float) -> list[float]:
+    """Move sorted heights apart to at least `gap`, each crowd around its own middle."""
+    crowds: list[list[float]] = []
+    for height in heights:
+        crowds.append([height])
+        while len(crowds) > 1:
+            below, here = crowds[-2], crowds[-1]
+            reach_of = 0.5 * gap * (len(below) + len(here))
+            if np.mean(here) - np.mean(below) >= reach_of:
+                break
+            crowds[-2:] = [below + here]
+    return [float(np.mean(crowd)) + gap * (i - 0.5 * (len(crowd) - 1)) for crowd in crowds for i in range(len(crowd))]
+
+
+def log_axes(ax: Axes, low: float, high: float, response: bool = True) -> None:
+    """Make x logarithmic over a range, and y too (with plain numbers) where the response is on it."""
+    ax.set_xscale("log")
+    ax.set_xlim(low, high)
+    log_ticks(ax, low, high, (1, 2, 5))
+    if not response:
+        return
+    ax.set_yscale("log")
+    bottom, top = ax.get_ylim()
+    # Decades are too coarse for losses, which rarely span one.
+    narrow = top / bottom < 8
+    ax.yaxis.set_major_locator(
+        ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]) if narrow else ticker.LogLocator(subs=(1, 2, 5))
+    )
+    ax.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
+    ax.yaxis.set_minor_locator(ticker.NullLocator())
+    ax.set_ylim(bottom, top)
+
+
+def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
+    """Label a logarithmic x axis between powers of ten too, where there are few of those."""
+    ax.xaxis.set_minor_formatter(ticker.NullFormatter())
+    if high / low < 60:
+        ax.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
+
+
+def beyond(ax: Axes, start: float, end: float) -> None:
+    """Shade the zone beyond the data and say how far it reaches."""
+    ax.axvspan(start, end, **SHADE)
+    ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
+    left, right = ax.get_xlim()
+    share = math.log(end / start) / math.log(right / left)
+    # A narrow zone has room for a part of the sentence.
+    after, within = (" " if share > least else "\n" for least in (0.42, 0.28))
+    text = f"extrapolation:{after}up to {short(end / start)}x{within}beyond the data"
+    note(ax, text, (1, 1), (-6, -6), QUIET, "axes fraction", ha="right", va="top")
+
+
+def target_line(ax: Axes, target: float | None) -> None:
+    """Draw a labelled line across at `target`, and make room for it."""
+    if target is None:
+        return
+    bottom, top = ax.get_ylim()
+    ax.set_ylim(min(bottom, target / 1.02), max(top, target * 1.02))
+    ax.axhline(target, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), zorder=3)
+    note(ax, f"target {target:g}", (0, target), (4, 3), INK, ("axes fraction", "data"))
+
+
+def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bool) -> None:
+    """Draw a vertical line, labelled at its top on one side or, where that side has no room, the other."""
+    ax.axvline(x, color=color, linewidth=1.4, linestyle=style, zorder=4)
+    left, right = ax.get_xlim()
+    place = (x - left) / (right - left)
+    leftwards = (leftwards or place > 0.80) and place > 0.20
+    side = {"ha": "right" if leftwards else "left", "va": "top"}
+    note(ax, text, (x, 0.98), (-6 if leftwards else 6, 0), color, ("data", "axes fraction"), **side)
+
+
+def key(ax: Axes, above: float | None = None, **options: Any) -> None:
+    """Add a frameless legend where anything is labelled; at the lower left not across a line at the value `above`."""
+    if above is not None and (height := height_of(ax, above)) < 0.4:
+        options |= {"loc": "lower left", "bbox_to_anchor": (0.0, height + LINE)}
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, borderaxespad=0.6, **options)
+
+
+def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
+    """Draw the fitted runs at one setting of the other inputs; hollow if the band is at another setting."""
+    rows = frame.loc[matches(frame, setting)]
+    label = None if setting else "runs in the fit"
+    look = {**MARKS, **HOLLOW, "markeredgecolor": color} if averaged else MARKS
+    if averaged:
+        label = "runs in the fit, at other values of the fixed inputs"
+    if "value_se" in rows:
+        ax.errorbar(rows[name], rows["loss"], rows["value_se"], fmt="none", ecolor=color, elinewidth=1, zorder=4)
+    ax.plot(rows[name], rows["loss"], **look, color=color, zorder=5, label=label)
+
+
+def truths(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
+    """Draw runs measured afterwards at one setting of the other inputs, hollow like `points`."""
+    rows = frame.loc[matches(frame, setting)]
+    if not len(rows):
+        return
+    label = "measured afterwards"
+    label = None if label in ax.get_legend_handles_labels()[1] else label
+    look = {**TRUTHS, **HOLLOW, "markeredgecolor": color} if averaged else TRUTHS
+    ax.plot(rows[name], rows["loss"], **look, color=color, zorder=6, label=label)
+
+
+def small_multiples(
+    panels: Sequence[tuple[Any, ...]],
+    axes: Sequence[Axes] | np.ndarray | None,
+    title: str,
+    subtitle: str,
+) -> np.ndarray:
+    """Draw one panel for each (name, draws, prior draws or None, remark)."""
+    columns = min(3, len(panels))
+    with matplotlib.rc_context(STYLE):
+        if axes is None:
+            rows = math.ceil(len(panels) / columns)
+            height = max(2.8, 0.8 + 2.1 * rows)
+            flat = new_axes(len(panels), columns, height)
+            figure = figure_of(flat[0])
+            engine = figure.get_layout_engine()
+            assert isinstance(engine, ConstrainedLayoutEngine), "a figure made by new_axes"
+            engine.set(rect=(0, 0, 1, 1 - 0.58 / height), wspace=0.04, hspace=0.04)
+            size = 11 * min(1.0, 72 / len(title))
+            figure.text(0.01, 1 - 0.08 / height, title, fontsize=size, fontweight="bold", va="top")
+            figure.text(0.01, 1 - 0.30 / height, subtitle, color=QUIET, fontsize=9, va="top")
+        else:
+            flat = np.ravel(np.asarray(axes, object))
+            if len(flat) < len(panels):
+                raise InputError(f"{len(panels)} axes are needed, one a panel; found {len(flat)}.")
+        for ax, panel in zip(flat, panels, strict=False):
+            density_panel(ax, *panel)
+    return flat[: len(panels)]
+
+
+def density_panel(
+    ax: Axes, name: str, draws: np.ndarray, prior: np.ndarray | None = None, remark: str | None = None
+) -> None:
+    """Draw the density of some draws, their median and 90 % interval, and the prior's density."""
+    low, middle, high = np.quantile(draws, [0.05, 0.5, 0.95])
+    both = [draws] if prior is None else [draws, prior]
+    wide = all(values.min() > 0 for values in both) and any(skewed(values) for values in both)
+    shape, back = (np.log, np.exp) if wide else (np.asarray, np.asarray)
+    ends = shape(np.quantile(draws, [0.002, 0.998]))
+    if prior is not None:
+        # The prior's core has to be seen, or it would look as if there were none.
+        core = shape(np.quantile(prior, [0.05, 0.95]))
+        ends = np.array([min(ends[0], core[0]), max(ends[1], core[1])])
+    ends = ends + 0.06 * np.ptp(ends) * np.array([-1, 1])
+    if not wide and min(values.min() for values in both) >= 0:
+        ends = np.maximum(ends, 0.0)
+    edges = np.linspace(ends[0], ends[1], 33)
+    heights = share_in(shape(draws), edges)
+    ax.stairs(heights, back(edges), fill=True, color=BLUE, alpha=0.35)
+    ax.stairs(heights, back(edges), color=BLUE, linewidth=1.2, baseline=None)
+    if prior is not None:
+        ax.stairs(
+            share_in(shape(prior), edges),
+            back(edges),
+            color=INK,
+            linewidth=1.0,
+            linestyle=(0, (3, 2)),
+            baseline=None,
+        )
+    top = heights.max()
+    ax.plot([low, high], [-0.07 * top] * 2, color=BLUE, linewidth=2.5, solid_capstyle="butt")
+    ax.plot([middle], [-0.07 * top], marker="o", color=BLUE, markersize=6, markeredgecolor="white")
+    if wide:
+        ax.set_xscale("log")
+        log_ticks(ax, float(back(ends[0])), float(back(ends[1])), (1, 3))
+    else:
+        ax.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
+    ax.set_ylim(-0.14 * top, 1.1 * top)
+    ax.set_yticks([])
+    dress(ax, grid="x")
+    ax.set_title(name, loc="left", fontweight="bold", fontsize=10)
+    ax.set_title(remark or f"{short(middle)} ({short(low)} to {short(high)})", loc="right", color=QUIET, fontsize=8)
+
+
+def skewed(values: np.ndarray) -> bool:
+    """Tell whether the upper tail is so long that a logarithmic axis shows more."""
+    low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+    return bool(high - middle > 3.0 * (middle - low))
+
+
+def share_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Share of all values in each bin; those outside count towards the total."""
+    return np.histogram(values, edges)[0] / len(values)
+
+
+# --- Numbers behind the pictures ---------------------------------------------------------------------------
+
+
+def along(posterior: Fitted, name: str | None) -> str:
+    """Return the input of the x axis.
+
+    Raises:
+        InputError: For a name that is no input of the law.
+    """
+    inputs = fitted(posterior).law.inputs
+    if name is None:
+        ends = {column: extremes(posterior.runs.frame, column) for column in inputs}
+        return max(inputs, key=lambda column: ends[column][1] / ends[column][0])
+    if name not in inputs:
+        raise InputError(f"{posterior.law.name} has no input {name!r}. {nearest(name, inputs)}")
+    return name
+
+
+def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
+    """Smallest and largest value of a column, but for NaN."""
+    values = frame[column].astype(float)
+    return float(values.min()), float(values.max())
+
+
+def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str]) -> pd.DataFrame:
+    """Return held-out rows as a table with the inputs and loss.
+
+    Raises:
+        InputError: For missing columns or no rows.
+    """
+    frame = truth.frame if isinstance(truth, Runs) else truth
+    need(frame, (*inputs, "loss"))
+    return frame
+
+
+def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Refuse a table without these columns, or without rows.
+
+    Raises:
+        InputError: Naming what is missing.
+    """
+    checked.instance("A table", frame, pd.DataFrame, hint=f"It needs the columns {', '.join(columns)}.")
+    missing = [column for column in columns if column not in frame]
+    if missing:
+        raise InputError(f"A table with columns {', '.join(columns)} is needed; {', '.join(missing)} is missing.")
+    if not len(frame):
+        raise InputError(f"The table of {', '.join(columns)} has no rows; there is nothing to draw.")
+
+
+def reach(high: float, upto: float | None, truth: pd.DataFrame | None, name: str) -> float:
+    """Return the largest x of a picture.
+
+    Raises:
+        InputError: For an end that is not beyond zero.
+    """
+    if upto is not None and not checked.POSITIVE.holds(upto):
+        raise InputError(f"upto must be a positive count such as 1e24; found {upto}.")
+    end = float(upto) if upto is not None else 10.0 * high
+    # What was measured is always shown, however short a range was asked for.
+    return max(end, high, 0.0 if truth is None else extremes(truth, name)[1])
+
+
+def settings_of(frame: pd.DataFrame, others: Sequence[str]) -> tuple[list[dict[str, float]], bool]:
+    """Return settings of the other inputs to draw bands at, and whether they are averages over the data."""
+    if not others:
+        return [{}], False
+    distinct = np.unique(frame[list(others)].to_numpy(float), axis=0)
+    if len(distinct) <= MOST_GROUPS:
+        return [dict(zip(others, map(float, row), strict=True)) for row in distinct], False
+    return [{c: float(np.exp(np.log(frame[c]).mean())) for c in others}], True
+
+
+def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
+    """Tell which rows are at a setting, up to rounding."""
+    hit = np.ones(len(frame), bool)
+    for column, value in setting.items():
+        hit &= np.isclose(frame[column].to_numpy(float), value, rtol=1e-6, atol=0.0)
+    return hit
+
+
+def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Density at `x` of the equal mixture of normals with means and standard deviations of shape (draw,)."""
+    # Draws without a width of their own (the curve, if there is no drift) are smoothed by Silverman's rule.
+    smallest = 0.9 * location.std() * len(location) ** -0.2
+    width = np.where(scale < smallest, np.hypot(scale, smallest), scale)
+    score = (x[:, None] - location) / width
+    return (np.exp(-0.5 * score**2) / (width * math.sqrt(2 * math.pi))).mean(1)
+
+
+def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
+    """Prior draws of the quantities in `Fitted.draws` that do not follow the data's level, those of all components."""
+    found = [component_prior(part) for part in posterior.components]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
+
+
+def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Prior draws of one component, see `prior_constants`."""
+    count, law = len(posterior.prior_draws), posterior.law
+    values = meaning(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
+    values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
+    constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
+    if law.units:
+        reference = dict(zip(law.inputs, posterior.reference, strict=True))
+        # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            constants = law.at_unit_scale(constants, reference)
+    levelled = law.covered[law.level[0]] if law.level else ()
+    spreads = {"scatter": values.scatter, "seed": values.seed, "drift": values.amplitude}
+    known = {name: v for name, v in constants.items() if name not in levelled} | {
+        name: np.broadcast_to(np.asarray(v, float), count) for name, v in spreads.items()
+    }
+    return {name: np.asarray(v, float) for name, v in known.items() if name in posterior.draws}
+
+
+def short(value: float, digits: int = 2) -> str:
+    """Write a number with a few digits: 330, 2.5, and 1.3e+10 as 1.3e10."""
+    if 0.001 <= abs(value) < 9999.5:
+        return f"{float(f'{value:.{digits}g}'):g}"
+    mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
+    return f"{float(mantissa):g}e{int(power)}"
+
+
+def percent(share: float) -> str:
+    """Write a probability in percent, without claiming certainty."""
+    if share < 0.001:
+        return "< 0.1 %"
+    if share > 0.999:
+        return "> 99.9 %"
+    return f"{100 * share:.1f} %" if share < 0.01 or share > 0.99 else f"{100 * share:.0f} %"
+
+
+def plain(value: float, width: float) -> str:
+    """Write a value with as many decimals as an interval of some width asks for."""
+    places = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
+    return f"{value:.{places}f}"
+
+
+def and_list(items: Sequence[str]) -> str:
+    """Join words: a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"

@@ -1,0 +1,1 @@
+"""Posteriors, mixtures of them, their forecasts, checks and files."""

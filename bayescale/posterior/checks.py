@@ -1,0 +1,273 @@
+"""Checks: what to know before trusting a fit or a forecast, whatever the sampler says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.runs import DISTINCT, Runs
+from bayescale.data.trends import shape_warnings
+from bayescale.errors import Status, some
+from bayescale.forecast import RECORD_RATIO, Forecast
+from bayescale.posterior.fitted import Fitted, component_labels
+from bayescale.posterior.notes import Note
+from bayescale.posterior.posterior import Posterior
+
+UNLEARNED = 0.1
+"""A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
+COLLINEAR = 0.98
+RISE = 0.05
+"""A curve that rises again by more than this share of its range"""
+ABOVE_NOISE = 1.0
+"""and by more than noise reaches among its points, plus this many standard deviations of their scatter, is not
+monotone."""
+MOST_POINTS = 64
+"""Points of a curve that are looked at one by one; more are averaged in equal parts of ln x."""
+STILL = 1e-9
+"""Range of ln(loss) below which losses count as equal."""
+RISES_THROUGHOUT = 0.7
+"""Correlation of ln x and ln y above which a response does not rise again but always."""
+STEEPENING = 0.3
+"""Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
+WORTH_NEW = 4.0
+"""Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
+
+
+def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[Note]:
+    """List what `Posterior.check` says.
+
+    Args:
+        posterior: A fit.
+        forecast: A forecast whose distance and width to judge as well.
+        prior: Say also which coordinates the data did not move, which takes draws from the prior.
+    """
+    shape = check_shape(posterior)
+    # Reading says of a table what the shape of its curve says again.
+    told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
+    table = [note for note in check_table(posterior) if note.code not in told]
+    notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
+    notes += check_learning(posterior) if prior else []
+    points = None if forecast is None else forecast.points
+    return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
+
+
+def check_sampler(fit: Fitted) -> list[Note]:
+    """Note draws that do not deserve trust, and a posterior with several modes."""
+    notes = []
+    modes = max(part.diagnostics.modes for part in fit.components)
+    if modes > 1:
+        text = (
+            f"The posterior has {modes} modes that matter: the data fit more than one shape of the curve, "
+            "and forecasts may fall between them."
+        )
+        notes.append(Note("several_modes", "info", text))
+    for part, label in zip(fit.components, component_labels(fit), strict=True):
+        which = f" (the component {label})" if len(fit.components) > 1 else ""
+        notes += check_convergence(part, which)
+    return notes
+
+
+def check_table(posterior: Fitted) -> list[Note]:
+    """Note what reading and screening warned of."""
+    return [Note(entry.code, "warning", entry.text) for entry in posterior.runs.log if entry.severity == "warning"]
+
+
+def check_convergence(posterior: Posterior, which: str) -> list[Note]:
+    """Note draws of one model, of which `which` says which, that do not deserve trust."""
+    if posterior.status is Status.OK:
+        return []
+    measures = posterior.diagnostics
+    if measures.method == "importance":
+        return [Note("unconverged", "warning", f"{posterior.status}{which} {measures.weights_text}")]
+    detail = (
+        f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
+        f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"
+    )
+    return [Note("unconverged", "warning", f"{posterior.status}{which} {detail}")]
+
+
+def check_design(posterior: Fitted) -> list[Note]:
+    """Note designs that cannot answer the question, whatever the sampler says."""
+    notes = []
+    frame, inputs = posterior.runs.frame, posterior.law.inputs
+    for name in inputs:
+        scales = frame[name].nunique()
+        factor = frame[name].max() / frame[name].min()
+        if factor < 1.5:
+            text = f"{name} varies by a factor {factor:.2f} only, so its exponent comes from the prior."
+            notes.append(Note("inert_input", "warning", text))
+        elif scales < 3:
+            text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
+            notes.append(Note("few_scales", "warning", text))
+    if posterior.ray is not None:
+        notes.append(note_ray(posterior))
+    moving = [name for name in inputs if frame[name].max() / frame[name].min() >= 1.5]
+    if len(moving) > 1 and len(frame) > 2:
+        correlation = np.corrcoef(np.log(frame[moving].to_numpy(float)).T)
+        worst = np.abs(correlation - np.eye(len(moving))).max()
+        if worst > COLLINEAR:
+            text = (
+                f"{' and '.join(moving)} move together (correlation {worst:.3f}), so their exponents cannot be told "
+                "apart; forecasts along the same ray are fine, others rest on the prior."
+            )
+            notes.append(Note("collinear", "warning", text))
+    if posterior.first.job.problem.single > 0:
+        rows = int(posterior.first.job.problem.mask.sum())
+        text = (
+            f"{len(frame)} checkpoints were averaged to {rows} rows, because neighbours say the same thing "
+            "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
+            "independent runs, name a run for each (a column run)."
+        )
+        notes.append(Note("averaged", "info", text))
+    if len(frame) <= 5:
+        text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
+        notes.append(Note("short", "info", text))
+    return notes
+
+
+def note_ray(posterior: Fitted) -> Note:
+    """Say along which ray all runs lie, and what would be needed off it."""
+    ray = posterior.ray
+    assert ray is not None, "a fit along a ray"
+    away = dict.fromkeys(ray.names[1:], 2.0)
+    point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
+    _, remedy = ray.remedy(point, posterior.ray_start)
+    text = (
+        f"All runs lie on one ray ({ray.text}), so the loss is fitted along it, by {ray.names[0]}. Forecasts are "
+        f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
+        "bayescale fit --law chinchilla_outer) to fit all inputs, with exponents from the prior."
+    )
+    return Note("one_ray", "info", text)
+
+
+def in_short(note: Note, posterior: Fitted) -> Note:
+    """Return a note as it is told again, in one short line where it is a paragraph."""
+    if note.code != "one_ray" or posterior.ray is None:
+        return note
+    text = f"Fitted along one ray ({posterior.ray.text}); off it the data say nothing."
+    return dataclasses.replace(note, text=text)
+
+
+def check_shape(posterior: Fitted) -> list[Note]:
+    """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
+    if len(posterior.law.inputs) > 1:
+        return []
+    x, y = one_curve(posterior.runs, posterior.law.inputs[0])
+    if len(y) > 1 and np.ptp(y) < STILL:
+        text = (
+            f"All {len(y)} losses are equal ({np.exp(y[0]):.4g}): nothing was learned yet, or the metric is too coarse "
+            "to show it. When such a curve begins to fall, and how fast, is not in these data: do not decide on this "
+            "forecast."
+        )
+        return [Note("flat", "warning", text)]
+    if len(y) < 4 or grows(posterior, x):
+        return []
+    notes = []
+    above = rise(y)
+    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
+    # The lowest of n points of noise lies sqrt(2 ln n) sds below their mean, the highest pair of neighbours
+    # sqrt(ln n) above it.
+    reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
+    hump = [entry for entry in shape_warnings(posterior.runs.frame, posterior.law.inputs) if entry.code == "hump"]
+    if hump:
+        notes.append(Note("not_monotone", "warning", hump[0].text))
+    elif above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise:
+        text = (
+            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
+            "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
+            "this, and no band here foresees the next turn: do not decide on this forecast."
+        )
+        if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
+            text = (
+                f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
+                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain: "
+                "derive='error_rate' (bayescale fit --derive error_rate), or name a law that grows, such as "
+                "growing_power."
+            )
+        notes.append(Note("not_monotone", "warning", text))
+    half = len(y) // 2
+    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
+    if len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
+        text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
+        notes.append(Note("steepening", "info", text))
+    return notes
+
+
+def grows(posterior: Fitted, x: np.ndarray) -> bool:
+    """Whether the law itself rises over these ln x, in the posterior's median."""
+    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
+    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.reference[0])), **constants)
+    return bool(high > low)
+
+
+def rise(y: np.ndarray) -> float:
+    """How far two neighbours, of two or more values in order, lie above the lowest so far: one stray is no trend."""
+    return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
+
+
+def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, in order of x."""
+    x = np.log(runs.frame[name].to_numpy(float))
+    place = x
+    if len(np.unique(x)) > MOST_POINTS:
+        place = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
+    table = pd.DataFrame({"place": place, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
+    means = table.groupby("place")[["x", "y"]].mean().to_numpy(float)
+    return means[:, 0], means[:, 1]
+
+
+def check_repetition(posterior: Fitted, points: pd.DataFrame | None) -> list[Note]:
+    """Note data that are repeated more often than is harmless, under a law that does not know how many are different.
+
+    Args:
+        posterior: The fit; its runs say in `unique_tokens` or `unique_samples` how many are different.
+        points: Inputs of a forecast, judged as well, on as many different ones as the runs had at most.
+    """
+    notes, frame, inputs = [], posterior.runs.frame, posterior.law.inputs
+    for distinct, total in DISTINCT.items():
+        if distinct not in frame or distinct in inputs or total not in frame:
+            continue
+        epochs = float((frame[total] / frame[distinct]).max())
+        if points is not None and total in points:
+            epochs = max(epochs, float(points[total].max() / frame[distinct].max()))
+        if epochs > WORTH_NEW:
+            text = (
+                f"{total} repeats its {distinct} up to {epochs:.3g} times. Beyond {WORTH_NEW:g} times repeated data "
+                "are worth less than new ones, and with many more the loss rises again (muennighoff2023scaling); "
+                f"{posterior.law.name} knows nothing of this: do not decide on this forecast. A law with {distinct} "
+                "among its inputs does."
+            )
+            notes.append(Note("repeated", "warning", text))
+    return notes
+
+
+def check_learning(posterior: Fitted) -> list[Note]:
+    """Note coordinates that the data did not move."""
+    notes = []
+    contraction = posterior.contraction()
+    # The seed noise is held by published replicates on purpose, unless there are replicates.
+    watched = [name for name in contraction.index if name != "log_seed" and "[" not in name]
+    held = [name for name in watched if contraction[name] < UNLEARNED]
+    if held:
+        text = f"The data say next to nothing about {some(held)}; their values are the prior's."
+        notes.append(Note("prior_dominated", "info", text))
+    return notes
+
+
+def check_forecast(forecast: Forecast) -> list[Note]:
+    """Note forecasts that reach far or say little."""
+    notes = []
+    if forecast.ratio.max() > RECORD_RATIO:
+        text = (
+            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; the main record of held-out runs "
+            f"ends at {RECORD_RATIO:g} times, and beyond it intervals are widened by what fewer families showed."
+        )
+        notes.append(Note("far", "warning", text))
+    low, high = forecast.interval(0.95)
+    width = float(np.max(np.log(high / low)))
+    if width > 0.5:
+        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."
+        notes.append(Note("weak", "warning", text))
+    return notes

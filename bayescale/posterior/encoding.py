@@ -1,0 +1,246 @@
+"""Encoding: records and tables as plain values and arrays, and back without a change, and the digest of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import laws
+from bayescale._jax import on_cores
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, Status
+from bayescale.inference.diagnostics import Diagnostics
+from bayescale.laws import priors
+from bayescale.laws.law import Law
+from bayescale.model.problem import Values
+
+PLAIN_KINDS = "biuf"
+"""Kinds of arrays that files hold as they are: truth values, whole numbers and floats."""
+
+
+# --- Records ------------------------------------------------------------------------------------------------
+
+
+def encode(record: Any) -> dict[str, Any]:
+    """Write a record of numbers and names as plain values with its class."""
+    fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+    return {"role": type(record).__name__, **{name: plain(value) for name, value in fields.items()}}
+
+
+def plain(value: Any) -> Any:
+    """Return a number of any library as Python's own; other values as they are."""
+    return np.asarray(value).item() if hasattr(value, "dtype") and np.ndim(value) == 0 else value
+
+
+def decode(values: Mapping[str, Any], home: Any) -> Any:
+    """Rebuild a record from `encode`'s output; `home` holds the classes that may appear."""
+    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "role"}
+    return getattr(home, values["role"])(**fields)
+
+
+def encode_prior(prior: Any) -> dict[str, Any]:
+    """Write a prior: by its numbers if it is one of the package's, else as text to compare with a registered one."""
+    if getattr(priors, type(prior).__name__, None) is type(prior):
+        return encode(prior)
+    return {"own": repr(prior)}
+
+
+def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
+    """Rebuild a prior from `encode_prior`'s output.
+
+    Args:
+        values: What was written.
+        registered: The prior that the registered law has in its place, or None.
+
+    Raises:
+        InputError: For a prior of a class of the user's own that is not the registered one.
+    """
+    if "own" not in values:
+        return decode(values, priors)
+    if repr(registered) != values["own"]:
+        raise InputError(f"its prior {values['own']} is of a class of your own; register the law with it first")
+    return registered
+
+
+def law_print(law: Law) -> str:
+    """Sixteen hexadecimal digits from what a law computes, whatever its inputs are called."""
+    places = {name: f"x{number}" for number, name in enumerate(law.inputs)}
+    content = {
+        "curve": fingerprint(law.curve, len(law.inputs), law.constants),
+        "constants": law.constants,
+        "covered": law.covered,
+        "scales": [(places[name], places.get(source, source)) for name, source in law.scales],
+        "axes": {name: fingerprint(axis, len(law.inputs), ()) for name, axis in law.axes},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def fingerprint(curve: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
+    """Hash of what a curve computes; two laws of one name may differ, and so may two versions of a notebook's cell."""
+    number = jax.ShapeDtypeStruct((), np.float64)
+    # In the precision of a fit: what a curve looks up in tables would stay rounded else, for all later fits.
+    with on_cores():
+        program = jax.make_jaxpr(curve)(*[number] * inputs, **dict.fromkeys(constants, number))
+    # Functions inside the program are printed with their address, which differs in every process.
+    text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
+    digest = hashlib.sha256(text.encode())
+    for value in program.consts:
+        digest.update(np.asarray(value).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def registered_law(name: str, inputs: tuple[str, ...], stored: Mapping[str, Any], stamp: str | None) -> Law:
+    """Return the registered law of a name, with inputs and priors of a file.
+
+    Args:
+        name: The law's name.
+        inputs: Its inputs in the file, in the order of its arguments.
+        stored: Its priors, as `encode_prior` writes them.
+        stamp: Its `law_print` when it was fitted; None where that cannot be compared.
+
+    Raises:
+        InputError: If no such law is registered, or another one under that name.
+    """
+    if name not in laws.LAWS:
+        raise InputError(
+            f"its law {name!r} is not registered here: register it first (bayescale.register_law with the same "
+            "function), then load again"
+        )
+    law = laws.get(name)
+    if len(law.inputs) != len(inputs):
+        raise InputError(f"its law {name!r} had {len(inputs)} inputs and the registered one has {len(law.inputs)}")
+    law = laws.renamed(law, inputs)
+    law = dataclasses.replace(law, priors={k: decode_prior(v, law.priors.get(k)) for k, v in stored.items()})
+    if stamp is not None and law_print(law) != stamp:
+        raise InputError(
+            f"its law {name!r} is not the one that is registered under this name now: register the one that was fitted"
+        )
+    return law
+
+
+def encode_diagnostics(measures: Diagnostics) -> dict[str, Any]:
+    """Write convergence measures as plain values."""
+    values = {f.name: getattr(measures, f.name) for f in dataclasses.fields(measures)}
+    arrays = {name: value.tolist() for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim}
+    return {**{name: plain(value) for name, value in values.items()}, **arrays, "status": measures.status.name}
+
+
+def decode_diagnostics(values: Mapping[str, Any]) -> Diagnostics:
+    """Rebuild convergence measures from `encode_diagnostics`'s output."""
+    arrays = {name: np.array(value, float) for name, value in values.items() if isinstance(value, list)}
+    return Diagnostics(**{**values, **arrays, "status": Status[values["status"]]})
+
+
+def encode_values(values: Values) -> dict[str, np.ndarray]:
+    """Write what draws mean as arrays by name; of those that are equal in all draws one."""
+    fields = {name: value for name, value in values._asdict().items() if name != "constants"}
+    leaves = {**{f"constant_{name}": value for name, value in values.constants.items()}, **fields}
+    found = {}
+    for name, leaf in leaves.items():
+        whole = np.asarray(leaf)
+        first = whole[:1, :1]
+        found[name] = first if np.array_equal(np.broadcast_to(first, whole.shape), whole) else whole
+    return found
+
+
+def decode_values(arrays: Mapping[str, np.ndarray], chains: int, draws: int) -> Values:
+    """Rebuild what draws mean from `encode_values`'s output."""
+    leaves = {name: np.broadcast_to(leaf, (chains, draws, *leaf.shape[2:])) for name, leaf in arrays.items()}
+    constants = {name.removeprefix("constant_"): leaves.pop(name) for name in arrays if name.startswith("constant_")}
+    return Values(constants=constants, **leaves)
+
+
+def decode_log(entries: list[dict[str, Any]]) -> tuple[LogEntry, ...]:
+    """Rebuild the log of a table from plain values."""
+    return tuple(LogEntry(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries)
+
+
+# --- Tables -------------------------------------------------------------------------------------------------
+
+
+def encode_table(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
+    """Write the columns of a table as arrays under names that any file takes.
+
+    Returns:
+        One card a column with its name and type, and the arrays: `column_0` and so on.
+    """
+    cards, arrays = [], {}
+    for number, name in enumerate(frame):
+        column = frame.iloc[:, number]
+        kind = column.to_numpy().dtype.kind if isinstance(column.dtype, np.dtype) else ""
+        card: dict[str, Any] = {"name": name, "type": str(column.dtype)}
+        if kind and kind in PLAIN_KINDS:
+            values = column.to_numpy()
+        elif isinstance(column.dtype, (pd.DatetimeTZDtype, np.dtype)) and kind in ("M", "m", ""):
+            values = column.astype("int64").to_numpy()
+            card["ticks"] = True
+        else:
+            cells = [None if missing(cell) else plain(cell) for cell in column.astype(object)]
+            values = np.array([json.dumps(cell, default=str) for cell in cells], dtype=object)
+            card["text"] = True
+        cards.append(card)
+        arrays[f"column_{number}"] = values
+    return cards, arrays
+
+
+def missing(cell: Any) -> bool:
+    """Whether a cell of a table is empty."""
+    return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell))
+
+
+def decode_table(cards: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
+    """Rebuild a table from `encode_table`'s output."""
+    columns = []
+    for number, card in enumerate(cards):
+        values: Any = arrays[f"column_{number}"]
+        if card.get("text"):
+            values = pd.Series([json.loads(cell) for cell in values], dtype=object)
+            if card["type"] == "object":
+                values = values.where(values.notna(), np.nan)
+        columns.append(pd.Series(values).astype(card["type"]))
+    frame = pd.concat(columns, axis=1) if columns else pd.DataFrame()
+    return frame.set_axis([card["name"] for card in cards], axis=1)
+
+
+# --- Digests ------------------------------------------------------------------------------------------------
+
+
+def digest_of(arrays: Mapping[str, Any]) -> str:
+    """Sha256 of named arrays: their names, shapes, types and values."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        values = np.asarray(arrays[name])
+        texts = values.dtype.kind not in PLAIN_KINDS
+        # Files keep truth values as bytes, and may turn the order of bytes.
+        kind = "text" if texts else values.dtype.newbyteorder("<").str
+        found.update(json.dumps([name, kind, values.shape]).encode())
+        if texts:
+            found.update(json.dumps([as_text(cell) for cell in values.ravel().tolist()]).encode())
+        else:
+            found.update(np.ascontiguousarray(values.astype(kind, copy=False)).tobytes())
+    return found.hexdigest()
+
+
+def as_text(cell: Any) -> str:
+    """Text of a cell that a file may hold as bytes."""
+    return cell.decode() if isinstance(cell, bytes) else str(cell)
+
+
+def digest_of_attributes(attributes: Mapping[str, Any]) -> str:
+    """Sha256 of the attributes of a file, but for that which holds it."""
+    plain_values = {}
+    for name, value in attributes.items():
+        if name != "digest" and not name.startswith("_"):
+            one = np.ravel(np.asarray(value))[0] if not isinstance(value, (str, bytes)) else as_text(value)
+            plain_values[name] = one if isinstance(one, str) else as_text(one) if isinstance(one, bytes) else str(one)
+    return hashlib.sha256(json.dumps(plain_values, sort_keys=True).encode()).hexdigest()

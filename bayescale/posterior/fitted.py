@@ -1,0 +1,304 @@
+"""Fitted: what a posterior and a mixture of posteriors have in common: the questions that can be asked of a fit."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale.data.ray import Ray
+from bayescale.data.runs import Runs
+from bayescale.errors import Status
+from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
+from bayescale.inference.nuts import Nuts
+from bayescale.laws.law import Law
+from bayescale.model.drift import Drift
+from bayescale.model.noise import Noise
+from bayescale.model.problem import Values
+from bayescale.posterior.notes import Note
+from bayescale.posterior.predictive import Predictive
+
+if TYPE_CHECKING:
+    from bayescale.posterior.posterior import Posterior
+
+
+class Fitted(abc.ABC):
+    """A fit of a scaling law: one posterior (`Posterior`), or a weighted mixture of several (`Mixture`)."""
+
+    components: tuple[Posterior, ...]
+    """The posteriors that make it up: itself, if it is one."""
+    weights: tuple[float, ...]
+    """Their weights, which sum to one."""
+    seed: int
+    """Seed of the fit."""
+    settings: Nuts
+    """Settings of the sampler."""
+    draws: dict[str, np.ndarray]
+    """All quantities by name, shape (chain, draw) each; see `Posterior.draws`."""
+    scaled: dict[str, np.ndarray]
+    """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+    flat_values: Values
+    """What joined draws mean, leading axis draw."""
+
+    # --- What was fitted ----------------------------------------------------------------------------------
+
+    @property
+    def first(self) -> Posterior:
+        """The first component: all of them have its data, inputs and ray in common."""
+        return self.components[0]
+
+    @property
+    def runs(self) -> Runs:
+        """The fitted runs."""
+        return self.first.job.runs
+
+    @property
+    def law(self) -> Law:
+        """The law, with the priors of the first component."""
+        return self.first.job.law
+
+    @property
+    def drift(self) -> Drift | None:
+        """The drift of the first component, or None."""
+        return self.first.job.drift
+
+    @property
+    def noise(self) -> Noise:
+        """The noise of the first component."""
+        return self.first.job.noise
+
+    @property
+    def ray(self) -> Ray | None:
+        """The ray along which one of several inputs was fitted, or None."""
+        return self.first.job.ray
+
+    @property
+    def reference(self) -> np.ndarray:
+        """Geometric mean of each input of the law, shape (input,)."""
+        return self.first.job.reference
+
+    # --- What came out ------------------------------------------------------------------------------------
+
+    @property
+    @abc.abstractmethod
+    def status(self) -> Status:
+        """Whether the draws can be trusted, as a sentence."""
+
+    @property
+    @abc.abstractmethod
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """Chains and draws of each that every component contributes to joined draws."""
+
+    @abc.abstractmethod
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
+        """Predict ln(response) at ln(x / reference) of new points, shape (point, input), for all joined draws.
+
+        Args:
+            z: Where to predict.
+            kind: "mean" or "run".
+            rng: Source of joint draws.
+        """
+
+    @abc.abstractmethod
+    def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """Ln f of the law alone for all joined draws, relative to the reference where it has a level, (draw, point).
+
+        Args:
+            z: ln(x / reference) of the points, shape (point, input).
+            constants: Constants in the place of those of the draws, leading axis draw.
+        """
+
+    @abc.abstractmethod
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+
+        Args:
+            level: Central probability of the interval.
+        """
+
+    @abc.abstractmethod
+    def contraction(self) -> pd.Series:
+        """How much each coordinate learned: 1 - posterior variance / prior variance."""
+
+    def folded(self, flat: np.ndarray) -> np.ndarray:
+        """Give joined draws, leading axis draw, axes (chain, draw): one chain where components' differ in length."""
+        lengths = {draws for _, draws in self.layout}
+        chains = sum(chains for chains, _ in self.layout) if len(lengths) == 1 else 1
+        return flat.reshape(chains, -1, *flat.shape[1:])
+
+    # --- Forecasts ----------------------------------------------------------------------------------------
+
+    def predict(self, at: At | None = None, *, kind: str = "run", **inputs: float | np.ndarray) -> Forecast:
+        """Forecast at new inputs.
+
+        Args:
+            at: Inputs in raw counts: a table with a column for each, or a mapping from their names to scalars or
+                arrays. Of a ladder along one ray (see `data.ray`) any of its inputs will do, and of parameters and
+                tokens `flops` too.
+            kind: "run" for one future run with a new seed, "mean" for the curve itself.
+            **inputs: The same by keyword, for names that are no options.
+
+        Raises:
+            InputError: For an unknown kind, inputs that are missing, unknown or not positive, or points off the ray on
+                which all runs lie.
+
+        Example:
+            >>> post.predict(at={"flops": 1e22}).interval(0.8)  # doctest: +SKIP
+        """
+        known_kind(kind)
+        return self.forecast_at(self.on_ray(at, inputs), kind)
+
+    def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
+        """Return a question's points, see `locate`, where none lies off the ray of the runs.
+
+        Raises:
+            InputError: As `locate`, and for points off the ray.
+        """
+        points, beside = self.locate(at, inputs)
+        if self.ray is not None:
+            self.ray.refuse_beside(points, beside, self.ray_start)
+        return points
+
+    def locate(self, at: At | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
+        """Return a question's points, with all inputs, and how far each lies off the ray of the runs.
+
+        Args:
+            at: A table with a column for each input, or scalars or arrays of one length by name; or None.
+            inputs: Raw counts by name, where `at` is None.
+
+        Returns:
+            One row a point, and the factor between it and the ray, shape (point,): 1 where there is no ray.
+
+        Raises:
+            InputError: For inputs that are missing, unknown or not positive.
+        """
+        refuse_unnamed(self.law.inputs, at)
+        ray = self.ray
+        if ray is None:
+            points = query_points(self.law.inputs, at, inputs)
+            return points, np.ones(len(points))
+        named = inputs if at is None or inputs else at
+        names = tuple(name for name in ray.names if name in named)
+        if not names and set(ray.names) == {"n_params", "n_tokens"} and "flops" in named:
+            names = ("flops",)
+        return ray.locate(query_points(names or ray.names[:1], at, inputs))
+
+    def forecast_at(self, points: pd.DataFrame, kind: str) -> Forecast:
+        """Forecast at located points, on the ray of the runs where they lie on one; see `predict`."""
+        x = self.law_inputs(points)
+        rng = np.random.default_rng([self.seed, 1])
+        predictive = self.predictive(np.log(x / self.reference), kind, rng)
+        ratio = np.maximum(self.ratio(x), 1.0)
+        # Unchanged up to the ratio where the record ends.
+        factor, middle = widening(ratio, len(self.law.inputs)), np.median(predictive.location, axis=0)
+        return Forecast(
+            points=points,
+            kind=kind,
+            location=widened(predictive.location, factor, middle),
+            scale=factor * predictive.scale,
+            log_draws=self.folded(widened(predictive.draws, factor, middle)),
+            ratio=ratio,
+            label=f"{self.law.name} on {self.runs.name}",
+        )
+
+    @property
+    def ray_start(self) -> float:
+        """Smallest value among the runs of the input that is fitted along their ray."""
+        assert self.ray is not None, "a fit along a ray"
+        return float(self.runs.frame[self.ray.names[0]].min())
+
+    def ratio(self, x: np.ndarray) -> np.ndarray:
+        """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,).
+
+        Along a ray it is the product of the factors of all inputs, which is that of compute for parameters and tokens:
+        a ladder is as far from a question whichever of its inputs is fitted.
+        """
+        seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
+        factor = np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
+        return factor if self.ray is None else factor ** sum(self.ray.powers)
+
+    def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
+        """Inputs of the law in raw counts at located points, shape (point, input)."""
+        if self.ray is not None:
+            return self.ray.first(points)[:, None]
+        return points[list(self.law.inputs)].to_numpy(float)
+
+    # --- Trust, files, text -------------------------------------------------------------------------------
+
+    def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> list[Note]:
+        """List what to know before trusting this fit, or a forecast from it; see `bayescale.posterior.checks`.
+
+        Args:
+            forecast: A forecast whose distance and width to judge as well.
+            prior: Say also which coordinates the data did not move, which takes draws from the prior.
+        """
+        from bayescale.posterior.checks import notes_on
+
+        return notes_on(self, forecast, prior)
+
+    def loo(self) -> Any:
+        """Estimate the log predictive density of each row left out, as ArviZ's `ELPDData`."""
+        from bayescale.posterior.loo import loo
+
+        return loo(self)
+
+    def to_datatree(self) -> Any:
+        """Return an `xarray.DataTree` that ArviZ reads; see `bayescale.posterior.io`."""
+        from bayescale.posterior.io import to_datatree
+
+        return to_datatree(self)
+
+    def save(self, path: Any) -> None:
+        """Write the fit to a netCDF file that `bayescale.load` and ArviZ open; see `bayescale.posterior.io`."""
+        from bayescale.posterior.io import save
+
+        save(self, path)
+
+    def __repr__(self) -> str:
+        """Say what was fitted and what came out, in at most one screen, without what `check` says."""
+        return checked.one_screen(describe(self, notes=False))
+
+    def __str__(self) -> str:
+        """Say what was fitted, what came out and whether to trust it."""
+        return describe(self)
+
+
+def describe(fit: Fitted, *, notes: bool = True) -> str:
+    """Describe a fit in a few lines, with what is to be known about it unless `notes` is False."""
+    drift = "no drift" if fit.drift is None else "drift"
+    tail = "normal" if fit.noise.tail is None else f"Student-t({float(fit.noise.tail):g})"
+    assumed = f"{drift}, {tail} noise"
+    chains = [f"{number} chains x {draws} draws" for number, draws in fit.layout]
+    if len(fit.components) == 1:
+        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
+    else:
+        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; mixture of"]
+        labels = component_labels(fit)
+        lines += [f"  {w:.3g} {label}, {n}" for w, label, n in zip(fit.weights, labels, chains, strict=True)]
+    for name, values in fit.draws.items():
+        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
+        lines.append(f"  {name:<8} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}")
+    lines.append(str(fit.status))
+    lines += dict.fromkeys(said for part in fit.components if (said := part.diagnostics.weights_text))
+    if notes:
+        lines += [str(note) for note in fit.check() if note.code != "unconverged"]
+    return "\n".join(lines)
+
+
+PLATEAU_LABELS = {"present": "with a plateau", "absent": "without a plateau"}
+ALONG_LABELS = {"inputs": "drift along the inputs", "scale": "drift along the common scale"}
+
+
+def component_labels(fit: Fitted) -> list[str]:
+    """Say in a few words how each component differs from the others."""
+    found = []
+    for number, part in enumerate(fit.components):
+        words = [PLATEAU_LABELS.get(getattr(part.law.level[1], "plateau", ""), "")] if part.law.level else []
+        if len({str(other.drift and other.drift.along) for other in fit.components}) > 1:
+            words.append("no drift" if part.drift is None else ALONG_LABELS[part.drift.along])
+        found.append(", ".join(word for word in words if word) or f"component {number}")
+    return found if len(set(found)) == len(found) else [f"component {number}" for number in range(len(found))]

@@ -1,0 +1,168 @@
+"""Mixture: weighted posteriors of the same runs, with the same questions as one posterior."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale.errors import InputError, Status
+from bayescale.inference.nuts import Nuts
+from bayescale.model.problem import Values
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.predictive import Predictive
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Mixture(Fitted):
+    """A weighted mixture of posteriors of one law on the same runs.
+
+    Forecasts and tables are those of the mixture: each component contributes draws in proportion to its weight.
+    Convergence is a matter of each component by itself: `to_datatree` has a child tree for each.
+
+    Attributes:
+        components: Posteriors of the same runs, under the same law; priors, drift and noise may differ.
+        weights: Weight of each, positive; they are divided by their sum. Equal by default.
+
+    Raises:
+        InputError: For components that cannot be mixed, or weights that are none.
+
+    Example:
+        >>> along_inputs = bs.fit(runs, seed=0)  # doctest: +SKIP
+        >>> along_scale = bs.fit(runs, drift=bs.Drift(along="scale"), seed=0)  # doctest: +SKIP
+        >>> bs.Mixture((along_inputs, along_scale)).predict(at=point)  # doctest: +SKIP
+    """
+
+    components: tuple[Posterior, ...]
+    weights: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the components, and let weights sum to one."""
+        parts = tuple(self.components)
+        if not parts or not all(isinstance(part, Posterior) for part in parts):
+            found = ", ".join(type(part).__name__ for part in parts) or "none"
+            raise InputError(f"A mixture needs posteriors, e.g. bs.Mixture((one, other)); found {found}.")
+        for part in parts[1:]:
+            if part.runs.digest != parts[0].runs.digest or part.law.inputs != parts[0].law.inputs:
+                raise InputError(
+                    f"The components of a mixture are fits to the same runs and inputs; found {parts[0].runs.name} and "
+                    f"{part.runs.name} with other rows or inputs."
+                )
+            if part.law.constants != parts[0].law.constants or part.law.curve is not parts[0].law.curve:
+                raise InputError(
+                    f"The components of a mixture are fits of one law; found {parts[0].law.name} and {part.law.name}."
+                )
+        weights = tuple(self.weights) or (1.0,) * len(parts)
+        if len(weights) != len(parts) or not all(checked.POSITIVE.holds(weight) for weight in weights):
+            raise InputError(f"A mixture of {len(parts)} needs as many positive weights; found {self.weights!r}.")
+        object.__setattr__(self, "components", parts)
+        object.__setattr__(self, "weights", tuple(float(weight) / sum(weights) for weight in weights))
+
+    @property
+    def seed(self) -> int:  # type: ignore[override]
+        """Seed of the fit of the first component."""
+        return self.first.seed
+
+    @property
+    def settings(self) -> Nuts:  # type: ignore[override]
+        """Settings of the first component, with the chains and effective sample sizes of all."""
+        chains = sum(part.settings.chains for part in self.components)
+        least = sum(part.settings.least_ess for part in self.components)
+        return dataclasses.replace(self.first.settings, chains=chains, least_ess=least)
+
+    @property
+    def status(self) -> Status:
+        """The status of the first component that must not be trusted, or `Status.OK`."""
+        return next((part.status for part in self.components if part.status is not Status.OK), Status.OK)
+
+    @functools.cached_property
+    def kept(self) -> tuple[Posterior, ...]:
+        """The components, chains thinned so that the draws of each are in proportion to its weight."""
+        shapes = [part.position.shape[:2] for part in self.components]
+        total = min(chains * draws / w for (chains, draws), w in zip(shapes, self.weights, strict=True))
+        lengths = [max(1, int(w * total / chains + 1e-9)) for (chains, _), w in zip(shapes, self.weights, strict=True)]
+        return tuple(part.thinned(length) for part, length in zip(self.components, lengths, strict=True))
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """Chains and draws of each that every component contributes."""
+        return tuple(part.position.shape[:2] for part in self.kept)
+
+    @functools.cached_property
+    def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """All quantities that the components have in common by name, shape (chain, draw) each."""
+        return self.joined([part.draws for part in self.kept])
+
+    @functools.cached_property
+    def scaled(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+        return self.joined([part.scaled for part in self.kept])
+
+    def joined(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Join what components say by name, each of shape (chain, draw)."""
+        common = [name for name in parts[0] if all(name in part for part in parts)]
+        return {name: self.folded(np.concatenate([part[name].ravel() for part in parts])) for name in common}
+
+    @functools.cached_property
+    def flat_values(self) -> Values:  # type: ignore[override]
+        """What the draws of all components mean, leading axis draw."""
+        return jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part.flat_values for part in self.kept])
+
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
+        """Predict ln(response) at ln(x / reference) of new points for the draws of all components."""
+        parts = [part.predictive(z, kind, rng) for part in self.kept]
+        return Predictive(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+
+    def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """Ln f of the law alone for the draws of all components, shape (draw, point)."""
+        return self.first.log_law(z, self.flat_values.constants if constants is None else constants)
+
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Table of every quantity of the mixture: mean, sd, central interval, effective sample sizes, R-hat.
+
+        R-hat is the largest of any component, effective sample sizes are the smallest over the component's weight, and
+        Monte Carlo errors are those of the weighted mean of the components.
+
+        Args:
+            level: Central probability of the interval.
+        """
+        tables = [part.summary(level) for part in self.components]
+        whole = tables[0].loc[list(self.draws)].copy()
+        tables = [table.loc[whole.index] for table in tables]
+        flat = {name: values.ravel() for name, values in self.draws.items()}
+        ends = [column for column in whole if column.startswith(("eti", "hdi"))]
+        for name, values in flat.items():
+            bounds = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
+            whole.loc[name, ["mean", "sd", *ends]] = [values.mean(), values.std(ddof=1), *bounds]
+        whole["r_hat"] = np.fmax.reduce([table["r_hat"].to_numpy(float) for table in tables])
+        for column in ("ess_bulk", "ess_tail"):
+            sizes = [table[column].to_numpy(float) / w for table, w in zip(tables, self.weights, strict=True)]
+            whole[column] = np.fmin.reduce(sizes)
+        for column in ("mcse_mean", "mcse_sd"):
+            errors = [w * table[column].fillna(0.0) for table, w in zip(tables, self.weights, strict=True)]
+            whole[column] = np.sqrt(sum(error.to_numpy(float) ** 2 for error in errors))
+        return whole
+
+    def contraction(self) -> pd.Series:
+        """How much each coordinate learned: 1 - posterior variance / prior variance, both averaged over components.
+
+        Coordinates that a component lacks are left out.
+        """
+        names = [name for name in self.first.names if all(name in part.names for part in self.components)]
+        before, after = 0.0, 0.0
+        for part, weight in zip(self.components, self.weights, strict=True):
+            columns = [part.names.index(name) for name in names]
+            after += weight * part.position.reshape(-1, part.position.shape[-1])[:, columns].var(0)
+            before += weight * part.prior_draws[:, columns].var(0)
+        return pd.Series(1.0 - after / before, index=names)
+
+
+def combine(posteriors: Sequence[Posterior], weights: Sequence[float]) -> Posterior | Mixture:
+    """Return a single posterior as it is, and several as a mixture."""
+    return posteriors[0] if len(posteriors) == 1 else Mixture(tuple(posteriors), tuple(weights))

@@ -1,0 +1,229 @@
+"""Posterior: draws of one model, diagnostics and all that is needed to predict."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale._jax import on_cores
+from bayescale.data.runs import Runs
+from bayescale.errors import InputError, Status
+from bayescale.inference.diagnostics import Diagnostics
+from bayescale.inference.nuts import Nuts
+from bayescale.model.parameters import coordinates, simulate_prior
+from bayescale.model.problem import Job, Model, Problem, Values
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.predictive import Predictive, filled, law_at, predict_log
+
+PRIOR_DRAWS = 2000
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Posterior(Fitted):
+    """Draws from the posterior of one model of a scaling law.
+
+    Attributes:
+        job: What was fitted: runs, law, drift, noise, and their arrays.
+        seed: Seed of the fit.
+        settings: Counts and target acceptance of NUTS.
+        position: Draws of the sampled coordinates, shape (chain, draw, coordinate).
+        values: What they mean; leaves have leading axes (chain, draw).
+        stats: Statistics of the chains by ArviZ's names, or log weights of the draws, shape (chain, draw) each.
+        diagnostics: Convergence measures.
+    """
+
+    job: Job
+    seed: int
+    settings: Nuts
+    position: np.ndarray
+    values: Values
+    stats: dict[str, np.ndarray]
+    diagnostics: Diagnostics
+
+    @property
+    def components(self) -> tuple[Posterior, ...]:  # type: ignore[override]
+        """The posterior itself."""
+        return (self,)
+
+    @property
+    def weights(self) -> tuple[float, ...]:  # type: ignore[override]
+        """One."""
+        return (1.0,)
+
+    @property
+    def layout(self) -> tuple[tuple[int, int], ...]:
+        """Chains, and draws of each."""
+        return (self.position.shape[:2],)
+
+    @property
+    def status(self) -> Status:
+        """Whether the chains converged, as a sentence."""
+        return self.diagnostics.status
+
+    @functools.cached_property
+    def names(self) -> tuple[str, ...]:
+        """Names of the sampled coordinates."""
+        return coordinates(self.job.model, self.job.problem)
+
+    @functools.cached_property
+    def scaled(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+        shape = self.position.shape[:2]
+        constants = {
+            name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape) for name in self.law.constants
+        }
+        if self.law.level:
+            key, prior = self.law.level
+            names = self.law.covered[key]
+            center = float(self.job.problem.center)
+            # The law's value at the reference is exp(center + level), whatever the sampled amplitude stood for.
+            inputs = self.job.model.law.arguments(np.ones(len(self.law.inputs)))
+            here = np.asarray(self.law(*inputs, **constants))
+            level = np.exp(center + np.asarray(self.values.level)) / here
+            constants |= prior.scaled(constants, names, level)
+        return constants
+
+    @functools.cached_property
+    def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
+        """All quantities by name, shape (chain, draw) each.
+
+        The law's constants in the paper's own units where the law says how they scale (else at the reference
+        scale), and the three standard deviations `scatter`, `seed` and `drift` in log units.
+        """
+        shape = self.position.shape[:2]
+        reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
+        constants = self.scaled
+        if self.law.units:
+            constants = self.law.at_unit_scale(constants, reference)
+        parts = {"scatter": self.values.scatter}
+        if self.noise.seed is not None:
+            parts["seed"] = self.values.seed
+        if self.drift is not None:
+            parts["drift"] = self.values.amplitude
+        spreads = {name: np.broadcast_to(np.asarray(value), shape) for name, value in parts.items()}
+        return {**constants, **spreads}
+
+    @functools.cached_property
+    def flat_values(self) -> Values:  # type: ignore[override]
+        """Values with chains joined, leading axis draw."""
+        chains, draws = self.position.shape[:2]
+        full = jax.tree.map(
+            lambda leaf: np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf,
+            self.values,
+        )
+        return filled(full, chains * draws)
+
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
+        """Predict ln(response) at ln(x / reference) of new points, shape (point, input); see `predictive`."""
+        return predict_log(self.job.model, self.job.problem, self.job.low, self.flat_values, z, kind, rng)
+
+    def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """Ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""
+        return law_at(self.job.model, dict(self.flat_values.constants if constants is None else constants), z)
+
+    def thinned(self, length: int) -> Posterior:
+        """Return the posterior with so many evenly spaced draws of each chain."""
+        draws = self.position.shape[1]
+        if draws == length:
+            return self
+        kept = np.arange(length) * draws // length
+        held = jax.tree.map(lambda leaf: leaf[:, kept], (self.position, self.values, self.stats))
+        return dataclasses.replace(self, position=held[0], values=held[1], stats=held[2])
+
+    @functools.cached_property
+    def prior_draws(self) -> np.ndarray:
+        """Coordinates drawn from the prior, shape (draw, coordinate)."""
+        with on_cores():
+            keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
+            return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
+
+    def contraction(self) -> pd.Series:
+        """How much each coordinate learned: 1 - posterior variance / prior variance."""
+        posterior = self.position.reshape(-1, self.position.shape[-1]).var(0)
+        return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
+
+    def summary(self, level: float = 0.9) -> pd.DataFrame:
+        """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+
+        Args:
+            level: Central probability of the interval.
+        """
+        checked.options(level=(level, checked.PROBABILITY))
+        from arviz_stats import summary
+        from xarray import Dataset
+
+        data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
+        # A constant that does not vary, as a plateau that half of the draws lack, has no R-hat.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
+        if self.diagnostics.method == "importance":
+            # Resampled draws look independent though some are copies: the weights know what they are worth.
+            for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
+                table[column] = table[column].clip(upper=float(np.min(found)))
+            table["r_hat"] = np.nan
+        return table
+
+
+def fitted(posterior: Any) -> Fitted:
+    """Return a fit that is one.
+
+    Raises:
+        InputError: For anything else, for a failure with its reason.
+    """
+    if isinstance(posterior, Fitted):
+        return posterior
+    if isinstance(posterior, Failure):
+        raise InputError(f"A fit is expected; found a failure: {posterior}")
+    raise InputError(
+        f"A fit is expected; found {type(posterior).__name__}. Make one with bs.fit(runs, seed=0), or bs.load(path)."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """What stands in the place of a posterior that could not be had.
+
+    Attributes:
+        runs: Runs of the family.
+        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` if anything else raised.
+        error: What was raised.
+    """
+
+    runs: Runs
+    status: Status
+    error: Exception
+
+    @property
+    def reason(self) -> str:
+        """What was raised, as a sentence."""
+        return str(self.error) if isinstance(self.error, InputError) else f"{type(self.error).__name__}: {self.error}"
+
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Name the family and say why there is no posterior."""
+        return f"{self.runs.name}: {self.status} {self.reason}"
+
+    def __getattr__(self, name: str) -> Any:
+        """Say why there is no forecast, table or draw."""
+        if name.startswith("_"):
+            raise AttributeError(f"'Failure' object has no attribute {name!r}")
+        raise AttributeError(
+            f"There is no {name} of {self} Leave failures out ([r for r in results if not isinstance(r, bs.Failure)]), "
+            "or stop at the first with failures='raise'."
+        )
+
+
+@jax.jit
+def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
+    """Coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
+    return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)

@@ -1,0 +1,359 @@
+"""Report: one page that people sign, from a posterior or a decision; everything else follows as an appendix."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import io
+import platform
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+
+from bayescale import checked, plot
+from bayescale.data.wording import in_words, quantities, ray_words
+from bayescale.decide.go import ANSWERS, Decision
+from bayescale.decide.sensitivity import sensitivity
+from bayescale.decide.utility import money
+from bayescale.digits import shown
+from bayescale.evaluate import track_record
+from bayescale.laws.describe import prior_lines
+from bayescale.plot.style import STYLE as PICTURES
+from bayescale.plot.style import figure_of, new_axes
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import fitted
+from bayescale.reporting.page import Part, Report, chance_words
+
+MOST_ROWS = 60
+"""Runs shown in the table of data; the rest are counted."""
+MOST_CHANGES = 5
+"""Things that would change the answer, on the first page."""
+PICTURE_HEIGHT = 3.7
+"""Inches of the first page's picture; its width is 7.5."""
+PACKAGES = ("bayescale", "jax", "numpyro", "arviz", "numpy")
+SAMPLERS = {
+    "nuts": "NUTS (Hamiltonian Monte Carlo)",
+    "importance": "importance sampling from a Gaussian mixture, resampled by Pareto-smoothed weights",
+}
+"""What drew the draws, by `Diagnostics.method`."""
+
+
+def report(
+    posterior: Fitted,
+    decision: Decision | None = None,
+    *,
+    title: str | None = None,
+    command: str = "",
+    with_sensitivity: bool = True,
+    progress: bool | None = None,
+) -> Report:
+    """Put together the page of a posterior or of a decision.
+
+    Args:
+        posterior: The fit.
+        decision: What `decide.go` said about it; without one the page describes the fit.
+        title: The question; made from the decision by default.
+        command: Command that made the page, for its provenance.
+        with_sensitivity: Refit under changed assumptions (seconds; the first time each shape of model is compiled).
+        progress: Show a bar meanwhile; by default only on a terminal.
+
+    Example:
+        >>> bs.report(post, bs.decide.go(post, 2.6, flops=1e21)).save("decision.html")  # doctest: +SKIP
+    """
+    fitted(posterior)
+    if decision is not None:
+        checked.instance("A decision", decision, Decision, hint="Make one with bs.decide.go(posterior, target, ...).")
+    checked.options(title=(title, checked.optional(checked.TEXT)), command=(command, checked.TEXT))
+    changes = changed(posterior, decision, progress) if decision is not None and with_sensitivity else None
+    first, appendix = [], []
+    if decision is None:
+        headline = in_words(f"{posterior.law.name} on {posterior.runs}")
+        made = title or f"Scaling law of {in_words(posterior.runs.name)}"
+        first.append(Part("The fit", pictures=[picture(page_bands(posterior, None), "Runs and predictive bands")]))
+        first.append(Part("What to know", notes=[*counted(posterior), in_words(str(posterior.status))]))
+    else:
+        headline = answer_of(decision)
+        made = title or (
+            f"Should we make the run with {run_words(decision.at)}, to end below a {response(posterior)} of "
+            f"{decision.target:g}?"
+        )
+        first += [stakes(decision), chances(posterior, decision), question_picture(posterior, decision)]
+        first.append(what_would_change(posterior, decision, changes))
+        appendix.append(forecasts(posterior, decision))
+    appendix.append(assumptions(posterior, decision))
+    if len(posterior.law.inputs) > 1:
+        caption = "Measured losses against fitted ones"
+        appendix.append(Part("How the law fits", pictures=[picture(plot.fitted(posterior), caption)]))
+    appendix += [changes] if changes is not None else []
+    if decision is not None:
+        appendix.append(pilots(decision))
+    appendix += [constants(posterior), data(posterior), *left_out(posterior), provenance(posterior, command)]
+    return Report(
+        title=made,
+        answer="" if decision is None else decision.answer,
+        headline=headline,
+        probability=None if decision is None else (decision.probability, decision.break_even),
+        parts=first,
+        appendix=appendix,
+        signatures=decision is not None,
+    )
+
+
+# --- The first page -------------------------------------------------------------------------------------------
+
+
+def answer_of(decision: Decision) -> str:
+    """Say the answer in one sentence without code."""
+    run = f"the run with {run_words(decision.at)}"
+    if decision.answer == "cannot say":
+        return (
+            f"These runs cannot say whether {run} ends below {decision.target:g}. {in_words(decision.doubts[0].text)}"
+        )
+    if decision.answer == "pilot first":
+        assert decision.pilots is not None, "a pilot that pays"
+        return f"Make a smaller run before {run}, and decide again. {in_words(decision.pilots.text)}"
+    side = "Make" if decision.answer == "go" else "Do not make"
+    reason = f"it ends below {decision.target:g} with probability {chance_words(decision.probability)}"
+    if decision.break_even is not None:
+        above = "above" if decision.probability > decision.break_even else "below"
+        reason += f", {above} the {decision.break_even:.2f} from which it pays"
+    return f"{side} {run}: {reason}."
+
+
+def stakes(decision: Decision) -> Part:
+    """Say what the run costs and what mistakes cost."""
+    if not decision.stakes:
+        words = "No cost and value were given, so a run in vain and a chance missed count alike."
+        return Part("What is at stake", [words], half=True)
+    rows = [("cost of the run", money(decision.cost, decision.unit))]
+    if decision.value is not None:
+        rows.append((worth_of(decision), money(decision.value, decision.unit)))
+    for label, name in {"expected regret of making it": "go", "expected regret of not making it": "no-go"}.items():
+        rows.append((label, money(decision.regret[name], decision.unit)))
+    rows.append(("worth of knowing the outcome beforehand", money(decision.evpi, decision.unit)))
+    notes = []
+    if decision.break_even is not None and decision.break_even >= 1.0:
+        notes.append("Making it never pays: it costs at least what a success is worth.")
+    return Part("What is at stake", table=pd.DataFrame(rows, columns=["", "amount"]), notes=notes, half=True)
+
+
+def worth_of(decision: Decision) -> str:
+    """Say what the value is the value of."""
+    return "worth of each nat below the target" if decision.utility.name == "per_nat" else "worth of meeting the target"
+
+
+def chances(posterior: Fitted, decision: Decision) -> Part:
+    """Say how likely the target is, beside what such intervals were worth on held-out runs."""
+    low, high = (float(end) for end in decision.forecast.interval(0.8)[:, 0])
+    fine = high - low
+    middle = shown(float(decision.forecast.quantile(0.5)[0]), fine)
+    said = f"Median {middle}, 80 % interval {shown(low, fine)} to {shown(high, fine)}"
+    error = decision.probability_error
+    said += f", Monte-Carlo error of the probability {'below 0.001' if error < 0.0005 else f'{error:.3f}'}."
+    if decision.doubts:
+        said = f"By the model alone, which is not to be relied on here: {said[0].lower()}{said[1:]}"
+    known = track_record.entry(posterior, decision.at)
+    table = known.table
+    distance = "beyond the data" if len(posterior.law.inputs) == 1 else "the compute"
+    rows = pd.DataFrame(
+        {
+            distance: [f"{factor:g} times" for factor in table["factor"]],
+            "families": table["families"].astype(int),
+            "80 % held": [f"{100 * share:.0f} %" for share in table["held80"]],
+            "95 % held": [f"{100 * share:.0f} %" for share in table["held95"]],
+        }
+    )
+    parts = Part("How likely, and the track record", [said, known.text], rows, marked=known.place)
+    return Part(**{**vars(parts), "half": True, "gauge": (decision.probability, decision.break_even)})
+
+
+def question_picture(posterior: Fitted, decision: Decision) -> Part:
+    """Draw the fit and its bands with the run in question at its place and the target."""
+    caption = "Measured runs, bands of the fit, the target, and the run in question with its 80 % interval"
+    ray = posterior.ray
+    if ray is not None:
+        caption += f". All runs lie on one ray: {ray_words(ray)}"
+    return Part("Where this run would lie", pictures=[picture(page_bands(posterior, decision), f"{caption}.")])
+
+
+def page_bands(posterior: Fitted, decision: Decision | None) -> Axes:
+    """Draw bands, or valleys of a sweep, in the shape that the first page has room for."""
+    with rc_context(PICTURES):
+        ax = new_axes(1, height=PICTURE_HEIGHT)[0]
+    if decision is None:
+        return plot.bands(posterior, ax=ax)
+    options = {"target": decision.target, "question": decision.forecast}
+    if len(posterior.law.inputs) > 1:
+        return plot.bands(posterior, ax=ax, **options)
+    name = posterior.law.inputs[0]
+    place = float(posterior.law_inputs(decision.forecast.points)[0, 0])
+    end = max(1.5 * place, 1.5 * float(posterior.runs.frame[name].max()))
+    return plot.bands(posterior, ax=ax, upto=end, **options)
+
+
+def what_would_change(posterior: Fitted, decision: Decision, changes: Part | None) -> Part:
+    """List what would change the answer, and what else has to be known before signing."""
+    notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", in_words(decision.change)) if part]
+    if decision.answer != "cannot say":
+        notes += [in_words(str(doubt)) for doubt in decision.doubts]
+    notes += [in_words(text) for text in decision.caveats]
+    if changes is not None:
+        notes.append(in_words(" ".join(changes.sentences)))
+    if not notes:
+        notes = ["Nothing that was looked at."]
+    shown_notes = list(dict.fromkeys(notes))[:MOST_CHANGES]
+    return Part("What would change the answer", notes=[*shown_notes, *counted(posterior)])
+
+
+def counted(posterior: Fitted) -> list[str]:
+    """Say how many rows were left out, in one line; none where there were none."""
+    rows = {row for entry in posterior.runs.log if entry.severity == "excluded" for row in entry.rows}
+    warned = sum(entry.severity == "warning" for entry in posterior.runs.log)
+    parts = []
+    if rows:
+        were = "row of the table was" if len(rows) == 1 else "rows of the table were"
+        parts.append(f"{len(rows)} {were} left out as failed, unfinished or repeated (appendix).")
+    if warned:
+        was = "warning" if warned == 1 else "warnings"
+        parts.append(f"Reading the table gave {warned} {was} (appendix).")
+    return [" ".join(parts)] if parts else []
+
+
+def run_words(at: dict[str, float]) -> str:
+    """Write the inputs of the run in question in words."""
+    return quantities(at)
+
+
+def response(posterior: Fitted) -> str:
+    """Name of what is forecast, in words."""
+    return in_words(posterior.law.response.split(",")[0])
+
+
+# --- The appendix -----------------------------------------------------------------------------------------------
+
+
+def forecasts(posterior: Fitted, decision: Decision) -> Part:
+    """Quantiles of the run and of the mean curve, with the density of the run."""
+    rows = []
+    curve = posterior.forecast_at(pd.DataFrame([decision.at]), "mean")
+    for label, forecast in {"one run with a new seed": decision.forecast, "the mean curve": curve}.items():
+        ends = forecast.quantile([0.025, 0.1, 0.5, 0.9, 0.975])[:, 0]
+        row = {"forecast of": label, "2.5 %": ends[0], "10 %": ends[1], "median": ends[2], "90 %": ends[3]}
+        chance = forecast.probability_below(decision.target)[0]
+        rows.append(row | {"97.5 %": ends[4], f"P(below {decision.target:g})": chance})
+    density = picture(
+        plot.forecast(decision.forecast, target=decision.target), "Where one run with a new seed would end"
+    )
+    return Part("The forecast", [in_words(decision.chances), in_words(decision.stake)], pd.DataFrame(rows), [density])
+
+
+def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
+    """Say what was assumed, and what the checks say of it."""
+    law, noise = posterior.law, posterior.noise
+    drift = "no drift: the law is taken to be exact"
+    if posterior.drift is not None:
+        drift = "drift: the truth wanders off the law, little inside the data and more with distance"
+    tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
+    sentences = [
+        f"Law {in_words(law.name)}: {law.says}",
+        f"Beyond the law: {drift}; {tail} scatter of runs"
+        + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed else "."),
+        "Priors: " + "; ".join(f"{names} {prior}" for names, (prior, _) in prior_lines(law).items()) + ".",
+    ]
+    forecast = None if decision is None else decision.forecast
+    notes = [str(doubt) for doubt in decision.doubts] if decision is not None else []
+    notes += [str(note) for note in posterior.check(forecast)]
+    return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
+
+
+def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:
+    """Say how the answer moves when assumptions change."""
+    table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
+    table["change"] = table["change"].map(in_words)
+    stated = table.dropna(subset=["probability"])
+    low, high = stated["probability"].min(), stated["probability"].max()
+    sentences = [f"Under the changes below the probability lies between {low:.2f} and {high:.2f}."]
+    if decision.break_even is not None:
+        turned = stated[(stated["probability"] > decision.break_even) != (decision.probability > decision.break_even)]
+        if turned.empty:
+            sentences.append("None of them takes it across the break-even probability.")
+        else:
+            sentences.append(f"It crosses the break-even probability under: {'; '.join(turned['change'])}.")
+    table = table.rename(columns={"probability": f"P(below {decision.target:g})", "low": "10 %", "high": "90 %"})
+    return Part("How much depends on what was assumed", sentences, table.drop(columns="group"))
+
+
+def pilots(decision: Decision) -> Part:
+    """Say what to run next."""
+    if decision.pilots is None:
+        remedy = [doubt.remedy for doubt in decision.doubts]
+        return Part("What to run next", remedy or ["No pilots were considered."])
+    names = {"evsi": "worth of its result", "evsi_error": "Monte-Carlo error", "enbs": "worth less cost"}
+    names |= {"information": "information (nats)", "sd_after": "sd of ln loss left"}
+    table = decision.pilots.frame.rename(columns=names).drop(columns="rank")
+    sentences = [in_words(text) for text in (decision.pilots.text, *(doubt.remedy for doubt in decision.doubts))]
+    return Part("What to run next", sentences, table)
+
+
+def constants(posterior: Fitted) -> Part:
+    """Constants of the law with intervals."""
+    rows = []
+    for name, values in posterior.draws.items():
+        low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+        rows.append({"quantity": name, "5 %": low, "median": median, "95 %": high})
+    return Part("Constants of the fit", table=pd.DataFrame(rows))
+
+
+def data(posterior: Fitted) -> Part:
+    """The fitted runs."""
+    frame = posterior.runs.frame
+    shown = frame.drop(columns="family") if frame["family"].nunique() == 1 else frame
+    rest = len(frame) - MOST_ROWS
+    sentence = f"{in_words(str(posterior.runs))}." + (
+        f" The first {MOST_ROWS} of {len(frame)} runs:" if rest > 0 else ""
+    )
+    return Part("The runs", [sentence], shown.head(MOST_ROWS))
+
+
+def left_out(posterior: Fitted) -> list[Part]:
+    """Rows that were left out when the table was read, and warnings about it; no part where there were none."""
+    told = [entry for entry in posterior.runs.log if entry.severity != "info"]
+    if not told:
+        return []
+    rows = {row for entry in told if entry.severity == "excluded" for row in entry.rows}
+    sentence = f"Rows of the table that are failed, unfinished or repeated: {len(rows)}." if rows else ""
+    return [Part("Rows left out and warnings", [sentence], notes=[str(entry) for entry in told])]
+
+
+def provenance(posterior: Fitted, command: str) -> Part:
+    """Everything needed to make this page again."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    drawn = [
+        f"{SAMPLERS.get(part.diagnostics.method, part.diagnostics.method)}, {part.position.shape[0]} chains x "
+        f"{part.position.shape[1]} draws"
+        for part in posterior.components
+    ]
+    facts = [
+        f"Data: {len(posterior.runs)} rows, sha256 {posterior.runs.digest}",
+        f"Draws: {'; '.join(dict.fromkeys(drawn))}, seed {posterior.seed}",
+        f"Versions: {versions}, Python {platform.python_version()}",
+        f"Made {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
+    ]
+    return Part("Provenance", notes=facts + ([f"Command: {command}"] if command else []))
+
+
+# --- Pictures ---------------------------------------------------------------------------------------------------
+
+
+def picture(ax: Axes, caption: str) -> tuple[str, bytes]:
+    """Draw a figure into SVG whose letters are shapes, so that no font is asked for."""
+    buffer = io.BytesIO()
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "bayescale"}):
+        figure_of(ax).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return caption, buffer.getvalue()
+
+
+assert set(ANSWERS) == {"go", "no-go", "pilot first", "cannot say"}, "the style of the page knows every answer"
