@@ -252,8 +252,6 @@ def test_import_leaves_precision_alone():
 @pytest.mark.parametrize(
     "first", ["import bayescale.fitting.fit", "bs.fit_many", "from bayescale.fitting.fit_many import fit_many"]
 )
-    "first", ["import bayescale.fitting.fit", "bs.fit_many", "from bayescale.fitting.fit_many import fit_many"]
-)
 def test_fit_stays_the_function(first):
     assert in_a_fresh_python(f"import bayescale as bs\n{first}\nprint(callable(bs.fit))") == "True"
 

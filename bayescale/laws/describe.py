@@ -17,7 +17,7 @@ from bayescale.laws.published import FORMS, VERIFIED, Published
 from bayescale.laws.registry import ALIASES, LAWS
 
 SECTIONS = {
-    "loss": "One scale input",
+    "one_input": "One scale input",
     "joint": "Parameters with tokens, steps, compute or shape",
     "data": "Data: repetition, fine-tuning, filtering, mixtures, teachers",
     "architecture": "Architecture",
