@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 from bayescale import corpus
-from bayescale.cli import benchmark, main
+from bayescale.cli import benchmark
 from bayescale.errors import InputError
 from benchmarks import report, run, sections, tally
 from benchmarks.methods import METHODS, Prediction, conformal, last_slope
