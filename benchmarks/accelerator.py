@@ -65,7 +65,7 @@ def whole(way: str, families: int, device: str, path: str) -> dict[str, Any]:
         posteriors = bs.fit_many(curves, seed=seed, method=method)
         seconds.append(time.perf_counter() - begin)
     if method == "nuts":
-        np.save(path, [list(moments(posterior.position)) for posterior in posteriors[:COMPARED]])
+        np.save(path, [list(moments(posterior.first.position)) for posterior in posteriors[:COMPARED]])
     row = {"first": seconds[0], "seconds": seconds[1], "each": seconds[1] / families, "memory": speed.peak()}
     return row | speed.quality(posteriors)
 

@@ -73,8 +73,8 @@ def quality_of(posteriors: Sequence[Any]) -> dict[str, Any]:
         "rows": int(np.median([len(p.runs) for p in posteriors])),
         "converged": sum(p.status.name == "OK" for p in posteriors),
         "fits": len(posteriors),
-        "rhat": short(max(np.max(p.diagnostics.rhat) for p in posteriors)),
-        "divergences": int(sum(p.diagnostics.divergences for p in posteriors)),
+        "rhat": short(max(np.max(part.diagnostics.rhat) for p in posteriors for part in p.components)),
+        "divergences": int(sum(part.diagnostics.divergences for p in posteriors for part in p.components)),
     }
 
 

@@ -93,15 +93,17 @@ def peak() -> float:
 
 def quality(posteriors: Sequence[Any]) -> dict[str, Any]:
     """Effective sample sizes, leapfrog steps and convergence of fits."""
-    ess = np.array([p.diagnostics.ess_bulk.min() for p in posteriors])
-    rhat = np.array([p.diagnostics.rhat.max() for p in posteriors])
-    steps = [float(p.stats["n_steps"].mean()) for p in posteriors if "n_steps" in p.stats]
+    parts = [part for p in posteriors for part in p.components]
+    # Draws of a mixture are worth their number of components times those of the one that is worth least.
+    ess = np.array([len(p.components) * min(o.diagnostics.ess_bulk.min() for o in p.components) for p in posteriors])
+    rhat = np.array([max(o.diagnostics.rhat.max() for o in p.components) for p in posteriors])
+    steps = [float(part.stats["n_steps"].mean()) for part in parts if "n_steps" in part.stats]
     return {
         "ess": float(np.median(ess)),
         # Importance sampling has no chains to compare; its own diagnostic is Pareto k.
         "good": float(((np.nan_to_num(rhat) < 1.01) & (ess > 400)).mean()),
-        "k_below": float(np.mean([p.diagnostics.pareto_k < 0.7 for p in posteriors]))
-        if all(p.diagnostics.method == "importance" for p in posteriors)
+        "k_below": float(np.mean([part.diagnostics.pareto_k < 0.7 for part in parts]))
+        if all(part.diagnostics.method == "importance" for part in parts)
         else None,
         "leapfrogs": float(np.mean(steps)) if steps else None,
     }
@@ -257,11 +259,12 @@ def ours(way: str, cores: str) -> dict[str, Any]:
     begin = time.perf_counter()
     posteriors = sample()
     each = (time.perf_counter() - begin) / len(posteriors)
-    ess = float(np.mean([p.diagnostics.ess_bulk.min() for p in posteriors]))
-    rhat = float(np.max([p.diagnostics.rhat.max() for p in posteriors]))
+    parts = [[part.diagnostics for part in p.components] for p in posteriors]
+    ess = float(np.mean([len(own) * min(part.ess_bulk.min() for part in own) for own in parts]))
+    rhat = float(np.max([part.rhat.max() for own in parts for part in own]))
     row = {"peer": f"bayescale, {way}, {cores}", "first": cold, "later": each, "cold": started}
     if method == "importance":
-        light = float(np.mean([p.diagnostics.pareto_k < 0.7 for p in posteriors]))
+        light = float(np.mean([part.pareto_k < 0.7 for own in parts for part in own]))
         row["note"] = f"Pareto k below .7 in {light:.0%} of {len(posteriors)} fits"
     return row | {"ess": ess, "rhat": rhat}
 

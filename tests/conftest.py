@@ -59,10 +59,12 @@ def positions(fit):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_programs():
-    """Drop compiled programs between modules, long before so many are held that the process would crash."""
+def little_left_behind():
+    """Close pictures, and drop compiled programs long before a process holds so many that it would crash."""
     yield
     make_room(0.3)
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(scope="module", autouse=True)

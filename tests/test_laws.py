@@ -12,6 +12,7 @@ import bayescale as bs
 from bayescale import laws
 from bayescale.errors import InputError
 from bayescale.fitting import cache
+from bayescale.fitting.plan import FitPlan
 from bayescale.laws.registry import LAWS
 from bayescale.model import problem
 from bayescale.model.drift import default_drift
@@ -234,7 +235,7 @@ def test_axes_that_are_the_inputs_change_nothing():
     z = np.log([[2.0, 5e9]] / one.reference)
     ahead = [problem.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
     np.testing.assert_allclose(*ahead)
-    assert cache.key(one, bs.Nuts(), "nuts", 0) != cache.key(other, bs.Nuts(), "nuts", 0)
+    assert cache.key(FitPlan((one,)), bs.Nuts(), "nuts", 0) != cache.key(FitPlan((other,)), bs.Nuts(), "nuts", 0)
 
 
 def test_axes_agree_with_the_plain_model():

@@ -286,7 +286,7 @@ def compare(
         else Ratio(a, b, None, 0, (posteriors[a], posteriors[b]), asked=True)
         for a, b in itertools.combinations(names, 2)
     }
-    draws = max(posterior.position.shape[0] * posterior.position.shape[1] for posterior in posteriors.values())
+    draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
     walks = {name: walk(posteriors[name], course, name, u, draws, rng) for name in names}
     gaps = {key: gap(ratio, course, walks, u, draws, rng) for key, ratio in ratios.items()}
     paired = any(ratio.posterior is not None for ratio in ratios.values())

@@ -10,7 +10,7 @@ import re
 
 import numpy as np
 import pandas as pd
-from matplotlib import rc_context
+from matplotlib import pyplot, rc_context
 from matplotlib.axes import Axes
 
 from bayescale import checked, plot
@@ -352,7 +352,10 @@ def picture(ax: Axes, caption: str) -> tuple[str, bytes]:
     """Draw a figure into SVG whose letters are shapes, so that no font is asked for."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "bayescale"}):
-        figure_of(ax).savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure = figure_of(ax)
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    # Nobody else sees it, and pyplot would hold it.
+    pyplot.close(figure)
     return caption, buffer.getvalue()
 
 
