@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from bayescale.laws.priors import Turn as Turn
     from bayescale.laws.registry import LAWS as LAWS
     from bayescale.laws.registry import register_law as register_law
-    from bayescale.model.drift import Drift as Drift
-    from bayescale.model.noise import Noise as Noise
+    from bayescale.model.discrepancy import Discrepancy as Discrepancy
+    from bayescale.model.likelihood import Likelihood as Likelihood
     from bayescale.model.numpyro import numpyro_model as numpyro_model
     from bayescale.posterior.fitted import Fitted as Fitted
     from bayescale.posterior.io import load as load
@@ -64,7 +64,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "evaluate.backtest": ("Backtest", "backtest"),
     "data.read": ("read", "read_csv", "read_families"),
-    "model.drift": ("Drift",),
+    "model.discrepancy": ("Discrepancy",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
     "posterior.fitted": ("Fitted",),
     "fitting.fit": ("fit",),
@@ -73,7 +73,7 @@ _HOMES = {
     "model.numpyro": ("numpyro_model",),
     "fitting.fit_many": ("fit_each", "fit_many"),
     "posterior.mixture": ("Mixture",),
-    "model.noise": ("Noise",),
+    "model.likelihood": ("Likelihood",),
     "inference.nuts": ("Nuts",),
     "posterior.posterior": ("Failure", "Posterior"),
     "laws.priors": (

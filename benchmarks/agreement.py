@@ -81,7 +81,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     jobs = []
     for runs in chosen:
         job = make_job(runs, "auto", "auto", "normal", APART)
-        whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.drift)
+        whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.discrepancy)
         jobs.append(dataclasses.replace(job, problem=dataclasses.replace(whole, dense=True)))
     return sampled(jobs)
 
@@ -99,7 +99,9 @@ def numpyro(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
         job = make_job(runs, "auto", "auto", "normal", APART)
         with jax.enable_x64(True):
             kernel = NUTS(
-                bs.numpyro_model(runs, job.law, job.drift, job.noise), dense_mass=True, target_accept_prob=0.97
+                bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood),
+                dense_mass=True,
+                target_accept_prob=0.97,
             )
             sampler = MCMC(
                 kernel, num_warmup=1500, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False

@@ -41,7 +41,7 @@ STAKES = (0.25, 0.5, 0.75)
 PLUG_IN = "least squares, plug-in"
 """The median of least squares taken for certain."""
 NAMED = (
-    *(PLUG_IN, "least squares", "huber bootstrap", "residual bootstrap", "wild bootstrap", "NUTS without drift"),
+    *(PLUG_IN, "least squares", "huber bootstrap", "residual bootstrap", "wild bootstrap", "NUTS without discrepancy"),
     "last slope",
 )
 """Rivals that the aim of 25 % is about; the slope between the last two points is the hardest to beat."""
@@ -257,7 +257,7 @@ def stop_section(folder: Path) -> str:
     """Words and table about stopping runs early."""
     found = collect(folder, (0.02, 0.1, 0.3, 0.5, 0.7, 0.9))
     found = found.of(found.base["source"].isin(CURVES).to_numpy())
-    names = [OURS, "huber bootstrap", "NUTS without drift", "least squares", "last slope"]
+    names = [OURS, "huber bootstrap", "NUTS without discrepancy", "least squares", "last slope"]
     body = []
     for split, share in PREFIXES.items():
         part = found.of((found.base["split"] == split).to_numpy())
@@ -372,7 +372,7 @@ def named(factor: float) -> str:
 def draw(found: Decisions, path: Path) -> Path:
     """Stated against realised probability, in fifths, for ours and the usual rivals."""
     left = found.of(answered(found.base))
-    names = [OURS, "least squares", "huber bootstrap", "NUTS without drift"]
+    names = [OURS, "least squares", "huber bootstrap", "NUTS without discrepancy"]
     axes = pictures.sheet(
         1,
         1,

@@ -17,7 +17,7 @@ import pandas as pd
 
 import bayescale as bs
 from bayescale.errors import Status
-from bayescale.model.drift import default_drift, kernel
+from bayescale.model.discrepancy import default_discrepancy, kernel
 
 LADDERS = 200
 AHEAD = 10.0
@@ -42,12 +42,12 @@ def ladder(number: int, amplitude: float) -> tuple[bs.Runs, float, float]:
     every = np.append(sizes, AHEAD * sizes[-1])
     log = np.log(floor + a * every**-alpha + b * (ratio * every) ** -beta)
     if amplitude:
-        drift = default_drift(1)
+        discrepancy = default_discrepancy(1)
         fall = log[0] - log[-2]
-        median = amplitude * float(drift.median) * (fall / float(drift.scale)) ** float(drift.power)
-        own = median * np.exp(float(drift.sd) * rng.standard_normal())
+        median = amplitude * float(discrepancy.median) * (fall / float(discrepancy.scale)) ** float(discrepancy.power)
+        own = median * np.exp(float(discrepancy.sd) * rng.standard_normal())
         place = (np.log(every / sizes[0]) / np.log(sizes[-1] / sizes[0]))[:, None]
-        power, vectors = np.linalg.eigh(kernel(place, place, drift))
+        power, vectors = np.linalg.eigh(kernel(place, place, discrepancy))
         log = log + own * vectors @ (np.sqrt(np.maximum(power, 0.0)) * rng.standard_normal(len(every)))
     rows = [
         {"n_params": size, "n_tokens": ratio * size, "seed": seed, "loss": np.exp(y + noise * rng.standard_normal())}

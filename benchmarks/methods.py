@@ -21,7 +21,7 @@ from scipy.stats import chi2
 import bayescale as bs
 from bayescale._jax import bucket, padded
 from bayescale.fitting.executors import own_executor
-from bayescale.model.drift import ALONG, default_drift
+from bayescale.model.discrepancy import ALONG, default_discrepancy
 from benchmarks import least_squares as ls
 from benchmarks.problems import Problem, scale
 
@@ -67,7 +67,7 @@ def runs_of(problem: Problem) -> bs.Runs:
 
 
 def sampled(problems: Sequence[Problem], **options: Any) -> Iterator[Prediction]:
-    """Posterior forecasts with the given law, drift and noise."""
+    """Posterior forecasts with the given law, discrepancy and noise."""
     return forecast_with(problems, lambda runs, seed: bs.fit(runs, seed=seed, **options))
 
 
@@ -96,28 +96,32 @@ def default(problems: Sequence[Problem]) -> Iterator[Prediction]:
 
 
 def cautious(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """An equal mixture of fits with drift along the inputs and along their common scale."""
+    """An equal mixture of fits with discrepancy along the inputs and along their common scale."""
 
     def both(runs: bs.Runs, seed: int) -> bs.Mixture:
-        drifts = [dataclasses.replace(default_drift(len(runs.inputs)), along=along) for along in ALONG]
-        return bs.Mixture(tuple(bs.fit(runs, seed=seed, drift=drift, method="auto").first for drift in drifts))
+        discrepancies = [dataclasses.replace(default_discrepancy(len(runs.inputs)), along=along) for along in ALONG]
+        return bs.Mixture(
+            tuple(
+                bs.fit(runs, seed=seed, discrepancy=discrepancy, method="auto").first for discrepancy in discrepancies
+            )
+        )
 
     return forecast_with(problems, both)
 
 
 def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """NUTS on M4, a power law between a ceiling and a floor, with normal noise and no drift."""
+    """NUTS on M4, a power law between a ceiling and a floor, with normal noise and no discrepancy."""
     law = bs.laws.get("two_sided_power")
-    return sampled(problems, law=law, drift=None, noise="normal")
+    return sampled(problems, law=law, discrepancy=None, likelihood="normal")
 
 
-def no_drift(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """NUTS on the usual law with Student-t noise and no drift: careful Bayes that trusts the law."""
-    noise = bs.Noise(tail=4.0)
+def no_discrepancy(problems: Sequence[Problem]) -> Iterator[Prediction]:
+    """NUTS on the usual law with Student-t noise and no discrepancy: careful Bayes that trusts the law."""
+    noise = bs.Likelihood(tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
     for problem in problems:
         law = bs.laws.renamed(bs.laws.get(names[len(problem.inputs)]), problem.inputs)
-        yield from sampled([problem], law=law, drift=None, noise=noise)
+        yield from sampled([problem], law=law, discrepancy=None, likelihood=noise)
 
 
 # --- Least squares and its bootstraps ------------------------------------------------------------------------
@@ -411,7 +415,7 @@ METHODS: dict[str, Callable[[Sequence[Problem]], Iterable[Prediction]]] = {
     "huber bootstrap": huber_bootstrap,
     "residual bootstrap": residual_bootstrap,
     "wild bootstrap": wild_bootstrap,
-    "NUTS without drift": no_drift,
+    "NUTS without discrepancy": no_discrepancy,
     "gaussian process": gaussian_process,
     "last slope": last_slope,
     "conformal": conformal,

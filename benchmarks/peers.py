@@ -1,8 +1,8 @@
 """Peers: what other tools need for one family, each used as its own documentation says and run until it converged.
 
-The samplers are given our model of one input, with drift: the law E + A x^-c relative to its level, a Gaussian-process
-drift, scatter and seed noise. Point fitters and bootstraps are given their own, simpler model of the same data. Nothing
-here is imported by the package; `pip install -e '.[peers]'` brings what it needs.
+The samplers are given our model of one input, with discrepancy: the law E + A x^-c relative to its level, a
+Gaussian-process discrepancy, scatter and seed noise. Point fitters and bootstraps are given their own, simpler model
+of the same data. Nothing here is imported by the package; `pip install -e '.[peers]'` brings what it needs.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def numpyro_with(runs: bs.Runs, name: str, jit_model_args: bool) -> dict[str, An
     from numpyro.infer import MCMC, NUTS
 
     job = make_job(runs, LAW, "auto", "normal", None)
-    model = bs.numpyro_model(runs, job.law, job.drift, job.noise)
+    model = bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood)
 
     def fresh() -> MCMC:
         kernel = NUTS(model, dense_mass=True, target_accept_prob=0.95)
@@ -129,7 +129,7 @@ def blackjax_nuts(runs: bs.Runs) -> dict[str, Any]:
     import blackjax
     import jax
 
-    from bayescale.model.likelihood import log_density
+    from bayescale.model.density import log_density
     from bayescale.model.parameters import prior_center
 
     job = make_job(runs, LAW, "auto", "normal", None)
@@ -165,7 +165,7 @@ def blackjax_nuts(runs: bs.Runs) -> dict[str, Any]:
 
 
 def pymc_model(runs: bs.Runs) -> Any:
-    """Write the same law, drift and noise in PyMC, with the same priors."""
+    """Write the same law, discrepancy and noise in PyMC, with the same priors."""
     import pymc as pm
     import pytensor.tensor as pt
 
@@ -174,8 +174,8 @@ def pymc_model(runs: bs.Runs) -> Any:
     z, y = job.problem.z[:rows, 0], job.problem.y[:rows]
     basis, power = job.problem.basis[:rows, :rows], job.problem.eigenvalues[:rows]
     kernel = (basis * power) @ basis.T
-    span, drift, noise = float(job.problem.span[0]), job.drift, job.noise
-    assert drift is not None and noise.seed is not None
+    span, discrepancy, noise = float(job.problem.span[0]), job.discrepancy, job.likelihood
+    assert discrepancy is not None and noise.seed_sd is not None
     with pm.Model() as model:
         share = pm.math.sigmoid(pm.Normal("share", 0.0, 1.5))
         fall = pm.math.exp(pm.Normal("log_fall", np.log(0.4), 1.2))
@@ -183,10 +183,10 @@ def pymc_model(runs: bs.Runs) -> Any:
         c = fall / (span * (1.0 - share))
         level = pm.Normal("level", 0.0, 0.3)
         curve = pt.log(share + (1.0 - share) * pt.exp(-c * z))
-        middle = np.log(drift.median) + drift.power * (pt.log(fall) - np.log(drift.scale))
-        amplitude = pm.math.exp(middle + drift.sd * pm.Normal("drift", 0.0, 1.0))
-        scatter = pm.math.exp(pm.Normal("log_scatter", np.log(noise.scatter), noise.scatter_sd))
-        seed = pm.math.exp(pm.Normal("log_seed", np.log(noise.seed), noise.seed_sd))
+        middle = np.log(discrepancy.median) + discrepancy.power * (pt.log(fall) - np.log(discrepancy.scale))
+        amplitude = pm.math.exp(middle + discrepancy.sd * pm.Normal("discrepancy", 0.0, 1.0))
+        scatter = pm.math.exp(pm.Normal("log_residual_sd", np.log(noise.residual_sd), noise.residual_spread))
+        seed = pm.math.exp(pm.Normal("log_seed_sd", np.log(noise.seed_sd), noise.seed_spread))
         covariance = amplitude**2 * kernel + (scatter**2 + seed**2 + 1e-10) * pt.eye(rows)
         pm.MvNormal("y", level + curve, cov=covariance, observed=y)
     return model

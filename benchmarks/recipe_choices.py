@@ -32,7 +32,7 @@ from benchmarks.recipe_variants import chances
 from benchmarks.run import RESULTS, replace
 
 ROWS = RESULTS / "recipe_choices.jsonl.xz"
-OURS, SEPARATE, TRUSTING = "bayescale", "bayescale, recipes apart", "NUTS without drift"
+OURS, SEPARATE, TRUSTING = "bayescale", "bayescale, recipes apart", "NUTS without discrepancy"
 RANKING, USUAL = "ranking", "ranking at its usual hit rate"
 SQUARES, BOOTSTRAP = "least squares", "residual bootstrap"
 NAMES = (OURS, SEPARATE, TRUSTING, SQUARES, BOOTSTRAP, RANKING, USUAL)
@@ -62,7 +62,7 @@ def fitted(rows: pd.DataFrame, inputs: tuple[str, ...], cache: dict[Any, Posteri
 def trusting(inputs: tuple[str, ...]) -> dict[str, Any]:
     """Options of careful Bayes that trusts the law."""
     name = {1: "saturating_power", 2: "chinchilla"}[len(inputs)]
-    return {"law": bs.laws.renamed(bs.laws.get(name), inputs), "drift": None, "noise": "student"}
+    return {"law": bs.laws.renamed(bs.laws.get(name), inputs), "discrepancy": None, "likelihood": "student"}
 
 
 def rank(problem: Pair) -> float:

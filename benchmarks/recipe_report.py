@@ -83,7 +83,7 @@ def by_source(frame: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
 def choices(frame: pd.DataFrame) -> dict[str, int]:
     """Number in `GRID` that has the lowest log score on all other sources, sources alike; "" is for all of them.
 
-    Of those that are within `TIE` of the lowest it is the first, which has the widest drift.
+    Of those that are within `TIE` of the lowest it is the first, which has the widest discrepancy.
     """
     p = np.array(frame["variants"].tolist())
     won = (frame["truth"] < 0).to_numpy()[:, None]
@@ -209,12 +209,14 @@ def section(rows: Sequence[dict] | None = None, picture: str | None = "decisions
         "## Which recipe",
         f"Both recipes are fitted on small runs, at {FEWEST} common scales or more; the question is which of two runs "
         "at a larger scale has the lower loss. The default compares them by the ratio of their losses at common "
-        "scales, a signed power law with drift and noise of its own (`bayescale.decide.paired`). "
+        "scales, a signed power law with discrepancy and noise of its own (`bayescale.decide.paired`). "
         f"Scored are {ours['source'].nunique()} sources, {ours.groupby(PAIR).ngroups} pairs and cuts with "
         f"{len(ours):,} held-out scales in {ours.groupby(['source', 'cluster']).ngroups} groups of recipes.",
-        "Every source is scored with the numbers (amplitude of the drift and its spread, tilt, scatter) that had the "
+        "Every source is scored with the numbers (amplitude of the discrepancy and its spread, tilt, scatter) "
+        "that had the "
         f"lowest log score, sources alike, on the other sources, out of a grid of {len(GRID)}; of those within "
-        f"{TIE:g} of the lowest, the widest drift. What ships is the choice on all. Grid and rule were made with all "
+        f"{TIE:g} of the lowest, the widest discrepancy. What ships is the choice on all. Grid and rule were made "
+        f"with all "
         "sources in view. Probabilities under the grid are computed by quadrature (`benchmarks.recipe_variants`); "
         "under the shipped numbers they differ from those of the fit by "
         f"{fraction(apart.mean(), 3)} on average and {fraction(apart.max(), 3)} at most.",

@@ -1,8 +1,8 @@
 """Variants: the ratio of two recipes' losses with other numbers in its priors, scored by quadrature.
 
-Given the drift's amplitude and the standard deviation of the noise, everything else about a ratio (its level, tilts
-and drift) is normal. Two integrals by sums are quick, so a grid of variants can be scored on every pair, and
-the numbers for a source be chosen on the other sources alone.
+Given the discrepancy's amplitude and the standard deviation of the noise, everything else about a ratio (its level,
+tilts and discrepancy) is normal. Two integrals by sums are quick, so a grid of variants can be scored on every pair,
+and the numbers for a source be chosen on the other sources alone.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from scipy.special import ndtr
 from bayescale.data.design import SHORTEST_SPAN
 from bayescale.decide import paired
 from bayescale.laws.priors import Level
-from bayescale.model.drift import Drift, kernel
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy, kernel
+from bayescale.model.likelihood import Likelihood
 
 AMPLITUDES = np.exp(np.linspace(-8.0, 2.0, 41))
-"""Nodes of the drift's amplitude at a fall of 1."""
+"""Nodes of the discrepancy's amplitude at a fall of 1."""
 NOISES = np.exp(np.linspace(-11.0, -1.0, 41))
 """Nodes of the standard deviation of scatter and seed noise together."""
 REACH, FINE = 6.0, 241
@@ -33,7 +33,7 @@ REACH, FINE = 6.0, 241
 class Variant(NamedTuple):
     """Numbers of the ratio's priors, named as in `bayescale.decide.paired`."""
 
-    drift: float
+    discrepancy: float
     tilt: float
     spread: float
     scatter: float
@@ -41,7 +41,7 @@ class Variant(NamedTuple):
     @property
     def text(self) -> str:
         """The numbers by name."""
-        return f"drift {self.drift:g}, spread {self.spread:g}, tilt {self.tilt:g}, scatter {self.scatter:g}"
+        return f"discrepancy {self.discrepancy:g}, spread {self.spread:g}, tilt {self.tilt:g}, scatter {self.scatter:g}"
 
 
 GRID = tuple(
@@ -49,7 +49,7 @@ GRID = tuple(
     for numbers in itertools.product((0.1, 0.05, 0.025, 0.0125), (0.02, 0.01, 0.005), (0.8, 1.2), (0.002, 0.001))
 )
 """From the most cautious to the least."""
-SHIPPED = Variant(paired.DRIFT, paired.TILT, paired.SPREAD, paired.SCATTER)
+SHIPPED = Variant(paired.DISCREPANCY, paired.TILT, paired.SPREAD, paired.SCATTER)
 
 
 class Moments(NamedTuple):
@@ -75,12 +75,12 @@ def chances(table: pd.DataFrame, inputs: Sequence[str], held: pd.DataFrame) -> n
     x, new = (np.log(rows[list(inputs)].to_numpy(float)) for rows in (table, held))
     span = np.maximum(np.ptp(x, axis=0), SHORTEST_SPAN)
     old, new = (x - x.min(0)) / span, (new - x.min(0)) / span
-    path = Drift()
-    drift = Moments(kernel(old, old, path), kernel(new, old, path), np.diag(kernel(new, new, path)))
+    path = Discrepancy()
+    discrepancy = Moments(kernel(old, old, path), kernel(new, old, path), np.diag(kernel(new, new, path)))
     slopes = linear(old - old.mean(0), new - old.mean(0))
     root = float(np.sqrt(paired.net_fall(table, inputs)))
     tilts = {variant.tilt for variant in GRID}
-    tables = {tilt: tabulated(y - y.mean(), y.mean(), drift, slopes, root, tilt) for tilt in tilts}
+    tables = {tilt: tabulated(y - y.mean(), y.mean(), discrepancy, slopes, root, tilt) for tilt in tilts}
     return np.array([mixed(*tables[variant.tilt], variant) for variant in GRID])
 
 
@@ -90,7 +90,7 @@ def linear(old: np.ndarray, new: np.ndarray) -> Moments:
 
 
 def tabulated(
-    y: np.ndarray, middle: float, drift: Moments, slopes: Moments, root: float, tilt: float
+    y: np.ndarray, middle: float, discrepancy: Moments, slopes: Moments, root: float, tilt: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log density at every node, shape (amplitude, noise), and the chance that ln ratio + `middle` is negative.
 
@@ -99,12 +99,12 @@ def tabulated(
     square = ((root * AMPLITUDES) ** 2)[:, None, None, None]
     law = Moments(*(Level().sd ** 2 + (tilt * root) ** 2 * part for part in slopes))
     extra = (NOISES**2)[None, :, None, None]
-    own = Moments(*(square * part for part in drift[:2]), square[..., 0] * drift.new)
+    own = Moments(*(square * part for part in discrepancy[:2]), square[..., 0] * discrepancy.new)
     whole = Moments(own.old + law.old, own.cross + law.cross, own.new + law.new)
     location, variance, density = conditional(y, whole, extra)
-    # Only the drift's own variance, the law given, is changed by the factors ahead.
+    # Only the discrepancy's own variance, the law given, is changed by the factors ahead.
     part = np.minimum(conditional(y, own, extra)[1], variance)
-    factors = Drift(ahead=paired.AHEAD).factors(9, 1) ** 2
+    factors = Discrepancy(ahead=paired.AHEAD).factors(9, 1) ** 2
     scale = np.sqrt((variance - part)[..., None] + part[..., None] * factors + extra)
     return density, ndtr(-(location + middle)[..., None] / scale).mean(-1)
 
@@ -121,7 +121,7 @@ def conditional(y: np.ndarray, moments: Moments, extra: np.ndarray) -> tuple[np.
 
 def mixed(density: np.ndarray, below: np.ndarray, variant: Variant) -> np.ndarray:
     """Average the nodes by their posterior under one variant, shape (held,)."""
-    score = np.log(AMPLITUDES / variant.drift) / variant.spread
+    score = np.log(AMPLITUDES / variant.discrepancy) / variant.spread
     with np.errstate(divide="ignore"):
         weight = density - 0.5 * score[:, None] ** 2 + np.log(noise_prior(variant.scatter))
     weight = np.exp(weight - weight.max())
@@ -131,10 +131,10 @@ def mixed(density: np.ndarray, below: np.ndarray, variant: Variant) -> np.ndarra
 @functools.cache
 def noise_prior(scatter: float) -> np.ndarray:
     """Prior probability of each node of the noise."""
-    noise, score = Noise(scatter=scatter, seed=paired.SEED), np.linspace(-REACH, REACH, FINE)
+    noise, score = Likelihood(residual_sd=scatter, seed_sd=paired.SEED), np.linspace(-REACH, REACH, FINE)
     squares = np.add.outer(
-        (noise.scatter * np.exp(noise.scatter_sd * score)) ** 2,
-        (paired.SEED * np.exp(noise.seed_sd * score)) ** 2,
+        (noise.residual_sd * np.exp(noise.residual_spread * score)) ** 2,
+        (paired.SEED * np.exp(noise.seed_spread * score)) ** 2,
     )
     weight = np.exp(-0.5 * np.add.outer(score**2, score**2))
     middles = 0.5 * np.log(NOISES[1:] * NOISES[:-1])

@@ -3,10 +3,10 @@
     python -m benchmarks.replications             fits what is missing and writes benchmarks/results/replications.json
     python -m benchmarks.replications --report    writes docs/replications.md and its pictures from that file
 
-Every entry is fitted twice, trusting the law (drift off) and not (drift on), and forecasts the runs that were held
-out; where the paper's estimator is robust, a third time with Student-t noise. Stopped at any point, the next call goes
-on. `BAYESCALE_PARSCALE` names a table with the runs of parallel streams (columns family, n_params_nonembed, p_streams,
-value); without it those entries are left out.
+Every entry is fitted twice, trusting the law (discrepancy off) and not (discrepancy on), and forecasts the runs that
+were held out; where the paper's estimator is robust, a third time with Student-t noise. Stopped at any point, the
+next call goes on. `BAYESCALE_PARSCALE` names a table with the runs of parallel streams (columns family,
+n_params_nonembed, p_streams, value); without it those entries are left out.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.rows import store, stored
 
 RESULTS = Path(__file__).parent / "results" / "replications.json"
 KINDS = ("off", "robust", "on", "minimised", "simulated")
-"""Drift off, the same with Student-t noise, drift on, minimisation, and calibration on simulated data."""
+"""Discrepancy off, the same with Student-t noise, discrepancy on, minimisation, and calibration on simulated data."""
 WIDE = 250
 """Most rows of the fit of an entry that asks for all of its runs."""
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -128,13 +128,13 @@ def measure(entry: Entry, kind: str, table: pd.DataFrame | None = None) -> dict[
     whole = [runs_of(thin(part, most), law, entry.title, checkpoints=shared) for part in curves]
     early = [runs_of(thin(part[~part["held"]]), law, entry.title, checkpoints=shared) for part in curves]
     tests = [thin(part[part["held"]], 300) for part in curves]
-    options: dict[str, Any] = {"law": law, "seed": 0, "drift": "auto" if kind == "on" else None}
-    options |= {"noise": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}
+    options: dict[str, Any] = {"law": law, "seed": 0, "discrepancy": "auto" if kind == "on" else None}
+    options |= {"likelihood": "student" if kind == "robust" else "normal", "failures": "raise", "progress": False}
     before = bs.fit_many(early, **options)
     full = bs.fit_many(whole, **options) if entry.refit else before
     return {
         "constants": constants_of(full, law.constants),
-        "spreads": constants_of(full, ["scatter", *(["drift"] if kind == "on" else [])]),
+        "spreads": constants_of(full, ["residual_sd", *(["discrepancy"] if kind == "on" else [])]),
         "full": quality_of(full),
         "early": quality_of(before),
         "forecast": held_out(before, tests, entry),
@@ -172,7 +172,7 @@ def minimise(entry: Entry, refit: Refit) -> dict[str, Any]:
 
 
 def calibrate(entry: Entry) -> dict[str, Any]:
-    """Simulate and fit data of the law at some of the entry's inputs, drift on: are ranks uniform?"""
+    """Simulate and fit data of the law at some of the entry's inputs, discrepancy on: are ranks uniform?"""
     import bayescale as bs
 
     # There is no schedule three times as far along, and a gradient of that law costs most.

@@ -69,7 +69,7 @@ class Entry(NamedTuple):
     robust: bool = False
     """Whether the paper's estimator is robust: fit all runs, and also with Student-t noise."""
     checkpoints: bool = False
-    """Whether rows are checkpoints that share the seed of their run (`run` of the table), with drift on."""
+    """Whether rows are checkpoints that share the seed of their run (`run` of the table), with discrepancy on."""
     remark: str = ""
     """What a look at the deviations showed."""
     refits: tuple[Refit, ...] = ()
@@ -240,32 +240,35 @@ def scheduled_law() -> Law:
 REMARKS = {
     "chinchilla": "The published refit minimises Huber's loss with its corner at a thousandth, in effect "
     "absolute deviations. Student-t noise is the counterpart here and gives its constants back; normal noise "
-    "listens to a few strays, which raise `B` and `beta`. With drift on, floor and exponents trade against "
-    "the drift and say little, which is what the wider bands are made of.",
+    "listens to a few strays, which raise `B` and `beta`. With discrepancy on, floor and exponents trade against "
+    "the discrepancy and say little, which is what the wider bands are made of.",
     "repetition": "`R_D` is hardly determined. Least squares of the same law gives anything from single "
     "digits to no decay at all, depending on which small runs are left in, so this is the data and not the "
     "sampler. On 1e8 different tokens models are so large for their data that no constants of this law "
-    "describe the runs. With drift on the interval of `R_D` lies below the published value whatever the data: "
+    "describe the runs. With discrepancy on the interval of `R_D` lies below the published value whatever the data: "
     "repetitions are worth less when the rest of the law may bend.",
     "repetition-larger": "The published base constants predict these losses too low by a nearly constant "
-    "factor, hence other `A`, `B` and `E`. With drift off and normal noise the fit of all rows ends in a corner where "
+    "factor, hence other `A`, `B` and `E`. With discrepancy off and normal noise the fit of all rows ends in a "
+    "corner where "
     "`B` vanishes and says so; begun with other random numbers (seeds 1 and 2, by hand) it converges, with `R_D` at 17 "
     "and `E`, `A` and `B` near those with Student-t noise. The median of the prior of `R_D` is near the published "
     "value, which these posteriors stay around.",
     "repetition-fixed": "The paper fits `R_D` and `R_N` to a base law that it holds fixed; done the same way, "
-    "with a free common factor, both come out as published while the law is trusted. With drift on, "
-    "repetitions are worth less: the drift over different tokens can explain part of what a base law "
+    "with a free common factor, both come out as published while the law is trusted. With discrepancy on, "
+    "repetitions are worth less: the discrepancy over different tokens can explain part of what a base law "
     "explains.",
     "streams-pile": "Trusted, the law is given back almost exactly, but forecasts of the largest models come "
     "out too low on both corpora. All runs saw the same tokens, so a floor is an extrapolation.",
     "routed-hash": "The law trained below 1e9 parameters forecasts the largest size too low by a similar "
-    "share for each router, which the drift sees from the curvature of the smaller sizes. The ten runs held "
+    "share for each router, which the discrepancy sees from the curvature of the smaller sizes. The ten runs held "
     "out share one size and are nearly one observation, those of three routers at most three (the dense models are the "
     "same in all): right 90 % bands would hold three of three with probability .73 and right 80 % bands with .51, so "
     "that no level can be told from one 8 points off.",
     "routed-hash-three": "From the three smallest sizes alone experts seem to help less (`b` is about two thirds and "
-    "`c` a half of what all sizes give), so that forecasts with many experts are too low by up to 8 %. With drift on "
-    "the bands hold more runs than they claim; for RL-R they are absurdly wide, since there the drift takes over what "
+    "`c` a half of what all sizes give), so that forecasts with many experts are too low by up to 8 %. With "
+    "discrepancy on "
+    "the bands hold more runs than they claim; for RL-R they are absurdly wide, since there the discrepancy "
+    "takes over what "
     "size and experts do. Three sizes of three routers are still few observations.",
     "vocabulary": "The published fit uses more than a thousand checkpoints from the whole of training. Rows and "
     "estimator make the difference: in `a1` and `B` the posterior follows least squares of its own hundred rows, "
@@ -273,22 +276,23 @@ REMARKS = {
     "by as much as the published constants do. `F`, `A2` and `a2` lie on a ridge, along which least squares "
     "runs to an `a2` near 0 for hardly any gain; the prior keeps the posterior off its end. The response is e to the "
     "loss, so an error of 10 % is .1 nats.",
-    "overtraining-refinedweb": "With drift off the posterior is what least squares of the same rows gives. The "
+    "overtraining-refinedweb": "With discrepancy off the posterior is what least squares of the same rows gives. The "
     "reference refits are the authors' recipe, least squares of the loss on five chosen runs, and the last column "
-    "comes back to them. So `eta` differs with drift off because the whole grid is steeper (C4) or flatter "
-    "(RedPajama) than the five runs; with drift on all constants agree. Two or three runs held out say nothing "
+    "comes back to them. So `eta` differs with discrepancy off because the whole grid is steeper (C4) or flatter "
+    "(RedPajama) than the five runs; with discrepancy on all constants agree. Two or three runs held out say nothing "
     "about coverage.",
     "schedules-400M": "Errors are largest on the three times longer cosine. Law, not sampler: least squares "
     "of the same declaration follows the three fitted curves more closely than the published constants do, "
     "with `C` running to 0, and misses the long cosine by as much as the posterior does. Short schedules do "
     "not say where the gain of annealing levels off, and least squares of all nine curves still misses single "
-    "ones by about as much as the target of .005 allows. With drift off every step stands for itself, though "
+    "ones by about as much as the target of .005 allows. With discrepancy off every step stands for itself, though "
     "whole curves are off together, so bands are too narrow (with a seed in common one fit was stopped after 25 "
-    "minutes). With drift on the steps of a curve share the seed of their run, which is what the noise model says "
-    "of checkpoints, and the drift runs over step and current rate (the number of a schedule is a label). Two "
+    "minutes). With discrepancy on the steps of a curve share the seed of their run, which is what the noise "
+    "model says "
+    "of checkpoints, and the discrepancy runs over step and current rate (the number of a schedule is a label). Two "
     "runs under one constant rate do differ by .06 to .07 % on average at every size. This is not blind: as long "
-    "as every step stood for itself with drift on too, bands held 91, 76 and 67 % at the three sizes with 33 "
-    "steps a curve, 75 and 64 % at the larger two with 17 (79 % at 100M with the drift over the mean rate "
+    "as every step stood for itself with discrepancy on too, bands held 91, 76 and 67 % at the three sizes with 33 "
+    "steps a curve, 75 and 64 % at the larger two with 17 (79 % at 100M with the discrepancy over the mean rate "
     "besides), and the seed was shared after that had been seen. With 25 steps a curve in place of 17 bands held "
     "84 % at 100M. Coverage is uneven: of the drop to 3e-5 at 400M 61 % of the steps lie outside, of the long "
     "cosine at 100M 48 %.",
@@ -303,7 +307,7 @@ REMARKS = {
     "verified, so there is nothing to compare. Weights and activations always have equal bits here: `g_w` and "
     "`g_a` are told apart by nothing, and `g_kv` is its prior. Tokens grow with parameters.",
     "fine-tuning": "Constants are medians over curves whose fits converged. On ten points `B`, `D_l` and `b` trade "
-    "against each other, and without drift every fourth fit does not converge; runs ahead came out better than "
+    "against each other, and without discrepancy every fourth fit does not converge; runs ahead came out better than "
     "forecast on the whole.",
 }
 """What a look at the deviations showed, by entry."""

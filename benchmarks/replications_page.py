@@ -20,7 +20,7 @@ from benchmarks.rows import replace, stored
 from benchmarks.sections import grid, listed
 
 PAGE = Path(__file__).parents[1] / "docs" / "replications.md"
-NAMES = {"off": "drift off", "robust": "drift off, Student-t", "on": "drift on"}
+NAMES = {"off": "discrepancy off", "robust": "discrepancy off, Student-t", "on": "discrepancy on"}
 COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE}
 FARTHEST = 8.0
 """Ratios beyond this factor are drawn at the edge."""
@@ -108,7 +108,7 @@ def constants_table(entry: Entry, found: Measured) -> str:
         others = [number(fit["constants"][name]) for fit in minimised]
         middle = [interval(found[k]["constants"][name]) for k in kinds]
         body.append([f"`{name}`", *([text] if known else []), *middle, *others])
-    for name in ("scatter", "drift"):
+    for name in ("residual_sd", "discrepancy"):
         values = [interval(found[k]["spreads"][name]) if name in found[k]["spreads"] else "" for k in kinds]
         body.append([name, *([""] if known else []), *values, *[""] * len(minimised)])
     head = ["", *([f"{standing(entry)} ({cited(entry)})"] if known else []), *(NAMES[k] for k in kinds)]
@@ -227,7 +227,7 @@ def summary(known: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
         rows = str(row[kinds[0]]["forecast"]["rows"])
         link = f"[{entry.title}](#{anchor(known, name)})"
         body.append([link, f"`{entry.law}`", standing(entry), agreed if entry.sources else "", rows, covered, missed])
-    head = ["data", "law", "compared with", "constants that agree, drift off / on", "runs held out"]
+    head = ["data", "law", "compared with", "constants that agree, discrepancy off / on", "runs held out"]
     head += ["inside the 90 % band, off / on", "error, off / on / compared constants"]
     return grid(head, body)
 
@@ -256,7 +256,7 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
         [
             "## On simulated data",
             "",
-            "Data drawn from the priors at the inputs of a few of the fitted runs, drift on, and fitted with the "
+            "Data drawn from the priors at the inputs of a few of the fitted runs, discrepancy on, and fitted with the "
             "defaults: ranks of the true constants, forecasts 3 and 10 times ahead and likelihood among posterior "
             "draws must be uniform. So few data sets see gross faults only. Every law, at made-up inputs and with "
             "shorter chains: [calibration](calibration.md#where-the-model-is-true-every-law).",
@@ -358,15 +358,19 @@ INTRO = (
     "Laws fitted to the data that they were published with (`python -m benchmarks.replications`). A constant agrees "
     "if the value that it is compared with, or the 95 % interval that its source states, meets the posterior's 95 % "
     'interval. "Published" constants were read in the paper or its authors\' files; a "reference refit" is a least-'
-    "squares fit to the paper's data by us, where the printed numbers could not be verified. Drift off trusts the "
-    "law; drift on is the package's default without interactions of inputs, which came after these fits: its constants "
+    "squares fit to the paper's data by us, where the printed numbers could not be verified. Discrepancy off "
+    "trusts the "
+    "law; discrepancy on is the package's default without interactions of inputs, which came after these fits: "
+    "its constants "
     "are free to be those of a law that holds only roughly, with "
-    "wider intervals, often far from the paper's, because the drift takes over part of the curve. Priors are the "
+    "wider intervals, often far from the paper's, because the discrepancy takes over part of the curve. Priors are the "
     "package's own, in places centred on published values; fits of more rows than {rows} took {rows} at random. "
     "Where constants differ for a reason that minimisation shows, its constants stand in the last columns. "
     "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
-    "have mostly seen those runs, so their errors are no forecasts. In pictures orange is drift off, green the same "
-    "with Student-t noise (where fitted), blue drift on; bars are 95 % intervals of constants and 90 % bands of runs."
+    "have mostly seen those runs, so their errors are no forecasts. In pictures orange is discrepancy off, green "
+    "the same "
+    "with Student-t noise (where fitted), blue discrepancy on; bars are 95 % intervals of constants and 90 % "
+    "bands of runs."
 )
 
 

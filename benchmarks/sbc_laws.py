@@ -61,16 +61,18 @@ def cases() -> dict[str, Case]:
     return {
         "one input": Case(one),
         "one input, importance sampling first": Case(one, options={"method": "auto"}),
-        "one input, no drift": Case(one, options={"drift": None}),
-        "one input, Student-t scatter, no drift": Case(one, options={"drift": None, "noise": "student"}),
+        "one input, no discrepancy": Case(one, options={"discrepancy": None}),
+        "one input, Student-t scatter, no discrepancy": Case(
+            one, options={"discrepancy": None, "likelihood": "student"}
+        ),
         "parameters and tokens": Case(two),
         "parameters and tokens, importance sampling first": Case(two, options={"method": "auto"}),
         "three inputs, importance sampling first": Case(three, options={"method": "auto"}),
         "wrong: scatter of a tenth, assumed to be of the prior's size": Case(
-            one, False, {"true_noise": bs.Noise(scatter=0.1)}
+            one, False, {"true_likelihood": bs.Likelihood(residual_sd=0.1)}
         ),
         "wrong: the slope remembers a tenth of a span, assumed one": Case(
-            one, False, {"true_drift": bs.Drift(memory=0.1)}
+            one, False, {"true_discrepancy": bs.Discrepancy(memory=0.1)}
         ),
         "wrong: a sampler that explores two thirds of the width": Case(one, False, narrow=0.66),
     }
@@ -132,20 +134,22 @@ def simulate(name: str, long: bool, simulations: int = SIMULATIONS) -> dict[str,
 
     begin, law = time.process_time(), bs.LAWS[name]
     ratios = (1.0,) if set(law.inputs) & set(BOUNDED) else (3.0, 10.0)
-    drift = None if "schedule" in law.inputs else "auto"
+    discrepancy = None if "schedule" in law.inputs else "auto"
     settings = bs.Nuts() if long else bs.Nuts(**SHORT)
     ranks = bs.sbc.run(
         made_up(law, RUNS),
         law,
         simulations=simulations,
         seed=0,
-        drift=drift,
+        discrepancy=discrepancy,
         ratios=ratios,
         settings=settings,
         progress=False,
     )
     mixed = [s.name == "OK" for s in ranks.statuses] if long else ranks.rhat < MIXED
-    return {"law": name, "long": long, "drift": drift is not None} | verdict(ranks, simulations, mixed, begin)
+    return {"law": name, "long": long, "discrepancy": discrepancy is not None} | verdict(
+        ranks, simulations, mixed, begin
+    )
 
 
 # --- The file ------------------------------------------------------------------------------------------------
@@ -189,7 +193,8 @@ def section(path: Path = RESULTS) -> str:
             "## Where the model is true: every law",
             "",
             f"{rows[0]['simulations']} data sets of each law, drawn from its priors at {RUNS} made-up runs of its "
-            "inputs with the default drift (none for laws of schedules) and noise, then fitted: ranks of the true "
+            "inputs with the default discrepancy (none for laws of schedules) and noise, then fitted: ranks of "
+            "the true "
             "coordinates, of a run 3 and 10 times ahead (the largest run's own inputs, where inputs cannot grow) and "
             "of the likelihood must be uniform. So few data sets see gross faults only. Chains are short, "
             f"{SHORT['chains']} of {SHORT['draws']} draws without a second attempt, and converged means R-hat below "
@@ -205,11 +210,11 @@ def section(path: Path = RESULTS) -> str:
 
 
 TESTED = (
-    "What is simulated: constants, drift, scatter and seed noise from the priors of one model, losses of runs at "
+    "What is simulated: constants, discrepancy, scatter and seed noise from the priors of one model, losses of runs at "
     "given inputs, and one future run beyond them, all from that model. What is tested: that the sampler draws "
     "from the posterior of that same model. Three corrections of the forecasts that ship are taken off on both "
-    "sides, since they answer to real curves and simulate no data: the factor on the drift beyond the data, its "
-    "lean along the law, and the wider spread beyond 16 times. Where the default is a mixture of two models, each is "
+    "sides, since they answer to real curves and simulate no data: the factor on the discrepancy beyond the data, its "
+    "trend along the law, and the wider spread beyond 16 times. Where the default is a mixture of two models, each is "
     "simulated and fitted by itself. So uniform ranks say that the computation is right where the model is true; "
     "whether the forecasts that ship hold on real runs is measured by the held-out record above, and by nothing "
     "here."

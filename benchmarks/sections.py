@@ -140,7 +140,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
 
 
 def leaning(center: Estimate) -> str:
-    """Say to which side misses lean, if the mean PIT tells."""
+    """Say to which side misses trend, if the mean PIT tells."""
     if center.high < 0.5:
         return ": the truth was lower, so better, than forecast"
     return ": the truth was higher, so worse, than forecast" if center.low > 0.5 else ""
@@ -200,7 +200,7 @@ def headline(cells: pd.DataFrame, ours: str) -> str:
         else:
             text += ["Sources left out of tuning:", *tables]
     text.append(
-        "PIT: forecast probability below the outcome; .5 on average if misses do not lean. CRPS: mean distance of "
+        "PIT: forecast probability below the outcome; .5 on average if misses do not trend. CRPS: mean distance of "
         "forecast and outcome in "
         "ln y, smaller is better. RMSLE: root mean squared error of the median in ln y. w95: median width of the 95 "
         "% interval in ln y."
@@ -465,7 +465,7 @@ def outcomes(drawn: dict[str, Path], cells: pd.DataFrame, ours: str) -> str:
         text += [
             "## Where outcomes fell",
             f"![PIT histograms and departures from uniform]({drawn['pit'].name})",
-            "Flat histograms are calibrated; high ends mean overconfidence, a slope means that misses lean to one "
+            "Flat histograms are calibrated; high ends mean overconfidence, a slope means that misses trend to one "
             "side. Below, the line is "
             "the empirical distribution minus the uniform one; it leaves the grey envelope somewhere in one of "
             "twenty calibrated records. "
@@ -636,9 +636,9 @@ def protocol(cells: pd.DataFrame) -> str:
   one LCDB data set are drawn together.
 - **Development.** The default was tuned on {listed(list(DEVELOPMENT))} (LCDB by the number of its data
   set). Left out: {listed(list(present)) if present else "none here"}. They had a part in what What
-  was tried names: the mixture of two laws of one input and how they bend, the lean, and the median of the factor ahead.
-- **Left out of the benchmark.** parscale, polypythias and modded_nanogpt have no upstream files to read; rl_depth
-  and vocab are no falling positive losses. Rows that upstream or our readers flag as diverged, suspect,
+  was tried names: the mixture of two laws of one input and how they bend, the trend, and the median of the factor
+ahead. - **Left out of the benchmark.** parscale, polypythias and modded_nanogpt have no upstream files to read;
+  rl_depth and vocab are no falling positive losses. Rows that upstream or our readers flag as diverged, suspect,
   duplicated or extreme are not fitted.
 - **Again.** `make calibration` runs what is missing and writes this page; interrupted at any point, it continues.
   `bayescale benchmark list` shows the methods and sources."""

@@ -130,9 +130,11 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "## Beside peers",
         "",
-        "Three published curves of five to seven points, one model: a floor law with drift, scatter and seed noise. "
+        "Three published curves of five to seven points, one model: a floor law with discrepancy, scatter and "
+        "seed noise. "
         "Costs are of another data set (which most tools compile again), as a whole and by effective draw; point fits "
-        "and bootstraps, which have no drift and a simpler model, are compared with one posterior of ours. chinchilla "
+        "and bootstraps, which have no discrepancy and a simpler model, are compared with one posterior of ours. "
+        "chinchilla "
         "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs. Our families share all cores, "
         "PyMC and nutpie spread their chains over them, the others work on one. In the last column importance sampling "
         "draws 6,000, which makes its smallest ESS that of peers or more. Cold: from the start of a process to "

@@ -35,7 +35,7 @@ small.frame[["flops", "loss"]]
 # ## Fit
 #
 # One input takes the law `plateau_power`, E + A / (g + x^c), in half of the draws without the plateau (g = 0), with a
-# drift that lets the slope wander: the law may be wrong, and the bands should know it. The first fit of a shape
+# discrepancy that lets the slope wander: the law may be wrong, and the bands should know it. The first fit of a shape
 # compiles for some seconds.
 
 # %%

@@ -35,8 +35,8 @@ print(post)
 # ## Go or no-go
 #
 # The run costs 5 million and is worth 10 million if its loss ends below the target. `go` weighs both mistakes by the
-# draws of the forecast: law, drift, run-to-run and seed noise. The target decides the answer, and the answer says at
-# which target it would turn.
+# draws of the forecast: law, discrepancy, run-to-run and seed noise. The target decides the answer, and the answer
+# says at which target it would turn.
 
 # %%
 run = {"flops": 4.8e21}

@@ -172,8 +172,10 @@ def test_choice_has_the_least_typical_loss(posterior):
     np.testing.assert_allclose(forecast.typical[0], row["typical"], rtol=1e-6)
     low, high = found.interval(0.9)
     assert low < high
-    # Beside the data the drift is known, so it may narrow the interval as well as widen it.
-    assert found.interval(0.9, drift=True)[0] < found.choice["n_params"] < found.interval(0.9, drift=True)[1]
+    # Beside the data the discrepancy is known, so it may narrow the interval as well as widen it.
+    assert (
+        found.interval(0.9, discrepancy=True)[0] < found.choice["n_params"] < found.interval(0.9, discrepancy=True)[1]
+    )
     assert found.remaining_regret >= 0
 
 
@@ -190,7 +192,7 @@ def test_record_is_plain_numbers(posterior):
     found = allocate(posterior, 3e20)
     again = json.loads(json.dumps(found.to_dict()))
     assert again["choice"]["n_params"] == found.choice["n_params"]
-    assert "drift" in again["contains"]
+    assert "discrepancy" in again["contains"]
     assert "Spend 3e+20 on n_params=" in str(found)
     assert len(found.to_frame()) == len(found.table)
 

@@ -13,7 +13,7 @@ from bayescale.data.checkpoints import MOST_ROWS, MOST_TOGETHER
 from bayescale.data.design import reduce_runs
 from bayescale.errors import InputError
 from bayescale.laws.catalogue.schedule import cosine, multi_power
-from bayescale.model.likelihood import log_density
+from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center
 from bayescale.model.problem import make_job
@@ -22,9 +22,9 @@ STEPS = np.arange(1.0, 2001.0)
 NOISE = 0.01
 
 
-def checkpoints(noise=NOISE, seed=0, **columns):
+def checkpoints(likelihood=NOISE, seed=0, **columns):
     """Two thousand checkpoints of a power law, straight on log axes."""
-    scatter = noise * np.random.default_rng(seed).standard_normal(len(STEPS))
+    scatter = likelihood * np.random.default_rng(seed).standard_normal(len(STEPS))
     frame = pd.DataFrame({"step": STEPS, "loss": 5.0 * STEPS**-0.2 * np.exp(scatter), **columns})
     return bs.Runs.from_frame(frame, inputs=["step"])
 
@@ -158,7 +158,7 @@ def test_engine_is_the_program():
         job = make_job(checkpoints(), "auto", "auto", "normal", APART)
         vector = np.asarray(prior_center(job.model, job.problem)) + 0.1
         named = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+        program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
         found, wanted = log_density(vector, job.model, job.problem), numpyro_density(program, (), {}, named)[0]
     assert float(found) == pytest.approx(float(wanted), rel=1e-9)
 
@@ -171,7 +171,7 @@ def post():
 def test_single_rows_are_forecast(post):
     run, mean = (post.predict(step=[4000.0], kind=kind) for kind in ("run", "mean"))
     own = run.scale**2 - mean.scale**2
-    inside = post.flat_values.scatter**2 + post.flat_values.seed**2
+    inside = post.flat_values.residual_sd**2 + post.flat_values.seed_sd**2
     single = float(post.first.job.problem.single)
     np.testing.assert_allclose(own[:, 0], inside + single, rtol=1e-6)
     assert np.sqrt(np.median(own)) == pytest.approx(NOISE, rel=0.15)

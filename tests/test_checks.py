@@ -7,7 +7,7 @@ from conftest import with_job
 
 import bayescale as bs
 from bayescale.cli.main import described
-from bayescale.decide.trust import doubts
+from bayescale.decide.trust import caveats
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
 FALLING = 2.0 + 3.0 * (TOKENS / 1e8) ** -0.3
@@ -57,8 +57,8 @@ def test_a_curve_that_never_moved_is_noticed(marin_post):
     still = posed(marin_post, loss=np.full(9, 0.5))
     (note,) = [note for note in still.check() if note.code == "flat"]
     assert note.severity == "warning" and "All 9 losses are equal (0.5)" in note.text
-    (doubt,) = doubts(still, {"n_tokens": TOKENS.max()})
-    assert doubt.code == "flat" and "larger runs" in doubt.remedy
+    (caveat,) = caveats(still, {"n_tokens": TOKENS.max()})
+    assert caveat.code == "flat" and "larger runs" in caveat.remedy
     assert "flat" not in codes(posed(marin_post, loss=np.append(np.full(8, 0.5), 0.4999)))
 
 
@@ -76,11 +76,11 @@ def test_repetition_is_noticed_where_the_law_ignores_it(marin_post):
     often = posed(marin_post, unique_tokens=1e8)
     (note,) = [note for note in often.check() if note.code == "repeated"]
     assert "256 times" in note.text and note.severity == "warning"
-    assert [doubt.code for doubt in doubts(often, {"n_tokens": TOKENS.max()})] == ["repeated"]
+    assert [caveat.code for caveat in caveats(often, {"n_tokens": TOKENS.max()})] == ["repeated"]
 
 
 def test_repetition_ahead_is_noticed(marin_post):
     once = posed(marin_post, unique_tokens=TOKENS)
-    assert doubts(once, {"n_tokens": 3 * TOKENS.max()}) == []
-    (doubt,) = doubts(once, {"n_tokens": 12 * TOKENS.max()})
-    assert doubt.code == "repeated" and "12 times" in doubt.text
+    assert caveats(once, {"n_tokens": 3 * TOKENS.max()}) == []
+    (caveat,) = caveats(once, {"n_tokens": 12 * TOKENS.max()})
+    assert caveat.code == "repeated" and "12 times" in caveat.text

@@ -56,7 +56,7 @@ def test_bad_paths_and_names(tmp_path, capsys):
         (("fit", good, "--law", "saturating_powr"), "saturating_power"),
         (("fit", good, "--column", "loss"), "ours=theirs"),
         (("fit", good, "--out", tmp_path / "nowhere" / "fit.nc"), "existing folder"),
-        (("fit", good, "--drift", "some"), "auto or none"),
+        (("fit", good, "--discrepancy", "some"), "auto or none"),
         (("predict", foreign, "--at", "flops=1e22"), "cannot be read as netCDF"),
         (("predict", tmp_path / "absent.nc", "--at", "flops=1e22"), "absent"),
         (("predict", foreign, "--at", "flops=many"), "numbers"),

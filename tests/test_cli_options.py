@@ -149,7 +149,7 @@ READING = {
 }
 SAMPLING = {"method": "name", "draws": "whole", "warmup": "from zero", "chains": "whole"}
 SAMPLING["target-accept"] = "probability"
-FIT = {"law": "name", "drift": "name", "seed": "from zero", **READING, **SAMPLING}
+FIT = {"law": "name", "discrepancy": "name", "seed": "from zero", **READING, **SAMPLING}
 STAKES = {"cost": "at least zero", "value": "positive", "utility": "name", "unit": "unit of cost"}
 OPTIONS = {
     "read": ("read runs.csv", {"out": "write", **READING}),
@@ -171,7 +171,7 @@ OPTIONS = {
     "compare": (
         "compare fit.nc other.nc --at flops=1e20 --low 1e19 --high 1e21",
         {"at": "point", "axis": "name", "low": "positive", "high": "positive", "equal": "at least zero"}
-        | {"deadline": "positive", "seed": "from zero", "drift": "name", "law": "name"},
+        | {"deadline": "positive", "seed": "from zero", "discrepancy": "name", "law": "name"},
     ),
     "compare by cost": (
         "compare fit.nc other.nc --cost 1 --rate fit=1e18 --rate other=1e18",
@@ -208,7 +208,7 @@ OPTIONS = {
     "fit": (
         "fit runs.csv",
         {"out": "write", "folder": "folder", "plot": "write", "strict": "flag", "no-strict": "flag"}
-        | {"caution": "name", "noise": "name", **FIT},
+        | {"caution": "name", "likelihood": "name", **FIT},
     ),
     "predict": (
         "predict fit.nc --at flops=1e21",
@@ -217,7 +217,7 @@ OPTIONS = {
     "backtest": (
         "backtest runs.csv --ratio 10",
         {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"}
-        | {"noise": "name", **FIT},
+        | {"likelihood": "name", **FIT},
     ),
     "laws": ("laws", {}),
     "corpus list": ("corpus list", {}),
@@ -243,7 +243,7 @@ def files(marin_post, tmp_path_factory):
     (folder / "recipes.csv").write_text("\n".join(["family,flops,loss", *rows]))
     for name in ("fit", "other"):
         marin_post.save(folder / f"{name}.nc")
-    joint = bs.fit(bs.read(folder / "sweep.csv"), "chinchilla", drift=None, seed=0, settings=FEW, method="nuts")
+    joint = bs.fit(bs.read(folder / "sweep.csv"), "chinchilla", discrepancy=None, seed=0, settings=FEW, method="nuts")
     joint.save(folder / "joint.nc")
     return folder
 

@@ -11,8 +11,8 @@ from scipy.special import ndtri
 
 import bayescale as bs
 from bayescale.decide import planning
-from bayescale.decide.outcomes import worlds
-from bayescale.decide.trust import doubts
+from bayescale.decide.outcomes import joint_draws
+from bayescale.decide.trust import caveats
 from bayescale.decide.utility import make_utility, normal_information, perfect_information, regrets
 from bayescale.errors import InputError, Status
 
@@ -82,7 +82,7 @@ def test_the_probability_is_the_forecasts(marin_post):
     assert decision.probability == pytest.approx(run.probability_below(2.61)[0])
     assert decision.break_even == 0.5
     assert decision.answer == "go"
-    # The expected worth is value P - cost, up to the Monte-Carlo error of the drift's joint draws.
+    # The expected worth is value P - cost, up to the Monte-Carlo error of the discrepancy's joint draws.
     assert decision.worth == pytest.approx(2.0 * decision.probability - 1.0, abs=4 * decision.worth_error + 0.01)
     assert decision.evpi == pytest.approx(min(decision.regret.values()))
     assert decision.regret["no-go"] - decision.regret["go"] == pytest.approx(decision.worth)
@@ -98,7 +98,7 @@ def test_the_answer_turns_at_the_turning_target(marin_post):
 def test_texts_say_what_a_meeting_asks(marin_post):
     decision = bs.decide.go(marin_post, 2.61, cost=1.2e6, value=2.5e6, unit="USD", **AT)
     chance = f"probability {decision.probability:.2f}"
-    for words in ("Go on the run at flops=1e+21", chance, "Monte-Carlo error", "law, drift", "80 %", "USD"):
+    for words in ("Go on the run at flops=1e+21", chance, "Monte-Carlo error", "law, discrepancy", "80 %", "USD"):
         assert words in decision.text
     assert "both mistakes count alike" in bs.decide.go(marin_post, 2.61, **AT).text
     dear = bs.decide.go(marin_post, 2.61, cost=5.0, value=3.0, pilots=None, **AT)
@@ -157,7 +157,7 @@ def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
         # The run that is named would bring the question within the record, and is the smallest that does.
         assert "flops=6.25e+21" in decision.text
     assert bs.decide.go(marin_post, 2.25, flops=1.05e24).probability > 0
-    assert not bs.decide.go(marin_post, 2.25, flops=16 * 3e20).caveats
+    assert not bs.decide.go(marin_post, 2.25, flops=16 * 3e20).remarks
 
 
 def test_far_forecasts_are_widened_about_their_median(marin_post):
@@ -170,7 +170,7 @@ def test_far_forecasts_are_widened_about_their_median(marin_post):
     np.testing.assert_allclose(np.median(far.location), np.median(alone.location[:, 1]))
     np.testing.assert_allclose(np.ptp(far.location), factor * np.ptp(alone.location[:, 1]))
     # Decisions see the same.
-    here = worlds(marin_post, pd.DataFrame({"flops": [1e23]}))
+    here = joint_draws(marin_post, pd.DataFrame({"flops": [1e23]}))
     assert here.curve.std() == pytest.approx(marin_post.predict(flops=1e23, kind="mean").log_draws.std(), rel=0.05)
 
 
@@ -184,8 +184,8 @@ def test_a_run_that_was_made_is_named(marin_post):
 
 def test_two_sizes_get_no_answer(marin_post):
     two = with_runs(marin_post, pd.DataFrame({"flops": [1e20, 1e20, 3e20, 3e20], "loss": [2.85, 2.84, 2.73, 2.72]}))
-    assert [doubt.code for doubt in doubts(two, AT)] == ["few_scales"]
-    assert doubts(two, {"flops": 2e20}) == []
+    assert [caveat.code for caveat in caveats(two, AT)] == ["few_scales"]
+    assert caveats(two, {"flops": 2e20}) == []
 
 
 def test_doubtful_chains_get_no_answer(marin_post):
@@ -198,19 +198,19 @@ def test_doubtful_chains_get_no_answer(marin_post):
 def test_a_rising_curve_gets_no_answer(marin_post):
     x = np.geomspace(1e18, 3e20, 8)
     rising = with_runs(marin_post, pd.DataFrame({"flops": x, "loss": [3.5, 3.2, 3.0, 2.9, 3.1, 3.3, 3.2, 3.1]}))
-    assert "not_monotone" in [doubt.code for doubt in doubts(rising, AT)]
+    assert "not_monotone" in [caveat.code for caveat in caveats(rising, AT)]
 
 
 def test_one_ray_answers_on_the_ray_only():
     n = np.geomspace(1e8, 3e9, 6)
     frame = pd.DataFrame({"n_params": n, "n_tokens": 20 * n, "loss": 2.0 + 300 * n**-0.3})
     post = bs.fit(bs.Runs.from_frame(frame), seed=0, settings=FEW)
-    found = {doubt.code: doubt for doubt in doubts(post, {"n_params": 5e9, "n_tokens": 5e12})}
+    found = {caveat.code: caveat for caveat in caveats(post, {"n_params": 5e9, "n_tokens": 5e12})}
     assert "one_ray" in found
     remedy = found["one_ray"].run
     assert remedy["n_tokens"] / remedy["n_params"] > 40
     assert remedy["n_params"] < 5e8
-    on_ray = [doubt.code for doubt in doubts(post, {"n_params": 6e9, "n_tokens": 1.2e11})]
+    on_ray = [caveat.code for caveat in caveats(post, {"n_params": 6e9, "n_tokens": 1.2e11})]
     assert "one_ray" not in on_ray
 
 

@@ -30,11 +30,11 @@ PACKAGE = Path(bs.__file__).parent
 # --- What compiles -----------------------------------------------------------------------------------------
 
 
-def with_drift(post, **changes):
-    """The same draws, of which forecasts are made with another drift."""
+def with_discrepancy(post, **changes):
+    """The same draws, of which forecasts are made with another discrepancy."""
     model = post.first.job.model
-    drift = dataclasses.replace(model.drift, **{name: np.asarray(value) for name, value in changes.items()})
-    return with_job(post, model=dataclasses.replace(model, drift=drift))
+    discrepancy = dataclasses.replace(model.discrepancy, **{name: np.asarray(value) for name, value in changes.items()})
+    return with_job(post, model=dataclasses.replace(model, discrepancy=discrepancy))
 
 
 def made_up(rows, seed=0):
@@ -76,7 +76,10 @@ def test_numbers_never_recompile(marin):
     assert traces_of(marin, seed=1) == 0
     assert traces_of(marin, seed=0, priors={"terms": bs.Plateaus(spread=1.0)}) == 0
     assert traces_of(marin, dataclasses.replace(law, cite="elsewhere"), seed=0) == 0
-    assert traces_of(marin, seed=0, drift=bs.Drift(median=0.1), noise=bs.Noise(scatter=0.02)) == 0
+    assert (
+        traces_of(marin, seed=0, discrepancy=bs.Discrepancy(median=0.1), likelihood=bs.Likelihood(residual_sd=0.02))
+        == 0
+    )
     # No other test of this process fits the default law to 9 to 16 rows with these settings.
     assert traces_of(made_up(9), seed=0) == 1
     assert traces_of(made_up(12, seed=1), seed=0) == 0
@@ -105,7 +108,7 @@ def test_default_fit(marin, marin_post):
 def test_slips_are_told_what_was_expected(marin, marin_post):
     slips = [
         (lambda: bs.fit(marin.frame, seed=0), "found DataFrame. Make them with Runs.from_frame"),
-        (lambda: bs.fit(marin, seed=0, drift=False), "drift must be .* found False"),
+        (lambda: bs.fit(marin, seed=0, discrepancy=False), "discrepancy must be .* found False"),
         (lambda: marin_post.predict(1e21), r"predict\(at=\{.flops.: 1e21\}\)"),
         (lambda: marin_post.predict(flops=[[1e21]]), r"array of shape \(1, 1\)"),
         (lambda: marin_post.predict(flops=1e21).quantile([]), "found none"),
@@ -129,28 +132,30 @@ def test_linear_algebra_has_one_thread_while_any_fit_needs_it():
     assert threads() == before
 
 
-def test_drift_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
-    drift = marin_post.drift
+def test_discrepancy_ahead_is_scaled_by_one_factor_for_each_draw(marin_post):
+    discrepancy = marin_post.discrepancy
     rows, draws = len(marin_post.runs.frame), len(marin_post.predict(flops=1e21).location)
     # Draws of either model of the default law have factors of their own.
-    factors = np.tile(drift.factors(draws // 2, rows), 2)
-    scaled = with_drift(marin_post, lean=0.0)
-    unscaled = with_drift(marin_post, ahead=0.0, ahead_median=1.0, ahead_power=0.0, lean=0.0)
+    factors = np.tile(discrepancy.factors(draws // 2, rows), 2)
+    scaled = with_discrepancy(marin_post, trend=0.0)
+    unscaled = with_discrepancy(marin_post, ahead=0.0, ahead_median=1.0, ahead_power=0.0, trend=0.0)
     # Between the smallest and the largest run nothing changes.
     for scale, factor in ((1e20, 1.0), (1e22, factors)):
         one, other = (post.predict(flops=scale, kind="mean") for post in (scaled, unscaled))
         np.testing.assert_allclose(one.location, other.location)
         np.testing.assert_allclose(one.scale[:, 0], factor * other.scale[:, 0], rtol=1e-6)
-    some = bs.Drift(ahead=0.7, ahead_median=0.6, ahead_power=0.4)
+    some = bs.Discrepancy(ahead=0.7, ahead_median=0.6, ahead_power=0.4)
     medians = [np.median(some.factors(2001, n)) for n in (4, 8, 16)]
     np.testing.assert_allclose(medians, [0.6 * 0.5**0.4, 0.6, 0.6 * 0.5**0.4])
     # Beyond the rows of the record the factor stays as it is.
     np.testing.assert_array_equal(some.factors(100, 40), some.factors(100, 1000))
 
 
-def test_drift_leans_onward_beyond_the_data_only(marin_post):
+def test_discrepancy_leans_onward_beyond_the_data_only(marin_post):
     flops = [1e17, 1e18, 5e19, 3e20, 3.1e20, 1e21, 4e21]
-    even, leaning = (with_drift(marin_post, lean=lean).predict(flops=flops, kind="mean") for lean in (0.0, 0.4))
+    even, leaning = (
+        with_discrepancy(marin_post, trend=trend).predict(flops=flops, kind="mean") for trend in (0.0, 0.4)
+    )
     np.testing.assert_allclose(even.location[:, :4], leaning.location[:, :4], atol=1e-9)
     np.testing.assert_allclose(even.scale, leaning.scale, rtol=1e-6)
     gained = np.sqrt(even.scale[:, 4:] ** 2 - even.scale[:, 3:4] ** 2)
@@ -160,11 +165,11 @@ def test_drift_leans_onward_beyond_the_data_only(marin_post):
     assert abs(shift[4]) < 0.001 < -shift[6]
 
 
-def test_drift_of_a_rising_law_leans_upwards():
+def test_discrepancy_of_a_rising_law_leans_upwards():
     size = np.geomspace(1e6, 1e10, 9)
     runs = bs.Runs.from_frame(pd.DataFrame({"x": size, "loss": 2.0 * size**0.1}), inputs="x")
     post = bs.fit(runs, law="growing_power", seed=0)
-    even, leaning = (with_drift(post, lean=lean).predict(x=1.5e11, kind="mean") for lean in (0.0, 0.4))
+    even, leaning = (with_discrepancy(post, trend=trend).predict(x=1.5e11, kind="mean") for trend in (0.0, 0.4))
     assert (leaning.location > even.location).all()
 
 
@@ -359,8 +364,8 @@ TWO_INPUTS = {
 }
 TOLERANCE = np.array([0.02, 0.01, 0.01, 0.01, 0.01, 0.01, 0.02])
 LONG = bs.Nuts(warmup=500, draws=4000)
-NO_SEED = bs.Noise(seed=None)
-NARROW = bs.Drift(median=0.06, power=1.5)
+NO_SEED = bs.Likelihood(seed_sd=None)
+NARROW = bs.Discrepancy(median=0.06, power=1.5)
 
 
 def check_quantiles(forecast, reference):
@@ -376,7 +381,14 @@ def test_reference_forecasts(name, recoded, monkeypatch):
     power = 2.0 if recoded else 1.0
     seen, targets = REFERENCE[name]
     frame = pd.DataFrame({"flops": np.array(list(seen)) ** power, "loss": list(seen.values())})
-    post = bs.fit(bs.Runs.from_frame(frame), "saturating_power", seed=0, drift=bs.Drift(), noise=NO_SEED, settings=LONG)
+    post = bs.fit(
+        bs.Runs.from_frame(frame),
+        "saturating_power",
+        seed=0,
+        discrepancy=bs.Discrepancy(),
+        likelihood=NO_SEED,
+        settings=LONG,
+    )
     assert post.diagnostics.rhat.max() < 1.01
     forecast = post.predict(flops=np.array(list(targets)) ** power)
     check_quantiles(forecast, list(targets.values()))
@@ -389,7 +401,9 @@ def test_reference_forecasts_of_two_inputs(powers):
     params, tokens = np.meshgrid([1e8, 3e8, 1e9], [2e9, 8e9, 3.2e10], indexing="ij")
     n, d = powers
     frame = pd.DataFrame({"n_params": params.ravel() ** n, "n_tokens": tokens.ravel() ** d, "loss": losses})
-    post = bs.fit(bs.Runs.from_frame(frame), "chinchilla_outer", seed=0, drift=NARROW, noise=NO_SEED, settings=LONG)
+    post = bs.fit(
+        bs.Runs.from_frame(frame), "chinchilla_outer", seed=0, discrepancy=NARROW, likelihood=NO_SEED, settings=LONG
+    )
     assert post.diagnostics.rhat.max() < 1.01
     targets = np.array(list(TWO_INPUTS))
     forecast = post.predict(n_params=targets[:, 0] ** n, n_tokens=targets[:, 1] ** d)
@@ -414,7 +428,7 @@ def test_bare_numpyro_samples_the_same_posterior(name):
     post = bs.fit(runs, seed=0, priors=APART, settings=bs.Nuts(warmup=500, draws=2000))
     assert post.status is bs.Status.OK
     with jax.enable_x64(True):
-        kernel = NUTS(bs.numpyro_model(runs, post.law, post.drift, post.noise), target_accept_prob=0.95)
+        kernel = NUTS(bs.numpyro_model(runs, post.law, post.discrepancy, post.likelihood), target_accept_prob=0.95)
         sampler = MCMC(
             kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
         )
@@ -442,7 +456,7 @@ def test_chinchilla_grid_gives_the_constants_of_its_replication():
     runs = bs.corpus.load("epoch_chinchilla", drop_flagged=False)
     # The replication leaves out the five highest of 245 losses (besiroglu2024chinchilla).
     runs = runs.select(runs.frame["loss"] < runs.frame["loss"].nlargest(5).min())
-    post = bs.fit(runs, "chinchilla", seed=0, drift=None, noise="student", settings=bs.Nuts(chains=2))
+    post = bs.fit(runs, "chinchilla", seed=0, discrepancy=None, likelihood="student", settings=bs.Nuts(chains=2))
     assert len(runs) == 240
     assert post.status is bs.Status.OK
     middle = {name: float(np.median(draws)) for name, draws in post.draws.items()}

@@ -127,10 +127,10 @@ def test_one_weight_that_outweighs_all_others_is_a_status():
     assert measures.status is not bs.Status.OK
 
 
-@pytest.mark.parametrize("drift", [None, "auto"])
-def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
+@pytest.mark.parametrize("discrepancy", [None, "auto"])
+def test_walks_end_where_the_density_is_at_least_that_of_the_truth(discrepancy):
     law, count = bs.LAWS["plateau_power"], 60
-    whole = sbc.generative(plan_fit(made_up(law, 16), law, drift, "normal", None))
+    whole = sbc.generative(plan_fit(made_up(law, 16), law, discrepancy, "normal", None))
     plan = FitPlan(whole.jobs[:1])
     (job,) = plan.jobs
     truths, values = sbc.prior_values(plan, count, seed=0)
@@ -147,7 +147,7 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(drift):
 
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), count)
-        # Without a start loose enough to see every row, half of these fail where there is no drift.
+        # Without a start loose enough to see every row, half of these fail where there is no discrepancy.
         assert np.asarray(jax.lax.map(missed, (keys, problems, truths))).sum() <= 3
 
 

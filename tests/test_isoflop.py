@@ -24,14 +24,14 @@ def best_size(flops):
     return (ALPHA * A / (BETA * B)) ** (1 / (ALPHA + BETA)) * (flops / 6) ** POWER
 
 
-def table(budgets=(3e18, 1e19, 3e19), sizes=5, step=1.6, away=1.2, noise=0.0005, seed=0):
+def table(budgets=(3e18, 1e19, 3e19), sizes=5, step=1.6, away=1.2, likelihood=0.0005, seed=0):
     """A sweep with sizes around, but off, the best of each budget."""
     rng = np.random.default_rng(seed)
     rows = []
     for flops in budgets:
         for params in away * best_size(flops) * step ** (np.arange(sizes) - (sizes - 1) / 2):
             tokens = flops / 6 / params
-            loss = truth(params, tokens) * np.exp(noise * rng.standard_normal())
+            loss = truth(params, tokens) * np.exp(likelihood * rng.standard_normal())
             rows.append({"flops": flops, "n_params": params, "n_tokens": tokens, "loss": loss})
     return pd.DataFrame(rows)
 
@@ -143,7 +143,7 @@ def test_what_was_left_out_is_named(sweep):
 def test_the_joint_view_is_closer_than_parabolas_of_noisy_valleys_off_centre():
     misses = []
     for seed in range(3):
-        frame = table((2e18, 6e18, 2e19, 6e19), away=1.8, noise=0.002, seed=seed)
+        frame = table((2e18, 6e18, 2e19, 6e19), away=1.8, likelihood=0.002, seed=seed)
         found = bs.decide.isoflop(bs.Runs.from_frame(frame), method="auto", seed=0).frontier
         exact = best_size(found["budget"].to_numpy())
         misses.append([np.log(found[name] / exact) for name in ("n_params", "parabola_params")])

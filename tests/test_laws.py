@@ -15,8 +15,8 @@ from bayescale.fitting import cache
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.registry import LAWS
 from bayescale.model import problem
-from bayescale.model.drift import default_drift
-from bayescale.model.likelihood import log_density
+from bayescale.model.density import log_density
+from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates
 from bayescale.model.problem import make_job
@@ -80,7 +80,7 @@ def test_own_law(own_law):
     assert job.law.inputs == ("flops",)
     assert job.law.units == (("A", (("flops", "c"),)), ("shift", (("flops", 1.0),)))
     names = coordinates(job.model, job.problem)
-    assert set(names) == {"log_shift", "logit_share_E", "log_fall", "log_scatter", "log_seed", "log_drift"}
+    assert set(names) == {"log_shift", "logit_share_E", "log_fall", "log_residual_sd", "log_seed_sd", "log_discrepancy"}
     with jax.enable_x64(True):
         assert np.isfinite(log_density(jnp.zeros(len(names)), job.model, job.problem))
 
@@ -145,7 +145,7 @@ def test_inputs_that_are_not_scaled_survive_fit_save_and_load(tmp_path):
     grid = pd.DataFrame([(N, P) for N in (5e8, 1e9, 2e9, 4e9) for P in (1, 2, 4, 8)], columns=["n_params", "p_streams"])
     clean = law(grid["n_params"].to_numpy(), grid["p_streams"].to_numpy(), **truth)
     runs = bs.Runs.from_frame(grid.assign(loss=clean * np.exp(0.001 * rng.standard_normal(16))), inputs=law.inputs)
-    post = bs.fit(runs, law, seed=0, drift=None)
+    post = bs.fit(runs, law, seed=0, discrepancy=None)
     for name, value in truth.items():
         low, high = np.quantile(post.draws[name], [0.005, 0.995])
         assert low < value < high, name
@@ -185,7 +185,7 @@ def test_level_is_the_value_at_the_reference(name):
     np.testing.assert_allclose(curve, 0.0, atol=1e-12)
 
 
-# --- What a drift runs over --------------------------------------------------------------------------------
+# --- What a discrepancy runs over --------------------------------------------------------------------------------
 
 
 def two_recipes():
@@ -214,10 +214,10 @@ def labelled(**axes):
     return LAWS.pop("labelled", law)
 
 
-def test_drift_ignores_a_label():
+def test_discrepancy_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
     job = make_job(two_recipes(), law, "auto", "normal", None)
-    assert job.drift == default_drift(1)
+    assert job.discrepancy == default_discrepancy(1)
     place = problem.places(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
     np.testing.assert_allclose(place[:6], place[6:])
@@ -230,7 +230,7 @@ def test_drift_ignores_a_label():
 def test_axes_that_are_the_inputs_change_nothing():
     plain, same = labelled(), labelled(recipe=lambda recipe, N: recipe, n_params=lambda recipe, N: N)
     one, other = (make_job(two_recipes(), law, "auto", "normal", None) for law in (plain, same))
-    assert one.drift == other.drift == default_drift(2)
+    assert one.discrepancy == other.discrepancy == default_discrepancy(2)
     np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
     z = np.log([[2.0, 5e9]] / one.reference)
     ahead = [problem.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
@@ -243,7 +243,7 @@ def test_axes_agree_with_the_plain_model():
     with jax.enable_x64(True):
         vector, _ = problem.simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        want = numpyro_density(numpyro_model(job.runs, job.law, job.drift, job.noise), (), {}, sites)[0]
+        want = numpyro_density(numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood), (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
 
 
@@ -279,9 +279,9 @@ def at_an_end(name, place, end):
 def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_compiled):
     law = LAWS[name]
     table = at_an_end(name, place, end)
-    drift = "auto" if len(law.inputs) < 4 else None
+    discrepancy = "auto" if len(law.inputs) < 4 else None
     try:
-        job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, drift, "normal", None)
+        job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, discrepancy, "normal", None)
     except InputError as error:
         if end == 0.0 and law.inputs[place] in str(error) and "\n" not in str(error):
             return
@@ -330,7 +330,7 @@ def test_zeros_are_read_and_asked_for():
     table = at_an_end("mixing_3", 1, 0.0)
     runs = bs.read(table, inputs=LAWS["mixing_3"].inputs)
     assert len(runs) == 8 and (runs.frame["share_2"][:3] == 1e-6).all()
-    post = bs.fit(runs, "mixing_3", drift=None, seed=0, settings=FEW)
+    post = bs.fit(runs, "mixing_3", discrepancy=None, seed=0, settings=FEW)
     assert post.status is not bs.Status.NONFINITE
     none, little = post.predict(share_1=[0.5, 0.5], share_2=[0.0, 1e-6], share_3=[0.5, 0.5]).mean
     assert none == little

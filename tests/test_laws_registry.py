@@ -14,7 +14,7 @@ import bayescale as bs
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
 from bayescale.laws.registry import ALIASES, LAWS
-from bayescale.model.likelihood import log_density
+from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
 from bayescale.model.problem import make_job
@@ -54,8 +54,8 @@ LEARNING_CURVE = 8.0
 
 
 @functools.cache
-def job_of(name, drift="auto"):
-    return make_job(made_up(LAWS[name]), name, drift, "normal", None)
+def job_of(name, discrepancy="auto"):
+    return make_job(made_up(LAWS[name]), name, discrepancy, "normal", None)
 
 
 @functools.cache
@@ -85,10 +85,10 @@ def points(name, factors=(0.5, 1.0, 1.8)):
 # --- The law as the engine sees it -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("discrepancy", ["auto", None])
 @EACH
-def test_density_and_gradient_are_finite_over_the_prior(name, drift):
-    job = job_of(name, drift)
+def test_density_and_gradient_are_finite_over_the_prior(name, discrepancy):
+    job = job_of(name, discrepancy)
     with jax.enable_x64(True):
         center = np.asarray(prior_center(job.model, job.problem))
         draws = prior_of(name)[0][:, : len(center)]
@@ -101,15 +101,15 @@ def test_density_and_gradient_are_finite_over_the_prior(name, drift):
     assert np.isfinite(slope).all()
 
 
-@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("discrepancy", ["auto", None])
 @pytest.mark.parametrize("name", ["parallel_streams", "data_constrained", "broken_2", "kaplan_batch", "farseer"])
-def test_engine_is_the_program(name, drift):
+def test_engine_is_the_program(name, discrepancy):
     # One law each with absolute inputs, tied inputs, ordered breaks, no level and an implicit curve, a fixed constant.
-    job = job_of(name, drift)
+    job = job_of(name, discrepancy)
     with jax.enable_x64(True):
         vector, _ = simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+        program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
         want = numpyro_density(program, (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
 

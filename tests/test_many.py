@@ -26,7 +26,13 @@ from bayescale.model.problem import make_job
 from bayescale.posterior import io
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
-PLAIN = {"law": "saturating_power", "seed": 0, "drift": None, "noise": bs.Noise(seed=None), "settings": SHORT}
+PLAIN = {
+    "law": "saturating_power",
+    "seed": 0,
+    "discrepancy": None,
+    "likelihood": bs.Likelihood(seed_sd=None),
+    "settings": SHORT,
+}
 """Cheap to compile, and in one bucket."""
 
 
@@ -51,7 +57,7 @@ def same(results, expected):
     for one, other in zip(results, expected, strict=True):
         assert one.runs.name == other.runs.name
         np.testing.assert_array_equal(positions(one), positions(other))
-        np.testing.assert_array_equal(one.flat_values.scatter, other.flat_values.scatter)
+        np.testing.assert_array_equal(one.flat_values.residual_sd, other.flat_values.residual_sd)
         assert one.draws.keys() == other.draws.keys()
 
 
@@ -84,8 +90,8 @@ def test_cores_share_the_work_and_compile_once(here, monkeypatch):
     same(bs.fit_many([*FAMILIES, *wider], **PLAIN), results)
 
 
-def job(rows, drift=None):
-    return make_job(family(0, rows), "saturating_power", drift, "normal", None)
+def job(rows, discrepancy=None):
+    return make_job(family(0, rows), "saturating_power", discrepancy, "normal", None)
 
 
 def test_batches_hold_one_shape_each():

@@ -1,4 +1,4 @@
-"""The drift as a Markov process: equal to the dense density, its gradient and its forecasts, in linear time."""
+"""The discrepancy as a Markov process: equal to the dense density, its gradient and its forecasts, in linear time."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import bayescale as bs
 from bayescale.model import problem, state_space
-from bayescale.model.drift import Drift, kernel
-from bayescale.model.likelihood import log_density, pointwise
+from bayescale.model.density import log_density, pointwise
+from bayescale.model.discrepancy import Discrepancy, kernel
 from bayescale.model.parameters import prior_center
 from bayescale.model.problem import make_job
 from bayescale.posterior.predictive import walk
@@ -55,7 +55,7 @@ def test_density_and_gradient_are_the_dense_ones(seed):
     gap, mask, r = (np.pad(v, (0, size - rows)) for v in (np.diff(place, prepend=0.0), np.ones(rows), residual))
     wide = np.pad(noise, (0, size - rows), constant_values=1e-3)
 
-    factors = kernel(place[:, None], place[:, None], Drift(memory=memory))
+    factors = kernel(place[:, None], place[:, None], Discrepancy(memory=memory))
     ours = WALKED(r, wide, square, mask, gap, mask, memory, prior)
     theirs = DENSE(residual, noise, square, factors, prior)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-8)
@@ -72,10 +72,10 @@ def test_forecasts_are_the_dense_ones_on_either_side():
     mean, variance, joint = walk(
         place, new, np.broadcast_to(residual, shape), np.broadcast_to(noise, shape), np.full(draws, 0.2), 1.0, rng
     )
-    covariance = square * kernel(place[:, None], place[:, None], Drift()) + np.diag(noise)
-    cross = square * kernel(new[:, None], place[:, None], Drift())
+    covariance = square * kernel(place[:, None], place[:, None], Discrepancy()) + np.diag(noise)
+    cross = square * kernel(new[:, None], place[:, None], Discrepancy())
     expected = cross @ np.linalg.solve(covariance, residual)
-    spread = square * kernel(new[:, None], new[:, None], Drift()) - cross @ np.linalg.solve(covariance, cross.T)
+    spread = square * kernel(new[:, None], new[:, None], Discrepancy()) - cross @ np.linalg.solve(covariance, cross.T)
     np.testing.assert_allclose(mean[0], expected, atol=1e-9)
     np.testing.assert_allclose(variance[0], np.diag(spread), atol=1e-9)
     error = np.sqrt(np.diag(spread) / draws)
@@ -150,7 +150,7 @@ def test_ten_thousand_points_are_fitted():
     assert all(np.isfinite(part.position).all() for part in post.components)
     assert all(part.stats["n_steps"].mean() < 64 for part in post.components)
     # So many points know their scatter to one part in a hundred; chains that began elsewhere would still be there.
-    total = np.sqrt(post.flat_values.scatter**2 + post.flat_values.seed**2)
+    total = np.sqrt(post.flat_values.residual_sd**2 + post.flat_values.seed_sd**2)
     assert abs(total.mean() / 0.01 - 1.0) < 0.04
     few = bs.Mixture(tuple(part.thinned(10) for part in post.components))
     middle = few.predict(flops=[1e21], kind="mean").quantile(0.5)[0]

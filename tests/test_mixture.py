@@ -8,14 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import APART
-from test_drift_axes import ALONG_SCALE, FAR, grid
+from test_discrepancy_axes import ALONG_SCALE, FAR, grid
 
 import bayescale as bs
 from bayescale.decide.information import sample_information
-from bayescale.decide.outcomes import mean_error, worlds
+from bayescale.decide.outcomes import joint_draws, mean_error
 from bayescale.decide.sensitivity import reweighted
 from bayescale.fitting.plan import plan_fit, share
-from bayescale.model.likelihood import log_density
+from bayescale.model.density import log_density
 from bayescale.model.parameters import coordinates
 from bayescale.model.problem import make_job, make_jobs
 
@@ -31,8 +31,8 @@ def apart(marin):
 
 @pytest.fixture(scope="module")
 def by_hand():
-    """Posteriors of several inputs with two kinds of drift."""
-    return [bs.fit(grid(), seed=0), bs.fit(grid(), seed=0, drift=ALONG_SCALE)]
+    """Posteriors of several inputs with two kinds of discrepancy."""
+    return [bs.fit(grid(), seed=0), bs.fit(grid(), seed=0, discrepancy=ALONG_SCALE)]
 
 
 # --- The default ----------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_weights_are_shares_of_the_draws(by_hand):
     means = [part.predict(**FAR, kind="mean").location.mean() for part in by_hand]
     assert found.location.mean() == pytest.approx(0.75 * means[0] + 0.25 * means[1], abs=0.005)
     assert found.draws.shape == (1, sum(sizes), 1), "components of unequal length are one chain"
-    assert "0.75 drift along the inputs" in str(mixed)
+    assert "0.75 discrepancy along the inputs" in str(mixed)
     assert 0.0 < bs.decide.go(mixed, target=2.2, cost=1.0, value=3.0, **FAR).probability < 1.0
 
 
@@ -136,7 +136,7 @@ def test_mixture_by_hand_comes_back_from_its_file(by_hand, tmp_path):
     mixed.save(tmp_path / "fit.nc")
     again = bs.load(tmp_path / "fit.nc")
     assert again.weights == mixed.weights
-    assert [part.drift.along for part in again.components] == ["inputs", "scale"]
+    assert [part.discrepancy.along for part in again.components] == ["inputs", "scale"]
     np.testing.assert_array_equal(again.predict(**FAR).log_draws, mixed.predict(**FAR).log_draws)
 
 
@@ -192,7 +192,7 @@ def test_errors_of_means_do_not_grow_with_the_gap_between_components():
 
 def test_rules_are_learned_on_both_components(marin_post):
     """A pilot that shows which model is true is worth something only if the rule has seen both."""
-    assert len(worlds(marin_post, marin_post.runs.frame[["flops"]].head(1)).layout) == 2
+    assert len(joint_draws(marin_post, marin_post.runs.frame[["flops"]].head(1)).layout) == 2
     rng = np.random.default_rng(0)
     target = np.repeat([0.0, 1.0], 4000) + 0.1 * rng.standard_normal(8000)
     shown = (target + 0.1 * rng.standard_normal(8000))[:, None]
@@ -208,10 +208,10 @@ def test_weaker_priors_keep_the_weights(marin_post):
 
 
 def test_numpyro_model_asks_for_one_of_them(marin):
-    law, drift, noise = bs.laws.bind(bs.LAWS["plateau_power"], marin.inputs), bs.Drift(), bs.Noise()
+    law, discrepancy, noise = bs.laws.bind(bs.LAWS["plateau_power"], marin.inputs), bs.Discrepancy(), bs.Likelihood()
     with pytest.raises(bs.InputError, match="plateau='present'"):
-        bs.numpyro_model(marin, law, drift, noise)
-    bs.numpyro_model(marin, law.with_priors(APART), drift, noise)
+        bs.numpyro_model(marin, law, discrepancy, noise)
+    bs.numpyro_model(marin, law.with_priors(APART), discrepancy, noise)
 
 
 def test_many_families_share_programs_and_come_back_whole(marin, marin_post):

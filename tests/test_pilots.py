@@ -9,7 +9,7 @@ from conftest import FEW
 
 import bayescale as bs
 from bayescale.decide.information import information, sample_information
-from bayescale.decide.outcomes import worlds
+from bayescale.decide.outcomes import joint_draws
 from bayescale.decide.utility import make_utility, normal_information
 from bayescale.errors import InputError
 
@@ -117,11 +117,11 @@ def test_costs_scale_with_the_run_or_come_from_the_user(marin_post):
 
 
 def test_replicates_share_what_their_size_has_in_common(marin_post):
-    here = worlds(marin_post, pd.DataFrame({"flops": [3e20, 5e20]}))
+    here = joint_draws(marin_post, pd.DataFrame({"flops": [3e20, 5e20]}))
     rng = np.random.default_rng(0)
     # Two seeds of one new size differ by seed noise alone.
     first, second = here.run(1, rng), here.run(1, rng)
-    assert np.std((first - second) / here.seed) == pytest.approx(np.sqrt(2.0), rel=0.03)
+    assert np.std((first - second) / here.seed_sd) == pytest.approx(np.sqrt(2.0), rel=0.03)
     # At a size that was run, curve and residual together are what was seen, up to the seed.
     seen = np.log(2.725)
     together = here.curve[:, 0] + here.residual[:, 0] - seen
@@ -141,7 +141,7 @@ def test_brute_force_refits_agree(family):
     post = bs.fit(small, seed=0)
     target = float(post.predict(**at).quantile(0.5)[0])
     utility = make_utility("step", target, 1.0, 2.0)
-    here = worlds(post, pd.concat([pd.DataFrame([at]), pilot], ignore_index=True), repeats=1)
+    here = joint_draws(post, pd.concat([pd.DataFrame([at]), pilot], ignore_index=True), repeats=1)
     rng = np.random.default_rng(0)
     shown = np.exp(here.run(1, rng)[rng.choice(len(here.curve), 120, replace=False)])
     base = small.frame[[name, "loss"]]
@@ -150,7 +150,7 @@ def test_brute_force_refits_agree(family):
         seed=1,
         settings=FEW,
     )
-    worth = np.array([utility.gain(worlds(refit, pd.DataFrame([at])).spread(0)).mean() for refit in refits])
+    worth = np.array([utility.gain(joint_draws(refit, pd.DataFrame([at])).spread(0)).mean() for refit in refits])
     each = np.maximum(worth, 0.0) - (worth if worth.mean() > 0 else 0.0)
     brute, error = each.mean(), each.std() / np.sqrt(len(each))
     row = bs.decide.next_run(post, pilot, target=target, cost=1.0, value=2.0, **at).frame.iloc[0]

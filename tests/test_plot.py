@@ -219,9 +219,9 @@ def test_constants_have_a_panel_each(posterior):
 def test_priors_of_constants_are_those_of_the_model(posterior):
     priors = style.prior_constants(posterior)
     # The floor and the amplitude follow the data's level, so they have no prior of their own.
-    assert set(priors) == {"c", "scatter", "seed", "drift"}
-    assert np.median(priors["scatter"]) == pytest.approx(posterior.noise.scatter, rel=0.15)
-    assert np.median(priors["seed"]) == pytest.approx(posterior.noise.seed, rel=0.15)
+    assert set(priors) == {"c", "residual_sd", "seed_sd", "discrepancy"}
+    assert np.median(priors["residual_sd"]) == pytest.approx(posterior.likelihood.residual_sd, rel=0.15)
+    assert np.median(priors["seed_sd"]) == pytest.approx(posterior.likelihood.seed_sd, rel=0.15)
 
 
 def test_learned_shows_contraction(posterior):

@@ -8,7 +8,7 @@ from conftest import call, positions
 import bayescale as bs
 from bayescale.cli import main
 from bayescale.data.ray import find_ray
-from bayescale.decide.trust import doubts
+from bayescale.decide.trust import caveats
 from bayescale.errors import Status
 
 NAMES = ("n_params", "n_tokens")
@@ -77,9 +77,9 @@ def test_questions_off_the_ray_say_what_would_be_needed(fitted):
     off = {"n_params": 2e9, "n_tokens": 1e12}
     with pytest.raises(bs.InputError, match=r"one ray.*factor 5.*Add small runs off the ray"):
         fitted.predict(**off)
-    (doubt,) = [found for found in doubts(fitted, off) if found.code == "one_ray"]
+    (caveat,) = [found for found in caveats(fitted, off) if found.code == "one_ray"]
     # As far off the ray as the question: the run has 25 times the tokens that the ray has at its parameters.
-    assert doubt.run["n_tokens"] / doubt.run["n_params"] == pytest.approx(500.0)
+    assert caveat.run["n_tokens"] / caveat.run["n_params"] == pytest.approx(500.0)
     assert bs.decide.go(fitted, 2.2, **off).answer == "cannot say"
     with pytest.raises(bs.InputError, match=r"one ray.*cannot tell how to split"):
         bs.decide.allocate(fitted, 1e21)

@@ -20,7 +20,7 @@ def row(kind, middle, cover):
     forecast = {"rows": 2, "coverage": {"0.5": 0.5, "0.8": 0.5, "0.9": cover, "0.95": 1.0}, "error": 0.0123}
     forecast |= {"bias": 0.0, "absolute": 0.0345, "width": 0.0567}
     forecast["points"] = [[1e20, 1e21], [0.01, -0.01], [-0.02, -0.02], [0.02, 0.02]]
-    spreads = {"scatter": [0.01, 0.008, 0.012]} | ({"drift": [0.1, 0.05, 0.2]} if kind == "on" else {})
+    spreads = {"residual_sd": [0.01, 0.008, 0.012]} | ({"discrepancy": [0.1, 0.05, 0.2]} if kind == "on" else {})
     found = {"constants": constants, "spreads": spreads, "full": quality, "early": quality, "forecast": forecast}
     return {"entry": "chinchilla", "kind": kind, **found, "published": 0.0078, "seconds": 1.0}
 
@@ -34,7 +34,10 @@ def test_page_says_what_rows_say(tmp_path):
     low, high = (1.01 * 0.34781 * edge for edge in (0.95, 1.05))
     assert f"{1.01 * 0.34781:.3g} ({low:.3g} to {high:.3g})" in text
     assert "5 of 5 / 0 of 5" in text and "50 % / 100 %" in text and "1.2 % / 1.2 % / 0.78 %" in text
-    assert "With drift off all 5 constants agree." in text and "With drift on none of the 5 constants agrees." in text
+    assert (
+        "With discrepancy off all 5 constants agree." in text
+        and "With discrepancy on none of the 5 constants agrees." in text
+    )
     assert "mean absolute error 0.035" in text and "Not converged" not in text
     assert "Fine-tuning" in text.split("Not measured:")[1]
 
@@ -44,7 +47,10 @@ def test_page_names_fits_that_did_not_converge(tmp_path):
     bad["full"] = bad["full"] | {"converged": 0, "rhat": 1.2}
     replications.store([bad], tmp_path / "rows.json")
     replications_page.write(tmp_path / "rows.json", tmp_path / "page.md")
-    assert "the fit of the constants with drift off (R-hat 1.200, 0 divergences)" in (tmp_path / "page.md").read_text()
+    assert (
+        "the fit of the constants with discrepancy off (R-hat 1.200, 0 divergences)"
+        in (tmp_path / "page.md").read_text()
+    )
 
 
 def test_committed_page_follows_from_committed_rows(tmp_path):
@@ -100,7 +106,7 @@ def test_law_of_schedules():
     assert "nine_schedules" not in bs.LAWS
     # A constant rate, then the same with a cosine's lower sum and its drops.
     assert law(2.0, 20_000.0, **constants) < law(1.0, 20_000.0, **constants)
-    # Where two schedules have the same rate at the same step, they are in one place for the drift.
+    # Where two schedules have the same rate at the same step, they are in one place for the discrepancy.
     number, step = np.array([1.0, 4.0, 2.0, 6.0]), np.array([2e4, 2e4, 23_999.0, 23_999.0])
     place = np.exp(law.referred([1.0, 1.0]).coordinates(np.log([number, step]).T))
     np.testing.assert_allclose(place[:, 0], step)

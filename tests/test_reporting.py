@@ -183,11 +183,12 @@ def test_bad_paths_are_refused(page, tmp_path):
 def test_sensitivity_moves_the_right_way(marin_post):
     table = bs.decide.sensitivity(marin_post, 2.61, **AT).set_index("change")
     width = table["high"] / table["low"]
-    assert width["drift twice as large"] > width["as fitted"] > width["drift half as large"]
-    assert width["no drift: the law is exact"] < width["drift half as large"]
+    assert width["discrepancy twice as large"] > width["as fitted"] > width["discrepancy half as large"]
+    assert width["no discrepancy: the law is exact"] < width["discrepancy half as large"]
     assert table.loc["law power, no floor", "median"] < table.loc["as fitted", "median"]
     assert width["without flops=3e+20"] > width["as fitted"]
-    # The priors expect a larger drift than these smooth runs show, so it is the stronger ones that widen the forecast.
+    # The priors expect a larger discrepancy than these smooth runs show, so it is the stronger ones that widen the
+    # forecast.
     assert width["priors a quarter stronger"] > width["as fitted"] > width["priors a fifth weaker"]
     assert set(table["status"]) == {"OK"}
     decision = bs.decide.go(marin_post, 2.61, cost=1.0, value=2.0, **AT)

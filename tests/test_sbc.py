@@ -12,7 +12,7 @@ import bayescale as bs
 from bayescale.evaluate import sbc
 from bayescale.fitting.fit import sample_jobs
 from bayescale.fitting.plan import plan_fit
-from bayescale.model.likelihood import log_density
+from bayescale.model.density import log_density
 from bayescale.posterior.mixture import combine
 from benchmarks import report, sbc_laws
 from benchmarks.designs import made_up
@@ -50,7 +50,7 @@ def test_replicates_are_refused():
 
 def test_table_of_laws_says_what_rows_say(tmp_path):
     path, page = tmp_path / "sbc.json", tmp_path / "page.md"
-    plain = {"long": False, "drift": True, "simulations": 60, "outside": [], "converged": 0.95, "seconds": 1.0}
+    plain = {"long": False, "discrepancy": True, "simulations": 60, "outside": [], "converged": 0.95, "seconds": 1.0}
     bad = {"law": "chinchilla", "p": {"level": 0.0003, "likelihood": 0.6}}
     rows = [{**plain, "law": "power", "p": {"level": 0.2, "log_fall": 0.04}}, {**plain, **bad, "outside": ["level"]}]
     sbc_laws.store(rows, path)
@@ -129,12 +129,12 @@ def test_wrong_sampler_is_noticed_where_real_data_put_it(marin, monkeypatch):
 
 @pytest.mark.slow
 def test_noise_assumed_too_small_is_noticed():
-    assert "log_scatter" in outside(true_noise=bs.Noise(scatter=0.1))
+    assert "log_residual_sd" in outside(true_likelihood=bs.Likelihood(residual_sd=0.1))
 
 
 @pytest.mark.slow
 def test_wrong_memory_is_noticed():
-    assert outside(true_drift=bs.Drift(memory=0.1))
+    assert outside(true_discrepancy=bs.Discrepancy(memory=0.1))
 
 
 @pytest.mark.slow
@@ -144,8 +144,8 @@ def test_biased_sampler_is_noticed():
 
 
 @pytest.mark.slow
-def test_the_law_is_found_where_drift_could_stand_in_for_it():
-    # A walk from the prior's centre ends in a mode of large drift, ten or more below the truth in log density.
+def test_the_law_is_found_where_discrepancy_could_stand_in_for_it():
+    # A walk from the prior's centre ends in a mode of large discrepancy, ten or more below the truth in log density.
     plan = sbc.generative(
         plan_fit(made_up(bs.LAWS["quantised_training"], 16), "quantised_training", "auto", "normal", None)
     )

@@ -23,7 +23,7 @@ from bayescale.errors import InputError, Status
 from bayescale.fitting import cache
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.diagnostics import Diagnostics
-from bayescale.model.drift import default_drift
+from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.parameters import compact, coordinates, meaning
 from bayescale.posterior import io
 from bayescale.posterior.encoding import decode_table, encode_table
@@ -44,7 +44,7 @@ SEVERAL = (
 INPUTS = (*((name,) for name in ONE), *SEVERAL)
 SHAPES = ("plain", "replicates", "standard errors", "labels", "averaged checkpoints")
 NOISES = ("normal", "student")
-DRIFTS = (None, "auto", "scale", bs.Drift(median=0.3, interaction=0.5))
+DISCREPANCIES = (None, "auto", "scale", bs.Discrepancy(median=0.3, interaction=0.5))
 FEW_ROWS = 9
 
 
@@ -69,11 +69,11 @@ def runs(inputs, shape):
     return bs.Runs.from_frame(table.reset_index(drop=True), inputs=inputs, name=" / ".join(inputs))
 
 
-def synthetic(given, law, drift, noise):
+def synthetic(given, law, discrepancy, noise):
     """Return a fit with made-up draws, which needs no sampler."""
-    if drift == "scale":
-        drift = dataclasses.replace(default_drift(len(given.inputs)), along="scale")
-    plan = plan_fit(given, law, drift, noise, None)
+    if discrepancy == "scale":
+        discrepancy = dataclasses.replace(default_discrepancy(len(given.inputs)), along="scale")
+    plan = plan_fit(given, law, discrepancy, noise, None)
     return combine([made_up_posterior(job, number) for number, job in enumerate(plan.jobs)], plan.weights)
 
 
@@ -107,11 +107,11 @@ def assert_same_posterior(one, other):
     assert other.runs.digest == one.runs.digest
     assert dataclasses.replace(other.law, priors={}) == dataclasses.replace(one.law, priors={})
     assert list(other.law.priors) == list(one.law.priors)
-    for name in ("law", "drift", "noise", "model", "problem", "low", "reference", "ray"):
+    for name in ("law", "discrepancy", "likelihood", "model", "problem", "low", "reference", "ray"):
         mine, yours = getattr(one.job, name), getattr(other.job, name)
         assert jax.tree.structure(mine) == jax.tree.structure(yours)
         assert all(np.array_equal(a, b) for a, b in zip(jax.tree.leaves(mine), jax.tree.leaves(yours), strict=True))
-    assert (one.seed, one.settings) == (other.seed, other.settings)
+    assert (one.seed_sd, one.settings) == (other.seed, other.settings)
     np.testing.assert_array_equal(other.position, one.position, strict=True)
     assert one.stats.keys() == other.stats.keys()
     for name, values in one.stats.items():
@@ -124,11 +124,11 @@ def assert_same_posterior(one, other):
 
 
 def combinations():
-    """Return every job of the named inputs, shapes, noises and drifts."""
-    for inputs, shape, noise, drift in itertools.product(INPUTS, SHAPES, NOISES, DRIFTS):
-        if drift == "scale" and len(inputs) == 1:
+    """Return every job of the named inputs, shapes, noises and discrepancies."""
+    for inputs, shape, noise, discrepancy in itertools.product(INPUTS, SHAPES, NOISES, DISCREPANCIES):
+        if discrepancy == "scale" and len(inputs) == 1:
             continue
-        yield inputs, shape, noise, drift
+        yield inputs, shape, noise, discrepancy
 
 
 def through_a_file(posterior, path):
@@ -141,8 +141,8 @@ def test_combinations_are_rebuilt(quickly_compiled):
     """In memory: files are next. A step without a common factor with any axis meets every pair of values."""
     every = list(combinations())
     assert len(every) == 1620
-    for inputs, shape, noise, drift in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
-        posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
+    for inputs, shape, noise, discrepancy in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
+        posterior = synthetic(runs(inputs, shape), "auto", discrepancy, noise)
         tree = io.to_datatree(posterior, derived=False)
         nodes = [node for node in tree.subtree if node.data_vars]
         arrays = {node.path.lstrip("/"): io.arrays_of(node) for node in nodes}
@@ -152,9 +152,9 @@ def test_combinations_are_rebuilt(quickly_compiled):
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=" ".join)
 def test_names_and_orders_come_back_from_files(inputs, tmp_path):
-    drift, noise = ("scale" if len(inputs) > 1 else "auto"), NOISES[len(inputs[0]) % 2]
+    discrepancy, noise = ("scale" if len(inputs) > 1 else "auto"), NOISES[len(inputs[0]) % 2]
     shape = SHAPES[len("".join(inputs)) % len(SHAPES)]
-    posterior = synthetic(runs(inputs, shape), "auto", drift, noise)
+    posterior = synthetic(runs(inputs, shape), "auto", discrepancy, noise)
     file = io.save(posterior, tmp_path / "fit.nc", derived=False, key="fit")
     assert_same(posterior, bs.load(file))
     again = cache.read(cache.open_folder(tmp_path), "fit", plan_of(posterior))

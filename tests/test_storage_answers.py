@@ -70,8 +70,10 @@ def fits(marin_post):
         "steps": bs.fit(runs(("step",), "averaged checkpoints"), **plain),
         "kind": bs.fit(runs(("kind",), "replicates"), method="nuts", **one, **plain),
         "two": bs.fit(runs(("n_tokens", "n_params"), "plain"), **plain),
-        "options": bs.fit(runs(("value", "seed"), "standard errors"), drift=bs.Drift(along="scale"), **plain),
-        "student": bs.fit(runs(("level",), "plain"), noise="student", drift=None, **plain),
+        "options": bs.fit(
+            runs(("value", "seed"), "standard errors"), discrepancy=bs.Discrepancy(along="scale"), **plain
+        ),
+        "student": bs.fit(runs(("level",), "plain"), likelihood="student", discrepancy=None, **plain),
     }
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from bayescale.cli.options import (
-    DriftName,
+    DiscrepancyName,
     Json,
     LawName,
     Plot,
@@ -19,7 +19,7 @@ from bayescale.cli.options import (
     Source,
     check_folders,
     emit,
-    named_drift,
+    named_discrepancy,
     numbers,
     reads,
     samples,
@@ -128,7 +128,7 @@ def isoflop(
     regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
     law: LawName = "auto",
-    drift: DriftName = "auto",
+    discrepancy: DiscrepancyName = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Also write the fit here, for `allocate`, `decide` and others.")
     ] = None,
@@ -142,12 +142,14 @@ def isoflop(
 
     further: dict[str, Any] = {"budgets": budget, "regret": regret, "level": level}
     if runs.endswith(".nc"):
-        refuse_fitting(law, drift, sampling)
+        refuse_fitting(law, discrepancy, sampling)
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
         tell_log(table.log)
-        found = bs.decide.isoflop(table, **further, seed=seed, law=law, drift=named_drift(drift), **sampling)
+        found = bs.decide.isoflop(
+            table, **further, seed=seed, law=law, discrepancy=named_discrepancy(discrepancy), **sampling
+        )
     written = []
     if out is not None:
         found.posterior.save(out)
@@ -184,7 +186,7 @@ def compare(
     cost: Annotated[float | None, typer.Option(help="The point in question in the unit of cost, with --rate.")] = None,
     cost_unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
     law: LawName = "auto",
-    drift: DriftName = "auto",
+    discrepancy: DiscrepancyName = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -193,7 +195,7 @@ def compare(
     if (low is None) != (high is None):
         raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
     bought = dict(map(read_rate, rate or [])) or None
-    assumed: dict[str, Any] = {"law": law, "drift": named_drift(drift)}
+    assumed: dict[str, Any] = {"law": law, "discrepancy": named_discrepancy(discrepancy)}
     import bayescale as bs
 
     if len(fits) == 1 and not fits[0].endswith(".nc"):
@@ -205,7 +207,7 @@ def compare(
             return
         recipes: Any = {part.name: bs.fit(part, seed=seed, **assumed, **sampling) for part in runs.split()}
     else:
-        refuse_fitting(law, drift, sampling)
+        refuse_fitting(law, discrepancy, sampling)
         recipes = {Path(file).stem: bs.load(file) for file in fits}
         if len(recipes) < len(fits):
             raise InputError("Fits must have different file names, which are the names of the recipes.")
@@ -247,9 +249,9 @@ def noise(
     tell(answer.to_dict(), [answer], "", [], as_json)
 
 
-def refuse_fitting(law: str, drift: str, sampling: dict[str, Any]) -> None:
+def refuse_fitting(law: str, discrepancy: str, sampling: dict[str, Any]) -> None:
     """Refuse options of fitting for runs that are fitted already."""
-    own = {"--law": law != "auto", "--drift": drift != "auto", "the options of sampling": bool(sampling)}
+    own = {"--law": law != "auto", "--discrepancy": discrepancy != "auto", "the options of sampling": bool(sampling)}
     if given := [name for name, changed in own.items() if changed]:
         raise InputError(f"{', '.join(given)} cannot change a saved fit; give the table of its runs instead.")
 

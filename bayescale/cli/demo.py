@@ -28,7 +28,7 @@ QUESTION = {"target": 2.61, "cost": 1.2e6, "value": 2.5e6, "unit": "USD", "flops
 
 
 def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -> np.ndarray:
-    """Interval of the usual fit: least squares of E + A x^-c on ln(loss), delta method, no drift.
+    """Interval of the usual fit: least squares of E + A x^-c on ln(loss), delta method, no discrepancy.
 
     Args:
         x: Training scales.
@@ -107,7 +107,7 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
     for level in (0.8, 0.95):
         low, _, high = usual[level]
         table[f"usual fit {level:.0%}"] = [f"{a:.3f} to {b:.3f}" for a, b in zip(low, high, strict=True)]
-    print("\nWhat was measured afterwards, beside the forecasts (usual fit: least squares, no drift):\n")
+    print("\nWhat was measured afterwards, beside the forecasts (usual fit: least squares, no discrepancy):\n")
     print(table.to_string(index=False))
     chance = float(forecast.probability_below(TARGET)[-1])
     print(f"\nP(loss of the 1e23 run < {TARGET}) = {chance:.2f}; it came out at {table['measured'].iloc[-1]}.")
@@ -135,8 +135,10 @@ def hold_out_largest(out: Path, seed: int) -> list[Path]:
     """Hold out the largest point of every built-in loss curve and compare with a fit that trusts its law."""
     curves = list(corpus.curves().values())
     print(f"\n2. {len(curves)} published loss curves, each with its largest point held out\n")
-    methods = {"bayescale": "auto", "no drift": None}
-    backs = {name: backtest(curves, largest=1, seed=seed, drift=drift) for name, drift in methods.items()}
+    methods = {"bayescale": "auto", "no discrepancy": None}
+    backs = {
+        name: backtest(curves, largest=1, seed=seed, discrepancy=discrepancy) for name, discrepancy in methods.items()
+    }
     coverage = pd.concat([back.coverage(method=name) for name, back in backs.items()])
     wide = coverage.pivot_table(index="method", columns="level", values="coverage", sort=False)
     wide.columns = [f"covers at {level:.0%}" for level in wide.columns]

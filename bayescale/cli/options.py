@@ -23,8 +23,8 @@ Source = Annotated[
     str, typer.Argument(help="Table of runs: CSV, JSON, Markdown, Parquet, a tracker's export or folder; - for stdin.")
 ]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
-DriftName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
-NoiseName = Annotated[str, typer.Option(help="normal or student.")]
+DiscrepancyName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
+LikelihoodName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 
 READING: dict[str, tuple[Any, Any]] = {
@@ -196,10 +196,10 @@ def probabilities(text: str) -> list[float]:
     return values
 
 
-def named_drift(text: str) -> str | None:
-    """Read the --drift option."""
+def named_discrepancy(text: str) -> str | None:
+    """Read the --discrepancy option."""
     if text not in ("auto", "none"):
-        raise InputError(f"--drift is auto or none; found {text!r}.")
+        raise InputError(f"--discrepancy is auto or none; found {text!r}.")
     return None if text == "none" else "auto"
 
 

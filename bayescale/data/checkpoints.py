@@ -50,7 +50,7 @@ def averaged(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Average the checkpoints of each curve within equal parts of ln x.
 
-    Neighbouring checkpoints say the same thing twice, and one that strays passes for drift.
+    Neighbouring checkpoints say the same thing twice, and one that strays passes for discrepancy.
 
     Args:
         curve: See `curves`.

@@ -17,7 +17,7 @@ from bayescale.decide.planning import Power, ladders, power
 from bayescale.decide.recipes import Comparison, Duel, compare, crossover, speedup
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.stopping import Stops, stop_early
-from bayescale.decide.trust import Doubt, doubts
+from bayescale.decide.trust import Caveat, caveats
 from bayescale.decide.utility import UTILITIES, Utility
 
 __all__ = [
@@ -25,10 +25,10 @@ __all__ = [
     "UTILITIES",
     "Allocation",
     "Allocations",
+    "Caveat",
     "Comparison",
     "Crossing",
     "Decision",
-    "Doubt",
     "Duel",
     "Power",
     "Ranking",
@@ -37,9 +37,9 @@ __all__ = [
     "Sweep",
     "Utility",
     "allocate",
+    "caveats",
     "compare",
     "crossover",
-    "doubts",
     "go",
     "isoflop",
     "ladders",

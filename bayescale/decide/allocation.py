@@ -1,6 +1,6 @@
 """Allocate: how to split a budget between two inputs, parameters and tokens in most cases.
 
-The choice minimises the expected logarithm of the loss under the posterior predictive distribution, law and drift
+The choice minimises the expected logarithm of the loss under the posterior predictive distribution, law and discrepancy
 together. (The expected loss itself is infinite far from the data, where the tails of ln loss are heavy: its estimate
 would grow with the number of draws.) Losses are stated as exp of that expectation, the typical loss. The choice differs
 from the plug-in, the optimum of one curve: where the loss is uncertain, sizes far from the data cost more on average
@@ -18,7 +18,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.decide.budgets import Allocations
-from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
@@ -34,7 +34,7 @@ MARGIN = 8.0
 """Factor by which the fine grid reaches beyond nearly all optima of the law."""
 LARGEST = 1e30
 """Largest second input that is looked at."""
-CONTAINS = "the law's constants and the drift; not the cost function, nor a change of data or recipe"
+CONTAINS = "the law's constants and the discrepancy; not the cost function, nor a change of data or recipe"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Allocation:
         choice: Inputs that minimise the typical loss, all inputs of the law by name.
         plug_in: Inputs that minimise the law at the medians of its constants.
         law_best: First input at the law's own optimum, shape (draw,).
-        best: First input at the optimum of law and drift, shape (draw,), on the grid of `table`.
+        best: First input at the optimum of law and discrepancy, shape (draw,), on the grid of `table`.
         mean: Forecast of the curve at the choice.
         run: Forecast of one run at the choice.
         table: The grid: both inputs, `typical` loss, its `excess` over the choice, the typical `regret` (over the
@@ -56,7 +56,7 @@ class Allocation:
         regret: Excess up to which sizes count as equally good, in units of the loss.
         flat: Smallest and largest first input around the choice whose excess stays below `regret`.
         plug_in_excess: What the plug-in costs more than the choice, on average.
-        doubts: Reasons for which no confident answer is possible; the numbers are then those of the law alone.
+        caveats: Reasons for which no confident answer is possible; the numbers are then those of the law alone.
         label: Law and runs.
     """
 
@@ -72,22 +72,22 @@ class Allocation:
     regret: float
     flat: tuple[float, float]
     plug_in_excess: float
-    doubts: tuple[Doubt, ...]
+    caveats: tuple[Caveat, ...]
     label: str
 
     @property
     def answer(self) -> str:
         """Return "allocate", or "cannot say"."""
-        return "cannot say" if self.doubts else "allocate"
+        return "cannot say" if self.caveats else "allocate"
 
     @property
     def remaining_regret(self) -> float:
         """Typical loss that the choice still gives away, because nobody knows the best size."""
         return float(np.interp(np.log(self.choice[self.over[0]]), np.log(self.table[self.over[0]]), self.table.regret))
 
-    def interval(self, level: float = 0.9, *, drift: bool = False) -> tuple[float, float]:
-        """Central interval of the best first input: of the law's optimum, or of that of law and drift."""
-        draws = self.best if drift else self.law_best
+    def interval(self, level: float = 0.9, *, discrepancy: bool = False) -> tuple[float, float]:
+        """Central interval of the best first input: of the law's optimum, or of that of law and discrepancy."""
+        draws = self.best if discrepancy else self.law_best
         low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
         return float(low), float(high)
 
@@ -95,12 +95,12 @@ class Allocation:
     def text(self) -> str:
         """The sentences that a meeting reads."""
         first, second = self.over
-        if self.doubts:
-            reasons = " ".join(str(doubt) for doubt in self.doubts)
+        if self.caveats:
+            reasons = " ".join(str(caveat) for caveat in self.caveats)
             return f"Cannot say how to split {self.budget:.3g} between {first} and {second}. {reasons}"
         low, high = (float(end[0]) for end in self.mean.interval(0.9))
         run_low, run_high = (float(end[0]) for end in self.run.interval(0.9))
-        best, law = self.interval(0.9, drift=True), self.interval(0.9)
+        best, law = self.interval(0.9, discrepancy=True), self.interval(0.9)
         lines = [
             f"Spend {self.budget:.3g} on {inputs_text({name: self.choice[name] for name in self.over})}.",
             f"Typical loss {float(self.mean.typical[0]):.4g} (90 % interval of the curve {low:.4g} to {high:.4g}, of "
@@ -108,7 +108,7 @@ class Allocation:
             f"Any {first} from {self.flat[0]:.3g} to {self.flat[1]:.3g} is expected to cost at most {self.regret:g} "
             "more.",
             f"The best {first} lies between {best[0]:.3g} and {best[1]:.3g} with 90 % probability (by the law alone, "
-            f"without drift, between {law[0]:.3g} and {law[1]:.3g}); the plug-in, {self.plug_in[first]:.3g}, is "
+            f"without discrepancy, between {law[0]:.3g} and {law[1]:.3g}); the plug-in, {self.plug_in[first]:.3g}, is "
             f"expected to cost {max(self.plug_in_excess, 0.0):.2g} more than the choice.",
             f"Contained: {CONTAINS}.",
         ]
@@ -141,10 +141,13 @@ class Allocation:
                 "mean": [float(end[0]) for end in self.mean.interval(0.9)],
                 "run": [float(end[0]) for end in self.run.interval(0.9)],
             },
-            f"best_{first}_90": {"law": list(self.interval()), "law_and_drift": list(self.interval(drift=True))},
+            f"best_{first}_90": {
+                "law": list(self.interval()),
+                "law_and_discrepancy": list(self.interval(discrepancy=True)),
+            },
             "flat": {"regret": self.regret, "low": self.flat[0], "high": self.flat[1]},
             "remaining_regret": self.remaining_regret,
-            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+            "caveats": [dataclasses.asdict(caveat) for caveat in self.caveats],
             "contains": CONTAINS,
             "fit": self.label,
         }
@@ -195,7 +198,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         max_tokens: Largest second input: with fixed data, what exists. A size that cannot use up the budget on it
             leaves the rest unspent.
         regret: Sizes whose typical loss is within this much of the least count as equally good.
-        kind: "mean" or "run": whose typical loss is minimised. Noise is alike at all sizes, so it hardly matters.
+        kind: "mean" or "run": whose typical loss is minimised. Likelihood is alike at all sizes, so it hardly matters.
 
     Raises:
         InputError: For inputs that the law lacks, limits that leave nothing, or a cost that does not grow.
@@ -304,7 +307,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         if flat.any()
         else (place,) * 2,
         plug_in_excess=float(least[1] - least[0]),
-        doubts=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], limits)),
+        caveats=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], limits)),
         label=forecast.label,
     )
 
@@ -465,12 +468,12 @@ def reasons(
     sizes: np.ndarray,
     name: str,
     limits: tuple[float, float],
-) -> list[Doubt]:
-    """Doubts about the choice; a best size at the end of the search that no limit set is one as well."""
-    found = [] if isinstance(posterior, PublishedLaw) else doubts(posterior, choice)
+) -> list[Caveat]:
+    """Caveats about the choice; a best size at the end of the search that no limit set is one as well."""
+    found = [] if isinstance(posterior, PublishedLaw) else caveats(posterior, choice)
     free = [end for end, search in zip(limits, SEARCH, strict=True) if end == search]
     ends = [size for size in (sizes.min(), sizes.max()) if any(abs(np.log(size / end)) < 0.1 for end in free)]
     if any(abs(np.log(choice[name] / end)) < 0.1 for end in ends):
         text = f"The typical loss is least at the end of the search, {name} = {choice[name]:.3g}: the law has no best."
-        found.append(Doubt("no_optimum", text, None, f"Limit {name}, or name the cost that a larger one brings."))
+        found.append(Caveat("no_optimum", text, None, f"Limit {name}, or name the cost that a larger one brings."))
     return found

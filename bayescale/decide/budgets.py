@@ -30,7 +30,7 @@ class Allocations:
         rows = []
         for found in self.each:
             first = found.over[0]
-            best, loss = found.interval(0.9, drift=True), found.mean.interval(0.9)
+            best, loss = found.interval(0.9, discrepancy=True), found.mean.interval(0.9)
             row: dict[str, Any] = {"budget": found.budget, **{name: found.choice[name] for name in found.over}}
             row |= {f"best_{first}_low": best[0], f"best_{first}_high": best[1]}
             row |= {"flat_low": found.flat[0], "flat_high": found.flat[1], "plug_in": found.plug_in[first]}

@@ -255,7 +255,7 @@ class Walk:
 
 
 def walk(posterior: Fitted, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator) -> Walk:
-    """Follow one recipe along the axis, drift and rate drawn jointly over all points."""
+    """Follow one recipe along the axis, discrepancy and rate drawn jointly over all points."""
     spread = course.spreads[name]
     reach = np.log(FARTHEST) + WIDEST * spread
     grid = np.linspace(u.min() - reach, u.max() + reach, PATH_POINTS)
@@ -295,7 +295,7 @@ class Gap:
     Attributes:
         curve: Of the curves, shape (draw, point).
         run: Of one run each, at the point in question, shape (draw,).
-        exact: Probabilities that A is better, curve and run, without Monte-Carlo error of the drift, or None.
+        exact: Probabilities that A is better, curve and run, without Monte-Carlo error of the discrepancy, or None.
     """
 
     curve: np.ndarray
@@ -311,7 +311,7 @@ def gap(
     center = course.center(u)
     if ratio.posterior is None or center is None:
         curve = a.own - b.own
-        return Gap(curve, curve[:, 0] + a.noise - b.noise, None)
+        return Gap(curve, curve[:, 0] + a.likelihood - b.likelihood, None)
     mean, run = ratio.predict(center), ratio.predict(center.iloc[:1], kind="run")
     order = rng.permutation(spaced(len(mean.location), draws))
     shift = a.shift - b.shift

@@ -42,7 +42,7 @@ class Crossing:
         place_behind: The same where A falls behind.
         deadline: A point of the axis, or None.
         p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
-        doubts: Reasons for which no confident answer is possible.
+        caveats: Reasons for which no confident answer is possible.
         band: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
     """
 
@@ -60,14 +60,14 @@ class Crossing:
     place_behind: Mapping[float, float]
     deadline: float | None = None
     p_before_deadline: float | None = None
-    doubts: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
     band: pd.DataFrame | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
         """The sentence a meeting reads."""
-        if self.doubts:
-            return f"Cannot say where {self.first} becomes better than {self.second}. {' '.join(self.doubts)}"
+        if self.caveats:
+            return f"Cannot say where {self.first} becomes better than {self.second}. {' '.join(self.caveats)}"
         parts = [
             f"Between {self.axis} {self.low:.3g} and {self.high:.3g}, {self.first} is better throughout with "
             f"probability {share(self.p_always)}, {self.second} throughout with {share(self.p_never)}, {self.first} "
@@ -193,7 +193,7 @@ def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray
     """
     gap, curve, grid = np.asarray(difference, float), np.asarray(relative, float), np.asarray(log_factor, float)
     start = int(np.argmin(np.abs(grid)))
-    # Upwards a drift may lift the curve again: once reached is reached.
+    # Upwards a discrepancy may lift the curve again: once reached is reached.
     up = np.minimum.accumulate(curve[:, start:], axis=1)
     down = np.maximum.accumulate(curve[:, start::-1], axis=1)
     result = np.zeros(len(gap))

@@ -12,9 +12,9 @@ from scipy.special import ndtr
 
 from bayescale import checked
 from bayescale._record import Array
-from bayescale.decide.outcomes import at_point, mean_error, worlds
+from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
-from bayescale.decide.trust import Doubt, doubts, far_caveat, inputs_text, law_point
+from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError
@@ -45,9 +45,9 @@ class Decision:
         value: What meeting the target is worth; None with a utility of one's own.
         unit: Unit of cost, value, worth, regret and information.
         utility: What outcomes are worth.
-        probability: That one run with a new seed ends below the target: law, drift, run-to-run and seed noise.
+        probability: That one run with a new seed ends below the target: law, discrepancy, run-to-run and seed noise.
         probability_error: Its Monte-Carlo standard error.
-        probability_curve: That the mean curve is below the target: law and drift, no noise.
+        probability_curve: That the mean curve is below the target: law and discrepancy, no noise.
         probability_curve_error: Its Monte-Carlo standard error.
         forecast: The forecast of the run.
         break_even: Probability above which going pays; None where the probability alone does not decide.
@@ -57,9 +57,9 @@ class Decision:
         regret: Expected regret of "go" and of "no-go".
         evpi: Value of knowing the outcome beforehand: the smaller regret.
         pilots: Ranking of pilots; None if there were none to consider.
-        doubts: Reasons for which no confident answer is given.
+        caveats: Reasons for which no confident answer is given.
         stakes: Whether cost and value were given.
-        caveats: What to know about the answer: that the question lies beyond the record, or that the run was made.
+        remarks: What to know about the answer: that the question lies beyond the record, or that the run was made.
     """
 
     answer: str
@@ -81,21 +81,21 @@ class Decision:
     regret: dict[str, float]
     evpi: float
     pilots: Ranking | None
-    doubts: list[Doubt]
+    caveats: list[Caveat]
     stakes: bool
-    caveats: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The sentence that a meeting reads, and what would change it."""
-        return " ".join([self.headline, self.chances, self.stake, self.change, *self.caveats])
+        return " ".join([self.headline, self.chances, self.stake, self.change, *self.remarks])
 
     @property
     def headline(self) -> str:
         """The answer in one sentence."""
         what = f"the run at {inputs_text(self.at)}"
         if self.answer == "cannot say":
-            return f"Cannot say whether {what} meets {self.target:g}: {self.doubts[0].text}"
+            return f"Cannot say whether {what} meets {self.target:g}: {self.caveats[0].text}"
         if self.answer == "pilot first":
             assert self.pilots is not None
             return f"Pilot first, before {what}. {self.pilots.text}"
@@ -106,10 +106,10 @@ class Decision:
         """The probability, and which uncertainty it contains."""
         low, high = self.forecast.interval(0.8)[:, 0]
         middle, fine = self.forecast.quantile(0.5)[0], self.forecast.resolution[0]
-        trust = "By the model alone, which is not to be relied on here, the" if self.doubts else "The"
+        trust = "By the model alone, which is not to be relied on here, the" if self.caveats else "The"
         return (
             f"{trust} run ends below {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
-            f"{self.probability_error:.3f}; law, drift, run-to-run and seed noise; the mean curve alone "
+            f"{self.probability_error:.3f}; law, discrepancy, run-to-run and seed noise; the mean curve alone "
             f"{self.probability_curve:.2f}); median {shown(middle, fine)}, 80 % {shown(low, fine)} to "
             f"{shown(high, fine)}."
         )
@@ -136,7 +136,7 @@ class Decision:
     def change(self) -> str:
         """What would change the answer."""
         if self.answer == "cannot say":
-            return self.doubts[0].remedy
+            return self.caveats[0].remedy
         sentences = []
         if abs(self.worth) < CLEAR * self.worth_error:
             sentences.append(
@@ -166,7 +166,7 @@ class Decision:
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        for name in ("utility", "forecast", "pilots", "doubts"):
+        for name in ("utility", "forecast", "pilots", "caveats"):
             plain.pop(name)
         quantiles = (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)
         ends = self.forecast.quantile(quantiles)[:, 0]
@@ -176,7 +176,7 @@ class Decision:
             "quantiles": {f"q{q:g}": float(end) for q, end in zip(quantiles, ends, strict=True)},
             "extrapolation": float(self.forecast.ratio.max()),
             "pilots": None if self.pilots is None else self.pilots.to_dict(),
-            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+            "caveats": [dataclasses.asdict(caveat) for caveat in self.caveats],
         }
 
     def __repr__(self) -> str:
@@ -185,8 +185,8 @@ class Decision:
 
     def __str__(self) -> str:
         """Return the answer, then a sentence a line."""
-        lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change, *self.caveats]
-        return "\n".join([line for line in lines if line] + [f"warning: {doubt}" for doubt in self.doubts[1:]])
+        lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change, *self.remarks]
+        return "\n".join([line for line in lines if line] + [f"warning: {caveat}" for caveat in self.caveats[1:]])
 
 
 def go(
@@ -205,7 +205,7 @@ def go(
 ) -> Decision:
     """Decide whether to buy a run.
 
-    The run pays if its expected worth over posterior predictive draws (law, drift, run-to-run and seed noise) is
+    The run pays if its expected worth over posterior predictive draws (law, discrepancy, run-to-run and seed noise) is
     positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the
     runs cannot carry one: a question off the ray of all runs, two scales, chains that did not converge. Far questions
     are answered, with intervals as wide as held-out runs that far out needed, and say where the record ends.
@@ -251,12 +251,12 @@ def go(
         chosen = make_utility("opportunity", target, 1.0, 1.0)
     point = pd.DataFrame([at])
     forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
-    here = worlds(posterior, point)
+    here = joint_draws(posterior, point)
     outcomes = here.spread(0)
     gain = chosen.gain(outcomes)
     regret_go, regret_stay = regrets(chosen.go(outcomes), chosen.stay(outcomes))
     worth = float(gain.mean())
-    reasons = doubts(posterior, at)
+    reasons = caveats(posterior, at)
     ranking = None
     table = ladder(posterior, at) if isinstance(pilots, str) else pilots
     if table is not None and len(table) and stakes:
@@ -289,13 +289,13 @@ def go(
         regret={"go": regret_go, "no-go": regret_stay},
         evpi=min(regret_go, regret_stay),
         pilots=ranking,
-        doubts=reasons,
+        caveats=reasons,
         stakes=stakes,
-        caveats=caveats(posterior, at),
+        remarks=remarks(posterior, at),
     )
 
 
-def caveats(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
+def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
     """Say what to know about an answer to a question beyond the record, or about a run that was made."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
     names = list(posterior.law.inputs)

@@ -1,9 +1,9 @@
 """Information: what a pilot is worth, from simulated outcomes of the pilot and of the run it is for.
 
-Pre-posterior analysis by regression (after strong2015estimating): in every equally likely world the pilot shows
+Pre-posterior analysis by regression (after strong2015estimating): in every equally likely joint draw the pilot shows
 something and going has some worth; the mean worth given what the pilot shows is a regression, and deciding by its
-sign is the decision rule that the pilot buys. The rule is learned on one half of the worlds and paid on the other, so
-that a pilot which says nothing earns nothing.
+sign is the decision rule that the pilot buys. The rule is learned on one half of the joint draws and paid on the
+other, so that a pilot which says nothing earns nothing.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 BINS = 64
-"""Groups of worlds, by what the pilot shows, whose mean worth is smoothed."""
+"""Groups of joint draws, by what the pilot shows, whose mean worth is smoothed."""
 FEWEST = 8
-"""Fewest worlds in a group."""
+"""Fewest joint draws in a group."""
 
 
 class Value(NamedTuple):
@@ -27,8 +27,8 @@ class Value(NamedTuple):
 
     Attributes:
         evsi: Expected value of sample information, in the unit of the worth; never negative.
-        each: Gain of the rule over the best decision made now, in each world; its mean is `evsi` before clipping.
-        go: Share of worlds in which the rule goes.
+        each: Gain of the rule over the best decision made now, in each joint draw; its mean is `evsi` before clipping.
+        go: Share of joint draws in which the rule goes.
     """
 
     evsi: float
@@ -37,11 +37,11 @@ class Value(NamedTuple):
 
 
 def index(target: np.ndarray, pilots: np.ndarray) -> np.ndarray:
-    """Best linear guess of the target's curve from what pilots show, shape (world,).
+    """Best linear guess of the target's curve from what pilots show, shape (draw,).
 
     Args:
-        target: Ln of the target's curve, shape (world,).
-        pilots: Ln of what each pilot shows, shape (world, pilot).
+        target: Ln of the target's curve, shape (draw,).
+        pilots: Ln of what each pilot shows, shape (draw, pilot).
     """
     design = np.column_stack([np.ones(len(target)), pilots])
     weights, *_ = np.linalg.lstsq(design, target, rcond=1e-10)
@@ -66,9 +66,9 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     """Expected value of sample information of pilots.
 
     Args:
-        gain: Worth of going over staying, mean over the run's own noise, shape (world,).
-        target: Ln of the target's curve, shape (world,).
-        pilots: Ln of what each pilot shows, shape (world, pilot).
+        gain: Worth of going over staying, mean over the run's own noise, shape (draw,).
+        target: Ln of the target's curve, shape (draw,).
+        pilots: Ln of what each pilot shows, shape (draw, pilot).
 
     Returns:
         The value; zero where no pilot outcome would change the decision.
@@ -76,8 +76,8 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     guess = index(target, pilots)
     now = float(gain.mean() > 0)
     rule = np.empty(len(gain))
-    # Neighbouring worlds share a posterior draw, so halves are blocks, not every other world. Made of two quarters
-    # each, they have as many worlds of either model of a pool.
+    # Neighbouring joint draws share a posterior draw, so halves are blocks, not every other joint draw. Made of two
+    # quarters each, they have as many joint draws of either model of a pool.
     halves = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
     for learn, pay in ((halves, ~halves), (~halves, halves)):
         rule[pay] = regression(guess[learn], gain[learn])(guess[pay]) > 0

@@ -19,7 +19,7 @@ from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.data.runs import Runs
 from bayescale.data.wording import power_of_ten, short_count
 from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
-from bayescale.decide.trust import Doubt, doubts
+from bayescale.decide.trust import Caveat, caveats
 from bayescale.digits import shown
 from bayescale.errors import InputError, some
 from bayescale.fitting.fit import fit
@@ -58,7 +58,7 @@ class Sweep:
         left_out: What was left out when the table was read, and why.
         broken: The runs that were left out: budget (nan of none here), n_params, n_tokens, loss (nan where missing).
         notes: Further things to know.
-        doubts: Reasons not to rely on an answer, by budget.
+        caveats: Reasons not to rely on an answer, by budget.
         posterior: The fit.
     """
 
@@ -72,7 +72,7 @@ class Sweep:
     left_out: tuple[str, ...]
     broken: pd.DataFrame
     notes: tuple[str, ...]
-    doubts: dict[float, list[Doubt]]
+    caveats: dict[float, list[Caveat]]
     posterior: Fitted
 
     @property
@@ -101,13 +101,13 @@ class Sweep:
                     f"{sign} grows as C^{a['power']:.3f} ({percent} {a['low']:.3f} to {a['high']:.3f}{beside})."
                 )
         lines.append(
-            f"In brackets: {percent} intervals of the curve of law and drift; run-to-run noise is not in them."
+            f"In brackets: {percent} intervals of the curve of law and discrepancy; run-to-run noise is not in them."
         )
         lines += self.notes
         lines += [f"Left out: {text}" for text in self.left_out]
         # One cause, such as chains that did not converge, is told once.
         reasons: dict[str, list[str]] = {}
-        for budget, found in self.doubts.items():
+        for budget, found in self.caveats.items():
             if found:
                 reasons.setdefault(str(found[0]), []).append(power_of_ten(budget))
         lines += [f"warning: C = {some(where)}: {reason}" for reason, where in reasons.items()]
@@ -128,10 +128,10 @@ class Sweep:
             "level": self.level,
             "left_out": list(self.left_out),
             "notes": list(self.notes),
-            "doubts": [
-                {"budget": budget, **dataclasses.asdict(doubt)}
-                for budget, all_ in self.doubts.items()
-                for doubt in all_
+            "caveats": [
+                {"budget": budget, **dataclasses.asdict(caveat)}
+                for budget, all_ in self.caveats.items()
+                for caveat in all_
             ],
             "fit": self.label,
             "status": str(self.posterior.status),
@@ -164,7 +164,7 @@ def isoflop(
         regret: Sizes whose typical loss is within this much of the least count as equally good.
         level: Central probability of the intervals.
         seed: Seed of the fit.
-        **options: Further arguments of `bs.fit`, such as law, drift or method.
+        **options: Further arguments of `bs.fit`, such as law, discrepancy or method.
 
     Raises:
         InputError: For runs that are no sweep, options of a fit for a fit, or numbers that cannot be.
@@ -270,10 +270,10 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
         )
         table = paths[i][list(ND)].assign(budget=float(c), typical=typical[i], q05=q05[i], q95=q95[i], flat=flat)
         long.append(table)
-        found[float(c)] = doubts(posterior, places[i].iloc[0].astype(float).to_dict())
+        found[float(c)] = caveats(posterior, places[i].iloc[0].astype(float).to_dict())
         if log_size[i] in (x[i, 0], x[i, -1]):
             text = f"The loss at C = {power_of_ten(c)} is least at the end of the search: this valley has no minimum."
-            found[float(c)].append(Doubt("no_optimum", text, None, "Add runs of other sizes at this budget."))
+            found[float(c)].append(Caveat("no_optimum", text, None, "Add runs of other sizes at this budget."))
     frontier = pd.DataFrame(rows)
     return Sweep(
         frontier=frontier,
@@ -286,7 +286,7 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
         left_out=tuple(entry.text for entry in posterior.runs.log if entry.severity == "excluded"),
         broken=broken_cells(posterior.runs.left_out, flops_per, budgets),
         notes=tuple(notes),
-        doubts=found,
+        caveats=found,
         posterior=posterior,
     )
 

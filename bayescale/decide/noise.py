@@ -1,4 +1,4 @@
-"""Noise: what repeated runs of one setting say: seed sd, differences of recipes, and what so many seeds can show.
+"""Likelihood: what repeated runs of one setting say: seed sd, differences of recipes, and what so many seeds can show.
 
 These questions need no scaling law. Runs with equal inputs (and equal step, where runs were measured at several) are
 replicates. Their losses are normal around the mean of their setting; the prior of the seed sd relative to the loss is

@@ -20,25 +20,25 @@ from bayescale.posterior.predictive import share_residuals
 STRATA = 32
 """Strata of equal probability of the run-to-run noise, with a value drawn from each."""
 REPEATS = 4
-"""Joint draws of the drift for each draw of the posterior: they cost little and halve the Monte-Carlo error."""
+"""Joint draws of the discrepancy for each draw of the posterior: they cost little and halve the Monte-Carlo error."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Worlds:
-    """Equally likely worlds: curves at several points that hold together, and how single runs scatter around them.
+class JointDraws:
+    """Equally likely joint draws: curves at several points that hold together, and how single runs scatter around them.
 
     Attributes:
         points: Inputs in raw counts, one row a point.
-        curve: Ln of the mean curve, law and drift, shape (world, point).
-        residual: What all runs at a point have in common beyond it, shape (world, point); at inputs that were run
+        curve: Ln of the mean curve, law and discrepancy, shape (draw, point).
+        residual: What all runs at a point have in common beyond it, shape (draw, point); at inputs that were run
             already it is what those runs showed, so another seed teaches only what their seeds hid.
         known: Whether a point was run already, shape (point,).
         measured: Standard deviation of the measurement of ln loss at each point, shape (point,): the known relative
             standard errors of the runs, where they have any.
-        scatter: Standard deviation of that residual at new inputs, shape (world,).
-        seed: Standard deviation of the seed noise, shape (world,).
+        residual_sd: Standard deviation of that residual at new inputs, shape (draw,).
+        seed_sd: Standard deviation of the seed noise, shape (draw,).
         tail: Degrees of freedom of the scatter of one run; None is normal.
-        blocks: Number of the posterior draw that a world belongs to, shape (world,).
+        blocks: Number of the posterior draw that a joint draw belongs to, shape (draw,).
         layout: Chains and draws of each component of the fit, see `Fitted.layout`.
     """
 
@@ -47,19 +47,19 @@ class Worlds:
     residual: np.ndarray
     known: np.ndarray
     measured: np.ndarray
-    scatter: np.ndarray
-    seed: np.ndarray
+    residual_sd: np.ndarray
+    seed_sd: np.ndarray
     tail: float | None
     blocks: np.ndarray
     layout: tuple[tuple[int, int], ...]
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
-        """Ln of the loss that one more run at a point shows, seed and measurement its own, shape (world,)."""
-        noise = np.hypot(self.seed, self.measured[point]) * rng.standard_normal(len(self.curve))
+        """Ln of the loss that one more run at a point shows, seed and measurement its own, shape (draw,)."""
+        noise = np.hypot(self.seed_sd, self.measured[point]) * rng.standard_normal(len(self.curve))
         return self.curve[:, point] + self.residual[:, point] + noise
 
     def spread(self, point: int) -> np.ndarray:
-        """Losses of one more run at a point, shape (world, `STRATA`): a value of its noise from each stratum.
+        """Losses of one more run at a point, shape (draw, `STRATA`): a value of its noise from each stratum.
 
         Values are drawn at random within strata of equal probability, so that means of any function of them are
         unbiased. The midpoints of 32 strata have a variance of .96 and end at 2.15 standard deviations.
@@ -67,14 +67,14 @@ class Worlds:
         rng = np.random.default_rng(point)
         share = (np.arange(STRATA) + rng.uniform(size=(len(self.curve), STRATA))) / STRATA
         if self.known[point]:
-            middle, total, tail = self.curve[:, point] + self.residual[:, point], self.seed, None
+            middle, total, tail = self.curve[:, point] + self.residual[:, point], self.seed_sd, None
         else:
-            middle, total, tail = self.curve[:, point], np.hypot(self.scatter, self.seed), self.tail
+            middle, total, tail = self.curve[:, point], np.hypot(self.residual_sd, self.seed_sd), self.tail
         noise = ndtri(share) if tail is None else student.ppf(share, tail)
         return np.exp(middle[:, None] + total[:, None] * noise)
 
     def error(self, values: np.ndarray) -> float:
-        """Monte-Carlo standard error of the mean of a quantity over worlds."""
+        """Monte-Carlo standard error of the mean of a quantity over joint draws."""
         return mean_error(np.bincount(self.blocks, values) / np.bincount(self.blocks), self.layout)
 
 
@@ -98,13 +98,13 @@ def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float
     return float(np.sqrt(variance))
 
 
-def worlds(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> Worlds:
+def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> JointDraws:
     """Draw what the curve is at several points.
 
     Args:
         posterior: The fit.
         points: Inputs in raw counts, a column for each input of the law.
-        repeats: Draws of the drift for each draw of the posterior.
+        repeats: Draws of the discrepancy for each draw of the posterior.
 
     Raises:
         InputError: For inputs that are missing or not positive.
@@ -115,21 +115,21 @@ def worlds(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> W
     values, problem = posterior.flat_values, posterior.first.job.problem
     total = len(values.level)
     rng = np.random.default_rng([posterior.seed, 2])
-    repeats = repeats if posterior.drift is not None else 1
+    repeats = repeats if posterior.discrepancy is not None else 1
     parts = [posterior.predictive(z, "mean", rng).draws for _ in range(repeats)]
-    # Worlds of one draw lie side by side, so that blocks are in the order of the chains.
+    # JointDraws of one draw lie side by side, so that blocks are in the order of the chains.
     curve = np.stack(parts, axis=1).reshape(total * repeats, len(points))
     factor = widening(np.maximum(posterior.ratio(x), 1.0), len(posterior.law.inputs))
     curve = widened(curve, factor, np.median(curve, axis=0))
-    single = np.sqrt(np.asarray(values.scatter, float) ** 2 + float(problem.single))
+    single = np.sqrt(np.asarray(values.residual_sd, float) ** 2 + float(problem.single))
     scatter, seed = (
-        np.repeat(np.broadcast_to(np.asarray(part, float), total), repeats) for part in (single, values.seed)
+        np.repeat(np.broadcast_to(np.asarray(part, float), total), repeats) for part in (single, values.seed_sd)
     )
     # Runs at equal inputs share their residual.
     _, same = np.unique(z, axis=0, return_inverse=True)
     same = same.ravel()
     residual = (scatter[:, None] * rng.standard_normal((len(curve), same.max() + 1)))[:, same]
-    tail = None if posterior.noise.tail is None else float(posterior.noise.tail)
+    tail = None if posterior.likelihood.tail is None else float(posterior.likelihood.tail)
     if tail is not None:
         residual = residual / np.sqrt(rng.gamma(0.5 * tail, 2.0 / tail, size=(len(curve), same.max() + 1)))[:, same]
     frame = posterior.runs.frame
@@ -148,7 +148,7 @@ def worlds(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> W
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
     blocks = np.repeat(np.arange(total), repeats)
     error = np.full(len(points), np.median(measured))
-    return Worlds(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout)
+    return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout)
 
 
 def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:

@@ -1,11 +1,11 @@
 """Pairs: the ratio of two recipes' losses at common scales, as a response of its own.
 
-Two recipes that were measured at the same scales share the test set, the floor, most of the drift, and often seed and
-data order. All that cancels in their ratio, so a fit of the ratio says far more about which one is better than two
-separate fits do. The ratio follows a power law whose exponent may have either sign and is small unless the data say
-otherwise, with a drift and noise of its own:
+Two recipes that were measured at the same scales share the test set, the floor, most of the discrepancy, and often
+seed and data order. All that cancels in their ratio, so a fit of the ratio says far more about which one is better
+than two separate fits do. The ratio follows a power law whose exponent may have either sign and is small unless the
+data say otherwise, with a discrepancy and noise of its own:
 
-    ln(y_A / y_B) = level + sum_j tilt_j ln x_j + drift(ln x) + noise
+    ln(y_A / y_B) = level + sum_j tilt_j ln x_j + discrepancy(ln x) + noise
 
 `docs/decisions.md` says how well this does on published pairs, and how its numbers were chosen.
 """
@@ -28,16 +28,16 @@ from bayescale.forecast import Forecast
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.laws.priors import Level, Sample, Scene
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.posterior.fitted import Fitted
 
 TILT = 0.02
 """Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
-DRIFT = 0.05
-"""Median amplitude of the ratio's drift at a fall of 1: a sixth of what one recipe's loss has by default."""
+DISCREPANCY = 0.05
+"""Median amplitude of the ratio's discrepancy at a fall of 1: a sixth of what one recipe's loss has by default."""
 SPREAD = 1.2
-"""Spread of ln amplitude: ratios of near relatives hardly drift, those of strangers do, and the data tell which."""
+"""Spread of ln amplitude: ratios of near relatives hardly depart from a law, those of strangers do."""
 AHEAD = 0.7
 SCATTER = 0.002
 """Median residual scatter of the ratio."""
@@ -47,7 +47,7 @@ LEAST_FALL = 0.02
 ALIKE = 0.10
 """Largest difference of ln(input) at which two runs count as one scale; the rest is corrected by each fitted curve."""
 SETTINGS = Nuts(warmup=300, draws=1000)
-"""The ratio's scatter, seed noise and drift are told apart slowly, and a fit takes a fraction of a second."""
+"""The ratio's scatter, seed noise and discrepancy are told apart slowly, and a fit takes a fraction of a second."""
 FEWEST = 3
 """Fewest common scales from which a ratio is fitted."""
 
@@ -139,7 +139,7 @@ class Ratio:
             )
         return (
             f"{names} were compared by the ratio of their losses at {self.common} common scales: contained are its "
-            "level, slope, drift and noise, while what both share cancels."
+            "level, slope, discrepancy and noise, while what both share cancels."
         )
 
     def predict(self, points: pd.DataFrame, kind: str = "mean") -> Forecast:
@@ -205,8 +205,8 @@ def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, setting
         Runs.from_frame(table[[*inputs, "loss"]], inputs=inputs, name=f"{names[0]} over {names[1]}"),
         ratio_law(tuple(inputs), TILT * root),
         seed=seed,
-        drift=Drift(median=DRIFT * root, power=0.0, sd=SPREAD, ahead=AHEAD),
-        noise=Noise(scatter=SCATTER, seed=SEED),
+        discrepancy=Discrepancy(median=DISCREPANCY * root, power=0.0, sd=SPREAD, ahead=AHEAD),
+        likelihood=Likelihood(residual_sd=SCATTER, seed_sd=SEED),
         settings=settings or SETTINGS,
     )
     return Ratio(*names, posterior, len(scales), (a, b))

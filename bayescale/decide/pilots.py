@@ -13,8 +13,8 @@ from bayescale import checked
 from bayescale._record import Array
 from bayescale.data.runs import scales
 from bayescale.decide.information import information, sample_information
-from bayescale.decide.outcomes import Worlds, at_point, worlds
-from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
+from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
 from bayescale.errors import InputError, some
 from bayescale.forecast import At, as_numbers, beside
@@ -45,7 +45,7 @@ class Ranking:
         sd_now: Standard deviation of its curve in ln.
         evpi: Value of knowing the outcome, an upper bound of every evsi; None without stakes.
         unit: Unit of cost.
-        doubts: Reasons for which the target cannot be judged yet.
+        caveats: Reasons for which the target cannot be judged yet.
     """
 
     frame: pd.DataFrame
@@ -55,7 +55,7 @@ class Ranking:
     sd_now: float
     evpi: float | None
     unit: str
-    doubts: list[Doubt]
+    caveats: list[Caveat]
 
     @property
     def text(self) -> str:
@@ -90,7 +90,7 @@ class Ranking:
             "batch": self.batch,
             "batch_value": self.batch_value,
             "candidates": self.frame.astype(object).where(self.frame.notna(), None).to_dict("records"),
-            "doubts": [dataclasses.asdict(doubt) for doubt in self.doubts],
+            "caveats": [dataclasses.asdict(caveat) for caveat in self.caveats],
         }
 
     def __repr__(self) -> str:
@@ -98,9 +98,9 @@ class Ranking:
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the sentence, the table and doubts."""
+        """Return the sentence, the table and caveats."""
         table = self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
-        return "\n".join([self.text, table, *(f"warning: {doubt}" for doubt in self.doubts)])
+        return "\n".join([self.text, table, *(f"warning: {caveat}" for caveat in self.caveats)])
 
 
 RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kind", "rank")
@@ -127,7 +127,7 @@ def next_run(
     With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
     sample information) less its own cost; without, the information about the target's curve in nats, less the share of
     the target's price that the pilot costs. Both come from joint draws of what the pilots and the run would show, with
-    law, drift and noise; no refit is needed.
+    law, discrepancy and noise; no refit is needed.
 
     Args:
         posterior: The fit.
@@ -191,7 +191,7 @@ def rank(
     """Rank priced candidates; see `next_run`."""
     names = list(posterior.law.inputs)
     points = pd.concat([pd.DataFrame([at])[names], table[names]], ignore_index=True)
-    here = worlds(posterior, points)
+    here = joint_draws(posterior, points)
     rng = np.random.default_rng([posterior.seed, 3])
     shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])
     curve = here.curve[:, 0]
@@ -215,10 +215,10 @@ def rank(
     if utility is not None:
         each = utility.gain(here.spread(0))
         known = float(min(np.maximum(each, 0).mean(), np.maximum(-each, 0).mean()))
-    return Ranking(frame, bought, worth, at, float(curve.std()), known, unit, doubts(posterior, at))
+    return Ranking(frame, bought, worth, at, float(curve.std()), known, unit, caveats(posterior, at))
 
 
-def appraise(here: Worlds, curve: np.ndarray, gain: np.ndarray | None, shown: np.ndarray) -> dict[str, float]:
+def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown: np.ndarray) -> dict[str, float]:
     """Value of some pilots together: evsi with its Monte-Carlo error, information, and what uncertainty they leave."""
     nats = information(curve, shown)
     nats = nats if nats > WORTHLESS else 0.0
@@ -237,12 +237,12 @@ def thrifty(nats: Any, cost: Any, price: float) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Shelf:
-    """Pilots on offer: worlds, the target's curve and the gain of going in each, what pilots show there, and costs.
+    """Pilots on offer: joint draws, the target's curve, the gain of going, what pilots show there, and costs.
 
     `price` is the target's own, and `budget` what all pilots together may cost; both may be infinite.
     """
 
-    here: Worlds
+    here: JointDraws
     curve: np.ndarray
     gain: np.ndarray | None
     shown: np.ndarray

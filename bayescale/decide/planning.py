@@ -19,7 +19,7 @@ from bayescale import checked
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
-from bayescale.decide.outcomes import Worlds, at_point, worlds
+from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.trust import inputs_text
 from bayescale.errors import InputError, Status, nearest, some
@@ -30,7 +30,7 @@ from bayescale.forecast import At, query_points
 from bayescale.laws.law import Law, bind
 from bayescale.laws.published import PublishedLaw
 from bayescale.laws.registry import get as get_law
-from bayescale.model.drift import default_drift, eigenbasis, kernel
+from bayescale.model.discrepancy import default_discrepancy, eigenbasis, kernel
 from bayescale.model.problem import places
 from bayescale.posterior.fitted import Fitted
 
@@ -165,7 +165,8 @@ def power(
         wanted: Power that is enough.
         simulations: Simulated data sets for each plan, where they are fitted.
         refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression
-            of the target's curve on what the plan shows, which leaves out what it teaches about the drift's size).
+            of the target's curve on what the plan shows, which leaves out what it teaches about the discrepancy's
+            size).
         seed: Seed of all randomness.
         at: The run that matters, raw counts by name, as a mapping or a table of one row.
         **inputs: The same by keyword, for names that are no options.
@@ -236,28 +237,28 @@ def power(
 def foreseen(
     posterior: Fitted, runs: pd.DataFrame, at: dict[str, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a posterior would say after a plan, in each of its worlds: median, sd of the curve and of a run, in ln.
+    """What a posterior would say after a plan, in each of its joint draws: median, sd of the curve and of a run, in ln.
 
-    All shapes (world,).
+    All shapes (draw,).
     """
     sizes = runs.drop_duplicates().reset_index(drop=True)
     counts = [int((runs == row).all(axis=1).sum()) for _, row in sizes.iterrows()]
-    here = worlds(posterior, pd.concat([pd.DataFrame([at])[list(sizes)], sizes], ignore_index=True))
+    here = joint_draws(posterior, pd.concat([pd.DataFrame([at])[list(sizes)], sizes], ignore_index=True))
     rng = np.random.default_rng([seed, 4])
     shown = np.column_stack([seen(here, 1 + number, count, rng) for number, count in enumerate(counts)])
     guess = index(here.curve[:, 0], shown)
     left = np.full(len(guess), middle_spread(here.curve[:, 0] - guess))
-    return guess, left, np.hypot(left, estimated(np.hypot(here.scatter, here.seed), len(runs), rng))
+    return guess, left, np.hypot(left, estimated(np.hypot(here.residual_sd, here.seed_sd), len(runs), rng))
 
 
 def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Standard deviation of one run as a fit after a plan would state it, shape (world,): the truth is not known to it.
+    """Standard deviation of one run as a fit after a plan would state it, shape (draw,): the truth is not known to it.
 
-    The logarithm is known before as well as the worlds agree on it, and measured by the plan with a variance of one
-    over twice its runs: the constants of the curve are known from the runs that the posterior has.
+    The logarithm is known before as well as the joint draws agree on it, and measured by the plan with a variance of
+    one over twice its runs: the constants of the curve are known from the runs that the posterior has.
 
     Args:
-        spread: True standard deviation of one run around the curve, shape (world,).
+        spread: True standard deviation of one run around the curve, shape (draw,).
         rows: Runs of the plan.
         rng: Source of what the plan shows.
     """
@@ -270,13 +271,13 @@ def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.nda
 
 
 def middle_spread(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same 80 % interval: the tails of a drift are heavy."""
+    """Standard deviation of a normal distribution with the same 80 % interval: the tails of a discrepancy are heavy."""
     low, high = np.quantile(values, [0.1, 0.9])
     return float((high - low) / (2.0 * ndtri(0.9)))
 
 
-def seen(here: Worlds, point: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean ln loss of so many seeds at one size, shape (world,)."""
+def seen(here: JointDraws, point: int, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Mean ln loss of so many seeds at one size, shape (draw,)."""
     return np.mean([here.run(point, rng) for _ in range(count)], axis=0)
 
 
@@ -300,7 +301,7 @@ def refitted(
         low, middle, high = np.log(forecast.quantile([0.1, 0.5, 0.9])[:, 0])
         median.append(middle)
         spread.append((high - low) / (2.0 * ndtri(0.9)))
-        curve.append(middle_spread(worlds(posterior, pd.DataFrame([at]), repeats=1).curve[:, 0]))
+        curve.append(middle_spread(joint_draws(posterior, pd.DataFrame([at]), repeats=1).curve[:, 0]))
     good = float(np.mean([posterior.status is Status.OK for posterior in posteriors]))
     return np.array(median), np.array(curve), np.array(spread), good
 
@@ -324,9 +325,9 @@ def simulated(
     sizes = table.drop_duplicates().reset_index(drop=True)
     place = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
     if isinstance(source, Fitted):
-        here = worlds(source, sizes, repeats=1)
+        here = joint_draws(source, sizes, repeats=1)
         pick = rng.choice(len(here.curve), simulations, replace=len(here.curve) < simulations)
-        shared, spread = (here.curve + here.residual)[pick], here.seed[pick]
+        shared, spread = (here.curve + here.residual)[pick], here.seed_sd[pick]
         old = source.runs.frame[[*names, "loss"]]
     else:
         shared, spread = prior_runs(source, sizes, names, simulations, seed, rng)
@@ -349,24 +350,24 @@ def prior_runs(
     plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
     job = plan.jobs[0]
     _, values = prior_values(plan, simulations, seed)
-    seeds = np.asarray(values.seed, float)
+    seeds = np.asarray(values.seed_sd, float)
     if isinstance(source, PublishedLaw):
         curve = np.log(source.predict(sizes).draws[0, 0])
-        drift = default_drift(len(law.axes or law.inputs))
+        discrepancy = default_discrepancy(len(law.axes or law.inputs))
         z = np.log(sizes.to_numpy(float) / job.reference)
         path = places(job.model.law, job.problem, job.low, z)
-        power, vectors = eigenbasis(kernel(path, path, drift))
+        power, vectors = eigenbasis(kernel(path, path, discrepancy))
         root = vectors * np.sqrt(power)
         fall = max(float(np.ptp(curve)), 1e-6)
-        middle = np.log(drift.median) + drift.power * np.log(fall / drift.scale)
-        amplitude = np.exp(middle + drift.sd * rng.standard_normal(simulations))
-        scatter = np.asarray(values.scatter, float)
+        middle = np.log(discrepancy.median) + discrepancy.power * np.log(fall / discrepancy.scale)
+        amplitude = np.exp(middle + discrepancy.sd * rng.standard_normal(simulations))
+        scatter = np.asarray(values.residual_sd, float)
         wander = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
         return curve + wander + scatter[:, None] * rng.standard_normal(wander.shape), seeds
     rows = []
     for number, owner in enumerate(owners(plan, simulations)):
         one = type(values)(*[jax_take(part, number) for part in values])
-        y, _ = simulate(plan.jobs[owner], one._replace(seed=np.zeros(1)), np.empty((0, len(names))), rng)
+        y, _ = simulate(plan.jobs[owner], one._replace(seed_sd=np.zeros(1)), np.empty((0, len(names))), rng)
         rows.append(y[: len(sizes)] + float(job.problem.center))
     return np.array(rows), seeds
 

@@ -20,7 +20,7 @@ from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
-from bayescale.decide.trust import Doubt, doubts, far_caveat, unconverged
+from bayescale.decide.trust import Caveat, caveats, far_caveat, unconverged
 from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
 
@@ -43,7 +43,7 @@ class Duel:
         paired: Whether the two were compared by their ratio.
         common: Number of scales at which both were measured.
         says: Which uncertainty is contained.
-        doubts: Reasons for which no confident answer is possible.
+        caveats: Reasons for which no confident answer is possible.
     """
 
     first: str
@@ -59,13 +59,13 @@ class Duel:
     paired: bool
     common: int
     says: str
-    doubts: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The sentence a meeting reads."""
-        if self.doubts:
-            return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.doubts)}"
+        if self.caveats:
+            return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.caveats)}"
         low, middle, high = (100.0 * np.expm1(self.difference[level]) for level in (0.05, 0.5, 0.95))
         return (
             f"{self.first} against {self.second}: better with probability {share(self.p_first)} (one run of each: "
@@ -107,8 +107,8 @@ class Comparison:
         equal: Half-width of the region of practical equality, in ln loss.
         duels: One for each pair of recipes.
         crossings: One for each pair, where a range was given.
-        doubts: Reasons for which no confident answer is possible, by recipe.
-        caveats: What to know about the answer, such as that the question lies beyond the record.
+        caveats: Reasons for which no confident answer is possible, by recipe.
+        remarks: What to know about the answer, such as that the question lies beyond the record.
     """
 
     names: tuple[str, ...]
@@ -121,8 +121,8 @@ class Comparison:
     equal: float
     duels: tuple[Duel, ...]
     crossings: tuple[Crossing, ...]
-    doubts: Mapping[str, tuple[Doubt, ...]]
-    caveats: tuple[str, ...] = ()
+    caveats: Mapping[str, tuple[Caveat, ...]]
+    remarks: tuple[str, ...] = ()
 
     @property
     def best(self) -> str:
@@ -132,7 +132,7 @@ class Comparison:
     @property
     def answer(self) -> str:
         """Return the recipe to choose, or "cannot say"."""
-        return "cannot say" if any(self.doubts.values()) else self.best
+        return "cannot say" if any(self.caveats.values()) else self.best
 
     def duel(self, first: str, second: str) -> Duel:
         """Return the duel of two recipes, in the order in which they were given.
@@ -151,7 +151,7 @@ class Comparison:
         """The sentences that a meeting reads."""
         where = f"at {self.axis} {self.point:.3g}"
         if self.answer == "cannot say":
-            reasons = " ".join(f"{name}: {doubt}" for name, found in self.doubts.items() for doubt in found)
+            reasons = " ".join(f"{name}: {caveat}" for name, found in self.caveats.items() for caveat in found)
             return f"Cannot say which is better {where}. {reasons}"
         best = self.best
         lines = [
@@ -168,7 +168,7 @@ class Comparison:
                 )
         lines += [crossing.text for crossing in self.crossings]
         lines += list(dict.fromkeys(duel.says for duel in self.duels))
-        lines += self.caveats
+        lines += self.remarks
         return " ".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
@@ -195,8 +195,8 @@ class Comparison:
             "equal": self.equal,
             "duels": [duel.to_dict() for duel in self.duels],
             "crossings": [crossing.to_dict() for crossing in self.crossings],
-            "doubts": {name: [dataclasses.asdict(doubt) for doubt in found] for name, found in self.doubts.items()},
-            "caveats": list(self.caveats),
+            "caveats": {name: [dataclasses.asdict(caveat) for caveat in found] for name, found in self.caveats.items()},
+            "remarks": list(self.remarks),
         }
 
     def __repr__(self) -> str:
@@ -301,7 +301,7 @@ def compare(
         point = course.inputs(item[0], u[:1]).iloc[0].astype(float).to_dict()
         return far_caveat(item[1], point)
 
-    spoken = tuple(f"{name}: {doubt}" for name, found in reasons.items() for doubt in found)
+    spoken = tuple(f"{name}: {caveat}" for name, found in reasons.items() for caveat in found)
     duels, crossings = [], []
     for (a, b), ratio in ratios.items():
         difference = standing[a] - standing[b]
@@ -310,7 +310,7 @@ def compare(
         duels.append(duel_of(ratio, difference[:, 0], run, exact, walks[a], equal, spoken))
         if range is not None:
             found = crossing_of(difference[:, 1:], u[1:], names=(a, b), axis=course.label, deadline=deadline)
-            crossings.append(dataclasses.replace(found, doubts=spoken))
+            crossings.append(dataclasses.replace(found, caveats=spoken))
     return Comparison(
         names=names,
         at={name: dict(course.inputs(name, u[:1]).iloc[0].astype(float)) for name in names},
@@ -324,8 +324,8 @@ def compare(
         equal=float(equal),
         duels=tuple(duels),
         crossings=tuple(crossings),
-        doubts=reasons,
-        caveats=tuple(dict.fromkeys(far for far in map(far_from, posteriors.items()) if far is not None)),
+        caveats=reasons,
+        remarks=tuple(dict.fromkeys(far for far in map(far_from, posteriors.items()) if far is not None)),
     )
 
 
@@ -375,7 +375,7 @@ def duel_of(
         paired=ratio.posterior is not None,
         common=ratio.common,
         says=ratio.says,
-        doubts=spoken,
+        caveats=spoken,
     )
 
 
@@ -398,19 +398,19 @@ def all_doubts(
     ratios: Mapping[tuple[str, str], Ratio],
     course: Course,
     u: np.ndarray,
-) -> dict[str, tuple[Doubt, ...]]:
+) -> dict[str, tuple[Caveat, ...]]:
     """What stands in the way of an answer, by recipe or pair: at the point in question and at the end of the range."""
-    result: dict[str, tuple[Doubt, ...]] = {}
+    result: dict[str, tuple[Caveat, ...]] = {}
     for name, posterior in posteriors.items():
-        found: dict[str, Doubt] = {}
+        found: dict[str, Caveat] = {}
         for place in {float(u[0]), float(u.max())}:
             point = dict(course.inputs(name, np.array([place])).iloc[0].astype(float))
-            found |= {doubt.code: doubt for doubt in doubts(posterior, point)}
+            found |= {caveat.code: caveat for caveat in caveats(posterior, point)}
         result[name] = tuple(found.values())
     for (a, b), ratio in ratios.items():
-        doubt = None if ratio.posterior is None else unconverged(ratio.posterior)
-        if doubt is not None:
-            result[f"{a} against {b}"] = (doubt,)
+        caveat = None if ratio.posterior is None else unconverged(ratio.posterior)
+        if caveat is not None:
+            result[f"{a} against {b}"] = (caveat,)
     return result
 
 

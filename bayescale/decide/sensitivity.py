@@ -1,7 +1,7 @@
 """Sensitivity: how far an answer rests on what was assumed rather than on the runs.
 
-Every line is the same question under one change: another law, another drift, a weaker or stronger prior, more seed
-noise, or one run left out.
+Every line is the same question under one change: another law, another discrepancy, a weaker or stronger prior, more
+seed noise, or one run left out.
 """
 
 from __future__ import annotations
@@ -29,13 +29,17 @@ from bayescale.posterior.mixture import combine
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
 """Laws that a fit is compared with, by number of inputs: with a floor, and without one."""
-DRIFTS = {"drift twice as large": 2.0, "drift half as large": 0.5, "no drift: the law is exact": 1e-4}
-"""Factors on the drift's median amplitude; a ten-thousandth is none, and needs no program of its own."""
+DISCREPANCIES = {
+    "discrepancy twice as large": 2.0,
+    "discrepancy half as large": 0.5,
+    "no discrepancy: the law is exact": 1e-4,
+}
+"""Factors on the discrepancy's median amplitude; a ten-thousandth is none, and needs no program of its own."""
 NESTED = {"chinchilla_outer": ("chinchilla",)}
 """Laws that a fit's own law becomes at some constants, where its posterior may go by itself."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
-"""Most runs that are left out one by one: the largest, which an extrapolation leans on."""
+"""Most runs that are left out one by one: the largest, which an extrapolation trends on."""
 WEIGHABLE = 0.7
 """Pareto k of weights above which a reweighted answer is not stated."""
 QUANTILES = (0.1, 0.5, 0.9)
@@ -59,8 +63,8 @@ def sensitivity(
         **inputs: The same by keyword, for names that are no options.
 
     Returns:
-        One row a change: `change`, `group` ("as fitted", "law", "drift", "prior", "seed noise", "one run left out"),
-        `probability` that one run ends below the target, `low`, `median` and `high` of it (80 %), and `status`.
+        One row a change: `change`, `group` ("as fitted", "law", "discrepancy", "prior", "seed noise", "one run left
+        out"), `probability` that one run ends below the target, `low`, `median` and `high` of it (80 %), and `status`.
         A row whose fit did not converge, or whose weights are unreliable, says so there.
 
     Raises:
@@ -100,15 +104,15 @@ def changes_of(
         law = law if law.inputs == ("x",) else laws.renamed(law, posterior.law.inputs)
         floor = "" if law.floor else ", no floor"
         changes.append(refit(f"law {name}{floor}", "law", law=law))
-    if posterior.drift is not None:
-        for label, factor in DRIFTS.items():
-            drift = dataclasses.replace(posterior.drift, median=posterior.drift.median * factor)
-            changes.append(refit(label, "drift", drift=drift))
+    if posterior.discrepancy is not None:
+        for label, factor in DISCREPANCIES.items():
+            discrepancy = dataclasses.replace(posterior.discrepancy, median=posterior.discrepancy.median * factor)
+            changes.append(refit(label, "discrepancy", discrepancy=discrepancy))
     for label, power in {"priors a fifth weaker": 0.8, "priors a quarter stronger": 1.25}.items():
         changes.append(functools.partial(lambda *asked: [reweighted(*asked)], label, posterior, power, at, target))
-    if posterior.noise.seed is not None:
-        noise = dataclasses.replace(posterior.noise, seed=posterior.noise.seed * SEED_FACTOR)
-        changes.append(refit(f"seed noise {SEED_FACTOR:g} times as large", "seed noise", noise=noise))
+    if posterior.likelihood.seed_sd is not None:
+        noise = dataclasses.replace(posterior.likelihood, seed_sd=posterior.likelihood.seed_sd * SEED_FACTOR)
+        changes.append(refit(f"seed noise {SEED_FACTOR:g} times as large", "seed noise", likelihood=noise))
     return [*changes, lambda: without_one(posterior, at, target)]
 
 
@@ -130,18 +134,26 @@ def fit_again(posterior: Fitted, families: Sequence[Runs], seed: int | None = No
         posterior: The fit.
         families: Runs to fit.
         seed: Seed; by default that of the fit.
-        **changes: Any of law, drift and noise. Another law is fitted once, as it is by default.
+        **changes: Any of law, discrepancy and noise. Another law is fitted once, as it is by default.
 
     Raises:
         InputError: For families that cannot be fitted.
     """
     seed = posterior.seed if seed is None else seed
     if "law" in changes:
-        same = {"drift": posterior.drift, "noise": posterior.noise, "settings": posterior.settings}
+        same = {
+            "discrepancy": posterior.discrepancy,
+            "likelihood": posterior.likelihood,
+            "settings": posterior.settings,
+        }
         return list(fit_many(families, seed=seed, failures="raise", progress=False, **same | changes))
     fits = []
     for part in posterior.components:
-        assumed: dict[str, Any] = {"law": part.law, "drift": part.drift, "noise": part.noise} | changes
+        assumed: dict[str, Any] = {
+            "law": part.law,
+            "discrepancy": part.discrepancy,
+            "likelihood": part.likelihood,
+        } | changes
         options = {"seed": seed, "settings": part.settings, "failures": "raise", "progress": False}
         fits.append(fit_many(families, **options | assumed))
     return [combine([fit.first for fit in own], posterior.weights) for own in zip(*fits, strict=True)]

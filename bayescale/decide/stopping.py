@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
-from bayescale.decide.outcomes import at_point, worlds
-from bayescale.decide.trust import Doubt, doubts, inputs_text
+from bayescale.decide.outcomes import at_point, joint_draws
+from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import money
 from bayescale.errors import InputError
 from bayescale.forecast import At
@@ -35,7 +35,7 @@ class Stops:
         at: Where runs end.
         chance: Probability below which a run is stopped.
         unit: Unit of the regrets.
-        doubts: Reasons for "cannot say" by run.
+        caveats: Reasons for "cannot say" by run.
     """
 
     frame: pd.DataFrame
@@ -43,7 +43,7 @@ class Stops:
     at: dict[str, float]
     chance: float
     unit: str
-    doubts: dict[str, list[Doubt]]
+    caveats: dict[str, list[Caveat]]
 
     @property
     def text(self) -> str:
@@ -56,7 +56,7 @@ class Stops:
             head += f": none has a chance under {self.chance:.2g} to end below {self.target:g} at {where}"
         unsure = self.frame.loc[self.frame["action"] == "cannot say", "run"]
         if len(unsure):
-            head += f". Nothing can be said of {', '.join(unsure)} ({self.doubts[unsure.iloc[0]][0].text})"
+            head += f". Nothing can be said of {', '.join(unsure)} ({self.caveats[unsure.iloc[0]][0].text})"
         if "regret_stop" in self.frame and len(stopped):
             head += (
                 f". Expected regret of stopping them {money(stopped['regret_stop'].sum(), self.unit)}, of continuing "
@@ -70,9 +70,9 @@ class Stops:
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain values."""
-        listed = {run: [dataclasses.asdict(doubt) for doubt in found] for run, found in self.doubts.items()}
+        listed = {run: [dataclasses.asdict(caveat) for caveat in found] for run, found in self.caveats.items()}
         plain = {"text": self.text, "target": self.target, "at": self.at, "chance": self.chance, "unit": self.unit}
-        return plain | {"runs": self.frame.to_dict("records"), "doubts": listed}
+        return plain | {"runs": self.frame.to_dict("records"), "caveats": listed}
 
     def __repr__(self) -> str:
         """Say it in at most one screen."""
@@ -138,9 +138,9 @@ def stop_early(
         point = at_point(posterior, at, inputs)
         forecast = posterior.forecast_at(pd.DataFrame([point]), "run")
         p = float(forecast.probability_below(target)[0])
-        here = worlds(posterior, pd.DataFrame([point]))
+        here = joint_draws(posterior, pd.DataFrame([point]))
         met = (here.spread(0) < target).mean(1)
-        found = doubts(posterior, point)
+        found = caveats(posterior, point)
         low, high = forecast.interval(0.8)[:, 0]
         row = {"run": name, "action": "stop" if p < chance else "continue", "probability": p}
         row |= {"probability_error": here.error(met), "median": float(forecast.quantile(0.5)[0])}

@@ -20,7 +20,7 @@ INSIDE = 1.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Doubt:
+class Caveat:
     """One reason for which a question cannot be answered from these runs.
 
     Attributes:
@@ -40,7 +40,7 @@ class Doubt:
         return f"{self.text} {self.remedy}"
 
 
-def doubts(posterior: Fitted, at: dict[str, float]) -> list[Doubt]:
+def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
     """List what stands between these runs and an answer about the run `at`; empty where a confident answer is possible.
 
     Args:
@@ -48,25 +48,25 @@ def doubts(posterior: Fitted, at: dict[str, float]) -> list[Doubt]:
         at: Inputs of the run in question, raw counts by name.
 
     Returns:
-        Doubts, the gravest first.
+        Caveats, the gravest first.
     """
     found = [unconverged(posterior), not_a_law(posterior, at), one_ray(posterior, at), two_scales(posterior, at)]
-    return [doubt for doubt in found if doubt is not None]
+    return [caveat for caveat in found if caveat is not None]
 
 
-def unconverged(posterior: Fitted) -> Doubt | None:
-    """Doubt a fit whose chains did not converge."""
+def unconverged(posterior: Fitted) -> Caveat | None:
+    """Caveat a fit whose chains did not converge."""
     if posterior.status is Status.OK:
         return None
     remedy = (
         "Fit again with longer chains, settings=Nuts(warmup=1000, draws=2000) (bayescale fit --warmup 1000 --draws "
         "2000); no new run is needed."
     )
-    return Doubt("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
+    return Caveat("unconverged", f"The fit cannot be relied on: {posterior.status}", None, remedy)
 
 
-def not_a_law(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
-    """Doubt a curve that never moved or that rises again, or data that are repeated too often."""
+def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
+    """Caveat a curve that never moved or that rises again, or data that are repeated too often."""
     notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
     notes += [note for note in check_table(posterior) if note.code in GRAVE]
     grave = [note for note in notes if note.severity == "warning"]
@@ -77,7 +77,7 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
         remedy = "Add larger runs until the loss moves, or use a finer metric."
     elif "rises with" in grave[0].text or grave[0].code == "hump":
         remedy = "Model what falls: 1 - score (derive='error_rate', when reading --derive error_rate)."
-    return Doubt(grave[0].code, grave[0].text, None, remedy)
+    return Caveat(grave[0].code, grave[0].text, None, remedy)
 
 
 def log_inputs(posterior: Fitted) -> np.ndarray:
@@ -85,8 +85,8 @@ def log_inputs(posterior: Fitted) -> np.ndarray:
     return np.log(posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float))
 
 
-def one_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
-    """Doubt a question off the ray on which all runs lie."""
+def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
+    """Caveat a question off the ray on which all runs lie."""
     if posterior.ray is not None:
         return off_ray(posterior, at)
     names = posterior.law.inputs
@@ -112,11 +112,11 @@ def one_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
     listed = " and ".join(np.asarray(names)[moving])
     text = f"{listed} moved together in all {len(x)} runs, and the question lies off their ray by a factor "
     text += f"{np.exp(away):.2g}: what each of them does alone is not in these data."
-    return Doubt("one_ray", text, inputs, f"Add small runs off the ray, the cheapest at {inputs_text(inputs)}.")
+    return Caveat("one_ray", text, inputs, f"Add small runs off the ray, the cheapest at {inputs_text(inputs)}.")
 
 
-def off_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
-    """Doubt a question off the ray along which one input was fitted."""
+def off_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
+    """Caveat a question off the ray along which one input was fitted."""
     ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     full, beside = ray.locate(pd.DataFrame([at]))
@@ -127,11 +127,11 @@ def off_ray(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
         f"All {len(posterior.runs)} runs lie on one ray ({ray.text}), and the question lies off it by a factor "
         f"{beside[0]:.2g}: what each input does alone is not in these data."
     )
-    return Doubt("one_ray", text, run, remedy)
+    return Caveat("one_ray", text, run, remedy)
 
 
-def two_scales(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
-    """Doubt an extrapolation from fewer than three values of an input."""
+def two_scales(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
+    """Caveat an extrapolation from fewer than three values of an input."""
     frame = posterior.runs.frame
     for name in posterior.law.inputs:
         values = np.sort(frame[name].unique().astype(float))
@@ -142,7 +142,7 @@ def two_scales(posterior: Fitted, at: dict[str, float]) -> Doubt | None:
         inputs = at | {other: float(frame[other].median()) for other in posterior.law.inputs} | {name: middle}
         count = f"only {len(values)} value{'s' if len(values) > 1 else ''}" if len(values) < 3 else "nearly one value"
         text = f"{name} takes {count} in these runs, which show no bend and no floor, and the question lies beyond."
-        return Doubt("few_scales", text, inputs, f"Add a run at {inputs_text(inputs)}.")
+        return Caveat("few_scales", text, inputs, f"Add a run at {inputs_text(inputs)}.")
     return None
 
 

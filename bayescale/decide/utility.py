@@ -95,8 +95,8 @@ def regrets(go: Array, stay: Array) -> tuple[float, float]:
     """Expected regret of going and of staying: what the better action would have brought more, on average.
 
     Args:
-        go: Worth of going in equally likely worlds, any shape.
-        stay: Worth of staying in the same worlds.
+        go: Worth of going in equally likely joint draws, any shape.
+        stay: Worth of staying in the same joint draws.
 
     Returns:
         Both regrets; the smaller one is the value of perfect information.

@@ -21,8 +21,8 @@ from bayescale.fitting.fit import check_sampling
 from bayescale.fitting.fit_many import fit_many
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Failure
@@ -210,8 +210,8 @@ def backtest(
     ratio: float | Sequence[float] | None = None,
     largest: int | None = None,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     settings: Nuts | None = None,
     method: str = "auto",
     progress: bool | None = None,
@@ -232,8 +232,8 @@ def backtest(
             each.
         largest: Instead, hold out this many of the largest rows, and any at the scale of the last of them.
         seed: Seed of all randomness.
-        drift: See `fit`.
-        noise: See `fit`.
+        discrepancy: See `fit`.
+        likelihood: See `fit`.
         settings: See `fit`.
         method: See `fit`. Many fits are wanted here and little of each, so importance sampling goes first.
         progress: Show a bar; by default only on a terminal.
@@ -283,8 +283,8 @@ def backtest(
         training,
         law,
         seed=seed,
-        drift=drift,
-        noise=noise,
+        discrepancy=discrepancy,
+        likelihood=likelihood,
         settings=settings,
         method=method,
         folder=folder,

@@ -29,9 +29,9 @@ from bayescale.fitting.fit_many import Queue, results_of
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
-from bayescale.model.drift import Drift
-from bayescale.model.likelihood import log_likelihood, marginal_level
-from bayescale.model.noise import Noise
+from bayescale.model.density import log_likelihood, marginal_level
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import coordinates
 from bayescale.model.problem import Job, Model, Problem, Values
 from bayescale.posterior.fitted import Fitted
@@ -98,10 +98,10 @@ def run(
     *,
     simulations: int,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
-    true_drift: Drift | str | None = "same",
-    true_noise: Noise | str = "same",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
+    true_discrepancy: Discrepancy | str | None = "same",
+    true_likelihood: Likelihood | str = "same",
     ratios: Sequence[float] = (3.0, 10.0),
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -120,10 +120,10 @@ def run(
         law: A law or its name.
         simulations: Data sets to simulate; 500 see a bias of a tenth of a standard deviation.
         seed: Seed of all randomness.
-        drift: Drift that fits assume, see `fit`.
-        noise: Noise that fits assume, see `fit`.
-        true_drift: Drift that data have; "same" is the one that fits assume.
-        true_noise: Noise that data have; "same" is the one that fits assume.
+        discrepancy: Discrepancy that fits assume, see `fit`.
+        likelihood: Likelihood that fits assume, see `fit`.
+        true_discrepancy: Discrepancy that data have; "same" is the one that fits assume.
+        true_likelihood: Likelihood that data have; "same" is the one that fits assume.
         ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
         settings: See `fit`.
         method: See `fit`.
@@ -141,12 +141,12 @@ def run(
     settings = check_sampling(method, seed, settings)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    assumed = generative(plan_fit(runs, law, drift, noise, None))
-    real_drift, real_noise = (
-        drift if true_drift == "same" else true_drift,
-        noise if true_noise == "same" else true_noise,
+    assumed = generative(plan_fit(runs, law, discrepancy, likelihood, None))
+    real_discrepancy, real_noise = (
+        discrepancy if true_discrepancy == "same" else true_discrepancy,
+        likelihood if true_likelihood == "same" else true_likelihood,
     )
-    truth = generative(plan_fit(runs, law, real_drift, real_noise, None))
+    truth = generative(plan_fit(runs, law, real_discrepancy, real_noise, None))
     simulable(assumed)
     simulable(truth)
     new = beyond(assumed.jobs[0], ratios)
@@ -167,8 +167,8 @@ def given(
     *,
     simulations: int,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     ratios: Sequence[float] = (3.0, 10.0),
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -186,8 +186,8 @@ def given(
         law: See `run`.
         simulations: Sets of further runs.
         seed: Seed of all randomness.
-        drift: See `run`.
-        noise: See `run`.
+        discrepancy: See `run`.
+        likelihood: See `run`.
         ratios: See `run`.
         settings: See `fit`.
         method: See `fit`.
@@ -207,7 +207,7 @@ def given(
     check_ratios(ratios)
     if len(checked_runs(runs).inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
-    real = plan_fit(runs, law, drift, noise, None)
+    real = plan_fit(runs, law, discrepancy, likelihood, None)
     simulable(real)
     enough(simulations, len(real.jobs))
     name = runs.inputs[0]
@@ -221,7 +221,7 @@ def given(
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
         both["run"] = own_runs(len(both))
         whole = both if error else both.drop(columns="value_se")
-        return generative(plan_fit(dataclasses.replace(runs, frame=whole), law, drift, noise, None))
+        return generative(plan_fit(dataclasses.replace(runs, frame=whole), law, discrepancy, likelihood, None))
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
     alone = plan_of(level, BOUNDLESS)

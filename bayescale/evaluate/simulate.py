@@ -10,22 +10,24 @@ import numpy as np
 
 from bayescale._jax import on_cores
 from bayescale.fitting.plan import FitPlan
-from bayescale.model.drift import eigenbasis, kernel
-from bayescale.model.likelihood import marginal_level, row_variance
+from bayescale.model.density import marginal_level, row_variance
+from bayescale.model.discrepancy import eigenbasis, kernel
 from bayescale.model.parameters import simulate_prior
 from bayescale.model.problem import Job, Values, places
 from bayescale.posterior.predictive import law_at, run_variance
 
 
 def generative(plan: FitPlan) -> FitPlan:
-    """Leave out the factor on the drift ahead and its lean: they answer to real curves and simulate no data."""
+    """Leave out the factor on the discrepancy ahead and its trend: they answer to real curves and simulate no data."""
     none, one = np.asarray(0.0), np.asarray(1.0)
 
     def plain(job: Job) -> Job:
-        if job.model.drift is None:
+        if job.model.discrepancy is None:
             return job
-        drift = dataclasses.replace(job.model.drift, ahead=none, ahead_median=one, ahead_power=none, lean=none)
-        return dataclasses.replace(job, model=dataclasses.replace(job.model, drift=drift))
+        discrepancy = dataclasses.replace(
+            job.model.discrepancy, ahead=none, ahead_median=one, ahead_power=none, trend=none
+        )
+        return dataclasses.replace(job, model=dataclasses.replace(job.model, discrepancy=discrepancy))
 
     return dataclasses.replace(plan, jobs=tuple(plain(job) for job in plan.jobs))
 
@@ -65,17 +67,17 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     mean = law_at(model, values.constants, z)[0] + values.level[0]
     if not model.law.level:
         mean = mean - float(problem.center)
-    if model.drift is not None:
+    if model.discrepancy is not None:
         place = places(model.law, problem, job.low, z)
-        power, vectors = eigenbasis(kernel(place, place, model.drift))
+        power, vectors = eigenbasis(kernel(place, place, model.discrepancy))
         path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]
     future = np.full(len(new), run_variance(single, problem))
     noise = np.sqrt(np.concatenate([variance, future])) * rng.standard_normal(len(z))
-    if model.noise.tail is not None:
-        half = 0.5 * float(model.noise.tail)
+    if model.likelihood.tail is not None:
+        half = 0.5 * float(model.likelihood.tail)
         noise = noise / np.sqrt(rng.gamma(half, 1.0 / half, size=len(z)))
     y = np.zeros(len(problem.y))
     y[:rows] = (mean + noise)[:rows]

@@ -64,8 +64,8 @@ def open_folder(folder: str | Path) -> Archive:
 def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
-    That is data, law, priors, drift, noise, settings, method, seed and the versions of this package and of its files;
-    the place of a family among others and its name are left out.
+    That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of its
+    files; the place of a family among others and its name are left out.
     """
     job = plan.jobs[0]
     content = {
@@ -78,8 +78,8 @@ def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
         "priors": [{name: encode_prior(prior) for name, prior in part.law.priors.items()} for part in plan.jobs],
         "scales": job.law.scales,
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
-        "drift": [None if part.drift is None else encode(part.drift) for part in plan.jobs],
-        "noise": [encode(part.noise) for part in plan.jobs],
+        "discrepancy": [None if part.discrepancy is None else encode(part.discrepancy) for part in plan.jobs],
+        "likelihood": [encode(part.likelihood) for part in plan.jobs],
         "settings": encode(settings),
         "method": method,
         "seed": seed,

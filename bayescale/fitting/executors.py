@@ -171,7 +171,7 @@ def with_curve(job: Job, curve: Any) -> Job:
 def pack(job: Job) -> Job:
     """Leave of a job what sampling needs, in a form that pickles: arrays, prior numbers, and the curve by its name."""
     nothing: Any = None
-    bare = dataclasses.replace(job, runs=nothing, law=nothing, drift=None, noise=nothing)
+    bare = dataclasses.replace(job, runs=nothing, law=nothing, discrepancy=None, likelihood=nothing)
     return with_curve(bare, packed_curve(job.model.law.curve))
 
 

@@ -24,8 +24,8 @@ from bayescale.inference.diagnostics import diagnose
 from bayescale.inference.nuts import Nuts, check_settings
 from bayescale.laws.law import Law
 from bayescale.laws.priors import Prior
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
 from bayescale.posterior.mixture import Mixture, combine
@@ -52,8 +52,8 @@ def fit(
     law: str | Law = "auto",
     *,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -69,8 +69,8 @@ def fit(
             of equal weight, below a plateau and without one, and for two or three one power law each under an outer
             power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
-        drift: "auto" for the calibrated default, a `Drift`, or None to trust the law outright.
-        noise: A `Noise` or its name ("normal", "student").
+        discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
+        likelihood: A `Likelihood` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
@@ -92,7 +92,7 @@ def fit(
     """
     settings = check_sampling(method, seed, settings)
     checked.options(strict=(strict, checked.FLAG))
-    plan = plan_fit(runs, law, drift, noise, priors)
+    plan = plan_fit(runs, law, discrepancy, likelihood, priors)
     # All components of one shape in one call, which shares them out among the cores.
     fitted = combine(sample_flat(plan.tasks(settings, 0), seed, method, lambda task, count: count), plan.weights)
     if strict and fitted.status is not Status.OK:

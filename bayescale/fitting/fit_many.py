@@ -21,8 +21,8 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.laws.priors import Prior
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Failure, Posterior
@@ -34,8 +34,8 @@ def fit_many(
     law: str | Law = "auto",
     *,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -53,8 +53,8 @@ def fit_many(
     law: str | Law = "auto",
     *,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -71,8 +71,8 @@ def fit_many(
     law: str | Law = "auto",
     *,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -90,8 +90,8 @@ def fit_many(
         seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
             not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
             kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
-        drift: See `fit`.
-        noise: See `fit`.
+        discrepancy: See `fit`.
+        likelihood: See `fit`.
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
@@ -101,8 +101,8 @@ def fit_many(
             not fit together, after all others are finished if sampling failed.
         folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
-            was. A file is named after its family and found by data, law, priors, drift, noise, settings, method and
-            seed; `load` opens it.
+            was. A file is named after its family and found by data, law, priors, discrepancy, likelihood, settings, method
+            and seed; `load` opens it.
         executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
             whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
             accelerators.
@@ -124,7 +124,7 @@ def fit_many(
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
     options(strict=(strict, FLAG))
-    queue = line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor)
+    queue = line_up(families, law, seed, discrepancy, likelihood, priors, settings, method, folder, executor)
     if queue.refused and failures == "raise":
         raise next(iter(queue.refused.values())).error
     found = dict(results_of(queue, progress))
@@ -144,8 +144,8 @@ def fit_each(
     law: str | Law = "auto",
     *,
     seed: int,
-    drift: Drift | str | None = "auto",
-    noise: Noise | str = "normal",
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     settings: Nuts | None = None,
     method: str = "nuts",
@@ -159,8 +159,8 @@ def fit_each(
         families: See `fit_many`.
         law: See `fit`.
         seed: See `fit_many`.
-        drift: See `fit`.
-        noise: See `fit`.
+        discrepancy: See `fit`.
+        likelihood: See `fit`.
         priors: See `fit`.
         settings: See `fit`.
         method: See `fit`.
@@ -178,7 +178,9 @@ def fit_each(
         >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
         ...     print(number, result.status)
     """
-    return results_of(line_up(families, law, seed, drift, noise, priors, settings, method, folder, executor), progress)
+    return results_of(
+        line_up(families, law, seed, discrepancy, likelihood, priors, settings, method, folder, executor), progress
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,8 +210,8 @@ def line_up(
     families: Iterable[Runs],
     law: str | Law,
     seed: int,
-    drift: Drift | str | None,
-    noise: Noise | str,
+    discrepancy: Discrepancy | str | None,
+    likelihood: Likelihood | str,
     priors: Mapping[str, Prior] | None,
     settings: Nuts | None,
     method: str,
@@ -229,7 +231,7 @@ def line_up(
     for number in range(jax.process_index(), len(families), jax.process_count()):
         runs = checked(families[number])
         try:
-            plans[number] = plan_fit(runs, law, drift, noise, priors)
+            plans[number] = plan_fit(runs, law, discrepancy, likelihood, priors)
         except InputError as error:
             refused[number] = Failure(runs, Status.REFUSED, error)
         except Exception as error:

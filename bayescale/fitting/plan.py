@@ -11,8 +11,8 @@ from bayescale.fitting.batches import Task
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.laws.priors import Prior
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Job, make_jobs
 
 
@@ -52,8 +52,8 @@ def share(settings: Nuts, weight: float) -> Nuts:
 def plan_fit(
     runs: Runs,
     law: str | Law,
-    drift: Drift | str | None,
-    noise: Noise | str,
+    discrepancy: Discrepancy | str | None,
+    likelihood: Likelihood | str,
     priors: Mapping[str, Prior] | None,
 ) -> FitPlan:
     """Check one family against a law, and plan one fit for each component of the law's mixture, of equal weights.
@@ -61,5 +61,5 @@ def plan_fit(
     Raises:
         InputError: For names or data that cannot work together.
     """
-    jobs = make_jobs(runs, law, drift, noise, priors)
+    jobs = make_jobs(runs, law, discrepancy, likelihood, priors)
     return FitPlan(jobs, (1.0 / len(jobs),) * len(jobs))

@@ -16,7 +16,7 @@ from bayescale.inference.modes import round_potential, walks
 from bayescale.inference.nuts import Nuts, Standing, Start, begin_chain, normal_around, run_chain
 from bayescale.inference.nuts_vectorized import run_chains
 from bayescale.inference.reparam import Geometry, linearise, read_straight, to_scores, to_straight
-from bayescale.model.likelihood import draw_level
+from bayescale.model.density import draw_level
 from bayescale.model.problem import Model, Problem, Values
 
 TRACES = {"sample": 0}
@@ -33,7 +33,7 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at
 
     Args:
         key: Words of a random key.
-        model: Law, drift and noise.
+        model: Law, discrepancy and likelihood.
         problem: The family.
         settings: Counts and target acceptance.
         at: What `beginning` returned, or an earlier call as "end".
@@ -116,7 +116,7 @@ def beginning(
 def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
     """Walk to modes from the prior's centre and from draws of the prior; take the centre's unless another is higher.
 
-    From the centre alone, one in ten simulated data sets of a law with several terms ended where drift or scatter
+    From the centre alone, one in ten simulated data sets of a law with several terms ended where discrepancy or scatter
     explains what the law should.
     """
     ends, heights = walks(key, model, problem, steps, vectorized)

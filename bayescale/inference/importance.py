@@ -23,7 +23,7 @@ from bayescale._jax import each, key_of
 from bayescale._record import Array
 from bayescale.inference.modes import Target, find_modes, round_target
 from bayescale.inference.nuts import Start
-from bayescale.model.likelihood import draw_level
+from bayescale.model.density import draw_level
 from bayescale.model.parameters import read
 from bayescale.model.problem import Model, Problem, Values
 

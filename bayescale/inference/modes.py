@@ -14,8 +14,8 @@ from bayescale._jax import each
 from bayescale._record import Array
 from bayescale.inference.nuts import Potential, Start, find_mode, normal_at
 from bayescale.inference.reparam import Geometry, linearise, straight_density, straighten, to_scores, to_straight
-from bayescale.model.likelihood import marginal_level, offset
-from bayescale.model.noise import SMALLEST_SCATTER
+from bayescale.model.density import marginal_level, offset
+from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.parameters import coordinates, prior_place, read
 from bayescale.model.problem import Model, Problem
 
@@ -88,12 +88,12 @@ def loosened(vector: Array, model: Model, problem: Problem) -> Any:
     """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
 
     Far from the data a density with little scatter is a steep and crooked valley, where walks get stuck: of simulated
-    data without drift, they missed the mode in more than half of the cases, and from here in few.
+    data without discrepancy, they missed the mode in more than half of the cases, and from here in few.
     """
     values, _ = read(vector, model, problem)
     residual, rows = problem.y - offset(model, problem, values), problem.mask.sum()
     residual = problem.mask * (residual - (problem.mask @ residual) / rows if marginal_level(model) else residual)
-    place = coordinates(model, problem).index("log_scatter")
+    place = coordinates(model, problem).index("log_residual_sd")
     least = jnp.log(LOOSE) + 0.5 * jnp.log((residual**2).sum() / rows + SMALLEST_SCATTER**2)
     return vector.at[place].max(least)
 

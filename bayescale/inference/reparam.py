@@ -14,9 +14,9 @@ which is the drop of a sum of power laws in units of its value at the reference,
 Without replicates the data see scatter and seed noise together: straight coordinates are the logarithms of their
 root sum of squares and of their ratio.
 
-`to_straight`. How well the data pin the law down depends on the drift and the scatter: with a strong drift the
-floor is free, with a weak one it is known to a hair. Here straight coordinates are replaced by standard scores v
-under the law linearised at the mode, direction by direction:
+`to_straight`. How well the data pin the law down depends on the discrepancy and the scatter: with a strong
+discrepancy the floor is free, with a weak one it is known to a hair. Here straight coordinates are replaced by
+standard scores v under the law linearised at the mode, direction by direction:
 
     theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
     d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from bayescale._record import Array, record
-from bayescale.model.likelihood import (
+from bayescale.model.density import (
     level_variance,
     log_likelihood,
     offset,
@@ -69,8 +69,8 @@ class Geometry:
         point: Straight coordinates there, shape (coordinate,).
         vector: The model's coordinates there, shape (coordinate,).
         directions: V, shape (p, p).
-        columns: What the curve does along each direction, the residuals, and ones; in the drift's eigenbasis where
-            the problem has one; shape (row, p + 2).
+        columns: What the curve does along each direction, the residuals, and ones; in the discrepancy's eigenbasis
+            where the problem has one; shape (row, p + 2).
         pull: Slope of the law's log prior along each direction, shape (p,).
     """
 
@@ -149,9 +149,9 @@ def straighten(vector: Array, model: Model, problem: Problem) -> Any:
 def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
     """Positions of scatter and seed noise where only their sum is seen, else None."""
     names = coordinates(model, problem)
-    if problem.replicated or "log_seed" not in names:
+    if problem.replicated or "log_seed_sd" not in names:
         return None
-    return names.index("log_scatter"), names.index("log_seed")
+    return names.index("log_residual_sd"), names.index("log_seed_sd")
 
 
 def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
@@ -177,7 +177,7 @@ def straight_density(straight: Array, model: Model, problem: Problem) -> tuple[A
 
 def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     """Linearise the law and its prior at straight coordinates."""
-    size = coordinates(model, problem).index("log_scatter")
+    size = coordinates(model, problem).index("log_residual_sd")
 
     theta = point[:size]
 
@@ -207,8 +207,8 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
 
 def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Columns and precisions of independent rows, with the variances of a coordinate vector."""
-    size = coordinates(model, problem).index("log_scatter")
-    # Given its coordinate, the drift's amplitude does not depend on the law.
+    size = coordinates(model, problem).index("log_residual_sd")
+    # Given its coordinate, the discrepancy's amplitude does not depend on the law.
     values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
     if problem.dense and problem.basis is None:
         factor = jnp.linalg.cholesky(row_covariance(values, problem))
@@ -223,7 +223,7 @@ def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> t
 
 
 def plain(problem: Problem) -> bool:
-    """Whether straight coordinates serve as they are: many rows pin them down whatever drift and scatter are."""
+    """Whether straight coordinates serve as they are: many rows pin them down whatever discrepancy and scatter are."""
     return problem.gap is not None and problem.basis is None
 
 

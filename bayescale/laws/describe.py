@@ -108,7 +108,7 @@ def card(law: Law) -> dict[str, Any]:
         "priors": {key: repr(prior) for key, prior in law.priors.items()},
         "decreasing": list(law.decreasing),
         "floor": law.floor,
-        "drift_over": [name for name, _ in law.axes] or list(law.inputs),
+        "discrepancy_over": [name for name, _ in law.axes] or list(law.inputs),
         "becomes": {other: dict(fixed) for other, fixed in law.nests},
         "published": {
             source.key: {
@@ -134,7 +134,7 @@ def text(law: Law) -> str:
     lines.append(f"  response   {law.response}")
     lines += [f"  input      {name}: {text}" for name, text in input_lines(law).items()]
     if law.axes:
-        lines.append(f"  drift over {', '.join(name for name, _ in law.axes)}")
+        lines.append(f"  discrepancy over {', '.join(name for name, _ in law.axes)}")
     lines += [f"  prior      {names}: {prior}" for names, (prior, _) in prior_lines(law).items()]
     for source in law.sources:
         note = f" ({source.note})" if source.note else ""
@@ -156,7 +156,7 @@ def block(law: Law) -> list[str]:
     lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
     lines.append(f"- response: {law.response}")
     if law.axes:
-        lines.append(f"- drift over: {', '.join(name for name, _ in law.axes)}")
+        lines.append(f"- discrepancy over: {', '.join(name for name, _ in law.axes)}")
     lines.append("- priors: " + "; ".join(f"{names}: `{prior}`" for names, (prior, _) in prior_lines(law).items()))
     for source in law.sources:
         note = f"; {source.note}" if source.note else ""

@@ -49,7 +49,7 @@ class Law:
     home: str = static(default="")
     """Section of the catalogue; by default the module of the curve."""
     axes: tuple[tuple[str, Callable[..., Any]], ...] = static(default=())
-    """What a drift runs over, by name, as functions of the curve's inputs; the inputs themselves if there are none."""
+    """Axes of the discrepancy by name, as functions of the curve's inputs; the inputs themselves if there are none."""
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
         """Evaluate the curve at raw inputs with the given constants, in double precision."""
@@ -165,7 +165,7 @@ class Law:
         return scaled if self.rescale is None else [a * b for a, b in zip(scaled, self.rescale, strict=True)]
 
     def coordinates(self, z: Any) -> np.ndarray:
-        """Logarithms of what a drift runs over, shape (row, axis), at z = ln(x / reference), shape (row, input)."""
+        """Logarithms of the discrepancy's axes, shape (row, axis), at z = ln(x / reference), shape (row, input)."""
         if not self.axes:
             return np.asarray(z)
         with on_cores():

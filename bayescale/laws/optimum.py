@@ -2,7 +2,7 @@
 
 Every function takes a law and its constants in raw units, each a number or an array over draws (`Posterior.draws`,
 `PublishedLaw.constants`), and works on any law. Uncertainty travels through: a thousand draws of the constants give a
-thousand best sizes. The drift is no part of a law, so these are optima of the fitted curve.
+thousand best sizes. The discrepancy is no part of a law, so these are optima of the fitted curve.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def register_law(
         form: How the equation was checked, a key of `FORMS`.
         nests: Laws that this one becomes, with the constants or inputs at which it does.
         aliases: Other names, with the citation key of each.
-        axes: Positive quantities in whose logarithms a drift runs instead of those of the inputs, by name, each a
+        axes: Positive quantities in whose logarithms a discrepancy runs instead of those of the inputs, by name, each a
             function of what the curve takes. For inputs that are labels, or when something else tells where the law
             may be wrong: `{"size": lambda recipe, N: N}`.
 

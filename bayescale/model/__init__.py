@@ -1,1 +1,1 @@
-"""Model: law, drift and noise on the rows of one family, and how their density is evaluated."""
+"""Model: law, discrepancy and noise on the rows of one family, and how their density is evaluated."""

@@ -14,14 +14,14 @@ from bayescale.data.design import Design, reduce_runs
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
-from bayescale.model.drift import Drift, kernel
-from bayescale.model.likelihood import offset, row_covariance, within_likelihood
-from bayescale.model.noise import Noise
+from bayescale.model.density import offset, row_covariance, within_likelihood
+from bayescale.model.discrepancy import Discrepancy, kernel
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import coordinates, draw
 from bayescale.model.problem import Model, Problem, components, places, prepare
 
 
-def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Callable[[], None]:
+def numpyro_model(runs: Runs, law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood) -> Callable[[], None]:
     """Return the model as an ordinary NumPyro function of no arguments.
 
     It is written on the raw rows (averages of long curves) with one dense covariance, so it is slow and easy to check;
@@ -37,11 +37,11 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
             "with Plateaus(plateau='present') or Plateaus(plateau='absent') among its priors."
         )
     design = reduce_runs(runs, exempt=law.exempt)
-    latent = prepare(law, drift, noise, design)[1].latent
+    latent = prepare(law, discrepancy, likelihood, design)[1].latent
     if not latent:
         design = reduce_runs(runs, collapse=False, exempt=law.exempt)
-    model, problem = prepare(law, drift, noise, design)
-    problem = dataclasses.replace(trimmed(model.law, problem, design, drift), latent=latent)
+    model, problem = prepare(law, discrepancy, likelihood, design)
+    problem = dataclasses.replace(trimmed(model.law, problem, design, discrepancy), latent=latent)
     groups = list({tuple(row): None for row in np.asarray(design.alike)})
 
     def program() -> None:
@@ -51,7 +51,7 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
                 numpyro.deterministic(name, value)
         mean = offset(model, problem, values)
         covariance = row_covariance(values, problem)
-        if model.noise.tail is None:
+        if model.likelihood.tail is None:
             if model.law.level:
                 covariance = covariance + model.law.level[1].sd ** 2
             numpyro.sample("y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
@@ -62,7 +62,7 @@ def numpyro_model(runs: Runs, law: Law, drift: Drift | None, noise: Noise) -> Ca
             for number, members in enumerate(groups):
                 rows = np.flatnonzero(members)
                 factor = jnp.linalg.cholesky(covariance[np.ix_(rows, rows)])
-                spread = dist.MultivariateStudentT(model.noise.tail, mean[rows], factor)
+                spread = dist.MultivariateStudentT(model.likelihood.tail, mean[rows], factor)
                 numpyro.sample(f"y_{number}", spread, obs=problem.y[rows])
 
     return program
@@ -73,7 +73,7 @@ def numpyro_sites(model: Model, problem: Problem) -> set[str]:
     return {name.split("[")[0] for name in coordinates(model, problem)}
 
 
-def trimmed(law: Law, problem: Problem, design: Design, drift: Drift | None) -> Problem:
+def trimmed(law: Law, problem: Problem, design: Design, discrepancy: Discrepancy | None) -> Problem:
     """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
     rows = len(design.y)
     place = places(law, problem, law.coordinates(design.z).min(0), design.z)
@@ -90,7 +90,7 @@ def trimmed(law: Law, problem: Problem, design: Design, drift: Drift | None) -> 
         eigenvalues=None,
         ones=np.ones(rows),
         gap=None,
-        drift=None if drift is None else kernel(place, place, drift),
+        discrepancy=None if discrepancy is None else kernel(place, place, discrepancy),
         shared=np.asarray(design.shared, float),
         alike=np.asarray(design.alike, float),
         dense=problem.dense,

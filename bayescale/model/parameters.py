@@ -51,7 +51,7 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, fall
 
     Args:
         sample: Supplier of coordinates (see `priors.Sample`).
-        model: Law, drift and noise.
+        model: Law, discrepancy and likelihood.
         problem: The family, for spans and the number of rows.
         falls: What one unit of each exponent does, see `active_falls`, where it is known.
     """
@@ -63,12 +63,12 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, fall
 
     constants = draw_constants(noted, drawing_order(law), law, problem, falls)
     fall: Any = 1.0
-    if model.drift is not None and any(
+    if model.discrepancy is not None and any(
         isinstance(prior, Fall) and len(law.covered[key]) == sum(problem.active) for key, prior in law.priors.items()
     ):
         # The law's net fall is a coordinate.
         fall = jnp.exp(drawn["log_fall"])
-    elif model.drift is not None:
+    elif model.discrepancy is not None:
         path = jnp.where(jnp.asarray(problem.active), problem.span, 0.0)
         fall = jnp.maximum(jnp.abs(slope_along(law, constants, path)), FLATTEST_FALL)
     return draw_spreads(sample, fall, model, problem)._replace(constants=constants)
@@ -76,15 +76,15 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, fall
 
 def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, problem: Problem) -> Values:
     """Run the priors of all but the law, given the law's net fall over the training span."""
-    scatter, seed = model.noise.draw(sample)
-    amplitude = model.drift.draw(sample, fall) if model.drift is not None else 0.0
+    scatter, seed = model.likelihood.draw(sample)
+    amplitude = model.discrepancy.draw(sample, fall) if model.discrepancy is not None else 0.0
     level: Any = 0.0
     weights: Any = jnp.ones(len(problem.y))
-    if model.noise.tail is not None:
+    if model.likelihood.tail is not None:
         if model.law.level:
             level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
         if problem.latent:
-            half = 0.5 * model.noise.tail
+            half = 0.5 * model.likelihood.tail
             gamma = dist.Gamma(half, half).expand([len(problem.y)])
             log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
             weights = jnp.exp(log_weights)
@@ -136,7 +136,7 @@ def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tu
         names.extend([name] if not shape else [f"{name}[{i}]" for i in range(shape[0])])
         return jnp.zeros(shape)
 
-    jax.eval_shape(lambda: draw(note, model, problem).scatter)
+    jax.eval_shape(lambda: draw(note, model, problem).residual_sd)
     return tuple(names)
 
 

@@ -1,8 +1,8 @@
-"""Model: law x drift x noise on the runs of one family, and what its coordinates mean.
+"""Model: law x discrepancy x likelihood on the runs of one family, and what its coordinates mean.
 
     ln y_i = l + h(x_i) + A delta(t_i) + e_i
 
-with level l, law h (relative to its value at the reference scale), drift A delta and scatter e.
+with level l, law h (relative to its value at the reference scale), discrepancy A delta and scatter e.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
-from bayescale.model.drift import Drift, directions, eigenbasis, kernel, resolve_drift
-from bayescale.model.noise import Noise, check_noise, named_noise
+from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
+from bayescale.model.likelihood import Likelihood, check_likelihood, named_likelihood
 
 WALKING_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
@@ -33,11 +33,11 @@ WALKING_ROWS = 128
 
 @record
 class Model:
-    """What is assumed: the law with its priors, the drift (or None) and the noise."""
+    """What is assumed: the law with its priors, the discrepancy (or None) and the likelihood."""
 
     law: Law
-    drift: Drift | None
-    noise: Noise
+    discrepancy: Discrepancy | None
+    likelihood: Likelihood
 
 
 @record
@@ -45,12 +45,12 @@ class Problem:
     """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
 
     `ones` is the column of the level in the basis in which rows are evaluated. `basis` and `eigenvalues` belong to
-    the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `drift` (the kernel
-    matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to the
-    one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
+    the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `discrepancy` (the
+    kernel matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to
+    the one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
     with row padded to a bucket. `reach` is the span of each of the law's `axes`, those of the inputs where it has none;
-    `directions` and `origin` map positions in these spans to the axes of the drift. `plateau` is zero where a law does
-    without the plateau that it might have, else one.
+    `directions` and `origin` map positions in these spans to the axes of the discrepancy. `plateau` is zero where a
+    law does without the plateau that it might have, else one.
     """
 
     z: Array
@@ -67,7 +67,7 @@ class Problem:
     gap: Array | None
     basis: Array | None
     eigenvalues: Array | None
-    drift: Array | None
+    discrepancy: Array | None
     shared: Array | None
     alike: Array | None
     reach: Array
@@ -78,7 +78,7 @@ class Problem:
     dense: bool = static()
     replicated: bool = static()
     latent: bool = static()
-    """Each row has a precision of its own among the coordinates (Student-t noise with drift)."""
+    """Each row has a precision of its own among the coordinates (Student-t noise with discrepancy)."""
 
 
 class Values(NamedTuple):
@@ -86,14 +86,14 @@ class Values(NamedTuple):
 
     constants: dict[str, Any]
     """Constants of the law at the reference scale, in units of the level."""
-    scatter: Any
-    seed: Any
+    residual_sd: Any
+    seed_sd: Any
     amplitude: Any
-    """Amplitude of the drift."""
+    """Amplitude of the discrepancy."""
     level: Any
     """Level where it is sampled (Student-t noise), else zero."""
     weights: Any
-    """Relative precision of each row (Student-t noise with drift), else ones."""
+    """Relative precision of each row (Student-t noise with discrepancy), else ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,8 +102,8 @@ class Job:
 
     runs: Runs
     law: Law
-    drift: Drift | None
-    noise: Noise
+    discrepancy: Discrepancy | None
+    likelihood: Likelihood
     model: Model
     problem: Problem
     low: np.ndarray
@@ -117,8 +117,8 @@ class Job:
 def make_job(
     runs: Runs,
     law: str | Law,
-    drift: Drift | str | None,
-    noise: Noise | str,
+    discrepancy: Discrepancy | str | None,
+    likelihood: Likelihood | str,
     priors: Mapping[str, Prior] | None,
 ) -> Job:
     """Check one family against one model and reduce it to arrays.
@@ -126,7 +126,7 @@ def make_job(
     Raises:
         InputError: For names or data that cannot work together, and for a law that is a mixture of models.
     """
-    jobs = make_jobs(runs, law, drift, noise, priors)
+    jobs = make_jobs(runs, law, discrepancy, likelihood, priors)
     if len(jobs) > 1:
         key = jobs[0].law.level[0] if jobs[0].law.level else ""
         raise InputError(
@@ -139,8 +139,8 @@ def make_job(
 def make_jobs(
     runs: Runs,
     law: str | Law,
-    drift: Drift | str | None,
-    noise: Noise | str,
+    discrepancy: Discrepancy | str | None,
+    likelihood: Likelihood | str,
     priors: Mapping[str, Prior] | None,
 ) -> tuple[Job, ...]:
     """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
@@ -161,17 +161,17 @@ def make_jobs(
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)
-    drift = resolve_drift(drift, len(chosen.axes or chosen.inputs))
-    if isinstance(noise, str):
-        noise = named_noise(noise, len(runs.inputs))
-    check_noise(noise)
+    discrepancy = resolve_discrepancy(discrepancy, len(chosen.axes or chosen.inputs))
+    if isinstance(likelihood, str):
+        likelihood = named_likelihood(likelihood, len(runs.inputs))
+    check_likelihood(likelihood)
     design = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:
-        model, problem = prepare(law, drift, noise, design)
+        model, problem = prepare(law, discrepancy, likelihood, design)
         model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
         low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
-        return Job(runs, law, drift, noise, model, problem, low, np.asarray(design.reference), ray=ray)
+        return Job(runs, law, discrepancy, likelihood, model, problem, low, np.asarray(design.reference), ray=ray)
 
     return tuple(job(law) for law in components(chosen))
 
@@ -190,33 +190,33 @@ def plateaus(law: Law) -> tuple[str, Plateaus] | None:
     return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
 
 
-def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tuple[Model, Problem]:
+def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design) -> tuple[Model, Problem]:
     """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
     rows = len(design.y)
     # Where it wanders is in the arrays, so one program serves all.
-    plain = None if drift is None else dataclasses.replace(drift, along="inputs")
-    model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, noise)
+    plain = None if discrepancy is None else dataclasses.replace(discrepancy, along="inputs")
+    model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, likelihood)
     found = plateaus(law)
     diagonal = design.diagonal
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
-    heavy = noise.tail is not None
-    walking = drift is not None and not heavy and diagonal and design.z.shape[1] == 1 and not law.axes
+    heavy = likelihood.tail is not None
+    walking = discrepancy is not None and not heavy and diagonal and design.z.shape[1] == 1 and not law.axes
     walking = walking and (rows >= WALKING_ROWS or not alike)
-    dense = not walking and (not diagonal or (drift is not None and (heavy or not alike)))
+    dense = not walking and (not diagonal or (discrepancy is not None and (heavy or not alike)))
     latent = dense and heavy
     if walking:
         design = ordered(design)
     place = model.law.coordinates(design.z)
     reach = np.maximum(np.ptp(place, axis=0), SHORTEST_SPAN) if law.axes else np.asarray(design.span, float)
     position = (place - place.min(0)) / reach
-    matrix, origin = directions(position, "inputs" if drift is None else drift.along)
+    matrix, origin = directions(position, "inputs" if discrepancy is None else discrepancy.along)
     place = position @ matrix - origin
     eigenvalues, basis, covariance = None, None, None
-    if drift is not None and (not walking or rows < WALKING_ROWS):
-        covariance = kernel(place, place, drift)
+    if discrepancy is not None and (not walking or rows < WALKING_ROWS):
+        covariance = kernel(place, place, discrepancy)
         if not latent:
             eigenvalues, basis = eigenbasis(covariance)
-    # Student-t with drift has one latent precision a row, so its rows are not padded.
+    # Student-t with discrepancy has one latent precision a row, so its rows are not padded.
     size = rows if latent else bucket(rows)
     problem = Problem(
         z=padded(design.z, size),
@@ -233,7 +233,7 @@ def prepare(law: Law, drift: Drift | None, noise: Noise, design: Design) -> tupl
         gap=padded(np.diff(position[:, 0], prepend=position[0, 0]), size) if walking else None,
         basis=None if basis is None else padded_square(basis, size),
         eigenvalues=None if eigenvalues is None else padded(eigenvalues, size),
-        drift=padded_square(covariance, size) if dense and covariance is not None else None,
+        discrepancy=padded_square(covariance, size) if dense and covariance is not None else None,
         shared=padded_square(design.shared, size) if dense else None,
         alike=padded_square(design.alike, size) if dense else None,
         reach=reach,

@@ -1,4 +1,4 @@
-"""Markov: the drift along one input as a state that walks from row to row, in linear time.
+"""Markov: the discrepancy along one input as a state that walks from row to row, in linear time.
 
 The integrated Ornstein-Uhlenbeck process and its slope are a Markov process of two numbers, so a Kalman filter
 evaluates the density of n ordered rows in time n, equal to the dense one. Rows are cut into blocks: what a block does
@@ -170,8 +170,8 @@ def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, mem
 
     Args:
         columns: Shape (row, column); each is filtered with the same gains.
-        noise: Variance of each row around the drift, shape (row,).
-        square: Squared amplitude of the drift.
+        noise: Variance of each row around the discrepancy, shape (row,).
+        square: Squared amplitude of the discrepancy.
         gap: Distance from the row before in spans, zero for the first, shape (row,).
         mask: One for rows, zero for padding, shape (row,).
         memory: Memory of the slope in spans.
@@ -275,7 +275,7 @@ def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: 
 
     Args:
         residual: What law and centre leave, zero on padding, shape (row,).
-        noise: Variance of each row around the drift, shape (row,).
+        noise: Variance of each row around the discrepancy, shape (row,).
         square: Squared amplitude.
         ones: Column of the level, shape (row,); zeros if it is not integrated out.
         gap: See `filtered`.

@@ -92,8 +92,8 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         if outside.any():
             ratio = float(allocation.mean.ratio[0])
             subtitle += "; shaded: extrapolation" + (f", {short(ratio)}x at the choice" if ratio > INSIDE else "")
-        if allocation.doubts:
-            subtitle = f"cannot say: {allocation.doubts[0].text}"
+        if allocation.caveats:
+            subtitle = f"cannot say: {allocation.caveats[0].text}"
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
         headline(ax, f"How to spend {short(allocation.budget)}: {allocation.label}", subtitle)
         key(ax, loc="upper left", ncols=3)
@@ -140,8 +140,8 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
             "falls behind": crossing.p_falls_behind,
         }
         subtitle = ", ".join(f"{name} {percent(value)}" for name, value in parts.items())
-        if crossing.doubts:
-            subtitle = f"cannot say: {crossing.doubts[0]}"
+        if crossing.caveats:
+            subtitle = f"cannot say: {crossing.caveats[0]}"
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
         headline(ax, f"{crossing.first} against {crossing.second}: median and 90 % band of the curves", subtitle)
     return ax

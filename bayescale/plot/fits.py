@@ -357,11 +357,11 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
         ax.set_ylabel("ln(measured) - ln(curve), in %")
         dress(ax)
         label_ends(ax, [(s * one, f"{'+' if s > 0 else MINUS}{abs(s)} scatter", QUIET) for s in (2, 1, -1, -2)])
-        drift = "law and drift" if posterior.drift is not None else "law"
+        discrepancy = "law and discrepancy" if posterior.discrepancy is not None else "law"
         headline(
             ax,
             in_words(f"Residuals: {posterior.law.name} on {posterior.runs.name}"),
-            f"from the posterior mean curve ({drift}); scatter of one run: {one:.2g} %",
+            f"from the posterior mean curve ({discrepancy}); scatter of one run: {one:.2g} %",
         )
     return ax
 

@@ -413,7 +413,7 @@ def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
 
 def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Density at `x` of the equal mixture of normals with means and standard deviations of shape (draw,)."""
-    # Draws without a width of their own (the curve, if there is no drift) are smoothed by Silverman's rule.
+    # Draws without a width of their own (the curve, if there is no discrepancy) are smoothed by Silverman's rule.
     smallest = 0.9 * location.std() * len(location) ** -0.2
     width = np.where(scale < smallest, np.hypot(scale, smallest), scale)
     score = (x[:, None] - location) / width
@@ -438,7 +438,7 @@ def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
         with np.errstate(over="ignore", invalid="ignore"):
             constants = law.at_unit_scale(constants, reference)
     levelled = law.covered[law.level[0]] if law.level else ()
-    spreads = {"scatter": values.scatter, "seed": values.seed, "drift": values.amplitude}
+    spreads = {"residual_sd": values.residual_sd, "seed_sd": values.seed_sd, "discrepancy": values.amplitude}
     known = {name: v for name, v in constants.items() if name not in levelled} | {
         name: np.broadcast_to(np.asarray(v, float), count) for name, v in spreads.items()
     }

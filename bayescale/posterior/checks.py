@@ -248,7 +248,7 @@ def check_learning(posterior: Fitted) -> list[Note]:
     notes = []
     contraction = posterior.contraction()
     # The seed noise is held by published replicates on purpose, unless there are replicates.
-    watched = [name for name in contraction.index if name != "log_seed" and "[" not in name]
+    watched = [name for name in contraction.index if name != "log_seed_sd" and "[" not in name]
     held = [name for name in watched if contraction[name] < UNLEARNED]
     if held:
         text = f"The data say next to nothing about {some(held)}; their values are the prior's."

@@ -16,8 +16,8 @@ from bayescale.errors import Status
 from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Values
 from bayescale.posterior.notes import Note
 from bayescale.posterior.predictive import Predictive
@@ -62,14 +62,14 @@ class Fitted(abc.ABC):
         return self.first.job.law
 
     @property
-    def drift(self) -> Drift | None:
-        """The drift of the first component, or None."""
-        return self.first.job.drift
+    def discrepancy(self) -> Discrepancy | None:
+        """The discrepancy of the first component, or None."""
+        return self.first.job.discrepancy
 
     @property
-    def noise(self) -> Noise:
-        """The noise of the first component."""
-        return self.first.job.noise
+    def likelihood(self) -> Likelihood:
+        """The likelihood of the first component."""
+        return self.first.job.likelihood
 
     @property
     def ray(self) -> Ray | None:
@@ -269,9 +269,9 @@ class Fitted(abc.ABC):
 
 def describe(fit: Fitted, *, notes: bool = True) -> str:
     """Describe a fit in a few lines, with what is to be known about it unless `notes` is False."""
-    drift = "no drift" if fit.drift is None else "drift"
-    tail = "normal" if fit.noise.tail is None else f"Student-t({float(fit.noise.tail):g})"
-    assumed = f"{drift}, {tail} noise"
+    discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
+    tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
+    assumed = f"{discrepancy}, {tail} likelihood"
     chains = [f"{number} chains x {draws} draws" for number, draws in fit.layout]
     if len(fit.components) == 1:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
@@ -290,7 +290,7 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
 
 
 PLATEAU_LABELS = {"present": "with a plateau", "absent": "without a plateau"}
-ALONG_LABELS = {"inputs": "drift along the inputs", "scale": "drift along the common scale"}
+ALONG_LABELS = {"inputs": "discrepancy along the inputs", "scale": "discrepancy along the common scale"}
 
 
 def component_labels(fit: Fitted) -> list[str]:
@@ -298,7 +298,7 @@ def component_labels(fit: Fitted) -> list[str]:
     found = []
     for number, part in enumerate(fit.components):
         words = [PLATEAU_LABELS.get(getattr(part.law.level[1], "plateau", ""), "")] if part.law.level else []
-        if len({str(other.drift and other.drift.along) for other in fit.components}) > 1:
-            words.append("no drift" if part.drift is None else ALONG_LABELS[part.drift.along])
+        if len({str(other.discrepancy and other.discrepancy.along) for other in fit.components}) > 1:
+            words.append("no discrepancy" if part.discrepancy is None else ALONG_LABELS[part.discrepancy.along])
         found.append(", ".join(word for word in words if word) or f"component {number}")
     return found if len(set(found)) == len(found) else [f"component {number}" for number in range(len(found))]

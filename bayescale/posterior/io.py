@@ -20,8 +20,8 @@ from bayescale.data.ray import Ray
 from bayescale.data.runs import RECOGNISED, Runs
 from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
-from bayescale.model.drift import Drift
-from bayescale.model.noise import Noise
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, make_job
 from bayescale.posterior.encoding import (
@@ -205,8 +205,8 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "law": job.law.name,
         "law_print": law_print(job.law),
         "priors": {key: encode_prior(prior) for key, prior in job.law.priors.items()},
-        "drift": None if job.drift is None else encode(job.drift),
-        "noise": encode(job.noise),
+        "discrepancy": None if job.discrepancy is None else encode(job.discrepancy),
+        "likelihood": encode(job.likelihood),
         "ray": None if job.ray is None else dataclasses.asdict(job.ray),
         "seed": int(posterior.seed),
         "settings": encode(posterior.settings),
@@ -234,8 +234,8 @@ def attributes(fit: Fitted) -> dict[str, Any]:
         "data_hash": job.runs.digest,
         "law": job.law.name,
         "priors": json.dumps({key: encode_prior(prior) for key, prior in job.law.priors.items()}),
-        "drift": json.dumps(None if job.drift is None else encode(job.drift)),
-        "noise": json.dumps(encode(job.noise)),
+        "discrepancy": json.dumps(None if job.discrepancy is None else encode(job.discrepancy)),
+        "likelihood": json.dumps(encode(job.likelihood)),
         "settings": json.dumps(settings),
         "status": fit.status.name,
     }
@@ -442,7 +442,7 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     # What the function of a law computes is printed in other words by other versions.
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)
-    job = make_job(runs, law, part(Drift, told["drift"]), part(Noise, told["noise"]), None)
+    job = make_job(runs, law, part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"]), None)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
     return dataclasses.replace(job, ray=ray)
 

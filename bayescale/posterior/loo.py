@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayescale.model.likelihood import pointwise
+from bayescale.model.density import pointwise
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Posterior
 

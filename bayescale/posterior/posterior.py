@@ -30,7 +30,7 @@ class Posterior(Fitted):
     """Draws from the posterior of one model of a scaling law.
 
     Attributes:
-        job: What was fitted: runs, law, drift, noise, and their arrays.
+        job: What was fitted: runs, law, discrepancy, noise, and their arrays.
         seed: Seed of the fit.
         settings: Counts and target acceptance of NUTS.
         position: Draws of the sampled coordinates, shape (chain, draw, coordinate).
@@ -95,18 +95,18 @@ class Posterior(Fitted):
         """All quantities by name, shape (chain, draw) each.
 
         The law's constants in the paper's own units where the law says how they scale (else at the reference
-        scale), and the three standard deviations `scatter`, `seed` and `drift` in log units.
+        scale), and the three standard deviations `scatter`, `seed` and `discrepancy` in log units.
         """
         shape = self.position.shape[:2]
         reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
         constants = self.scaled
         if self.law.units:
             constants = self.law.at_unit_scale(constants, reference)
-        parts = {"scatter": self.values.scatter}
-        if self.noise.seed is not None:
-            parts["seed"] = self.values.seed
-        if self.drift is not None:
-            parts["drift"] = self.values.amplitude
+        parts = {"residual_sd": self.values.residual_sd}
+        if self.likelihood.seed_sd is not None:
+            parts["seed_sd"] = self.values.seed_sd
+        if self.discrepancy is not None:
+            parts["discrepancy"] = self.values.amplitude
         spreads = {name: np.broadcast_to(np.asarray(value), shape) for name, value in parts.items()}
         return {**constants, **spreads}
 

@@ -1,4 +1,4 @@
-"""Predictive equations: law, drift and noise at new points, given draws of the posterior."""
+"""Predictive equations: law, discrepancy and noise at new points, given draws of the posterior."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale._jax import on_cores
-from bayescale.model.drift import eigenbasis, kernel
-from bayescale.model.likelihood import row_covariance, row_variance
-from bayescale.model.noise import SMALLEST_SCATTER
+from bayescale.model.density import row_covariance, row_variance
+from bayescale.model.discrepancy import eigenbasis, kernel
+from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.problem import Model, Problem, Values, places
 from bayescale.model.state_space import steps
 
@@ -66,7 +66,7 @@ def predict_log(
     """Predict ln(loss) at new points.
 
     Args:
-        model: Law, drift and noise.
+        model: Law, discrepancy and likelihood.
         problem: The fitted family.
         low: Smallest of the law's coordinates among the fitted rows, shape (axis,).
         values: Posterior draws, every leaf with leading axis draw.
@@ -82,16 +82,16 @@ def predict_log(
     location = curve[:, rows:] + level
     variance = np.zeros_like(location)
     draws = location.copy()
-    if model.drift is not None:
+    if model.discrepancy is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
-        mean, variance, joint = drift_ahead(model, problem, low, values, curve, residual, z, rng)
+        mean, variance, joint = discrepancy_ahead(model, problem, low, values, curve, residual, z, rng)
         location, draws = location + mean, draws + joint
     if kind == "run":
         law = curve[:, rows:] + level
         new = new_runs(model, problem, values, problem.y[:rows] - curve[:, :rows] - level, z, rng)
         location = location + new.share * (law + new.shown - location)
         variance = (1.0 - new.share) ** 2 * variance + new.variance
-        draws = draws + new.share * (law + new.shown - draws) + new.noise
+        draws = draws + new.share * (law + new.shown - draws) + new.likelihood
     center = float(problem.center)
     return Predictive(location + center, np.sqrt(np.maximum(variance, 0.0)), draws + center)
 
@@ -100,7 +100,7 @@ class NewRuns(NamedTuple):
     """How single runs at some points differ from the mean curve there; all shapes (draw, point).
 
     At settings that were run before, the residual that all runs there have in common is partly known: it is `share` of
-    what those runs left around law and drift.
+    what those runs left around law and discrepancy.
     """
 
     share: np.ndarray
@@ -118,7 +118,7 @@ def new_runs(
     """Return what single runs add to the curve at new points, given what runs at the same settings showed.
 
     Args:
-        model: Law, drift and noise.
+        model: Law, discrepancy and likelihood.
         problem: The fitted family.
         values: Posterior draws, every leaf with leading axis draw.
         residual: What the law leaves of the fitted rows, shape (draw, row).
@@ -126,15 +126,15 @@ def new_runs(
         rng: Source of the joint draws.
     """
     draws, rows = residual.shape
-    square = np.broadcast_to(np.asarray(values.scatter, float) ** 2, draws)[:, None]
-    seed = np.broadcast_to(np.asarray(values.seed, float) ** 2, draws)[:, None] + float(problem.single)
+    square = np.broadcast_to(np.asarray(values.residual_sd, float) ** 2, draws)[:, None]
+    seed = np.broadcast_to(np.asarray(values.seed_sd, float) ** 2, draws)[:, None] + float(problem.single)
     _, place = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)
     place = place.ravel()
     common = np.broadcast_to(square, (draws, len(z))).copy()
     share, shown = np.zeros((2, draws, len(z)))
     tail = np.ones((draws, len(z)))
-    if model.noise.tail is not None:
-        half = 0.5 * float(model.noise.tail)
+    if model.likelihood.tail is not None:
+        half = 0.5 * float(model.likelihood.tail)
         tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, place.max() + 1))[:, place]
     if share_residuals(problem):
         weights = np.broadcast_to(np.asarray(values.weights, float), (draws, len(problem.y)))[:, :rows]
@@ -160,11 +160,11 @@ def share_residuals(problem: Problem) -> bool:
 
 
 def run_variance(values: Values, problem: Problem) -> np.ndarray:
-    """Variance of one future run around law and drift, its seed included, of the shape of the draws."""
-    return np.asarray(values.scatter) ** 2 + np.asarray(values.seed) ** 2 + float(problem.single)
+    """Variance of one future run around law and discrepancy, its seed included, of the shape of the draws."""
+    return np.asarray(values.residual_sd) ** 2 + np.asarray(values.seed_sd) ** 2 + float(problem.single)
 
 
-def drift_ahead(
+def discrepancy_ahead(
     model: Model,
     problem: Problem,
     low: np.ndarray,
@@ -174,32 +174,32 @@ def drift_ahead(
     z: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and joint draws of the drift at new points, shape (draw, point) each, as a forecast takes them.
+    """Mean, variance and joint draws of the discrepancy at new points, as forecasts take them, (draw, point) each.
 
-    That is what `drift_at` says; beyond the data wider or narrower by the drift's factor, and moved by its lean.
-    `curve` is the law at the fitted and the new points.
+    That is what `discrepancy_at` says; beyond the data wider or narrower by the discrepancy's factor, and moved by
+    its trend. `curve` is the law at the fitted and the new points.
     """
-    assert model.drift is not None, "a model with drift"
-    rows, points, lean = residual.shape[1], len(z), float(model.drift.lean)
+    assert model.discrepancy is not None, "a model with discrepancy"
+    rows, points, trend = residual.shape[1], len(z), float(model.discrepancy.trend)
     # Where the data end on the way to each point beyond them.
     edge = np.minimum(z, problem.z[:rows].max(0))
-    beyond = np.flatnonzero((z > edge).any(1)) if lean else np.zeros(0, int)
+    beyond = np.flatnonzero((z > edge).any(1)) if trend else np.zeros(0, int)
     edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
     nearest = nearest.ravel()
-    mean, variance, joint = drift_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
-    factor = model.drift.factors(len(mean), rows)[:, None]
+    mean, variance, joint = discrepancy_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
+    factor = model.discrepancy.factors(len(mean), rows)[:, None]
     inside = ((z <= problem.z[:rows].max(0)) & (z >= problem.z[:rows].min(0))).all(1)
     factors = np.where(inside, 1.0, factor)
     apart = factors * (joint - mean)[:, :points]
     if len(beyond):
         onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
         gained = np.maximum(variance[:, beyond] - variance[:, points + nearest], 0.0)
-        mean[:, beyond] += lean * onward * factor * np.sqrt(gained)
+        mean[:, beyond] += trend * onward * factor * np.sqrt(gained)
     mean = mean[:, :points]
     return mean, factors**2 * variance[:, :points], mean + apart
 
 
-def drift_at(
+def discrepancy_at(
     model: Model,
     problem: Problem,
     low: np.ndarray,
@@ -208,19 +208,19 @@ def drift_at(
     z: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Conditional mean, variance and joint draws of the drift at new points, shape (draw, point) each.
+    """Conditional mean, variance and joint draws of the discrepancy at new points, shape (draw, point) each.
 
     Joint draws follow Matheron's rule: a draw from the prior at old and new points, corrected by what it gets wrong
     at the old ones; one fixed factorisation serves every posterior draw.
     """
-    assert model.drift is not None, "a model with drift"
-    rows, drift = residual.shape[1], model.drift
+    assert model.discrepancy is not None, "a model with discrepancy"
+    rows, discrepancy = residual.shape[1], model.discrepancy
     old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
     many = old.shape[1] == 1 and rows + len(z) > MANY_POINTS and not problem.dense
     if problem.gap is not None or many:
-        return walk_at(problem, float(drift.memory), values, residual, old[:, 0], new[:, 0], rng)
+        return walk_at(problem, float(discrepancy.memory), values, residual, old[:, 0], new[:, 0], rng)
     everywhere = np.concatenate([old, new])
-    whole = kernel(everywhere, everywhere, drift)
+    whole = kernel(everywhere, everywhere, discrepancy)
     cross = whole[rows:, :rows]
     power, vectors = eigenbasis(whole)
     root = vectors * np.sqrt(power)
@@ -253,7 +253,7 @@ def walk_at(
     new: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `drift_at` returns, in linear time, for the places of rows and of new points on one axis."""
+    """What `discrepancy_at` returns, in linear time, for the places of rows and of new points on one axis."""
     rows, draws = residual.shape[1], len(residual)
     order = np.argsort(old, kind="stable")
     old, residual = old[order], residual[:, order]
@@ -291,7 +291,7 @@ def walk(
         old: Places of the fitted rows in spans, increasing from zero, shape (row,).
         new: New places, in any order and on either side, shape (point,).
         residual: What law and level leave, shape (draw, row).
-        noise: Variance around the drift, shape (draw, row).
+        noise: Variance around the discrepancy, shape (draw, row).
         amplitude: Shape (draw,).
         memory: Memory of the slope in spans.
         rng: Source of the joint draws.
@@ -337,7 +337,7 @@ def walk(
         k0, k1 = p0 / spread, p1 / spread
         surprise = np.stack([seen, wrong]) - m0
         m0, m1 = m0 + k0 * surprise, m1 + k1 * surprise
-        # Noise over spread is 1 - k0 without the cancellation.
+        # Likelihood over spread is 1 - k0 without the cancellation.
         kept.append((surprise / spread, 1.0 / spread, k0, k1))
         p0, p1, p2 = p0 * noise[:, number] / spread, p1 * noise[:, number] / spread, p2 - k1 * p1
     mean, variance, joint = (np.zeros((draws, len(new))) for _ in range(3))
@@ -385,14 +385,14 @@ def jax_rows(function: Any, values: Values, problem: Problem) -> Any:
 
 
 def dense_noise(problem: Problem, values: Values, rng: np.random.Generator) -> np.ndarray:
-    """Draw the scatter of the fitted rows around law and drift, shape (draw, row)."""
+    """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row)."""
     assert problem.alike is not None and problem.shared is not None, "a dense problem"
     rows = int(problem.mask.sum())
     weights = np.asarray(values.weights)[:, :rows]
     shape = (len(weights), rows)
     known = np.sqrt((SMALLEST_SCATTER**2 + problem.error[:rows]) / problem.count[:rows])
     noise = known * rng.standard_normal(shape)
-    for sd, part in ((values.scatter, problem.alike), (values.seed, problem.shared)):
+    for sd, part in ((values.residual_sd, problem.alike), (values.seed_sd, problem.shared)):
         power, vectors = np.linalg.eigh(part[:rows, :rows])
         root = vectors * np.sqrt(np.maximum(power, 0.0))
         spread = np.broadcast_to(np.asarray(sd, float), len(weights))[:, None]

@@ -110,7 +110,7 @@ def answer_of(decision: Decision) -> str:
     run = f"the run with {run_words(decision.at)}"
     if decision.answer == "cannot say":
         return (
-            f"These runs cannot say whether {run} ends below {decision.target:g}. {in_words(decision.doubts[0].text)}"
+            f"These runs cannot say whether {run} ends below {decision.target:g}. {in_words(decision.caveats[0].text)}"
         )
     if decision.answer == "pilot first":
         assert decision.pilots is not None, "a pilot that pays"
@@ -153,7 +153,7 @@ def chances(posterior: Fitted, decision: Decision) -> Part:
     said = f"Median {middle}, 80 % interval {shown(low, fine)} to {shown(high, fine)}"
     error = decision.probability_error
     said += f", Monte-Carlo error of the probability {'below 0.001' if error < 0.0005 else f'{error:.3f}'}."
-    if decision.doubts:
+    if decision.caveats:
         said = f"By the model alone, which is not to be relied on here: {said[0].lower()}{said[1:]}"
     known = track_record.entry(posterior, decision.at)
     table = known.table
@@ -198,8 +198,8 @@ def what_would_change(posterior: Fitted, decision: Decision, changes: Part | Non
     """List what would change the answer, and what else has to be known before signing."""
     notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", in_words(decision.change)) if part]
     if decision.answer != "cannot say":
-        notes += [in_words(str(doubt)) for doubt in decision.doubts]
-    notes += [in_words(text) for text in decision.caveats]
+        notes += [in_words(str(caveat)) for caveat in decision.caveats]
+    notes += [in_words(text) for text in decision.remarks]
     if changes is not None:
         notes.append(in_words(" ".join(changes.sentences)))
     if not notes:
@@ -252,19 +252,19 @@ def forecasts(posterior: Fitted, decision: Decision) -> Part:
 
 def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     """Say what was assumed, and what the checks say of it."""
-    law, noise = posterior.law, posterior.noise
-    drift = "no drift: the law is taken to be exact"
-    if posterior.drift is not None:
-        drift = "drift: the truth wanders off the law, little inside the data and more with distance"
+    law, noise = posterior.law, posterior.likelihood
+    discrepancy = "no discrepancy: the law is taken to be exact"
+    if posterior.discrepancy is not None:
+        discrepancy = "discrepancy: the truth wanders off the law, little inside the data and more with distance"
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
         f"Law {in_words(law.name)}: {law.says}",
-        f"Beyond the law: {drift}; {tail} scatter of runs"
-        + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed else "."),
+        f"Beyond the law: {discrepancy}; {tail} scatter of runs"
+        + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),
         "Priors: " + "; ".join(f"{names} {prior}" for names, (prior, _) in prior_lines(law).items()) + ".",
     ]
     forecast = None if decision is None else decision.forecast
-    notes = [str(doubt) for doubt in decision.doubts] if decision is not None else []
+    notes = [str(caveat) for caveat in decision.caveats] if decision is not None else []
     notes += [str(note) for note in posterior.check(forecast)]
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
 
@@ -289,12 +289,12 @@ def changed(posterior: Fitted, decision: Decision, progress: bool | None = None)
 def pilots(decision: Decision) -> Part:
     """Say what to run next."""
     if decision.pilots is None:
-        remedy = [doubt.remedy for doubt in decision.doubts]
+        remedy = [caveat.remedy for caveat in decision.caveats]
         return Part("What to run next", remedy or ["No pilots were considered."])
     names = {"evsi": "worth of its result", "evsi_error": "Monte-Carlo error", "enbs": "worth less cost"}
     names |= {"information": "information (nats)", "sd_after": "sd of ln loss left"}
     table = decision.pilots.frame.rename(columns=names).drop(columns="rank")
-    sentences = [in_words(text) for text in (decision.pilots.text, *(doubt.remedy for doubt in decision.doubts))]
+    sentences = [in_words(text) for text in (decision.pilots.text, *(caveat.remedy for caveat in decision.caveats))]
     return Part("What to run next", sentences, table)
 
 

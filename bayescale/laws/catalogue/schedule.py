@@ -26,7 +26,7 @@ from bayescale.laws.shapes import raised
 
 MOST_SCHEDULES = 64
 LEAST_SHARE = 0.01
-"""Share of the peak below which all rates are one to the drift."""
+"""Share of the peak below which all rates are one to the discrepancy."""
 
 
 # --- Paths -------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
 
 
 def wander(features: Paths) -> dict[str, Callable[..., Any]]:
-    """What a drift of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
+    """What a discrepancy of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
 
     def rate(schedule: Any, step: Any) -> Any:
         row, _, begun = row_at(features, schedule, step)

@@ -1,4 +1,4 @@
-"""Drift: how the truth departs from the law, small inside the data and growing with distance."""
+"""Discrepancy: how the truth departs from the law, small inside the data and growing with distance."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ ALONG = {
     "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
     "scale": "one path along the common scale of all inputs",
 }
-"""Where a drift wanders."""
+"""Where a discrepancy wanders."""
 MOST_ROWS = 40
 """Rows from which on the factor ahead stays as it is."""
 
 
 @record
-class Drift:
+class Discrepancy:
     """An integrated Ornstein-Uhlenbeck process in log scale: the local slope wanders and is forgotten.
 
     On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
@@ -38,16 +38,16 @@ class Drift:
         sd: Spread of ln A.
         scale: The fall at which `median` holds.
         memory: Correlation length of the slope, in training spans.
-        ahead: Spread of the logarithm of a factor, one for each posterior draw, on the drift's conditional standard
-            deviation beyond the data: the future need not drift as the past did. Between the smallest and the largest
-            value of every input nothing changes.
+        ahead: Spread of the logarithm of a factor, one for each posterior draw, on the discrepancy's conditional
+            standard deviation beyond the data: the future need not discrepancy as the past did. Between the smallest
+            and the largest value of every input nothing changes.
         ahead_median: That factor's median at `ahead_rows` rows.
         ahead_rows: Rows at which it is largest.
         ahead_power: How it falls on either side, by exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many rows
             overstate what their trend will do, and what few rows leave open the law holds open too. More than
             `MOST_ROWS` count as so many: the record that chose these numbers has no more.
-        lean: By how much the drift goes on where the law goes, in units of the standard deviation that it gains beyond
-            the data: real curves still move where laws have flattened. Nothing inside the data changes.
+        trend: By how much the discrepancy goes on where the law goes, in units of the standard deviation that it
+            gains beyond the data: real curves still move where laws have flattened. Nothing inside the data changes.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
             zero leaves them out. They are zero at the smallest runs.
         along: Where the slope wanders, a key of `ALONG`.
@@ -62,14 +62,14 @@ class Drift:
     ahead_median: float = 1.0
     ahead_rows: float = 8.0
     ahead_power: float = 0.0
-    lean: float = 0.0
+    trend: float = 0.0
     interaction: float = 0.0
     along: str = static(default="inputs")
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
         """Draw the amplitude, given the law's net fall over the training span."""
         median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
-        return jnp.exp(sample("log_drift", dist.Normal(median, self.sd)))
+        return jnp.exp(sample("log_discrepancy", dist.Normal(median, self.sd)))
 
     def factors(self, draws: int, rows: int) -> np.ndarray:
         """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
@@ -79,36 +79,36 @@ class Drift:
         return float(self.ahead_median) * np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
 
 
-def default_drift(n_inputs: int) -> Drift:
-    """Return the drift that published families chose for one input, or for several (`docs/calibration.md`)."""
-    onward = {"ahead_median": 0.85, "lean": 0.3}
+def default_discrepancy(n_inputs: int) -> Discrepancy:
+    """Return the discrepancy that published families chose for one input, or for several (`docs/calibration.md`)."""
+    onward = {"ahead_median": 0.85, "trend": 0.3}
     if n_inputs == 1:
-        return Drift(ahead=0.7, ahead_power=0.4, **onward)
-    return Drift(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
+        return Discrepancy(ahead=0.7, ahead_power=0.4, **onward)
+    return Discrepancy(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
 
 
-def resolve_drift(drift: Drift | str | None, axes: int) -> Drift | None:
-    """Return the drift that a name stands for, checked against the number of axes that it would run along.
+def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Discrepancy | None:
+    """Return the discrepancy that a name stands for, checked against the number of axes that it would run along.
 
     Args:
-        drift: "auto", a `Drift` or None.
+        discrepancy: "auto", a `Discrepancy` or None.
         axes: Number of inputs, or of axes that the law declares.
 
     Raises:
         InputError: For anything else.
     """
-    if isinstance(drift, str) and drift == "auto":
-        drift = default_drift(axes)
-    if drift is not None and not isinstance(drift, Drift):
-        raise InputError(f"drift must be 'auto', None or a Drift; found {drift!r}.")
-    if drift is not None:
+    if isinstance(discrepancy, str) and discrepancy == "auto":
+        discrepancy = default_discrepancy(axes)
+    if discrepancy is not None and not isinstance(discrepancy, Discrepancy):
+        raise InputError(f"discrepancy must be 'auto', None or a Discrepancy; found {discrepancy!r}.")
+    if discrepancy is not None:
         rules = dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE)
         rules |= dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO)
-        rules |= dict.fromkeys(("power", "ahead_power", "lean"), checked.FINITE)
-        checked.options(**{name: (getattr(drift, name), rule) for name, rule in rules.items()})
-    if drift is not None and drift.along not in ALONG:
-        raise InputError(f"A drift wanders along {', '.join(ALONG)}; found {drift.along!r}.")
-    return drift
+        rules |= dict.fromkeys(("power", "ahead_power", "trend"), checked.FINITE)
+        checked.options(**{name: (getattr(discrepancy, name), rule) for name, rule in rules.items()})
+    if discrepancy is not None and discrepancy.along not in ALONG:
+        raise InputError(f"A discrepancy wanders along {', '.join(ALONG)}; found {discrepancy.along!r}.")
+    return discrepancy
 
 
 def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
@@ -135,7 +135,7 @@ def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix, origin
 
 
-def kernel(a: Array, b: Array, drift: Drift) -> np.ndarray:
+def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
     """Covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
 
     k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
@@ -145,17 +145,17 @@ def kernel(a: Array, b: Array, drift: Drift) -> np.ndarray:
     Args:
         a: Positions in spans, shape (row, input).
         b: Positions in spans, shape (column, input).
-        drift: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
+        discrepancy: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
 
     Returns:
         Shape (row, column).
     """
-    memory = float(drift.memory)
+    memory = float(discrepancy.memory)
     s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
     axes = 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
     total = axes.sum(-1)
     # The square of a sum holds each product of two axes twice.
-    return total + 0.5 * float(drift.interaction) * (total**2 - (axes**2).sum(-1))
+    return total + 0.5 * float(discrepancy.interaction) * (total**2 - (axes**2).sum(-1))
 
 
 def increment(lag: np.ndarray) -> np.ndarray:
@@ -166,7 +166,7 @@ def increment(lag: np.ndarray) -> np.ndarray:
 
 
 def eigenbasis(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a drift covariance.
+    """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a discrepancy covariance.
 
     Done once for a family: with the kernel fixed, every density afterwards is diagonal in this basis.
     """

@@ -1,4 +1,4 @@
-"""Axes of the drift: along the inputs, along their common scale, products of two, and that none has a unit."""
+"""Axes of the discrepancy: along the inputs, along their common scale, products of two, and that none has a unit."""
 
 import dataclasses
 
@@ -8,11 +8,11 @@ import pytest
 
 import bayescale as bs
 from bayescale.evaluate.scores import crps
-from bayescale.model.drift import default_drift, directions, kernel
+from bayescale.model.discrepancy import default_discrepancy, directions, kernel
 from bayescale.model.problem import make_job, places
 
 FAR = {"n_params": 1e10, "n_tokens": 2e11}
-ALONG_SCALE = dataclasses.replace(default_drift(2), along="scale")
+ALONG_SCALE = dataclasses.replace(default_discrepancy(2), along="scale")
 
 
 def grid(powers=(1.0, 1.0)):
@@ -38,7 +38,7 @@ def test_interactions_are_products_of_paths():
     rng = np.random.default_rng(0)
     a, b = rng.uniform(-0.5, 3.0, (5, 3)), rng.uniform(0.0, 1.0, (4, 3))
     a[0] = 0.0
-    plain, crossed = bs.Drift(), bs.Drift(interaction=0.7)
+    plain, crossed = bs.Discrepancy(), bs.Discrepancy(interaction=0.7)
     one, two, three = (kernel(a[:, [i]], b[:, [i]], crossed) for i in range(3))
     np.testing.assert_allclose(kernel(a, b, plain), one + two + three, rtol=1e-12)
     pairs = one * two + one * three + two * three
@@ -59,8 +59,8 @@ def test_interactions_tell_a_grid_whose_inputs_do_not_add_up():
     runs = bs.Runs.from_frame(frame[~large], inputs=["n_params", "experts"], name="experts")
     errors, scores = [], []
     for interaction in (0.0, 1.0):
-        drift = dataclasses.replace(default_drift(2), interaction=interaction)
-        found = bs.fit(runs, seed=0, drift=drift, method="importance").predict(frame[large], kind="run")
+        discrepancy = dataclasses.replace(default_discrepancy(2), interaction=interaction)
+        found = bs.fit(runs, seed=0, discrepancy=discrepancy, method="importance").predict(frame[large], kind="run")
         truth = np.log(frame.loc[large, "loss"].to_numpy())
         errors.append(np.abs(np.log(found.quantile(0.5)) - truth).mean())
         scores.append(crps(truth, found.location, found.scale).mean())
@@ -82,7 +82,7 @@ def test_recoded_inputs_give_the_same_problem(powers):
 
 
 def test_recoded_inputs_give_the_same_forecast():
-    one, recoded = (bs.fit(grid(p), seed=0, drift=ALONG_SCALE) for p in ((1.0, 1.0), (2.0, 0.5)))
+    one, recoded = (bs.fit(grid(p), seed=0, discrepancy=ALONG_SCALE) for p in ((1.0, 1.0), (2.0, 0.5)))
     there = recoded.predict(n_params=FAR["n_params"] ** 2, n_tokens=FAR["n_tokens"] ** 0.5)
     levels = [0.1, 0.25, 0.5, 0.75, 0.9]
     gap = np.log(there.quantile(levels) / one.predict(**FAR).quantile(levels))
@@ -91,4 +91,4 @@ def test_recoded_inputs_give_the_same_forecast():
 
 def test_unknown_axes_are_refused():
     with pytest.raises(bs.InputError, match="wanders along"):
-        bs.fit(grid(), seed=0, drift=bs.Drift(along="depth"))
+        bs.fit(grid(), seed=0, discrepancy=bs.Discrepancy(along="depth"))

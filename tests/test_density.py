@@ -17,8 +17,8 @@ import bayescale as bs
 from bayescale._jax import padded, padded_square
 from bayescale.inference import reparam
 from bayescale.laws.registry import LAWS
-from bayescale.model import likelihood, numpyro, problem
-from bayescale.model.likelihood import log_density
+from bayescale.model import density, numpyro, problem
+from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
 from bayescale.model.problem import make_job
@@ -76,8 +76,8 @@ def made_up(shape, n_inputs, seed=0):
     return bs.Runs.from_frame(frame)
 
 
-def job_for(shape="plain", law="saturating_power", drift="auto", noise="normal", seed=0):
-    return make_job(made_up(shape, 1 if law in ONE else 2, seed), law, drift, noise, None)
+def job_for(shape="plain", law="saturating_power", discrepancy="auto", likelihood="normal", seed=0):
+    return make_job(made_up(shape, 1 if law in ONE else 2, seed), law, discrepancy, likelihood, None)
 
 
 def somewhere(job, seed):
@@ -94,7 +94,7 @@ def sites(vector, job):
 
 
 def program_density(vector, job):
-    program = numpyro_model(job.runs, job.law, job.drift, job.noise)
+    program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
     return float(numpyro_density(program, (), {}, sites(vector, job))[0])
 
 
@@ -117,15 +117,15 @@ def plain_density(vector, job):
     floor = 1 / (1 + np.exp(-named["logit_share_E"]))
     exponent = np.exp(named["log_fall"]) / (span * (1 - floor))
     curve = np.log(floor + (1 - floor) * np.exp(-exponent * z))
-    scatter, seed, drift = (np.exp(named[k]) for k in ("log_scatter", "log_seed", "log_drift"))
+    scatter, seed, discrepancy = (np.exp(named[k]) for k in ("log_residual_sd", "log_seed_sd", "log_discrepancy"))
     variance = scatter**2 + seed**2 + (0.01 * np.exp(-9)) ** 2
-    covariance = drift**2 * covariance_of_path((z - z.min()) / span) + variance * np.eye(len(z)) + 0.09
+    covariance = discrepancy**2 * covariance_of_path((z - z.min()) / span) + variance * np.eye(len(z)) + 0.09
     prior = (
         norm.logpdf(named["logit_share_E"], 0, 1.7)
         + norm.logpdf(named["log_fall"], np.log(0.4), 1.2)
-        + norm.logpdf(named["log_scatter"], np.log(0.003), 1.5)
-        + norm.logpdf(named["log_seed"], np.log(0.0008), 0.8)
-        + norm.logpdf(named["log_drift"], np.log(0.2) + 0.5 * (named["log_fall"] - np.log(0.4)), 0.8)
+        + norm.logpdf(named["log_residual_sd"], np.log(0.003), 1.5)
+        + norm.logpdf(named["log_seed_sd"], np.log(0.0008), 0.8)
+        + norm.logpdf(named["log_discrepancy"], np.log(0.2) + 0.5 * (named["log_fall"] - np.log(0.4)), 0.8)
     )
     return prior + multivariate_normal(curve, covariance).logpdf(y - y.mean())
 
@@ -134,33 +134,33 @@ def plain_density(vector, job):
 
 
 @pytest.mark.parametrize("noise", ["normal", "student"])
-@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("discrepancy", ["auto", None])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("law", ["saturating_power", "chinchilla_outer"])
-def test_engine_is_the_program(law, shape, drift, noise):
-    job = job_for(shape, law, drift, noise, seed=1)
+def test_engine_is_the_program(law, shape, discrepancy, noise):
+    job = job_for(shape, law, discrepancy, noise, seed=1)
     vector = somewhere(job, 1)
     np.testing.assert_allclose(engine_density(vector, job), program_density(vector, job), rtol=1e-8)
 
 
 @pytest.mark.parametrize("noise", ["normal", "student"])
-@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("discrepancy", ["auto", None])
 @pytest.mark.parametrize("law", ["power", "shifted_power", "chinchilla"])
-def test_engine_is_the_program_for_every_law(law, drift, noise):
+def test_engine_is_the_program_for_every_law(law, discrepancy, noise):
     for shape in ("unequal replicates", "checkpoints"):
-        job = job_for(shape, law, drift, noise, seed=2)
+        job = job_for(shape, law, discrepancy, noise, seed=2)
         vector = somewhere(job, 3)
         np.testing.assert_allclose(engine_density(vector, job), program_density(vector, job), rtol=1e-8)
 
 
-@pytest.mark.parametrize("drift", ["auto", None])
-def test_engine_is_the_program_without_level(drift):
+@pytest.mark.parametrize("discrepancy", ["auto", None])
+def test_engine_is_the_program_without_level(discrepancy):
     law = dataclasses.replace(
         LAWS["saturating_power"],
         priors={"E": bs.Positive(1.5), "A": bs.Positive(2.0), "c": bs.Exponent(0.3)},
     )
     for noise in ("normal", "student"):
-        job = make_job(made_up("unequal replicates", 1), law, drift, noise, None)
+        job = make_job(made_up("unequal replicates", 1), law, discrepancy, noise, None)
         vector = somewhere(job, 0)
         np.testing.assert_allclose(engine_density(vector, job), program_density(vector, job), rtol=1e-8)
 
@@ -170,7 +170,7 @@ def test_shapes_reach_every_evaluation():
         (job.problem.dense, job.problem.replicated, job.problem.latent)
         for shape in SHAPES
         for noise in ("normal", "student")
-        for job in [job_for(shape, noise=noise)]
+        for job in [job_for(shape, likelihood=noise)]
     }
     assert {k[0] for k in kinds} == {k[1] for k in kinds} == {k[2] for k in kinds} == {True, False}
 
@@ -193,16 +193,16 @@ def repadded(problem, size):
 
     rows = ("z", "y", "mask", "squares", "error", "seed_part", "ones", "gap", "eigenvalues")
     changed = {name: grown(getattr(problem, name), padded) for name in rows}
-    squares = ("basis", "drift", "shared", "alike")
+    squares = ("basis", "discrepancy", "shared", "alike")
     changed |= {name: grown(getattr(problem, name), padded_square) for name in squares}
     return dataclasses.replace(problem, count=padded(problem.count, size, 1.0), **changed)
 
 
-@pytest.mark.parametrize("drift", ["auto", None])
+@pytest.mark.parametrize("discrepancy", ["auto", None])
 @pytest.mark.parametrize("noise", ["normal", "student"])
 @pytest.mark.parametrize("shape", ["plain", "unequal replicates", "checkpoints"])
-def test_padding_does_not_matter(shape, noise, drift):
-    job = job_for(shape, noise=noise, drift=drift)
+def test_padding_does_not_matter(shape, noise, discrepancy):
+    job = job_for(shape, likelihood=noise, discrepancy=discrepancy)
     if job.problem.latent:
         pytest.skip("rows with a precision of their own are not padded")
     wide = dataclasses.replace(job, problem=repadded(job.problem, 32))
@@ -229,11 +229,11 @@ def test_row_order_does_not_matter(law, shape):
         ("chinchilla_outer", {"n_params": 2.0, "n_tokens": 0.5}),
     ],
 )
-@pytest.mark.parametrize("drift", ["auto", None])
-def test_recoding_an_input_does_not_matter(law, powers, drift):
-    job = job_for("unequal replicates", law, drift)
+@pytest.mark.parametrize("discrepancy", ["auto", None])
+def test_recoding_an_input_does_not_matter(law, powers, discrepancy):
+    job = job_for("unequal replicates", law, discrepancy)
     frame = job.runs.frame.assign(**{name: job.runs.frame[name] ** power for name, power in powers.items()})
-    recoded = make_job(bs.Runs.from_frame(frame), law, drift, "normal", None)
+    recoded = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
     for seed in range(3):
         vector = somewhere(job, seed)
         np.testing.assert_allclose(engine_density(vector, recoded), engine_density(vector, job), rtol=1e-8)
@@ -259,27 +259,27 @@ def check_finite(vector, job):
 
 
 @pytest.mark.parametrize("noise", ["normal", "student"])
-@pytest.mark.parametrize("drift", ["auto", None])
-def test_exact_interpolation(drift, noise):
+@pytest.mark.parametrize("discrepancy", ["auto", None])
+def test_exact_interpolation(discrepancy, noise):
     x = 1e9 * 3.0 ** np.arange(5)
     z = np.log(x / x[2])
     frame = pd.DataFrame({"n_tokens": x, "loss": 3 * (0.5 + 0.5 * np.exp(-0.2 * z))})
-    job = make_job(bs.Runs.from_frame(frame), "saturating_power", drift, noise, None)
+    job = make_job(bs.Runs.from_frame(frame), "saturating_power", discrepancy, noise, None)
     names = coordinates(job.model, job.problem)
     vector = np.asarray(prior_center(job.model, job.problem)).copy()
-    exact = {"logit_share_E": 0.0, "log_fall": np.log(0.2 * np.ptp(z) * 0.5), "log_scatter": -20.0}
-    for name, value in {**exact, "log_seed": -20.0, "log_drift": -20.0}.items():
+    exact = {"logit_share_E": 0.0, "log_fall": np.log(0.2 * np.ptp(z) * 0.5), "log_residual_sd": -20.0}
+    for name, value in {**exact, "log_seed_sd": -20.0, "log_discrepancy": -20.0}.items():
         if name in names:
             vector[names.index(name)] = value
     check_finite(vector, job)
 
 
 @pytest.mark.parametrize("law", TWO)
-@pytest.mark.parametrize("drift", ["auto", None])
-def test_inert_axis(law, drift):
+@pytest.mark.parametrize("discrepancy", ["auto", None])
+def test_inert_axis(law, discrepancy):
     frame = pd.DataFrame({"n_params": 1e8 * 3.0 ** np.arange(5), "n_tokens": 1e10})
     frame["loss"] = 2.0 + (frame["n_params"] / 1e8) ** -0.4
-    job = make_job(bs.Runs.from_frame(frame), law, drift, "normal", None)
+    job = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
     assert job.problem.active == (True, False)
     for seed in range(3):
         vector = somewhere(job, seed)
@@ -288,16 +288,16 @@ def test_inert_axis(law, drift):
 
 
 @pytest.mark.parametrize("law", ONE)
-@pytest.mark.parametrize("drift", ["auto", None])
-def test_constant_curve(law, drift):
+@pytest.mark.parametrize("discrepancy", ["auto", None])
+def test_constant_curve(law, discrepancy):
     frame = pd.DataFrame({"n_tokens": 1e9 * 3.0 ** np.arange(5), "loss": 2.0})
-    job = make_job(bs.Runs.from_frame(frame), law, drift, "normal", None)
+    job = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
     for seed in range(3):
         check_finite(somewhere(job, seed), job)
     names = coordinates(job.model, job.problem)
     flat = np.asarray(prior_center(job.model, job.problem)).copy()
     flat[names.index("log_fall")] = -20.0
-    flat[names.index("log_scatter")] = -20.0
+    flat[names.index("log_residual_sd")] = -20.0
     check_finite(flat, job)
 
 
@@ -368,9 +368,9 @@ def test_straight_coordinates_hold_the_drop_between_the_ends():
 # --- Mutants: each comparison above notices what it is there for ------------------------------------------
 
 
-def wiener(a, b, drift):
+def wiener(a, b, discrepancy):
     """The wrong kernel: a random walk."""
-    return np.minimum(np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]).sum(-1) / float(drift.memory)
+    return np.minimum(np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]).sum(-1) / float(discrepancy.memory)
 
 
 def far_apart(a, b):
@@ -395,8 +395,8 @@ def test_mutant_kernel_in_both_is_noticed_by_the_formula(monkeypatch):
 
 
 def test_mutant_residual_is_noticed(monkeypatch):
-    right = likelihood.offset
-    monkeypatch.setattr(likelihood, "offset", lambda *arguments: 1.1 * right(*arguments))
+    right = density.offset
+    monkeypatch.setattr(density, "offset", lambda *arguments: 1.1 * right(*arguments))
     job = job_for()
     vector = np.asarray(prior_center(job.model, job.problem))
     # A function of its own: the right density may be compiled already.
@@ -408,15 +408,15 @@ def test_mutant_residual_is_noticed(monkeypatch):
     ("name", "mutant", "shape"),
     [
         ("within_likelihood", lambda values, problem: 0.0, "unequal replicates"),
-        ("row_variance", lambda values, problem: values.scatter**2 + 0.0 * problem.count, "equal errors"),
+        ("row_variance", lambda values, problem: values.residual_sd**2 + 0.0 * problem.count, "equal errors"),
         ("rotate", lambda columns, problem: columns, "plain"),
     ],
 )
 def test_mutant_evaluation_is_noticed(monkeypatch, name, mutant, shape):
-    job = job_for(shape, drift="auto" if name == "rotate" else None)
+    job = job_for(shape, discrepancy="auto" if name == "rotate" else None)
     vector = np.asarray(prior_center(job.model, job.problem))
     want = program_density(vector, job)
-    monkeypatch.setattr(likelihood, name, mutant)
+    monkeypatch.setattr(density, name, mutant)
     assert far_apart(float(jax.jit(lambda v: log_density(v, job.model, job.problem))(vector)), want)
 
 
@@ -429,10 +429,10 @@ def test_mutant_determinant_is_noticed(monkeypatch, name):
 
 
 def test_long_rotation_is_the_matrix_product():
-    rows = likelihood.SUMMED_ROWS
+    rows = density.SUMMED_ROWS
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((rows, rows)))[0]
     vector = rng.standard_normal(rows)
     with jax.enable_x64(True):
-        found = likelihood.rotate(jnp.asarray(vector), types.SimpleNamespace(basis=jnp.asarray(basis)))
+        found = density.rotate(jnp.asarray(vector), types.SimpleNamespace(basis=jnp.asarray(basis)))
     np.testing.assert_allclose(found, basis.T @ vector, atol=1e-12)
