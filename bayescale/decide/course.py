@@ -311,7 +311,7 @@ def gap(
     center = course.center(u)
     if ratio.posterior is None or center is None:
         curve = a.own - b.own
-        return Gap(curve, curve[:, 0] + a.likelihood - b.likelihood, None)
+        return Gap(curve, curve[:, 0] + a.noise - b.noise, None)
     mean, run = ratio.predict(center), ratio.predict(center.iloc[:1], kind="run")
     order = rng.permutation(spaced(len(mean.location), draws))
     shift = a.shift - b.shift

@@ -64,8 +64,8 @@ def open_folder(folder: str | Path) -> Archive:
 def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
-    That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of its
-    files; the place of a family among others and its name are left out.
+    That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of
+    its files; the place of a family among others and its name are left out.
     """
     job = plan.jobs[0]
     content = {

@@ -101,8 +101,8 @@ def fit_many(
             not fit together, after all others are finished if sampling failed.
         folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
-            was. A file is named after its family and found by data, law, priors, discrepancy, likelihood, settings, method
-            and seed; `load` opens it.
+            was. A file is named after its family and found by data, law, priors, discrepancy, likelihood, settings,
+            method and seed; `load` opens it.
         executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
             whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
             accelerators.

@@ -91,7 +91,7 @@ def predict_log(
         new = new_runs(model, problem, values, problem.y[:rows] - curve[:, :rows] - level, z, rng)
         location = location + new.share * (law + new.shown - location)
         variance = (1.0 - new.share) ** 2 * variance + new.variance
-        draws = draws + new.share * (law + new.shown - draws) + new.likelihood
+        draws = draws + new.share * (law + new.shown - draws) + new.noise
     center = float(problem.center)
     return Predictive(location + center, np.sqrt(np.maximum(variance, 0.0)), draws + center)
 
