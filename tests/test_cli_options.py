@@ -44,7 +44,7 @@ PLACES = {
     "data/ray.py": EVERYWHERE,
     "data/": READS,
     "runs.py": READS,
-    "laws/__init__.py": SAMPLES,
+    "laws/law.py": SAMPLES,
     "errors.py:one_scale": READS,
     "demo.py": {"demo"},
     "decide/allocation.py": {"allocate"},

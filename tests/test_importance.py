@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 import bayescale as bs
 from bayescale.evaluate import sbc
+from bayescale.fitting import importance_fit
 from bayescale.fitting.batches import stacked
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference import importance
@@ -182,7 +183,7 @@ def test_equal_seeds_give_equal_draws(drawn, marin):
 
 def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, monkeypatch):
     before, tails = dict(importance.TRACES), [0.9, 0.1]
-    monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], tails.pop(0)))
+    monkeypatch.setattr(importance_fit, "smoothed", lambda log_weight: (smoothed(log_weight)[0], tails.pop(0)))
     post = bs.fit(marin, seed=0, method="importance", priors=APART)
     assert post.status is bs.Status.OK
     assert post.diagnostics.ess_weights > 2.5 * drawn.diagnostics.ess_weights
@@ -202,7 +203,7 @@ def test_points_are_added_until_they_are_enough(drawn, marin, monkeypatch):
         enough = measures.ess_weights >= 8 * drawn.diagnostics.ess_weights
         return measures if enough else dataclasses.replace(measures, status=bs.Status.FEW_POINTS)
 
-    monkeypatch.setattr(importance, "diagnose_weights", demanding)
+    monkeypatch.setattr(importance_fit, "diagnose_weights", demanding)
     post = bs.fit(marin, seed=0, method="importance", priors=APART)
     assert post.status is bs.Status.OK
     assert 3 <= len(seen) < importance.ATTEMPTS
@@ -213,7 +214,7 @@ def test_points_are_added_until_they_are_enough(drawn, marin, monkeypatch):
 
 
 def test_auto_turns_to_chains_where_weights_are_bad(marin, marin_post, monkeypatch):
-    monkeypatch.setattr(importance, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
+    monkeypatch.setattr(importance_fit, "smoothed", lambda log_weight: (smoothed(log_weight)[0], 0.9))
     post = bs.fit(marin, seed=0, method="auto")
     assert [part.diagnostics.method for part in post.components] == ["nuts"] * 2
     assert [part.diagnostics.pareto_k for part in post.components] == [0.9] * 2

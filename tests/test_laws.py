@@ -14,7 +14,7 @@ from bayescale.errors import InputError
 from bayescale.fitting import cache
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.registry import LAWS
-from bayescale.model import problem
+from bayescale.model import parameters, problem
 from bayescale.model.density import log_density
 from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.numpyro import numpyro_model
@@ -180,8 +180,8 @@ def test_level_is_the_value_at_the_reference(name):
     # Curves that are not 1 at the reference have their level taken out and put back.
     job = make_job(some_runs(LAWS[name]), name, None, "normal", None)
     with jax.enable_x64(True):
-        values, _ = problem.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
-        curve = problem.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
+        values, _ = parameters.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
+        curve = parameters.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
     np.testing.assert_allclose(curve, 0.0, atol=1e-12)
 
 
@@ -241,7 +241,7 @@ def test_axes_that_are_the_inputs_change_nothing():
 def test_axes_agree_with_the_plain_model():
     job = make_job(two_recipes(), labelled(size=lambda recipe, N: N), "auto", "normal", None)
     with jax.enable_x64(True):
-        vector, _ = problem.simulate_prior(jax.random.key(5), job.model, job.problem)
+        vector, _ = parameters.simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
         want = numpyro_density(numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood), (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
@@ -287,7 +287,7 @@ def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_co
             return
         raise
     with jax.enable_x64(True):
-        start = problem.prior_center(job.model, job.problem)
+        start = parameters.prior_center(job.model, job.problem)
         value, slope = jax.value_and_grad(log_density)(start, job.model, job.problem)
     assert np.isfinite(value) and np.isfinite(slope).all()
 
@@ -306,9 +306,9 @@ def test_ends_that_runs_have_are_the_limits_of_the_formulas(name, one, end):
     table = at_an_end(name, law.inputs.index(one), end)
     job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, None, "normal", None)
     with jax.enable_x64(True):
-        start = problem.prior_center(job.model, job.problem)
-        constants = problem.read(start, job.model, job.problem)[0].constants
-        found = np.exp(problem.relative_curve(job.model.law, constants, jnp.asarray(job.problem.z[:6])))
+        start = parameters.prior_center(job.model, job.problem)
+        constants = parameters.read(start, job.model, job.problem)[0].constants
+        found = np.exp(parameters.relative_curve(job.model.law, constants, jnp.asarray(job.problem.z[:6])))
         exact = law(*(table.loc[:5, list(law.inputs)].to_numpy() / job.reference * rescaled(job)).T, **constants)
     # Laws with a level are known relative to the reference.
     np.testing.assert_allclose(found / found[5], exact / exact[5], rtol=1e-4)

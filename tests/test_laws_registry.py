@@ -17,7 +17,7 @@ from bayescale.laws.registry import ALIASES, LAWS
 from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
-from bayescale.model.problem import make_job
+from bayescale.model.problem import make_jobs
 from benchmarks.designs import made_up
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
@@ -55,7 +55,8 @@ LEARNING_CURVE = 8.0
 
 @functools.cache
 def job_of(name, discrepancy="auto"):
-    return make_job(made_up(LAWS[name]), name, discrepancy, "normal", None)
+    # Of a mixture its first component.
+    return make_jobs(made_up(LAWS[name]), name, discrepancy, "normal", None)[0]
 
 
 @functools.cache

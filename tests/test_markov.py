@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayescale as bs
-from bayescale.model import problem, state_space
+from bayescale.model import parameters, problem, state_space
 from bayescale.model.density import log_density, pointwise
 from bayescale.model.discrepancy import Discrepancy, kernel
 from bayescale.model.parameters import prior_center
@@ -119,7 +119,7 @@ def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
     walking, rotated = both_ways(long_curve(20), monkeypatch)
     start = np.broadcast_to(np.asarray(prior_center(rotated.model, rotated.problem)), (1, 3, 5))
     values = jax.tree.map(
-        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), problem.meaning(start, rotated.model, rotated.problem)
+        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), parameters.meaning(start, rotated.model, rotated.problem)
     )
     order = np.argsort(np.asarray(rotated.problem.z)[:20, 0], kind="stable")
     np.testing.assert_allclose(

@@ -268,14 +268,14 @@ def laws(
 ) -> None:
     """List the registered laws, or describe one."""
     from bayescale import laws as registry
-    from bayescale.laws import page
+    from bayescale.laws import describe
 
     chosen = list(registry.LAWS.values()) if name is None else [registry.get(name)]
     if as_json:
-        emit({"laws": [page.card(law) for law in chosen]})
+        emit({"laws": [describe.card(law) for law in chosen]})
         return
     for law in chosen:
-        print(page.line(law) if name is None else page.text(law))
+        print(describe.line(law) if name is None else describe.text(law))
 
 
 @corpus_app.command("list")
