@@ -138,7 +138,7 @@ def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
     if len(y) >= ENOUGH:
         relative = _local_noise(z, (y - fit.mean) / fit.sd, fit.out)
         fit = _most_probable(kernels, y, [fit.out], relative)
-    out, mean, sd, noise = fit.out, fit.mean, fit.sd, fit.likelihood
+    out, mean, sd, noise = fit.out, fit.mean, fit.sd, fit.noise
     excess = y - mean
     least = GROSS if len(y) <= FEW else LEAST
     score = excess / sd
