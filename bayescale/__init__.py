@@ -2,7 +2,7 @@
 
     >>> import bayescale as bs
     >>> bs.__version__
-    '0.1.0'
+    '0.2.0'
 
 Names are loaded when they are first used, so that `import bayescale` costs next to nothing.
 """
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from bayescale.reporting.report import Report as Report
     from bayescale.reporting.report import report as report
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "evaluate.backtest": ("Backtest", "backtest"),

@@ -156,7 +156,7 @@ def find_ray(frame: pd.DataFrame, inputs: Sequence[str]) -> Ray | None:
     _, _, axes = np.linalg.svd(logs - logs.mean(0), full_matrices=False)
     # A line along which the first input stands still has no power of it.
     fitted = np.where(moving, axes[0] / axes[0][0], 0.0) if abs(axes[0][0]) > FLATTEST else np.zeros(len(order))
-    # A constant ratio goes on as it is; the power of a fitted line would discrepancy away from it.
+    # A constant ratio goes on as it is; the power of a fitted line would depart from it.
     for powers in (proportional, fitted):
         if (powers[moving] <= 0).any():
             continue

@@ -39,7 +39,7 @@ NESTED = {"chinchilla_outer": ("chinchilla",)}
 """Laws that a fit's own law becomes at some constants, where its posterior may go by itself."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
-"""Most runs that are left out one by one: the largest, which an extrapolation trends on."""
+"""Most runs that are left out one by one: the largest, which an extrapolation rests on."""
 WEIGHABLE = 0.7
 """Pareto k of weights above which a reweighted answer is not stated."""
 QUANTILES = (0.1, 0.5, 0.9)

@@ -255,20 +255,20 @@ def conditional_densities(values: Values, model: Model, problem: Problem) -> Any
     """Log density of each row given all others, shape (draw, row); compiled once for each shape of problem."""
     if problem.gap is not None:
         return jax.lax.map(lambda value: walked_densities(value, model, problem), values)
-    wandering = problem.discrepancy if problem.dense else None
+    departure = problem.discrepancy if problem.dense else None
     if problem.basis is not None:
-        wandering = (problem.basis * problem.eigenvalues) @ problem.basis.T
+        departure = (problem.basis * problem.eigenvalues) @ problem.basis.T
 
     def one(value: Values) -> Any:
         residual = problem.mask * (problem.y - offset(model, problem, value))
         if problem.dense:
             covariance = row_covariance(value, problem)
         else:
-            if wandering is None and model.likelihood.tail is not None:
+            if departure is None and model.likelihood.tail is not None:
                 spread = jnp.sqrt(row_variance(value, problem))
                 return dist.StudentT(model.likelihood.tail, 0.0, spread).log_prob(residual)
             covariance = jnp.diag(jnp.where(problem.mask > 0, row_variance(value, problem), 1.0))
-            covariance = covariance + (0.0 if wandering is None else value.amplitude**2 * wandering)
+            covariance = covariance + (0.0 if departure is None else value.amplitude**2 * departure)
         precision = jnp.linalg.inv(covariance)
         scale = 1.0 / jnp.sqrt(jnp.diagonal(precision))
         return dist.Normal(0.0, scale).log_prob((precision @ residual) * scale**2)

@@ -39,7 +39,7 @@ class Discrepancy:
         scale: The fall at which `median` holds.
         memory: Correlation length of the slope, in training spans.
         ahead: Spread of the logarithm of a factor, one for each posterior draw, on the discrepancy's conditional
-            standard deviation beyond the data: the future need not discrepancy as the past did. Between the smallest
+            standard deviation beyond the data: the future need not depart as the past did. Between the smallest
             and the largest value of every input nothing changes.
         ahead_median: That factor's median at `ahead_rows` rows.
         ahead_rows: Rows at which it is largest.

@@ -270,7 +270,7 @@ CM_UNITS = {
 def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     """Over-training at C = 6 N D and M = D / N: E + (a M^eta + b M^-eta) C^-eta.
 
-    Chinchilla's sum with alpha = beta = 2 eta. Five runs for four constants: a posterior trends on its prior.
+    Chinchilla's sum with alpha = beta = 2 eta. Five runs for four constants: a posterior rests on its prior.
     """
     return E + (a * M**eta + b * M**-eta) * C**-eta
 
