@@ -19,8 +19,8 @@ from bayescale.errors import InputError, nearest, some
 At = pd.DataFrame | Mapping[str, Any]
 """Inputs of a question in raw counts: a table with a row a point, or scalars or arrays by name."""
 KINDS = {
-    "mean": "the curve itself: law and discrepancy, no scatter of single runs",
-    "run": "one future run with a new seed: law, discrepancy, residual scatter and seed noise",
+    "mean": "the curve itself: law and discrepancy, without the noise of single runs",
+    "run": "one future run with a new seed: law, discrepancy, residual and seed noise",
 }
 LEVELS = (0.5, 0.8, 0.95)
 RECORD_RATIO = 16.0

@@ -77,7 +77,7 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     now = float(gain.mean() > 0)
     rule = np.empty(len(gain))
     # Neighbouring joint draws share a posterior draw, so halves are blocks, not every other joint draw. Made of two
-    # quarters each, they have as many joint draws of either model of a pool.
+    # quarters each, they have as many joint draws of either component of a mixture.
     halves = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
     for learn, pay in ((halves, ~halves), (~halves, halves)):
         rule[pay] = regression(guess[learn], gain[learn])(guess[pay]) > 0

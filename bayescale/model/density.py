@@ -1,8 +1,8 @@
 """Likelihood: the density of one family's rows with level and discrepancy integrated out.
 
-One likelihood, several evaluations. `rotated` is diagonal in the discrepancy's eigenbasis, so no gradient holds a
-factorisation; it serves where all rows scatter alike. `markov` walks from row to row in linear time; it serves rows of
-one input that are many, or do not scatter alike. `dense` (Cholesky) serves everywhere else. The NumPyro program is
+One density, several evaluations. The rotated one is diagonal in the discrepancy's eigenbasis, so no gradient holds a
+factorisation; it serves where all rows scatter alike. `state_space` goes from row to row in linear time; it serves
+rows of one input that are many, or do not scatter alike. The dense one (Cholesky) serves everywhere else. `numpyro` is
 written on the raw rows, so that tests can hold the engine against an ordinary model.
 """
 

@@ -45,7 +45,7 @@ class Problem:
     """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
 
     `ones` is the column of the level in the basis in which rows are evaluated. `basis` and `eigenvalues` belong to
-    the rotated evaluation, and where rows do not scatter alike to the coordinates of `geometry`; `discrepancy` (the
+    the rotated evaluation, and where rows do not scatter alike to the coordinates of `reparam`; `discrepancy` (the
     kernel matrix), `shared` and `alike` belong to the dense one; `gap`, the distance from the row before in spans, to
     the one in linear time, whose rows are in the order of the input. The others are None. Shapes are those of `Design`
     with row padded to a bucket. `reach` is the span of each of the law's `axes`, those of the inputs where it has none;

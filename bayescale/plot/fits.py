@@ -361,7 +361,7 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
         headline(
             ax,
             in_words(f"Residuals: {posterior.law.name} on {posterior.runs.name}"),
-            f"from the posterior mean curve ({discrepancy}); scatter of one run: {one:.2g} %",
+            f"from the posterior mean curve ({discrepancy}); sd of one run: {one:.2g} %",
         )
     return ax
 

@@ -95,7 +95,7 @@ class Posterior(Fitted):
         """All quantities by name, shape (chain, draw) each.
 
         The law's constants in the paper's own units where the law says how they scale (else at the reference
-        scale), and the three standard deviations `scatter`, `seed` and `discrepancy` in log units.
+        scale), and the three standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log units.
         """
         shape = self.position.shape[:2]
         reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
