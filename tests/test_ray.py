@@ -1,5 +1,7 @@
 """Ladders along one ray: which designs are one, what is fitted, and what lies off the ray."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from bayescale.cli import main
 from bayescale.data.ray import find_ray
 from bayescale.decide.trust import caveats
 from bayescale.errors import Status
+from bayescale.evaluate.track_record import entry
 
 NAMES = ("n_params", "n_tokens")
 
@@ -129,3 +132,21 @@ def test_the_ray_is_explained_once_and_then_named(fitted, tmp_path, capsys):
     assert call("predict", tmp_path / "fit.nc", "--at", "n_params=1e9") == 0
     err = capsys.readouterr().err
     assert line in err.splitlines() and "All runs lie on one ray" not in err
+
+
+@pytest.mark.slow
+def test_distance_and_cost_are_those_of_compute_whichever_input_is_fitted(fitted):
+    frame = ladder().assign(flops=lambda table: 6.0 * table["n_params"] * table["n_tokens"])
+    control = bs.fit(bs.Runs.from_frame(frame, inputs=["flops"]), seed=0)
+    largest = float(frame["flops"].max())
+    for factor in (10.0, 300.0):
+        at = {"flops": factor * largest}
+        one, other = (bs.decide.go(fit, 2.0, cost=1e6, value=3e6, at=at) for fit in (fitted, control))
+        np.testing.assert_allclose(one.pilots.frame["cost"], other.pilots.frame["cost"], rtol=1e-6)
+        assert entry(fitted, one.at).factor == pytest.approx(entry(control, other.at).factor)
+        assert entry(fitted, one.at).factor == pytest.approx(factor)
+    # The run that brings a far question within reach is the same one.
+    named = [re.search(r"A run at \w+=([\d.e+]+)", " ".join(answer.remarks)) for answer in (one, other)]
+    size, compute = (float(found[1]) for found in named)
+    assert 6.0 * 20.0 * size**2 == pytest.approx(compute, rel=0.02)
+    assert compute == pytest.approx(300.0 / 16.0 * largest, rel=0.01)

@@ -11,7 +11,6 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._record import Array
-from bayescale.data.runs import scales
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
@@ -311,13 +310,13 @@ def ladder(posterior: Fitted, at: dict[str, float]) -> pd.DataFrame:
     """Default pilots: sizes between the largest run and the target, and another seed at the largest run."""
     names = list(posterior.law.inputs)
     frame = posterior.runs.frame
-    largest = frame[names].iloc[int(np.argmax(scales(frame, names)))].astype(float)
+    largest = frame[names].iloc[int(np.argmax(posterior.scales(frame)))].astype(float)
     rungs = [largest.to_dict()]
     for share in RUNGS:
         rungs.append({name: float(largest[name] ** (1.0 - share) * at[name] ** share) for name in names})
     table = pd.DataFrame(rungs)
-    wanted = scales(pd.DataFrame([at]), names)[0]
-    return table[scales(table, names) < wanted].reset_index(drop=True)
+    wanted = posterior.scales(pd.DataFrame([at]))[0]
+    return table[posterior.scales(table) < wanted].reset_index(drop=True)
 
 
 def priced(
@@ -341,7 +340,7 @@ def priced(
     elif pilot_cost is not None:
         prices = np.broadcast_to(as_numbers("Costs of candidates", pilot_cost(table)), len(table))
     else:
-        prices = cost * scales(table, names) / scales(pd.DataFrame([at]), names)[0]
+        prices = cost * posterior.scales(table) / posterior.scales(pd.DataFrame([at]))[0]
     if not (np.isfinite(prices) & (prices > 0)).all():
         raise InputError(f"Costs of candidates must be positive numbers; found {some(list(prices))}.")
     return table.assign(cost=prices)

@@ -181,7 +181,10 @@ def power(
     aims = {"width": width, "difference": difference, "target": target}
     given = {name: number for name, number in aims.items() if number is not None}
     if len(given) != 1:
-        raise InputError(f"Give exactly one aim of width, difference and target; found {some(list(given)) or 'none'}.")
+        found = some(list(given)) or "none"
+        raise InputError(
+            f"Give exactly one aim: width= (--width), difference= (--difference) or target= (--target); found {found}."
+        )
     checked.mapping("plans", plans, 'plans={"four sizes": table}, or bs.decide.ladders(low, high, [4, 8])')
     checked.options(**{name: (number, checked.POSITIVE) for name, number in given.items()})
     checked.options(sure=(sure, checked.PROBABILITY), level=(level, checked.PROBABILITY))
@@ -227,7 +230,8 @@ def power(
             reached = np.maximum(p, 1.0 - p) >= sure
         share, count = float(np.mean(reached)), len(reached)
         error = float(np.sqrt(max(share * (1 - share), 1 / (4 * count)) / count))
-        row = {"plan": plan, "runs": len(table), "scale": float(scales(table, names).sum())}
+        scale = source.scales(table) if isinstance(source, Fitted) else scales(table, names)
+        row = {"plan": plan, "runs": len(table), "scale": float(scale.sum())}
         row |= {"power": share, "power_error": error, "width": float(np.median(widths))}
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")

@@ -307,7 +307,10 @@ def compare(
         difference = standing[a] - standing[b]
         run = (standing_run[a] - standing_run[b])[:, 0]
         exact = gaps[a, b].exact if len(names) == 2 else None
-        duels.append(duel_of(ratio, difference[:, 0], run, exact, walks[a], equal, spoken))
+        # Along a ray the axis is one input, and cost that of all.
+        along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
+        power = max((p.ray_power for p in along), default=1.0)
+        duels.append(duel_of(ratio, difference[:, 0], run, exact, walks[a], equal, spoken, power))
         if range is not None:
             found = crossing_of(difference[:, 1:], u[1:], names=(a, b), axis=course.label, deadline=deadline)
             crossings.append(dataclasses.replace(found, caveats=spoken))
@@ -355,12 +358,13 @@ def duel_of(
     walker: Walk,
     equal: float,
     spoken: tuple[str, ...],
+    power: float,
 ) -> Duel:
-    """Sum up the draws of two recipes at the point in question."""
+    """Sum up the draws of two recipes at the point in question; cost grows with this power of the axis."""
     p_first, p_run = exact or (below(difference), below(run))
     factor = factor_needed(difference, walker.relative, FACTORS)
     with np.errstate(over="ignore"):
-        needed = quantiles(np.exp(factor))
+        needed = quantiles(np.exp(power * factor))
     return Duel(
         first=ratio.first,
         second=ratio.second,

@@ -162,13 +162,15 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
     if worst <= RECORD_RATIO * (1.0 + 1e-9):
         return None
     inputs = {}
+    # Along a ray the ratio is that of the product of all inputs.
+    reach = RECORD_RATIO ** (1.0 / posterior.ray_power)
     for name in names:
         low, high = float(frame[name].min()), float(frame[name].max())
-        near = min(max(at[name], low / RECORD_RATIO), high * RECORD_RATIO)
+        near = min(max(at[name], low / reach), high * reach)
         # Where an input is within reach the cheapest run needs no more of it than the data had.
-        inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / RECORD_RATIO, high)
-        if at[name] < low / RECORD_RATIO:
-            inputs[name] = at[name] * RECORD_RATIO
+        inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / reach, high)
+        if at[name] < low / reach:
+            inputs[name] = at[name] * reach
     factor = float(widening(np.array([worst]), len(names))[0])
     how = f"intervals are {factor:.2f} times as wide as the model alone has them" if factor > 1.0 else "few families"
     how += ", which is what held-out runs that far out needed" if factor > 1.0 else " were checked that far out"

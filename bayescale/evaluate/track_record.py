@@ -79,10 +79,8 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
 
 
 def distance(posterior: Fitted, at: dict[str, float]) -> float:
-    """How far a question lies beyond the data: along one input, or in compute for several."""
-    point = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])[0]
-    seen = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
-    ratio = float(np.maximum(point / seen.max(0), seen.min(0) / point).max())
+    """How far a question lies beyond the data: along one input or a ray, or in compute for several."""
+    ratio = float(posterior.ratio(posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0]))[0])
     if len(posterior.law.inputs) == 1:
         return max(ratio, 1.0)
     if {"n_params", "n_tokens"} <= set(at):

@@ -161,7 +161,7 @@ def bands(
             truths(ax, later, name, INK, {}, averaged)
         log_axes(ax, start / (end / start) ** 0.03, end)
         if end > high:
-            beyond(ax, high, end)
+            beyond(ax, high, end, posterior.ray_power)
         if start < low:
             ax.axvspan(ax.get_xlim()[0], low, **SHADE)
         if question is not None:

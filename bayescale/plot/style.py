@@ -183,15 +183,15 @@ def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
 
 
-def beyond(ax: Axes, start: float, end: float) -> None:
-    """Shade the zone beyond the data and say how far it reaches."""
+def beyond(ax: Axes, start: float, end: float, power: float = 1.0) -> None:
+    """Shade the zone beyond the data and say how far it reaches, as this power of the input."""
     ax.axvspan(start, end, **SHADE)
     ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     left, right = ax.get_xlim()
     share = math.log(end / start) / math.log(right / left)
     # A narrow zone has room for a part of the sentence.
     after, within = (" " if share > least else "\n" for least in (0.42, 0.28))
-    text = f"extrapolation:{after}up to {short(end / start)}x{within}beyond the data"
+    text = f"extrapolation:{after}up to {short((end / start) ** power)}x{within}beyond the data"
     note(ax, text, (1, 1), (-6, -6), QUIET, "axes fraction", ha="right", va="top")
 
 

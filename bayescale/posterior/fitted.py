@@ -11,7 +11,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.data.ray import Ray
-from bayescale.data.runs import Runs
+from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status
 from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
 from bayescale.inference.nuts import Nuts
@@ -218,8 +218,27 @@ class Fitted(abc.ABC):
         a ladder is as far from a question whichever of its inputs is fitted.
         """
         seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
-        factor = np.maximum(x / seen.max(0), seen.min(0) / x).max(1)
-        return factor if self.ray is None else factor ** sum(self.ray.powers)
+        return np.maximum(x / seen.max(0), seen.min(0) / x).max(1) ** self.ray_power
+
+    @property
+    def ray_power(self) -> float:
+        """Power of the fitted input with which the product of all inputs grows along the ray; one without a ray.
+
+        That product is compute for parameters and tokens: a ladder is as far from a question, and a pilot as dear,
+        whichever of its inputs is fitted.
+        """
+        return 1.0 if self.ray is None else float(sum(self.ray.powers))
+
+    def scales(self, table: pd.DataFrame) -> np.ndarray:
+        """Scale of points with the inputs of the law, which costs are taken to grow with; see `data.runs.scales`.
+
+        Args:
+            table: One row a point.
+
+        Returns:
+            Shape (point,). Along a ray that of all inputs, up to a factor.
+        """
+        return scales(table, self.law.inputs) ** self.ray_power
 
     def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
         """Inputs of the law in raw counts at located points, shape (point, input)."""
@@ -272,11 +291,12 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
     tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
     assumed = f"{discrepancy}, {tail} likelihood"
-    chains = [f"{number} chains x {draws} draws" for number, draws in fit.layout]
+    shapes = [part.position.shape[:2] for part in fit.components]
+    chains = [f"{number} chains x {draws} draws" for number, draws in shapes]
     if len(fit.components) == 1:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
     else:
-        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; mixture of"]
+        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of posteriors, by weight:"]
         labels = component_labels(fit)
         lines += [f"  {w:.3g} {label}, {n}" for w, label, n in zip(fit.weights, labels, chains, strict=True)]
     for name, values in fit.draws.items():

@@ -27,7 +27,7 @@ class Mixture(Fitted):
     Convergence is a matter of each component by itself: `to_datatree` has a child tree for each.
 
     Attributes:
-        components: Posteriors of the same runs, under the same law; priors, discrepancy and noise may differ.
+        components: Posteriors of the same runs, under the same law; priors, discrepancy and likelihood may differ.
         weights: Weight of each, positive; they are divided by their sum. Equal by default.
 
     Raises:
@@ -35,7 +35,8 @@ class Mixture(Fitted):
 
     Example:
         >>> along_inputs = bs.fit(runs, seed=0)  # doctest: +SKIP
-        >>> along_scale = bs.fit(runs, discrepancy=bs.Discrepancy(along="scale"), seed=0)  # doctest: +SKIP
+        >>> other = dataclasses.replace(along_inputs.discrepancy, along="scale")  # doctest: +SKIP
+        >>> along_scale = bs.fit(runs, discrepancy=other, seed=0)  # doctest: +SKIP
         >>> bs.Mixture((along_inputs, along_scale)).predict(at=point)  # doctest: +SKIP
     """
 

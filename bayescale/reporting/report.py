@@ -259,7 +259,7 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
         f"Law {in_words(law.name)}: {law.says}",
-        f"Beyond the law: {discrepancy}; {tail} scatter of runs"
+        f"Beyond the law: {discrepancy}; {tail} likelihood of runs around it"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),
         "Priors: " + "; ".join(f"{names} {prior}" for names, (prior, _) in prior_lines(law).items()) + ".",
     ]

@@ -61,7 +61,7 @@ def one_table(table: int | None, label: str) -> None:
         InputError: With the number that was asked for.
     """
     if table not in (None, 1):
-        raise InputError(f"{label} holds one table; table={table} (--table {table}) is none of it.")
+        raise InputError(f"{label} holds one table; table={table} (--table {table}) does not exist; leave it out.")
 
 
 def from_file(path: Path, table: int | None = None) -> Table:
