@@ -1,6 +1,7 @@
 """A saved fit answers every question in a fresh process as the one in memory does, to the last bit.
 
-Apart from other tests of files, some of which compile without optimisations, which rounds otherwise.
+Apart from other tests of files, some of which compile without optimisations, which rounds otherwise. For the same
+reason linear algebra has one thread in both processes: tests that ran before may have changed how many a new one has.
 """
 
 import subprocess
@@ -17,9 +18,13 @@ QUESTIONS = """
 import sys
 import numpy as np
 import bayescale as bs
-import warnings
+from threadpoolctl import threadpool_limits
 
 def answers(posterior):
+    with threadpool_limits(limits=1, user_api="blas"):
+        return asked(posterior)
+
+def asked(posterior):
     names = posterior.law.inputs
     frame = posterior.runs.frame
     at = {name: 3.0 * float(frame[name].max()) for name in names}
