@@ -7,6 +7,7 @@ import sys
 import pytest
 from conftest import call
 
+import bayescale as bs
 from bayescale.inference import diagnostics
 
 HEADER = "flops,loss\n"
@@ -138,3 +139,8 @@ def test_strict_ends_with_three_when_chains_disagree(tmp_path, monkeypatch, caps
     assert call("fit", good, "--strict", "--out", tmp_path / "fit.nc") == 3
     assert "must not be relied on" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.csv"]
+
+
+def test_version_is_printed_alone(capsys):
+    assert call("--version") == 0
+    assert capsys.readouterr().out == f"{bs.__version__}\n"

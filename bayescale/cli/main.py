@@ -42,7 +42,6 @@ INTERRUPTED = 130
 
 app = typer.Typer(
     name="bayescale",
-    help="Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,6 +52,24 @@ app.add_typer(benchmark.app, name="benchmark")
 app.command()(read.read)
 for name, verb in decide.VERBS.items():
     app.command(name)(verb)
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version of the package, and end."""
+    if wanted:
+        from bayescale import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs."""
 
 
 def main() -> None:
