@@ -193,11 +193,6 @@ def sample_robustly(
     return posteriors
 
 
-def parts_of(posterior: Posterior) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
-    """What a posterior holds of each draw: position, values and statistics, leading axes (chain, draw)."""
-    return posterior.position, posterior.values, posterior.stats
-
-
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
     """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
     measures = diagnose(position, stats["diverging"], stats["energy"], posterior.settings.least_ess)
@@ -239,7 +234,7 @@ def continued(first: Posterior, rest: Posterior) -> Posterior:
     def both(a: Any, b: Any) -> Any:
         return np.concatenate([a, b], axis=1)
 
-    position, values, stats = jax.tree.map(both, parts_of(first), parts_of(rest))
+    position, values, stats = jax.tree.map(both, first.per_draw, rest.per_draw)
     settings = dataclasses.replace(first.settings, draws=position.shape[1])
     return redrawn(dataclasses.replace(first, settings=settings), position, compact(values), stats)
 

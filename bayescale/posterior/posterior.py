@@ -128,14 +128,19 @@ class Posterior(Fitted):
         """Ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""
         return law_at(self.job.model, dict(self.flat_values.constants if constants is None else constants), z)
 
+    @property
+    def per_draw(self) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
+        """What is held of each draw: coordinates, values and statistics, leading axes (chain, draw)."""
+        return self.position, self.values, self.stats
+
     def thinned(self, length: int) -> Posterior:
         """Return the posterior with so many evenly spaced draws of each chain."""
         draws = self.position.shape[1]
         if draws == length:
             return self
         kept = np.arange(length) * draws // length
-        held = jax.tree.map(lambda leaf: leaf[:, kept], (self.position, self.values, self.stats))
-        return dataclasses.replace(self, position=held[0], values=held[1], stats=held[2])
+        position, values, stats = jax.tree.map(lambda leaf: leaf[:, kept], self.per_draw)
+        return dataclasses.replace(self, position=position, values=values, stats=stats)
 
     @functools.cached_property
     def prior_draws(self) -> np.ndarray:
