@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from bayescale.fitting.fit import fit as fit
     from bayescale.fitting.fit_many import fit_each as fit_each
     from bayescale.fitting.fit_many import fit_many as fit_many
+    from bayescale.fitting.options import FitOptions as FitOptions
     from bayescale.forecast import Forecast as Forecast
     from bayescale.inference.nuts import Nuts as Nuts
     from bayescale.laws.law import Law as Law
@@ -68,6 +69,7 @@ _HOMES = {
     "errors": ("InputError", "Status", "UntrustworthyFit"),
     "posterior.fitted": ("Fitted",),
     "fitting.fit": ("fit",),
+    "fitting.options": ("FitOptions",),
     "forecast": ("Forecast",),
     "laws": ("LAWS", "Law", "register_law"),
     "model.numpyro": ("numpyro_model",),

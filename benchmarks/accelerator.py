@@ -83,7 +83,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     from bayescale.model.problem import make_jobs
 
     # Of a mixture its first component.
-    jobs = [make_jobs(WAYS[way][0](number), "auto", "auto", "normal", None)[0] for number in range(families)]
+    jobs = [make_jobs(WAYS[way][0](number), "auto")[0] for number in range(families)]
     numbers = {name: np.float64(getattr(bs.Nuts(), name)) for name in ("target_accept", "least_ess")}
     settings = dataclasses.replace(bs.Nuts(), **numbers)
     model = jobs[0].model

@@ -67,7 +67,7 @@ def importance(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 
 def one_by_one(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The default path, started for families in pairs; each keeps its place and so its stream."""
-    jobs = [make_job(runs, "auto", "auto", "normal", APART) for runs in chosen]
+    jobs = [make_job(runs, "auto", priors=APART) for runs in chosen]
     return sampled(jobs)
 
 
@@ -80,7 +80,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path that factorises the covariance in every step."""
     jobs = []
     for runs in chosen:
-        job = make_job(runs, "auto", "auto", "normal", APART)
+        job = make_job(runs, "auto", priors=APART)
         whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.discrepancy)
         jobs.append(dataclasses.replace(job, problem=dataclasses.replace(whole, dense=True)))
     return sampled(jobs)
@@ -89,14 +89,14 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 def walked(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path in linear time, which otherwise serves long curves."""
     with mock.patch.object(problem, "WALKING_ROWS", 0):
-        return sampled([make_job(runs, "auto", "auto", "normal", APART) for runs in chosen])
+        return sampled([make_job(runs, "auto", priors=APART) for runs in chosen])
 
 
 def numpyro(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """Stock NumPyro on the model written as an ordinary function of the raw rows."""
     found = []
     for number, runs in enumerate(chosen):
-        job = make_job(runs, "auto", "auto", "normal", APART)
+        job = make_job(runs, "auto", priors=APART)
         with jax.enable_x64(True):
             kernel = NUTS(
                 bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood),
@@ -122,7 +122,7 @@ def single(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     numbers = {name: np.float32(getattr(SETTINGS, name)) for name in ("target_accept", "least_ess")}
     found, settings = [], dataclasses.replace(SETTINGS, **numbers)
     for number, runs in enumerate(chosen):
-        job = make_job(runs, "auto", "auto", "normal", APART)
+        job = make_job(runs, "auto", priors=APART)
         problems = jax.tree.map(lambda leaf: narrow(leaf)[None], job.problem)
         keys = stream_key(SEED, 0, number)[None]
         given = keys, jax.tree.map(narrow, job.model), problems, settings

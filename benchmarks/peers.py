@@ -104,7 +104,7 @@ def numpyro_with(runs: bs.Runs, name: str, jit_model_args: bool) -> dict[str, An
     import jax
     from numpyro.infer import MCMC, NUTS
 
-    job = make_job(runs, LAW, "auto", "normal", None)
+    job = make_job(runs, LAW)
     model = bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood)
 
     def fresh() -> MCMC:
@@ -132,7 +132,7 @@ def blackjax_nuts(runs: bs.Runs) -> dict[str, Any]:
     from bayescale.model.density import log_density
     from bayescale.model.parameters import prior_center
 
-    job = make_job(runs, LAW, "auto", "normal", None)
+    job = make_job(runs, LAW)
     with jax.enable_x64(True):
         start = prior_center(job.model, job.problem)
 
@@ -169,7 +169,7 @@ def pymc_model(runs: bs.Runs) -> Any:
     import pymc as pm
     import pytensor.tensor as pt
 
-    job = make_job(runs, LAW, "auto", "normal", None)
+    job = make_job(runs, LAW)
     rows = int(job.problem.mask.sum())
     z, y = job.problem.z[:rows, 0], job.problem.y[:rows]
     basis, power = job.problem.basis[:rows, :rows], job.problem.eigenvalues[:rows]

@@ -159,7 +159,7 @@ def gradients(law: Any) -> Callable[[], float]:
     from bayescale.model.problem import make_job
     from benchmarks.designs import made_up
 
-    job = make_job(made_up(law, GRADIENT_ROWS), law, None, "normal", None)
+    job = make_job(made_up(law, GRADIENT_ROWS), law, discrepancy=None)
     with jax.enable_x64(True):
         z, y = jnp.asarray(job.problem.z), jnp.asarray(job.problem.y)
         keys = jax.random.split(jax.random.key(0), 16)

@@ -155,7 +155,7 @@ def test_order_and_recoding_do_not_matter():
 
 def test_engine_is_the_program():
     with jax.enable_x64(True):
-        job = make_job(checkpoints(), "auto", "auto", "normal", APART)
+        job = make_job(checkpoints(), "auto", priors=APART)
         vector = np.asarray(prior_center(job.model, job.problem)) + 0.1
         named = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
         program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)

@@ -148,7 +148,7 @@ READING = {
 }
 SAMPLING = {"method": "name", "draws": "whole", "warmup": "from zero", "chains": "whole"}
 SAMPLING["target-accept"] = "probability"
-FIT = {"law": "name", "discrepancy": "name", "seed": "from zero", **READING, **SAMPLING}
+FIT = {"law": "name", "discrepancy": "name", "likelihood": "name", "seed": "from zero", **READING, **SAMPLING}
 STAKES = {"cost": "at least zero", "value": "positive", "utility": "name", "unit": "unit of cost"}
 OPTIONS = {
     "read": ("read runs.csv", {"out": "write", **READING}),
@@ -170,7 +170,7 @@ OPTIONS = {
     "compare": (
         "compare fit.nc other.nc --at flops=1e20 --low 1e19 --high 1e21",
         {"at": "point", "axis": "name", "low": "positive", "high": "positive", "equal": "at least zero"}
-        | {"deadline": "positive", "seed": "from zero", "discrepancy": "name", "law": "name"},
+        | {"deadline": "positive", "seed": "from zero", "discrepancy": "name", "likelihood": "name", "law": "name"},
     ),
     "compare by cost": (
         "compare fit.nc other.nc --cost 1 --rate fit=1e18 --rate other=1e18",
@@ -207,7 +207,7 @@ OPTIONS = {
     "fit": (
         "fit runs.csv",
         {"out": "write", "folder": "folder", "plot": "write", "strict": "flag", "no-strict": "flag"}
-        | {"caution": "name", "likelihood": "name", **FIT},
+        | {"caution": "name", **FIT},
     ),
     "predict": (
         "predict fit.nc --at flops=1e21",
@@ -216,7 +216,7 @@ OPTIONS = {
     "backtest": (
         "backtest runs.csv --ratio 10",
         {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"}
-        | {"likelihood": "name", **FIT},
+        | {**FIT},
     ),
     "laws": ("laws", {}),
     "corpus list": ("corpus list", {}),

@@ -77,7 +77,7 @@ def made_up(shape, n_inputs, seed=0):
 
 
 def job_for(shape="plain", law="saturating_power", discrepancy="auto", likelihood="normal", seed=0):
-    return make_job(made_up(shape, 1 if law in ONE else 2, seed), law, discrepancy, likelihood, None)
+    return make_job(made_up(shape, 1 if law in ONE else 2, seed), law, discrepancy=discrepancy, likelihood=likelihood)
 
 
 def somewhere(job, seed):
@@ -160,7 +160,7 @@ def test_engine_is_the_program_without_level(discrepancy):
         priors={"E": bs.Positive(1.5), "A": bs.Positive(2.0), "c": bs.Exponent(0.3)},
     )
     for noise in ("normal", "student"):
-        job = make_job(made_up("unequal replicates", 1), law, discrepancy, noise, None)
+        job = make_job(made_up("unequal replicates", 1), law, discrepancy=discrepancy, likelihood=noise)
         vector = somewhere(job, 0)
         np.testing.assert_allclose(engine_density(vector, job), program_density(vector, job), rtol=1e-8)
 
@@ -215,7 +215,7 @@ def test_padding_does_not_matter(shape, noise, discrepancy):
 def test_row_order_does_not_matter(law, shape):
     job = job_for(shape, law)
     order = np.random.default_rng(5).permutation(len(job.runs))
-    mixed = make_job(job.runs.select(order), law, "auto", "normal", None)
+    mixed = make_job(job.runs.select(order), law)
     vector = somewhere(job, 5)
     np.testing.assert_allclose(engine_density(vector, mixed), engine_density(vector, job), rtol=1e-9)
 
@@ -233,7 +233,7 @@ def test_row_order_does_not_matter(law, shape):
 def test_recoding_an_input_does_not_matter(law, powers, discrepancy):
     job = job_for("unequal replicates", law, discrepancy)
     frame = job.runs.frame.assign(**{name: job.runs.frame[name] ** power for name, power in powers.items()})
-    recoded = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
+    recoded = make_job(bs.Runs.from_frame(frame), law, discrepancy=discrepancy)
     for seed in range(3):
         vector = somewhere(job, seed)
         np.testing.assert_allclose(engine_density(vector, recoded), engine_density(vector, job), rtol=1e-8)
@@ -241,10 +241,7 @@ def test_recoding_an_input_does_not_matter(law, powers, discrepancy):
 
 def test_scaling_the_loss_does_not_matter():
     job = job_for("unequal replicates")
-    scaled = make_job(
-        bs.Runs.from_frame(job.runs.frame.assign(loss=100 * job.runs.frame["loss"])),
-        "saturating_power", "auto", "normal", None,
-    )  # fmt: skip
+    scaled = make_job(bs.Runs.from_frame(job.runs.frame.assign(loss=100 * job.runs.frame["loss"])), "saturating_power")
     vector = somewhere(job, 6)
     np.testing.assert_allclose(engine_density(vector, scaled), engine_density(vector, job), rtol=1e-9)
 
@@ -264,7 +261,7 @@ def test_exact_interpolation(discrepancy, noise):
     x = 1e9 * 3.0 ** np.arange(5)
     z = np.log(x / x[2])
     frame = pd.DataFrame({"n_tokens": x, "loss": 3 * (0.5 + 0.5 * np.exp(-0.2 * z))})
-    job = make_job(bs.Runs.from_frame(frame), "saturating_power", discrepancy, noise, None)
+    job = make_job(bs.Runs.from_frame(frame), "saturating_power", discrepancy=discrepancy, likelihood=noise)
     names = coordinates(job.model, job.problem)
     vector = np.asarray(prior_center(job.model, job.problem)).copy()
     exact = {"logit_share_E": 0.0, "log_fall": np.log(0.2 * np.ptp(z) * 0.5), "log_residual_sd": -20.0}
@@ -279,7 +276,7 @@ def test_exact_interpolation(discrepancy, noise):
 def test_inert_axis(law, discrepancy):
     frame = pd.DataFrame({"n_params": 1e8 * 3.0 ** np.arange(5), "n_tokens": 1e10})
     frame["loss"] = 2.0 + (frame["n_params"] / 1e8) ** -0.4
-    job = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
+    job = make_job(bs.Runs.from_frame(frame), law, discrepancy=discrepancy)
     assert job.problem.active == (True, False)
     for seed in range(3):
         vector = somewhere(job, seed)
@@ -291,7 +288,7 @@ def test_inert_axis(law, discrepancy):
 @pytest.mark.parametrize("discrepancy", ["auto", None])
 def test_constant_curve(law, discrepancy):
     frame = pd.DataFrame({"n_tokens": 1e9 * 3.0 ** np.arange(5), "loss": 2.0})
-    job = make_job(bs.Runs.from_frame(frame), law, discrepancy, "normal", None)
+    job = make_job(bs.Runs.from_frame(frame), law, discrepancy=discrepancy)
     for seed in range(3):
         check_finite(somewhere(job, seed), job)
     names = coordinates(job.model, job.problem)

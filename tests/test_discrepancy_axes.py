@@ -70,7 +70,7 @@ def test_interactions_tell_a_grid_whose_inputs_do_not_add_up():
 
 @pytest.mark.parametrize("powers", [(2.0, 0.5), (0.3, 3.0)])
 def test_recoded_inputs_give_the_same_problem(powers):
-    one, other = (make_job(grid(p), "auto", ALONG_SCALE, "normal", None) for p in ((1.0, 1.0), powers))
+    one, other = (make_job(grid(p), "auto", discrepancy=ALONG_SCALE) for p in ((1.0, 1.0), powers))
     np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
     np.testing.assert_allclose(other.problem.origin, one.problem.origin, atol=1e-10)
     far = np.array([list(FAR.values())])

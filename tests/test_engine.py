@@ -183,7 +183,7 @@ def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, fac
     post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
     assert traces_so_far() == before, "no program but the one that they began with"
     assert (post.settings.draws, post.settings.warmup, post.settings.target_accept) == (draws, 200, few.target_accept)
-    job = make_job(made_up(7), "auto", "auto", "normal", APART)
+    job = make_job(made_up(7), "auto", priors=APART)
     ((first, _),) = fit.run_compiled([job], [0], 0, few, fit.FIRST)
     assert first.status is bs.Status.FEW_DRAWS
     ((whole, _),) = fit.run_compiled([job], [0], 0, dataclasses.replace(few, draws=draws), fit.FIRST)
@@ -202,9 +202,7 @@ def test_chains_that_diverge_begin_anew():
 
 @pytest.mark.slow
 def test_accelerators_draw_what_cpus_draw(monkeypatch):
-    jobs = [
-        make_job(runs, "auto", "auto", "normal", APART) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))
-    ]
+    jobs = [make_job(runs, "auto", priors=APART) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))]
     few = bs.Nuts(warmup=20, draws=20, chains=2)
     mapped = fit.run_compiled(jobs, range(3), 0, few, fit.FIRST)
     # Families of one bucket in one batch in lockstep, filled up to a power of two: the path of GPUs and TPUs.

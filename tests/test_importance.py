@@ -131,7 +131,7 @@ def test_one_weight_that_outweighs_all_others_is_a_status():
 @pytest.mark.parametrize("discrepancy", [None, "auto"])
 def test_walks_end_where_the_density_is_at_least_that_of_the_truth(discrepancy):
     law, count = bs.LAWS["plateau_power"], 60
-    whole = sbc.generative(plan_fit(made_up(law, 16), law, discrepancy, "normal", None))
+    whole = sbc.generative(plan_fit(made_up(law, 16), law, discrepancy=discrepancy))
     plan = FitPlan(whole.jobs[:1])
     (job,) = plan.jobs
     truths, values = sbc.prior_values(plan, count, seed=0)

@@ -12,6 +12,7 @@ import bayescale as bs
 from bayescale import laws
 from bayescale.errors import InputError
 from bayescale.fitting import cache
+from bayescale.fitting.options import request_fit
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.registry import LAWS
 from bayescale.model import parameters, problem
@@ -76,7 +77,7 @@ def own_law():
 
 def test_own_law(own_law):
     runs = some_runs(own_law)
-    job = make_job(runs, "own", "auto", "normal", None)
+    job = make_job(runs, "own")
     assert job.law.inputs == ("flops",)
     assert job.law.units == (("A", (("flops", "c"),)), ("shift", (("flops", 1.0),)))
     names = coordinates(job.model, job.problem)
@@ -178,7 +179,7 @@ def test_sparse_experts_converges_on_clean_runs():
 @pytest.mark.parametrize("name", ["shifted_power", "bounded_power"])
 def test_level_is_the_value_at_the_reference(name):
     # Curves that are not 1 at the reference have their level taken out and put back.
-    job = make_job(some_runs(LAWS[name]), name, None, "normal", None)
+    job = make_job(some_runs(LAWS[name]), name, discrepancy=None)
     with jax.enable_x64(True):
         values, _ = parameters.read(jnp.zeros(len(coordinates(job.model, job.problem))), job.model, job.problem)
         curve = parameters.relative_curve(job.model.law, values.constants, jnp.zeros((1, 1)))
@@ -216,7 +217,7 @@ def labelled(**axes):
 
 def test_discrepancy_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
-    job = make_job(two_recipes(), law, "auto", "normal", None)
+    job = make_job(two_recipes(), law)
     assert job.discrepancy == default_discrepancy(1)
     place = problem.places(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
@@ -229,17 +230,18 @@ def test_discrepancy_ignores_a_label():
 
 def test_axes_that_are_the_inputs_change_nothing():
     plain, same = labelled(), labelled(recipe=lambda recipe, N: recipe, n_params=lambda recipe, N: N)
-    one, other = (make_job(two_recipes(), law, "auto", "normal", None) for law in (plain, same))
+    one, other = (make_job(two_recipes(), law) for law in (plain, same))
     assert one.discrepancy == other.discrepancy == default_discrepancy(2)
     np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
     z = np.log([[2.0, 5e9]] / one.reference)
     ahead = [problem.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
     np.testing.assert_allclose(*ahead)
-    assert cache.key(FitPlan((one,)), bs.Nuts(), "nuts", 0) != cache.key(FitPlan((other,)), bs.Nuts(), "nuts", 0)
+    request = request_fit("auto", 0, {})
+    assert cache.key(FitPlan((one,)), request) != cache.key(FitPlan((other,)), request)
 
 
 def test_axes_agree_with_the_plain_model():
-    job = make_job(two_recipes(), labelled(size=lambda recipe, N: N), "auto", "normal", None)
+    job = make_job(two_recipes(), labelled(size=lambda recipe, N: N))
     with jax.enable_x64(True):
         vector, _ = parameters.simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
@@ -281,7 +283,7 @@ def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_co
     table = at_an_end(name, place, end)
     discrepancy = "auto" if len(law.inputs) < 4 else None
     try:
-        job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, discrepancy, "normal", None)
+        job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, discrepancy=discrepancy)
     except InputError as error:
         if end == 0.0 and law.inputs[place] in str(error) and "\n" not in str(error):
             return
@@ -304,7 +306,7 @@ def test_inputs_at_their_ends_are_finite_or_refused(name, place, end, quickly_co
 def test_ends_that_runs_have_are_the_limits_of_the_formulas(name, one, end):
     law = LAWS[name]
     table = at_an_end(name, law.inputs.index(one), end)
-    job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, None, "normal", None)
+    job = make_job(bs.Runs.from_frame(table, inputs=law.inputs), law, discrepancy=None)
     with jax.enable_x64(True):
         start = parameters.prior_center(job.model, job.problem)
         constants = parameters.read(start, job.model, job.problem)[0].constants
@@ -323,7 +325,7 @@ def test_where_a_law_has_no_limit_zeros_are_refused():
     for name, one in (("multilingual", "share"), ("bimix", "share")):
         table = at_an_end(name, LAWS[name].inputs.index(one), 0.0)
         with pytest.raises(InputError, match=f"{name} has no limit where {one} is 0, as in rows 1, 2, 3"):
-            make_job(bs.Runs.from_frame(table, inputs=LAWS[name].inputs), name, None, "normal", None)
+            make_job(bs.Runs.from_frame(table, inputs=LAWS[name].inputs), name, discrepancy=None)
 
 
 def test_zeros_are_read_and_asked_for():

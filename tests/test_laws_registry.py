@@ -56,7 +56,7 @@ LEARNING_CURVE = 8.0
 @functools.cache
 def job_of(name, discrepancy="auto"):
     # Of a mixture its first component.
-    return make_jobs(made_up(LAWS[name]), name, discrepancy, "normal", None)[0]
+    return make_jobs(made_up(LAWS[name]), name, discrepancy=discrepancy)[0]
 
 
 @functools.cache

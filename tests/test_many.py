@@ -91,7 +91,7 @@ def test_cores_share_the_work_and_compile_once(here, monkeypatch):
 
 
 def job(rows, discrepancy=None):
-    return make_job(family(0, rows), "saturating_power", discrepancy, "normal", None)
+    return make_job(family(0, rows), "saturating_power", discrepancy=discrepancy)
 
 
 def test_batches_hold_one_shape_each():
@@ -166,13 +166,13 @@ def test_garbage_ends_as_a_status(here):
 
 
 def test_an_error_in_a_law_is_told_in_its_own_words(here):
-    def broken(runs, *rest):
+    def broken(runs, law, **options):
         if runs.name == "f1":
             raise ZeroDivisionError("no such scale")
-        return plan_fit(runs, *rest)
+        return plan_fit(runs, law, **options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(importlib.import_module("bayescale.fitting.fit_many"), "plan_fit", broken)
+        patch.setattr(importlib.import_module("bayescale.fitting.options"), "plan_fit", broken)
         results = bs.fit_many(FAMILIES, **PLAIN)
     assert (results[1].status, results[1].reason) == (bs.Status.FAILED, "ZeroDivisionError: no such scale")
     same([results[0], *results[2:]], [here[0], *here[2:]])

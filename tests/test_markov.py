@@ -98,9 +98,9 @@ def long_curve(rows, seed=0, errors=False):
 def both_ways(runs, monkeypatch):
     """The same family evaluated row by row and in the eigenbasis."""
     monkeypatch.setattr(problem, "WALKING_ROWS", 2)
-    walking = make_job(runs, "auto", "auto", "normal", APART)
+    walking = make_job(runs, "auto", priors=APART)
     monkeypatch.setattr(problem, "WALKING_ROWS", 10_000)
-    rotated = make_job(runs, "auto", "auto", "normal", APART)
+    rotated = make_job(runs, "auto", priors=APART)
     assert walking.problem.gap is not None
     assert rotated.problem.gap is None
     return walking, rotated
@@ -131,7 +131,7 @@ def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
 
 def test_evaluations_are_chosen_by_rows_and_errors():
     plain, long, uneven = (
-        make_job(long_curve(rows, errors=errors), "auto", "auto", "normal", APART).problem
+        make_job(long_curve(rows, errors=errors), "auto", priors=APART).problem
         for rows, errors in ((40, False), (300, False), (40, True))
     )
     assert plain.gap is None

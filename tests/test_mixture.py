@@ -55,8 +55,8 @@ def test_default_is_a_mixture_of_two_posteriors(marin_post, apart):
 
 
 def test_component_without_plateau_has_the_density_of_the_saturating_power_law(marin):
-    job = make_jobs(marin, "auto", "auto", "normal", None)[1]
-    plain = make_job(marin, "saturating_power", "auto", "normal", None)
+    job = make_jobs(marin, "auto")[1]
+    plain = make_job(marin, "saturating_power")
     names, others = (coordinates(one.model, one.problem) for one in (job, plain))
     assert ["logit_share_E" if name == "bend" else name for name in names] == list(others)
     vectors = np.random.default_rng(0).normal(size=(5, len(names))) * 0.7 - 1.0
@@ -71,7 +71,7 @@ def test_chains_are_shared_out_by_weight(marin):
     whole = bs.Nuts(chains=5)
     assert [share(whole, weight).chains for weight in (0.5, 0.8, 0.01)] == [3, 4, 1]
     assert share(whole, 0.25).least_ess == 100.0
-    (job, settings, stream), (other, same, _) = plan_fit(marin, "auto", "auto", "normal", None).tasks(whole, 7)
+    (job, settings, stream), (other, same, _) = plan_fit(marin, "auto").tasks(whole, 7)
     assert settings == same and stream == 7
     assert [float(one.problem.plateau) for one in (job, other)] == [1.0, 0.0]
     assert jax.tree.structure(job.problem) == jax.tree.structure(other.problem), "one program serves both"

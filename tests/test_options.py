@@ -1,5 +1,6 @@
 """Every option of every public function refuses what it cannot be, in one sentence, before anything is compiled."""
 
+import inspect
 import math
 
 import numpy as np
@@ -7,6 +8,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale.fitting.options import FitOptions
 from bayescale.fitting.programs import TRACES
 
 HUGE = 10**400
@@ -323,3 +325,19 @@ def test_what_is_returned_shows_in_one_screen(marin, marin_post):
         assert repr(one).count("\n") <= 31
     assert "more lines" in repr(many) and "200" not in str(many).splitlines()[0]
     assert "info:" not in repr(marin_post) and str(marin_post).startswith(repr(marin_post).splitlines()[0])
+
+
+def test_every_function_that_fits_takes_the_options_of_fit():
+    own = inspect.signature(bs.fit).parameters
+    for function in (bs.fit_many, bs.fit_each, bs.backtest, bs.sbc.run, bs.sbc.given):
+        theirs = inspect.signature(function).parameters
+        for name in FitOptions.__required_keys__ | FitOptions.__optional_keys__:
+            # Many fits are wanted there and little of each.
+            if (function, name) != (bs.backtest, "method"):
+                assert (theirs[name].default, theirs[name].annotation) == (own[name].default, own[name].annotation)
+
+
+def test_an_option_that_does_not_exist_is_refused_with_the_nearest(marin):
+    for function, runs in ((bs.fit, marin), (bs.fit_many, [marin]), (bs.fit_each, [marin])):
+        with pytest.raises(bs.InputError, match=r"no option 'likelyhood'. Did you mean 'likelihood'"):
+            function(runs, seed=0, likelyhood="student")

@@ -73,7 +73,7 @@ def synthetic(given, law, discrepancy, noise):
     """Return a fit with made-up draws, which needs no sampler."""
     if discrepancy == "scale":
         discrepancy = dataclasses.replace(default_discrepancy(len(given.inputs)), along="scale")
-    plan = plan_fit(given, law, discrepancy, noise, None)
+    plan = plan_fit(given, law, discrepancy=discrepancy, likelihood=noise)
     return combine([made_up_posterior(job, number) for number, job in enumerate(plan.jobs)], plan.weights)
 
 

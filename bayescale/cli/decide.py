@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import typer
 
 from bayescale.cli.options import (
-    DiscrepancyName,
     Json,
     LawName,
     Plot,
@@ -19,10 +18,9 @@ from bayescale.cli.options import (
     Source,
     check_folders,
     emit,
-    named_discrepancy,
+    fit_options,
     numbers,
     reads,
-    samples,
     tell_log,
 )
 from bayescale.errors import InputError
@@ -114,21 +112,20 @@ def allocate(
 
 
 @reads
-@samples
+@fit_options
 def isoflop(
     runs: Annotated[
         str,
         typer.Argument(help="Table of the runs of an isoFLOP sweep, - for stdin; or a fit written by `bayescale fit`."),
     ],
     reading: dict[str, Any],
-    sampling: dict[str, Any],
+    options: dict[str, Any],
     budget: Annotated[
         list[float] | None, typer.Option(help="Budget to look at besides those of the runs, in FLOPs; repeatable.")
     ] = None,
     regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
     law: LawName = "auto",
-    discrepancy: DiscrepancyName = "auto",
     out: Annotated[
         Path | None, typer.Option(help="Also write the fit here, for `allocate`, `decide` and others.")
     ] = None,
@@ -142,14 +139,12 @@ def isoflop(
 
     further: dict[str, Any] = {"budgets": budget, "regret": regret, "level": level}
     if runs.endswith(".nc"):
-        refuse_fitting(law, discrepancy, sampling)
+        refuse_fitting(law, options)
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
         tell_log(table.log)
-        found = bs.decide.isoflop(
-            table, **further, seed=seed, law=law, discrepancy=named_discrepancy(discrepancy), **sampling
-        )
+        found = bs.decide.isoflop(table, **further, seed=seed, law=law, **options)
     written = []
     if out is not None:
         found.posterior.save(out)
@@ -160,7 +155,7 @@ def isoflop(
 
 
 @reads
-@samples
+@fit_options
 def compare(
     fits: Annotated[
         list[str],
@@ -170,7 +165,7 @@ def compare(
         ),
     ],
     reading: dict[str, Any],
-    sampling: dict[str, Any],
+    options: dict[str, Any],
     at: Annotated[str | None, typer.Option(help="Inputs at the point in question, e.g. n_params=7e9.")] = None,
     axis: Annotated[str | None, typer.Option(help="Input along which recipes are compared.")] = None,
     low: Annotated[float | None, typer.Option(help="Start of the axis between which crossings are sought.")] = None,
@@ -186,7 +181,6 @@ def compare(
     cost: Annotated[float | None, typer.Option(help="The point in question in the unit of cost, with --rate.")] = None,
     cost_unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
     law: LawName = "auto",
-    discrepancy: DiscrepancyName = "auto",
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -195,7 +189,6 @@ def compare(
     if (low is None) != (high is None):
         raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
     bought = dict(map(read_rate, rate or [])) or None
-    assumed: dict[str, Any] = {"law": law, "discrepancy": named_discrepancy(discrepancy)}
     import bayescale as bs
 
     if len(fits) == 1 and not fits[0].endswith(".nc"):
@@ -205,9 +198,9 @@ def compare(
             found = bs.decide.compare(runs)
             tell(found.to_dict(), [found], "", [], as_json)
             return
-        recipes: Any = {part.name: bs.fit(part, seed=seed, **assumed, **sampling) for part in runs.split()}
+        recipes: Any = {part.name: bs.fit(part, law, seed=seed, **options) for part in runs.split()}
     else:
-        refuse_fitting(law, discrepancy, sampling)
+        refuse_fitting(law, options)
         recipes = {Path(file).stem: bs.load(file) for file in fits}
         if len(recipes) < len(fits):
             raise InputError("Fits must have different file names, which are the names of the recipes.")
@@ -249,10 +242,11 @@ def noise(
     tell(answer.to_dict(), [answer], "", [], as_json)
 
 
-def refuse_fitting(law: str, discrepancy: str, sampling: dict[str, Any]) -> None:
+def refuse_fitting(law: str, options: dict[str, Any]) -> None:
     """Refuse options of fitting for runs that are fitted already."""
-    own = {"--law": law != "auto", "--discrepancy": discrepancy != "auto", "the options of sampling": bool(sampling)}
-    if given := [name for name, changed in own.items() if changed]:
+    names = {"settings": "--draws, --warmup, --chains or --target-accept"}
+    given = [*(["--law"] if law != "auto" else []), *(names.get(name, f"--{name}") for name in options)]
+    if given:
         raise InputError(f"{', '.join(given)} cannot change a saved fit; give the table of its runs instead.")
 
 

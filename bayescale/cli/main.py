@@ -16,23 +16,20 @@ import typer
 
 from bayescale.cli import benchmark, decide, read
 from bayescale.cli.options import (
-    DiscrepancyName,
     Json,
     LawName,
     Levels,
-    LikelihoodName,
     Plot,
     Seed,
     Source,
     check_folders,
     emit,
+    fit_options,
     members,
-    named_discrepancy,
     numbers,
     probabilities,
     reads,
     refusal,
-    samples,
     tell_log,
 )
 from bayescale.errors import InputError, Status, UntrustworthyFit, because
@@ -118,15 +115,13 @@ def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bay
 
 @app.command()
 @reads
-@samples
+@fit_options
 def fit(
     runs: Source,
     reading: dict[str, Any],
-    sampling: dict[str, Any],
+    options: dict[str, Any],
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
-    discrepancy: DiscrepancyName = "auto",
-    likelihood: LikelihoodName = "normal",
     seed: Seed = 0,
     strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
@@ -144,11 +139,9 @@ def fit(
         families,
         law,
         seed=seed,
-        discrepancy=named_discrepancy(discrepancy),
-        likelihood=likelihood,
         strict=strict,
         folder=folder,
-        **sampling,
+        **options,
     )
     posteriors = [result for result in results if not isinstance(result, bs.Failure)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
@@ -217,17 +210,15 @@ def predict(
 
 @app.command()
 @reads
-@samples
+@fit_options
 def backtest(
     runs: Source,
     reading: dict[str, Any],
-    sampling: dict[str, Any],
+    options: dict[str, Any],
     law: LawName = "auto",
     ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
     largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
-    discrepancy: DiscrepancyName = "auto",
-    likelihood: LikelihoodName = "normal",
     seed: Seed = 0,
     plot: Plot = None,
     as_json: Json = False,
@@ -245,9 +236,7 @@ def backtest(
         ratio=ratio or None,
         largest=largest,
         seed=seed,
-        discrepancy=named_discrepancy(discrepancy),
-        likelihood=likelihood,
-        **sampling,
+        **options,
     )
     coverage = back.coverage()
     if out is not None:

@@ -23,8 +23,6 @@ Source = Annotated[
     str, typer.Argument(help="Table of runs: CSV, JSON, Markdown, Parquet, a tracker's export or folder; - for stdin.")
 ]
 Levels = Annotated[str, typer.Option(help="Central probabilities of intervals, e.g. 0.5,0.8,0.95.")]
-DiscrepancyName = Annotated[str, typer.Option(help="auto, or none to trust the law outright.")]
-LikelihoodName = Annotated[str, typer.Option(help="normal or student.")]
 Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 
 READING: dict[str, tuple[Any, Any]] = {
@@ -59,7 +57,12 @@ READING: dict[str, tuple[Any, Any]] = {
 """Options of every verb that reads runs, by name: those of `bayescale.read`, with singular names where they repeat."""
 
 
-SAMPLING: dict[str, tuple[Any, Any]] = {
+FIT: dict[str, tuple[Any, Any]] = {
+    "discrepancy": (
+        Annotated[str | None, typer.Option(help="auto (the default), or none to trust the law outright.")],
+        None,
+    ),
+    "likelihood": (Annotated[str | None, typer.Option(help="normal (the default) or student.")], None),
     "method": (
         Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
         None,
@@ -69,21 +72,22 @@ SAMPLING: dict[str, tuple[Any, Any]] = {
     "chains": (Annotated[int | None, typer.Option(help="Independent chains.")], None),
     "target_accept": (Annotated[float | None, typer.Option(help="Acceptance probability of NUTS, below 1.")], None),
 }
-"""Options of every verb that samples, by name."""
+"""Options of every verb that fits, by name: those of `FitOptions`, with the counts of `Nuts` one by one."""
 
 
-def samples(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of sampling; it receives them as `sampling`, the keywords `method` and `settings`."""
+def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options of a fit; it receives those that were given as `options`, see `FitOptions`."""
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
         from bayescale.inference.nuts import Nuts
 
-        method = given.pop("method")
-        changed = {name: value for name, value in given.items() if value is not None}
-        chosen = {} if method is None else {"method": method}
-        return {"sampling": {**chosen, **({"settings": Nuts(**changed)} if changed else {})}}
+        told = {name: value for name, value in given.items() if value is not None}
+        options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "method") if name in told}
+        if "discrepancy" in told:
+            options["discrepancy"] = named_discrepancy(told.pop("discrepancy"))
+        return {"options": options | ({"settings": Nuts(**told)} if told else {})}
 
-    return extended(verb, "sampling", SAMPLING, gathered)
+    return extended(verb, "options", FIT, gathered)
 
 
 def reads(verb: Callable[..., None]) -> Callable[..., None]:

@@ -351,7 +351,7 @@ def prior_runs(
     """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
     frame = sizes.assign(loss=PLACEHOLDER, run=own_runs(len(sizes)))
     law = source.law if isinstance(source, PublishedLaw) else source
-    plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law, "auto", "normal", None)
+    plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law)
     job = plan.jobs[0]
     _, values = prior_values(plan, simulations, seed)
     seeds = np.asarray(values.seed_sd, float)

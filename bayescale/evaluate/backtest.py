@@ -7,22 +7,21 @@ import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import pandas as pd
 
 from bayescale import _io
-from bayescale.checked import one_screen, options, shortened, whole
+from bayescale.checked import one_screen, shortened, whole
+from bayescale.checked import options as check_options
 from bayescale.data.ray import find_ray
 from bayescale.data.runs import Runs, checked, scale_of, several
 from bayescale.errors import InputError, because, some
 from bayescale.evaluate import scores
-from bayescale.fitting.fit import check_sampling
 from bayescale.fitting.fit_many import fit_many
-from bayescale.inference.nuts import Nuts
+from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.laws.law import Law
-from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Likelihood
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Failure
@@ -203,6 +202,7 @@ class Backtest:
         return "\n".join(lines)
 
 
+@list_fit_options(method="auto")
 def backtest(
     runs: Runs | Iterable[Runs],
     law: str | Law = "auto",
@@ -210,14 +210,11 @@ def backtest(
     ratio: float | Sequence[float] | None = None,
     largest: int | None = None,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    settings: Nuts | None = None,
-    method: str = "auto",
     progress: bool | None = None,
     min_train: int = FEWEST,
     folder: str | Path | None = None,
     executor: Executor | None = None,
+    **options: Unpack[FitOptions],
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
@@ -232,14 +229,12 @@ def backtest(
             each.
         largest: Instead, hold out this many of the largest rows, and any at the scale of the last of them.
         seed: Seed of all randomness.
-        discrepancy: See `fit`.
-        likelihood: See `fit`.
-        settings: See `fit`.
-        method: See `fit`. Many fits are wanted here and little of each, so importance sampling goes first.
         progress: Show a bar; by default only on a terminal.
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
         folder: Folder of finished fits, see `fit_many`.
         executor: Where to fit, see `fit_many`.
+        **options: Options of the fits, see `fit`. Here the method is "auto" unless said otherwise: many fits are wanted
+            and little of each, so importance sampling goes first.
 
     Raises:
         InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
@@ -251,8 +246,9 @@ def backtest(
         >>> bs.backtest(runs, ratio=10, seed=0).scores()  # doctest: +SKIP
     """
     cuts = checked_cuts(ratio, largest)
-    options(min_train=(min_train, whole(1, 1_000_000)))
-    check_sampling(method, seed, settings)
+    check_options(min_train=(min_train, whole(1, 1_000_000)))
+    options = FitOptions(**{"method": "auto", **options})
+    request_fit(law, seed, options)
     splits: list[Split] = []
     skipped: list[tuple[str, float, str]] = []
     if isinstance(runs, Runs):
@@ -279,18 +275,7 @@ def backtest(
         )
         for split in splits
     ]
-    results = fit_many(
-        training,
-        law,
-        seed=seed,
-        discrepancy=discrepancy,
-        likelihood=likelihood,
-        settings=settings,
-        method=method,
-        folder=folder,
-        executor=executor,
-        progress=progress,
-    )
+    results = fit_many(training, law, seed=seed, folder=folder, executor=executor, progress=progress, **options)
     tables: list[pd.DataFrame] = []
     posteriors: list[Fitted] = []
     warnings: list[tuple[str, float, Note]] = []

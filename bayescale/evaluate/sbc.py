@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -24,10 +24,9 @@ from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.errors import InputError, Status
 from bayescale.evaluate.simulate import generative, owners, prior_values, simulate
-from bayescale.fitting.fit import check_sampling
 from bayescale.fitting.fit_many import Queue, results_of
+from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.fitting.plan import FitPlan, plan_fit
-from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.density import log_likelihood, marginal_level
 from bayescale.model.discrepancy import Discrepancy
@@ -92,21 +91,19 @@ def departure(ranks: np.ndarray) -> float:
     return float((np.abs(below - stated) / np.sqrt(stated * (1.0 - stated) / len(ranks))).max())
 
 
+@list_fit_options()
 def run(
     runs: Runs,
     law: str | Law = "auto",
     *,
     simulations: int,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
     true_discrepancy: Discrepancy | str | None = "same",
     true_likelihood: Likelihood | str = "same",
     ratios: Sequence[float] = (3.0, 10.0),
-    settings: Nuts | None = None,
-    method: str = "nuts",
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> Ranks:
     """Simulate data at the inputs of some runs, fit them, and rank the truths.
 
@@ -120,15 +117,12 @@ def run(
         law: A law or its name.
         simulations: Data sets to simulate; 500 see a bias of a tenth of a standard deviation.
         seed: Seed of all randomness.
-        discrepancy: Discrepancy that fits assume, see `fit`.
-        likelihood: Likelihood that fits assume, see `fit`.
         true_discrepancy: Discrepancy that data have; "same" is the one that fits assume.
         true_likelihood: Likelihood that data have; "same" is the one that fits assume.
         ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
-        settings: See `fit`.
-        method: See `fit`.
         executor: Where to fit, see `fit_many`; ranks do not depend on it.
         progress: Show a bar; by default only on a terminal.
+        **options: What fits assume and how they sample, see `fit`.
 
     Raises:
         InputError: For runs that cannot be fitted, or whose scatter is not independent.
@@ -138,15 +132,13 @@ def run(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.run(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
-    settings = check_sampling(method, seed, settings)
+    request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    assumed = generative(plan_fit(runs, law, discrepancy, likelihood, None))
-    real_discrepancy, real_noise = (
-        discrepancy if true_discrepancy == "same" else true_discrepancy,
-        likelihood if true_likelihood == "same" else true_likelihood,
-    )
-    truth = generative(plan_fit(runs, law, real_discrepancy, real_noise, None))
+    assumed = generative(request.plan(runs))
+    others = {"discrepancy": true_discrepancy, "likelihood": true_likelihood}
+    real: Any = {name: value for name, value in others.items() if value != "same"}
+    truth = generative(plan_fit(runs, law, **{**request.model, **real}))
     simulable(assumed)
     simulable(truth)
     new = beyond(assumed.jobs[0], ratios)
@@ -157,23 +149,21 @@ def run(
         y, future = simulate(truth.jobs[owner], one, new, np.random.default_rng([seed, number, 0]))
         plans[number] = with_response(assumed, y)
         futures.append(future)
-    queue = Queue(plans, {}, seed, settings, method, None, executor)
+    queue = Queue(plans, {}, request, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
 
 
+@list_fit_options()
 def given(
     runs: Runs,
     law: str | Law = "auto",
     *,
     simulations: int,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
     ratios: Sequence[float] = (3.0, 10.0),
-    settings: Nuts | None = None,
-    method: str = "nuts",
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> Ranks:
     """Calibrate where real data have put the posterior: fit them, simulate more, fit both, and rank the truths.
 
@@ -186,13 +176,10 @@ def given(
         law: See `run`.
         simulations: Sets of further runs.
         seed: Seed of all randomness.
-        discrepancy: See `run`.
-        likelihood: See `run`.
         ratios: See `run`.
-        settings: See `fit`.
-        method: See `fit`.
         executor: See `run`.
         progress: See `run`.
+        **options: See `run`.
 
     Raises:
         InputError: For runs of several inputs, replicates, checkpoints or standard errors.
@@ -202,12 +189,12 @@ def given(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> bs.sbc.given(runs, simulations=100, seed=0).summary()  # doctest: +SKIP
     """
-    settings = check_sampling(method, seed, settings)
+    request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
     if len(checked_runs(runs).inputs) > 1:
         raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
-    real = plan_fit(runs, law, discrepancy, likelihood, None)
+    real = request.plan(runs)
     simulable(real)
     enough(simulations, len(real.jobs))
     name = runs.inputs[0]
@@ -221,11 +208,11 @@ def given(
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
         both["run"] = own_runs(len(both))
         whole = both if error else both.drop(columns="value_se")
-        return generative(plan_fit(dataclasses.replace(runs, frame=whole), law, discrepancy, likelihood, None))
+        return generative(request.plan(dataclasses.replace(runs, frame=whole)))
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
     alone = plan_of(level, BOUNDLESS)
-    queue = Queue({0: alone}, {}, seed, settings, method, None, executor)
+    queue = Queue({0: alone}, {}, request, None, executor)
     ((_, fit),) = results_of(queue, False)
     if isinstance(fit, Failure):
         raise fit.error
@@ -323,7 +310,7 @@ def ranked(
     for number, fit in results_of(queue, progress):
         if isinstance(fit, Failure):
             raise fit.error
-        rng = np.random.default_rng([queue.seed, number, 1])
+        rng = np.random.default_rng([queue.request.seed, number, 1])
         part = fit.components[own[number]]
         ranks = rank(part, position[number], truths[number], futures[number], new, rng)
         if len(fit.components) > 1:

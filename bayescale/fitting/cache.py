@@ -11,8 +11,8 @@ from pathlib import Path
 
 from bayescale import __version__, _io
 from bayescale.errors import InputError
+from bayescale.fitting.options import FitRequest
 from bayescale.fitting.plan import FitPlan
-from bayescale.inference.nuts import Nuts
 from bayescale.posterior.encoding import encode, encode_prior
 from bayescale.posterior.encoding import fingerprint as fingerprint
 from bayescale.posterior.fitted import Fitted
@@ -61,7 +61,7 @@ def open_folder(folder: str | Path) -> Archive:
     return Archive(place, files, frozenset(damaged))
 
 
-def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
+def key(plan: FitPlan, request: FitRequest) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
     That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of
@@ -80,9 +80,9 @@ def key(plan: FitPlan, settings: Nuts, method: str, seed: int) -> str:
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
         "discrepancy": [None if part.discrepancy is None else encode(part.discrepancy) for part in plan.jobs],
         "likelihood": [encode(part.likelihood) for part in plan.jobs],
-        "settings": encode(settings),
-        "method": method,
-        "seed": seed,
+        "settings": encode(request.settings),
+        "method": request.method,
+        "seed": request.seed,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=float).encode()).hexdigest()[:32]
 

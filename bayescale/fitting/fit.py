@@ -5,27 +5,24 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import numpy as np
 
 from bayescale import checked
 from bayescale.data.runs import Runs
-from bayescale.errors import InputError, Status, UntrustworthyFit, nearest
+from bayescale.errors import Status, UntrustworthyFit
 from bayescale.fitting.batches import Task, batch, compiled_once, machine, one_thread, stacked, stream_key, suited
 from bayescale.fitting.importance_fit import weigh_jobs
-from bayescale.fitting.plan import plan_fit
+from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.fitting.programs import TRACES as TRACES
 from bayescale.fitting.programs import begin_batch, compiled, sample_batch
 from bayescale.inference.diagnostics import diagnose
-from bayescale.inference.nuts import Nuts, check_settings
+from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
-from bayescale.laws.priors import Prior
-from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
 from bayescale.posterior.mixture import Mixture, combine
@@ -43,21 +40,15 @@ times as many draws mended 60, at less than half the price of new chains."""
 SECOND_ACCEPT, THIRD_ACCEPT = 0.99, 0.998
 """Acceptance probabilities of new chains."""
 
-METHODS = ("nuts", "importance", "auto")
-"""Names of samplers; see `fit`."""
 
-
+@list_fit_options()
 def fit(
     runs: Runs,
     law: str | Law = "auto",
     *,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    method: str = "nuts",
     strict: bool = False,
+    **options: Unpack[FitOptions],
 ) -> Posterior | Mixture:
     """Sample the posterior of a scaling law for one family.
 
@@ -69,13 +60,14 @@ def fit(
             of equal weight, below a plateau and without one, and for two or three one power law each under an outer
             power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
+        strict: Raise if the posterior must not be trusted.
+        **options: The options below, which every function that fits takes.
         discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
         likelihood: A `Likelihood` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
-        strict: Raise if the posterior must not be trusted.
 
     Returns:
         The posterior of one model, or a `Mixture` of posteriors where the law's priors name one, as those of "auto" for
@@ -90,26 +82,15 @@ def fit(
         >>> runs = bs.corpus.load("marin_moe_v16_minima")  # doctest: +SKIP
         >>> post = bs.fit(runs, seed=0)  # doctest: +SKIP
     """
-    settings = check_sampling(method, seed, settings)
+    request = request_fit(law, seed, options)
     checked.options(strict=(strict, checked.FLAG))
-    plan = plan_fit(runs, law, discrepancy, likelihood, priors)
+    plan = request.plan(runs)
     # All components of one shape in one call, which shares them out among the cores.
-    fitted = combine(sample_flat(plan.tasks(settings, 0), seed, method, lambda task, count: count), plan.weights)
+    tasks = plan.tasks(request.settings, 0)
+    fitted = combine(sample_flat(tasks, seed, request.method, lambda task, count: count), plan.weights)
     if strict and fitted.status is not Status.OK:
         raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {fitted.status}")
     return fitted
-
-
-def check_sampling(method: Any, seed: Any, settings: Any) -> Nuts:
-    """Refuse an unknown sampler, a seed that is none, and settings that cannot be; return the settings.
-
-    Raises:
-        InputError: With the nearest known name, or what was expected.
-    """
-    if method not in METHODS:
-        raise InputError(f"There is no method {method!r}. {nearest(str(method), METHODS)}")
-    checked.options(seed=(seed, checked.SEED))
-    return check_settings(settings)
 
 
 def sample_flat(

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, Literal, Unpack, overload
 
 import jax
 
-from bayescale.checked import FLAG, options
+from bayescale.checked import FLAG
+from bayescale.checked import options as check_options
 from bayescale.data.runs import Runs, checked, several
 from bayescale.errors import InputError, Status, UntrustworthyFit
 from bayescale.fitting import cache
 from bayescale.fitting.batches import Task, batch, padding, suited
 from bayescale.fitting.executors import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
-from bayescale.fitting.fit import check_sampling, progress_bar, sample_flat
-from bayescale.fitting.plan import FitPlan, plan_fit
-from bayescale.inference.nuts import Nuts
+from bayescale.fitting.fit import progress_bar, sample_flat
+from bayescale.fitting.options import FitOptions, FitRequest, list_fit_options, request_fit
+from bayescale.fitting.plan import FitPlan
 from bayescale.laws.law import Law
-from bayescale.laws.priors import Prior
-from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Failure, Posterior
@@ -34,16 +32,12 @@ def fit_many(
     law: str | Law = "auto",
     *,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    method: str = "nuts",
     strict: bool = False,
     failures: Literal["raise"],
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> list[Posterior | Mixture]: ...
 
 
@@ -53,34 +47,27 @@ def fit_many(
     law: str | Law = "auto",
     *,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    method: str = "nuts",
     strict: bool = False,
     failures: Literal["keep"] = "keep",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> list[Posterior | Mixture | Failure]: ...
 
 
+@list_fit_options()
 def fit_many(
     families: Iterable[Runs],
     law: str | Law = "auto",
     *,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    method: str = "nuts",
     strict: bool = False,
     failures: str = "keep",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> Any:
     """Sample one posterior for each family, sharing compiled programs.
 
@@ -90,11 +77,6 @@ def fit_many(
         seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
             not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
             kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
-        discrepancy: See `fit`.
-        likelihood: See `fit`.
-        priors: See `fit`.
-        settings: See `fit`.
-        method: See `fit`.
         strict: Raise if any posterior must not be trusted, once all are finished.
         failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
             its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
@@ -107,6 +89,7 @@ def fit_many(
             whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
             accelerators.
         progress: Show a bar; by default only on a terminal.
+        **options: Options of the fit, see `fit`.
 
     Returns:
         Posteriors in the order given; each carries its own status. In a `jax.distributed` job those of families
@@ -123,8 +106,8 @@ def fit_many(
     """
     if failures not in ("keep", "raise"):
         raise InputError(f"failures must be 'keep' or 'raise'; found {failures!r}.")
-    options(strict=(strict, FLAG))
-    queue = line_up(families, law, seed, discrepancy, likelihood, priors, settings, method, folder, executor)
+    check_options(strict=(strict, FLAG))
+    queue = line_up(families, request_fit(law, seed, options), folder, executor)
     if queue.refused and failures == "raise":
         raise next(iter(queue.refused.values())).error
     found = dict(results_of(queue, progress))
@@ -139,19 +122,16 @@ def fit_many(
     return results
 
 
+@list_fit_options()
 def fit_each(
     families: Iterable[Runs],
     law: str | Law = "auto",
     *,
     seed: int,
-    discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
-    priors: Mapping[str, Prior] | None = None,
-    settings: Nuts | None = None,
-    method: str = "nuts",
     folder: str | Path | None = None,
     executor: Executor | None = None,
     progress: bool | None = None,
+    **options: Unpack[FitOptions],
 ) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
     """Like `fit_many`, but hand over each posterior as soon as it is finished and keep none in memory.
 
@@ -159,14 +139,10 @@ def fit_each(
         families: See `fit_many`.
         law: See `fit`.
         seed: See `fit_many`.
-        discrepancy: See `fit`.
-        likelihood: See `fit`.
-        priors: See `fit`.
-        settings: See `fit`.
-        method: See `fit`.
         folder: See `fit_many`.
         executor: See `fit_many`.
         progress: See `fit_many`.
+        **options: Options of the fit, see `fit`.
 
     Returns:
         Pairs of a family's number, from 0, and its posterior or failure; the order is that of finishing.
@@ -178,9 +154,7 @@ def fit_each(
         >>> for number, result in bs.fit_each(families, seed=0):  # doctest: +SKIP
         ...     print(number, result.status)
     """
-    return results_of(
-        line_up(families, law, seed, discrepancy, likelihood, priors, settings, method, folder, executor), progress
-    )
+    return results_of(line_up(families, request_fit(law, seed, options), folder, executor), progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,40 +164,26 @@ class Queue:
     Attributes:
         plans: What to fit, by the family's number.
         refused: Failures by number, of families that the law cannot be fitted to or whose preparation raised.
-        seed: Seed of all streams.
-        settings: Settings of the first attempt, of the whole fit of a family.
-        method: A name in `fitting.METHODS`.
+        request: How to fit them.
         finished: Folder of finished posteriors, or None.
         executor: Where families are sampled; None for the cores of this process.
     """
 
     plans: dict[int, FitPlan]
     refused: dict[int, Failure]
-    seed: int
-    settings: Nuts
-    method: str
+    request: FitRequest
     finished: cache.Archive | None
     executor: Executor | None
 
 
 def line_up(
-    families: Iterable[Runs],
-    law: str | Law,
-    seed: int,
-    discrepancy: Discrepancy | str | None,
-    likelihood: Likelihood | str,
-    priors: Mapping[str, Prior] | None,
-    settings: Nuts | None,
-    method: str,
-    folder: str | Path | None,
-    executor: Executor | None,
+    families: Iterable[Runs], request: FitRequest, folder: str | Path | None, executor: Executor | None
 ) -> Queue:
     """Check all that can be checked before anything is compiled.
 
     Raises:
         InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
     """
-    settings = check_sampling(method, seed, settings)
     families = several(families)
     plans: dict[int, FitPlan] = {}
     refused: dict[int, Failure] = {}
@@ -231,7 +191,7 @@ def line_up(
     for number in range(jax.process_index(), len(families), jax.process_count()):
         runs = checked(families[number])
         try:
-            plans[number] = plan_fit(runs, law, discrepancy, likelihood, priors)
+            plans[number] = request.plan(runs)
         except InputError as error:
             refused[number] = Failure(runs, Status.REFUSED, error)
         except Exception as error:
@@ -243,19 +203,18 @@ def line_up(
         for plan in plans.values():
             packed_curve(plan.jobs[0].model.law.curve)
     place = None if folder is None else cache.open_folder(folder)
-    return Queue(plans, refused, seed, settings, method, place, executor)
+    return Queue(plans, refused, request, place, executor)
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
     """Yield failures known from the start, then stored fits, then those that are sampled, as they come."""
-    seed, settings, method = queue.seed, queue.settings, queue.method
     with progress_bar(len(queue.plans) + len(queue.refused), progress, wasted(queue)) as advance:
         for number, failure in queue.refused.items():
             advance(1)
             yield number, failure
         keys: dict[int, str] = {}
         if queue.finished:
-            keys = {number: cache.key(plan, settings, method, seed) for number, plan in queue.plans.items()}
+            keys = {number: cache.key(plan, queue.request) for number, plan in queue.plans.items()}
         # Families that are alike in all respects share a file, so they are sampled once.
         alike: dict[int | str, list[int]] = {}
         for number, plan in queue.plans.items():
@@ -297,14 +256,16 @@ def sampled(
     Yields:
         The number of a plan, and its fit or what one of its components raised.
     """
-    tasks = [task for plan, stream in zip(plans, streams, strict=True) for task in plan.tasks(queue.settings, stream)]
+    request, pairs = queue.request, zip(plans, streams, strict=True)
+    tasks = [task for plan, stream in pairs for task in plan.tasks(request.settings, stream)]
     owners = [(i, part) for i, plan in enumerate(plans) for part in range(len(plan.jobs))]
 
     def submit(executor: Executor, members: list[int]) -> Future[list[Posterior]]:
         own = [tasks[i] for i in members]
         if isinstance(executor, Here | Cores):
-            return executor.submit(sample_flat, own, queue.seed, queue.method)
-        return executor.submit(sample_packed, [(pack(task[0]), *task[1:]) for task in own], queue.seed, queue.method)
+            return executor.submit(sample_flat, own, request.seed, request.method)
+        packed = [(pack(task[0]), *task[1:]) for task in own]
+        return executor.submit(sample_packed, packed, request.seed, request.method)
 
     batches = batch(tasks, task_size(queue))
     found: dict[int, dict[int, Posterior]] = {}
@@ -331,7 +292,7 @@ def task_size(queue: Queue) -> Callable[[Task, int], int]:
 
 def wasted(queue: Queue) -> str:
     """Say how much of the work of a queue is padding."""
-    tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.settings, 0)]
+    tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.request.settings, 0)]
     jobs = [job for job, _, _ in tasks]
     return f"sampling ({padding(jobs, batch(tasks, task_size(queue))):.0%} padding)"
 

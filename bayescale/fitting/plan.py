@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from typing import Unpack
 
 from bayescale.data.runs import Runs
 from bayescale.fitting.batches import Task
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
-from bayescale.laws.priors import Prior
-from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Likelihood
+from bayescale.model.options import ModelOptions
 from bayescale.model.problem import Job, make_jobs
 
 
@@ -49,17 +47,11 @@ def share(settings: Nuts, weight: float) -> Nuts:
     return dataclasses.replace(settings, chains=chains, least_ess=weight * settings.least_ess)
 
 
-def plan_fit(
-    runs: Runs,
-    law: str | Law,
-    discrepancy: Discrepancy | str | None,
-    likelihood: Likelihood | str,
-    priors: Mapping[str, Prior] | None,
-) -> FitPlan:
+def plan_fit(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> FitPlan:
     """Check one family against a law, and plan one fit for each component of the law's mixture, of equal weights.
 
     Raises:
         InputError: For names or data that cannot work together.
     """
-    jobs = make_jobs(runs, law, discrepancy, likelihood, priors)
+    jobs = make_jobs(runs, law, **options)
     return FitPlan(jobs, (1.0 / len(jobs),) * len(jobs))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import numpy as np
@@ -26,6 +26,7 @@ from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
 from bayescale.model.likelihood import Likelihood, check_likelihood, named_likelihood
+from bayescale.model.options import ModelOptions
 
 WALKING_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
@@ -114,19 +115,13 @@ class Job:
     """The ray along which one of several inputs was fitted, or None."""
 
 
-def make_job(
-    runs: Runs,
-    law: str | Law,
-    discrepancy: Discrepancy | str | None,
-    likelihood: Likelihood | str,
-    priors: Mapping[str, Prior] | None,
-) -> Job:
-    """Check one family against one model and reduce it to arrays.
+def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Job:
+    """Check one family against one model and reduce it to arrays; arguments as of `make_jobs`.
 
     Raises:
         InputError: For names or data that cannot work together, and for a law that is a mixture of models.
     """
-    jobs = make_jobs(runs, law, discrepancy, likelihood, priors)
+    jobs = make_jobs(runs, law, **options)
     if len(jobs) > 1:
         key = jobs[0].law.level[0] if jobs[0].law.level else ""
         raise InputError(
@@ -138,10 +133,11 @@ def make_job(
 
 def make_jobs(
     runs: Runs,
-    law: str | Law,
-    discrepancy: Discrepancy | str | None,
-    likelihood: Likelihood | str,
-    priors: Mapping[str, Prior] | None,
+    law: str | Law = "auto",
+    *,
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
 ) -> tuple[Job, ...]:
     """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
 

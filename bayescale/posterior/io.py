@@ -442,7 +442,8 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     # What the function of a law computes is printed in other words by other versions.
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)
-    job = make_job(runs, law, part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"]), None)
+    discrepancy, likelihood = part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"])
+    job = make_job(runs, law, discrepancy=discrepancy, likelihood=likelihood)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
     return dataclasses.replace(job, ray=ray)
 

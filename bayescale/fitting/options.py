@@ -1,0 +1,108 @@
+"""Options of a fit, written once for every function that fits."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from bayescale import checked
+from bayescale.data.runs import Runs
+from bayescale.errors import InputError, nearest
+from bayescale.fitting.plan import FitPlan, plan_fit
+from bayescale.inference.nuts import Nuts, check_settings
+from bayescale.laws.law import Law
+from bayescale.model.options import ModelOptions
+from bayescale.model.problem import make_jobs
+
+METHODS = ("nuts", "importance", "auto")
+"""Names of samplers; see `fit`."""
+
+
+class FitOptions(ModelOptions, total=False):
+    """Options of a fit beside law and seed: those of the model, and these of the sampler; see `fit`."""
+
+    settings: Nuts | None
+    """Counts and target acceptance of NUTS."""
+    method: str
+    """A name in `METHODS`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitRequest:
+    """How families are to be fitted, checked.
+
+    Attributes:
+        law: A law or its name.
+        seed: Seed of all random streams.
+        model: Options of the model that were given.
+        settings: Settings of the first attempt, of the whole fit of a family.
+        method: A name in `METHODS`.
+    """
+
+    law: str | Law
+    seed: int
+    model: ModelOptions
+    settings: Nuts
+    method: str = "nuts"
+
+    def plan(self, runs: Runs) -> FitPlan:
+        """Return the models to fit to one family.
+
+        Raises:
+            InputError: For runs and a law that cannot work together.
+        """
+        return plan_fit(runs, self.law, **self.model)
+
+
+def request_fit(law: str | Law, seed: int, options: FitOptions) -> FitRequest:
+    """Check the options of a fit and return what they ask for.
+
+    Args:
+        law: A law or its name.
+        seed: Seed of all random streams.
+        options: Options as a caller gave them.
+
+    Raises:
+        InputError: For an option that does not exist, an unknown sampler, a seed that is none, or settings that cannot
+            be.
+    """
+    known = option_defaults()
+    for name in options:
+        if name not in known:
+            raise InputError(f"A fit has no option {name!r}. {nearest(name, known)}")
+    method = options.get("method", known["method"])
+    if method not in METHODS:
+        raise InputError(f"There is no method {method!r}. {nearest(str(method), METHODS)}")
+    checked.options(seed=(seed, checked.SEED))
+    settings = check_settings(options.get("settings"))
+    model: Any = {name: value for name, value in options.items() if name in ModelOptions.__annotations__}
+    return FitRequest(law, seed, model, settings, method)
+
+
+def option_defaults() -> dict[str, Any]:
+    """Return the default of each option of a fit, from the functions that take them."""
+    model = inspect.signature(make_jobs).parameters.values()
+    return {p.name: p.default for p in model if p.kind is p.KEYWORD_ONLY} | {"settings": None, "method": "nuts"}
+
+
+def list_fit_options[**P, R](**changed: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that shows the options of a fit one by one in a signature, for `help` and completion.
+
+    Args:
+        **changed: Defaults of the function that are not those of `fit`.
+    """
+    types: Mapping[str, Any] = ModelOptions.__annotations__ | FitOptions.__annotations__
+    listed = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=types[name])
+        for name, default in (option_defaults() | changed).items()
+    ]
+
+    def shown(function: Callable[P, R]) -> Callable[P, R]:
+        own = inspect.signature(function)
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        function.__signature__ = own.replace(parameters=[*kept, *listed])  # type: ignore[attr-defined]
+        return function
+
+    return shown

@@ -1,0 +1,21 @@
+"""Options of the model: what may be said of it beside the law."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypedDict
+
+from bayescale.laws.priors import Prior
+from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.likelihood import Likelihood
+
+
+class ModelOptions(TypedDict, total=False):
+    """Options of the model, for functions that hand them on to `problem.make_jobs`, where their defaults are."""
+
+    discrepancy: Discrepancy | str | None
+    """"auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright."""
+    likelihood: Likelihood | str
+    """A `Likelihood` or its name ("normal", "student")."""
+    priors: Mapping[str, Prior] | None
+    """Replacements for single priors of the law."""
