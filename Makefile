@@ -39,8 +39,8 @@ lint: $(STAMP)
 	.venv/bin/pyright --pythonpath .venv/bin/python
 
 speed: $(STAMP)
-	.venv/bin/python -m benchmarks.speed
-	.venv/bin/python -m benchmarks.speed --report
+	.venv/bin/python -m benchmarks speed
+	.venv/bin/python -m benchmarks pages speed
 
 # Downloads what is missing, scores what is missing; stopped at any point, the next call continues. LCDB comes with an
 # extra, unless BAYESCALE_LCDB says where it is.
@@ -49,9 +49,9 @@ calibration: $(STAMP)
 		|| .venv/bin/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("lcdb") is None)' \
 		|| if command -v uv >/dev/null 2>&1; then uv pip install --python .venv/bin/python -e '.[lcdb]'; \
 		else .venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[lcdb]'; fi
-	.venv/bin/bayescale benchmark run
-	.venv/bin/bayescale benchmark pack
-	.venv/bin/bayescale benchmark report
+	.venv/bin/python -m benchmarks run
+	.venv/bin/python -m benchmarks pack
+	.venv/bin/python -m benchmarks pages calibration decisions
 
 # The stamp is written last, so a folder without it is half built (or not ours) and is built anew, while a folder
 # whose stamp is merely old is brought up to date. uv finds or fetches an interpreter by itself; without uv,

@@ -29,8 +29,9 @@ import pandas as pd
 import bayescale as bs
 
 sys.path.insert(0, str(Path(bs.__file__).parents[1]))
-from benchmarks import pictures, run, tally
-from benchmarks.problems import problems
+from benchmarks.calibration import pictures, tally
+from benchmarks.core import estimates, run
+from benchmarks.core.sources import problems
 
 # %% [markdown]
 # ## Problems
@@ -69,7 +70,7 @@ rows[["family", "split", "method", "y", "q0.025", "q0.5", "q0.975", "pit", "crps
 # many more.
 
 # %%
-rows = rows.assign(cluster=tally.cluster_of(rows))
+rows = rows.assign(cluster=estimates.cluster_of(rows))
 panels = {"4x further (R = 4)": rows["key"].drop_duplicates()}
 axes = pictures.reliability(rows, panels, ["bayescale", "least squares"], "built-in curves of one input")
 
@@ -104,5 +105,5 @@ assert np.isfinite([ratio.low, ratio.value, ratio.high]).all()
 # ## Next steps
 #
 # - Your own history: `bs.backtest(runs, ratio=4, seed=0)`, or `bayescale backtest runs.csv --ratio 4`.
-# - A method of your own: a function from problems to predictions, as in `benchmarks/methods.py`; add it to `METHODS`.
-# - The whole record: `make calibration`, with every source and rival; `bayescale benchmark list` names them.
+# - A method of your own: a function from problems to predictions, as in `benchmarks/core/methods`; add it to `METHODS`.
+# - The whole record: `make calibration`, with every source and rival; `python -m benchmarks list` names them.

@@ -4,10 +4,10 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from arviz_stats.base import array_stats
 
 import bayescale as bs
 from bayescale.fitting import batches
-from benchmarks.agreement import moments
 
 pytestmark = [
     pytest.mark.gpu,
@@ -24,6 +24,13 @@ def curve(seed):
 
 
 CURVES = [curve(seed) for seed in range(5)]
+
+
+def moments(draws):
+    """Mean of each coordinate and its Monte Carlo standard error."""
+    for values in np.moveaxis(draws, -1, 0):
+        ess = float(array_stats.ess(values, method="mean", chain_axis=0, draw_axis=1))
+        yield float(values.mean()), float(values.std() / np.sqrt(ess))
 
 
 def test_few_families_stay_on_the_cores():

@@ -78,14 +78,14 @@ def messages(file):
 def wanted(where, function, text, start):
     """Verbs on which an option that a text names must exist, and whether one of them is enough."""
     before = text[:start]
-    verb = re.findall(r"bayescale ((?:corpus |benchmark )?[a-z-]+)[^;]*$", before)
+    verb = re.findall(r"bayescale ((?:corpus )?[a-z-]+)[^;]*$", before)
     if verb and verb[-1] in VERBS:
         return {verb[-1]}, all
     for words, known in SAID.items():
         if words in before.lower():
             return known, all
     if where.startswith("cli"):
-        verb = function.replace("_", " " if function.split("_")[0] in ("corpus", "benchmark") else "-")
+        verb = function.replace("_", " " if function.split("_")[0] == "corpus" else "-")
         return ({verb}, all) if verb in VERBS else (EVERYWHERE, any)
     for place in (f"{where}:{function}", where, f"{where.split('/')[0]}/"):
         if place in PLACES:
@@ -215,20 +215,12 @@ OPTIONS = {
     ),
     "backtest": (
         "backtest runs.csv --ratio 10",
-        {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"}
-        | {**FIT},
+        {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"} | {**FIT},
     ),
     "laws": ("laws", {}),
     "corpus list": ("corpus list", {}),
     "corpus fetch": ("corpus fetch", {"all": "flag"}),
     "corpus show": ("corpus show cerebras_gpt", {}),
-    "benchmark list": ("benchmark list", {}),
-    "benchmark run": (
-        "benchmark run --every 1000000",
-        {"method": "name", "source": "name", "every": "whole", "out": "folder", "again": "flag"},
-    ),
-    "benchmark pack": ("benchmark pack", {"results": "folder"}),
-    "benchmark report": ("benchmark report", {"results": "folder", "out": "write"}),
 }
 """A call of each verb that would be answered, and the kind of each option."""
 

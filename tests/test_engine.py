@@ -306,6 +306,18 @@ def test_imports_point_one_way():
     assert not wrong
 
 
+def test_nothing_of_the_package_needs_the_benchmarks():
+    """Neither the package nor its tests import `benchmarks`, which no wheel holds, inside functions either."""
+    files = [path for folder in (PACKAGE, Path(__file__).parent) for path in folder.rglob("*.py")]
+    wrong = []
+    for path in [*files, PACKAGE.parent / "conftest.py"]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            wrong += [f"{path.name} imports {name}" for name in names if name.split(".")[0] == "benchmarks"]
+    assert len(files) > 100 and not wrong
+
+
 def test_package_stays_small_at_the_top():
     rooms = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path.is_dir() and path.name[0] not in "._")]
     assert len([room for room in rooms if room.name != "__pycache__"]) <= MOST_ROOMS

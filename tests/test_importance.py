@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 import bayescale as bs
 from bayescale.evaluate import sbc
+from bayescale.evaluate.designs import made_up
 from bayescale.fitting import importance_fit
 from bayescale.fitting.batches import stacked
 from bayescale.fitting.plan import FitPlan, plan_fit
@@ -29,7 +30,6 @@ from bayescale.inference.importance import (
 from bayescale.inference.modes import sift_modes, walks
 from bayescale.inference.nuts import Start
 from bayescale.inference.reparam import straight_density, straighten
-from benchmarks.designs import made_up
 
 LEVELS = (0.05, 0.5, 0.95)
 FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "rwkv4_pile/lambada_ppl"]

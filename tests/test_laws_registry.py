@@ -11,6 +11,7 @@ import pytest
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
+from bayescale.evaluate.designs import made_up
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
 from bayescale.laws.registry import ALIASES, LAWS
@@ -18,7 +19,6 @@ from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
 from bayescale.model.problem import make_jobs
-from benchmarks.designs import made_up
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale.cli import benchmark, decide, read
+from bayescale.cli import decide, read
 from bayescale.cli.options import (
     Json,
     LawName,
@@ -45,7 +45,6 @@ app = typer.Typer(
 )
 corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
-app.add_typer(benchmark.app, name="benchmark")
 app.command()(read.read)
 for name, verb in decide.VERBS.items():
     app.command(name)(verb)

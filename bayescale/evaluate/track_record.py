@@ -1,6 +1,6 @@
 """Track record: how often intervals held on published runs that were held out, by distance beyond the data.
 
-The table comes with the package; `python -m benchmarks.record_table` makes it from the benchmark's results.
+The table comes with the package; `python -m benchmarks record` makes it, in a checkout of the repository.
 """
 
 from __future__ import annotations

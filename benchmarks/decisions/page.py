@@ -1,0 +1,428 @@
+"""Decisions: were they good? The page `docs/decisions.md`, made from results and nothing else.
+
+    python -m benchmarks pages decisions
+
+Go or no-go and stopping use the forecasts that the calibration benchmark stored, of ours and of rivals alike: every
+problem gives decisions about its largest held-out run, with targets at quantiles of the pooled forecasts of all
+methods, so that no method chooses the questions. Pilots and recipes have benchmarks of their own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot
+from matplotlib.axes import Axes
+from scipy.special import ndtr, ndtri
+
+from bayescale.decide.pilots import NEARLY
+from bayescale.decide.stopping import CHANCE
+from bayescale.evaluate.backtest import QUANTILES
+from bayescale.forecast import RECORD_RATIO
+from bayescale.plot.style import figure_of, note
+from benchmarks.calibration import pictures, tally
+from benchmarks.calibration.tally import OURS
+from benchmarks.core import estimates, figures
+from benchmarks.core.estimates import Estimate, cluster_of, estimate
+from benchmarks.core.markdown import fraction, grid, ranged
+from benchmarks.core.problems import DEVELOPMENT
+from benchmarks.core.rows import replace
+from benchmarks.core.store import RESULTS, read_rows, stored
+from benchmarks.decisions import pilots as pilot_choices
+from benchmarks.decisions import recipe_section as recipe_report
+
+PAGE = Path(__file__).parents[2] / "docs" / "decisions.md"
+TARGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Quantiles of the pooled forecasts at which targets are set."""
+STAKES = (0.25, 0.5, 0.75)
+"""Break-even probabilities: cost over value."""
+PLUG_IN = "least squares, plug-in"
+"""The median of least squares taken for certain."""
+NAMED = (
+    *(PLUG_IN, "least squares", "huber bootstrap", "residual bootstrap", "wild bootstrap", "NUTS without discrepancy"),
+    "last slope",
+)
+"""Rivals that the aim of 25 % is about; the slope between the last two points is the hardest to beat."""
+FIFTHS = np.linspace(0.0, 1.0, 6)
+FINE = np.linspace(QUANTILES[0], QUANTILES[-1], 39)
+PREFIXES = {"R=2": 0.5, "R=4": 0.25, "R=8": 0.125}
+"""Share of a training curve that had been seen, by split."""
+CURVES = ("nslpfn_colpret", "multipowerlaw")
+"""Sources of training curves over tokens or steps."""
+SCORES = ndtri(np.array(QUANTILES))
+
+
+@dataclasses.dataclass(frozen=True)
+class Decisions:
+    """Decisions of every method on the same questions.
+
+    Attributes:
+        base: One row a problem: key, source, family, group, split, ratio, status, developed, cluster.
+        met: Whether the run met each target, shape (problem, target).
+        chance: P(target met) by method, shape (problem, target) each.
+    """
+
+    base: pd.DataFrame
+    met: np.ndarray
+    chance: dict[str, np.ndarray]
+
+    def of(self, rows: np.ndarray) -> Decisions:
+        """Decisions about some problems."""
+        chosen = {name: values[rows] for name, values in self.chance.items()}
+        return Decisions(self.base[rows].reset_index(drop=True), self.met[rows], chosen)
+
+    def regret(self, method: str, stake: float) -> np.ndarray:
+        """Realised regret in units of the value, mean over targets, shape (problem,)."""
+        return regret(self.chance[method], self.met, stake).mean(1)
+
+    def by_family(self, values: np.ndarray) -> Estimate:
+        """Mean over families of values a problem."""
+        table = self.base.assign(value=values).groupby(["source", "family", "cluster"], as_index=False)["value"].mean()
+        return estimate(table["value"], table["cluster"])
+
+
+def regret(chance: np.ndarray, met: np.ndarray, stake: float) -> np.ndarray:
+    """What a decision lost: the stake where a run missed, the rest of the value where a run was not made that met."""
+    go = chance > stake
+    return np.where(go & ~met, stake, 0.0) + np.where(~go & met, 1.0 - stake, 0.0)
+
+
+def distribution(log_quantiles: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Distribution function through stored quantiles, normal between them and beyond, shape of `at`.
+
+    Args:
+        log_quantiles: Ln of the stored quantiles, shape (quantile,).
+        at: Ln of the targets.
+    """
+    # Equal quantiles (no width) need an order; a millionth of a millionth is a step all the same.
+    x = np.maximum.accumulate(log_quantiles) + 1e-12 * np.arange(len(log_quantiles))
+    middle = len(x) // 2
+    low, high = (
+        max((x[middle] - x[0]) / (SCORES[middle] - SCORES[0]), 1e-12),
+        max((x[-1] - x[middle]) / (SCORES[-1] - SCORES[middle]), 1e-12),
+    )
+    score = np.interp(at, x, SCORES)
+    score = np.where(at < x[0], SCORES[0] + (at - x[0]) / low, score)
+    return ndtr(np.clip(np.where(at > x[-1], SCORES[-1] + (at - x[-1]) / high, score), -8.0, 8.0))
+
+
+def log_quantiles(table: pd.DataFrame) -> np.ndarray:
+    """Ln of the stored quantiles, shape (row, quantile)."""
+    values = table[[f"q{q:g}" for q in QUANTILES]].astype(float).to_numpy()
+    return np.log(np.clip(np.nan_to_num(values, nan=1e300), 1e-300, 1e300))
+
+
+def collect(folder: Path = RESULTS, targets: Sequence[float] = TARGETS) -> Decisions:
+    """Make every method decide about the largest held-out run of each problem that all methods have."""
+    tables = {}
+    for method in tally.names_of(pd.DataFrame({"method": list(tally.METHODS)})):
+        rows = stored(method, folder)
+        if rows.empty:
+            continue
+        rows = rows[rows["group"] != "stress"]
+        tables[method] = rows.loc[rows.groupby("key")["ratio"].idxmax()].set_index("key")
+    keys = sorted(set.intersection(*[set(table.index) for table in tables.values()]))
+    ends = {method: log_quantiles(table.loc[keys]) for method, table in tables.items()}
+    goals = np.array(
+        [
+            np.quantile(np.concatenate([np.interp(FINE, QUANTILES, rows[i]) for rows in ends.values()]), targets)
+            for i in range(len(keys))
+        ]
+    )
+    base = tables[OURS].loc[keys].reset_index()
+    base = base.assign(developed=base["source"].isin(DEVELOPMENT), cluster=cluster_of(base))
+    y = np.log(base["y"].to_numpy(float))
+    chance = {
+        method: np.array([distribution(rows[i], goals[i]) for i in range(len(keys))]) for method, rows in ends.items()
+    }
+    middle = len(QUANTILES) // 2
+    chance[PLUG_IN] = (ends["least squares"][:, [middle]] < goals).astype(float)
+    return Decisions(base, y[:, None] < goals, chance)
+
+
+def answered(base: pd.DataFrame) -> np.ndarray:
+    """Problems on which `go` gives an answer: converged, monotone, and no further away than was checked."""
+    rising = base["notes"].fillna("").str.contains("not_monotone")
+    return ((base["status"] == "OK") & (base["ratio"] <= RECORD_RATIO * 1.01) & ~rising).to_numpy()
+
+
+# --- Go or no-go ---------------------------------------------------------------------------------------------
+
+
+def fifths(found: Decisions, method: str) -> pd.DataFrame:
+    """Stated and realised probability in each fifth, families weighted equally, with a bootstrap interval."""
+    shape = found.met.shape
+    clusters = np.repeat(found.base["cluster"].to_numpy(), shape[1])
+    family = np.repeat((found.base["source"] + "|" + found.base["family"]).to_numpy(), shape[1])
+    stated, met = found.chance[method].ravel(), found.met.ravel()
+    bins = np.clip(np.digitize(stated, FIFTHS) - 1, 0, 4)
+    weight = 1.0 / pd.Series(family).map(pd.Series(family).value_counts()).to_numpy()
+    names, number = np.unique(clusters, return_inverse=True)
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), estimates.RESAMPLES)
+    rows = []
+    for k in range(5):
+        here = bins == k
+        if not here.any():
+            rows.append({"fifth": k, "n": 0, "stated": np.nan, "realised": np.nan, "low": np.nan, "high": np.nan})
+            continue
+        total = np.bincount(number[here], weight[here], len(names))
+        hits = np.bincount(number[here], (weight * met)[here], len(names))
+        again = (draws @ hits) / np.maximum(draws @ total, 1e-12)
+        low, high = np.quantile(again, [0.025, 0.975])
+        mean = np.average(stated[here], weights=weight[here])
+        row = {"fifth": k, "n": int(here.sum()), "stated": mean, "realised": hits.sum() / total.sum()}
+        rows.append(row | {"low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def regrets(found: Decisions) -> pd.DataFrame:
+    """Realised regret and Brier score of every method, over families, the lowest regret first."""
+    rows = []
+    for method, chance in found.chance.items():
+        each = {stake: found.regret(method, stake) for stake in STAKES}
+        total = found.by_family(np.mean(list(each.values()), axis=0))
+        row: dict[str, Any] = {"method": method, "regret": total}
+        row |= {f"at {stake:g}": found.by_family(values).value for stake, values in each.items()}
+        rows.append(row | {"brier": found.by_family(((chance - found.met) ** 2).mean(1)).value})
+    return pd.DataFrame(rows).sort_values("regret", key=lambda column: [entry.value for entry in column])
+
+
+def relative(found: Decisions, rival: str) -> Estimate:
+    """Our realised regret over a rival's, with an interval by resampling clusters of families."""
+    mean = {name: np.mean([found.regret(name, stake) for stake in STAKES], axis=0) for name in (OURS, rival)}
+    table = found.base.assign(ours=mean[OURS], rival=mean[rival])
+    table = table.groupby(["source", "family", "cluster"], as_index=False)[["ours", "rival"]].mean()
+    names, number = np.unique(table["cluster"], return_inverse=True)
+    draws = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), estimates.RESAMPLES)
+    sums = {name: np.bincount(number, table[name]) for name in ("ours", "rival")}
+    low, high = np.quantile((draws @ sums["ours"]) / (draws @ sums["rival"]), [0.025, 0.975])
+    return Estimate(sums["ours"].sum() / sums["rival"].sum(), low, high, len(table))
+
+
+def go_section(found: Decisions, drawn: Path) -> str:
+    """Words and tables about go or no-go."""
+    parts = {
+        "all sources": found.of(answered(found.base)),
+        "sources left out of tuning": found.of(answered(found.base) & ~found.base["developed"].to_numpy()),
+    }
+    lines = ["## Go or no-go", ""]
+    count = found.base[["source", "family"]].drop_duplicates().shape[0]
+    lines.append(
+        f"{found.met.size:,} decisions on {len(found.base):,} problems of {count:,} families: is the largest held-out "
+        "run worth its cost, if meeting the target brings 1 and the run costs "
+        f"{', '.join(f'{s:g}' for s in STAKES)}? Targets are quantiles of the pooled forecasts of all methods. `go` "
+        f"refuses an answer on, or calls further than {RECORD_RATIO:g} times beyond the data, "
+        f"{fraction(1 - answered(found.base).mean())} of the problems (not converged, rising, far); below are the "
+        "others. Every method had the same runs; families count alike."
+    )
+    lines += ["", f"![Stated against realised probability]({drawn.name})", ""]
+    for title, part in parts.items():
+        table, steps = regrets(part), fifths(part, OURS)
+        worst = float(np.nanmax(np.abs(steps["stated"] - steps["realised"])))
+        best = min(
+            (row for row in table.to_dict("records") if row["method"] in NAMED), key=lambda row: row["regret"].value
+        )
+        against = relative(part, str(best["method"]))
+        lines += [f"**{title.capitalize()}**: {part.met.size:,} decisions, {against.families:,} families.", ""]
+        head = ["method", "realised regret", *[f"cost {stake:g}" for stake in STAKES], "Brier"]
+        body = [
+            [
+                str(row["method"]),
+                ranged(row["regret"], 3),
+                *[fraction(row[f"at {stake:g}"], 3) for stake in STAKES],
+                fraction(row["brier"], 3),
+            ]
+            for row in table.to_dict("records")
+        ]
+        lines += [grid(head, body), ""]
+        pairs = zip(steps["stated"], steps["realised"], strict=True)
+        stated = "; ".join(f"{fraction(a)} came true {fraction(b)}" for a, b in pairs)
+        reached = "met" if against.value <= 0.75 else "not met"
+        lines.append(
+            f"Regret is {fraction(1 - against.value, 3)} below that of the best of the usual rivals, {best['method']} "
+            f"({fraction(1 - against.high)} to {fraction(1 - against.low)}; the aim of .25 is {reached}). Stated "
+            f"probabilities, in fifths: {stated}; the largest gap is {100 * worst:.0f} points (aim 5, "
+            f"{'met' if worst <= 0.05 else 'not met'})."
+        )
+        lines.append("")
+    return "\n".join(lines)
+
+
+# --- Stopping ------------------------------------------------------------------------------------------------
+
+
+def stop_section(folder: Path) -> str:
+    """Words and table about stopping runs early."""
+    found = collect(folder, (0.02, 0.1, 0.3, 0.5, 0.7, 0.9))
+    found = found.of(found.base["source"].isin(CURVES).to_numpy())
+    names = [OURS, "huber bootstrap", "NUTS without discrepancy", "least squares", "last slope"]
+    body = []
+    for split, share in PREFIXES.items():
+        part = found.of((found.base["split"] == split).to_numpy())
+        for name in names if len(part.base) else []:
+            stopped = part.chance[name] < CHANCE
+            wrong = stopped[part.met].mean() if part.met.any() else np.nan
+            right, saved = stopped[~part.met].mean(), (stopped * (1.0 - share)).mean()
+            body.append(
+                [f"{share:.1%} of the run", f"{len(part.base)}", name, *[fraction(v, 3) for v in (wrong, right, saved)]]
+            )
+    head = ["seen", "curves", "method", "stopped of those that would have met", "of those that missed", "compute saved"]
+    ours = [row for row in body if row[2] == OURS]
+    most = max(float(row[3]) for row in ours)
+    lines = [
+        "## Stopping early",
+        "",
+        f"Training curves ({', '.join(CURVES)}), forecast to their end from a prefix; a run is stopped when its chance "
+        f"of meeting the target is below {CHANCE:g}. That number was chosen on these very curves, and most of them "
+        "were among those on which the forecasts were tuned.",
+        "",
+        grid(head, body),
+        "",
+        f"At most {fraction(most, 3)} of the runs that would have met their target are stopped (aim .05, "
+        f"{'met' if most <= 0.05 else 'not met'}).",
+    ]
+    return "\n".join(lines)
+
+
+# --- Pilots --------------------------------------------------------------------------------------------------
+
+
+def pilot_table(path: Path) -> pd.DataFrame:
+    """Realised regret, CRPS and spending of each rule on each grid and start."""
+    rows = pd.DataFrame(read_rows(path))
+    if rows.empty:
+        return rows
+    result = []
+    for key, group in rows.groupby("key", sort=False):
+        ends = log_quantiles(group)
+        goals = np.quantile(np.concatenate([np.interp(FINE, QUANTILES, row) for row in ends]), TARGETS)
+        for row, quantiles in zip(group.to_dict("records"), ends, strict=True):
+            y, chance = np.log(row["y"]), distribution(quantiles, goals)
+            lost = np.mean([regret(chance, y < goals, stake).mean() for stake in STAKES])
+            levels = np.array(QUANTILES)
+            pinball = np.maximum(levels * (y - quantiles), (levels - 1.0) * (y - quantiles))
+            kept = {name: row[name] for name in ("source", "family", "metric", "rule", "spent", "pilots")}
+            result.append({"key": key, **kept, "regret": lost, "score": 2.0 * pinball.mean()})
+    return pd.DataFrame(result)
+
+
+def pilot_section(path: Path) -> str:
+    """Words and tables about the choice of pilots."""
+    table = pilot_table(path)
+    if table.empty:
+        return ""
+    by = ["source", "family", "metric", "rule"]
+    grids = table.groupby(by, as_index=False)[["regret", "score", "spent", "pilots"]].mean()
+    wide = grids.pivot(index=["source", "family", "metric"], columns="rule", values=["regret", "score"])
+    body = []
+    for rule in (OURS, "largest", "D-optimal", "random", "nothing"):
+        part = grids[grids["rule"] == rule]
+        entry = [rule, fraction(part["regret"].mean(), 3), fraction(part["score"].mean(), 4)]
+        entry.append(fraction(part["spent"].mean()))
+        for measure in ("regret", "score"):
+            gap = wide[measure][OURS] - wide[measure][rule]
+            words = f"{int((gap < -1e-9).sum())} / {int((gap.abs() <= 1e-9).sum())} / {int((gap > 1e-9).sum())}"
+            entry.append("" if rule == OURS else words)
+        body.append(entry)
+    head = ["rule", "realised regret", "score", "spent", "regret: ours lower / equal / higher", "score: likewise"]
+    rivals = ("random", "largest", "D-optimal")
+    wins = {rule: float((wide["regret"][OURS] < wide["regret"][rule] - 1e-9).mean()) for rule in rivals}
+    missed = [rule for rule, share in wins.items() if share < 0.7]
+    starts = table.groupby(["source", "family", "metric"])["key"].nunique()
+    left = wide[~wide.index.get_level_values("source").isin(DEVELOPMENT)]
+    others = [
+        f"{rule} on {int((left['regret'][OURS] < left['regret'][rule] - 1e-9).sum())} of {len(left)}" for rule in rivals
+    ]
+    tuned = (
+        f"Of pilots that say nearly as much (at least {NEARLY:g} of the most information) the rule takes the one "
+        "nearest to the target; that share was chosen on overtrain, Chinchilla and gemstones. On grids of other "
+        f"sources its regret is lower than {', '.join(others)}."
+    )
+    lines = [
+        "## What to run next",
+        "",
+        f"{len(wide)} grids of {table[['source', 'family']].drop_duplicates().shape[0]} families, {starts.sum()} "
+        f"starts: {pilot_choices.START_RUNS} cheap runs, a target among the costliest runs, up to "
+        f"{pilot_choices.BATCH} pilots of at most a {named(pilot_choices.PILOT_FACTOR)} of the target's cost each and "
+        f"{named(pilot_choices.BUDGET_FACTOR)} of it together, all of them really run. Each rule's pilots are added, "
+        "the default model is fitted again, and its go or no-go decisions about the target are judged as above. The "
+        "score is the mean pinball loss of ln loss, times two.",
+        "",
+        grid(head, body),
+        "",
+        "Our rule has the lower regret than "
+        + ", ".join(f"{rule} on {fraction(share)} of the grids" for rule, share in wins.items())
+        + f" (aim .70 each, {'met' if not missed else 'not met against ' + ' and '.join(missed)}).",
+        "",
+        tuned,
+    ]
+    return "\n".join(lines)
+
+
+def named(factor: float) -> str:
+    """Name a share."""
+    return {2.0: "half", 3.0: "third", 4.0: "quarter", 5.0: "fifth"}.get(factor, f"{1 / factor:.2g}")
+
+
+# --- The page ------------------------------------------------------------------------------------------------
+
+
+def draw(found: Decisions, path: Path) -> Path:
+    """Stated against realised probability, in fifths, for ours and the usual rivals."""
+    left = found.of(answered(found.base))
+    names = [OURS, "least squares", "huber bootstrap", "NUTS without discrepancy"]
+    axes = pictures.sheet(
+        1,
+        1,
+        4.4,
+        "Does a stated chance come true?",
+        "chance of meeting a target, in fifths; families count alike",
+        0.35,
+    )
+    ax: Axes = axes[0]
+    ax.plot([0, 1], [0, 1], color="0.75", linewidth=1, zorder=0)
+    for name, look in pictures.looks(names).items():
+        table = fifths(left, name).dropna()
+        below, above = table["realised"] - table["low"], table["high"] - table["realised"]
+        ax.errorbar(table["stated"], table["realised"], [below, above], marker="o", markersize=5, capsize=2, **look)
+    note(ax, "as stated", (0.17, 0.12), (0, 0), "0.5", "data")
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 1)
+    ax.set_xlabel("stated chance")
+    ax.set_ylabel("share that came true")
+    pictures.legend_below(axes, names)
+    written = figures.save(ax, path)
+    pyplot.close(figure_of(ax))
+    return written
+
+
+def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
+    """Write the page and its pictures.
+
+    Args:
+        folder: Where results lie.
+        page: The page; pictures lie beside it.
+    """
+    found = collect(folder)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    drawn = draw(found, page.with_name(f"{page.stem}-chance.png"))
+    recipes = page.with_name(f"{page.stem}-recipes.png")
+    figures.save(recipe_report.picture(), recipes)
+    pyplot.close("all")
+    parts = [
+        "# Decisions: were they good?",
+        "Made by `python -m benchmarks pages` from committed results; intervals are 95 % bootstrap intervals over "
+        "families. Regret is what a decision lost against knowing the outcome, in units of what meeting the target "
+        "brings.",
+        go_section(found, drawn),
+        recipe_report.section(picture=recipes.name),
+        pilot_section(folder / "pilot_choices.parquet"),
+        stop_section(folder),
+    ]
+    replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
+    return [page, drawn, recipes]

@@ -1,0 +1,256 @@
+"""Calibration by simulation of the default models, of wrong ones, and of every law, at made-up runs of its inputs.
+
+    python -m benchmarks sbc                     simulates what is missing and writes benchmarks/results/sbc.json
+    python -m benchmarks sbc --long --only NAME  one law again with the package's default chains
+    python -m benchmarks pages simulated         renews the tables in docs/calibration.md
+
+Stopped at any point, the next call goes on. Laws of one curve and equal kinds of priors share a compiled program.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bayescale.evaluate.designs import made_up
+from bayescale.model.problem import components
+from bayescale.posterior.mixture import combine
+from benchmarks.core.markdown import grid
+from benchmarks.core.rows import store, stored
+
+RESULTS = Path(__file__).parents[1] / "results" / "sbc.json"
+RUNS, SIMULATIONS = 16, 60
+MANY = 500
+"""Simulations of each case."""
+SHORT = {"chains": 2, "draws": 199}
+"""Chains of the usual run: long enough for 99 ranks, too short to be tried again."""
+MIXED = 1.05
+"""R-hat below which so short chains count as mixed."""
+BOUNDED = ("schedule", "step", "share", "share_1", "share_2", "share_3", "share_4", "share_5", "active_share")
+"""Inputs that cannot grow tenfold."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A default model, or one that is wrong on purpose.
+
+    Attributes:
+        law: Its law.
+        right: Whether ranks should be uniform.
+        options: What `bs.sbc.run` is given.
+        narrow: Factor on the posterior's width, for a sampler that is wrong.
+    """
+
+    law: str
+    right: bool = True
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    narrow: float = 1.0
+
+
+def cases() -> dict[str, Case]:
+    """Name the cases."""
+    import bayescale as bs
+
+    one, two, three = "plateau_power", "chinchilla_outer", "three_input_outer"
+    return {
+        "one input": Case(one),
+        "one input, importance sampling first": Case(one, options={"method": "auto"}),
+        "one input, no discrepancy": Case(one, options={"discrepancy": None}),
+        "one input, Student-t scatter, no discrepancy": Case(
+            one, options={"discrepancy": None, "likelihood": "student"}
+        ),
+        "parameters and tokens": Case(two),
+        "parameters and tokens, importance sampling first": Case(two, options={"method": "auto"}),
+        "three inputs, importance sampling first": Case(three, options={"method": "auto"}),
+        "wrong: scatter of a tenth, assumed to be of the prior's size": Case(
+            one, False, {"true_likelihood": bs.Likelihood(residual_sd=0.1)}
+        ),
+        "wrong: the slope remembers a tenth of a span, assumed one": Case(
+            one, False, {"true_discrepancy": bs.Discrepancy(memory=0.1)}
+        ),
+        "wrong: a sampler that explores two thirds of the width": Case(one, False, narrow=0.66),
+    }
+
+
+def calibrated(name: str, simulations: int = MANY) -> dict[str, Any]:
+    """Simulate and fit data of one case with default settings."""
+    import bayescale as bs
+
+    case = cases()[name]
+    begin, law = time.process_time(), bs.LAWS[case.law]
+    if case.right and len(components(law)) > 1:
+        # So many for each component.
+        simulations *= 2
+    with narrowed(case.narrow):
+        ranks = bs.sbc.run(made_up(law, RUNS), law, simulations=simulations, seed=0, progress=False, **case.options)
+    ok = [status.name == "OK" for status in ranks.statuses]
+    return {"case": name, "right": case.right} | verdict(ranks, simulations, ok, begin)
+
+
+@contextlib.contextmanager
+def narrowed(factor: float) -> Iterator[None]:
+    """Let samplers explore a share of the posterior's width only."""
+    from bayescale.evaluate import sbc
+
+    right = sbc.results_of
+
+    def timid(*arguments: Any) -> Iterator[Any]:
+        for number, fit in right(*arguments):
+            parts = []
+            for part in fit.components:
+                center = part.position.mean((0, 1))
+                parts.append(dataclasses.replace(part, position=center + factor * (part.position - center)))
+            yield number, combine(parts, fit.weights)
+
+    if factor != 1.0:
+        sbc.results_of = timid
+    try:
+        yield
+    finally:
+        sbc.results_of = right
+
+
+def verdict(ranks: Any, simulations: int, converged: Sequence[bool], begin: float) -> dict[str, Any]:
+    """What a row says of the ranks."""
+    summary = ranks.summary()
+    return {
+        "simulations": simulations,
+        "p": {key: float(f"{value:.3g}") for key, value in summary["p"].items()},
+        "outside": list(map(str, summary.index[summary["outside"]])),
+        "converged": float(np.mean(converged)),
+        "seconds": round(time.process_time() - begin, 1),
+    }
+
+
+def simulate(name: str, long: bool, simulations: int = SIMULATIONS) -> dict[str, Any]:
+    """Simulate and fit data of one law: are ranks uniform?"""
+    import bayescale as bs
+
+    begin, law = time.process_time(), bs.LAWS[name]
+    ratios = (1.0,) if set(law.inputs) & set(BOUNDED) else (3.0, 10.0)
+    discrepancy = None if "schedule" in law.inputs else "auto"
+    settings = bs.Nuts() if long else bs.Nuts(**SHORT)
+    ranks = bs.sbc.run(
+        made_up(law, RUNS),
+        law,
+        simulations=simulations,
+        seed=0,
+        discrepancy=discrepancy,
+        ratios=ratios,
+        settings=settings,
+        progress=False,
+    )
+    mixed = [s.name == "OK" for s in ranks.statuses] if long else ranks.rhat < MIXED
+    return {"law": name, "long": long, "discrepancy": discrepancy is not None} | verdict(
+        ranks, simulations, mixed, begin
+    )
+
+
+# --- The file ------------------------------------------------------------------------------------------------
+
+
+def run(only: str = "", long: bool = False, path: Path = RESULTS) -> Path:
+    """Simulate the cases and laws that are missing, or whose name begins with a text."""
+    import bayescale as bs
+
+    def keep(name: str, row: dict[str, Any]) -> None:
+        store([*stored(path), row], path)
+        print(name, f"{row['seconds']:.0f} s, smallest p {min(row['p'].values()):.2g}", row["outside"], flush=True)
+
+    for name in () if long else cases():
+        if name.startswith(only) and not any(row.get("case") == name for row in stored(path)):
+            keep(name, calibrated(name))
+    for name in bs.laws.BUILT_IN:
+        known = any((row.get("law"), row.get("long")) == (name, long) for row in stored(path))
+        if name.startswith(only) and not known:
+            keep(name, simulate(name, long))
+    return path
+
+
+# --- The table -----------------------------------------------------------------------------------------------
+
+
+def section(path: Path = RESULTS) -> str:
+    """Table of all laws; a law simulated again with long chains shows those."""
+    from bayescale.laws import BUILT_IN
+
+    laws = [row for row in stored(path) if "law" in row]
+    found = {row["law"]: row for row in sorted(laws, key=lambda row: row["long"])}
+    rows = [found[name] for name in BUILT_IN if name in found]
+    if not rows:
+        return ""
+    missing = [f"`{name}`" for name in BUILT_IN if name not in found]
+    again = sum(row["long"] for row in rows)
+    return "\n".join(
+        [
+            *cases_table([row for row in stored(path) if "case" in row]),
+            "## Where the model is true: every law",
+            "",
+            f"{rows[0]['simulations']} data sets of each law, drawn from its priors at {RUNS} made-up runs of its "
+            "inputs with the default discrepancy (none for laws of schedules) and noise, then fitted: ranks of "
+            "the true "
+            "coordinates, of a run 3 and 10 times ahead (the largest run's own inputs, where inputs cannot grow) and "
+            "of the likelihood must be uniform. So few data sets see gross faults only. Chains are short, "
+            f"{SHORT['chains']} of {SHORT['draws']} draws without a second attempt, and converged means R-hat below "
+            f"{MIXED}; {again} laws marked (long) were run with default chains and their standard. The 99 % band is "
+            f"simultaneous for one law: of {len(rows)} right laws {0.01 * len(rows):.1f} leave it by chance, here "
+            f"{sum(bool(row['outside']) for row in rows)}. Laws share random numbers, so "
+            "their rows are not independent. Made by `python -m benchmarks sbc`."
+            + (f" Not simulated: {', '.join(missing)}." if missing else ""),
+            "",
+            table("law", {f"`{row['law']}`" + (" (long)" if row["long"] else ""): row for row in rows}),
+        ]
+    )
+
+
+TESTED = (
+    "What is simulated: constants, discrepancy, scatter and seed noise from the priors of one model, losses of runs at "
+    "given inputs, and one future run beyond them, all from that model. What is tested: that the sampler draws "
+    "from the posterior of that same model. Three corrections of the forecasts that ship are taken off on both "
+    "sides, since they answer to real curves and simulate no data: the factor on the discrepancy beyond the data, its "
+    "trend along the law, and the wider spread beyond 16 times. Where the default is a mixture of two models, each is "
+    "simulated and fitted by itself. So uniform ranks say that the computation is right where the model is true; "
+    "whether the forecasts that ship hold on real runs is measured by the held-out record above, and by nothing "
+    "here."
+)
+"""What simulation-based calibration says, and what it does not."""
+
+
+def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Table of the default models and of wrong ones."""
+    if not rows:
+        return []
+    found = {row["case"]: row for row in rows}
+    missing = [name for name in cases() if name not in found]
+    right, wrong = ([row for row in rows if row["right"] == kind] for kind in (True, False))
+    return [
+        "## Where the model is true: the defaults, and where it is wrong",
+        "",
+        TESTED,
+        "",
+        f"{MANY} data sets of each case, simulated and ranked as below, with default chains; of the default law of one "
+        "input, a mixture of two models, so many of each, fitted by the model that they came from. The "
+        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it: "
+        f"here {sum(not row['outside'] for row in right)} of {len(right)} right ones stay, and "
+        f"{sum(bool(row['outside']) for row in wrong)} of {len(wrong)} wrong ones leave."
+        + (f" Not simulated: {'; '.join(missing)}." if missing else ""),
+        "",
+        table("case", {name: found[name] for name in cases() if name in found}),
+        "",
+    ]
+
+
+def table(kind: str, rows: Mapping[str, dict[str, Any]]) -> str:
+    """A line a row, by what it is called."""
+    body = []
+    for name, row in rows.items():
+        where = min(row["p"], key=row["p"].get)
+        least = f"{row['p'][where]:.2g} of {len(row['p'])} ({where})"
+        body.append([name, least, ", ".join(row["outside"]) or "none", f"{100 * row['converged']:.0f} %"])
+    return grid([kind, "smallest p", "outside the 99 % band", "converged"], body)
