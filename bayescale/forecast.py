@@ -306,7 +306,8 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
     if missing:
         raise InputError(
             f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "
-            f"Example: predict(at={{{', '.join(f'{name!r}: 1e10' for name in names)}}})."
+            f"Example: at={{{', '.join(f'{name!r}: 1e10' for name in names)}}} "
+            f"(--at {','.join(f'{name}=1e10' for name in names)})."
         )
     arrays = {name: lifted(name, np.atleast_1d(as_numbers(f"Inputs ({name})", table[name]))) for name in names}
     empty = [name for name, values in arrays.items() if not values.size]

@@ -1,6 +1,7 @@
 """Options of the command: those that messages name exist where they are read, and bad values end in one sentence."""
 
 import ast
+import io
 import re
 from pathlib import Path
 
@@ -46,6 +47,15 @@ PLACES = {
     "laws/law.py": SAMPLES,
     "errors.py:one_scale": READS,
     "decide/allocation.py": {"allocate"},
+    "decide/course.py": {"compare"},
+    "decide/go.py": {"decide"},
+    "decide/pilots.py": {"next-run"},
+    "decide/stopping.py": {"stop"},
+    "decide/utility.py": {"decide", "next-run", "report"},
+    "evaluate/backtest.py": {"backtest"},
+    "forecast.py:query_points": {"predict", "decide", "next-run", "stop", "report"},
+    "laws/registry.py:automatic": SAMPLES,
+    "decide/planning.py:ladders": {"power"},
     "decide/isoflop.py": {"isoflop"},
     "decide/noise.py": {"noise"},
     "decide/planning.py:power": {"power"},
@@ -153,7 +163,7 @@ STAKES = {"cost": "at least zero", "value": "positive", "utility": "name", "unit
 OPTIONS = {
     "read": ("read runs.csv", {"out": "write", **READING}),
     "decide": (
-        "decide fit.nc --at flops=1e21 --target 2.5 --cost 1 --value 2 --no-sensitivity",
+        "decide fit.nc --at flops=1e21 --target 2.5 --cost 1 --value 2",
         {"at": "point", "target": "positive", "pilots": "read", "batch": "whole", "report": "write", "plot": "write"}
         | {"sensitivity": "flag", "no-sensitivity": "flag", **STAKES},
     ),
@@ -266,3 +276,89 @@ def test_bad_values_end_with_one_sentence(label, files, capsys, monkeypatch):
     assert not wrong, f"{len(wrong)} of {label}:\n" + "\n".join(wrong)
     assert sum(TRACES.values()) == before
     assert sorted(files.iterdir()) == here
+
+
+IDLE = [
+    ("decide fit.nc --at flops=1e21 --target 2.5 --utility per_nat", "--utility has no effect without --cost"),
+    ("decide fit.nc --at flops=1e21 --target 2.5 --unit USD --batch 2", "--unit, --batch have no effect"),
+    ("decide fit.nc --at flops=1e21 --target 2.5 --pilots pilots.csv", "--pilots has no effect"),
+    ("decide fit.nc --at flops=1e21 --target 2.5 --no-sensitivity", "--no-sensitivity has no effect without --report"),
+    ("report fit.nc --out page.md --cost 3", "--cost has no effect without --at"),
+    ("report fit.nc --out page.md --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --cost"),
+    ("next-run fit.nc --at flops=1e21 --utility step", "--utility has no effect without --target"),
+    ("stop fit.nc --at flops=1e21 --target 2.5 --remaining 1 --value 2 --chance .2", "--chance has no effect beside"),
+    ("stop fit.nc --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --remaining"),
+    ("power --fit fit.nc --at flops=1e21 --runs 4 --plan pilots.csv --width .1", "--runs has no effect without --low"),
+    ("power --fit fit.nc --at flops=1e21 --plan pilots.csv --width .1 --sure .9", "--sure has no effect"),
+    ("power --fit fit.nc --at flops=1e21 --plan pilots.csv --width .1 --simulations 9", "--simulations has no effect"),
+    ("compare fit.nc other.nc --at flops=1e20 --deadline 1e20", "--deadline has no effect without --low and --high"),
+    ("compare fit.nc other.nc --at flops=1e20 --cost 3 --cost-unit USD", "--cost, --cost-unit have no effect"),
+    ("compare fit.nc other.nc --at flops=1e20 --screen keep", "--screen has no effect on a saved fit"),
+    ("compare fit.nc other.nc --at flops=1e20 --law power", "--law has no effect on a saved fit"),
+    ("compare seeded.csv --column family=recipe --equal .1", "--equal has no effect on runs of one scale"),
+    ("compare seeded.csv --column family=recipe --at flops=1e18 --draws 9", "--at, --draws have no effect"),
+    ("isoflop joint.nc --seed 1 --unit n_params=M", "--seed, --unit have no effect on a saved fit"),
+    ("allocate joint.nc --flops 1e21 --at n_params=1e9", "--min-params"),
+    ("fit runs.csv --method importance --warmup 9", "--warmup"),
+    ("fit runs.csv --out fit.txt", "ends in .nc"),
+    ("read runs.csv --out runs.parquet", "ends in .csv"),
+    ("backtest runs.csv --ratio 10 --out rows.json", "ends in .csv"),
+    ("predict fit.nc --at flops=1e21 --plot picture.doc", "ends in .png"),
+    ("report fit.nc --out page.pdf", "ends in .html or .md"),
+    ("corpus fetch sorscher --all", "--all fetches every source"),
+    ("read runs.csv --checkpoints", "--checkpoints) is for a folder"),
+    ("read sweep.csv --column foo=n_params", "--input foo"),
+    ("read sweep.csv --column foo=bar", "no column 'bar'"),
+    ("read seeded.csv --column recipe=family", "--column family=recipe"),
+    ("read sweep.csv --column n_tokens=n_params --column flops=n_params", "named for both"),
+    ("read sweep.csv --loss loss --column loss=n_params", "name two columns for one thing"),
+    ("read runs.csv --decimal ,", "as decimal=',' (--decimal ,) says"),
+]
+"""Command lines with an option that would have no effect or contradicts another, and words of the message."""
+
+
+@pytest.mark.parametrize(("line", "words"), IDLE)
+def test_options_without_effect_are_refused(line, words, files, capsys, monkeypatch):
+    monkeypatch.chdir(files)
+    (files / "pilots.csv").write_text("flops,cost\n4e20,1\n8e20,2\n")
+    here = sorted(files.iterdir())
+    assert call(*line.split()) == 2
+    out, err = capsys.readouterr()
+    told = [part for part in err.splitlines() if part.startswith("bayescale: ")]
+    assert out == ""
+    assert len(told) == 1
+    assert words in told[0]
+    assert sorted(files.iterdir()) == here
+
+
+def test_a_question_without_stakes_takes_no_stakes(marin_post):
+    for given in ({"utility": "per_nat"}, {"unit": "USD"}, {"batch": 2}, {"pilots": bs.read(io.StringIO(RUNS)).frame}):
+        with pytest.raises(bs.InputError, match=f"{next(iter(given))} has no effect without cost="):
+            bs.decide.go(marin_post, 2.5, flops=1e21, **given)
+
+
+PYTHON_ONLY = {
+    "corpus/entries.py", "laws/law.py:at_unit_scale", "laws/law.py:with_priors", "laws/priors.py", "plot/fits.py",
+    "plot/isoflop.py", "model/numpyro.py", "model/problem.py", "inference/nuts.py", "data/runs.py:thin",
+    "forecast.py:refuse_unnamed", "decide/outcomes.py", "decide/recipes.py:compare", "decide/recipes.py:compare_seeds",
+    "posterior/posterior.py",
+}  # fmt: skip
+"""Places whose messages the command cannot bring about."""
+
+
+def test_messages_that_name_an_argument_name_the_option_too():
+    seen, wrong = 0, []
+    for file in sorted(PACKAGE.rglob("*.py")):
+        where = file.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("InputError", "Caveat", "Note")):
+                continue
+            parts = [p.value for p in ast.walk(node) if isinstance(p, ast.Constant) and isinstance(p.value, str)]
+            text = "".join(parts)
+            if re.search(r"(?<![-\w])(?!C=|N=)[a-z_]+=", text):
+                seen += 1
+                if "--" not in text:
+                    wrong.append(f"{where}:{node.lineno}: {text[:200]}")
+    excused = {name.split(":")[0] for name in PYTHON_ONLY}
+    assert seen > 30
+    assert not [told for told in wrong if told.split(":")[0] not in excused], "\n".join(wrong)

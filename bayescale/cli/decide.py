@@ -10,13 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from bayescale.cli.given import check_files, refuse_idle
 from bayescale.cli.options import (
+    FIT,
+    READING,
     Json,
     LawName,
     Plot,
     Seed,
     Source,
-    check_folders,
     emit,
     fit_options,
     numbers,
@@ -24,6 +26,14 @@ from bayescale.cli.options import (
     tell_log,
 )
 from bayescale.errors import InputError
+
+STAKELESS = "without --cost and --value, which say what mistakes cost; give both, or leave it out"
+"""Why options about stakes do nothing where there are none."""
+
+FITTED = "on a saved fit; give the table of its runs instead"
+"""Why options of reading and fitting do nothing where that is done."""
+AT_SCALES = ("at", "axis", "low", "high", "equal", "deadline", "rate", "cost", "cost_unit", "law", "seed", *FIT)
+"""Options of a comparison of fitted curves."""
 
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
 At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
@@ -39,6 +49,7 @@ Sensitive = Annotated[bool, typer.Option("--sensitivity/--no-sensitivity", help=
 
 
 def decide(
+    context: typer.Context,
     fit: Fit,
     at: At,
     target: Targets = None,
@@ -54,12 +65,16 @@ def decide(
     as_json: Json = False,
 ) -> None:
     """Go, no-go or pilot first: the chance that a run meets its target, and what a mistake costs."""
-    check_folders(report, plot)
+    check_files(page=report, picture=plot)
     point = numbers(at)
     if not target:
         raise InputError("Say what the run must reach: --target 2.0 (repeatable).")
     if (report or plot) and len(target) > 1:
         raise InputError("A page or a picture is for one --target; call the command once for each.")
+    if cost is None and value is None:
+        refuse_idle(context, ("utility", "unit", "pilots", "batch"), STAKELESS)
+    if report is None:
+        refuse_idle(context, ("sensitivity",), "without --report, the page that it is for")
     import bayescale as bs
     from bayescale.data.read import read_table
 
@@ -91,7 +106,7 @@ def allocate(
     as_json: Json = False,
 ) -> None:
     """Split a compute budget between parameters and tokens, with the sizes that are as good."""
-    check_folders(plot)
+    check_files(picture=plot)
     others = None if at is None else numbers(at)
     import bayescale as bs
 
@@ -114,6 +129,7 @@ def allocate(
 @reads
 @fit_options
 def isoflop(
+    context: typer.Context,
     runs: Annotated[
         str,
         typer.Argument(help="Table of the runs of an isoFLOP sweep, - for stdin; or a fit written by `bayescale fit`."),
@@ -134,12 +150,12 @@ def isoflop(
     as_json: Json = False,
 ) -> None:
     """Best sizes and tokens at each budget of an isoFLOP sweep, and the powers of compute they grow with."""
-    check_folders(out, plot)
+    check_files(fit=out, picture=plot)
     import bayescale as bs
 
     further: dict[str, Any] = {"budgets": budget, "regret": regret, "level": level}
     if runs.endswith(".nc"):
-        refuse_fitting(law, options)
+        refuse_idle(context, ("law", "seed", *FIT, *READING), FITTED)
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
@@ -157,6 +173,7 @@ def isoflop(
 @reads
 @fit_options
 def compare(
+    context: typer.Context,
     fits: Annotated[
         list[str],
         typer.Argument(
@@ -188,6 +205,10 @@ def compare(
     point = None if at is None else numbers(at)
     if (low is None) != (high is None):
         raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
+    if low is None:
+        refuse_idle(context, ("deadline",), "without --low and --high, the stretch on which a crossing counts")
+    if not rate:
+        refuse_idle(context, ("cost", "cost_unit"), "without --rate, which says what each recipe gets for a unit of it")
     bought = dict(map(read_rate, rate or [])) or None
     import bayescale as bs
 
@@ -195,12 +216,13 @@ def compare(
         runs = bs.read(fits[0], **reading)
         tell_log(runs.log)
         if all(runs.frame[name].nunique() == 1 for name in runs.inputs):
+            refuse_idle(context, AT_SCALES, "on runs of one scale, which are compared by their seeds")
             found = bs.decide.compare(runs)
             tell(found.to_dict(), [found], "", [], as_json)
             return
         recipes: Any = {part.name: bs.fit(part, law, seed=seed, **options) for part in runs.split()}
     else:
-        refuse_fitting(law, options)
+        refuse_idle(context, ("law", *FIT, *READING), FITTED)
         recipes = {Path(file).stem: bs.load(file) for file in fits}
         if len(recipes) < len(fits):
             raise InputError("Fits must have different file names, which are the names of the recipes.")
@@ -242,14 +264,6 @@ def noise(
     tell(answer.to_dict(), [answer], "", [], as_json)
 
 
-def refuse_fitting(law: str, options: dict[str, Any]) -> None:
-    """Refuse options of fitting for runs that are fitted already."""
-    names = {"settings": "--draws, --warmup, --chains or --target-accept"}
-    given = [*(["--law"] if law != "auto" else []), *(names.get(name, f"--{name}") for name in options)]
-    if given:
-        raise InputError(f"{', '.join(given)} cannot change a saved fit; give the table of its runs instead.")
-
-
 def read_rate(text: str) -> tuple[str, tuple[float, float]]:
     """Read `a=3e15:0.1`."""
     name, equals, numbers_text = text.partition("=")
@@ -263,6 +277,7 @@ def read_rate(text: str) -> tuple[str, tuple[float, float]]:
 
 
 def next_run(
+    context: typer.Context,
     fit: Fit,
     at: At,
     candidates: Pilots = None,
@@ -277,6 +292,8 @@ def next_run(
 ) -> None:
     """Rank pilots by what they would teach about one larger run."""
     point = numbers(at)
+    if target is None:
+        refuse_idle(context, ("utility", "value"), "without --target, the loss that the run in question must meet")
     import bayescale as bs
     from bayescale.data.read import read_table
 
@@ -296,6 +313,7 @@ def next_run(
 
 
 def stop(
+    context: typer.Context,
     fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
     at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
     target: Annotated[float, typer.Option(help="Loss that a finished run must meet.")],
@@ -307,6 +325,10 @@ def stop(
 ) -> None:
     """Which runs in progress to stop, from what they have shown so far."""
     point = numbers(at)
+    if remaining is not None and value is not None:
+        refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio takes its place")
+    elif remaining is None and value is None:
+        refuse_idle(context, ("unit",), "without --remaining and --value")
     import bayescale as bs
 
     posteriors = {path.stem: bs.load(path) for path in fits}
@@ -318,6 +340,7 @@ def stop(
 
 
 def power(
+    context: typer.Context,
     at: At,
     fit: Annotated[Path | None, typer.Option(help="Posterior that the plan adds to; else give --law.")] = None,
     law: Annotated[str | None, typer.Option(help="Law whose priors say what may come, before any run.")] = None,
@@ -343,6 +366,12 @@ def power(
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
     if constants is not None and law is None:
         raise InputError(f"--constants {constants} belongs to --law, and --fit has constants of its own; leave it out.")
+    if fit is not None:
+        refuse_idle(context, ("simulations",), "with --fit, whose draws say at once what a plan teaches")
+    if target is None:
+        refuse_idle(context, ("sure",), "without --target, the aim that it belongs to")
+    if low is None and high is None:
+        refuse_idle(context, ("runs", "seeds"), "without --low and --high, the ends of a ladder")
     import bayescale as bs
     from bayescale.data.read import read_table
 
@@ -365,6 +394,7 @@ def power(
 
 
 def report(
+    context: typer.Context,
     fit: Fit,
     out: Annotated[Path, typer.Option(help="The page: .html, or .md for a pull request.")],
     at: Annotated[str | None, typer.Option(help="Inputs of the run in question.")] = None,
@@ -378,9 +408,14 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write one self-contained page for a fit, or for the decision about one run."""
-    check_folders(out)
+    check_files(page=out)
     if (at is None) != (target is None):
         raise InputError("--at and --target belong together: which run, and what it must reach.")
+    if at is None:
+        why = "without --at and --target: the page of a fit alone has no decision"
+        refuse_idle(context, ("cost", "value", "utility", "unit", "sensitivity"), why)
+    if cost is None and value is None:
+        refuse_idle(context, ("utility", "unit"), STAKELESS)
     import bayescale as bs
 
     posterior = bs.load(fit)

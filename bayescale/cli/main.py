@@ -15,6 +15,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from bayescale.cli import decide, read
+from bayescale.cli.given import check_files
 from bayescale.cli.options import (
     Json,
     LawName,
@@ -22,7 +23,6 @@ from bayescale.cli.options import (
     Plot,
     Seed,
     Source,
-    check_folders,
     emit,
     fit_options,
     members,
@@ -128,12 +128,12 @@ def fit(
     as_json: Json = False,
 ) -> None:
     """Sample the posterior of a scaling law; a file with several families gives one posterior each."""
+    check_files(fit=out, picture=plot)
     import bayescale as bs
 
     families, unfit = bs.read_families(runs, **reading)
     log = list(dict.fromkeys(entry for family in families for entry in family.log))
     tell_log([] if as_json else log)
-    check_folders(out, plot)
     results = bs.fit_many(
         families,
         law,
@@ -184,7 +184,7 @@ def predict(
 
     points = [numbers(text) for text in at]
     chosen = probabilities(levels)
-    check_folders(plot)
+    check_files(picture=plot)
     posterior = bs.load(fit)
     columns = {name: [point.get(name) for point in points] for name in points[0]}
     if any(set(point) != set(points[0]) for point in points):
@@ -223,9 +223,9 @@ def backtest(
     as_json: Json = False,
 ) -> None:
     """Hold out the largest runs, forecast them, and score the forecast."""
+    check_files(table=out, picture=plot)
     import bayescale as bs
 
-    check_folders(out, plot)
     families, unfit = bs.read_families(runs, **reading)
     log = list(dict.fromkeys(entry for family in families for entry in family.log))
     tell_log([] if as_json else log)
@@ -307,6 +307,8 @@ def corpus_fetch(
     """Download sources and verify their checksums; what is here already is verified only."""
     from bayescale import corpus
 
+    if everything and names:
+        raise InputError(f"--all fetches every source, {names[0]} among them; give names, or --all.")
     table = corpus.table()
     chosen = list(table["name"][table["kind"] == "download"]) if everything else names
     if not chosen:

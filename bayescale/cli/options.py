@@ -75,12 +75,21 @@ FIT: dict[str, tuple[Any, Any]] = {
 """Options of every verb that fits, by name: those of `FitOptions`, with the counts of `Nuts` one by one."""
 
 
+CHAIN_OPTIONS = {"warmup": "--warmup", "target_accept": "--target-accept"}
+"""Options of sampling that importance sampling has no use for."""
+
+
 def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
     """Give a verb the options of a fit; it receives those that were given as `options`, see `FitOptions`."""
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
         from bayescale.inference.nuts import Nuts
 
+        if given["method"] == "importance" and (idle := [n for n in CHAIN_OPTIONS if given[n] is not None]):
+            raise InputError(
+                f"{' and '.join(CHAIN_OPTIONS[n] for n in idle)}: chains of NUTS have these, and --method importance "
+                "draws none; leave them out, or choose --method nuts."
+            )
         told = {name: value for name, value in given.items() if value is not None}
         options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "method") if name in told}
         if "discrepancy" in told:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from bayescale import _io
-from bayescale.cli.options import Json, Source, check_folders, emit, reads, tell_log
+from bayescale.cli.given import check_files
+from bayescale.cli.options import Json, Source, emit, reads, tell_log
 
 
 @reads
@@ -22,9 +23,9 @@ def read(
     as_json: Json = False,
 ) -> None:
     """Say what is recognised in a table of runs, and print the table that a fit would use."""
+    check_files(table=out)
     import bayescale as bs
 
-    check_folders(out)
     found = bs.read(runs, **reading)
     if out is not None:
         _io.write(out, lambda part: found.frame.to_csv(part, index=False))

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.cells import Column, evidence, missing, read_column
-from bayescale.data.columns import EXACT, Heading, headings, words_of
+from bayescale.data.columns import EXACT, ROLES, Heading, headings, words_of
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, nearest, some
 
@@ -99,9 +99,7 @@ def assign(
     Raises:
         InputError: For columns that do not exist, or where several may be meant.
     """
-    for theirs in fixed.values():
-        if theirs not in cells.heads:
-            raise InputError(f"There is no column {theirs!r}. {nearest(theirs, cells.heads)}")
+    check_named(cells, fixed, inputs or ())
     chosen, log, questions = dict(fixed), [], []
     taken = set(fixed.values())
     for role in LABEL_ROLES:
@@ -144,6 +142,29 @@ def assign(
         if len(errors) == 1:
             chosen["value_se"] = errors[0].name
     return chosen, log
+
+
+def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -> None:
+    """Refuse columns that the caller named and that are not there, are named twice, or would have no effect.
+
+    Raises:
+        InputError: With the nearest known name.
+    """
+    for ours, theirs in fixed.items():
+        said = f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={shell(theirs)})"
+        swapped = ours in cells.heads and theirs in ROLES
+        other = f" Our name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
+        if theirs not in cells.heads:
+            hint = other if swapped else f" {nearest(theirs, cells.heads)}"
+            raise InputError(f"There is no column {theirs!r}.{hint}")
+        if ours not in ROLES and ours not in inputs:
+            hint = other if swapped else f" {nearest(ours, ROLES)}"
+            raise InputError(
+                f"{said} has no effect, because {ours!r} is none of our names and no input that was asked for "
+                f"(inputs=, --input {ours}).{hint}"
+            )
+        if double := [role for role, column in fixed.items() if column == theirs and role != ours]:
+            raise InputError(f"Column {theirs!r} is named for both {ours} and {double[0]}; a column is one of them.")
 
 
 def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]) -> str | None:

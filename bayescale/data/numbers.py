@@ -101,7 +101,7 @@ def canonical(
             else:
                 labels.add(theirs)
             continue
-        check(role, theirs, read)
+        check(role, theirs, read, cells.decimal)
         if read.unreadable:
             unreadable[role] = [int(index[i]) for i in read.unreadable]
         factor = units.get(role, cells.heads[theirs].factor)
@@ -130,7 +130,7 @@ def text_of(value: Any) -> str | None:
     return clean(text)[0] if text.startswith(("**", "`", "__")) else text
 
 
-def check(role: str, theirs: str, read: Column) -> None:
+def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> None:
     """Refuse a column that holds another kind of number than its role needs."""
     name = role if role == theirs else f"{role} (column {theirs!r})"
     option = f"columns={{'{role}': ...}} (--column {role}=...)"
@@ -151,9 +151,23 @@ def check(role: str, theirs: str, read: Column) -> None:
         )
     if role == "loss" and read.decimal and np.nanmax(read.values) >= LARGEST_LOSS:
         raise InputError(
-            f"{name} is {np.nanmax(read.values):g} if its marks are thousands separators, as other columns have them; "
-            "say the decimal mark with decimal=',' or decimal='.' (--decimal)."
+            f"{name} is {np.nanmax(read.values):g} if its marks are thousands separators, {thousands(decimal)}."
         )
+
+
+def thousands(decimal: str | None) -> str:
+    """Say why marks are taken for thousands separators, and what else to say.
+
+    Args:
+        decimal: The decimal mark that the caller said, or None.
+    """
+    if decimal is None:
+        return "as other columns have them; say the decimal mark with decimal=',' or decimal='.' (--decimal)"
+    other = "," if decimal == "." else "."
+    return (
+        f"as decimal={decimal!r} (--decimal {decimal}) says; no loss is that large, so leave it out or say "
+        f"decimal={other!r} (--decimal {other})"
+    )
 
 
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:

@@ -144,6 +144,13 @@ class Options:
         for name in ("columns", "units"):
             if not isinstance(getattr(self, name), (Mapping, type(None))):
                 raise InputError(f"{name} is a mapping by our names; found {getattr(self, name)!r}.")
+        for name in ("loss", "family"):
+            short, long = getattr(self, name), (self.columns or {}).get(name)
+            if None not in (short, long) and short != long:
+                raise InputError(
+                    f"{name}={short!r} (--{name} {short}) and columns={{{name!r}: {long!r}}} (--column {name}={long}) "
+                    "name two columns for one thing; give one of them."
+                )
 
     @property
     def fixed(self) -> dict[str, str]:

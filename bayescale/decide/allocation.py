@@ -349,14 +349,20 @@ def given(
             if name in over and len(names) == 1:
                 hint = " A split needs a fit on two inputs, such as n_params and n_tokens."
             elif name in over:
-                hint = " Choose the two with over=(...)."
+                hint = " Choose the two with over=(...), in Python; the shell splits n_params and n_tokens."
             raise InputError(f"The law has no input {name!r}. {nearest(name, names)}{hint}")
+    if fixed := [name for name in others if name in over]:
+        raise InputError(
+            f"{fixed[0]} is what the budget is split over, so at= (--at) cannot fix it; limit it instead, with "
+            "min_params=, max_params=, min_tokens= or max_tokens= (--min-params and so on)."
+        )
     missing = [name for name in names if name not in (*over, *others, *(follows if enough else ()))]
     if missing:
         raise InputError(
-            f"The law needs {', '.join(missing)} as well; give it with at={{{missing[0]!r}: ...}}, a raw count."
+            f"The law needs {', '.join(missing)} as well; give it with at={{{missing[0]!r}: ...}} "
+            f"(--at {missing[0]}=...), a raw count."
         )
-    return {name: float(value) for name, value in others.items() if name not in over}
+    return {name: float(value) for name, value in others.items()}
 
 
 def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -381,7 +387,7 @@ def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarra
     if (end < budget).any():
         raise InputError(
             f"At the smallest sizes the budget {budget:.3g} buys more than {LARGEST:g} of the second input; check the "
-            "unit of cost and budget, or set a minimum for the first input (min_params=)."
+            "unit of cost and budget, or set a minimum for the first input (min_params=, --min-params)."
         )
     for _ in range(60):
         middle = 0.5 * (low + high)

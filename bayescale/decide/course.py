@@ -86,7 +86,8 @@ def make_course(
         two = isinstance(stretch, Sequence | np.ndarray) and len(stretch) == 2
         if not (two and all(checked.POSITIVE.holds(end) for end in stretch) and stretch[0] < stretch[1]):
             raise InputError(
-                f"range must be two positive numbers, the smaller first; found {checked.shortened(stretch)}."
+                "range (--low, --high) must be two positive numbers, the smaller first; found "
+                f"{checked.shortened(stretch)}."
             )
     for option, value in {"paths": paths, "rates": rates}.items():
         if value is not None:
@@ -94,12 +95,14 @@ def make_course(
     if paths is not None or rates is not None:
         return course_of_costs(inputs, at, axis, paths, rates, cost, unit)
     if cost is not None:
-        raise InputError("cost= is a point on an axis of cost, which needs paths= or rates= as well.")
+        raise InputError(
+            "cost= (--cost) is a point on an axis of cost, which needs rates= (--rate), or paths= in Python, as well."
+        )
     for name, own in inputs.items():
         if set(own) != set(first):
             raise InputError(
                 f"{name} was fitted on {', '.join(own)} and {next(iter(inputs))} on {', '.join(first)}. Fit both on "
-                "the same inputs, or give paths= from a common cost to the inputs of each."
+                "the same inputs (--input), or say what a common cost buys: rates= (--rate), or paths= in Python."
             )
     point = on_rays(posteriors, at)
     if axis is None and len(first) == 1:
@@ -147,7 +150,8 @@ def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[s
         if any(not np.isclose(found.get(key, value), value) for key, value in here.items()):
             raise InputError(
                 f"The recipes lie on different rays, so {', '.join(at)} means another {ray.names[0]} for {name} than "
-                f"for the others. Give {ray.names[0]}, or paths= from a common cost to the inputs of each recipe."
+                f"for the others. Give {ray.names[0]}, or say what a common cost buys: rates= (--rate), or paths= in "
+                "Python."
             )
         found |= here
     return found
@@ -161,7 +165,10 @@ def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:
     missing = [name for name in names if name not in point]
     if missing:
         example = ", ".join(f"{name!r}: 1e10" for name in names)
-        raise InputError(f"The point in question lacks {', '.join(missing)}; give at={{{example}}}, raw counts.")
+        typed = ",".join(f"{name}=1e10" for name in names)
+        raise InputError(
+            f"The point in question lacks {', '.join(missing)}; give at={{{example}}} (--at {typed}), raw counts."
+        )
     for name, value in point.items():
         if not checked.POSITIVE.holds(value):
             raise InputError(f"{name} must be positive and finite; found {checked.shortened(value)}.")
@@ -178,10 +185,13 @@ def course_of_costs(
 ) -> Course:
     """Build an axis of cost."""
     if cost is None or not (np.isfinite(cost) and cost > 0):
-        raise InputError(f"An axis of {unit} needs the point in question as cost=, a positive number; found {cost}.")
+        raise InputError(
+            f"An axis of {unit} needs the point in question as cost= (--cost), a positive number; found {cost}."
+        )
     for label, given in {"paths": paths, "rates": rates}.items():
         if given is not None and set(given) != set(inputs):
-            raise InputError(f"{label} must name every recipe, {', '.join(inputs)}; found {', '.join(given)}.")
+            option = " (--rate)" if label == "rates" else ""
+            raise InputError(f"{label}{option} must name every recipe, {', '.join(inputs)}; found {', '.join(given)}.")
     known = sorted(set().union(*inputs.values()))
     for name, value in at.items():
         if name not in known:
@@ -192,12 +202,15 @@ def course_of_costs(
         rate, spread = (1.0, 0.0) if rates is None else rates[name]
         if not (rate > 0 and spread >= 0 and np.isfinite([rate, spread]).all()):
             raise InputError(
-                f"rates[{name!r}] must be (rate, sd of its logarithm), the rate positive; found {(rate, spread)}."
+                f"rates[{name!r}] (--rate {name}=3e15:0.1) must be a positive rate, and the sd of its logarithm of at "
+                f"least 0; found {rate} and {spread}."
             )
         if paths is None:
             target = own[0] if axis is None and len(own) == 1 else axis
             if target not in own:
-                raise InputError(f"Say with axis= which input a cost buys: one of {', '.join(own)}; found {axis!r}.")
+                raise InputError(
+                    f"Say with axis= (--axis) which input a cost buys: one of {', '.join(own)}; found {axis!r}."
+                )
             check_point({**{key: at[key] for key in at if key in own}, target: 1.0}, own)
             made[name] = bought(dict(at), target, own, rate)
         else:

@@ -17,7 +17,7 @@ from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
-from bayescale.errors import InputError
+from bayescale.errors import InputError, some
 from bayescale.forecast import At, Forecast
 from bayescale.posterior.fitted import Fitted
 
@@ -237,13 +237,17 @@ def go(
     at = at_point(posterior, at, inputs)
     stakes = cost is not None or value is not None or callable(utility)
     if stakes and cost is None and not callable(utility):
-        raise InputError("value= was given without cost=: say what the run costs, in the same unit.")
+        raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
     checked.options(
         batch=(batch, BATCH), unit=(unit, checked.TEXT), cost=(cost, checked.optional(checked.AT_LEAST_ZERO))
     )
     checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
     if not (pilots is None or isinstance(pilots, pd.DataFrame) or (isinstance(pilots, str) and pilots == "auto")):
         raise InputError(f"pilots must be 'auto', None or a table; found {checked.shortened(pilots)}.")
+    if not stakes:
+        refuse_stakeless(
+            utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
+        )
     price = 1.0 if cost is None else float(cost)
     if stakes:
         chosen = make_utility(utility, target, price, value)
@@ -293,6 +297,23 @@ def go(
         stakes=stakes,
         remarks=remarks(posterior, at),
     )
+
+
+def refuse_stakeless(*given: bool) -> None:
+    """Refuse options about stakes where there are none.
+
+    Args:
+        *given: Whether each of the options below was given, in their order.
+
+    Raises:
+        InputError: With their names.
+    """
+    names = ("utility", "pilots", "pilot_cost", "batch", "unit")
+    if idle := [name for name, was in zip(names, given, strict=True) if was]:
+        raise InputError(
+            f"{some(idle)} {'has' if len(idle) == 1 else 'have'} no effect without cost= and value= (--cost, --value), "
+            "which say what mistakes cost; give both, or leave it out."
+        )
 
 
 def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:

@@ -165,7 +165,9 @@ def next_run(
     if target is not None:
         chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
     elif value is not None:
-        raise InputError("value= needs target=: pilots are worth what they change in the decision about it.")
+        raise InputError(
+            "value= (--value) needs target= (--target): pilots are worth what they change in the decision about it."
+        )
     posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
     if posterior.ray is not None:

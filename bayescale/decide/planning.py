@@ -115,7 +115,10 @@ def ladders(
         checked.options(**{str(key): (value, checked.POSITIVE) for key, value in end.items()})
     for name, counts in {"runs": runs, "seeds": [1] if seeds is None else seeds}.items():
         if not isinstance(counts, list | tuple) or not all(checked.whole(1, 10_000).holds(count) for count in counts):
-            raise InputError(f"{name} must be a list of whole numbers, e.g. [4, 8]; found {checked.shortened(counts)}.")
+            raise InputError(
+                f"{name} must be whole numbers of at least 1, e.g. {name}=[4, 8] (--{name} 4 --{name} 8); found "
+                f"{checked.shortened(counts)}."
+            )
     if set(low) != set(high) or not low:
         raise InputError(
             f"Both ends of a ladder must name the same inputs; found {some(list(low))} and {some(list(high))}."
@@ -191,11 +194,17 @@ def power(
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     if not plans:
-        raise InputError("No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]).")
+        raise InputError(
+            "No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]) (--plan plan.csv, "
+            "or --low, --high and --runs)."
+        )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):
-        raise InputError("target needs the level of the loss: give a posterior, or a law with published constants.")
+        raise InputError(
+            "target (--target) needs the level of the loss: give a posterior (--fit), or a law with published "
+            "constants (--constants beside --law)."
+        )
     law = source.law if isinstance(source, (Fitted, PublishedLaw)) else source
     if isinstance(source, Fitted):
         point = at_point(source, at, inputs)

@@ -277,7 +277,7 @@ def compare(
         checked.mapping("at", at, 'at={"flops": 1e21}')
     course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
     if deadline is not None and range is None:
-        raise InputError("deadline needs range=(low, high), the stretch on which a crossing counts.")
+        raise InputError("deadline needs range=(low, high) (--low and --high), the stretch on which a crossing counts.")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
     ratios = {

@@ -126,7 +126,8 @@ def stop_early(
         raise InputError("No run was given; expected a posterior, or posteriors by name.")
     if (remaining is None) != (value is None):
         raise InputError(
-            "remaining= and value= belong together: what finishing costs, and what meeting the target is worth."
+            "remaining= and value= belong together (--remaining, --value): what finishing costs, and what meeting the "
+            "target is worth."
         )
     if remaining is not None and value is not None:
         if not (remaining > 0 and value > 0):

@@ -71,8 +71,8 @@ def make_utility(utility: str | Callable[[Array], Array], target: float, cost: f
         raise InputError(f"There is no utility {utility!r}. {nearest(str(utility), UTILITIES)}")
     if not checked.POSITIVE.holds(value):
         raise InputError(
-            f"utility {utility!r} needs value=, a positive number in the unit of cost ({UTILITIES[utility]}); "
-            f"found {value}."
+            f"utility {utility!r} needs value= (--value), a positive number in the unit of cost; found {value} "
+            f"({UTILITIES[utility]})."
         )
     worth = float(value)
 

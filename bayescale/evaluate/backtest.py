@@ -299,8 +299,8 @@ def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> 
     if (ratio is None) == (largest is None):
         found = "neither" if ratio is None else "both"
         raise InputError(
-            "Say what to hold out: ratio=10 for rows within a factor 10 of the largest, or largest=1 for the "
-            f"single largest; found {found}."
+            "Say what to hold out: ratio=10 (--ratio 10) for rows within a factor 10 of the largest, or largest=1 "
+            f"(--largest 1) for the single largest; found {found}."
         )
     if largest is not None:
         if isinstance(largest, bool) or not isinstance(largest, (int, np.integer)) or largest < 1:

@@ -238,6 +238,7 @@ def automatic(inputs: tuple[str, ...]) -> Law:
     defaults = {1: "plateau_power", 2: "chinchilla_outer", 3: "three_input_outer"}
     if len(inputs) not in defaults:
         raise InputError(
-            f"law='auto' covers one to three inputs, found {len(inputs)}. Choose inputs=..., name a law or write one."
+            f"law='auto' covers one to three inputs, found {len(inputs)}. Choose some with inputs= (--input), name a "
+            "law (--law), or write one."
         )
     return renamed(LAWS[defaults[len(inputs)]], tuple(inputs))

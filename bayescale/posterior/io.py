@@ -256,9 +256,11 @@ def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None
         key: See `to_datatree`.
 
     Raises:
-        InputError: For a path as in `_io.writable`.
+        InputError: For a path as in `_io.writable`, or one that does not end in .nc.
     """
     _io.writable(path)
+    if Path(path).suffix.lower() != ".nc":
+        raise InputError(f"A fit is written as netCDF, to a file that ends in .nc; found {Path(path).name!r}.")
     tree = to_datatree(fit, derived=derived, key=key)
     return _io.write(path, lambda part: tree.to_netcdf(part, engine="h5netcdf"))
 
@@ -276,7 +278,9 @@ def load(path: str | Path) -> Posterior | Mixture:
         raise InputError(absent(path))
     attrs, groups = contents(path)
     if "bayescale_format" not in attrs:
-        raise InputError(f"{path} is netCDF but not a bayescale fit; save one with Posterior.save.")
+        raise InputError(
+            f"{path} is netCDF but not a bayescale fit; write one with post.save(path) (bayescale fit --out fit.nc)."
+        )
     version = int(attrs["bayescale_format"])
     writer = attrs.get("bayescale_version")
     if version > FORMAT:

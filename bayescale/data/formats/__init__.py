@@ -30,6 +30,11 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
     Raises:
         InputError: For what is absent, empty, damaged, a pickle, or no table.
     """
+    if checkpoints and not (isinstance(source, (str, Path)) and has_runs(Path(source))):
+        raise InputError(
+            "checkpoints=True (--checkpoints) is for a folder with a file for each run, and has no effect on one "
+            "table, whose rows are all read; screen='keep' (--screen keep) keeps those that screening would leave out."
+        )
     if isinstance(source, pd.DataFrame):
         label = "The table"
         one_table(table, label)
@@ -44,7 +49,7 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
         loaded = from_bytes(content, "runs" if file is None else folder.stem(file), label, "", table)
     elif isinstance(source, (str, Path)):
         path, label = Path(source), str(source)
-        if path.is_dir() or (path.is_file() and trackers.kind(path)):
+        if has_runs(path):
             one_table(table, label)
             loaded = from_folder(path, checkpoints)
         else:
@@ -52,6 +57,11 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
     else:
         raise InputError(f"A path, a folder, a DataFrame or a file object is expected; found {type(source).__name__}.")
     return charts.melted(loaded, label, metric) if charts.is_chart(loaded) else charts.by_seed(loaded)
+
+
+def has_runs(path: Path) -> bool:
+    """Whether a path is a folder or the store of a tracker, which hold runs one by one."""
+    return path.is_dir() or (path.is_file() and bool(trackers.kind(path)))
 
 
 def one_table(table: int | None, label: str) -> None:
