@@ -1,9 +1,12 @@
 """`check()` says when a forecast is not to be trusted, and is silent about clean curves."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import with_job
+from conftest import call, with_job
 
 import bayescale as bs
 from bayescale.cli.main import described
@@ -60,6 +63,46 @@ def test_a_curve_that_never_moved_is_noticed(marin_post):
     (caveat,) = caveats(still, {"n_tokens": TOKENS.max()})
     assert caveat.code == "flat" and "larger runs" in caveat.remedy
     assert "flat" not in codes(posed(marin_post, loss=np.append(np.full(8, 0.5), 0.4999)))
+
+
+SCORES = pd.DataFrame({"n_tokens": TOKENS, "loss": 0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2})
+
+
+@pytest.mark.slow
+def test_strict_and_json_and_python_agree_on_what_is_trustworthy(tmp_path, capsys):
+    runs = bs.read(SCORES, name="scores")
+    SCORES.to_csv(tmp_path / "scores.csv", index=False)
+    post = bs.fit(runs, seed=0)
+    assert post.status is bs.Status.OK and not post.trustworthy
+    for strictly in (lambda: bs.fit(runs, seed=0, strict=True), lambda: bs.fit_many([runs], seed=0, strict=True)):
+        with pytest.raises(bs.UntrustworthyFit, match=r"must not be relied on.* rises with n_tokens"):
+            strictly()
+    assert call("fit", tmp_path / "scores.csv", "--strict") == 3
+    assert "rises with n_tokens" in capsys.readouterr().err
+    assert call("fit", tmp_path / "scores.csv", "--json", "--out", tmp_path / "fit.nc") == 0
+    assert json.loads(capsys.readouterr().out)["fits"][0]["trustworthy"] is False
+    assert call("predict", tmp_path / "fit.nc", "--at", "n_tokens=1e11", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["trustworthy"] is False
+    # A law that grows describes such a response.
+    assert bs.fit(runs, law="growing_power", seed=0, strict=True).trustworthy
+
+
+def test_a_sound_fit_is_trustworthy(marin_post):
+    assert marin_post.trustworthy
+
+
+def test_a_score_of_two_inputs_is_no_loss(marin_post):
+    grid = pd.DataFrame([(n, d) for n in (1e8, 4e8, 1.6e9) for d in (2e9, 8e9, 32e9)], columns=["n_params", "n_tokens"])
+    score = 0.9 - 0.5 * (grid["n_params"] / 1e8) ** -0.1 * (grid["n_tokens"] / 2e9) ** -0.1
+    (warning,) = [entry for entry in bs.read(grid.assign(loss=score)).log if entry.severity == "warning"]
+    assert warning.code == "score"
+    post = with_job(marin_post, runs=dataclasses.replace(marin_post.runs, log=(warning,)))
+    assert not post.trustworthy
+    assert [caveat.code for caveat in caveats(post, {"flops": 1e21})] == ["score"]
+    # Across a budget a loss may rise with parameters, while it falls with tokens.
+    sweep = pd.DataFrame({"n_params": 1e8 * 2.0 ** np.arange(6)}).assign(n_tokens=lambda t: 1e19 / 6 / t["n_params"])
+    losses = sweep.assign(loss=2.5 + 0.05 * np.arange(6))
+    assert "score" not in {entry.code for entry in bs.read(losses).log}
 
 
 def test_scatter_is_no_rise(marin_post):

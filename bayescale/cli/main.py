@@ -122,7 +122,7 @@ def fit(
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
     seed: Seed = 0,
-    strict: Annotated[bool, typer.Option(help="Exit with 3 if chains did not converge.")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit with 3 for a fit that is not trustworthy (see --json).")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -193,6 +193,7 @@ def predict(
     frame = forecast.to_frame(chosen)
     if target is not None:
         frame["p_below_target"] = forecast.probability_below(target)
+    from bayescale.decide.trust import caveats
     from bayescale.posterior.checks import in_short
 
     notes = posterior.check(forecast)
@@ -200,7 +201,9 @@ def predict(
         bs.plot.save(bs.plot.forecast(forecast, target=target), plot)
     if as_json:
         rows = json.loads(frame.to_json(orient="records", double_precision=15))
-        emit({"forecasts": rows, "status": posterior.status.name, "notes": [dataclasses.asdict(n) for n in notes]})
+        trusted = not any(caveats(posterior, point) for point in forecast.points.astype(float).to_dict("records"))
+        told = {"status": posterior.status.name, "trustworthy": trusted}
+        emit({"forecasts": rows, **told, "notes": [dataclasses.asdict(n) for n in notes]})
         return
     print(frame.to_string(index=False))
     for note in notes:
@@ -398,7 +401,7 @@ def describe_fit(posterior: Any) -> dict[str, Any]:
         "law": posterior.law.name,
         "rows": len(posterior.runs),
         "status": posterior.status.name,
-        "trustworthy": posterior.status is Status.OK,
+        "trustworthy": posterior.trustworthy,
         "constants": quantiles,
         "notes": [dataclasses.asdict(note) for note in posterior.check()],
     }

@@ -22,6 +22,8 @@ GAP_SURE, GAP_GROWTH = 3.5, 0.01
 change over the table is larger than this."""
 RISES = 0.7
 """Rank correlation of scale and response from which on the response counts as one that rises."""
+FALLS = 0.3
+"""Rank correlation of an input and response, below zero, from which on the response falls with that input."""
 HUMP = 0.15
 """A response that lies lower at both ends than in between by more than this share of its range has a hump,"""
 HUMP_NOISE = 4.0
@@ -91,7 +93,8 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     strongest = max(correlations, key=abs)
     ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()
     spread = f"{loss.min():.4g} to {loss.max():.4g}"
-    if strongest > RISES and len(ends) >= FEWEST + 1:
+    # What rises with one input and falls with another, as across a budget, is a loss.
+    if strongest > RISES and min(correlations) > -FALLS and len(ends) >= FEWEST + 1:
         text = (
             f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}) and {kind}; laws of "
             f"losses fall. Before fitting, {change}; a law that grows, such as growing_power, is for losses that rise."

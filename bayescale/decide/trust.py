@@ -10,11 +10,9 @@ import pandas as pd
 from bayescale.data.ray import OFF_RAY
 from bayescale.errors import Status
 from bayescale.forecast import RECORD_RATIO, widening
-from bayescale.posterior.checks import COLLINEAR, check_repetition, check_shape, check_table
+from bayescale.posterior.checks import COLLINEAR, grave_notes
 from bayescale.posterior.fitted import Fitted
 
-GRAVE = ("hump", "repeated_or_leaking")
-"""Warnings of screening that no forecast overcomes."""
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
 
@@ -67,9 +65,7 @@ def unconverged(posterior: Fitted) -> Caveat | None:
 
 def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     """Caveat a curve that never moved or that rises again, or data that are repeated too often."""
-    notes = [*check_shape(posterior), *check_repetition(posterior, pd.DataFrame([at]))]
-    notes += [note for note in check_table(posterior) if note.code in GRAVE]
-    grave = [note for note in notes if note.severity == "warning"]
+    grave = grave_notes(posterior, pd.DataFrame([at]))
     if not grave:
         return None
     remedy = "Model the cause (repeated data, over-fitting) or repeat runs."

@@ -25,6 +25,7 @@ from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
+from bayescale.posterior.checks import doubts
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Posterior
 
@@ -60,7 +61,7 @@ def fit(
             of equal weight, below a plateau and without one, and for two or three one power law each under an outer
             power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
-        strict: Raise if the posterior must not be trusted.
+        strict: Raise if the posterior must not be trusted, see `Fitted.trustworthy`.
         **options: The options below, which every function that fits takes.
         discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
         likelihood: A `Likelihood` or its name ("normal", "student").
@@ -75,7 +76,7 @@ def fit(
 
     Raises:
         InputError: For data or names that cannot work, before anything is compiled.
-        UntrustworthyFit: With `strict=True`, if chains did not converge.
+        UntrustworthyFit: With `strict=True`, if the draws did not converge, or a warning forbids a decision on them.
 
     Example:
         >>> import bayescale as bs
@@ -88,8 +89,8 @@ def fit(
     # All components of one shape in one call, which shares them out among the cores.
     tasks = plan.tasks(request.settings, 0)
     fitted = combine(sample_flat(tasks, seed, request.method, lambda task, count: count), plan.weights)
-    if strict and fitted.status is not Status.OK:
-        raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {fitted.status}")
+    if strict and (found := doubts(fitted)):
+        raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {found[0]}")
     return fitted
 
 

@@ -22,6 +22,8 @@ from bayescale.fitting.options import FitOptions, FitRequest, list_fit_options, 
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.law import Law
 from bayescale.model.parameters import compact
+from bayescale.posterior.checks import doubts
+from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Failure, Posterior
 
@@ -115,11 +117,16 @@ def fit_many(
     failed = [result for result in results if isinstance(result, Failure)]
     if failed and (failures == "raise" or len(failed) == len(results)):
         raise failed[0].error
-    doubtful = [result for result in results if result.status is not Status.OK]
-    if strict and doubtful:
-        listed = "; ".join(f"{result.runs.name}: {result.status}" for result in doubtful[:5])
+    reasons = ((result.runs.name, reasons_against(result)) for result in (results if strict else []))
+    if doubtful := [(name, found[0]) for name, found in reasons if found]:
+        listed = "; ".join(f"{name}: {reason}" for name, reason in doubtful[:5])
         raise UntrustworthyFit(f"{len(doubtful)} of {len(results)} fits must not be relied on. {listed}")
     return results
+
+
+def reasons_against(result: Fitted | Failure) -> list[str]:
+    """Say why a result must not be relied on."""
+    return [str(result.status)] if isinstance(result, Failure) else doubts(result)
 
 
 @list_fit_options()

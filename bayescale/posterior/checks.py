@@ -15,6 +15,8 @@ from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
 
+GRAVE = ("hump", "score", "repeated_or_leaking")
+"""Warnings of reading and screening that no forecast overcomes; a score only where the law falls."""
 UNLEARNED = 0.1
 """A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
 COLLINEAR = 0.98
@@ -51,6 +53,26 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     notes += check_learning(posterior) if prior else []
     points = None if forecast is None else forecast.points
     return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
+
+
+def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[Note]:
+    """List the warnings that forbid a decision on this fit, whatever the sampler says, the gravest first.
+
+    Args:
+        posterior: A fit.
+        points: Inputs of a question, whose repetition of data is judged as well.
+    """
+    table = [note for note in check_table(posterior) if note.code in GRAVE]
+    if rises(posterior):
+        table = [note for note in table if note.code != "score"]
+    notes = [*check_shape(posterior), *check_repetition(posterior, points), *table]
+    return [note for note in notes if note.severity == "warning"]
+
+
+def doubts(posterior: Fitted) -> list[str]:
+    """Say why a fit must not be relied on, whatever is asked of it; empty for one that can be."""
+    status = [] if posterior.status is Status.OK else [str(posterior.status)]
+    return status + [note.text for note in grave_notes(posterior)]
 
 
 def check_sampler(fit: Fitted) -> list[Note]:
@@ -162,7 +184,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
             "forecast."
         )
         return [Note("flat", "warning", text)]
-    if len(y) < 4 or grows(posterior, x):
+    if len(y) < 4 or rises(posterior):
         return []
     notes = []
     above = rise(y)
@@ -195,11 +217,15 @@ def check_shape(posterior: Fitted) -> list[Note]:
     return notes
 
 
-def grows(posterior: Fitted, x: np.ndarray) -> bool:
-    """Whether the law itself rises over these ln x, in the posterior's median."""
+def rises(posterior: Fitted) -> bool:
+    """Whether the law itself rises from the smallest inputs of the runs to the largest, at its median constants."""
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
-    low, high = posterior.law(np.exp(x[[0, -1]] - np.log(posterior.reference[0])), **constants)
-    return bool(high > low)
+    x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
+    model = posterior.first.job.model.law
+    low, high = (
+        float(posterior.law(*model.arguments(end / posterior.reference), **constants)) for end in (x.min(0), x.max(0))
+    )
+    return high > low
 
 
 def rise(y: np.ndarray) -> float:

@@ -248,6 +248,17 @@ class Fitted(abc.ABC):
 
     # --- Trust, files, text -------------------------------------------------------------------------------
 
+    @property
+    def trustworthy(self) -> bool:
+        """Whether the fit can be relied on: its draws converged, and no warning of `check` forbids a decision on it.
+
+        Such warnings say that a curve never moved, rises again, is that of a score under a law that falls, or that data
+        are repeated or leak. `fit(..., strict=True)` raises for a fit that is not trustworthy.
+        """
+        from bayescale.posterior.checks import doubts
+
+        return not doubts(self)
+
     def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> list[Note]:
         """List what to know before trusting this fit, or a forecast from it; see `bayescale.posterior.checks`.
 
