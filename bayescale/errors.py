@@ -76,10 +76,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
         known: Every name that would have worked.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]!r}? " if close else ""
     shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
-    return f"{hint}Known names: {shown}."
+    return f"{suggestion(name, names)}Known names: {shown}."
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return a question that names the closest known name, and a space behind it; empty where none is close."""
+    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}? " if close else ""
 
 
 def some(items: Sequence[object], most: int = 5) -> str:
@@ -87,6 +91,17 @@ def some(items: Sequence[object], most: int = 5) -> str:
     head = ", ".join(str(item) for item in items[:most])
     rest = len(items) - most
     return head + (f" and {rest} more" if rest > 0 else "")
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Write a number with its noun: ``1 run``, ``3 runs``.
+
+    Args:
+        number: How many.
+        noun: What is counted, of one.
+        plural: The same of several, where it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def because(reasons: Iterable[tuple[str, str]], most: int = 3) -> str:

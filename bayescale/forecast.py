@@ -30,6 +30,8 @@ WIDENING_POWER = 0.05
 one input 80 % intervals held .78, .77, .76 and .74 at 30, 100, 300 and 1,000 times; these factors would have held 80 %.
 Of the 10, 9 and 9 with several inputs they held .79, .72 and .88 at 100, 300 and 1,000 times the compute (of the 5 left
 out of tuning .62, .54 and .85): too few to choose a factor on, so those are left as they are."""
+COMPUTE = ("flops", "n_params", "n_tokens")
+"""Compute, and the two inputs whose product it is, up to a factor."""
 SMALLEST_SCALE = 1e-12
 """Standard deviation that stands for a step."""
 PAST = 1e-3
@@ -282,6 +284,29 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
     return numbers
 
 
+def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] | pd.DataFrame) -> str:
+    """Say what to do about an input that a law lacks.
+
+    Args:
+        unknown: The input.
+        names: Inputs of the law.
+        given: All inputs of the question, by name.
+    """
+    sizes = [name for name in ("n_params", "n_tokens") if name in names]
+    if unknown == "flops" and len(sizes) == 2:
+        return (
+            "Compute alone does not say how it is split: give n_params and n_tokens (--at n_params=...,n_tokens=...), "
+            "or fit along compute (inputs=['flops'] when reading, bayescale fit --input flops)."
+        )
+    if unknown in COMPUTE and names == ("flops",):
+        text = "This fit is along compute: give flops (--at flops=...)"
+        if {"n_params", "n_tokens"} <= set(given) and all(np.size(given[name]) == 1 for name in COMPUTE[1:]):
+            total = 6.0 * float(np.ravel(given["n_params"])[0]) * float(np.ravel(given["n_tokens"])[0])
+            text += f", which by 6 N D is {total:.3g}"
+        return f"{text}."
+    return nearest(unknown, names)
+
+
 def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
     """Collect query inputs into a frame with one column for each of `names`.
 
@@ -301,8 +326,10 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
     table = dict(inputs) if at is None else {name: at[name] for name in names if name in at}
     unknown = [name for name in inputs if name not in names]
     if unknown:
-        raise InputError(f"Unknown input {unknown[0]!r}. {nearest(unknown[0], names)}")
+        raise InputError(f"Unknown input {unknown[0]!r}. {other_inputs(unknown[0], names, inputs)}")
     missing = [name for name in names if name not in table]
+    if missing and at is not None and (others := [name for name in at if name in COMPUTE]):
+        raise InputError(f"{', '.join(missing)} is missing. {other_inputs(others[0], names, at)}")
     if missing:
         raise InputError(
             f"The forecast needs {', '.join(names)}; {', '.join(missing)} is missing. "

@@ -54,6 +54,7 @@ PLACES = {
     "decide/utility.py": {"decide", "next-run", "report"},
     "evaluate/backtest.py": {"backtest"},
     "forecast.py:query_points": {"predict", "decide", "next-run", "stop", "report"},
+    "forecast.py:other_inputs": {"predict", "decide", "next-run", "stop", "report", "compare"},
     "laws/registry.py:automatic": SAMPLES,
     "decide/planning.py:ladders": {"power"},
     "decide/isoflop.py": {"isoflop"},
@@ -110,7 +111,7 @@ def test_options_that_messages_name_exist_where_they_are_read():
         for function, text in messages(file):
             if "<style" in text or ":root" in text or "pip install" in text:
                 continue
-            for found in re.finditer(r"(?<![\w-])--(?!version)[a-z][a-z-]*", text):
+            for found in re.finditer(r"(?<![\w-])--(?!version|help)[a-z][a-z-]*", text):
                 seen += 1
                 places, enough = wanted(where, function, text, found.start())
                 if not enough(found[0] in VERBS[verb] for verb in places):

@@ -9,6 +9,7 @@ from conftest import call
 from matplotlib import pyplot
 
 import bayescale as bs
+from bayescale.data.wording import short_count
 from bayescale.decide.isoflop import budgets_of, parabola_of
 from bayescale.errors import InputError
 
@@ -137,6 +138,12 @@ def test_what_was_left_out_is_named(sweep):
     assert "Fewer than 3 runs are left at C = 1 × 10²⁰" in text
     plain = json.loads(json.dumps(sweep.to_dict(), allow_nan=False))
     assert len(plain["budgets"]) == 5 and len(plain["left_out"]) == 3
+    # A budget that was only asked for is none of the data.
+    assert "4 budgets with runs and 1 budget asked for" in text
+    (cells,) = [line for line in text.splitlines() if line.startswith("Cells left out: ")]
+    assert cells.count("C = ") == 5 and cells.count("(no loss)") == 1 and cells.count("(loss 10.82)") == 2
+    size = plain["cells_left_out"][0]
+    assert f"N {short_count(size['n_params'])}, D {short_count(size['n_tokens'])}" in cells
 
 
 @pytest.mark.slow

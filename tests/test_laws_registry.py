@@ -260,3 +260,8 @@ def test_no_key_is_cited_twice():
     bib = (Path(__file__).parents[1] / "references.bib").read_text(encoding="utf-8")
     keys = re.findall(r"@\w+\{([^,]+),", bib)
     assert len(keys) == len(set(keys))
+
+
+def test_unknown_laws_are_counted_without_aliases():
+    with pytest.raises(bs.InputError, match=f"Did you mean 'chinchilla'.*lists the {len(bs.LAWS)} laws"):
+        bs.laws.get("chinchila")

@@ -76,6 +76,23 @@ def test_questions_on_the_ray_may_name_any_input(fitted):
 
 
 @pytest.mark.slow
+def test_plans_and_pilots_on_the_ray_may_name_any_input(fitted):
+    low, high = {"n_params": 6e7, "n_tokens": 1.2e9}, {"n_params": 1e9, "n_tokens": 2e10}
+    ends = [
+        (low, high),
+        ({"flops": 6 * 6e7 * 1.2e9}, {"flops": 6 * 1e9 * 2e10}),
+        ({"n_tokens": 1.2e9}, {"n_tokens": 2e10}),
+    ]
+    found = [bs.decide.power(fitted, bs.decide.ladders(*pair, [4]), width=0.05, at={"n_params": 2e9}) for pair in ends]
+    assert all(power.frame["power"][0] == found[0].frame["power"][0] for power in found)
+    with pytest.raises(bs.InputError, match="one ray"):
+        bs.decide.power(fitted, {"off": pd.DataFrame([{"n_params": 1e9, "n_tokens": 1e12}])}, width=0.05, n_params=2e9)
+    by_tokens = pd.DataFrame({"n_tokens": [2e10], "cost": [0.1]})
+    decision = bs.decide.go(fitted, 2.2, cost=1.0, value=2.0, pilots=by_tokens, n_params=2e9)
+    assert decision.pilots.frame["n_params"][0] == pytest.approx(1e9)
+
+
+@pytest.mark.slow
 def test_questions_off_the_ray_say_what_would_be_needed(fitted):
     off = {"n_params": 2e9, "n_tokens": 1e12}
     with pytest.raises(bs.InputError, match=r"one ray.*factor 5.*Add small runs off the ray"):

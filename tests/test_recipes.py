@@ -213,6 +213,23 @@ def test_three_recipes(fits):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_what_the_fits_cannot_tell_apart_is_said_so(fits):
+    name, post = next(iter(fits.items()))
+    other = bs.fit(post.runs.select(np.ones(len(post.runs), bool)), seed=1)
+    point = {"n_params": 3.2e9}
+    same = compare({name: post, "same": other}, at=point)
+    assert set(same.tied) == {name, "same"}
+    assert f"cannot tell {same.best} and" in same.text and "Choose" not in same.text
+    # Half-way, in log scale, between the largest run and the question.
+    assert same.next_point == pytest.approx(np.sqrt(post.runs.frame["n_params"].max() * 3.2e9))
+    assert f"One more run of each at n_params {same.next_point:.3g}" in same.text
+    assert json.loads(json.dumps(same.to_dict()))["tied"] == list(same.tied)
+    worse = bs.fit(bs.Runs.from_frame(post.runs.frame.assign(loss=lambda table: 1.05 * table["loss"])), seed=0)
+    clear = compare({name: post, "worse": worse}, at=point)
+    assert clear.tied == () and clear.text.startswith(f"Choose {name}")
+
+
 def test_far_away_the_answer_says_where_the_record_ends(fits):
     two = {name: fits[name] for name in "AB"}
     found = compare(two, at={"n_params": 1e11}, range=(1e9, 1e11))

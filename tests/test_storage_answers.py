@@ -35,7 +35,7 @@ def asked(posterior):
         found[kind] = forecast.draws
         found[kind + " quantiles"] = forecast.to_frame().select_dtypes("number").to_numpy()
         found[kind + " table"] = posterior.predict(table, kind=kind).draws
-    found["summary"] = posterior.summary().to_numpy(float)
+    found["summary"] = posterior.summary().select_dtypes("number").to_numpy(float)
     found["text"] = str(posterior)
     found["check"] = str([str(note) for note in posterior.check(posterior.predict(at=at))])
     target = float(frame["loss"].min()) * 0.99

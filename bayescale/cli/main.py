@@ -16,6 +16,7 @@ import typer
 
 from bayescale.cli import decide, read
 from bayescale.cli.given import check_files
+from bayescale.cli.misspelt import misspelt
 from bayescale.cli.options import (
     Json,
     LawName,
@@ -85,7 +86,7 @@ def main() -> None:
     except Exception as error:
         # Click's own usage errors carry a message and the exit code 2.
         if hasattr(error, "format_message"):
-            finish(refusal(error), 2)
+            finish(misspelt(error) or refusal(error), 2)
         raise
     if code == INTERRUPTED:
         finish("Interrupted; every file is complete or as it was.", INTERRUPTED)
@@ -284,6 +285,9 @@ def laws(
         return
     for law in chosen:
         print(describe.line(law) if name is None else describe.text(law))
+    if name is None:
+        curves = len({law.curve for law in chosen})
+        print(f"{len(chosen)} laws of {curves} different curves; bayescale laws NAME describes one.", file=sys.stderr)
 
 
 @corpus_app.command("list")
@@ -403,5 +407,6 @@ def describe_fit(posterior: Any) -> dict[str, Any]:
         "status": posterior.status.name,
         "trustworthy": posterior.trustworthy,
         "constants": quantiles,
+        "unit": posterior.unit,
         "notes": [dataclasses.asdict(note) for note in posterior.check()],
     }

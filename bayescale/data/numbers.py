@@ -12,7 +12,7 @@ from bayescale.data.assign import Cells, shell
 from bayescale.data.cells import Column, clean, missing, tidy
 from bayescale.data.columns import ROLES, unit_of
 from bayescale.data.log import LogEntry
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 TEXT_ROLES = ("family", "run", "metric", "status", "note")
 ESSENTIAL = ("n_params", "n_tokens", "flops", "n_samples", "loss", "value_se")
@@ -185,7 +185,11 @@ def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[i
 def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
     """Say what was converted in a column."""
     log: list[LogEntry] = []
-    parts = [f"{MARKS[mark]} ({count} cells)" for mark, count in read.marks.items() if mark not in ("about", "spread")]
+    parts = [
+        f"{MARKS[mark]} ({counted(count, 'cell')})"
+        for mark, count in read.marks.items()
+        if mark not in ("about", "spread")
+    ]
     if parts:
         text = f"{role}: {', '.join(parts)} read in column {theirs!r}"
         text += f", e.g. {read.example!r}." if read.example else "."
@@ -196,12 +200,12 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
         )
         log.append(LogEntry("converted", "info", text, columns=(theirs,)))
     if count := read.marks.get("about"):
-        text = f"{role}: {count} values are marked as approximate; they are taken as they are."
+        text = f"{role}: {counted(count, 'value')} marked as approximate, taken as they are."
         log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
     if count := read.marks.get("spread"):
         text = (
-            f"{role}: {count} values have a spread (±), kept in column '{role} ±' and not used, since it may be a "
-            "standard deviation or a standard error; --column value_se=... takes standard errors."
+            f"{role}: {counted(count, 'value')} with a spread (±), kept in column '{role} ±' and not used, since it "
+            "may be a standard deviation or a standard error; --column value_se=... takes standard errors."
         )
         log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
     return log

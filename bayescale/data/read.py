@@ -22,7 +22,7 @@ from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, check_units, default_inputs, derive, error_rate
 from bayescale.data.screening import screen
 from bayescale.data.zeros import lifted
-from bayescale.errors import InputError, because, nearest
+from bayescale.errors import InputError, because, counted, nearest
 
 Screen = Literal["exclude", "keep"]
 DERIVATIONS = ("error_rate",)
@@ -325,7 +325,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
     if not wanted and given.inputs is None:
         log += no_scale(part)
     if "step" in wanted and "step" in part and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
-        text = f"Step 0 is a baseline before training and no scale: {len(start)} rows left out."
+        text = f"Step 0 is a baseline before training and no scale: {counted(len(start), 'row')} left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part = part.drop(index=start)
     whole = part

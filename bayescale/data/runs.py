@@ -12,7 +12,7 @@ import pandas as pd
 
 from bayescale.checked import one_screen
 from bayescale.data.checkpoints import own_runs
-from bayescale.errors import InputError, nearest, one_scale, some
+from bayescale.errors import InputError, counted, nearest, one_scale, some
 
 if TYPE_CHECKING:
     from bayescale.data.log import LogEntry
@@ -197,7 +197,7 @@ class Runs:
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
         loss = self.frame["loss"]
         spans = spans or "no scale input"
-        return f"{self.name}: {len(self)} rows{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
+        return f"{self.name}: {counted(len(self), 'row')}{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

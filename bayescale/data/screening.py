@@ -15,7 +15,7 @@ from bayescale.data.log import LogEntry
 from bayescale.data.outliers import find_outliers
 from bayescale.data.runs import COUNTS, DISTINCT, family_labels
 from bayescale.data.trends import warnings_about
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 VOCABULARIES = (
     *(32000, 32064, 32768, 49152, 50257, 50280, 50304, 50432, 51200, 64000, 65536),
@@ -111,7 +111,8 @@ def screen(
             if not finding.excludes:
                 entries.append(LogEntry(finding.code, "warning", finding.text, rows, finding.columns))
             elif not (named := left.index.intersection(list(rows))).empty:
-                entries.append(LogEntry(finding.code, "excluded", f"{finding.text}: {done}.", rows, finding.columns))
+                severity = "warning" if keep else "excluded"
+                entries.append(LogEntry(finding.code, severity, f"{finding.text}: {done}.", rows, finding.columns))
                 left = left.drop(index=named)
     if len(left) == 0 and len(table) and not keep:
         raise InputError(
@@ -259,7 +260,7 @@ def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Findi
         scales = [name for name in inputs if name in final]
         enough = bool(scales) and len(final.drop_duplicates(scales)) >= 3
         why = (
-            f"{single} runs of this family show their last point only"
+            f"{counted(single, 'run')} of this family {'shows its' if single == 1 else 'show their'} last point only"
             if single
             else f"runs of this family end at {last.min():.4g} to {last.max():.4g} {clock}"
         )

@@ -12,6 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
+from bayescale.forecast import other_inputs
 from bayescale.posterior.fitted import Fitted
 
 FARTHEST = 1000.0
@@ -161,7 +162,7 @@ def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:
     """Refuse a point that lacks an input, has an unknown one, or one that is not positive."""
     unknown = [name for name in point if name not in names]
     if unknown:
-        raise InputError(f"There is no input {unknown[0]!r}. {nearest(unknown[0], names)}")
+        raise InputError(f"There is no input {unknown[0]!r}. {other_inputs(unknown[0], tuple(names), point)}")
     missing = [name for name in names if name not in point]
     if missing:
         example = ", ".join(f"{name!r}: 1e10" for name in names)

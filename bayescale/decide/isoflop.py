@@ -21,7 +21,7 @@ from bayescale.data.wording import power_of_ten, short_count
 from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
 from bayescale.decide.trust import Caveat, caveats
 from bayescale.digits import shown
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 from bayescale.fitting.fit import fit
 from bayescale.forecast import as_numbers
 from bayescale.posterior.fitted import Fitted
@@ -84,11 +84,14 @@ class Sweep:
     def text(self) -> str:
         """The sentences that a meeting reads."""
         percent = f"{100 * self.level:g} %"
-        lines = [f"{self.label}: {len(self.frontier)} budgets, C = {self.flops_per:.3g} N D."]
+        asked = int((self.frontier["cells"] == 0).sum())
+        beside = f" and {counted(asked, 'budget')} asked for" if asked else ""
+        budgets = counted(len(self.frontier) - asked, "budget")
+        lines = [f"{self.label}: {budgets} with runs{beside}, C = {self.flops_per:.3g} N D."]
         for row in self.frontier.to_dict("records"):
             loss = shown(row["loss"], row["loss_high"] - row["loss_low"])
             flat = f"{short_count(row['flat_low'])} to {short_count(row['flat_high'])}"
-            runs = f"{row['cells']} run{'' if row['cells'] == 1 else 's'}"
+            runs = counted(row["cells"], "run")
             lines += [
                 f"  C = {power_of_ten(row['budget'])}: N* {span(row, 'n_params')}, D* {span(row, 'n_tokens')}, "
                 f"loss {loss}; within {self.regret:g} of the least: N {flat}; {runs}, {row['parabola']}"
@@ -105,6 +108,7 @@ class Sweep:
         )
         lines += self.notes
         lines += [f"Left out: {text}" for text in self.left_out]
+        lines += self.broken_lines
         # One cause, such as chains that did not converge, is told once.
         reasons: dict[str, list[str]] = {}
         for budget, found in self.caveats.items():
@@ -112,6 +116,16 @@ class Sweep:
                 reasons.setdefault(str(found[0]), []).append(power_of_ten(budget))
         lines += [f"warning: C = {some(where)}: {reason}" for reason, where in reasons.items()]
         return "\n".join(lines)
+
+    @property
+    def broken_lines(self) -> list[str]:
+        """Budget and size of each run that was left out, in one line; none without such runs."""
+        told = []
+        for row in self.broken.to_dict("records"):
+            where = "no budget here" if np.isnan(row["budget"]) else f"C = {power_of_ten(row['budget'])}"
+            loss = "no loss" if np.isnan(row["loss"]) else f"loss {row['loss']:.4g}"
+            told.append(f"{where}, N {short_count(row['n_params'])}, D {short_count(row['n_tokens'])} ({loss})")
+        return [f"Cells left out: {'; '.join(told)}."] if told else []
 
     def to_frame(self) -> pd.DataFrame:
         """Return the frontier, one row a budget."""
@@ -127,6 +141,7 @@ class Sweep:
             "regret": self.regret,
             "level": self.level,
             "left_out": list(self.left_out),
+            "cells_left_out": records(self.broken),
             "notes": list(self.notes),
             "caveats": [
                 {"budget": budget, **dataclasses.asdict(caveat)}

@@ -21,7 +21,7 @@ from bayescale import checked
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.digits import shown, spread_shown
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 from bayescale.forecast import mixture_cdf, mixture_quantile
 
 PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0008, 1.2, 2.0
@@ -127,18 +127,20 @@ class SeedNoise:
         ends = [end for share, end in self.sd.items() if share != 0.5]
         lines = [
             f"Seed sd {spread_shown(middle)} ({self.level:.0%}: {spread_shown(min(ends))} to "
-            f"{spread_shown(max(ends))}), from {self.freedom} degrees of freedom"
+            f"{spread_shown(max(ends))}), from {counted(self.freedom, 'degree')} of freedom"
             + ("; with so few the prior of published replicates decides." if self.freedom < 3 else ".")
         ]
         lines += [difference.text for difference in self.differences]
         if not self.differences and len(self.table) == 1:
             row = self.table.iloc[0]
-            lines.append(f"Mean of {int(row['runs'])} runs {shown(row['mean'], row['se'])} (se {row['se']:.2g}).")
+            lines.append(
+                f"Mean of {counted(int(row['runs']), 'run')} {shown(row['mean'], row['se'])} (se {row['se']:.2g})."
+            )
         if len(self.resolution):
+            column = "gap_paired" if "gap_paired" in self.resolution else "gap"
             told = [
-                f"{int(row['seeds'])} seeds show {spread_shown(row['gap_paired'] if paired else row['gap'])}"
-                for _, row in self.resolution.iterrows()
-                for paired in ["gap_paired" in row]
+                f"{counted(int(row['seeds']), 'seed shows', 'seeds show')} {spread_shown(row[column])}"
+                for row in self.resolution.to_dict("records")
             ]
             how = " (paired by seed)" if "gap_paired" in self.resolution else ""
             lines.append(f"Smallest gap of two recipes that so many seeds of each show{how}: {', '.join(told)}.")
@@ -245,8 +247,9 @@ def noise(
     freedom, total = degrees(frame, axes, counts, square)
     if freedom < 1:
         raise InputError(
-            f"{runs.name} has no replicates: {len(frame)} rows at {len(counts)} settings. Noise is what equal settings "
-            "differ by; expected rows with equal inputs and different seeds (a column seed or run)."
+            f"{runs.name} has no replicates: {counted(len(frame), 'row')} at {counted(len(counts), 'setting')}. "
+            "Noise is what equal settings differ by; expected rows with equal inputs and different seeds (a column "
+            "seed or run)."
         )
     spread = relative_sds(total, freedom)
     center = float(frame["loss"].mean())

@@ -170,8 +170,6 @@ def next_run(
         )
     posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
-    if posterior.ray is not None:
-        table = table.assign(**posterior.on_ray(table, {}))
     # Costs of the user's own say nothing about the target's, unless that is given too.
     own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
     price = np.inf if own else 1.0 if cost is None else cost
@@ -334,6 +332,9 @@ def priced(
         InputError: For missing inputs, or costs that are not positive.
     """
     names = list(posterior.law.inputs)
+    if posterior.ray is not None:
+        # Of a ladder along one ray any input will do.
+        table = table.assign(**posterior.on_ray(table, {}))
     checked.positive_columns("candidates", table, names)
     if "cost" in names:
         raise InputError("The column 'cost' is what a pilot costs, and an input here; give the input another name.")

@@ -216,6 +216,9 @@ def power(
     rows = []
     for plan, table in plans.items():
         checked.instance(f"A table for plan {plan!r}", table, pd.DataFrame, hint="Its columns are the inputs.")
+        if isinstance(source, Fitted) and source.ray is not None:
+            # Of a ladder along one ray any input will do.
+            table = source.on_ray(table, {})
         missing = [name for name in names if name not in table]
         if missing:
             raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")

@@ -20,9 +20,12 @@ from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
-from bayescale.decide.trust import Caveat, caveats, far_caveat, unconverged
+from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point, unconverged
 from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
+
+TOLD_APART = 0.65
+"""Probability to be the better one of two below which a recipe is not told from the other."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,6 +112,7 @@ class Comparison:
         crossings: One for each pair, where a range was given.
         caveats: Reasons for which no confident answer is possible, by recipe.
         remarks: What to know about the answer, such as that the question lies beyond the record.
+        next_point: Point of the axis at which one more run of each recipe would help to tell them apart.
     """
 
     names: tuple[str, ...]
@@ -123,6 +127,7 @@ class Comparison:
     crossings: tuple[Crossing, ...]
     caveats: Mapping[str, tuple[Caveat, ...]]
     remarks: tuple[str, ...] = ()
+    next_point: float = float("nan")
 
     @property
     def best(self) -> str:
@@ -133,6 +138,33 @@ class Comparison:
     def answer(self) -> str:
         """Return the recipe to choose, or "cannot say"."""
         return "cannot say" if any(self.caveats.values()) else self.best
+
+    @property
+    def tied(self) -> tuple[str, ...]:
+        """The best recipe and those that the fits cannot tell from it; empty where it stands alone."""
+        others = [name for name in self.names if name != self.best and self.p_better(self.best, name) < TOLD_APART]
+        return (self.best, *others) if others else ()
+
+    def p_better(self, first: str, second: str) -> float:
+        """Probability that the curve of one recipe lies below that of another."""
+        for duel in self.duels:
+            if {duel.first, duel.second} == {first, second}:
+                return duel.p_first if duel.first == first else 1.0 - duel.p_first
+        raise KeyError((first, second))
+
+    @property
+    def choice(self) -> str:
+        """The sentences that say which recipe to choose, or that nothing tells the best ones apart."""
+        best, where = self.best, f"at {self.axis} {self.point:.3g}"
+        lost = "".join(f", {name} {self.regret_nats[name]:.2g}" for name in self.names if name != best)
+        given = f"choosing {best} is expected to give away {self.regret_nats[best]:.2g} in loss{lost}"
+        if not self.tied:
+            share_best = share(self.p_best[best])
+            return f"Choose {best} {where}: its curve is the best with probability {share_best}, and {given}."
+        shares = ", ".join(f"{name} {share(self.p_best[name])}" for name in self.tied)
+        named = f"{', '.join(self.tied[:-1])} and {self.tied[-1]}"
+        text = f"These fits cannot tell {named} apart {where} (probability to be the best: {shares}); {given}."
+        return f"{text} One more run of each at {self.axis} {self.next_point:.3g}, with shared seeds, would say most."
 
     def duel(self, first: str, second: str) -> Duel:
         """Return the duel of two recipes, in the order in which they were given.
@@ -153,13 +185,7 @@ class Comparison:
         if self.answer == "cannot say":
             reasons = " ".join(f"{name}: {caveat}" for name, found in self.caveats.items() for caveat in found)
             return f"Cannot say which is better {where}. {reasons}"
-        best = self.best
-        lines = [
-            f"Choose {best} {where}: its curve is the best with probability {share(self.p_best[best])}, and choosing "
-            f"it is expected to give away {self.regret_nats[best]:.2g} in loss"
-            + "".join(f", {name} {self.regret_nats[name]:.2g}" for name in self.names if name != best)
-            + "."
-        ]
+        lines = [self.choice]
         for duel in self.duels:
             lines.append(duel.text)
             if self.equal > 0:
@@ -185,6 +211,7 @@ class Comparison:
         return {
             "answer": self.answer,
             "best": self.best,
+            "tied": list(self.tied),
             "text": self.text,
             "at": {name: dict(inputs) for name, inputs in self.at.items()},
             "axis": self.axis,
@@ -328,8 +355,23 @@ def compare(
         duels=tuple(duels),
         crossings=tuple(crossings),
         caveats=reasons,
+        next_point=next_point(posteriors, course),
         remarks=tuple(dict.fromkeys(far for far in map(far_from, posteriors.items()) if far is not None)),
     )
+
+
+def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
+    """Point of the axis at which one more run of each recipe says most for its price.
+
+    It is the point in question, or, where that lies beyond the runs of a recipe, half-way to it from the recipe whose
+    runs reach least far, in log scale.
+    """
+    here, reaches = course.start, []
+    for name, posterior in posteriors.items():
+        at = course.inputs(name, np.array([here])).iloc[0].astype(float).to_dict()
+        factor = float(posterior.ratio(law_point(posterior, at))[0])
+        reaches.append(here - np.log(max(factor, 1.0)))
+    return float(np.exp(0.5 * (here + min(reaches))))
 
 
 def compare_seeds(runs: Runs) -> SeedNoise:

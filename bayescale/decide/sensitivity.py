@@ -172,8 +172,28 @@ def without_one(posterior: Fitted, at: dict[str, float], target: float | None) -
     except InputError as error:
         return [empty("one run left out", "one run left out", str(error))]
     labels = [", ".join(f"{name}={frame[name].iloc[row]:.3g}" for name in names) for row in order]
+    labels = apart(labels, frame.iloc[order])
     pairs = zip(labels, fits, strict=True)
     return [answer(f"without {label}", "one run left out", fit, at, target) for label, fit in pairs]
+
+
+def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
+    """Tell rows of one label apart by their seed or run, else by their loss.
+
+    Args:
+        labels: One a row.
+        rows: The rows.
+    """
+
+    def own(place: int) -> str:
+        row = rows.iloc[place]
+        alike = rows[[label == labels[place] for label in labels]]
+        for name in ("seed", "run"):
+            if name in rows and alike[name].notna().all() and alike[name].nunique() == len(alike):
+                return f", {name} {row[name]:g}" if isinstance(row[name], float) else f", {name} {row[name]}"
+        return f", loss {row['loss']:.6g}"
+
+    return [label + own(place) if labels.count(label) > 1 else label for place, label in enumerate(labels)]
 
 
 def reweighted(

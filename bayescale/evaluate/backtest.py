@@ -17,7 +17,7 @@ from bayescale.checked import one_screen, shortened, whole
 from bayescale.checked import options as check_options
 from bayescale.data.ray import find_ray
 from bayescale.data.runs import Runs, checked, scale_of, several
-from bayescale.errors import InputError, because, some
+from bayescale.errors import InputError, because, counted, some
 from bayescale.evaluate import scores
 from bayescale.fitting.fit_many import fit_many
 from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
@@ -192,7 +192,8 @@ class Backtest:
             for level, coverage in self.coverage()[["level", "coverage"]].to_numpy()
         )
         lines = [
-            f"Backtest: {len(self.frame)} held-out runs of {self.frame['family'].nunique()} families",
+            f"Backtest: {counted(len(self.frame), 'held-out run')} of "
+            f"{counted(self.frame['family'].nunique(), 'family', 'families')}",
             f"  {held}",
             f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
             f"95 % width {mean['width95']:.4g} (log scale, mean over families)",

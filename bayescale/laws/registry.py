@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from bayescale.errors import InputError, nearest
+from bayescale.errors import InputError, nearest, suggestion
 from bayescale.laws.law import Law, renamed, signature_constants
 from bayescale.laws.priors import Prior
 from bayescale.laws.published import FORMS, Published
@@ -222,7 +222,8 @@ def get(law: str | Law) -> Law:
         raise InputError(f"law must be a Law or the name of one, e.g. 'auto'; found {type(law).__name__}.")
     name = ALIASES[law].law if law in ALIASES else law
     if name not in LAWS:
-        raise InputError(f"There is no law {law!r}. {nearest(str(law), [*LAWS, *ALIASES])}")
+        listed = f"bayescale laws (bs.LAWS) lists the {len(LAWS)} laws."
+        raise InputError(f"There is no law {law!r}. {suggestion(law, [*LAWS, *ALIASES])}{listed}")
     return LAWS[name]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayescale.data.runs import DISTINCT, Runs
 from bayescale.data.trends import shape_warnings
-from bayescale.errors import Status, some
+from bayescale.errors import Status, counted, some
 from bayescale.forecast import RECORD_RATIO, Forecast
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.notes import Note
@@ -105,7 +105,8 @@ def check_convergence(posterior: Posterior, which: str) -> list[Note]:
         return [Note("unconverged", "warning", f"{posterior.status}{which} {measures.weights_text}")]
     detail = (
         f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
-        f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, {measures.divergences} divergences)"
+        f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, "
+        f"{counted(measures.divergences, 'divergence')})"
     )
     return [Note("unconverged", "warning", f"{posterior.status}{which} {detail}")]
 
@@ -121,7 +122,7 @@ def check_design(posterior: Fitted) -> list[Note]:
             text = f"{name} varies by a factor {factor:.2f} only, so its exponent comes from the prior."
             notes.append(Note("inert_input", "warning", text))
         elif scales < 3:
-            text = f"{name} takes {scales} values; fewer than three scales cannot show a floor or a bend."
+            text = f"{name} takes {counted(scales, 'value')}; fewer than three scales cannot show a floor or a bend."
             notes.append(Note("few_scales", "warning", text))
     if posterior.ray is not None:
         notes.append(note_ray(posterior))
@@ -138,13 +139,13 @@ def check_design(posterior: Fitted) -> list[Note]:
     if posterior.first.job.problem.single > 0:
         rows = int(posterior.first.job.problem.mask.sum())
         text = (
-            f"{len(frame)} checkpoints were averaged to {rows} rows, because neighbours say the same thing "
+            f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours say the same thing "
             "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
             "independent runs, name a run for each (a column run)."
         )
         notes.append(Note("averaged", "info", text))
     if len(frame) <= 5:
-        text = f"{len(frame)} points: curves this short leave the bands mostly to the priors."
+        text = f"{counted(len(frame), 'point')}: curves this short leave the bands mostly to the priors."
         notes.append(Note("short", "info", text))
     return notes
 

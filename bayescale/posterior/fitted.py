@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
-from bayescale.errors import Status
+from bayescale.errors import Status, counted
 from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
@@ -80,6 +80,24 @@ class Fitted(abc.ABC):
     def reference(self) -> np.ndarray:
         """Geometric mean of each input of the law, shape (input,)."""
         return self.first.job.reference
+
+    @property
+    def replicated(self) -> bool:
+        """Whether some runs have equal inputs, so that they say what seeds differ by."""
+        return self.first.job.problem.replicated
+
+    @property
+    def unit(self) -> str:
+        """What the law's constants are relative to, as `flops / 1.7e+19`; empty where they are those of raw inputs.
+
+        Where a law declares `units=`, its constants are turned into those of raw inputs. Else they hold for inputs
+        divided by their geometric mean over the runs, except for inputs that mean something as they are.
+        """
+        if self.law.units:
+            return ""
+        ref = dict(zip(self.law.inputs, map(float, self.reference), strict=True))
+        divisors = {name: float(value) for name, value in self.law.divisors(ref).items()}
+        return ", ".join(f"{name} / {value:.4g}" for name, value in divisors.items() if value != 1.0)
 
     # --- What came out ------------------------------------------------------------------------------------
 
@@ -303,21 +321,34 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
     assumed = f"{discrepancy}, {tail} likelihood"
     shapes = [part.position.shape[:2] for part in fit.components]
-    chains = [f"{number} chains x {draws} draws" for number, draws in shapes]
+    chains = [f"{counted(number, 'chain')} x {counted(draws, 'draw')}" for number, draws in shapes]
     if len(fit.components) == 1:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
     else:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of posteriors, by weight:"]
         labels = component_labels(fit)
         lines += [f"  {w:.3g} {label}, {n}" for w, label, n in zip(fit.weights, labels, chains, strict=True)]
+    width = max(map(len, fit.draws))
     for name, values in fit.draws.items():
         low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-        lines.append(f"  {name:<8} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}")
+        prior = "" if name != "seed_sd" or fit.replicated else "   from the prior: no two runs at equal settings"
+        lines.append(f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}{prior}")
+    if fit.unit:
+        constants = ", ".join(fit.law.constants)
+        lines.append(f"{constants} hold for {fit.unit}: {fit.law.name} declares no units= by which to convert them.")
     lines.append(str(fit.status))
-    lines += dict.fromkeys(said for part in fit.components if (said := part.diagnostics.weights_text))
+    lines += weights_lines(fit)
     if notes:
         lines += [str(note) for note in fit.check() if note.code != "unconverged"]
     return "\n".join(lines)
+
+
+def weights_lines(fit: Fitted) -> list[str]:
+    """Say what importance sampling did, of which component where others were sampled by other means."""
+    told = [part.diagnostics.weights_text for part in fit.components]
+    if all(told):
+        return list(dict.fromkeys(told))
+    return [f"{label}: {said}" for label, said in zip(component_labels(fit), told, strict=True) if said]
 
 
 PLATEAU_LABELS = {"present": "with a plateau", "absent": "without a plateau"}

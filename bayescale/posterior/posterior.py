@@ -157,6 +157,8 @@ class Posterior(Fitted):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
+        A law without `units=` has a further column `for`: what its constants are relative to, see `unit`.
+
         Args:
             level: Central probability of the interval.
         """
@@ -173,6 +175,9 @@ class Posterior(Fitted):
             for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
                 table[column] = table[column].clip(upper=float(np.min(found)))
             table["r_hat"] = np.nan
+        if self.unit:
+            # The constants of a law that does not say how they scale.
+            table["for"] = [self.unit if name in self.law.constants else "" for name in table.index]
         return table
 
 

@@ -20,10 +20,10 @@ from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.utility import money
 from bayescale.digits import shown
 from bayescale.evaluate import track_record
-from bayescale.laws.describe import prior_lines
+from bayescale.laws.prior_words import prior_words
 from bayescale.plot.style import STYLE as PICTURES
 from bayescale.plot.style import figure_of, new_axes
-from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.posterior import fitted
 from bayescale.reporting.page import Part, Report, chance_words
 
@@ -259,14 +259,36 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
         f"Law {in_words(law.name)}: {law.says}",
+        *mixture_words(posterior),
         f"Beyond the law: {discrepancy}; {tail} likelihood of runs around it"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),
-        "Priors: " + "; ".join(f"{names} {prior}" for names, (prior, _) in prior_lines(law).items()) + ".",
+        *priors_words(posterior),
     ]
     forecast = None if decision is None else decision.forecast
     notes = [str(caveat) for caveat in decision.caveats] if decision is not None else []
     notes += [str(note) for note in posterior.check(forecast)]
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
+
+
+def mixture_words(posterior: Fitted) -> list[str]:
+    """Say of which posteriors, with which weights, a fit is a mixture; nothing of one posterior."""
+    if len(posterior.components) == 1:
+        return []
+    parts = zip(posterior.weights, component_labels(posterior), strict=True)
+    listed = ", ".join(f"{100 * weight:.0f} % {label}" for weight, label in parts)
+    number = len(posterior.components)
+    return [f"All numbers come from a mixture of {number} posteriors of this law on the same runs: {listed}."]
+
+
+def priors_words(posterior: Fitted) -> list[str]:
+    """Say in words what each posterior assumed of its constants before the runs were seen; what is alike once."""
+    told = [prior_words(part.law) for part in posterior.components]
+    common = [line for line in told[0] if all(line in own for own in told)]
+    sentences = [f"Before the runs were seen: {'; '.join(common)}."] if common else []
+    for label, own in zip(component_labels(posterior), told, strict=True):
+        if rest := [line for line in own if line not in common]:
+            sentences.append(f"Of the posterior {label}: {'; '.join(rest)}.")
+    return sentences
 
 
 def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:

@@ -11,7 +11,7 @@ from bayescale.data.cells import missing, read_column
 from bayescale.data.columns import heading
 from bayescale.data.formats.table import Table
 from bayescale.data.log import LogEntry
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 AXES = re.compile(
     r"^(_?step|global_?step|trainer/global_step|relative time.*|wall time|epoch|.*tokens.*)$", re.IGNORECASE
@@ -59,7 +59,11 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
         part = part[[not missing(value) for value in part[chosen]]]
         kept.append(part.assign(run=parts["run"], family=parts["run"]))
     rows = pd.concat(kept)
-    log = [LogEntry("chart", "info", f"A chart of {len(kept)} runs: each is a family of its own, along {axis!r}.")]
+    log = [
+        LogEntry(
+            "chart", "info", f"A chart of {counted(len(kept), 'run')}: each is a family of its own, along {axis!r}."
+        )
+    ]
     bounds = [column for column, parts in found.items() if parts and parts["bound"]]
     if bounds:
         log.append(
@@ -70,7 +74,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     start = (read_column(rows[axis].tolist()).values <= 0).nonzero()[0]
     if len(start):
         numbers = tuple(sorted({int(rows.index[i]) for i in start}))
-        text = f"{axis} 0 is a baseline before training and no scale: {len(start)} values left out."
+        text = f"{axis} 0 is a baseline before training and no scale: {counted(len(start), 'value')} left out."
         log.append(LogEntry("baseline", "excluded", text, numbers, (axis,)))
         rows = rows.drop(index=list(numbers))
     # Each run has a value of its own at a step, so rows of the file are no longer what is counted.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from bayescale.data.cells import SUFFIXES, missing, read_column
 from bayescale.data.columns import headings
 from bayescale.data.formats.table import Table
 from bayescale.data.log import LogEntry
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 SUFFIX_LIST = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".md", ".gz")
 """Endings of files that may hold runs."""
@@ -38,7 +39,7 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     Raises:
         InputError: For no files, or names of which only some say a size.
     """
-    files = run_files(folder)
+    files, aside = run_files(folder)
     if not files:
         raise InputError(f"{folder} is a folder without tables; one file a run is expected: {some(SUFFIX_LIST)}.")
     parts: dict[str, pd.DataFrame] = {}
@@ -55,7 +56,11 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
                 new = [column for column in frame if column not in whole]
                 whole = whole.assign(**{column: frame[column].iloc[0] for column in new})
         parts[name] = whole
-    return join_runs(parts, folder.resolve().name, checkpoints)
+    table = join_runs(parts, folder.resolve().name, checkpoints)
+    read = [str(path.relative_to(folder)) for paths in files.values() for path in paths]
+    text = f"Read {counted(len(read), 'file')} of the folder: {some(read)}"
+    text += f"; left aside: {some(aside)}." if aside else "."
+    return dataclasses.replace(table, log=(LogEntry("folder", "info", text), *table.log))
 
 
 def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> Table:
@@ -98,24 +103,46 @@ def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> 
     return Table(whole, title, tuple(log))
 
 
-def run_files(folder: Path) -> dict[str, list[Path]]:
-    """Files of each run, by its name: those of one name, or those in one folder."""
+def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
+    """Choose the files of a folder that hold runs: data files, and texts only where there are no others.
 
-    def inside(place: Path) -> list[Path]:
-        listed = sorted(path for path in place.iterdir() if not path.name.startswith("."))
-        files = [
-            p for p in listed if p.is_file() and p.suffix.lower() in SUFFIX_LIST and "readme" not in p.name.lower()
-        ]
-        # Text beside tables is a note.
-        return [p for p in files if p.suffix.lower() not in PROSE] or files
+    Args:
+        folder: The folder; files lie in it, or else in folders of its own.
 
-    found: dict[str, list[Path]] = {}
-    for path in inside(folder):
-        found.setdefault(stem(path), []).append(path)
-    if found:
-        return found
-    folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return {sub.name: files for sub in folders if (files := inside(sub))}
+    Returns:
+        Files of each run, by its name: those of one name, or those in one folder; and the names of what lies there as
+        well and is not read.
+    """
+    places = [folder, *(path for path in visible(folder) if path.is_dir())]
+    held = {place: [path for path in visible(place) if path.is_file()] for place in places}
+    tables = {place: [p for p in files if p.suffix.lower() in SUFFIX_LIST] for place, files in held.items()}
+
+    def chosen(wanted: Callable[[Path], bool]) -> dict[Path, list[Path]]:
+        """Wanted files in the folder itself, else those of its folders."""
+        found = {place: files for place, own in tables.items() if (files := [p for p in own if wanted(p)])}
+        return {folder: found[folder]} if folder in found else found
+
+    # Text beside tables is a note.
+    found = (
+        chosen(lambda p: p.suffix.lower() not in PROSE)
+        or chosen(lambda p: "readme" not in p.name.lower())
+        or chosen(lambda p: True)
+    )
+    files: dict[str, list[Path]] = {}
+    for place, own in found.items():
+        for path in own:
+            files.setdefault(stem(path) if place == folder else place.name, []).append(path)
+    read = {path for own in files.values() for path in own}
+    entered = {path.parent for path in read}
+    aside = [f"{place.name}/" for place in places[1:] if place not in entered and held[place]]
+    for place in (folder, *(place for place in places[1:] if place in entered)):
+        aside += [str(path.relative_to(folder)) for path in held[place] if path not in read]
+    return files, sorted(aside)
+
+
+def visible(place: Path) -> list[Path]:
+    """Return what lies in a folder, without hidden files, in order."""
+    return sorted(path for path in place.iterdir() if not path.name.startswith("."))
 
 
 def stem(path: Path) -> str:

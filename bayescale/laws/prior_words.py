@@ -1,0 +1,146 @@
+"""Priors in words: what a law's priors say of its constants, for readers of a page rather than of code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import expit, ndtr, ndtri
+
+from bayescale.laws.law import Law
+
+WIDE = float(ndtri(0.95))
+"""Standard deviations on either side of a 90 % interval."""
+
+
+def prior_words(law: Law) -> list[str]:
+    """Say what each prior of a law assumes of its constants, one clause a prior.
+
+    Example:
+        >>> import bayescale as bs
+        >>> prior_words(bs.laws.get("power"))[0]
+        "the law's value in the middle of the runs lies within a factor 1.64 of their mean loss (90 %)"
+    """
+    found: list[str] = []
+    for key, prior in law.priors.items():
+        words = WORDS.get(type(prior).__name__)
+        names = law.covered[key]
+        found += [f"{', '.join(names)} as {prior!r}"] if words is None else words(prior, names)
+    return found
+
+
+def several(names: tuple[str, ...]) -> str:
+    """List names in a sentence."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def ends(transform: Callable[[Any], Any], mean: float, sd: float) -> str:
+    """Write the median and the 90 % interval of a transformed normal variable."""
+    low, middle, high = (float(transform(mean + z * sd)) for z in (-WIDE, 0.0, WIDE))
+    return f"median {middle:.3g}, 90 % {low:.3g} to {high:.3g}"
+
+
+def positive(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what a log-normal prior assumes."""
+    return [f"{several(names)} is positive ({ends(np.exp, np.log(float(prior.median)), float(prior.sd))})"]
+
+
+def fraction(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what a logit-normal prior assumes."""
+    return [f"{several(names)} lies between 0 and 1 ({ends(expit, float(prior.mean), float(prior.sd))})"]
+
+
+def real(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what a normal prior assumes."""
+    return [f"{several(names)} has either sign ({ends(float, float(prior.mean), float(prior.sd))})"]
+
+
+def level(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of a level assumes."""
+    factor = np.exp(WIDE * float(prior.sd))
+    return [f"the law's value in the middle of the runs lies within a factor {factor:.3g} of their mean loss (90 %)"]
+
+
+def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of terms that add up assumes."""
+    terms = names[1:] if prior.floor else names
+    told = level(prior, names)
+    if prior.floor:
+        told.append(
+            f"the share {names[0]} of it that no scale removes lies between 0 and 1 "
+            f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
+        )
+    if len(terms) > 1:
+        told.append(f"{several(terms)} are about equal parts of the rest, each to a factor of a few")
+    return told
+
+
+def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of a floor and a plateau assumes."""
+    told, (floor, _, knee) = level(prior, names), names
+    if prior.plateau != "present":
+        told.append(
+            f"the share {floor} of it that no scale removes lies between 0 and 1 "
+            f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
+        )
+    if prior.plateau != "absent":
+        share = 100.0 * float(ndtr(float(prior.mean) / float(prior.spread)))
+        told.append(
+            f"{knee}, the plateau at small scale, and {floor}, the floor, are both open: with a chance of {share:.0f} "
+            "% the curve flattens within the runs, else it still steepens"
+        )
+    return told
+
+
+def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of the net fall assumes."""
+    between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
+    told = [f"over the range of the runs the law falls by a factor set by {several(names)} ({between})"]
+    if len(names) > 1:
+        told.append("its inputs have about equal parts in that fall, each to a factor of a few")
+    return told
+
+
+def fixed(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what is held."""
+    return [f"{several(names)} is held at {float(prior.value):.4g}"]
+
+
+def slope(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of an exponent through its own fall assumes."""
+    between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
+    return [f"the power {several(names)} alone falls over the range of the runs by a factor ({between})"]
+
+
+def turn(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say what the prior of a change of exponent assumes."""
+    factor = np.exp(WIDE * float(prior.sd))
+    return [
+        f"{several(names)}, a change of the exponent, has either sign and moves the law over the range of the runs by "
+        f"a factor of at most {factor:.3g} (90 %)"
+    ]
+
+
+def breaks(prior: Any, names: tuple[str, ...]) -> list[str]:
+    """Say where bends are expected."""
+    where = "place" if len(names) == 1 else "places, in increasing order,"
+    return [f"{several(names)}, the {where} where the curve bends, lie in the range of the runs or somewhat outside"]
+
+
+WORDS: Mapping[str, Callable[[Any, tuple[str, ...]], list[str]]] = {
+    "Positive": positive,
+    "Exponent": positive,
+    "Outer": positive,
+    "Fraction": fraction,
+    "Real": real,
+    "Level": level,
+    "Shares": shares,
+    "Plateaus": plateaus,
+    "Fall": fall,
+    "Fixed": fixed,
+    "Slope": slope,
+    "Turn": turn,
+    "Break": breaks,
+}
+"""What to say of each kind of prior, by its name."""
