@@ -84,6 +84,21 @@ def options(**given: tuple[Any, Rule]) -> None:
             raise InputError(f"{name} must be {rule.words}; found {shortened(value)}.")
 
 
+def fields(record: Any, rules: Mapping[str, Rule]) -> None:
+    """Refuse the first field of a record whose value cannot be.
+
+    Args:
+        record: A record that JAX may rebuild with arrays, tracers or placeholders as fields; those pass, and so does
+            None.
+        rules: Rule of each field, by its name.
+
+    Raises:
+        InputError: As `options`.
+    """
+    given = {name: (getattr(record, name), rule) for name, rule in rules.items()}
+    options(**{name: pair for name, pair in given.items() if isinstance(pair[0], int | float | str)})
+
+
 def instance(name: str, value: Any, *kinds: type, hint: str) -> None:
     """Refuse a value of another class.
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 from conftest import call
@@ -139,6 +141,14 @@ def test_strict_ends_with_three_when_chains_disagree(tmp_path, monkeypatch, caps
     assert call("fit", good, "--strict", "--out", tmp_path / "fit.nc") == 3
     assert "must not be relied on" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.csv"]
+
+
+def test_the_version_stands_in_one_place():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))
+    assert "version" not in project["project"] and project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "bayescale/__init__.py"
+    changes = (Path(__file__).parents[1] / "CHANGELOG.md").read_text("utf-8")
+    assert changes.split("\n## ")[1].splitlines()[0] == bs.__version__
 
 
 def test_version_is_printed_alone(capsys):

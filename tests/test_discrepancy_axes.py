@@ -38,7 +38,7 @@ def test_interactions_are_products_of_paths():
     rng = np.random.default_rng(0)
     a, b = rng.uniform(-0.5, 3.0, (5, 3)), rng.uniform(0.0, 1.0, (4, 3))
     a[0] = 0.0
-    plain, crossed = bs.Discrepancy(), bs.Discrepancy(interaction=0.7)
+    plain, crossed = bs.Discrepancy(interaction=0.0), bs.Discrepancy(interaction=0.7)
     one, two, three = (kernel(a[:, [i]], b[:, [i]], crossed) for i in range(3))
     np.testing.assert_allclose(kernel(a, b, plain), one + two + three, rtol=1e-12)
     pairs = one * two + one * three + two * three
@@ -91,4 +91,4 @@ def test_recoded_inputs_give_the_same_forecast():
 
 def test_unknown_axes_are_refused():
     with pytest.raises(bs.InputError, match="wanders along"):
-        bs.fit(grid(), seed=0, discrepancy=bs.Discrepancy(along="depth"))
+        bs.Discrepancy(along="depth")

@@ -55,13 +55,16 @@ def test_density_and_gradient_are_the_dense_ones(seed):
     gap, mask, r = (np.pad(v, (0, size - rows)) for v in (np.diff(place, prepend=0.0), np.ones(rows), residual))
     wide = np.pad(noise, (0, size - rows), constant_values=1e-3)
 
-    factors = kernel(place[:, None], place[:, None], Discrepancy(memory=memory))
+    factors = kernel(place[:, None], place[:, None], Discrepancy(memory=memory, interaction=0.0))
     ours = WALKED(r, wide, square, mask, gap, mask, memory, prior)
     theirs = DENSE(residual, noise, square, factors, prior)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-8)
     for one, other in zip(ours[1], theirs[1], strict=True):
         one = np.asarray(one)[: np.size(other)] if np.ndim(other) else one
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8 * np.abs(other).max())
+
+
+ONE_AXIS = Discrepancy().completed(1)
 
 
 def test_forecasts_are_the_dense_ones_on_either_side():
@@ -72,10 +75,10 @@ def test_forecasts_are_the_dense_ones_on_either_side():
     mean, variance, joint = walk(
         place, new, np.broadcast_to(residual, shape), np.broadcast_to(noise, shape), np.full(draws, 0.2), 1.0, rng
     )
-    covariance = square * kernel(place[:, None], place[:, None], Discrepancy()) + np.diag(noise)
-    cross = square * kernel(new[:, None], place[:, None], Discrepancy())
+    covariance = square * kernel(place[:, None], place[:, None], ONE_AXIS) + np.diag(noise)
+    cross = square * kernel(new[:, None], place[:, None], ONE_AXIS)
     expected = cross @ np.linalg.solve(covariance, residual)
-    spread = square * kernel(new[:, None], new[:, None], Discrepancy()) - cross @ np.linalg.solve(covariance, cross.T)
+    spread = square * kernel(new[:, None], new[:, None], ONE_AXIS) - cross @ np.linalg.solve(covariance, cross.T)
     np.testing.assert_allclose(mean[0], expected, atol=1e-9)
     np.testing.assert_allclose(variance[0], np.diag(spread), atol=1e-9)
     error = np.sqrt(np.diag(spread) / draws)

@@ -1,8 +1,10 @@
 """Every option of every public function refuses what it cannot be, in one sentence, before anything is compiled."""
 
+import dataclasses
 import inspect
 import math
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ import pytest
 import bayescale as bs
 from bayescale.fitting.options import FitOptions
 from bayescale.fitting.programs import TRACES
+from bayescale.model.problem import make_jobs
 
 HUGE = 10**400
 NO_NUMBERS = ["", "a", [], {}, [1.0, "b"], object(), True, math.nan, math.inf, -math.inf, HUGE, 1j]
@@ -51,9 +54,6 @@ BAD = {
         [],
         None,
         bs.Likelihood,
-        *(bs.Likelihood(residual_sd=x) for x in (0, -1, math.nan, "a", None)),
-        *(bs.Likelihood(tail=x) for x in (0, -1, math.inf, "a")),
-        *(bs.Likelihood(seed_sd=x) for x in (0, -1, "a")),
     ],
     "discrepancy": [
         3,
@@ -61,11 +61,7 @@ BAD = {
         "atuo",
         [],
         bs.Discrepancy,
-        *(bs.Discrepancy(median=x) for x in (0, -1, math.nan, "a", None)),
-        *(bs.Discrepancy(sd=x) for x in (0, -1, "a")),
-        *(bs.Discrepancy(memory=x) for x in (0, -1, math.inf)),
-        bs.Discrepancy(along="nowhere"),
-        bs.Discrepancy(along=3),
+        bs.Discrepancy(sd=[1.0]),
     ],
 }
 FIT = {
@@ -341,3 +337,39 @@ def test_an_option_that_does_not_exist_is_refused_with_the_nearest(marin):
     for function, runs in ((bs.fit, marin), (bs.fit_many, [marin]), (bs.fit_each, [marin])):
         with pytest.raises(bs.InputError, match=r"no option 'likelyhood'. Did you mean 'likelihood'"):
             function(runs, seed=0, likelyhood="student")
+
+
+WRONG = [
+    *((bs.Likelihood, "residual_sd", x) for x in (0, -1, math.nan, "a")),
+    *((bs.Likelihood, "tail", x) for x in (0, -1, math.inf, "a")),
+    *((bs.Likelihood, "seed_sd", x) for x in (0, -1, "a")),
+    *((bs.Discrepancy, "median", x) for x in (0, -1, math.nan, "a")),
+    *((bs.Discrepancy, "sd", x) for x in (0, -1, "a")),
+    *((bs.Discrepancy, "memory", x) for x in (0, -1, math.inf)),
+    *((bs.Discrepancy, "along", x) for x in ("nowhere", 3)),
+]
+
+
+@pytest.mark.parametrize(("kind", "field", "value"), WRONG)
+def test_records_of_the_model_refuse_what_they_cannot_hold(kind, field, value):
+    with pytest.raises(bs.InputError, match=field):
+        kind(**{field: value})
+
+
+GRID = pd.DataFrame([(n, d) for n in (1e8, 4e8, 1.6e9) for d in (2e9, 8e9, 32e9)], columns=["n_params", "n_tokens"])
+GRID["loss"] = 1.7 + 400 / GRID["n_params"] ** 0.34 + 410 / GRID["n_tokens"] ** 0.28
+
+
+@pytest.mark.parametrize("inputs", [1, 2])
+def test_bare_records_are_what_fits_use(inputs, marin):
+    """A discrepancy or likelihood that names nothing changes nothing, and one that names a field changes that one."""
+    runs = marin if inputs == 1 else bs.Runs.from_frame(GRID)
+    for options in ({"discrepancy": bs.Discrepancy()}, {"likelihood": bs.Likelihood()}):
+        for bare, plain in zip(make_jobs(runs, **options), make_jobs(runs), strict=True):
+            assert jax.tree.structure(bare.model) == jax.tree.structure(plain.model)
+            assert jax.tree.leaves(bare.model) == jax.tree.leaves(plain.model)
+            assert (bare.discrepancy, bare.likelihood) == (plain.discrepancy, plain.likelihood)
+    (student,) = {job.likelihood for job in make_jobs(runs, likelihood="student")}
+    assert {job.likelihood for job in make_jobs(runs, likelihood=bs.Likelihood(tail=4.0))} == {student}
+    (changed, *_), (plain, *_) = make_jobs(runs, discrepancy=bs.Discrepancy(memory=2.0)), make_jobs(runs)
+    assert changed.discrepancy == dataclasses.replace(plain.discrepancy, memory=2.0)

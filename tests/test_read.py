@@ -184,6 +184,46 @@ def test_folder_of_runs_with_settings_beside_their_histories(tmp_path):
     np.testing.assert_allclose(column(runs, "loss"), [3.2, 3.1, 3.0])
 
 
+def test_a_folder_says_what_was_read_and_what_was_left_aside(tmp_path):
+    for number, (size, loss) in enumerate([(1e8, 3.5), (2e8, 3.3), (4e8, 3.1)]):
+        (tmp_path / f"run{number}.csv").write_text(f"n_params,n_tokens,loss\n{size},{20 * size},{loss}\n")
+    notes = "| n_params | loss |\n| --- | --- |\n| 1e9 | 9.9 |\n| 2e9 | 9.8 |\n"
+    (tmp_path / "README.md").write_text(notes)
+    (tmp_path / "results.md").write_text(notes)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "page.md").write_text(notes)
+    runs = bs.read(tmp_path)
+    assert sorted(runs.frame["loss"]) == [3.1, 3.3, 3.5]
+    (entry,) = [entry for entry in runs.log if entry.code == "folder"]
+    assert entry.text == (
+        "Read 3 files of the folder: run0.csv, run1.csv, run2.csv; left aside: README.md, docs/, results.md."
+    )
+
+
+@pytest.mark.parametrize("name", ["results.md", "README.md"])
+def test_tables_in_text_are_read_where_a_folder_holds_nothing_else(tmp_path, name):
+    (tmp_path / name).write_text(
+        "| n_params | n_tokens | loss |\n|---|---|---|\n| 1e9 | 2e10 | 2.9 |\n| 2e9 | 4e10 | 2.8 |\n"
+    )
+    assert len(bs.read(tmp_path)) == 2
+
+
+def test_tables_below_a_folder_go_before_text_beside_it(tmp_path):
+    (tmp_path / "notes.md").write_text("| n_params | loss |\n|---|---|\n| 1e9 | 9.9 |\n| 2e9 | 9.8 |\n")
+    for size in (1e8, 2e8):
+        (tmp_path / f"{size:g}").mkdir()
+        (tmp_path / f"{size:g}" / "metrics.csv").write_text(
+            f"n_params,n_tokens,loss\n{size},{20 * size},{3e8 / size}\n"
+        )
+    assert sorted(bs.read(tmp_path).frame["n_params"]) == [1e8, 2e8]
+
+
+def test_one_cell_is_written_in_the_singular():
+    runs = read("params,tokens,loss\n**88M**,0.8B,3.1\n1.2e8,1.1e9,3.0\n2e8,2e9,2.9\n")
+    told = " ".join(entry.text for entry in runs.log)
+    assert "(1 cell)" in told and "(1 cells)" not in told
+
+
 def test_titles_above_a_header_are_left_out(tmp_path):
     text = "Sweep of May\n\nparams;tokens;loss\n50M;1B;3.5\n90M;2B;3.2\n"
     assert column(read(text), "loss").tolist() == [3.5, 3.2] and told(read(text), "title")

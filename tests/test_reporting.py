@@ -12,6 +12,7 @@ from conftest import call, with_diagnostics, with_job
 
 import bayescale as bs
 from bayescale.data.log import LogEntry
+from bayescale.decide.sensitivity import apart
 from bayescale.errors import InputError
 from bayescale.evaluate import track_record
 from bayescale.reporting.page import plain, table_html, table_markdown
@@ -56,6 +57,27 @@ def test_the_page_asks_nothing_of_any_other_place(page):
     assert "default-src 'none'" in text
     assert not re.search(r"url\(|@import|https?:", text.split("<body>")[0])
     assert len(text) < 3_000_000
+
+
+def test_the_page_says_what_it_is_a_mixture_of_and_its_priors_in_words(page, marin_post):
+    (part,) = [part for part in page.appendix if part.title == "What this rests on"]
+    said = " ".join(part.sentences)
+    assert (
+        "a mixture of 2 posteriors of this law on the same runs: 50 % with a plateau, 50 % without a plateau." in said
+    )
+    assert "Before the runs were seen: the law's value in the middle of the runs lies within a factor" in said
+    assert "Of the posterior with a plateau: " in said and "Of the posterior without a plateau: " in said
+    assert "Plateaus(" not in page.html() and "sd=" not in said
+    single = bs.report(marin_post.components[0], with_sensitivity=False)
+    (part,) = [part for part in single.appendix if part.title == "What this rests on"]
+    assert not any("mixture" in sentence for sentence in part.sentences)
+
+
+def test_runs_of_one_size_are_told_apart_when_left_out():
+    rows = pd.DataFrame({"loss": [2.5, 2.51, 2.6], "seed": [1.0, 2.0, 1.0]})
+    labels = ["n_params=3e+09", "n_params=3e+09", "n_params=1e+09"]
+    assert apart(labels, rows) == ["n_params=3e+09, seed 1", "n_params=3e+09, seed 2", "n_params=1e+09"]
+    assert apart(labels, rows.drop(columns="seed"))[:2] == ["n_params=3e+09, loss 2.5", "n_params=3e+09, loss 2.51"]
 
 
 def test_the_page_says_what_people_sign(page):

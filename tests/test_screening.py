@@ -342,3 +342,11 @@ def test_page_and_check_tell_the_log(marin_post):
     assert part.sentences[0].endswith(": 1.")
     assert [str(note) for note in posterior.check() if note.code == "confounded"] == ["warning: lr moves with flops."]
     assert not [part for part in bs.report(marin_post).appendix if part.title == "Rows left out and warnings"]
+
+
+def test_rows_that_are_kept_are_not_called_excluded():
+    table = ladder().assign(status=["done"] * 7 + ["running"])
+    for keep, severity in ((True, "warning"), (False, "excluded")):
+        rows, log = screen(table, ("n_params", "n_tokens"), keep=keep)
+        (entry,) = [entry for entry in log if entry.code == "unfinished"]
+        assert (len(rows), entry.severity) == (8 if keep else 7, severity)

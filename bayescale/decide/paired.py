@@ -205,11 +205,17 @@ def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, setting
         Runs.from_frame(table[[*inputs, "loss"]], inputs=inputs, name=f"{names[0]} over {names[1]}"),
         ratio_law(tuple(inputs), TILT * root),
         seed=seed,
-        discrepancy=Discrepancy(median=DISCREPANCY * root, power=0.0, sd=SPREAD, ahead=AHEAD),
-        likelihood=Likelihood(residual_sd=SCATTER, seed_sd=SEED),
+        discrepancy=ratio_discrepancy(DISCREPANCY * root),
+        likelihood=Likelihood(residual_sd=SCATTER, residual_spread=1.0, seed_sd=SEED),
         settings=settings or SETTINGS,
     )
     return Ratio(*names, posterior, len(scales), (a, b))
+
+
+def ratio_discrepancy(median: float) -> Discrepancy:
+    """Return the discrepancy of a ratio of two recipes with so large a median amplitude, alike for all inputs."""
+    plain = {"ahead_median": 1.0, "ahead_power": 0.0, "trend": 0.0, "interaction": 0.0}
+    return Discrepancy(median=median, power=0.0, sd=SPREAD, ahead=AHEAD, **plain)
 
 
 def moves(values: pd.Series) -> bool:

@@ -73,6 +73,8 @@ def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
         )
     if len(terms) > 1:
         told.append(f"{several(terms)} are about equal parts of the rest, each to a factor of a few")
+    else:
+        told.append(f"{terms[0]} is the rest")
     return told
 
 

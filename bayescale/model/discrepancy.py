@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +24,23 @@ MOST_ROWS = 40
 """Rows from which on the factor ahead stays as it is."""
 
 
+DEFAULT: Any = None
+"""Stands for the default of a field until the number of inputs is known."""
+DEFAULTS: dict[int, dict[str, float]] = {
+    1: {"median": 0.2, "power": 0.5, "ahead": 0.7, "ahead_median": 0.85, "ahead_power": 0.4}
+    | {"trend": 0.3, "interaction": 0.0},
+    2: {"median": 0.05, "power": 1.5, "ahead": 0.5, "ahead_median": 0.85, "ahead_power": 0.0}
+    | {"trend": 0.3, "interaction": 1.0},
+}
+"""Defaults that depend on the number of inputs: for one, and for two or more (`docs/calibration.md`)."""
+RULES = {
+    **dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE),
+    **dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO),
+    **dict.fromkeys(("power", "ahead_power", "trend"), checked.FINITE),
+}
+"""What each number may be."""
+
+
 @record
 class Discrepancy:
     """An integrated Ornstein-Uhlenbeck process in log scale: the local slope wanders and is forgotten.
@@ -31,6 +49,9 @@ class Discrepancy:
     a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
     b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may add
     a path over its plane: the benefit of one input departs from the law as the other one grows.
+
+    Fields that are left out are those that fits use by default. Of `DEFAULTS` they depend on the number of inputs, so
+    they stay None until runs are at hand: `fit(runs, discrepancy=Discrepancy())` is `fit(runs)`.
 
     Attributes:
         median: Median amplitude at the fall `scale`, in log units per span^1.5.
@@ -53,18 +74,29 @@ class Discrepancy:
         along: Where the slope wanders, a key of `ALONG`.
     """
 
-    median: float = 0.20
-    power: float = 0.5
+    median: float = DEFAULT
+    power: float = DEFAULT
     sd: float = 0.8
     scale: float = 0.4
     memory: float = 1.0
-    ahead: float = 0.0
-    ahead_median: float = 1.0
+    ahead: float = DEFAULT
+    ahead_median: float = DEFAULT
     ahead_rows: float = 8.0
-    ahead_power: float = 0.0
-    trend: float = 0.0
-    interaction: float = 0.0
+    ahead_power: float = DEFAULT
+    trend: float = DEFAULT
+    interaction: float = DEFAULT
     along: str = static(default="inputs")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers and names that no discrepancy has; what JAX puts in their place passes."""
+        if self.along not in ALONG:
+            raise InputError(f"A discrepancy wanders along {', '.join(ALONG)}; found along={self.along!r}.")
+        checked.fields(self, RULES)
+
+    def completed(self, axes: int) -> Discrepancy:
+        """Return the discrepancy with the default, for so many inputs or axes, of each field that was left out."""
+        left = {name: value for name, value in DEFAULTS[min(axes, 2)].items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **left)
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
         """Draw the amplitude, given the law's net fall over the training span."""
@@ -81,10 +113,7 @@ class Discrepancy:
 
 def default_discrepancy(n_inputs: int) -> Discrepancy:
     """Return the discrepancy that published families chose for one input, or for several (`docs/calibration.md`)."""
-    onward = {"ahead_median": 0.85, "trend": 0.3}
-    if n_inputs == 1:
-        return Discrepancy(ahead=0.7, ahead_power=0.4, **onward)
-    return Discrepancy(median=0.05, power=1.5, ahead=0.5, interaction=1.0, **onward)
+    return Discrepancy().completed(n_inputs)
 
 
 def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Discrepancy | None:
@@ -97,18 +126,15 @@ def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Dis
     Raises:
         InputError: For anything else.
     """
+    if discrepancy is None:
+        return None
     if isinstance(discrepancy, str) and discrepancy == "auto":
-        discrepancy = default_discrepancy(axes)
-    if discrepancy is not None and not isinstance(discrepancy, Discrepancy):
+        discrepancy = Discrepancy()
+    if not isinstance(discrepancy, Discrepancy):
         raise InputError(f"discrepancy must be 'auto', None or a Discrepancy; found {discrepancy!r}.")
-    if discrepancy is not None:
-        rules = dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE)
-        rules |= dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO)
-        rules |= dict.fromkeys(("power", "ahead_power", "trend"), checked.FINITE)
-        checked.options(**{name: (getattr(discrepancy, name), rule) for name, rule in rules.items()})
-    if discrepancy is not None and discrepancy.along not in ALONG:
-        raise InputError(f"A discrepancy wanders along {', '.join(ALONG)}; found {discrepancy.along!r}.")
-    return discrepancy
+    found = discrepancy.completed(axes)
+    checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})
+    return found
 
 
 def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
@@ -20,6 +21,24 @@ It keeps the density finite when a curve is interpolated exactly.
 """
 
 
+DEFAULT: Any = None
+"""Stands for the default of a field until the number of inputs is known."""
+RESIDUALS: dict[int, dict[str, float]] = {
+    1: {"residual_sd": 0.003, "residual_spread": 1.5},
+    2: {"residual_sd": 0.01, "residual_spread": 1.0},
+}
+"""Defaults that depend on the number of inputs: for one, and for two or more, as development families chose them.
+
+A curve of a few smooth points says little about its residual, so a low and wide prior tells them apart from scattered
+ones; grids of several inputs say enough themselves (`docs/calibration.md`).
+"""
+RULES = {
+    **dict.fromkeys(("residual_sd", "residual_spread", "seed_spread"), checked.POSITIVE),
+    **dict.fromkeys(("seed_sd", "tail"), checked.optional(checked.POSITIVE)),
+}
+"""What each number may be."""
+
+
 @record
 class Likelihood:
     """How one measurement of ln(loss) scatters around its truth, in three parts that stay apart.
@@ -30,6 +49,9 @@ class Likelihood:
       LogNormal(ln 0.0008, 0.8) of published replicates;
     - known standard errors (`value_se` of the runs).
 
+    Fields that are left out are those that fits use by default. Of `RESIDUALS` they depend on the number of inputs, so
+    they stay None until runs are at hand: `fit(runs, likelihood=Likelihood())` is `fit(runs)`.
+
     Attributes:
         residual_sd: Median of the LogNormal prior of the residual's standard deviation.
         residual_spread: Standard deviation of the logarithm of that prior.
@@ -39,11 +61,20 @@ class Likelihood:
         tail: Degrees of freedom of a Student-t for rows that stray, or None for normal rows.
     """
 
-    residual_sd: float = 0.01
-    residual_spread: float = 1.0
+    residual_sd: float = DEFAULT
+    residual_spread: float = DEFAULT
     seed_sd: float | None = 0.0008
     seed_spread: float = 0.8
     tail: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no likelihood has; what JAX puts in their place passes."""
+        checked.fields(self, RULES)
+
+    def completed(self, n_inputs: int) -> Likelihood:
+        """Return the likelihood with the default, for so many inputs, of each field that was left out."""
+        left = {name: value for name, value in RESIDUALS[min(n_inputs, 2)].items() if getattr(self, name) is None}
+        return dataclasses.replace(self, **left)
 
     def draw(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
         """Draw the standard deviations of the residual and of the seed noise."""
@@ -57,30 +88,19 @@ TAILS = {"normal": None, "student": 4.0}
 """Degrees of freedom of the likelihoods that have a name."""
 
 
-def check_likelihood(likelihood: Any) -> None:
-    """Refuse what is no likelihood, and numbers that it cannot have.
+def resolve_likelihood(likelihood: Any, n_inputs: int) -> Likelihood:
+    """Return the likelihood that a name stands for, or a likelihood, with all fields for so many inputs.
 
     Raises:
-        InputError: With the first field that cannot be.
+        InputError: For an unknown name, what is no likelihood, and numbers that it cannot have.
     """
+    if isinstance(likelihood, str):
+        if likelihood not in TAILS:
+            raise InputError(f"There is no likelihood {likelihood!r}. {nearest(likelihood, TAILS)}")
+        likelihood = Likelihood(tail=TAILS[likelihood])
     if not isinstance(likelihood, Likelihood):
         found = checked.shortened(likelihood)
         raise InputError(f"likelihood must be a Likelihood or one of {', '.join(TAILS)}; found {found}.")
-    positive, perhaps = checked.POSITIVE, checked.optional(checked.POSITIVE)
-    rules = {"residual_sd": positive, "residual_spread": positive, "seed_sd": perhaps, "seed_spread": positive}
-    checked.options(**{name: (getattr(likelihood, name), rule) for name, rule in (rules | {"tail": perhaps}).items()})
-
-
-def named_likelihood(name: str, n_inputs: int) -> Likelihood:
-    """Return a likelihood by its name, with the residual that development families chose for one input or for several.
-
-    A curve of a few smooth points says little about its residual, so a low and wide prior tells them apart from
-    scattered ones; grids of several inputs say enough themselves (`docs/calibration.md`).
-
-    Raises:
-        InputError: For an unknown name.
-    """
-    if name not in TAILS:
-        raise InputError(f"There is no likelihood {name!r}. {nearest(name, TAILS)}")
-    residual = {"residual_sd": 0.003, "residual_spread": 1.5} if n_inputs == 1 else {}
-    return Likelihood(**residual, tail=TAILS[name])
+    found = likelihood.completed(n_inputs)
+    checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})
+    return found

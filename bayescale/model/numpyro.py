@@ -15,8 +15,8 @@ from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
 from bayescale.model.density import offset, row_covariance, within_likelihood
-from bayescale.model.discrepancy import Discrepancy, kernel
-from bayescale.model.likelihood import Likelihood
+from bayescale.model.discrepancy import Discrepancy, kernel, resolve_discrepancy
+from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.parameters import coordinates, draw
 from bayescale.model.problem import Model, Problem, components, places, prepare
 
@@ -36,6 +36,8 @@ def numpyro_model(runs: Runs, law: Law, discrepancy: Discrepancy | None, likelih
             f"{law.name or 'This law'} is fitted as a mixture of two models, with a plateau and without. Ask for each: "
             "with Plateaus(plateau='present') or Plateaus(plateau='absent') among its priors."
         )
+    discrepancy = resolve_discrepancy(discrepancy, len(law.axes or law.inputs))
+    likelihood = resolve_likelihood(likelihood, len(law.inputs))
     design = reduce_runs(runs, exempt=law.exempt)
     latent = prepare(law, discrepancy, likelihood, design)[1].latent
     if not latent:

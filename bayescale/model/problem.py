@@ -25,7 +25,7 @@ from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
-from bayescale.model.likelihood import Likelihood, check_likelihood, named_likelihood
+from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.options import ModelOptions
 
 WALKING_ROWS = 128
@@ -158,9 +158,7 @@ def make_jobs(
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)
     discrepancy = resolve_discrepancy(discrepancy, len(chosen.axes or chosen.inputs))
-    if isinstance(likelihood, str):
-        likelihood = named_likelihood(likelihood, len(runs.inputs))
-    check_likelihood(likelihood)
+    likelihood = resolve_likelihood(likelihood, len(runs.inputs))
     design = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:

@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib import pyplot, rc_context
 from matplotlib.axes import Axes
 
-from bayescale import checked, plot
+from bayescale import __version__, checked, plot
 from bayescale.data.wording import in_words, quantities, ray_words
 from bayescale.decide.go import ANSWERS, Decision
 from bayescale.decide.sensitivity import sensitivity
@@ -33,7 +33,7 @@ MOST_CHANGES = 5
 """Things that would change the answer, on the first page."""
 PICTURE_HEIGHT = 3.7
 """Inches of the first page's picture; its width is 7.5."""
-PACKAGES = ("bayescale", "jax", "numpyro", "arviz", "numpy")
+PACKAGES = ("jax", "numpyro", "arviz", "numpy")
 SAMPLERS = {
     "nuts": "NUTS (Hamiltonian Monte Carlo)",
     "importance": "importance sampling from a Gaussian mixture, resampled by Pareto-smoothed weights",
@@ -352,7 +352,9 @@ def left_out(posterior: Fitted) -> list[Part]:
 
 def provenance(posterior: Fitted, command: str) -> Part:
     """Everything needed to make this page again."""
-    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    versions = ", ".join(
+        [f"bayescale {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)]
+    )
     drawn = [
         f"{SAMPLERS.get(part.diagnostics.method, part.diagnostics.method)}, {part.position.shape[0]} chains x "
         f"{part.position.shape[1]} draws"

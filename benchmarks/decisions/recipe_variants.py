@@ -75,7 +75,7 @@ def chances(table: pd.DataFrame, inputs: Sequence[str], held: pd.DataFrame) -> n
     x, new = (np.log(rows[list(inputs)].to_numpy(float)) for rows in (table, held))
     span = np.maximum(np.ptp(x, axis=0), SHORTEST_SPAN)
     old, new = (x - x.min(0)) / span, (new - x.min(0)) / span
-    path = Discrepancy()
+    path = Discrepancy(interaction=0.0)
     discrepancy = Moments(kernel(old, old, path), kernel(new, old, path), np.diag(kernel(new, new, path)))
     slopes = linear(old - old.mean(0), new - old.mean(0))
     root = float(np.sqrt(paired.net_fall(table, inputs)))
@@ -104,7 +104,7 @@ def tabulated(
     location, variance, density = conditional(y, whole, extra)
     # Only the discrepancy's own variance, the law given, is changed by the factors ahead.
     part = np.minimum(conditional(y, own, extra)[1], variance)
-    factors = Discrepancy(ahead=paired.AHEAD).factors(9, 1) ** 2
+    factors = Discrepancy(ahead=paired.AHEAD, ahead_median=1.0, ahead_power=0.0).factors(9, 1) ** 2
     scale = np.sqrt((variance - part)[..., None] + part[..., None] * factors + extra)
     return density, ndtr(-(location + middle)[..., None] / scale).mean(-1)
 
@@ -131,7 +131,8 @@ def mixed(density: np.ndarray, below: np.ndarray, variant: Variant) -> np.ndarra
 @functools.cache
 def noise_prior(scatter: float) -> np.ndarray:
     """Prior probability of each node of the noise."""
-    noise, score = Likelihood(residual_sd=scatter, seed_sd=paired.SEED), np.linspace(-REACH, REACH, FINE)
+    noise = Likelihood(residual_sd=scatter, residual_spread=1.0, seed_sd=paired.SEED)
+    score = np.linspace(-REACH, REACH, FINE)
     squares = np.add.outer(
         (noise.residual_sd * np.exp(noise.residual_spread * score)) ** 2,
         (paired.SEED * np.exp(noise.seed_spread * score)) ** 2,
