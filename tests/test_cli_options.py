@@ -338,8 +338,23 @@ def test_a_question_without_stakes_takes_no_stakes(marin_post):
             bs.decide.go(marin_post, 2.5, flops=1e21, **given)
 
 
+def test_functions_refuse_options_without_effect(marin_post, files):
+    seeds = bs.read(files / "seeded.csv", columns={"family": "recipe"})
+    fits = {"run": marin_post}
+    for asked, words in {
+        lambda: bs.decide.compare(
+            seeds, equal=0.1, at={"flops": 1e18}
+        ): "at, equal have no effect on runs of one scale",
+        lambda: bs.decide.stop_early(fits, 2.5, remaining=1.0, value=2.0, chance=0.3, flops=1e21): "chance",
+        lambda: bs.decide.stop_early(fits, 2.5, unit="USD", flops=1e21): "unit",
+        lambda: bs.decide.next_run(marin_post, utility="per_nat", flops=1e21): "utility",
+    }.items():
+        with pytest.raises(bs.InputError, match=words):
+            asked()
+
+
 PYTHON_ONLY = """
-corpus/entries.py data/runs.py:thin decide/outcomes.py:at_point decide/recipes.py:compare
+corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:compare
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py model/numpyro.py
 model/problem.py:make_job plot/fits.py plot/isoflop.py posterior/posterior.py

@@ -96,7 +96,7 @@ def misspelt(error: Any) -> str | None:
         right = meant(name, [option for option in known if option.startswith("--")], OPTIONS)
         hint = f"{right} may be meant." if right else f"{verb} --help lists its options."
         return f"{verb} has no option {name}; {hint}"
-    found = re.match(r"No such command '(.*)'", str(error.message))
+    found = re.match(r"No such command '([^']*)'", str(error.message))
     if found:
         known = sorted(context.command.commands)
         right = meant(found[1], known, VERBS)

@@ -164,6 +164,8 @@ def next_run(
     chosen = None
     if target is not None:
         chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
+    elif not isinstance(utility, str) or utility != "step":
+        raise InputError("utility (--utility) has no effect without target (--target), the loss to be met.")
     elif value is not None:
         raise InputError(
             "value= (--value) needs target= (--target): pilots are worth what they change in the decision about it."

@@ -284,7 +284,10 @@ def compare(
         >>> bs.decide.compare({"A": post_a, "B": post_b}, at={"n_params": 7e9})  # doctest: +SKIP
     """
     if isinstance(posteriors, Runs):
-        return compare_seeds(posteriors)
+        given = {"at": at, "axis": axis, "range": range, "paths": paths, "rates": rates, "cost": cost}
+        given |= {"deadline": deadline, "equal": equal or None}
+        idle = [name for name, value in given.items() if value is not None]
+        return compare_seeds(posteriors, idle)
     if not (isinstance(posteriors, Mapping) and all(isinstance(one, Fitted) for one in posteriors.values())):
         raise InputError(
             "compare takes fits by the recipe's name, e.g. compare({'A': post_a, 'B': post_b}, at=...), or Runs of one "
@@ -374,11 +377,15 @@ def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
     return float(np.exp(0.5 * (here + min(reaches))))
 
 
-def compare_seeds(runs: Runs) -> SeedNoise:
+def compare_seeds(runs: Runs, idle: list[str]) -> SeedNoise:
     """Compare recipes that were run at one scale, by their seeds.
 
+    Args:
+        runs: Runs of several recipes.
+        idle: Options that were given and have no effect here.
+
     Raises:
-        InputError: For one recipe, or runs at several scales, which need a fit each.
+        InputError: For such options, one recipe, or runs at several scales, which need a fit each.
     """
     if len(runs.families) < 2:
         raise InputError(
@@ -389,6 +396,9 @@ def compare_seeds(runs: Runs) -> SeedNoise:
             f"{runs.name} has several scales ({', '.join(runs.inputs)}): fit each recipe first, "
             "compare({part.name: fit(part, seed=0) for part in runs.split()}, at=...)."
         )
+    if idle:
+        verb = "has" if len(idle) == 1 else "have"
+        raise InputError(f"{', '.join(idle)} {verb} no effect on runs of one scale, which are compared by their seeds.")
     return noise(runs)
 
 

@@ -129,6 +129,13 @@ def stop_early(
             "remaining= and value= belong together (--remaining, --value): what finishing costs, and what meeting the "
             "target is worth."
         )
+    if remaining is not None and chance != CHANCE:
+        raise InputError(
+            "chance (--chance) has no effect beside remaining and value (--remaining, --value), whose ratio takes its "
+            "place; leave it out."
+        )
+    if remaining is None and unit:
+        raise InputError("unit (--unit) has no effect without remaining and value (--remaining, --value).")
     if remaining is not None and value is not None:
         if not (remaining > 0 and value > 0):
             raise InputError(f"remaining and value must be positive; found {remaining} and {value}.")
