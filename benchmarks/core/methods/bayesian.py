@@ -65,7 +65,7 @@ def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:
 
 def no_discrepancy(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """NUTS on the usual law with Student-t noise and no discrepancy: careful Bayes that trusts the law."""
-    noise = bs.Likelihood(tail=4.0)
+    noise = bs.Likelihood(residual_sd=0.01, residual_spread=1.0, tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
     for problem in problems:
         law = bs.laws.renamed(bs.laws.get(names[len(problem.inputs)]), problem.inputs)
