@@ -307,10 +307,10 @@ def test_errors_say_what_to_do(fits):
         (two, {"at": {"n_params": 1e9}, "pairing": "no"}, "pairing must be"),
         (two, {"at": {"n_params": 1e9}, "equal": -1.0}, "equal must be"),
         (two, {"at": {"n_params": 1e9}, "axis": "flops"}, "There is no input 'flops'"),
-        (two, {"at": {"n_params": 1e9}, "cost": 1.0}, "needs paths= or rates="),
+        (two, {"at": {"n_params": 1e9}, "cost": 1.0}, "needs rates="),
         (two, {"rates": {"A": (1.0, 0.0), "B": (1.0, 0.0)}}, "needs the point in question as cost="),
-        (two, {"cost": 1.0, "rates": {"A": (1.0, 0.0)}}, "rates must name every recipe, A, B"),
-        (two, {"cost": 1.0, "rates": {"A": (-1.0, 0.0), "B": (1.0, 0.0)}}, "the rate positive"),
+        (two, {"cost": 1.0, "rates": {"A": (1.0, 0.0)}}, r"rates \(--rate\) must name every recipe, A, B"),
+        (two, {"cost": 1.0, "rates": {"A": (-1.0, 0.0), "B": (1.0, 0.0)}}, "must be a positive rate"),
         (two, {"cost": 1.0, "paths": dict.fromkeys("AB", lambda c: {})}, "must return n_params"),
     ]
     for posteriors, options, words in cases:
