@@ -68,7 +68,7 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
         sections.rivals(cells, ours),
         sections.sometimes(cells, ours),
         sections.by_source(cells, ours),
-        sections.outcomes(drawn, cells, ours),
+        sections.outcomes(drawn),
         sections.failures(drawn),
         sections.stress(cells, ours),
         sections.costs(cells, ours),
@@ -138,14 +138,8 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
         *(f"{100 * level:g} %" for level in LEVELS),
         "error of the median",
     ]
-    words = "Share of held-out runs inside the default's intervals for one future run, averaged over families"
-    usual = f"; last column: {PLAIN} at 95 %" if both else ""
-    choice = (
-        "The mixture of two laws was chosen on all sources of one input, and so were two numbers, each source left out "
-        "in turn, which serve several inputs too"
-    )
-    more = "Methods, intervals, choices and failures: [docs/calibration.md](docs/calibration.md)"
-    return f"{words}{usual}. {choice}. {more}.\n\n" + grid([*head, f"{PLAIN}, 95 %"] if both else head, body)
+    table = grid([*head, f"{PLAIN}, 95 %"] if both else head, body)
+    return sections.render("readme", usual=PLAIN if both else "", table=table)
 
 
 def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict[str, Path]:
