@@ -29,12 +29,11 @@ from benchmarks.calibration import pictures, tally
 from benchmarks.calibration.tally import OURS
 from benchmarks.core import estimates, figures
 from benchmarks.core.estimates import Estimate, cluster_of, estimate
-from benchmarks.core.markdown import fraction, grid, ranged
+from benchmarks.core.markdown import fraction, grid, ranged, templates
 from benchmarks.core.problems import DEVELOPMENT
 from benchmarks.core.rows import replace
 from benchmarks.core.store import RESULTS, read_rows, stored
-from benchmarks.decisions import pilots as pilot_choices
-from benchmarks.decisions import recipe_section as recipe_report
+from benchmarks.decisions import pilots, recipe_section
 
 PAGE = Path(__file__).parents[2] / "docs" / "decisions.md"
 TARGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -55,6 +54,7 @@ PREFIXES = {"R=2": 0.5, "R=4": 0.25, "R=8": 0.125}
 CURVES = ("nslpfn_colpret", "multipowerlaw")
 """Sources of training curves over tokens or steps."""
 SCORES = ndtri(np.array(QUANTILES))
+render = templates(__file__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,51 +206,47 @@ def relative(found: Decisions, rival: str) -> Estimate:
 
 def go_section(found: Decisions, drawn: Path) -> str:
     """Words and tables about go or no-go."""
+    answers = answered(found.base)
     parts = {
-        "all sources": found.of(answered(found.base)),
-        "sources left out of tuning": found.of(answered(found.base) & ~found.base["developed"].to_numpy()),
+        "All sources": found.of(answers),
+        "Sources left out of tuning": found.of(answers & ~found.base["developed"].to_numpy()),
     }
-    lines = ["## Go or no-go", ""]
-    count = found.base[["source", "family"]].drop_duplicates().shape[0]
-    lines.append(
-        f"{found.met.size:,} decisions on {len(found.base):,} problems of {count:,} families: is the largest held-out "
-        "run worth its cost, if meeting the target brings 1 and the run costs "
-        f"{', '.join(f'{s:g}' for s in STAKES)}? Targets are quantiles of the pooled forecasts of all methods. `go` "
-        f"refuses an answer on, or calls further than {RECORD_RATIO:g} times beyond the data, "
-        f"{fraction(1 - answered(found.base).mean())} of the problems (not converged, rising, far); below are the "
-        "others. Every method had the same runs; families count alike."
+    return render(
+        "go",
+        decisions=found.met.size,
+        problems=len(found.base),
+        families=found.base[["source", "family"]].drop_duplicates().shape[0],
+        stakes=[f"{stake:g}" for stake in STAKES],
+        furthest=f"{RECORD_RATIO:g}",
+        refused=1 - answers.mean(),
+        drawn=drawn,
+        parts=[go_part(title, part) for title, part in parts.items()],
     )
-    lines += ["", f"![Stated against realised probability]({drawn.name})", ""]
-    for title, part in parts.items():
-        table, steps = regrets(part), fifths(part, OURS)
-        worst = float(np.nanmax(np.abs(steps["stated"] - steps["realised"])))
-        best = min(
-            (row for row in table.to_dict("records") if row["method"] in NAMED), key=lambda row: row["regret"].value
-        )
-        against = relative(part, str(best["method"]))
-        lines += [f"**{title.capitalize()}**: {part.met.size:,} decisions, {against.families:,} families.", ""]
-        head = ["method", "realised regret", *[f"cost {stake:g}" for stake in STAKES], "Brier"]
-        body = [
-            [
-                str(row["method"]),
-                ranged(row["regret"], 3),
-                *[fraction(row[f"at {stake:g}"], 3) for stake in STAKES],
-                fraction(row["brier"], 3),
-            ]
-            for row in table.to_dict("records")
+
+
+def go_part(title: str, part: Decisions) -> dict[str, Any]:
+    """Table of every method on some problems, the best of the usual rivals, and our stated probabilities."""
+    table, steps = regrets(part), fifths(part, OURS)
+    rows = table.to_dict("records")
+    best = str(min((row for row in rows if row["method"] in NAMED), key=lambda row: row["regret"].value)["method"])
+    body = [
+        [
+            str(row["method"]),
+            ranged(row["regret"], 3),
+            *[fraction(row[f"at {stake:g}"], 3) for stake in STAKES],
+            fraction(row["brier"], 3),
         ]
-        lines += [grid(head, body), ""]
-        pairs = zip(steps["stated"], steps["realised"], strict=True)
-        stated = "; ".join(f"{fraction(a)} came true {fraction(b)}" for a, b in pairs)
-        reached = "met" if against.value <= 0.75 else "not met"
-        lines.append(
-            f"Regret is {fraction(1 - against.value, 3)} below that of the best of the usual rivals, {best['method']} "
-            f"({fraction(1 - against.high)} to {fraction(1 - against.low)}; the aim of .25 is {reached}). Stated "
-            f"probabilities, in fifths: {stated}; the largest gap is {100 * worst:.0f} points (aim 5, "
-            f"{'met' if worst <= 0.05 else 'not met'})."
-        )
-        lines.append("")
-    return "\n".join(lines)
+        for row in rows
+    ]
+    return {
+        "title": title,
+        "decisions": part.met.size,
+        "table": grid(["method", "realised regret", *[f"cost {stake:g}" for stake in STAKES], "Brier"], body),
+        "best": best,
+        "against": relative(part, best),
+        "fifths": list(zip(steps["stated"], steps["realised"], strict=True)),
+        "worst": float(np.nanmax(np.abs(steps["stated"] - steps["realised"]))),
+    }
 
 
 # --- Stopping ------------------------------------------------------------------------------------------------
@@ -272,21 +268,8 @@ def stop_section(folder: Path) -> str:
                 [f"{share:.1%} of the run", f"{len(part.base)}", name, *[fraction(v, 3) for v in (wrong, right, saved)]]
             )
     head = ["seen", "curves", "method", "stopped of those that would have met", "of those that missed", "compute saved"]
-    ours = [row for row in body if row[2] == OURS]
-    most = max(float(row[3]) for row in ours)
-    lines = [
-        "## Stopping early",
-        "",
-        f"Training curves ({', '.join(CURVES)}), forecast to their end from a prefix; a run is stopped when its chance "
-        f"of meeting the target is below {CHANCE:g}. That number was chosen on these very curves, and most of them "
-        "were among those on which the forecasts were tuned.",
-        "",
-        grid(head, body),
-        "",
-        f"At most {fraction(most, 3)} of the runs that would have met their target are stopped (aim .05, "
-        f"{'met' if most <= 0.05 else 'not met'}).",
-    ]
-    return "\n".join(lines)
+    most = max(float(row[3]) for row in body if row[2] == OURS)
+    return render("stop", curves=CURVES, chance=f"{CHANCE:g}", table=grid(head, body), most=most)
 
 
 # --- Pilots --------------------------------------------------------------------------------------------------
@@ -332,36 +315,23 @@ def pilot_section(path: Path) -> str:
     head = ["rule", "realised regret", "score", "spent", "regret: ours lower / equal / higher", "score: likewise"]
     rivals = ("random", "largest", "D-optimal")
     wins = {rule: float((wide["regret"][OURS] < wide["regret"][rule] - 1e-9).mean()) for rule in rivals}
-    missed = [rule for rule, share in wins.items() if share < 0.7]
-    starts = table.groupby(["source", "family", "metric"])["key"].nunique()
     left = wide[~wide.index.get_level_values("source").isin(DEVELOPMENT)]
-    others = [
-        f"{rule} on {int((left['regret'][OURS] < left['regret'][rule] - 1e-9).sum())} of {len(left)}" for rule in rivals
-    ]
-    tuned = (
-        f"Of pilots that say nearly as much (at least {NEARLY:g} of the most information) the rule takes the one "
-        "nearest to the target; that share was chosen on overtrain, Chinchilla and gemstones. On grids of other "
-        f"sources its regret is lower than {', '.join(others)}."
+    return render(
+        "pilots",
+        grids=len(wide),
+        families=table[["source", "family"]].drop_duplicates().shape[0],
+        starts=table.groupby(["source", "family", "metric"])["key"].nunique().sum(),
+        start_runs=pilots.START_RUNS,
+        batch=pilots.BATCH,
+        pilot_share=named(pilots.PILOT_FACTOR),
+        budget_share=named(pilots.BUDGET_FACTOR),
+        table=grid(head, body),
+        wins=wins,
+        missed=[rule for rule, share in wins.items() if share < 0.7],
+        nearly=f"{NEARLY:g}",
+        left={rule: int((left["regret"][OURS] < left["regret"][rule] - 1e-9).sum()) for rule in rivals},
+        left_grids=len(left),
     )
-    lines = [
-        "## What to run next",
-        "",
-        f"{len(wide)} grids of {table[['source', 'family']].drop_duplicates().shape[0]} families, {starts.sum()} "
-        f"starts: {pilot_choices.START_RUNS} cheap runs, a target among the costliest runs, up to "
-        f"{pilot_choices.BATCH} pilots of at most a {named(pilot_choices.PILOT_FACTOR)} of the target's cost each and "
-        f"{named(pilot_choices.BUDGET_FACTOR)} of it together, all of them really run. Each rule's pilots are added, "
-        "the default model is fitted again, and its go or no-go decisions about the target are judged as above. The "
-        "score is the mean pinball loss of ln loss, times two.",
-        "",
-        grid(head, body),
-        "",
-        "Our rule has the lower regret than "
-        + ", ".join(f"{rule} on {fraction(share)} of the grids" for rule, share in wins.items())
-        + f" (aim .70 each, {'met' if not missed else 'not met against ' + ' and '.join(missed)}).",
-        "",
-        tuned,
-    ]
-    return "\n".join(lines)
 
 
 def named(factor: float) -> str:
@@ -412,15 +382,12 @@ def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     page.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(found, page.with_name(f"{page.stem}-chance.png"))
     recipes = page.with_name(f"{page.stem}-recipes.png")
-    figures.save(recipe_report.picture(), recipes)
+    figures.save(recipe_section.picture(), recipes)
     pyplot.close("all")
     parts = [
-        "# Decisions: were they good?",
-        "Made by `python -m benchmarks pages` from committed results; intervals are 95 % bootstrap intervals over "
-        "families. Regret is what a decision lost against knowing the outcome, in units of what meeting the target "
-        "brings.",
+        render("decisions"),
         go_section(found, drawn),
-        recipe_report.section(picture=recipes.name),
+        recipe_section.section(picture=recipes.name),
         pilot_section(folder / "pilot_choices.parquet"),
         stop_section(folder),
     ]

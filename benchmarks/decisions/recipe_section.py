@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, STYLE, dress, figure_of, new_axes
 from benchmarks.core.estimates import Estimate, estimate
-from benchmarks.core.markdown import fraction, grid, listed, ranged
+from benchmarks.core.markdown import fraction, grid, ranged, templates
 from benchmarks.decisions.recipe_pairs import FEWEST, THINNED
 from benchmarks.decisions.recipe_variants import GRID, SHIPPED
 from benchmarks.decisions.recipes import (
@@ -36,6 +37,7 @@ TIE = 0.001
 """Log scores that differ by less say nothing about which numbers are better; the more cautious ones are taken."""
 DRAWS = 2000
 """Outcomes that are drawn from the stated probabilities."""
+render = templates(__file__)
 
 
 def table(rows: Sequence[dict]) -> pd.DataFrame:
@@ -202,84 +204,62 @@ def section(rows: Sequence[dict] | None = None, picture: str | None = "decisions
     rows = read() if rows is None else rows
     scored = table(rows)
     ours = scored[scored["method"] == OURS]
-    found = {name: figure_over(scored[scored["method"] == name], "hit") for name in NAMES}
     gap = difference(scored, OURS, RANKING)
-    apart = np.array([abs(row["variants"][GRID.index(SHIPPED)] - row["p"][OURS]) for row in rows])
-    lines = [
-        "## Which recipe",
-        f"Both recipes are fitted on small runs, at {FEWEST} common scales or more; the question is which of two runs "
-        "at a larger scale has the lower loss. The default compares them by the ratio of their losses at common "
-        "scales, a signed power law with discrepancy and noise of its own (`bayescale.decide.paired`). "
-        f"Scored are {ours['source'].nunique()} sources, {ours.groupby(PAIR).ngroups} pairs and cuts with "
-        f"{len(ours):,} held-out scales in {ours.groupby(['source', 'cluster']).ngroups} groups of recipes.",
-        "Every source is scored with the numbers (amplitude of the discrepancy and its spread, tilt, scatter) "
-        "that had the "
-        f"lowest log score, sources alike, on the other sources, out of a grid of {len(GRID)}; of those within "
-        f"{TIE:g} of the lowest, the widest discrepancy. What ships is the choice on all. Grid and rule were made "
-        f"with all "
-        "sources in view. Probabilities under the grid are computed by quadrature "
-        "(`benchmarks.decisions.recipe_variants`); "
-        "under the shipped numbers they differ from those of the fit by "
-        f"{fraction(apart.mean(), 3)} on average and {fraction(apart.max(), 3)} at most.",
-        f"**Accuracy.** The default named the better recipe in {ranged(found[OURS], 3)} of the cases, ranking at the "
-        f"largest small scale in {ranged(found[RANKING], 3)}: "
-        + f"a difference of {ranged(gap, 3)}. "
-        + accuracy_verdict(gap),
-        calibration_words(ours),
-        methods_table(scored),
-        reliability_table(reliability(ours)),
-        luck_words(ours),
-        "The same without regard to which recipe is called A, by how sure each method was of the recipe that it named:",
-        confidence_table(scored),
-        widths(ours),
-        "" if picture is None else f"![Stated against observed, and Brier scores]({picture})",
-        "### Other numbers",
-        variants_part(rows, scored),
-        "### By source",
-        source_table(scored, choices(pd.DataFrame(rows).assign(weight=ours["weight"].to_numpy()))),
-        "Of "
-        + listed([f"{name} {most} pairs and cuts" for name, most in THINNED.items()])
-        + " were scored, spread evenly.",
-        "Ranking states no probability: it counts as certain in the first row of its kind, and as sure as it was "
-        "right on the other sources in the second. Every other method's probability is that of two runs "
-        "drawn independently, which is what separate fits say.",
-    ]
-    return "\n\n".join(line for line in lines if line)
+    return render(
+        "recipes",
+        fewest=FEWEST,
+        sources=ours["source"].nunique(),
+        pairs=ours.groupby(PAIR).ngroups,
+        scales=len(ours),
+        groups=ours.groupby(["source", "cluster"]).ngroups,
+        grid=len(GRID),
+        tie=f"{TIE:g}",
+        apart=np.array([abs(row["variants"][GRID.index(SHIPPED)] - row["p"][OURS]) for row in rows]),
+        right=figure_over(ours, "hit"),
+        ranking=figure_over(scored[scored["method"] == RANKING], "hit"),
+        gap=gap,
+        verdict=accuracy_verdict(gap),
+        aim=f"{100 * AIM:.0f}",
+        missed=fifths_missed(ours),
+        methods=methods_table(scored),
+        reliability=reliability_table(reliability(ours)),
+        luck=luck_shares(ours),
+        confidence=confidence_table(scored),
+        picture=picture,
+        variants=variants_table(rows, scored),
+        by_source=source_table(scored, choices(pd.DataFrame(rows).assign(weight=ours["weight"].to_numpy()))),
+        thinned=[f"{name} {most} pairs and cuts" for name, most in THINNED.items()],
+        **widths(ours),
+    )
 
 
-def calibration_words(ours: pd.DataFrame) -> str:
+def fifths_missed(ours: pd.DataFrame) -> list[str]:
     """Which fifths are further off than the aim."""
     fifths = reliability(ours)
     missed = fifths[(fifths["observed"] - fifths["stated"]).abs() > AIM]
-    if missed.empty:
-        return (
-            f"**Calibration.** In every fifth the frequency was within {100 * AIM:.0f} points of the stated "
-            "probability."
-        )
-    named = [
+    return [
         f"{row.fifth} ({100 * (row.observed - row.stated):+.0f} points, {row.points} scales of {row.groups} groups)"
         for row in missed.itertuples()
     ]
-    return f"**Calibration.** The aim of {100 * AIM:.0f} points is missed in {listed(named)}."
 
 
-def luck_words(ours: pd.DataFrame) -> str:
-    """What the aim asks of a method that is calibrated."""
+def luck_shares(ours: pd.DataFrame) -> dict[str, float]:
+    """How often a calibrated method would miss the aim, or do as badly as ours did in its worst fifth."""
     here = worst_fifth(ours)
     apart, together = (
         luck(ours, keys) for keys in ([*PAIR, "truth", "beyond"], ["source", "cluster", "first", "second"])
     )
-    return (
-        "Few pairs are close, so the inner fifths hold few scales. Were every stated probability exactly true, some "
-        f"fifth would still be more than {100 * AIM:.0f} points off in {fraction((together > AIM).mean())} of the "
-        "cases where all outcomes of two recipes go together, and in "
-        f"{fraction((apart > AIM).mean())} where all scales are independent; {100 * here:.0f} points or more, as here, "
-        f"in {fraction((together >= here).mean())} and {fraction((apart >= here).mean())}."
-    )
+    return {
+        "together": float((together > AIM).mean()),
+        "apart": float((apart > AIM).mean()),
+        "worst": here,
+        "worst_together": float((together >= here).mean()),
+        "worst_apart": float((apart >= here).mean()),
+    }
 
 
-def variants_part(rows: Sequence[dict], scored: pd.DataFrame) -> str:
-    """Words and table on what other numbers would have done, the best in hindsight as well."""
+def variants_table(rows: Sequence[dict], scored: pd.DataFrame) -> dict[str, Any]:
+    """Table on what other numbers would have done, the best in hindsight as well, and how many would have met both."""
     ours = scored[scored["method"] == OURS]
     ranking = scored[scored["method"] == RANKING]
     parts = [judged(ours, p) for p in np.array([row["variants"] for row in rows]).T]
@@ -301,12 +281,8 @@ def variants_part(rows: Sequence[dict], scored: pd.DataFrame) -> str:
         [name, text, ranged(gap, 3), ranged(log, 3), f"{100 * fifth:.0f}"]
         for name, (text, gap, log, fifth) in entries.items()
     ]
-    verdict = (
-        f"Of the {len(GRID)} sets of numbers {both or 'none'} would have been at once no less accurate than ranking "
-        f"and within {100 * AIM:.0f} points in each fifth, even if chosen in hindsight."
-    )
     head = ["choice", "numbers", "right, minus ranking", "log score", "worst fifth (points off)"]
-    return grid(head, body) + "\n\n" + verdict
+    return {"table": grid(head, body), "both": both}
 
 
 def methods_table(scored: pd.DataFrame) -> str:
@@ -352,19 +328,17 @@ def confidence_table(scored: pd.DataFrame) -> str:
     return grid(["stated P(named recipe better)", *[f"{name} (stated: right)" for name in names]], body)
 
 
-def widths(ours: pd.DataFrame) -> str:
+def widths(ours: pd.DataFrame) -> dict[str, Any]:
     """How much sharper the ratio is than separate fits, and how often its intervals held."""
     ratio = ours.assign(sharper=np.log(ours["width_apart"] / ours["width"]))
     held = {
         level: figure_over(ours.assign(x=(ours["pit"] - 0.5).abs() <= level / 2), "x") for level in (0.5, 0.8, 0.95)
     }
     found = figure_over(ratio, "sharper")
-    words = listed([f"{100 * level:g} % intervals held {ranged(value)}" for level, value in held.items()])
-    return (
-        "With the shipped numbers, the 90 % interval of the difference of the curves was "
-        f"{np.exp(found.value):.1f} times narrower than that of separate fits (geometric mean; "
-        f"{np.exp(found.low):.1f} to {np.exp(found.high):.1f}); of the differences of runs, {words}."
-    )
+    return {
+        "sharper": Estimate(*np.exp([found.value, found.low, found.high]).tolist(), found.families),
+        "held": [f"{100 * level:g} % intervals held {ranged(value)}" for level, value in held.items()],
+    }
 
 
 def source_table(scored: pd.DataFrame, chosen: dict[str, int]) -> str:
