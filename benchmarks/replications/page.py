@@ -14,9 +14,9 @@ from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 from bayescale.laws.registry import LAWS
 from bayescale.plot.style import BLUE, INK, ORANGE, PALETTE, QUIET, STYLE, dress, figure_of, new_axes, note
 from benchmarks.core import figures
-from benchmarks.core.markdown import grid, listed
+from benchmarks.core.markdown import grid, listed, templates
 from benchmarks.core.rows import replace, stored
-from benchmarks.replications.entries import Entry, entries
+from benchmarks.replications.entries import ROWS, Entry, entries
 from benchmarks.replications.measure import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "replications.md"
@@ -34,6 +34,8 @@ ASKED = {"repetition": "R_D"}
 """The constant that a group of entries is about."""
 OVERLAPPING = ("repetition",)
 """Groups whose entries hold out the same runs, which are not to be counted twice."""
+
+render = templates(__file__)
 
 Measured = Mapping[str, Mapping[str, Any]]
 """Rows of one entry by kind, failed ones left out."""
@@ -115,50 +117,20 @@ def constants_table(entry: Entry, found: Measured) -> str:
     return grid([*head, *(fit["name"] for fit in minimised)], body)
 
 
-def beside(entry: Entry, found: Measured) -> str:
-    """Say how much better minimisation follows its own rows than the constants beside it do."""
-    fits = found.get("minimised", {}).get("fits", [])
-    parts = [
+def minimised(found: Measured) -> list[str]:
+    """How much better minimisation follows its own rows than the constants beside it do."""
+    return [
         f"{100 * fit['error']:.3g} % against {100 * fit['published']:.3g} % ({fit['name']}, {fit['rows']} rows)"
-        for fit in fits
+        for fit in found.get("minimised", {}).get("fits", [])
     ]
-    return f"Root mean squared errors beside the {standing(entry)} constants': {listed(parts)}." if parts else ""
 
 
-def agreement(entry: Entry, found: Measured) -> str:
-    """Say which constants follow from the data."""
+def agreement(entry: Entry, found: Measured) -> list[tuple[str, list[str], list[str]]]:
+    """Which constants follow from the data, for each kind of fit: its name, those that agree, and those that do not."""
     if not entry.sources:
-        return "No verified constants to compare with."
-    parts = []
-    for kind in (kind for kind in NAMES if kind in found):
-        inside, outside = agreeing(entry, found[kind])
-        if not outside:
-            parts.append(f"With {NAMES[kind]} all {len(inside)} constants agree.")
-        elif not inside:
-            parts.append(f"With {NAMES[kind]} none of the {len(outside)} constants agrees.")
-        else:
-            ticks = listed([f"`{name}`" for name in outside])
-            parts.append(f"With {NAMES[kind]} {len(inside)} of {len(inside) + len(outside)} agree, {ticks} not.")
-    return " ".join(parts)
-
-
-def ahead(entry: Entry, found: Measured) -> str:
-    """Say how the held-out runs were forecast."""
-    parts = []
-    for kind in (kind for kind in NAMES if kind in found):
-        row = found[kind]["forecast"]
-        parts.append(
-            f"{NAMES[kind]}: {100 * row['coverage']['0.9']:.0f} % inside the 90 % band "
-            f"({100 * row['width']:.2g} % wide), root mean squared error {100 * row['error']:.2g} %, "
-            f"mean absolute error {row['absolute']:.2g}"
-        )
-    row = next(iter(found.values()))
-    text = f"Held out: {entry.ahead} ({row['forecast']['rows']} rows from {row['early']['rows']}"
-    text += " a curve). " if "fits" in row["early"] and row["early"]["fits"] > 1 else "). "
-    text += "; ".join(parts) + "."
-    if row["published"] is not None:
-        text += f" The {standing(entry)} constants miss the same runs by {100 * row['published']:.2g} %."
-    return text
+        return []
+    ticked = [(kind, agreeing(entry, found[kind])) for kind in NAMES if kind in found]
+    return [(NAMES[kind], inside, [f"`{name}`" for name in outside]) for kind, (inside, outside) in ticked]
 
 
 def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str) -> str:
@@ -193,8 +165,8 @@ def together(members: Mapping[str, Entry], found: Mapping[str, Measured]) -> str
     return grid(["held out", "runs", "", *levels], body)
 
 
-def trust(found: Measured) -> str:
-    """Say which fits did not converge; nothing where all did."""
+def unconverged(found: Measured) -> list[str]:
+    """Which fits did not converge."""
     parts = []
     for kind in (kind for kind in NAMES if kind in found):
         for part, name in (("full", "the fit of the constants"), ("early", "the fit that forecasts")):
@@ -204,7 +176,7 @@ def trust(found: Measured) -> str:
                 parts.append(f"{name} with {NAMES[kind]} (R-hat {row['rhat']:.3f}, {row['divergences']} divergences)")
             elif bad:
                 parts.append(f"{bad} of {row['fits']} fits with {NAMES[kind]}")
-    return f"Not converged by the package's own standard: {listed(list(dict.fromkeys(parts)))}." if parts else ""
+    return list(dict.fromkeys(parts))
 
 
 def summary(known: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
@@ -252,18 +224,7 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
     if not body:
         return ""
     head = ["inputs of", "law", "runs", "data sets", "smallest p", "outside the 99 % band", "converged"]
-    return "\n".join(
-        [
-            "## On simulated data",
-            "",
-            "Data drawn from the priors at the inputs of a few of the fitted runs, discrepancy on, and fitted with the "
-            "defaults: ranks of the true constants, forecasts 3 and 10 times ahead and likelihood among posterior "
-            "draws must be uniform. So few data sets see gross faults only. Every law, at made-up inputs and with "
-            "shorter chains: [calibration](calibration.md#where-the-model-is-true-every-law).",
-            "",
-            grid(head, body),
-        ]
-    )
+    return render("simulated", table=grid(head, body))
 
 
 # --- Pictures ------------------------------------------------------------------------------------------------
@@ -354,49 +315,46 @@ def errors(ax: Axes, entry: Entry, found: Measured) -> None:
 
 # --- The page ------------------------------------------------------------------------------------------------
 
-INTRO = (
-    "Laws fitted to the data that they were published with (`python -m benchmarks replications`). A constant agrees "
-    "if the value that it is compared with, or the 95 % interval that its source states, meets the posterior's 95 % "
-    'interval. "Published" constants were read in the paper or its authors\' files; a "reference refit" is a least-'
-    "squares fit to the paper's data by us, where the printed numbers could not be verified. Discrepancy off "
-    "trusts the "
-    "law; discrepancy on is the package's default without interactions of inputs, which came after these fits: "
-    "its constants "
-    "are free to be those of a law that holds only roughly, with "
-    "wider intervals, often far from the paper's, because the discrepancy takes over part of the curve. Priors are the "
-    "package's own, in places centred on published values; fits of more rows than {rows} took {rows} at random. "
-    "Where constants differ for a reason that minimisation shows, its constants stand in the last columns. "
-    "Runs that were held out are forecast from a fit without them, as one future run each; the constants compared with "
-    "have mostly seen those runs, so their errors are no forecasts. In pictures orange is discrepancy off, green "
-    "the same "
-    "with Student-t noise (where fitted), blue discrepancy on; bars are 95 % intervals of constants and 90 % "
-    "bands of runs."
-)
-
 
 def section(members: Mapping[str, Entry], found: Mapping[str, Measured], picture: Path) -> str:
     """Everything about one law's data sets."""
-    title = heading(list(members.values()))
     law = LAWS[next(iter(members.values())).law]
-    lines = [f"## {title}", f"`{law.name}`: {law.says or (law.curve.__doc__ or '').splitlines()[0]}"]
-    lines.append(f"![{title}: constants, and held-out runs against their forecasts]({picture.name})")
     key = group(next(iter(members)))
-    if key in ASKED:
-        lines.append(asked(members, found, ASKED[key]))
-    for name, entry in members.items():
-        row = found[name]
-        first = next(iter(row.values()))
-        if len(members) > 1:
-            lines.append(f"### {entry.title}")
-        lines.append(f"Data: {entry.rows} ({first['full']['rows']} rows" + (" a curve)." if "curve" in first else ")."))
-        lines.append(constants_table(entry, row))
-        words = (agreement(entry, row), beside(entry, row), ahead(entry, row), trust(row))
-        lines.append(" ".join(text for text in words if text))
-        if entry.remark:
-            lines.append(entry.remark)
-    if len(members) > 1 and key not in OVERLAPPING:
-        lines += ["Data sets taken together:", together(members, found)]
-    return "\n\n".join(lines)
+    several = len(members) > 1
+    return render(
+        "law",
+        title=heading(list(members.values())),
+        law=law,
+        says=law.says or (law.curve.__doc__ or "").splitlines()[0],
+        picture=picture,
+        asked=asked(members, found, ASKED[key]) if key in ASKED else "",
+        entries=[entry_section(entry, found[name], titled=several) for name, entry in members.items()],
+        together=together(members, found) if several and key not in OVERLAPPING else "",
+    )
+
+
+def entry_section(entry: Entry, found: Measured, *, titled: bool) -> str:
+    """Everything about one data set."""
+    kinds = [kind for kind in NAMES if kind in found]
+    first = found[kinds[0]]
+    return render(
+        "entry",
+        entry=entry,
+        titled=titled,
+        rows=first["full"]["rows"],
+        curves="curve" in first,
+        constants=constants_table(entry, found),
+        agreement=agreement(entry, found),
+        minimised=minimised(found),
+        standing=standing(entry),
+        held=first["forecast"]["rows"],
+        early=first["early"]["rows"],
+        several=first["early"].get("fits", 1) > 1,
+        forecasts=[(NAMES[kind], found[kind]["forecast"]) for kind in kinds],
+        two=lambda value: f"{value:.2g}",
+        published=first["published"],
+        unconverged=unconverged(found),
+    )
 
 
 def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
@@ -406,8 +364,6 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         results: What `benchmarks.replications.measure` found.
         page: The page; pictures lie beside it.
     """
-    from benchmarks.replications.entries import ROWS
-
     rows, known = stored(results), entries()
     found = {
         name: {kind: kinds[kind] for kind in (*NAMES, "minimised") if kind in kinds}
@@ -422,9 +378,7 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         drawn.append(picture)
         sections.append(section(members, found, picture))
     absent = [entry.title for name, entry in known.items() if name not in found]
-    parts = ["# Replications", INTRO.format(rows=ROWS), summary(known, found)]
-    if absent:
-        parts.append(f"Not measured: {listed(absent)}.")
-    parts += [*sections, simulated(known, rows)]
+    intro = render("replications", rows=ROWS, summary=summary(known, found), absent=absent)
+    parts = [intro, *sections, simulated(known, rows)]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
     return [page, *drawn]

@@ -21,7 +21,7 @@ import numpy as np
 from bayescale.evaluate.designs import made_up
 from bayescale.model.problem import components
 from bayescale.posterior.mixture import combine
-from benchmarks.core.markdown import grid
+from benchmarks.core.markdown import grid, templates
 from benchmarks.core.rows import store, stored
 
 RESULTS = Path(__file__).parents[1] / "results" / "sbc.json"
@@ -34,6 +34,7 @@ MIXED = 1.05
 """R-hat below which so short chains count as mixed."""
 BOUNDED = ("schedule", "step", "share", "share_1", "share_2", "share_3", "share_4", "share_5", "active_share")
 """Inputs that cannot grow tenfold."""
+render = templates(__file__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,65 +186,38 @@ def section(path: Path = RESULTS) -> str:
     rows = [found[name] for name in BUILT_IN if name in found]
     if not rows:
         return ""
-    missing = [f"`{name}`" for name in BUILT_IN if name not in found]
-    again = sum(row["long"] for row in rows)
-    return "\n".join(
-        [
-            *cases_table([row for row in stored(path) if "case" in row]),
-            "## Where the model is true: every law",
-            "",
-            f"{rows[0]['simulations']} data sets of each law, drawn from its priors at {RUNS} made-up runs of its "
-            "inputs with the default discrepancy (none for laws of schedules) and noise, then fitted: ranks of "
-            "the true "
-            "coordinates, of a run 3 and 10 times ahead (the largest run's own inputs, where inputs cannot grow) and "
-            "of the likelihood must be uniform. So few data sets see gross faults only. Chains are short, "
-            f"{SHORT['chains']} of {SHORT['draws']} draws without a second attempt, and converged means R-hat below "
-            f"{MIXED}; {again} laws marked (long) were run with default chains and their standard. The 99 % band is "
-            f"simultaneous for one law: of {len(rows)} right laws {0.01 * len(rows):.1f} leave it by chance, here "
-            f"{sum(bool(row['outside']) for row in rows)}. Laws share random numbers, so "
-            "their rows are not independent. Made by `python -m benchmarks sbc`."
-            + (f" Not simulated: {', '.join(missing)}." if missing else ""),
-            "",
-            table("law", {f"`{row['law']}`" + (" (long)" if row["long"] else ""): row for row in rows}),
-        ]
+    words = render(
+        "laws",
+        simulations=rows[0]["simulations"],
+        runs=RUNS,
+        **SHORT,
+        mixed=MIXED,
+        again=sum(row["long"] for row in rows),
+        laws=len(rows),
+        outside=sum(bool(row["outside"]) for row in rows),
+        missing=[f"`{name}`" for name in BUILT_IN if name not in found],
+        table=table("law", {f"`{row['law']}`" + (" (long)" if row["long"] else ""): row for row in rows}),
     )
+    return "\n\n".join([*cases_section([row for row in stored(path) if "case" in row]), words])
 
 
-TESTED = (
-    "What is simulated: constants, discrepancy, scatter and seed noise from the priors of one model, losses of runs at "
-    "given inputs, and one future run beyond them, all from that model. What is tested: that the sampler draws "
-    "from the posterior of that same model. Three corrections of the forecasts that ship are taken off on both "
-    "sides, since they answer to real curves and simulate no data: the factor on the discrepancy beyond the data, its "
-    "trend along the law, and the wider spread beyond 16 times. Where the default is a mixture of two models, each is "
-    "simulated and fitted by itself. So uniform ranks say that the computation is right where the model is true; "
-    "whether the forecasts that ship hold on real runs is measured by the held-out record above, and by nothing "
-    "here."
-)
-"""What simulation-based calibration says, and what it does not."""
-
-
-def cases_table(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Table of the default models and of wrong ones."""
+def cases_section(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Words and table on the default models and on wrong ones, where any were simulated."""
     if not rows:
         return []
     found = {row["case"]: row for row in rows}
-    missing = [name for name in cases() if name not in found]
     right, wrong = ([row for row in rows if row["right"] == kind] for kind in (True, False))
-    return [
-        "## Where the model is true: the defaults, and where it is wrong",
-        "",
-        TESTED,
-        "",
-        f"{MANY} data sets of each case, simulated and ranked as below, with default chains; of the default law of one "
-        "input, a mixture of two models, so many of each, fitted by the model that they came from. The "
-        "99 % band is simultaneous for one case; right models should stay inside, and each wrong one must leave it: "
-        f"here {sum(not row['outside'] for row in right)} of {len(right)} right ones stay, and "
-        f"{sum(bool(row['outside']) for row in wrong)} of {len(wrong)} wrong ones leave."
-        + (f" Not simulated: {'; '.join(missing)}." if missing else ""),
-        "",
-        table("case", {name: found[name] for name in cases() if name in found}),
-        "",
-    ]
+    words = render(
+        "cases",
+        many=MANY,
+        stay=sum(not row["outside"] for row in right),
+        right=len(right),
+        leave=sum(bool(row["outside"]) for row in wrong),
+        wrong=len(wrong),
+        missing=[name for name in cases() if name not in found],
+        table=table("case", {name: found[name] for name in cases() if name in found}),
+    )
+    return [words]
 
 
 def table(kind: str, rows: Mapping[str, dict[str, Any]]) -> str:

@@ -16,7 +16,7 @@ from bayescale.fitting.batches import FEWEST_IN_LOCKSTEP
 from bayescale.plot.style import BLUE, ORANGE, figure_of, note
 from benchmarks.calibration import pictures
 from benchmarks.core import figures
-from benchmarks.core.markdown import grid
+from benchmarks.core.markdown import grid, templates
 from benchmarks.core.rows import replace, stored
 from benchmarks.speed.accelerator import RESULTS as ACCELERATOR
 from benchmarks.speed.agreement import AIM
@@ -27,25 +27,11 @@ from benchmarks.speed.peers import ONE_INPUT, TWO_INPUTS
 PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
 FEWEST = 3
 """Points from which a growth is drawn or stated."""
-LOCKSTEP = (
-    f"From {FEWEST_IN_LOCKSTEP:,} families of one shape on an accelerator samples them, all chains in lockstep, each "
-    "step one leapfrog of every chain wherever it is in its tree; fewer, second attempts, forecasts and decisions stay "
-    "on the cores beside it, where a program compiles in a quarter of the time. With NumPyro's loops in loops all "
-    "chains wait for the longest trajectory of any.",
-    "",
-    "What was measured is the sampling. What Python does for each family beside it, checking its table and diagnosing "
-    "its chains, takes some ten milliseconds on one core: for thousands of families most of the time of a fit, and no "
-    "whole fit was timed to its end. Tests compare posteriors of an accelerator with those of the cores beside it "
-    "(`pytest -m gpu`); as they are now they have run on the CPU only, where chains in lockstep draw what NumPyro's "
-    "kernel draws, to rounding. TPUs take the same path, untested. All is in double precision. The table is made by "
-    "`python -m benchmarks accelerator`.",
-    "",
-)
-"""What the page says before the table of accelerators."""
 DEAREST, MOST_LAWS = 3.0, 10
 """Largest cost of a law's gradient that is aimed at, in Chinchilla's, and how many laws the page shows."""
 LARGE = 100
 """Rows from which on the growth of the cost is fitted."""
+render = templates(__file__)
 
 
 def table_of(rows: Sequence[dict[str, Any]], kind: str) -> pd.DataFrame:
@@ -124,28 +110,15 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "an effective draw, our importance sampling = 1",
         "remark",
     ]
-    failed = [row for row in rows if row["kind"][0] == "peer" and "failed" in row]
     tried = {row["kind"][1] for row in rows if row["kind"][0] == "peer"}
-    missing = [name for name in (*ONE_INPUT, *TWO_INPUTS) if name not in tried]
-    lines = [
-        "## Beside peers",
-        "",
-        "Three published curves of five to seven points, one model: a floor law with discrepancy, scatter and "
-        "seed noise. "
-        "Costs are of another data set (which most tools compile again), as a whole and by effective draw; point fits "
-        "and bootstraps, which have no discrepancy and a simpler model, are compared with one posterior of ours. "
-        "chinchilla "
-        "and simple-scaling-laws fitted a made-up grid of 40 parameters-by-tokens runs. Our families share all cores, "
-        "PyMC and nutpie spread their chains over them, the others work on one. In the last column importance sampling "
-        "draws 6,000, which makes its smallest ESS that of peers or more. Cold: from the start of a process to "
-        "the end of its first fit, imports included.",
-        "",
-        grid(head, body),
-    ]
-    if missing:
-        lines += ["", f"Not measured in this run: {', '.join(missing)}."]
-    lines += [f"\nFailed: {row['kind'][1]} ({' '.join(row['failed'])})." for row in failed]
-    return "\n".join(lines)
+    return render(
+        "peers",
+        table=grid(head, body),
+        missing=[name for name in (*ONE_INPUT, *TWO_INPUTS) if name not in tried],
+        failed=[
+            (row["kind"][1], " ".join(row["failed"])) for row in rows if row["kind"][0] == "peer" and "failed" in row
+        ],
+    )
 
 
 def warm_section(rows: Sequence[dict[str, Any]]) -> str:
@@ -166,22 +139,17 @@ def warm_section(rows: Sequence[dict[str, Any]]) -> str:
         entry += [f"{first['ess']:.0f}", leapfrogs if leapfrogs != "nan" else "", f"{table['good'].mean():.1%}"]
         body.append([*entry, spread(table["compile"]), f"{table['memory'].max():.1f} GB"])
     head = ["families", "number", "all", "each", "smallest ESS (median)", "leapfrogs a draw", "R-hat < 1.01, ESS > 400"]
-    lines = ["## Many families, warm", "", grid([*head, "first call (compiles)", "memory peak"], body)]
-    cold = table_of(rows, "cold")
+    cold, least = table_of(rows, "cold"), table_of(rows, "floor")
+    walls = {}
     if not cold.empty:
-        stated = {"no": "without a cache of compiled programs", "yes": "with one"}
-        parts = [
-            f"{spread(cold[[kind[1] == cached for kind in cold['kind']]]['wall'])} {words}"
-            for cached, words in stated.items()
-        ]
-        lines += ["", f"From the start of a process to its first posterior: {', '.join(parts)}."]
-        least = table_of(rows, "floor")
-        if not least.empty:
-            lines[-1] += (
-                f" Imports and NumPyro's NUTS of five independent normal variables alone take {spread(least['wall'])}: "
-                "without a cache a first fit can hardly take less."
-            )
-    return "\n".join(lines)
+        walls = {cached: spread(cold[[kind[1] == cached for kind in cold["kind"]]]["wall"]) for cached in ("no", "yes")}
+    return render(
+        "warm",
+        table=grid([*head, "first call (compiles)", "memory peak"], body),
+        without_cache=walls.get("no", ""),
+        with_cache=walls.get("yes", ""),
+        least="" if least.empty else spread(least["wall"]),
+    )
 
 
 def gradient_section(rows: Sequence[dict[str, Any]]) -> str:
@@ -192,18 +160,17 @@ def gradient_section(rows: Sequence[dict[str, Any]]) -> str:
     costs = {law: cost["ratio"] for law, cost in table.iloc[-1]["laws"].items()}
     worst = sorted(costs, key=lambda law: -costs[law])
     body = [[f"`{law}`", f"{costs[law]:.1f}"] for law in worst[:MOST_LAWS]]
-    over = [f"`{law}`" for law in worst if costs[law] > DEAREST]
-    return "\n".join(
-        [
-            "## Gradients of laws",
-            "",
-            f"One gradient, in all constants, of a sum of squares over {GRADIENT_ROWS} made-up rows, Chinchilla's = 1; "
-            f"the fastest of {ROUNDS} turns of {GRADIENTS} each. The dearest {MOST_LAWS} of {len(costs)} laws, whose "
-            f"median is {np.median(list(costs.values())):.2f} (aim: at most {DEAREST:g}; above it: "
-            f"{', '.join(over) or 'none'}).",
-            "",
-            grid(["law", "a gradient, Chinchilla's = 1"], body),
-        ]
+    return render(
+        "gradients",
+        rows=GRADIENT_ROWS,
+        rounds=ROUNDS,
+        gradients=GRADIENTS,
+        shown=MOST_LAWS,
+        laws=len(costs),
+        median=np.median(list(costs.values())),
+        dearest=f"{DEAREST:g}",
+        over=[f"`{law}`" for law in worst if costs[law] > DEAREST],
+        table=grid(["law", "a gradient, Chinchilla's = 1"], body),
     )
 
 
@@ -222,20 +189,8 @@ def agreement_section(path: Path = AGREEMENT) -> str:
         for row in stored["rows"]
     ]
     worst = max(row["largest"] for row in stored["rows"])
-    verdict = "met" if worst <= AIM else "not met"
-    return "\n".join(
-        [
-            "## Do all ways give the same posterior?",
-            "",
-            "Ten published families of one input under their default law as one model, with its plateau; means of all "
-            "coordinates against those of "
-            f"the default path, in Monte Carlo standard errors of the difference (aim: at most {AIM:.0f}, {verdict}; a "
-            "root mean square of 1 is what chance gives; the dense path shares its random numbers with the default). "
-            "Made by `python -m benchmarks agreement`.",
-            "",
-            grid(["way", "means", "largest difference", "root mean square"], body),
-        ]
-    )
+    table = grid(["way", "means", "largest difference", "root mean square"], body)
+    return render("agreement", aim=AIM, met=worst <= AIM, table=table)
 
 
 def accelerators(path: Path = ACCELERATOR) -> str:
@@ -243,7 +198,7 @@ def accelerators(path: Path = ACCELERATOR) -> str:
     rows = stored(path)
     if not rows:
         return ""
-    body, lines = [], ["## GPUs and TPUs", "", *LOCKSTEP]
+    body = []
     for row in rows:
         head = [row.get("name", row["device"]), row["way"], f"{row['families']:,}"]
         if "failed" in row:
@@ -262,61 +217,58 @@ def accelerators(path: Path = ACCELERATOR) -> str:
             each = seconds(row["sampling"] / row["families"])
             remark = f"with second attempts, compiled in {seconds(row['compile'])}"
             body.append([*head, "loops in loops, sampling alone", seconds(row["sampling"]), each, remark])
-    lines.append(grid(["device", "what", "families", "measured", "all", "each", "remark"], body))
-    for row in rows:
-        if "agreement" in row:
-            found = row["agreement"]
-            lines += [
-                "",
-                f"{row['way']}: {found['means']:,} means of {found['families']} families differ between the devices by "
-                f"{found['root_mean_square']:.2f} standard errors (root mean square; chance gives 1), at most "
-                f"{found['largest']:.1f}.",
-            ]
-    return "\n".join(lines)
-
-
-def grown(large: pd.DataFrame) -> str:
-    """Say how the cost grows, where enough lengths were measured to say so."""
-    said = "Points of one curve. Checkpoints are averaged where there are more than 64; independent runs are not"
-    if len(large) < FEWEST:
-        return f"{said}:"
-    slope = exponent(large["rows"], large["each"])
-    return f"{said}, and from {LARGE} on their cost grows as the number to the power {slope:.2f}."
+    return render(
+        "accelerators",
+        fewest=f"{FEWEST_IN_LOCKSTEP:,}",
+        table=grid(["device", "what", "families", "measured", "all", "each", "remark"], body),
+        compared=[(row["way"], row["agreement"]) for row in rows if "agreement" in row],
+    )
 
 
 def growth_section(rows: Sequence[dict[str, Any]], drawn: Path | None) -> str:
-    """Words about growth."""
+    """Words and tables about growth."""
     by_rows, by_families, by_law = (table_of(rows, kind) for kind in ("runs", "families", "constants"))
     if not len(by_rows) + len(by_families) + len(by_law):
         return ""
-    lines = ["## Growth", ""]
-    if drawn is not None:
-        lines += [f"![Growth with rows and with families]({drawn.name})", ""]
-    if len(by_rows) > 2:
-        large = by_rows[by_rows["rows"] >= LARGE]
-        body = []
-        for name in ("checkpoints", "runs"):
-            for r in table_of(rows, name).to_dict("records"):
-                found = [f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
-                body.append([name, f"{int(r['rows']):,}", seconds(r["each"]), *found])
-        head = ["points are", "points", "a fit", "smallest ESS (median)", "converged", "memory peak"]
-        lines += [grown(large), "", grid(head, body), ""]
-    if len(by_families):
-        body = []
-        for row in by_families.to_dict("records"):
-            entry = [row["kind"][2], f"{int(row['families']):,}", seconds(row["seconds"]), seconds(row["each"])]
-            body.append([*entry, f"{row['good']:.1%}", f"{row['memory']:.1f} GB"])
-        head = ["method", "families", "all", "each", "converged", "memory peak"]
-        lines += ["Families of 30 points, read one after the other and not kept:", "", grid(head, body), ""]
-    if len(by_law):
-        by_law = by_law.groupby(["law", "constants"], as_index=False)[["each", "compile", "good", "leapfrogs"]].median()
-        body = [
-            [r["law"], f"{int(r['constants'])}", seconds(r["each"]), seconds(r["compile"]), f"{r['leapfrogs']:.0f}"]
-            for r in by_law.sort_values("constants").to_dict("records")
-        ]
-        head = ["law", "constants", "a fit", "first call (compiles)", "leapfrogs a draw"]
-        lines += ["Laws with more constants, curves of 30 points:", "", grid(head, body)]
-    return "\n".join(lines)
+    large = by_rows[by_rows["rows"] >= LARGE] if len(by_rows) else by_rows
+    return render(
+        "growth",
+        drawn=drawn,
+        power=exponent(large["rows"], large["each"]) if len(large) >= FEWEST else None,
+        large=LARGE,
+        points=points_table(rows) if len(by_rows) > 2 else "",
+        families=families_table(by_families) if len(by_families) else "",
+        laws=laws_table(by_law) if len(by_law) else "",
+    )
+
+
+def points_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Fits of curves with more and more points."""
+    body = []
+    for name in ("checkpoints", "runs"):
+        for r in table_of(rows, name).to_dict("records"):
+            found = [f"{r['ess']:.0f}", f"{r['good']:.0%}", f"{r['memory']:.1f} GB"]
+            body.append([name, f"{int(r['rows']):,}", seconds(r["each"]), *found])
+    return grid(["points are", "points", "a fit", "smallest ESS (median)", "converged", "memory peak"], body)
+
+
+def families_table(by_families: pd.DataFrame) -> str:
+    """Fits of more and more families."""
+    body = []
+    for row in by_families.to_dict("records"):
+        entry = [row["kind"][2], f"{int(row['families']):,}", seconds(row["seconds"]), seconds(row["each"])]
+        body.append([*entry, f"{row['good']:.1%}", f"{row['memory']:.1f} GB"])
+    return grid(["method", "families", "all", "each", "converged", "memory peak"], body)
+
+
+def laws_table(by_law: pd.DataFrame) -> str:
+    """Fits of laws with more and more constants."""
+    by_law = by_law.groupby(["law", "constants"], as_index=False)[["each", "compile", "good", "leapfrogs"]].median()
+    body = [
+        [r["law"], f"{int(r['constants'])}", seconds(r["each"]), seconds(r["compile"]), f"{r['leapfrogs']:.0f}"]
+        for r in by_law.sort_values("constants").to_dict("records")
+    ]
+    return grid(["law", "constants", "a fit", "first call (compiles)", "leapfrogs a draw"], body)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:
@@ -364,15 +316,8 @@ def write(results: Path = RESULTS, page: Path = PAGE) -> list[Path]:
     page.parent.mkdir(parents=True, exist_ok=True)
     enough = min(len(table_of(rows, kind)) for kind in ("runs", "families")) >= FEWEST
     drawn = draw(rows, page.with_name(f"{page.stem}-growth.png")) if enough else None
-    intro = (
-        f"Made by `python -m benchmarks speed` on {machine['cores']} cores ({machine['backend']}, Python "
-        f"{machine['python']}, JAX {machine['jax']}). Seconds depend on the machine and its load: nothing else ran, "
-        "but gradients were measured earlier, beside other work on a faster machine. Compare rows of one table. The "
-        "default law of one input is a mixture of two models, with two searches for modes and chains of both."
-    )
     parts = [
-        "# Speed",
-        intro,
+        render("speed", machine=machine),
         warm_section(rows),
         against_peers(rows),
         growth_section(rows, drawn),
