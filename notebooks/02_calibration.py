@@ -71,7 +71,7 @@ rows[["family", "split", "method", "y", "q0.025", "q0.5", "q0.975", "pit", "crps
 
 # %%
 rows = rows.assign(cluster=estimates.cluster_of(rows))
-panels = {"4x further (R = 4)": rows["key"].drop_duplicates()}
+panels = {"4x beyond the data": rows["key"].drop_duplicates()}
 axes = pictures.reliability(rows, panels, ["bayescale", "least squares"], "built-in curves of one input")
 
 # %% [markdown]

@@ -156,7 +156,7 @@ def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict
     curves = left[left["group"].isin(["one input", "lcdb", "sparsified"])]
     splits = {
         "published split or half": ("published", "half"),
-        **{f"{r}x further (R = {r})": (f"R={r}",) for r in RATIOS},
+        **{f"{r}x beyond the data": (f"R={r}",) for r in RATIOS},
     }
     one = left[left["group"] == "one input"]
     panels = {title: set(one.loc[one["split"].isin(of), "key"]) for title, of in splits.items()}

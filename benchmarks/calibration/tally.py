@@ -79,7 +79,7 @@ FEW = {"aim": 0.05, "aim50": 0.06}
 GRID = {"aim": 0.05, "aim50": 0.08}
 LINES = (
     Line("one input, published split or half", in_group("one input", "published", "half")),
-    *[Line(f"one input, {ratio}x further", in_group("one input", f"R={ratio}")) for ratio in (2, 4, 8, 16)],
+    *[Line(f"one input, {ratio}x beyond the data", in_group("one input", f"R={ratio}")) for ratio in (2, 4, 8, 16)],
     Line("one input, the largest run", in_group("one input", "largest")),
     Line("one input, 4 to 8 points", in_group("one input", low=4, high=8), **FEW),
     Line("LCDB, 4 to 8 points", in_group("lcdb", low=4, high=8), **FEW),
@@ -91,7 +91,7 @@ LINES = (
     ],
     Line("several inputs, the largest model", in_group("several inputs", "largest"), **GRID),
     Line("small designs, 6 to 12 runs", in_group("small design"), **GRID),
-    *[Line(f"one input, {ratio}x further", in_group("far", f"R={ratio}")) for ratio in FAR],
+    *[Line(f"one input, {ratio}x beyond the data", in_group("far", f"R={ratio}")) for ratio in FAR],
     Line("several inputs, 100x to 1000x the compute", in_group("far, several inputs"), **GRID),
     Line("known standard errors", in_group("known errors")),
     Line("replicates", in_group("replicates"), **GRID),

@@ -54,7 +54,7 @@ def reason(problem: Problem, rows: pd.DataFrame) -> str:
         signs.insert(0, f"{len(problem.train)} points to fit")
     width = float(np.median(np.log(rows["q0.975"] / rows["q0.025"])))
     if width < 0.02:
-        signs.append(f"95 % band only {100 * width:.1g} % wide")
+        signs.append(f"95 % interval only {100 * width:.1g} % wide")
     return f"truth {'lower' if lower else 'higher'}: {', '.join(signs[:2]) or 'no sign of it in the fitted points'}"
 
 

@@ -23,7 +23,8 @@ import pandas as pd
 from scipy.optimize import least_squares
 
 from benchmarks.core.rows import store, stored
-from benchmarks.replications.entries import ROWS, STREAMS_FILE, Entry, Refit, entries, thin
+from benchmarks.replications.data import ROWS, STREAMS_FILE, thin
+from benchmarks.replications.entries import Entry, Refit, entries
 
 RESULTS = Path(__file__).parents[1] / "results" / "replications.json"
 KINDS = ("off", "robust", "on", "minimised", "simulated")
@@ -79,27 +80,27 @@ def quality_of(posteriors: Sequence[Any]) -> dict[str, Any]:
 
 def held_out(posteriors: Sequence[Any], tests: Sequence[pd.DataFrame], entry: Entry) -> dict[str, Any]:
     """How forecasts of one future run did at held-out rows."""
-    errors, bands, inside, absolute, axis = [], [], {level: [] for level in LEVELS}, [], []
+    errors, intervals, inside, absolute, axis = [], [], {level: [] for level in LEVELS}, [], []
     for posterior, test in zip(posteriors, tests, strict=True):
         forecast = posterior.predict(test[list(posterior.law.inputs)].astype(float), kind="run")
         y, middle = test["loss"].to_numpy(float), forecast.quantile([0.5])[0]
         errors.append(np.log(y / middle))
         absolute.append(np.abs(y - middle))
         axis.append(test[entry.axis].to_numpy(float))
-        bands.append(np.log(forecast.interval(0.9) / middle))
+        intervals.append(np.log(forecast.interval(0.9) / middle))
         for level in LEVELS:
             low, high = forecast.interval(level)
             inside[level].append((low <= y) & (y <= high))
-    error, band = np.concatenate(errors), np.concatenate(bands, axis=1)
+    error, ends = np.concatenate(errors), np.concatenate(intervals, axis=1)
     picks = np.unique(np.linspace(0, len(error) - 1, min(SHOWN, len(error))).round().astype(int))
-    points = np.stack([np.concatenate(axis), error, *band])[:, picks]
+    points = np.stack([np.concatenate(axis), error, *ends])[:, picks]
     return {
         "rows": len(error),
         "coverage": {f"{level:g}": short(np.concatenate(inside[level]).mean()) for level in LEVELS},
         "error": short(np.sqrt(np.mean(error**2))),
         "bias": short(error.mean()),
         "absolute": short(np.concatenate(absolute).mean()),
-        "width": short(np.mean(band[1] - band[0])),
+        "width": short(np.mean(ends[1] - ends[0])),
         "points": [[short(value) for value in row] for row in points],
     }
 

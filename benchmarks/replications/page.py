@@ -16,7 +16,8 @@ from bayescale.plot.style import BLUE, INK, ORANGE, PALETTE, QUIET, STYLE, dress
 from benchmarks.core import figures
 from benchmarks.core.markdown import grid, listed, templates
 from benchmarks.core.rows import replace, stored
-from benchmarks.replications.entries import ROWS, Entry, entries
+from benchmarks.replications.data import ROWS
+from benchmarks.replications.entries import Entry, entries
 from benchmarks.replications.measure import RESULTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "replications.md"
@@ -29,7 +30,7 @@ KNOWN = {
     "refit": "reference refit",
     "secondary": "quoted elsewhere",
 }
-"""What constants of each standing are called; a refit is not the paper's own."""
+"""What constants of each provenance are called; a refit is not the paper's own."""
 ASKED = {"repetition": "R_D"}
 """The constant that a group of entries is about."""
 OVERLAPPING = ("repetition",)
@@ -68,7 +69,7 @@ def reference(entry: Entry) -> dict[str, float]:
     return {name: value for source in entry.sources for name, value in source.constants().items()}
 
 
-def standing(entry: Entry) -> str:
+def provenance(entry: Entry) -> str:
     """What the constants beside the posterior's are."""
     if not entry.sources:
         return ""
@@ -113,7 +114,7 @@ def constants_table(entry: Entry, found: Measured) -> str:
     for name in ("residual_sd", "discrepancy"):
         values = [interval(found[k]["spreads"][name]) if name in found[k]["spreads"] else "" for k in kinds]
         body.append([name, *([""] if known else []), *values, *[""] * len(minimised)])
-    head = ["", *([f"{standing(entry)} ({cited(entry)})"] if known else []), *(NAMES[k] for k in kinds)]
+    head = ["", *([f"{provenance(entry)} ({cited(entry)})"] if known else []), *(NAMES[k] for k in kinds)]
     return grid([*head, *(fit["name"] for fit in minimised)], body)
 
 
@@ -145,7 +146,7 @@ def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str
             verdict = "holds it" if constant[1] <= value <= constant[2] else "does not"
             cells.append(f"{interval(constant)}, {verdict if converged else 'not converged'}")
         body.append([entry.title, number(value), *cells])
-    head = [f"`{name}`", standing(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
+    head = [f"`{name}`", provenance(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
     return grid(head, body)
 
 
@@ -198,9 +199,9 @@ def summary(known: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
         missed += "" if published is None else f" / {100 * published:.2g} %"
         rows = str(row[kinds[0]]["forecast"]["rows"])
         link = f"[{entry.title}](#{anchor(known, name)})"
-        body.append([link, f"`{entry.law}`", standing(entry), agreed if entry.sources else "", rows, covered, missed])
+        body.append([link, f"`{entry.law}`", provenance(entry), agreed if entry.sources else "", rows, covered, missed])
     head = ["data", "law", "compared with", "constants that agree, discrepancy off / on", "runs held out"]
-    head += ["inside the 90 % band, off / on", "error, off / on / compared constants"]
+    head += ["inside the 90 % interval, off / on", "error, off / on / compared constants"]
     return grid(head, body)
 
 
@@ -287,11 +288,11 @@ def ratios(ax: Axes, entry: Entry, found: Measured) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_yticks([-place for place in range(len(names))], names)
     ax.set_ylim(-len(names) + 0.5, 0.6)
-    ax.set_xlabel(f"posterior / {standing(entry)}")
+    ax.set_xlabel(f"posterior / {provenance(entry)}")
 
 
 def errors(ax: Axes, entry: Entry, found: Measured) -> None:
-    """Held-out runs relative to their forecast medians, with 90 % bands."""
+    """Held-out runs relative to their forecast medians, with 90 % intervals."""
     dress(ax, "y")
     kinds = [kind for kind in ("off", "on") if kind in found]
     points = {kind: np.array(found[kind]["forecast"]["points"]) for kind in kinds}
@@ -305,7 +306,7 @@ def errors(ax: Axes, entry: Entry, found: Measured) -> None:
         ax.plot(place, error, "o", color=COLORS[kind], markersize=min(4.5, 1.5 + wide), markeredgewidth=0)
         text = f"{NAMES[kind]}: {100 * found[kind]['forecast']['coverage']['0.9']:.0f} %"
         note(ax, text, (0.45 * side + 0.1, 1), (0, 3), COLORS[kind], "axes fraction")
-    ax.set_title("Held-out runs in the 90 % band", loc="left", fontsize=10, fontweight="bold", pad=16)
+    ax.set_title("Held-out runs in the 90 % interval", loc="left", fontsize=10, fontweight="bold", pad=16)
     ax.axhline(0.0, color=INK, linewidth=0.8)
     first, last = points[kinds[0]][0][order[[0, -1]]]
     ax.set_xticks([])
@@ -346,7 +347,7 @@ def entry_section(entry: Entry, found: Measured, *, titled: bool) -> str:
         constants=constants_table(entry, found),
         agreement=agreement(entry, found),
         minimised=minimised(found),
-        standing=standing(entry),
+        provenance=provenance(entry),
         held=first["forecast"]["rows"],
         early=first["early"]["rows"],
         several=first["early"].get("fits", 1) > 1,

@@ -86,7 +86,7 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     return sampled(jobs)
 
 
-def walked(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
+def state_space(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path in linear time, which otherwise serves long curves."""
     with mock.patch.object(problem, "WALKING_ROWS", 0):
         return sampled([make_job(runs, "auto", priors=APART) for runs in chosen])
@@ -170,7 +170,7 @@ WAYS: dict[str, Callable[[Sequence[bs.Runs]], list[np.ndarray]]] = {
     "Dask cluster, two workers": dask_cluster,
     f"{DEVICES} simulated devices": eight_devices,
     "dense covariance": dense,
-    "linear time": walked,
+    "linear time": state_space,
     "single precision": single,
     "importance sampling": importance,
     "stock NumPyro": numpyro,

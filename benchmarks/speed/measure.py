@@ -62,8 +62,8 @@ def curve(number: int, rows: int = 30, own: bool = False) -> Any:
     floor, slope = rng.uniform(0.3, 0.8), rng.uniform(0.05, 0.2)
     steps = np.diff(z, prepend=z[0])
     # The slope wanders slowly: a sum of many small steps, the same law for any number of rows.
-    wander = 0.01 * np.cumsum(np.interp(z, np.linspace(z[0], z[-1], 12), rng.standard_normal(12)) * steps)
-    loss = 3.0 * (floor + (1 - floor) * np.exp(-slope * z)) * np.exp(wander + 0.005 * rng.standard_normal(rows))
+    departure = 0.01 * np.cumsum(np.interp(z, np.linspace(z[0], z[-1], 12), rng.standard_normal(12)) * steps)
+    loss = 3.0 * (floor + (1 - floor) * np.exp(-slope * z)) * np.exp(departure + 0.005 * rng.standard_normal(rows))
     frame = pd.DataFrame({"flops": x, "loss": loss})
     if own:
         frame["run"] = own_runs(rows)
@@ -93,7 +93,7 @@ def peak() -> float:
 def quality(posteriors: Sequence[Any]) -> dict[str, Any]:
     """Effective sample sizes, leapfrog steps and convergence of fits."""
     parts = [part for p in posteriors for part in p.components]
-    # Draws of a mixture are worth their number of components times those of the one that is worth least.
+    # The effective sample size of a mixture is that of its worst component, times their number.
     ess = np.array([len(p.components) * min(o.diagnostics.ess_bulk.min() for o in p.components) for p in posteriors])
     rhat = np.array([max(o.diagnostics.rhat.max() for o in p.components) for p in posteriors])
     steps = [float(part.stats["n_steps"].mean()) for part in parts if "n_steps" in part.stats]

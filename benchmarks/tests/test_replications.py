@@ -10,7 +10,8 @@ import bayescale as bs
 from bayescale.data.design import reduce_runs
 from benchmarks.replications import measure as replications
 from benchmarks.replications import page as replications_page
-from benchmarks.replications.entries import FITTED, UNSEEN, WARMUP, above, entries, schedule, scheduled_law, thin
+from benchmarks.replications.data import FITTED, UNSEEN, WARMUP, above, schedule, scheduled_law, thin
+from benchmarks.replications.entries import entries
 
 
 def row(kind, middle, cover):

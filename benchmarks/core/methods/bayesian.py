@@ -34,8 +34,8 @@ def forecast_with(problems: Sequence[Problem], fit: Callable[[bs.Runs, int], bs.
         spent = time.perf_counter() - begin
         return Prediction(forecast.location, forecast.scale, posterior.status.name, spent, notes)
 
-    with own_executor(len(problems)) as pool:
-        yield from pool.map(one, problems)
+    with own_executor(len(problems)) as executor:
+        yield from executor.map(one, problems)
 
 
 def default(problems: Sequence[Problem]) -> Iterator[Prediction]:

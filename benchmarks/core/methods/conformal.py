@@ -30,13 +30,13 @@ def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = N
         for cell in ((problem.group, problem.split), (problem.group, "any")):
             errors.setdefault(cell, {}).setdefault(root(problem), []).append(error)
     for problem, fit in zip(problems, fits, strict=True):
-        pool: list[np.ndarray] = []
+        others: list[np.ndarray] = []
         for cell in ((problem.group, problem.split), (problem.group, "any"), *errors):
-            if len(pool) < FEWEST_SCORES:
-                pool = [e for source, found in errors[cell].items() if source != root(problem) for e in found]
-        if not pool:
-            pool = [np.zeros(1)]
-        scores = np.quantile(np.concatenate(pool), (np.arange(MIXTURE) + 0.5) / MIXTURE)
+            if len(others) < FEWEST_SCORES:
+                others = [e for source, found in errors[cell].items() if source != root(problem) for e in found]
+        if not others:
+            others = [np.zeros(1)]
+        scores = np.quantile(np.concatenate(others), (np.arange(MIXTURE) + 0.5) / MIXTURE)
         center, spread = fit.location[0], np.median(fit.scale, axis=0)
         location = center + scores[:, None] * spread
         width = np.maximum(np.gradient(scores), 1e-3)[:, None] * spread

@@ -41,7 +41,7 @@ def simple_scaling_laws(problems: Sequence[Problem]) -> Iterator[Prediction]:
                 warnings.simplefilter("ignore")
                 table = model.predict(held, kind="new-run", quantiles=levels.tolist())
             found = np.column_stack([table[name] for name in table.columns if name.startswith("test_loss__loss__")])
-            # It knows no positive responses, so its bands may reach below zero.
+            # It knows no positive responses, so its intervals may reach below zero.
             location, state = np.log(np.maximum(np.sort(found, axis=1).T, SMALLEST)), "OK"
         except ValueError:
             location, state = np.full((MIXTURE, len(held)), np.nan), "REFUSED"
