@@ -15,6 +15,8 @@ from bayescale.errors import InputError, nearest
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C, as shells have it."""
+EXTRAS = {"jinja2": "test", "pyarrow": "test", "polars": "peers", "simple_scaling_laws": "peers"}
+"""Extra that brings a package which the library does without."""
 PAGES = ("calibration", "decisions", "replications", "simulated", "speed")
 """What `pages` writes, in this order."""
 
@@ -329,6 +331,10 @@ def main() -> None:
         code = app(standalone_mode=False)
     except InputError as error:
         finish(str(error), 2)
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        finish(f"This needs {error.name}, which is not installed. Run pip install -e '.[{EXTRAS[error.name]}]'.", 2)
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:

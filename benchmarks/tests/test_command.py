@@ -7,7 +7,7 @@ from unittest import mock
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.core import run
+from benchmarks.core import run, store
 from benchmarks.core.methods import METHODS
 from benchmarks.core.sources import SOURCES
 
@@ -49,3 +49,21 @@ def test_interrupted_command_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(run, "run", interrupted)
     assert call("run", "--method", "last slope", "--source", "printed figures", "--out", tmp_path) == 130
     assert capsys.readouterr().err.strip().endswith("benchmarks: Interrupted; every file is complete or as it was.")
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch, capsys):
+    def without(*arguments):
+        raise ModuleNotFoundError("No module named 'pyarrow'", name="pyarrow")
+
+    monkeypatch.setattr(store, "pack", without)
+    assert call("pack") == 2
+    assert capsys.readouterr().err == (
+        "benchmarks: This needs pyarrow, which is not installed. Run pip install -e '.[test]'.\n"
+    )
+
+
+def test_results_and_files_stay_small():
+    files = list(store.RESULTS.iterdir())
+    assert sum(path.stat().st_size for path in files if path.suffix != ".jsonl") < 6e6
+    code = [path for path in store.RESULTS.parent.rglob("*.py") if len(path.read_text().splitlines()) > 500]
+    assert files and not code
