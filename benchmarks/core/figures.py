@@ -8,15 +8,14 @@ from typing import Any
 
 from bayescale import _io, plot
 
-DPI = 150
 LARGEST = 80_000
 """Most bytes of a picture, so that the repository stays small."""
-COLORS = (64, 48, 32, 24, 16, 12)
-"""Sizes of the palette that are tried in turn."""
+TRIED = tuple((dpi, colors) for dpi in (150, 110, 80) for colors in (64, 48, 32, 24, 16))
+"""Pixels an inch and sizes of the palette, in the order in which they are tried."""
 
 
 def save(axes: Any, path: Path) -> Path:
-    """Write the figure of some axes as a PNG file with a palette of as many colours as a small file can have.
+    """Write the figure of some axes as a PNG file with as many pixels and colours as a small file can have.
 
     Args:
         axes: Axes, or several of one figure.
@@ -27,12 +26,14 @@ def save(axes: Any, path: Path) -> Path:
     """
     from PIL import Image
 
-    plot.save(axes, path, dpi=DPI)
-    with Image.open(path) as drawn:
-        picture = drawn.convert("RGB")
-    for count in COLORS:
+    drawn = {}
+    data = io.BytesIO()
+    for dpi, colors in TRIED:
+        if dpi not in drawn:
+            with Image.open(plot.save(axes, path, dpi=dpi)) as picture:
+                drawn[dpi] = picture.convert("RGB")
         data = io.BytesIO()
-        picture.quantize(count, dither=Image.Dither.NONE).save(data, format="png", optimize=True)
+        drawn[dpi].quantize(colors, dither=Image.Dither.NONE).save(data, format="png", optimize=True)
         if data.tell() <= LARGEST:
             break
     return _io.write(path, lambda part: part.write_bytes(data.getvalue()))
