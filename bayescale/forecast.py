@@ -14,7 +14,7 @@ from bayescale import checked
 from bayescale._record import Array
 from bayescale.data.zeros import lifted
 from bayescale.digits import shown
-from bayescale.errors import InputError, nearest, some
+from bayescale.errors import InputError, counted, nearest, some
 
 At = pd.DataFrame | Mapping[str, Any]
 """Inputs of a question in raw counts: a table with a row a point, or scalars or arrays by name."""
@@ -129,7 +129,10 @@ class Forecast:
         if not (np.isfinite(values) & (values > 0)).all():
             raise InputError(f"A target must be a positive number, like the response; found {target}.")
         if values.shape not in ((), (1,), (len(self.points),)):
-            raise InputError(f"There are {len(self.points)} points and {values.size} targets; give one, or one each.")
+            raise InputError(
+                f"Targets are one, or one for each point; found {counted(values.size, 'target')} for "
+                f"{counted(len(self.points), 'point')}."
+            )
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
 
     def measured(self, value_se: float | Array) -> Forecast:
@@ -144,7 +147,8 @@ class Forecast:
         given = as_numbers("value_se", value_se)
         if given.shape not in ((), (1,), (len(self.points),)):
             raise InputError(
-                f"There are {len(self.points)} points and {given.size} standard errors; give one, or one each."
+                f"Standard errors are one, or one for each point; found {given.size} for "
+                f"{counted(len(self.points), 'point')}."
             )
         errors = np.broadcast_to(given, len(self.points))
         if not (np.isfinite(errors) & (errors >= 0)).all():

@@ -33,7 +33,7 @@ from bayescale.cli.options import (
     refusal,
     tell_log,
 )
-from bayescale.errors import InputError, Status, UntrustworthyFit, because
+from bayescale.errors import InputError, Status, UntrustworthyFit, because, counted
 
 INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C, as shells have it."""
@@ -167,7 +167,8 @@ def fit(
             print(f"wrote {path}", file=sys.stderr)
     if failed:
         reasons = because((family, reason) for family, _, reason in failed)
-        finish(f"{len(failed)} of {len(results) + len(unfit)} families have no posterior. {reasons}", 2)
+        families = counted(len(results) + len(unfit), "family", "families")
+        finish(f"{len(failed)} of {families} {'has' if len(failed) == 1 else 'have'} no posterior. {reasons}", 2)
 
 
 @app.command()

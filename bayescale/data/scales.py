@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayescale.data.log import LogEntry
 from bayescale.data.screening import numbered
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
 """Smaller numbers are more likely in millions or billions than counts."""
@@ -97,7 +97,7 @@ def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry
     factor = max(middle, 1.0 / middle)
     columns = ("n_params", "n_tokens", "flops")
     if factor > DISAGREES:
-        text = f"flops is {middle:.3g} times 6 N D (median over {len(known)} rows): check the units"
+        text = f"flops is {middle:.3g} times 6 N D (median over {counted(len(known), 'row')}): check the units"
         if factor > IMPOSSIBLE and not set(columns) & set(stated):
             raise InputError(
                 f"{text}, e.g. units={{'n_params': 'M'}} (--unit n_params=M), or units={{'flops': 1}} (--unit flops=1) "

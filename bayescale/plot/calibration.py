@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 
 from bayescale import checked
-from bayescale.errors import InputError
+from bayescale.errors import InputError, counted
 from bayescale.plot.decisions import crossover as crossover
 from bayescale.plot.isoflop import fitted as fitted
 from bayescale.plot.isoflop import isoflop as isoflop
@@ -108,7 +108,7 @@ def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
             color = PALETTE[number % len(PALETTE)]
             heights, _ = np.histogram(values[methods == name], edges, density=True)
             tallest = max(tallest, heights.max())
-            label = f"{name} ({int((methods == name).sum())} points)" if name else None
+            label = f"{name} ({counted(int((methods == name).sum()), 'point')})" if name else None
             if len(names) == 1:
                 ax.stairs(heights, edges, fill=True, color=color, alpha=0.45, zorder=3)
             ax.stairs(heights, edges, color=color, linewidth=1.8, zorder=4, label=label, baseline=None)

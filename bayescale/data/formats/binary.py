@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.formats.table import Table, from_records
-from bayescale.errors import InputError
+from bayescale.errors import InputError, counted
 
 EXTRAS = {"parquet": "pyarrow", "excel": "openpyxl"}
 """What each kind of file needs, by the extra that brings it."""
@@ -47,7 +47,7 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
         raise InputError(f"{label} has {len(names)} sheets with rows ({listed}); choose one with table=1 (--table 1).")
     if chosen is not None and not 1 <= chosen <= len(names):
         raise InputError(
-            f"{label} has {len(names)} sheets with rows; table={chosen} (--table {chosen}) is none of them."
+            f"{label} has {counted(len(names), 'sheet')} with rows; table={chosen} (--table {chosen}) is none of them."
         )
     return from_frame(headed(filled[names[(chosen or 1) - 1]]), name, label)
 

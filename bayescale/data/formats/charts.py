@@ -67,7 +67,11 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     bounds = [column for column, parts in found.items() if parts and parts["bound"]]
     if bounds:
         log.append(
-            LogEntry("unused", "info", f"{len(bounds)} columns with the extremes of steps shown as one are not used.")
+            LogEntry(
+                "unused",
+                "info",
+                f"Left aside: {counted(len(bounds), 'column')} with the extremes of steps shown as one.",
+            )
         )
     ours = heading(axis).role
     along = ours if ours in ("n_tokens", "step") else "step" if "step" in axis.lower() else axis

@@ -6,7 +6,7 @@ import re
 
 from bayescale.data.cells import clean
 from bayescale.data.formats.table import Table, from_rows
-from bayescale.errors import InputError
+from bayescale.errors import InputError, counted
 
 _RULE = re.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?$")
 
@@ -32,7 +32,9 @@ def read_markdown(text: str, name: str, label: str, chosen: int | None = None) -
     if not found:
         raise InputError(f"{label} holds no table: expected a header line, a line of dashes and rows between bars.")
     if chosen is not None and not 1 <= chosen <= len(found):
-        raise InputError(f"{label} holds {len(found)} tables; table={chosen} (--table {chosen}) is none of them.")
+        raise InputError(
+            f"{label} holds {counted(len(found), 'table')}; table={chosen} (--table {chosen}) is none of them."
+        )
     headers = {tuple(header) for header, _ in found}
     if chosen is None and len(headers) > 1:
         listed = "; ".join(f"{i}: {', '.join(header[:4])}" for i, (header, _) in enumerate(found[:5], 1))
