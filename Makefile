@@ -12,10 +12,11 @@ export CI := true
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo test oldest lint speed calibration
+.PHONY: help demo docs test oldest lint speed calibration
 
 help:
 	@echo "make demo    forecast from built-in runs, with figures"
+	@echo "make docs    build the site of the documentation in site/"
 	@echo "make test    run the tests"
 	@echo "make oldest  run the fast tests and a choice of slow ones with the oldest dependencies that are allowed"
 	@echo "make lint    check style, format and types"
@@ -24,6 +25,10 @@ help:
 
 demo: $(STAMP)
 	.venv/bin/bayescale demo
+
+# The variable turns off a notice about later versions of MkDocs.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 test: $(STAMP)
 	.venv/bin/python -m pytest -n 2 --dist loadfile

@@ -28,7 +28,7 @@ from benchmarks.core.store import RESULTS
 from benchmarks.simulated import sbc as sbc_laws
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "calibration.md"
+PAGE = ROOT / "docs" / "evidence" / "calibration.md"
 README = ROOT / "README.md"
 PLAIN = "least squares"
 """The rival of the README's table: what most people do."""

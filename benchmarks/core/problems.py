@@ -42,7 +42,7 @@ DESIGNS = 12
 """Small designs drawn from each grid."""
 
 DEVELOPMENT = ("alabdulmohsin2022", "nslpfn_colpret", "overtrain", "epoch_chinchilla", "gemstones", "lcdb odd")
-"""Sources on which the default was tuned; others are left out, but for what `docs/calibration.md` names."""
+"""Sources on which the default was tuned; others are left out, but for what `docs/evidence/calibration.md` names."""
 
 
 @dataclasses.dataclass(frozen=True)

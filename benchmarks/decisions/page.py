@@ -1,4 +1,4 @@
-"""Decisions: were they good? The page `docs/decisions.md`, made from results and nothing else.
+"""Decisions: were they good? The page `docs/evidence/decisions.md`, made from results and nothing else.
 
     python -m benchmarks pages decisions
 
@@ -35,7 +35,7 @@ from benchmarks.core.rows import replace
 from benchmarks.core.store import RESULTS, read_rows, stored
 from benchmarks.decisions import pilots, recipe_section
 
-PAGE = Path(__file__).parents[2] / "docs" / "decisions.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "decisions.md"
 TARGETS = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Quantiles of the pooled forecasts at which targets are set."""
 STAKES = (0.25, 0.5, 0.75)

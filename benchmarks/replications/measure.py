@@ -1,7 +1,7 @@
 """Replications: laws fitted to the data that they were published with, beside the published constants.
 
     python -m benchmarks replications          fits what is missing and writes benchmarks/results/replications.json
-    python -m benchmarks pages replications    writes docs/replications.md and its pictures from that file
+    python -m benchmarks pages replications    writes docs/evidence/replications.md and its pictures from that file
 
 Every entry is fitted twice, trusting the law (discrepancy off) and not (discrepancy on), and forecasts the runs that
 were held out; where the paper's estimator is robust, a third time with Student-t noise. Stopped at any point, the

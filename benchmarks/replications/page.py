@@ -20,7 +20,7 @@ from benchmarks.replications.data import ROWS
 from benchmarks.replications.entries import Entry, entries
 from benchmarks.replications.measure import RESULTS
 
-PAGE = Path(__file__).parents[2] / "docs" / "replications.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "replications.md"
 NAMES = {"off": "discrepancy off", "robust": "discrepancy off, Student-t", "on": "discrepancy on"}
 COLORS = {"off": ORANGE, "robust": PALETTE[2], "on": BLUE}
 FARTHEST = 8.0

@@ -2,7 +2,7 @@
 
     python -m benchmarks sbc                     simulates what is missing and writes benchmarks/results/sbc.json
     python -m benchmarks sbc --long --only NAME  one law again with the package's default chains
-    python -m benchmarks pages simulated         renews the tables in docs/calibration.md
+    python -m benchmarks pages simulated         renews the tables in docs/evidence/calibration.md
 
 Stopped at any point, the next call goes on. Laws of one curve and equal kinds of priors share a compiled program.
 """

@@ -4,7 +4,7 @@
 
 Every measurement runs in a process of its own. "whole" fits families twice, so that the second time no program of the
 first is compiled; "parts" times the compiled programs of NUTS alone, without what Python does for each family.
-`speed_page` tells of it in docs/speed.md.
+`speed_page` tells of it in docs/evidence/speed.md.
 """
 
 from __future__ import annotations

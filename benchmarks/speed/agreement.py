@@ -4,7 +4,7 @@
 
 Means of all coordinates are compared with those of the default path, in units of the Monte Carlo standard error of the
 difference. Ways that only place the same computation elsewhere (other batches, processes, a Dask cluster) must give the
-same draws to the last bit. `speed_page` makes the table of docs/speed.md.
+same draws to the last bit. `speed_page` makes the table of docs/evidence/speed.md.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Speed: how long fits take, how that grows, and what peers need for the same data.
 
     python -m benchmarks speed          measures everything (an hour) and writes benchmarks/results/speed.json
-    python -m benchmarks pages speed    writes docs/speed.md and its pictures from that file
+    python -m benchmarks pages speed    writes docs/evidence/speed.md and its pictures from that file
 
 Every measurement runs in a process of its own, so that nothing is warm by accident and memory peaks are its own.
 Seconds depend on the machine and its load; ratios within one run are what counts. Peers need their extra:

@@ -24,7 +24,7 @@ from benchmarks.speed.agreement import RESULTS as AGREEMENT
 from benchmarks.speed.measure import GRADIENT_ROWS, GRADIENTS, RESULTS, ROUNDS
 from benchmarks.speed.peers import ONE_INPUT, TWO_INPUTS
 
-PAGE = Path(__file__).parents[2] / "docs" / "speed.md"
+PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "speed.md"
 FEWEST = 3
 """Points from which a growth is drawn or stated."""
 DEAREST, MOST_LAWS = 3.0, 10
