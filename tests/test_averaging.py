@@ -16,7 +16,7 @@ from bayescale.laws.catalogue.schedule import cosine, multi_power
 from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 
 STEPS = np.arange(1.0, 2001.0)
 NOISE = 0.01

@@ -17,11 +17,12 @@ import bayescale as bs
 from bayescale._jax import padded, padded_square
 from bayescale.inference import reparam
 from bayescale.laws.registry import LAWS
-from bayescale.model import density, numpyro, problem
+from bayescale.model import density, numpyro, prepare
 from bayescale.model.density import log_density
+from bayescale.model.evaluations import Dense, Rotated, StateSpace
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 
 ONE = ("power", "saturating_power", "shifted_power")
 TWO = ("chinchilla", "chinchilla_outer")
@@ -167,12 +168,13 @@ def test_engine_is_the_program_without_level(discrepancy):
 
 def test_shapes_reach_every_evaluation():
     kinds = {
-        (job.problem.dense, job.problem.replicated, job.problem.latent)
+        (type(job.problem.evaluation), job.problem.replicated, job.problem.latent)
         for shape in SHAPES
         for noise in ("normal", "student")
         for job in [job_for(shape, likelihood=noise)]
     }
-    assert {k[0] for k in kinds} == {k[1] for k in kinds} == {k[2] for k in kinds} == {True, False}
+    assert {kind for kind, _, _ in kinds} == {Dense, Rotated, StateSpace}
+    assert {k[1] for k in kinds} == {k[2] for k in kinds} == {True, False}
 
 
 @given(st.integers(0, 10_000))
@@ -187,15 +189,13 @@ def test_engine_is_the_formula(seed):
 
 def repadded(problem, size):
     """The same family in a larger bucket."""
-
-    def grown(values, pad):
-        return None if values is None else pad(values, size)
-
-    rows = ("z", "y", "mask", "squares", "error", "seed_part", "ones", "gap", "eigenvalues")
-    changed = {name: grown(getattr(problem, name), padded) for name in rows}
-    squares = ("basis", "discrepancy", "shared", "alike")
-    changed |= {name: grown(getattr(problem, name), padded_square) for name in squares}
-    return dataclasses.replace(problem, count=padded(problem.count, size, 1.0), **changed)
+    rows = ("z", "y", "mask", "squares", "error", "seed_part")
+    changed = {name: padded(getattr(problem, name), size) for name in rows}
+    # Of an evaluation all leaves are rows or matrices of rows.
+    evaluation = jax.tree.map(
+        lambda leaf: (padded_square if np.ndim(leaf) == 2 else padded)(leaf, size), problem.evaluation
+    )
+    return dataclasses.replace(problem, count=padded(problem.count, size, 1.0), evaluation=evaluation, **changed)
 
 
 @pytest.mark.parametrize("discrepancy", ["auto", None])
@@ -375,7 +375,7 @@ def far_apart(a, b):
 
 
 def test_mutant_kernel_is_noticed(monkeypatch):
-    monkeypatch.setattr(problem, "kernel", wiener)
+    monkeypatch.setattr(prepare, "kernel", wiener)
     job = job_for()
     vector = np.asarray(prior_center(job.model, job.problem))
     assert far_apart(engine_density(vector, job), plain_density(vector, job))
@@ -383,7 +383,7 @@ def test_mutant_kernel_is_noticed(monkeypatch):
 
 
 def test_mutant_kernel_in_both_is_noticed_by_the_formula(monkeypatch):
-    for module in (problem, numpyro):
+    for module in (prepare, numpyro):
         monkeypatch.setattr(module, "kernel", wiener)
     job = job_for()
     vector = np.asarray(prior_center(job.model, job.problem))

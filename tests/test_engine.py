@@ -23,7 +23,7 @@ from bayescale.errors import Status
 from bayescale.fitting import batches, fit
 from bayescale.fitting.batches import one_thread
 from bayescale.model.parameters import coordinates
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 
 PACKAGE = Path(bs.__file__).parent
 

@@ -15,12 +15,12 @@ from bayescale.fitting import cache
 from bayescale.fitting.options import request_fit
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.registry import LAWS
-from bayescale.model import parameters, problem
+from bayescale.model import parameters, prepare
 from bayescale.model.density import log_density
 from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 
 
 def some_runs(law):
@@ -219,12 +219,13 @@ def test_discrepancy_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
     job = make_job(two_recipes(), law)
     assert job.discrepancy == default_discrepancy(1)
-    place = problem.places(job.model.law, job.problem, job.low, job.problem.z[:12])
+    place = prepare.axis_positions(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
     np.testing.assert_allclose(place[:6], place[6:])
     np.testing.assert_allclose(place[[0, 5], 0], [0.0, 1.0], atol=1e-12)
     # Two recipes of one size share their path, which no recipe leaves.
-    covariance = job.problem.basis * job.problem.eigenvalues @ job.problem.basis.T
+    basis = job.problem.evaluation.basis
+    covariance = basis.vectors * basis.eigenvalues @ basis.vectors.T
     np.testing.assert_allclose(covariance[:6, :6], covariance[6:12, :6], atol=1e-10)
 
 
@@ -232,9 +233,10 @@ def test_axes_that_are_the_inputs_change_nothing():
     plain, same = labelled(), labelled(recipe=lambda recipe, N: recipe, n_params=lambda recipe, N: N)
     one, other = (make_job(two_recipes(), law) for law in (plain, same))
     assert one.discrepancy == other.discrepancy == default_discrepancy(2)
-    np.testing.assert_allclose(other.problem.eigenvalues, one.problem.eigenvalues, atol=1e-10)
+    bases = [job.problem.evaluation.basis for job in (one, other)]
+    np.testing.assert_allclose(bases[1].eigenvalues, bases[0].eigenvalues, atol=1e-10)
     z = np.log([[2.0, 5e9]] / one.reference)
-    ahead = [problem.places(job.model.law, job.problem, job.low, z) for job in (one, other)]
+    ahead = [prepare.axis_positions(job.model.law, job.problem, job.low, z) for job in (one, other)]
     np.testing.assert_allclose(*ahead)
     request = request_fit("auto", 0, {})
     assert cache.key(FitPlan((one,)), request) != cache.key(FitPlan((other,)), request)

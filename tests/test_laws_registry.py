@@ -18,7 +18,7 @@ from bayescale.laws.registry import ALIASES, LAWS
 from bayescale.model.density import log_density
 from bayescale.model.numpyro import numpyro_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
-from bayescale.model.problem import make_jobs
+from bayescale.model.prepare import make_jobs
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 

@@ -22,7 +22,7 @@ import bayescale as bs
 from bayescale import _jax
 from bayescale.fitting import batches, cache, executors, fit, programs
 from bayescale.fitting.plan import FitPlan, plan_fit
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 from bayescale.posterior import io
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)

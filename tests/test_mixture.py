@@ -17,7 +17,7 @@ from bayescale.decide.sensitivity import reweighted
 from bayescale.fitting.plan import plan_fit, share
 from bayescale.model.density import log_density
 from bayescale.model.parameters import coordinates
-from bayescale.model.problem import make_job, make_jobs
+from bayescale.model.prepare import make_job, make_jobs
 
 CHAINS = bs.Nuts().chains
 HALF = share(bs.Nuts(), 0.5)

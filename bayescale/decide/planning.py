@@ -31,7 +31,7 @@ from bayescale.laws.law import Law, bind
 from bayescale.laws.published import PublishedLaw
 from bayescale.laws.registry import get as get_law
 from bayescale.model.discrepancy import default_discrepancy, eigenbasis, kernel
-from bayescale.model.problem import places
+from bayescale.model.prepare import axis_positions
 from bayescale.posterior.fitted import Fitted
 
 SIMULATIONS = 40
@@ -371,7 +371,7 @@ def prior_runs(
         curve = np.log(source.predict(sizes).draws[0, 0])
         discrepancy = default_discrepancy(len(law.axes or law.inputs))
         z = np.log(sizes.to_numpy(float) / job.reference)
-        path = places(job.model.law, job.problem, job.low, z)
+        path = axis_positions(job.model.law, job.problem, job.low, z)
         power, vectors = eigenbasis(kernel(path, path, discrepancy))
         root = vectors * np.sqrt(power)
         fall = max(float(np.ptp(curve)), 1e-6)

@@ -28,8 +28,9 @@ from bayescale.fitting.fit_many import Queue, results_of
 from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.laws.law import Law
-from bayescale.model.density import log_likelihood, marginal_level
+from bayescale.model.density import log_likelihood
 from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import coordinates
 from bayescale.model.problem import Job, Model, Problem, Values
@@ -278,7 +279,7 @@ def simulable(plan: FitPlan) -> None:
         InputError: For runs whose scatter is not independent.
     """
     job = plan.jobs[0]
-    if job.problem.dense or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
+    if job.problem.evaluation.factorises or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
         raise InputError(
             "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
             "replicates, checkpoints or unequal errors. Use one row for each set of inputs."

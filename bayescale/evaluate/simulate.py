@@ -10,10 +10,11 @@ import numpy as np
 
 from bayescale._jax import on_cores
 from bayescale.fitting.plan import FitPlan
-from bayescale.model.density import marginal_level, row_variance
 from bayescale.model.discrepancy import eigenbasis, kernel
+from bayescale.model.level import marginal_level
 from bayescale.model.parameters import simulate_prior
-from bayescale.model.problem import Job, Values, places
+from bayescale.model.prepare import axis_positions
+from bayescale.model.problem import Job, Values, row_variance
 from bayescale.posterior.predictive import law_at, run_variance
 
 
@@ -68,7 +69,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.discrepancy is not None:
-        place = places(model.law, problem, job.low, z)
+        place = axis_positions(model.law, problem, job.low, z)
         power, vectors = eigenbasis(kernel(place, place, model.discrepancy))
         path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path

@@ -135,7 +135,7 @@ def footprint(job: Job, settings: Nuts) -> int:
     # Each step is kept as drawn, each draw as what it means: coordinates, constants, statistics, twice row weights.
     kept = settings.chains * (steps * (size + 5) + 2 * settings.draws * (size + rows))
     # Levels of dense families are drawn for all draws at once, each with two matrices.
-    matrices = 2 * settings.chains * settings.draws * rows**2 if job.problem.dense else 4 * rows**2
+    matrices = 2 * settings.chains * settings.draws * rows**2 if job.problem.evaluation.factorises else 4 * rows**2
     return 8 * (2 * kept + matrices)
 
 

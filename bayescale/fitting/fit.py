@@ -127,7 +127,7 @@ def sample_jobs(
         settings: Settings of the first attempt.
         method: A name in `METHODS`.
     """
-    with one_thread() if jobs[0].problem.dense else contextlib.nullcontext():
+    with one_thread() if jobs[0].problem.evaluation.factorises else contextlib.nullcontext():
         if method == "nuts":
             return sample_robustly(jobs, streams, seed, settings, weigh=True)
         posteriors = weigh_jobs(jobs, streams, seed, settings)

@@ -14,7 +14,7 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.nuts import Nuts, check_settings
 from bayescale.laws.law import Law
 from bayescale.model.options import ModelOptions
-from bayescale.model.problem import make_jobs
+from bayescale.model.prepare import make_jobs
 
 METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""

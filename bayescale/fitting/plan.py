@@ -11,7 +11,8 @@ from bayescale.fitting.batches import Task
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.options import ModelOptions
-from bayescale.model.problem import Job, make_jobs
+from bayescale.model.prepare import make_jobs
+from bayescale.model.problem import Job
 
 
 @dataclasses.dataclass(frozen=True)

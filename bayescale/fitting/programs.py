@@ -75,7 +75,7 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
         def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
             # Long curves one draw at a time: all at once they would not fit into memory.
-            return each(lambda draw: meaning(draw, geometry, model, problem), draws, problem.gap is None)
+            return each(lambda draw: meaning(draw, geometry, model, problem), draws, not problem.evaluation.sequential)
 
         return jax.vmap(chain)((position, level_scores))
 

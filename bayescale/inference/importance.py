@@ -249,7 +249,7 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
             values, _ = read(draw[0], model, problem)
             return values._replace(level=draw_level(draw[1], values, model, problem))
 
-        return each(one, (vectors, scores), vectorized and problem.gap is None)
+        return each(one, (vectors, scores), vectorized and not problem.evaluation.sequential)
 
     return each(family, (problems, position, level_scores), vectorized)
 

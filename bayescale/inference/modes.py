@@ -14,7 +14,8 @@ from bayescale._jax import each
 from bayescale._record import Array
 from bayescale.inference.nuts import Potential, Start, find_mode, normal_at
 from bayescale.inference.reparam import Geometry, linearise, straight_density, straighten, to_scores, to_straight
-from bayescale.model.density import marginal_level, offset
+from bayescale.model.density import offset
+from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.parameters import coordinates, prior_place, read
 from bayescale.model.problem import Model, Problem

@@ -31,18 +31,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
 
 from bayescale._record import Array, record
-from bayescale.model.density import (
-    level_variance,
-    log_likelihood,
-    offset,
-    rotate,
-    row_covariance,
-    row_variance,
-    spectrum,
-)
+from bayescale.model.density import log_likelihood, offset
+from bayescale.model.level import level_variance
 from bayescale.model.parameters import (
     active_falls,
     coordinates,
@@ -196,9 +188,9 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     unit = 1.0 / jnp.sqrt(jnp.maximum(-curvature, FLATTEST))
     columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curves[-1], problem.mask])
     vector, _ = bend(point, model, problem)
-    if plain(problem):
+    if not problem.evaluation.scored:
         return Geometry(point, vector, jnp.diag(unit), columns[:0], unit * pull)
-    columns = rotate(columns, problem)
+    columns = problem.evaluation.rotate(columns)
     products = information(vector, columns, model, problem)
     _, vectors = jnp.linalg.eigh(products[:size, :size])
     turned = jnp.concatenate([columns[:, :size] @ vectors, columns[:, size:]], axis=1)
@@ -210,21 +202,7 @@ def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> t
     size = coordinates(model, problem).index("log_residual_sd")
     # Given its coordinate, the discrepancy's amplitude does not depend on the law.
     values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
-    if problem.dense and problem.basis is None:
-        factor = jnp.linalg.cholesky(row_covariance(values, problem))
-        return solve_triangular(factor, columns, lower=True), problem.mask
-    if not problem.dense and problem.gap is None:
-        return columns, problem.mask / spectrum(values, problem)
-    # Rows that do not scatter alike, as if they did: any scores serve that are nearly standard, and these need no
-    # factorisation.
-    variance = row_variance(values, problem)
-    typical = problem.mask.sum() / (problem.mask / variance).sum()
-    return columns, problem.mask / (typical + values.amplitude**2 * problem.eigenvalues)
-
-
-def plain(problem: Problem) -> bool:
-    """Whether straight coordinates serve as they are: many rows pin them down whatever discrepancy and scatter are."""
-    return problem.gap is not None and problem.basis is None
+    return problem.evaluation.weigh(values, columns, problem)
 
 
 def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
@@ -250,7 +228,7 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
 
 def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Map standard scores to straight coordinates; also return the log determinant, up to a constant."""
-    if plain(problem):
+    if not problem.evaluation.scored:
         return scores, 0.0
     size = len(geometry.pull)
     mean, sd = scores_given(scores[size:], geometry, model, problem)
@@ -260,7 +238,7 @@ def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Proble
 
 def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
     """Map straight coordinates to standard scores: the inverse of `to_straight`."""
-    if plain(problem):
+    if not problem.evaluation.scored:
         return straight
     size = len(geometry.pull)
     mean, sd = scores_given(straight[size:], geometry, model, problem)

@@ -14,11 +14,13 @@ from bayescale.data.design import Design, reduce_runs
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
-from bayescale.model.density import offset, row_covariance, within_likelihood
+from bayescale.model.density import offset, within_likelihood
 from bayescale.model.discrepancy import Discrepancy, kernel, resolve_discrepancy
+from bayescale.model.evaluations import Dense
 from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.parameters import coordinates, draw
-from bayescale.model.problem import Model, Problem, components, places, prepare
+from bayescale.model.prepare import axis_positions, components, prepare
+from bayescale.model.problem import Model, Problem
 
 
 def numpyro_model(runs: Runs, law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood) -> Callable[[], None]:
@@ -52,7 +54,7 @@ def numpyro_model(runs: Runs, law: Law, discrepancy: Discrepancy | None, likelih
             if name not in numpyro_sites(model, problem):
                 numpyro.deterministic(name, value)
         mean = offset(model, problem, values)
-        covariance = row_covariance(values, problem)
+        covariance = problem.evaluation.row_covariance(values, problem)
         if model.likelihood.tail is None:
             if model.law.level:
                 covariance = covariance + model.law.level[1].sd ** 2
@@ -78,7 +80,7 @@ def numpyro_sites(model: Model, problem: Problem) -> set[str]:
 def trimmed(law: Law, problem: Problem, design: Design, discrepancy: Discrepancy | None) -> Problem:
     """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
     rows = len(design.y)
-    place = places(law, problem, law.coordinates(design.z).min(0), design.z)
+    place = axis_positions(law, problem, law.coordinates(design.z).min(0), design.z)
     return dataclasses.replace(
         problem,
         z=np.asarray(design.z, float),
@@ -88,12 +90,10 @@ def trimmed(law: Law, problem: Problem, design: Design, discrepancy: Discrepancy
         squares=np.asarray(design.squares, float),
         error=np.asarray(design.error, float),
         seed_part=np.diag(design.shared),
-        basis=None,
-        eigenvalues=None,
-        ones=np.ones(rows),
-        gap=None,
-        discrepancy=None if discrepancy is None else kernel(place, place, discrepancy),
-        shared=np.asarray(design.shared, float),
-        alike=np.asarray(design.alike, float),
-        dense=problem.dense,
+        evaluation=Dense(
+            np.zeros((rows, rows)) if discrepancy is None else kernel(place, place, discrepancy),
+            np.asarray(design.shared, float),
+            np.asarray(design.alike, float),
+            None,
+        ),
     )

@@ -23,7 +23,8 @@ from bayescale.inference.nuts import Nuts
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact
-from bayescale.model.problem import Job, make_job
+from bayescale.model.prepare import make_job
+from bayescale.model.problem import Job
 from bayescale.posterior.encoding import (
     decode_diagnostics,
     decode_log,

@@ -18,9 +18,9 @@ from bayescale.errors import InputError, Status
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.inference.nuts import Nuts
 from bayescale.model.parameters import coordinates, simulate_prior
-from bayescale.model.problem import Job, Model, Problem, Values
+from bayescale.model.problem import Job, Model, Problem, Values, filled
 from bayescale.posterior.fitted import Fitted
-from bayescale.posterior.predictive import Predictive, filled, law_at, predict_log
+from bayescale.posterior.predictive import Predictive, law_at, predict_log
 
 PRIOR_DRAWS = 2000
 

@@ -10,18 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale._jax import on_cores
-from bayescale.model.density import row_covariance, row_variance
 from bayescale.model.discrepancy import eigenbasis, kernel
-from bayescale.model.likelihood import SMALLEST_SCATTER
-from bayescale.model.problem import Model, Problem, Values, places
-from bayescale.model.state_space import steps
+from bayescale.model.evaluations.state_space import smooth
+from bayescale.model.prepare import axis_positions
+from bayescale.model.problem import Model, Problem, Values, over_draws, row_variance
 
-MOST_ELEMENTS = 4_000_000
-"""Largest stack of matrices held at once, in numbers."""
 SAME_DIGITS = 9
 """Digits after the point of ln x up to which settings count as equal."""
 MANY_POINTS = 1000
-"""Fitted and new points of one axis from which on a walk from point to point is used, whatever the fit used."""
+"""Fitted and new points of one axis above which they are smoothed in linear time, whatever the fit used."""
+MANY_SEQUENTIAL_POINTS = 150
+"""The same for fits in linear time, whose rows scatter each by itself: solving takes a factorisation for each draw."""
 
 
 class Predictive(NamedTuple):
@@ -74,7 +73,7 @@ def predict_log(
         kind: "mean" or "run".
         rng: Source of the joint draws.
     """
-    rows = int(problem.mask.sum())
+    rows = problem.rows
     curve = law_at(model, values.constants, np.concatenate([problem.z[:rows], z]))
     level = np.asarray(values.level)[:, None]
     if not model.law.level:
@@ -138,7 +137,7 @@ def new_runs(
         tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, place.max() + 1))[:, place]
     if share_residuals(problem):
         weights = np.broadcast_to(np.asarray(values.weights, float), (draws, len(problem.y)))[:, :rows]
-        own = np.asarray(jax_rows(row_variance, values, problem))[:, :rows] - square
+        own = over_draws(row_variance, values, problem)[:, :rows] - square
         same = np.abs(z[:, None, :] - problem.z[None, :rows]).max(-1) < 0.1**SAME_DIGITS
         for point in np.flatnonzero(same.any(1)):
             there = same[point]
@@ -214,217 +213,21 @@ def discrepancy_at(
     at the old ones; one fixed factorisation serves every posterior draw.
     """
     assert model.discrepancy is not None, "a model with discrepancy"
-    rows, discrepancy = residual.shape[1], model.discrepancy
-    old, new = (places(model.law, problem, low, part) for part in (problem.z[:rows], z))
-    many = old.shape[1] == 1 and rows + len(z) > MANY_POINTS and not problem.dense
-    if problem.gap is not None or many:
-        return walk_at(problem, float(discrepancy.memory), values, residual, old[:, 0], new[:, 0], rng)
+    rows, discrepancy, evaluation = residual.shape[1], model.discrepancy, problem.evaluation
+    old, new = (axis_positions(model.law, problem, low, part) for part in (problem.z[:rows], z))
+    amplitude = np.asarray(values.amplitude)
+    if old.shape[1] == 1 and not evaluation.factorises:
+        limit = MANY_SEQUENTIAL_POINTS if evaluation.sequential else MANY_POINTS
+        if rows + len(z) > limit:
+            order = np.argsort(old[:, 0], kind="stable")
+            noise = over_draws(row_variance, values, problem)[:, :rows][:, order]
+            ahead, memory = new[:, 0], float(discrepancy.memory)
+            return smooth(old[order, 0], ahead, residual[:, order], noise, amplitude, memory, rng)
     everywhere = np.concatenate([old, new])
     whole = kernel(everywhere, everywhere, discrepancy)
-    cross = whole[rows:, :rows]
     power, vectors = eigenbasis(whole)
     root = vectors * np.sqrt(power)
-    amplitude = np.asarray(values.amplitude)[:, None]
-    path = amplitude * (rng.standard_normal((len(residual), len(root))) @ root.T)
-    before = amplitude**2 * np.diag(whole)[rows:]
-    wrong = residual - path[:, :rows]
-    if problem.dense:
-        wrong = wrong - dense_noise(problem, values, rng)
-        mean, removed, correction = dense_solve(problem, values, residual, wrong, cross)
-    else:
-        spread = np.asarray(jax_rows(row_variance, values, problem))[:, :rows]
-        wrong = wrong - np.sqrt(spread) * rng.standard_normal(wrong.shape)
-        assert problem.basis is not None and problem.eigenvalues is not None, "a rotated problem"
-        basis = problem.basis[:rows, :rows]
-        precision = 1.0 / (spread + amplitude**2 * problem.eigenvalues[:rows])
-        rotated = cross @ basis
-        mean = amplitude**2 * (((residual @ basis) * precision) @ rotated.T)
-        correction = amplitude**2 * (((wrong @ basis) * precision) @ rotated.T)
-        removed = amplitude**4 * (precision @ (rotated**2).T)
-    return mean, before - removed, path[:, rows:] + correction
-
-
-def walk_at(
-    problem: Problem,
-    memory: float,
-    values: Values,
-    residual: np.ndarray,
-    old: np.ndarray,
-    new: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `discrepancy_at` returns, in linear time, for the places of rows and of new points on one axis."""
-    rows, draws = residual.shape[1], len(residual)
-    order = np.argsort(old, kind="stable")
-    old, residual = old[order], residual[:, order]
-    noise = np.asarray(jax_rows(row_variance, values, problem))[:, :rows][:, order]
-    amplitude = np.asarray(values.amplitude)
-    chunk = max(1, 4 * MOST_ELEMENTS // (5 * (rows + len(new))))
-    parts = [
-        walk(
-            old,
-            new,
-            residual[first : first + chunk],
-            noise[first : first + chunk],
-            amplitude[first : first + chunk],
-            memory,
-            rng,
-        )
-        for first in range(0, draws, chunk)
-    ]
-    mean, variance, joint = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return mean, variance, joint
-
-
-def walk(
-    old: np.ndarray,
-    new: np.ndarray,
-    residual: np.ndarray,
-    noise: np.ndarray,
-    amplitude: np.ndarray,
-    memory: float,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Walk over old and new places forth and back: Kalman filter and its adjoint for all draws side by side.
-
-    Args:
-        old: Places of the fitted rows in spans, increasing from zero, shape (row,).
-        new: New places, in any order and on either side, shape (point,).
-        residual: What law and level leave, shape (draw, row).
-        noise: Variance around the discrepancy, shape (draw, row).
-        amplitude: Shape (draw,).
-        memory: Memory of the slope in spans.
-        rng: Source of the joint draws.
-
-    Returns:
-        Conditional mean, variance and joint draws at the new places, shape (draw, point) each.
-    """
-    draws, square = len(residual), amplitude**2
-    ahead, behind = np.flatnonzero(new >= 0.0), np.flatnonzero(new < 0.0)
-    places = np.concatenate([old, new[ahead]])
-    order = np.argsort(places, kind="stable")
-    moves = unit_steps(np.diff(places[order], prepend=0.0), memory)
-
-    def step(move: np.ndarray, place: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Move a path of unit amplitude on at random."""
-        a, b, q0, q1, q2 = move
-        root = np.sqrt(q0)
-        across = q1 / root if root > 0 else 0.0
-        one, two = rng.standard_normal((2, draws))
-        rest = np.sqrt(max(q2 - across**2, 0.0))
-        return place + a * slope + root * one, b * slope + across * one + rest * two
-
-    slope = np.sqrt(0.5 * memory) * rng.standard_normal(draws)
-    first_slope, place = slope, np.zeros(draws)
-    m0, m1 = np.zeros((2, draws)), np.zeros((2, draws))
-    p0, p1, p2 = np.zeros(draws), np.zeros(draws), 0.5 * memory * square
-    kept: list[tuple[np.ndarray, ...]] = []
-    for number, move in zip(order, moves, strict=True):
-        a, b, q0, q1, q2 = move
-        place, slope = step(move, place, slope)
-        m0, m1 = m0 + a * m1, b * m1
-        p0, p1, p2 = (
-            p0 + a * (2.0 * p1 + a * p2) + q0 * square,
-            b * (p1 + a * p2) + q1 * square,
-            b**2 * p2 + q2 * square,
-        )
-        if number >= len(old):
-            kept.append((m0, p0, p1, amplitude * place))
-            continue
-        seen = residual[:, number]
-        wrong = seen - amplitude * place - np.sqrt(noise[:, number]) * rng.standard_normal(draws)
-        spread = p0 + noise[:, number]
-        k0, k1 = p0 / spread, p1 / spread
-        surprise = np.stack([seen, wrong]) - m0
-        m0, m1 = m0 + k0 * surprise, m1 + k1 * surprise
-        # Likelihood over spread is 1 - k0 without the cancellation.
-        kept.append((surprise / spread, 1.0 / spread, k0, k1))
-        p0, p1, p2 = p0 * noise[:, number] / spread, p1 * noise[:, number] / spread, p2 - k1 * p1
-    mean, variance, joint = (np.zeros((draws, len(new))) for _ in range(3))
-    l0, l1 = np.zeros((2, draws)), np.zeros((2, draws))
-    n0, n1, n2 = np.zeros(draws), np.zeros(draws), np.zeros(draws)
-    for number, (a, b, *_), values in zip(order[::-1], moves[::-1], kept[::-1], strict=True):
-        if number >= len(old):
-            before, p0, p1, path = values
-            at = ahead[number - len(old)]
-            mean[:, at], correction = before + p0 * l0 + p1 * l1
-            variance[:, at] = p0 - (p0**2 * n0 + 2.0 * p0 * p1 * n1 + p1**2 * n2)
-            joint[:, at] = path + correction
-        else:
-            scaled, weight, k0, k1 = values
-            l0 = l0 + scaled - (k0 * l0 + k1 * l1)
-            n0, n1 = weight + (1.0 - k0) * ((1.0 - k0) * n0 - 2.0 * k1 * n1) + k1**2 * n2, (1.0 - k0) * n1 - k1 * n2
-        l1 = a * l0 + b * l1
-        n0, n1, n2 = n0, a * n0 + b * n1, a**2 * n0 + 2.0 * a * b * n1 + b**2 * n2
-    # Left of the data the process knows no more than the slope with which it enters them.
-    start = 0.5 * memory * square
-    slope_mean, slope_correction = start * l1
-    slope_variance = start - start**2 * n2
-    path, slope, here = np.zeros(draws), -first_slope, 0.0
-    for at in behind[np.argsort(-new[behind])]:
-        (move,) = unit_steps(np.array([-new[at] - here]), memory)
-        path, slope = step(move, path, slope)
-        here = -new[at]
-        ((reach, _, q0, _, _),) = unit_steps(np.array([here]), memory)
-        mean[:, at] = -reach * slope_mean
-        variance[:, at] = reach**2 * slope_variance + q0 * square
-        joint[:, at] = amplitude * path - reach * slope_correction
-    return mean, variance, joint
-
-
-def unit_steps(gap: np.ndarray, memory: float) -> np.ndarray:
-    """Transitions of unit amplitude over gaps, shape (gap, 5)."""
-    with on_cores():
-        return np.stack([np.asarray(leaf) for leaf in steps(gap, memory, 1.0)], axis=1)
-
-
-def jax_rows(function: Any, values: Values, problem: Problem) -> Any:
-    """Evaluate a function of one draw for all draws, in float64."""
-    with on_cores():
-        return jax.vmap(lambda v: function(v, problem))(values)
-
-
-def dense_noise(problem: Problem, values: Values, rng: np.random.Generator) -> np.ndarray:
-    """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row)."""
-    assert problem.alike is not None and problem.shared is not None, "a dense problem"
-    rows = int(problem.mask.sum())
-    weights = np.asarray(values.weights)[:, :rows]
-    shape = (len(weights), rows)
-    known = np.sqrt((SMALLEST_SCATTER**2 + problem.error[:rows]) / problem.count[:rows])
-    noise = known * rng.standard_normal(shape)
-    for sd, part in ((values.residual_sd, problem.alike), (values.seed_sd, problem.shared)):
-        power, vectors = np.linalg.eigh(part[:rows, :rows])
-        root = vectors * np.sqrt(np.maximum(power, 0.0))
-        spread = np.broadcast_to(np.asarray(sd, float), len(weights))[:, None]
-        noise = noise + spread * (rng.standard_normal(shape) @ root.T)
-    return noise / np.sqrt(weights)
-
-
-def dense_solve(
-    problem: Problem, values: Values, residual: np.ndarray, wrong: np.ndarray, cross: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Conditional mean, removed variance and Matheron correction by solving with each draw's covariance."""
-    draws, rows = residual.shape
-    amplitude = np.asarray(values.amplitude)
-    chunk = max(1, MOST_ELEMENTS // (rows * (rows + len(cross) + 2)))
-    parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for first in range(0, draws, chunk):
-        some = slice(first, first + chunk)
-        part = jax.tree.map(lambda leaf, some=some: np.asarray(leaf)[some], filled(values, draws))
-        covariance = np.asarray(jax_rows(row_covariance, part, problem))[:, :rows, :rows]
-        right = np.broadcast_to(cross.T, (len(covariance), *cross.T.shape))
-        columns = np.concatenate([residual[some, :, None], wrong[some, :, None], right], axis=2)
-        solved = np.linalg.solve(covariance, columns)
-        square = amplitude[some, None] ** 2
-        means = square[..., None] * (cross @ solved[:, :, :2])
-        removed = square**2 * np.einsum("qr,drq->dq", cross, solved[:, :, 2:])
-        parts.append((means[:, :, 0], removed, means[:, :, 1]))
-    mean, removed, correction = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return mean, removed, correction
-
-
-def filled(values: Values, draws: int) -> Values:
-    """Give constant leaves (a term that is switched off) a draw axis."""
-    return jax.tree.map(
-        lambda leaf: np.broadcast_to(leaf, (draws, *np.shape(leaf)[1:])) if np.ndim(leaf) == 0 else leaf, values
-    )
+    path = amplitude[:, None] * (rng.standard_normal((len(residual), len(root))) @ root.T)
+    wrong = residual - path[:, :rows] - evaluation.draw_scatter(values, problem, rng)
+    mean, removed, correction = evaluation.condition(values, residual, wrong, whole, problem)
+    return mean, amplitude[:, None] ** 2 * np.diag(whole)[rows:] - removed, path[:, rows:] + correction

@@ -79,7 +79,7 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     from bayescale.fitting.batches import stacked, stream_key
     from bayescale.inference import nuts_vectorized
     from bayescale.inference.modes import round_potential
-    from bayescale.model.problem import make_jobs
+    from bayescale.model.prepare import make_jobs
 
     # Of a mixture its first component.
     jobs = [make_jobs(WAYS[way][0](number), "auto")[0] for number in range(families)]

@@ -34,7 +34,8 @@ from bayescale.fitting.programs import begin_batch, compiled, sample_batch
 from bayescale.model import problem
 from bayescale.model.numpyro import trimmed
 from bayescale.model.parameters import coordinates
-from bayescale.model.problem import Job, make_job
+from bayescale.model.prepare import make_job
+from bayescale.model.problem import Job
 from benchmarks.core.rows import replace
 
 RESULTS = Path(__file__).parents[1] / "results" / "agreement.json"

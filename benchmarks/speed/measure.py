@@ -156,7 +156,7 @@ def gradients(law: Any) -> Callable[[], float]:
     from bayescale.evaluate.designs import made_up
     from bayescale.laws.priors import Fixed
     from bayescale.model.parameters import relative_curve, simulate_prior
-    from bayescale.model.problem import make_job
+    from bayescale.model.prepare import make_job
 
     job = make_job(made_up(law, GRADIENT_ROWS), law, discrepancy=None)
     with jax.enable_x64(True):

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
-from bayescale.model.problem import make_job
+from bayescale.model.prepare import make_job
 
 STARTED = "BAYESCALE_SPEED_STARTED"
 """Name of the environment variable with the time at which a measuring process was started."""
@@ -172,7 +172,8 @@ def pymc_model(runs: bs.Runs) -> Any:
     job = make_job(runs, LAW)
     rows = int(job.problem.mask.sum())
     z, y = job.problem.z[:rows, 0], job.problem.y[:rows]
-    basis, power = job.problem.basis[:rows, :rows], job.problem.eigenvalues[:rows]
+    found = job.problem.evaluation.basis
+    basis, power = found.vectors[:rows, :rows], found.eigenvalues[:rows]
     kernel = (basis * power) @ basis.T
     span, discrepancy, noise = float(job.problem.span[0]), job.discrepancy, job.likelihood
     assert discrepancy is not None and noise.seed_sd is not None

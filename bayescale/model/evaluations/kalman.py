@@ -1,4 +1,4 @@
-"""Markov: the discrepancy along one input as a state that walks from row to row, in linear time.
+"""Kalman filter and smoother of the discrepancy along one input, in linear time.
 
 The integrated Ornstein-Uhlenbeck process and its slope are a Markov process of two numbers, so a Kalman filter
 evaluates the density of n ordered rows in time n, equal to the dense one. Rows are cut into blocks: what a block does
@@ -20,7 +20,7 @@ from bayescale._record import Array
 class Steps(NamedTuple):
     """One step to each row, every leaf with leading axis row.
 
-    `a` and `b` carry the slope into place and slope, `q0`, `q1`, `q2` are the new variance (place, both, slope).
+    `a` and `b` carry the slope into value and slope, `q0`, `q1`, `q2` are the new variance (value, both, slope).
     """
 
     a: Any
@@ -34,16 +34,16 @@ def steps(gap: Array, memory: float, square: Any) -> Steps:
     """Transitions over gaps in units of the span; `square` is the squared amplitude."""
     u = jnp.asarray(gap) / memory
     decay = -jnp.expm1(-u)
-    # Series where the closed forms cancel: the variance of the place grows with the third power of the gap.
+    # Series where the closed forms cancel: the variance of the value grows with the third power of the gap.
     small = u < 0.05
     safe = jnp.where(small, 1.0, u)
     exact = safe + jnp.expm1(-safe) - 0.5 * jnp.expm1(-safe) ** 2
     series = u**3 * (1 / 3 - u * (1 / 4 - u * (7 / 60 - u * (1 / 24 - u * (31 / 2520 - u * (1 / 320))))))
-    place = jnp.where(small, series, exact)
+    grown = jnp.where(small, series, exact)
     return Steps(
         a=memory * decay,
         b=1.0 - decay,
-        q0=square * memory**3 * place,
+        q0=square * memory**3 * grown,
         q1=square * memory**2 * 0.5 * decay**2,
         q2=square * memory * 0.5 * (-jnp.expm1(-2.0 * u)),
     )
@@ -165,7 +165,23 @@ def block_count(rows: int) -> int:
     return next(b for b in range(max(1, round(rows**0.5)), 0, -1) if rows % b == 0)
 
 
+class Predicted(NamedTuple):
+    """State of each row given the rows before it, in blocks: shape (step, block, ...)."""
+
+    mean: Any
+    """Value and slope of each column, a pair of shape (step, block, column)."""
+    variance: Any
+    """Variance of the value, covariance, variance of the slope: a triple."""
+
+
 def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, memory: float) -> Filtered:
+    """Run the Kalman filter over ordered rows; arguments as of `filter_rows`."""
+    return filter_rows(columns, noise, square, gap, mask, memory)[0]
+
+
+def filter_rows(
+    columns: Any, noise: Any, square: Any, gap: Array, mask: Array, memory: float
+) -> tuple[Filtered, Predicted]:
     """Run the Kalman filter over ordered rows.
 
     Args:
@@ -210,6 +226,7 @@ def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, mem
             move.b * (p1 + move.a * p2) + move.q1,
             move.b**2 * p2 + move.q2,
         )
+        predicted = Predicted((m0, m1), (p0, p1, p2))
         spread = mask * p0 + r
         k0, k1 = mask * p0 / spread, mask * p1 / spread
         surprise = mask[..., None] * (y - m0)
@@ -218,10 +235,10 @@ def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, mem
             (p0 * r / spread, p1 * r / spread, p2 - k1 * p1),
         )
         # Padding has noise one and gain zero, so its state passes through.
-        return state, (surprise, spread, (k0, k1))
+        return state, (surprise, spread, (k0, k1), predicted)
 
-    _, (surprise, spread, gain) = lax.scan(advance, states, (move, y, r, m))
-    return Filtered(surprise, spread, gain, move, m)
+    _, (surprise, spread, gain, predicted) = lax.scan(advance, states, (move, y, r, m))
+    return Filtered(surprise, spread, gain, move, m), predicted
 
 
 def adjoint(run: Filtered) -> tuple[Any, Any]:
@@ -230,6 +247,37 @@ def adjoint(run: Filtered) -> tuple[Any, Any]:
     Returns:
         The columns multiplied by the inverse covariance, shape (row, column), and its diagonal, shape (row,).
     """
+    solved, diagonal, _ = pass_back(run)
+    return unblocked(solved), unblocked(diagonal)
+
+
+def smoothed(columns: Any, noise: Any, square: Any, gap: Any, mask: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+    """Smooth ordered rows: condition the process at each of them on all that are not masked.
+
+    Args:
+        columns: See `filter_rows`.
+        noise: See `filter_rows`.
+        square: See `filter_rows`.
+        gap: See `filter_rows`.
+        mask: One for rows that were seen, zero for points in question and for padding, shape (row,).
+        memory: See `filter_rows`.
+
+    Returns:
+        Mean of the value, shape (row, column), and its variance, shape (row,); mean of the slope at the start, shape
+        (column,), and its variance.
+    """
+    run, (mean, variance) = filter_rows(columns, noise, square, gap, mask, memory)
+    _, _, ((r0, r1), n) = pass_back(run)
+    p0, p1, _ = variance
+    value = mean[0] + p0[..., None] * r0 + p1[..., None] * r1
+    left = p0 - (p0**2 * n[0] + 2.0 * p0 * p1 * n[1] + p1**2 * n[2])
+    # The first row is at the start, where only the slope is unknown.
+    start = 0.5 * square * memory
+    return unblocked(value), unblocked(left), start * r1[0, 0], start - start**2 * n[2][0, 0]
+
+
+def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
+    """Go back over what the filter left, see `adjoint`; also return the adjoint state at each row, in blocks."""
     blocks, width = run.spread.shape[1], run.surprise.shape[-1]
     weight = run.mask / run.spread
 
@@ -249,7 +297,7 @@ def adjoint(run: Filtered) -> tuple[Any, Any]:
         cov = (n0, a * n0 + b * n1, a**2 * n0 + 2.0 * a * b * n1 + b**2 * n2)
         one, zero = jnp.ones_like(a), jnp.zeros_like(a)
         phi = product(phi, product(closed, (one, a, zero, b)))
-        return (lam, cov, phi), (solved, diagonal)
+        return (lam, cov, phi), (solved, diagonal, ((r0, r1), (n0, n1, n2)))
 
     rows = (run.surprise, weight, run.gain, run.step)
     none = jnp.zeros(blocks, weight.dtype)
@@ -265,8 +313,8 @@ def adjoint(run: Filtered) -> tuple[Any, Any]:
 
     end = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[0]), ((c[0], c[1]), w))
     _, states = lax.scan(hand_over, end, (c, w, phi), reverse=True)
-    _, (solved, diagonal) = lax.scan(back, (*states, identity), rows, reverse=True)
-    return unblocked(solved), unblocked(diagonal)
+    _, found = lax.scan(back, (*states, identity), rows, reverse=True)
+    return found
 
 
 @jax.custom_vjp

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bayescale as bs
-from bayescale.model import parameters, problem, state_space
+from bayescale.model import parameters, prepare
 from bayescale.model.density import log_density, pointwise
 from bayescale.model.discrepancy import Discrepancy, kernel
+from bayescale.model.evaluations import Rotated, StateSpace, kalman
+from bayescale.model.evaluations.state_space import smooth
 from bayescale.model.parameters import prior_center
-from bayescale.model.problem import make_job
-from bayescale.posterior.predictive import walk
+from bayescale.model.prepare import make_job
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +43,7 @@ def dense_deviance(residual, noise, square, factors, prior):
     return residual @ jnp.linalg.solve(covariance, residual) + jnp.linalg.slogdet(covariance)[1]
 
 
-WALKED = jax.jit(jax.value_and_grad(state_space.deviance, (0, 1, 2)))
+FILTERED = jax.jit(jax.value_and_grad(kalman.deviance, (0, 1, 2)))
 DENSE = jax.jit(jax.value_and_grad(dense_deviance, (0, 1, 2)))
 
 
@@ -56,7 +57,7 @@ def test_density_and_gradient_are_the_dense_ones(seed):
     wide = np.pad(noise, (0, size - rows), constant_values=1e-3)
 
     factors = kernel(place[:, None], place[:, None], Discrepancy(memory=memory, interaction=0.0))
-    ours = WALKED(r, wide, square, mask, gap, mask, memory, prior)
+    ours = FILTERED(r, wide, square, mask, gap, mask, memory, prior)
     theirs = DENSE(residual, noise, square, factors, prior)
     np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-8)
     for one, other in zip(ours[1], theirs[1], strict=True):
@@ -72,7 +73,7 @@ def test_forecasts_are_the_dense_ones_on_either_side():
     place, residual, noise = rows_in_order(1, 24)
     new, draws, square = np.array([0.3, -0.7, 2.0, -0.2, 0.0, 1.0, 0.55]), 20_000, 0.04
     shape = (draws, len(place))
-    mean, variance, joint = walk(
+    mean, variance, joint = smooth(
         place, new, np.broadcast_to(residual, shape), np.broadcast_to(noise, shape), np.full(draws, 0.2), 1.0, rng
     )
     covariance = square * kernel(place[:, None], place[:, None], ONE_AXIS) + np.diag(noise)
@@ -100,33 +101,33 @@ def long_curve(rows, seed=0, errors=False):
 
 def both_ways(runs, monkeypatch):
     """The same family evaluated row by row and in the eigenbasis."""
-    monkeypatch.setattr(problem, "WALKING_ROWS", 2)
-    walking = make_job(runs, "auto", priors=APART)
-    monkeypatch.setattr(problem, "WALKING_ROWS", 10_000)
+    monkeypatch.setattr(prepare, "STATE_SPACE_ROWS", 2)
+    sequential = make_job(runs, "auto", priors=APART)
+    monkeypatch.setattr(prepare, "STATE_SPACE_ROWS", 10_000)
     rotated = make_job(runs, "auto", priors=APART)
-    assert walking.problem.gap is not None
-    assert rotated.problem.gap is None
-    return walking, rotated
+    assert isinstance(sequential.problem.evaluation, StateSpace)
+    assert isinstance(rotated.problem.evaluation, Rotated)
+    return sequential, rotated
 
 
 def test_long_and_short_ways_are_one_density(monkeypatch):
-    walking, rotated = both_ways(long_curve(40), monkeypatch)
+    sequential, rotated = both_ways(long_curve(40), monkeypatch)
     start = prior_center(rotated.model, rotated.problem)
     for shift in (0.0, 0.3, -0.4):
-        one, other = (jax.value_and_grad(log_density)(start + shift, j.model, j.problem) for j in (walking, rotated))
+        one, other = (jax.value_and_grad(log_density)(start + shift, j.model, j.problem) for j in (sequential, rotated))
         np.testing.assert_allclose(one[0], other[0], rtol=1e-9)
         np.testing.assert_allclose(one[1], other[1], rtol=1e-7, atol=1e-7)
 
 
 def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
-    walking, rotated = both_ways(long_curve(20), monkeypatch)
+    sequential, rotated = both_ways(long_curve(20), monkeypatch)
     start = np.broadcast_to(np.asarray(prior_center(rotated.model, rotated.problem)), (1, 3, 5))
     values = jax.tree.map(
         lambda leaf: leaf.reshape(3, *leaf.shape[2:]), parameters.meaning(start, rotated.model, rotated.problem)
     )
     order = np.argsort(np.asarray(rotated.problem.z)[:20, 0], kind="stable")
     np.testing.assert_allclose(
-        pointwise(values, walking.model, walking.problem),
+        pointwise(values, sequential.model, sequential.problem),
         pointwise(values, rotated.model, rotated.problem)[:, order],
         rtol=1e-7,
     )
@@ -137,13 +138,10 @@ def test_evaluations_are_chosen_by_rows_and_errors():
         make_job(long_curve(rows, errors=errors), "auto", priors=APART).problem
         for rows, errors in ((40, False), (300, False), (40, True))
     )
-    assert plain.gap is None
-    assert not plain.dense
-    assert long.gap is not None
-    assert long.basis is None
-    assert uneven.gap is not None
-    assert uneven.basis is not None
-    assert not uneven.dense
+    assert isinstance(plain.evaluation, Rotated)
+    assert isinstance(long.evaluation, StateSpace)
+    assert isinstance(uneven.evaluation, StateSpace)
+    assert (long.evaluation.scored, uneven.evaluation.scored) == (False, True)
 
 
 @pytest.mark.slow

@@ -1,0 +1,25 @@
+"""Level of a law: a factor on the whole curve that is integrated out, or sampled with a heavy tail."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bayescale.model.problem import Model, Whitened
+
+
+def marginal_level(model: Model) -> bool:
+    """Whether the level is integrated out; Student-t noise has to sample it."""
+    return model.law.level is not None and model.likelihood.tail is None
+
+
+def level_variance(model: Model) -> Any:
+    """Prior variance of the level, whether sampled or integrated out; nearly zero for a law without one."""
+    return model.law.level[1].sd ** 2 if model.law.level is not None else 1e-12
+
+
+def level_posterior(white: Whitened, model: Model) -> tuple[Any, Any, Any]:
+    """Mean and precision of the level given everything else, and its prior precision."""
+    assert model.law.level is not None, "a law with a level"
+    prior = 1.0 / model.law.level[1].sd ** 2
+    precision = prior + white.precision @ white.ones**2
+    return white.precision @ (white.ones * white.residual) / precision, precision, prior

@@ -1,0 +1,228 @@
+"""From runs, a law and options to the arrays of a problem: one job for each model that is fitted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Unpack
+
+import jax
+import numpy as np
+
+from bayescale import laws
+from bayescale._jax import bucket, padded, padded_square
+from bayescale._record import Array
+from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs
+from bayescale.data.ray import find_ray
+from bayescale.data.runs import Runs, checked, need_scales
+from bayescale.data.zeros import refuse_zeros
+from bayescale.errors import InputError
+from bayescale.laws.law import Law, without_span
+from bayescale.laws.priors import Plateaus, Prior, check_priors
+from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
+from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
+from bayescale.model.likelihood import Likelihood, resolve_likelihood
+from bayescale.model.options import ModelOptions
+from bayescale.model.problem import Basis, Evaluation, Job, Model, Problem
+
+STATE_SPACE_ROWS = 128
+"""Rows of one input from which on the evaluation in linear time is the faster one."""
+
+
+def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Job:
+    """Check one family against one model and reduce it to arrays; arguments as of `make_jobs`.
+
+    Raises:
+        InputError: For names or data that cannot work together, and for a law that is a mixture of models.
+    """
+    jobs = make_jobs(runs, law, **options)
+    if len(jobs) > 1:
+        key = jobs[0].law.level[0] if jobs[0].law.level else ""
+        raise InputError(
+            f"{jobs[0].law.name} is fitted as a mixture of {len(jobs)} models; one is expected. Ask for one with "
+            f"priors={{{key!r}: bs.Plateaus(plateau='present')}}, or 'absent'."
+        )
+    return jobs[0]
+
+
+def make_jobs(
+    runs: Runs,
+    law: str | Law = "auto",
+    *,
+    discrepancy: Discrepancy | str | None = "auto",
+    likelihood: Likelihood | str = "normal",
+    priors: Mapping[str, Prior] | None = None,
+) -> tuple[Job, ...]:
+    """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
+
+    Raises:
+        InputError: For names or data that cannot work together.
+    """
+    runs = checked(runs)
+    check_priors(priors)
+    if not runs.inputs:
+        need_scales(runs)
+    ray = None
+    if isinstance(law, str) and law == "auto":
+        ray = None if runs.one_ray is False else find_ray(runs.frame, runs.inputs)
+        chosen = laws.automatic(runs.inputs if ray is None else ray.names[:1])
+    else:
+        chosen = laws.get(law)
+    chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
+    runs = dataclasses.replace(runs, inputs=chosen.inputs)
+    refuse_zeros(chosen, runs.frame, runs.name)
+    discrepancy = resolve_discrepancy(discrepancy, len(chosen.axes or chosen.inputs))
+    likelihood = resolve_likelihood(likelihood, len(runs.inputs))
+    design = reduce_runs(runs, exempt=chosen.exempt)
+
+    def job(law: Law) -> Job:
+        model, problem = prepare(law, discrepancy, likelihood, design)
+        model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
+        low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
+        return Job(runs, law, discrepancy, likelihood, model, problem, low, np.asarray(design.reference), ray=ray)
+
+    return tuple(job(law) for law in components(chosen))
+
+
+def components(law: Law) -> tuple[Law, ...]:
+    """Laws of the components of a mixture; one law where its priors name no mixture."""
+    found = plateaus(law)
+    if found is None or found[1].plateau != "mixture":
+        return (law,)
+    key, prior = found
+    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in ("present", "absent"))
+
+
+def plateaus(law: Law) -> tuple[str, Plateaus] | None:
+    """Key and prior of the law's floor and plateau, or None for a law that has no such prior."""
+    return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
+
+
+def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design) -> tuple[Model, Problem]:
+    """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
+    rows = len(design.y)
+    # Along what the discrepancy acts is in the arrays, so one program serves all.
+    plain = None if discrepancy is None else dataclasses.replace(discrepancy, along="inputs")
+    model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, likelihood)
+    found = plateaus(law)
+    kind = choose_evaluation(law, discrepancy, likelihood, design)
+    if kind is StateSpace:
+        design = ordered(design)
+    point = model.law.coordinates(design.z)
+    reach = np.maximum(np.ptp(point, axis=0), SHORTEST_SPAN) if law.axes else np.asarray(design.span, float)
+    position = (point - point.min(0)) / reach
+    matrix, origin = directions(position, "inputs" if discrepancy is None else discrepancy.along)
+    latent = kind is Dense and likelihood.tail is not None
+    # Student-t with discrepancy has one latent precision a row, so its rows are not padded.
+    size = rows if latent else bucket(rows)
+    problem = Problem(
+        z=padded(design.z, size),
+        y=padded(design.y, size),
+        mask=padded(np.ones(rows), size),
+        count=padded(design.count, size, 1.0),
+        squares=padded(design.squares, size),
+        error=padded(design.error, size),
+        seed_part=padded(design.sharing if np.ndim(design.sharing) == 1 else np.diag(design.sharing), size),
+        span=np.asarray(design.span, float),
+        center=np.asarray(design.center, float),
+        single=np.asarray(design.single, float),
+        evaluation=evaluation_of(kind, position, position @ matrix - origin, discrepancy, design, size, latent),
+        reach=reach,
+        directions=matrix,
+        origin=origin,
+        plateau=np.asarray(0.0 if found is not None and found[1].plateau == "absent" else 1.0),
+        active=tuple(not flag for flag in design.inert),
+        replicated=bool(np.max(design.count) > 1),
+        latent=latent,
+    )
+    return model, problem
+
+
+def choose_evaluation(
+    law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design
+) -> type[Evaluation]:
+    """Return the evaluation that suits the rows of a family: the fastest of those that are exact for them."""
+    rows, diagonal, heavy = len(design.y), design.diagonal, likelihood.tail is not None
+    alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
+    if discrepancy is None:
+        return Independent if diagonal else Dense
+    one_axis = design.z.shape[1] == 1 and not law.axes
+    if not heavy and diagonal and one_axis and (rows >= STATE_SPACE_ROWS or not alike):
+        return StateSpace
+    return Dense if heavy or not diagonal or not alike else Rotated
+
+
+def evaluation_of(
+    kind: type[Evaluation],
+    position: np.ndarray,
+    point: np.ndarray,
+    discrepancy: Discrepancy | None,
+    design: Design,
+    size: int,
+    latent: bool,
+) -> Evaluation:
+    """Build an evaluation of a family's rows, padded.
+
+    Args:
+        kind: A class in `evaluations`.
+        position: Positions of the rows in spans, shape (row, axis).
+        point: Positions on the axes of the discrepancy, shape (row, axis).
+        discrepancy: The discrepancy, or None.
+        design: The rows.
+        size: Rows with padding.
+        latent: Whether each row has a precision of its own.
+    """
+    rows = len(design.y)
+    if kind is Independent:
+        return Independent(padded(np.ones(rows), size))
+    gap = padded(np.diff(position[:, 0], prepend=position[0, 0]), size)
+    if kind is StateSpace and rows >= STATE_SPACE_ROWS:
+        return StateSpace(gap, None)
+    covariance = np.zeros((rows, rows)) if discrepancy is None else kernel(point, point, discrepancy)
+    basis, vectors = None, np.eye(rows)
+    if discrepancy is not None and not latent:
+        eigenvalues, vectors = eigenbasis(covariance)
+        basis = Basis(padded_square(vectors, size), padded(eigenvalues, size))
+    if kind is StateSpace:
+        return StateSpace(gap, basis)
+    if kind is Dense:
+        return Dense(*(padded_square(part, size) for part in (covariance, design.shared, design.alike)), basis)
+    assert basis is not None, "rows with a discrepancy"
+    return Rotated(basis, padded(vectors.T @ np.ones(rows), size))
+
+
+def axis_positions(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarray:
+    """Return where points lie on the axes of the discrepancy, shape (point, axis).
+
+    Args:
+        law: The law of the model.
+        problem: The family.
+        low: Smallest of its coordinates among the fitted rows, shape (axis,).
+        z: ln(x / reference) of the points, shape (point, input).
+    """
+    position = (law.coordinates(z) - low) / problem.reach
+    return position @ np.asarray(problem.directions) - problem.origin
+
+
+def ordered(design: Design) -> Design:
+    """Return a design of one input, whose rows have nothing in common, in the order of the input."""
+    order = np.argsort(design.z[:, 0], kind="stable")
+    rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error", "sharing")}
+    return dataclasses.replace(design, **rows)
+
+
+def bare(law: Law) -> Law:
+    """Strip a law of everything that does not change its program, so that equal programs are compiled once."""
+    # Whether there is a plateau is in the problem.
+    priors = {
+        key: dataclasses.replace(prior, plateau="present") if isinstance(prior, Plateaus) else prior
+        for key, prior in law.priors.items()
+    }
+    return Law(
+        curve=law.curve,
+        name="",
+        inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
+        priors=priors,
+        rescale=law.rescale,
+        axes=law.axes,
+    )
