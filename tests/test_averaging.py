@@ -14,7 +14,7 @@ from bayescale.data.design import reduce_runs
 from bayescale.errors import InputError
 from bayescale.laws.catalogue.schedule import cosine, multi_power
 from bayescale.model.density import log_density
-from bayescale.model.numpyro import numpyro_model
+from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center
 from bayescale.model.prepare import make_job
 
@@ -158,7 +158,7 @@ def test_engine_is_the_program():
         job = make_job(checkpoints(), "auto", priors=APART)
         vector = np.asarray(prior_center(job.model, job.problem)) + 0.1
         named = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
+        program = component_model(job)
         found, wanted = log_density(vector, job.model, job.problem), numpyro_density(program, (), {}, named)[0]
     assert float(found) == pytest.approx(float(wanted), rel=1e-9)
 

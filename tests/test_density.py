@@ -20,7 +20,7 @@ from bayescale.laws.registry import LAWS
 from bayescale.model import density, numpyro, prepare
 from bayescale.model.density import log_density
 from bayescale.model.evaluations import Dense, Rotated, StateSpace
-from bayescale.model.numpyro import numpyro_model
+from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
 from bayescale.model.prepare import make_job
 
@@ -95,7 +95,7 @@ def sites(vector, job):
 
 
 def program_density(vector, job):
-    program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
+    program = component_model(job)
     return float(numpyro_density(program, (), {}, sites(vector, job))[0])
 
 

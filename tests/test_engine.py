@@ -435,21 +435,23 @@ FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "cerebras_gpt/pile_test_xe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
-def test_bare_numpyro_samples_the_same_posterior(name):
+@pytest.mark.parametrize(("name", "priors"), zip(FAMILIES, (None, APART, APART), strict=True))
+def test_bare_numpyro_samples_the_same_posterior(name, priors):
     runs = bs.corpus.curves()[name]
-    post = bs.fit(runs, seed=0, priors=APART, settings=bs.Nuts(warmup=500, draws=2000))
+    post = bs.fit(runs, seed=0, priors=priors, settings=bs.Nuts(warmup=500, draws=2000))
     assert post.status is bs.Status.OK
     with jax.enable_x64(True):
-        kernel = NUTS(bs.numpyro_model(runs, post.law, post.discrepancy, post.likelihood), target_accept_prob=0.95)
+        kernel = NUTS(bs.numpyro_model(runs, priors=priors), target_accept_prob=0.95)
         sampler = MCMC(
             kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
         )
         sampler.run(jax.random.key(0))
         bare = {site: np.asarray(v) for site, v in sampler.get_samples(group_by_chain=True).items()}
-    for i, site in enumerate(coordinates(post.job.model, post.job.problem)):
-        (one, error), (other, wobble) = mean_and_error(post.position[:, :, i]), mean_and_error(bare[site])
-        assert abs(one - other) <= 4 * np.hypot(error, wobble), site
+    # Sites of a mixture begin with the names of its components.
+    for prefix, part in zip(["present/", "absent/"] if priors is None else [""], post.components, strict=True):
+        for i, site in enumerate(coordinates(part.job.model, part.job.problem)):
+            (one, error), (other, wobble) = mean_and_error(part.position[:, :, i]), mean_and_error(bare[prefix + site])
+            assert abs(one - other) <= 4 * np.hypot(error, wobble), site
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from bayescale.laws.registry import LAWS
 from bayescale.model import parameters, prepare
 from bayescale.model.density import log_density
 from bayescale.model.discrepancy import default_discrepancy
-from bayescale.model.numpyro import numpyro_model
+from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates
 from bayescale.model.prepare import make_job
 
@@ -247,7 +247,7 @@ def test_axes_agree_with_the_plain_model():
     with jax.enable_x64(True):
         vector, _ = parameters.simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        want = numpyro_density(numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood), (), {}, sites)[0]
+        want = numpyro_density(component_model(job), (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
 
 

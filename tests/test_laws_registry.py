@@ -16,7 +16,7 @@ from bayescale.laws.inputs import INPUTS
 from bayescale.laws.published import FORMS, VERIFIED
 from bayescale.laws.registry import ALIASES, LAWS
 from bayescale.model.density import log_density
-from bayescale.model.numpyro import numpyro_model
+from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
 from bayescale.model.prepare import make_jobs
 
@@ -110,7 +110,7 @@ def test_engine_is_the_program(name, discrepancy):
     with jax.enable_x64(True):
         vector, _ = simulate_prior(jax.random.key(5), job.model, job.problem)
         sites = dict(zip(coordinates(job.model, job.problem), vector, strict=True))
-        program = numpyro_model(job.runs, job.law, job.discrepancy, job.likelihood)
+        program = component_model(job)
         want = numpyro_density(program, (), {}, sites)[0]
         np.testing.assert_allclose(log_density(vector, job.model, job.problem), want, rtol=1e-8)
 

@@ -207,13 +207,6 @@ def test_weaker_priors_keep_the_weights(marin_post):
     assert row["median"] == pytest.approx(middle, rel=0.02)
 
 
-def test_numpyro_model_asks_for_one_of_them(marin):
-    law, discrepancy, noise = bs.laws.bind(bs.LAWS["plateau_power"], marin.inputs), bs.Discrepancy(), bs.Likelihood()
-    with pytest.raises(bs.InputError, match="plateau='present'"):
-        bs.numpyro_model(marin, law, discrepancy, noise)
-    bs.numpyro_model(marin, law.with_priors(APART), discrepancy, noise)
-
-
 def test_many_families_share_programs_and_come_back_whole(marin, marin_post):
     frame = pd.DataFrame(marin.frame.assign(loss=marin.frame["loss"] * 1.01))
     families = [marin, dataclasses.replace(marin, frame=frame, name="other")]

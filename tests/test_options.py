@@ -12,7 +12,7 @@ import pytest
 import bayescale as bs
 from bayescale.fitting.options import FitOptions
 from bayescale.fitting.programs import TRACES
-from bayescale.model.problem import make_jobs
+from bayescale.model.prepare import make_jobs
 
 HUGE = 10**400
 NO_NUMBERS = ["", "a", [], {}, [1.0, "b"], object(), True, math.nan, math.inf, -math.inf, HUGE, 1j]

@@ -3,97 +3,327 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Unpack
 
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pandas as pd
+from numpyro.handlers import scope
 
-from bayescale.data.design import Design, reduce_runs
+from bayescale.data.design import reduce_runs
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
 from bayescale.model.density import offset, within_likelihood
-from bayescale.model.discrepancy import Discrepancy, kernel, resolve_discrepancy
+from bayescale.model.discrepancy import MOST_ROWS, kernel
 from bayescale.model.evaluations import Dense
-from bayescale.model.likelihood import Likelihood, resolve_likelihood
-from bayescale.model.parameters import coordinates, draw
-from bayescale.model.prepare import axis_positions, components, prepare
-from bayescale.model.problem import Model, Problem
+from bayescale.model.level import level_variance, marginal_level
+from bayescale.model.options import ModelOptions
+from bayescale.model.parameters import coordinates, draw, relative_curve
+from bayescale.model.prepare import axis_positions, make_jobs, plateaus
+from bayescale.model.problem import Job, Model, Problem, Values, row_variance
+
+DETAILS = ("value_se", "run", "seed")
+"""Columns of runs that the likelihood uses beside inputs and response."""
+SAME_DIGITS = 9
+"""Digits after the point of ln x up to which settings count as equal."""
+JITTER = 1e-12
+"""Relative to the largest variance, so that covariances of points at fitted settings can be factorised."""
 
 
-def numpyro_model(runs: Runs, law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood) -> Callable[[], None]:
-    """Return the model as an ordinary NumPyro function of no arguments.
+def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Callable[..., None]:
+    """Return the model that `fit` samples as an ordinary NumPyro function `model(x=None, y=None)`.
 
     It is written on the raw rows (averages of long curves) with one dense covariance, so it is slow and easy to check;
-    the engine samples the same posterior. Hand it to `MCMC(NUTS(model))`, to `Predictive`, or to any other NumPyro
-    tool.
+    the engine samples the same posterior.
+
+    - `model()` observes the runs: hand it to `MCMC(NUTS(model))` or to any other NumPyro tool.
+    - `model(x, y)` observes responses `y` at inputs `x` in their place; spans, references and priors stay those of
+      `runs`.
+    - `model(x)` forecasts at inputs `x` given the runs, for `Predictive(model, samples)`: the site "y" is the response
+      of one future run at each row, "mean" that of the law with its discrepancy, both of shape (row,). Farther beyond
+      the runs than any published family reaches, `predict` is wider than that.
+
+    `x` is a mapping or frame of the law's inputs (for `model(x, y)` also value_se, run and seed, where the rows have
+    them), or an array of shape (row, input); `y` has shape (row,), in the units of the response.
+
+    A law that is fitted as a mixture, as the default of one input is, gives independent components whose sites begin
+    with "present/" and "absent/". Each observes the runs, so each has the posterior of its own; a forecast is one of
+    either, with the weights of the mixture.
+
+    Args:
+        runs: Runs of one family.
+        law: A law or its name, see `fit`.
+        **options: Options of the model: discrepancy, likelihood and priors, see `fit`.
 
     Raises:
-        InputError: For a law that is fitted as a mixture of two models.
+        InputError: For runs and a law that cannot work together.
+
+    Example:
+        >>> from numpyro.infer import MCMC, NUTS, Predictive  # doctest: +SKIP
+        >>> model = bs.numpyro_model(runs)  # doctest: +SKIP
+        >>> mcmc = MCMC(NUTS(model), num_warmup=1000, num_samples=1000)  # doctest: +SKIP
+        >>> mcmc.run(jax.random.key(0))  # doctest: +SKIP
+        >>> Predictive(model, mcmc.get_samples())(jax.random.key(1), {"flops": [1e22]})["y"]  # doctest: +SKIP
     """
-    if len(components(law)) > 1:
-        raise InputError(
-            f"{law.name or 'This law'} is fitted as a mixture of two models, with a plateau and without. Ask for each: "
-            "with Plateaus(plateau='present') or Plateaus(plateau='absent') among its priors."
-        )
-    discrepancy = resolve_discrepancy(discrepancy, len(law.axes or law.inputs))
-    likelihood = resolve_likelihood(likelihood, len(law.inputs))
-    design = reduce_runs(runs, exempt=law.exempt)
-    latent = prepare(law, discrepancy, likelihood, design)[1].latent
-    if not latent:
-        design = reduce_runs(runs, collapse=False, exempt=law.exempt)
-    model, problem = prepare(law, discrepancy, likelihood, design)
-    problem = dataclasses.replace(trimmed(model.law, problem, design, discrepancy), latent=latent)
-    groups = list({tuple(row): None for row in np.asarray(design.alike)})
+    jobs = make_jobs(runs, law, **options)
+    if len(jobs) == 1:
+        return component_model(jobs[0])
+    parts = {component_name(job.law): component_model(job) for job in jobs}
 
-    def program() -> None:
-        values = draw(numpyro.sample, model, problem)
+    def model(x: Any = None, y: Any = None) -> None:
+        forecasts = []
+        for name, part in parts.items():
+            with scope(prefix=name, divider="/"):
+                forecasts.append(part(x, y))
+        if x is None or y is not None:
+            return
+        weights = jnp.full(len(parts), 1.0 / len(parts))
+        which = numpyro.sample("component", dist.Categorical(weights))
+        for site in Future._fields:
+            numpyro.deterministic(site, jnp.stack([getattr(future, site) for future in forecasts])[which])
+
+    return model
+
+
+def component_name(law: Law) -> str:
+    """Return the name of a component of a mixture, before the names of its sites."""
+    found = plateaus(law)
+    assert found is not None, "a law with a plateau"
+    return found[1].plateau
+
+
+class Future(NamedTuple):
+    """Forecast sites: the law with its discrepancy, and one future run; shape (row,) each, in units of the response."""
+
+    mean: Any
+    y: Any
+
+
+def component_model(job: Job) -> Callable[..., Future | None]:
+    """Return the NumPyro function of one model; see `numpyro_model`."""
+    own = raw_problem(job, job.runs)
+    sites = {name.split("[")[0] for name in coordinates(job.model, own)}
+
+    def model(x: Any = None, y: Any = None) -> Future | None:
+        seen = own if y is None else raw_problem(job, observed_runs(job, x, y))
+        values = draw(numpyro.sample, job.model, own if x is None or y is None else seen)
         for name, value in values.constants.items():
-            if name not in numpyro_sites(model, problem):
+            if name not in sites:
                 numpyro.deterministic(name, value)
-        mean = offset(model, problem, values)
-        covariance = problem.evaluation.row_covariance(values, problem)
-        if model.likelihood.tail is None:
-            if model.law.level:
-                covariance = covariance + model.law.level[1].sd ** 2
-            numpyro.sample("y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
-        elif latent:
-            numpyro.sample("y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
+        observe(values, job.model, seen)
+        return None if x is None or y is not None else forecast(values, job, own, input_table(job, x))
+
+    return model
+
+
+def observe(values: Values, model: Model, problem: Problem) -> None:
+    """Add the sites of observed rows, "log_y": the log of the response, less the mean of the fitted runs."""
+    assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
+    mean = offset(model, problem, values)
+    covariance = problem.evaluation.row_covariance(values, problem)
+    if model.likelihood.tail is None or problem.latent:
+        if marginal_level(model):
+            covariance = covariance + level_variance(model)
+        numpyro.sample("log_y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
+        if problem.latent:
             numpyro.factor("replicates", within_likelihood(values, problem))
-        else:
-            for number, members in enumerate(groups):
-                rows = np.flatnonzero(members)
-                factor = jnp.linalg.cholesky(covariance[np.ix_(rows, rows)])
-                spread = dist.MultivariateStudentT(model.likelihood.tail, mean[rows], factor)
-                numpyro.sample(f"y_{number}", spread, obs=problem.y[rows])
-
-    return program
-
-
-def numpyro_sites(model: Model, problem: Problem) -> set[str]:
-    """Names of the sampled sites, which deterministic ones must not repeat."""
-    return {name.split("[")[0] for name in coordinates(model, problem)}
+        return
+    groups = list({tuple(row): None for row in np.asarray(problem.evaluation.alike)})
+    for number, members in enumerate(groups):
+        rows = np.flatnonzero(members)
+        factor = jnp.linalg.cholesky(covariance[np.ix_(rows, rows)])
+        spread = dist.MultivariateStudentT(model.likelihood.tail, mean[rows], factor)
+        numpyro.sample(f"log_y_{number}", spread, obs=problem.y[rows])
 
 
-def trimmed(law: Law, problem: Problem, design: Design, discrepancy: Discrepancy | None) -> Problem:
-    """Return a problem without padding and with all dense matrices, whatever the engine would choose."""
-    rows = len(design.y)
-    place = axis_positions(law, problem, law.coordinates(design.z).min(0), design.z)
+def raw_problem(job: Job, runs: Runs) -> Problem:
+    """Return the rows of some runs as they are, without padding and with dense matrices, whatever the engine chose.
+
+    Args:
+        job: The job, for spans, reference and centre.
+        runs: Its own runs, or others of the same inputs.
+    """
+    # Student-t with discrepancy has one precision for each setting, so replicates stay together.
+    design = reduce_runs(runs, collapse=job.problem.latent, exempt=job.law.exempt)
+    z = np.asarray(design.z) + np.log(design.reference) - np.log(job.reference)
+    rows = len(z)
+    covariance = np.zeros((rows, rows))
+    if job.model.discrepancy is not None:
+        point = axis_positions(job.model.law, job.problem, job.low, z)
+        covariance = kernel(point, point, job.model.discrepancy)
     return dataclasses.replace(
-        problem,
-        z=np.asarray(design.z, float),
-        y=np.asarray(design.y, float),
+        job.problem,
+        z=z,
+        y=np.asarray(design.y) + float(design.center) - float(job.problem.center),
         mask=np.ones(rows),
         count=np.asarray(design.count, float),
         squares=np.asarray(design.squares, float),
         error=np.asarray(design.error, float),
         seed_part=np.diag(design.shared),
-        evaluation=Dense(
-            np.zeros((rows, rows)) if discrepancy is None else kernel(place, place, discrepancy),
-            np.asarray(design.shared, float),
-            np.asarray(design.alike, float),
-            None,
-        ),
+        single=np.asarray(design.single, float),
+        evaluation=Dense(covariance, np.asarray(design.shared, float), np.asarray(design.alike, float), None),
+        replicated=bool(np.max(design.count) > 1),
+    )
+
+
+def input_table(job: Job, x: Any) -> pd.DataFrame:
+    """Return the inputs of a law as a table, one row a setting.
+
+    Raises:
+        InputError: For a missing input, an array of another shape, or what is no positive number.
+    """
+    names = list(job.law.inputs)
+    x = x.frame if isinstance(x, Runs) else x
+    if isinstance(x, Mapping | pd.DataFrame):
+        if absent := [name for name in names if name not in x]:
+            raise InputError(f"x needs the inputs {', '.join(names)}; {', '.join(absent)} is not there.")
+        table = pd.DataFrame({name: np.atleast_1d(x[name]) for name in [*names, *(d for d in DETAILS if d in x)]})
+    else:
+        rows = np.asarray(x, float)
+        rows = rows.reshape(-1, 1) if rows.ndim < 2 and len(names) == 1 else rows
+        if rows.ndim != 2 or rows.shape[1] != len(names):
+            raise InputError(f"x must have shape (row, {len(names)}) for {', '.join(names)}; found {rows.shape}.")
+        table = pd.DataFrame(rows, columns=names)
+    values = table[names].to_numpy(float)
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"x must hold positive numbers for {', '.join(names)}.")
+    return table
+
+
+def observed_runs(job: Job, x: Any, y: Any) -> Runs:
+    """Return rows that were observed in place of the runs.
+
+    Raises:
+        InputError: For inputs and responses that do not match.
+    """
+    table = job.runs.frame if x is None else input_table(job, x)
+    if len(table) != np.size(y):
+        raise InputError(f"x and y must have equally many rows; found {len(table)} and {np.size(y)}.")
+    table = table.assign(family=job.runs.families[0], loss=np.asarray(y, float))
+    return dataclasses.replace(job.runs, frame=table)
+
+
+def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) -> Future:
+    """Add the sites of a forecast given the observed rows.
+
+    Args:
+        values: What the coordinates mean.
+        job: The job.
+        problem: Its raw rows.
+        table: Inputs of the future runs.
+    """
+    model, z = job.model, np.log(table[list(job.law.inputs)].to_numpy(float) / job.reference)
+    residual = problem.y - offset(model, problem, values)
+    base: Any = 0.0 if job.law.level else -problem.center
+    if marginal_level(model):
+        level = sample_level(values, model, problem, residual)
+        residual, base = residual - level, base + level
+    elif job.law.level:
+        base = values.level
+    law = relative_curve(model.law, values.constants, z) + base
+    departure = sample_discrepancy(values, job, problem, residual, z)
+    points = match_settings(problem, z)
+    stretch = jnp.ones(len(z))
+    if model.likelihood.tail is not None:
+        half = 0.5 * model.likelihood.tail
+        precision = numpyro.sample("precision_new", dist.Gamma(half, half).expand([points.settings]).to_event(1))
+        stretch = jnp.where(points.seen.any(1), 1.0, 1.0 / jnp.sqrt(jnp.asarray(precision)[points.setting]))
+    common = sample_common_residual(values, problem, residual, departure, points, stretch)
+    spread = stretch * jnp.sqrt(values.seed_sd**2 + problem.single)
+    log_y = numpyro.sample("log_y_new", dist.Normal(problem.center + law + departure + common, spread).to_event(1))
+    return Future(
+        numpyro.deterministic("mean", jnp.exp(problem.center + law + departure)),
+        numpyro.deterministic("y", jnp.exp(log_y)),
+    )
+
+
+class Points(NamedTuple):
+    """Which new points are at equal settings, and at settings of fitted rows.
+
+    Attributes:
+        setting: Number of each point's setting, shape (point,).
+        settings: How many settings there are.
+        seen: Whether a fitted row is at the setting of a point and shares its residual, shape (point, row).
+    """
+
+    setting: np.ndarray
+    settings: int
+    seen: np.ndarray
+
+
+def match_settings(problem: Problem, z: np.ndarray) -> Points:
+    """Match new points, shape (point, input), with each other and with fitted rows."""
+    setting = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)[1].ravel()
+    same = np.abs(z[:, None, :] - np.asarray(problem.z)[None]).max(-1) < 0.1**SAME_DIGITS
+    # A new run does not share the residuals of the checkpoints of one other run.
+    shares = not float(problem.single) and bool(np.any(problem.seed_part))
+    return Points(setting, int(setting.max()) + 1, same & shares)
+
+
+def sample_level(values: Values, model: Model, problem: Problem, residual: Any) -> Any:
+    """Add the site of the level given the observed rows."""
+    assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
+    solved = jnp.linalg.solve(
+        problem.evaluation.row_covariance(values, problem), jnp.stack([residual, jnp.ones_like(residual)], axis=1)
+    )
+    precision = 1.0 / level_variance(model) + solved[:, 1].sum()
+    return numpyro.sample("level", dist.Normal(solved[:, 0].sum() / precision, 1.0 / jnp.sqrt(precision)))
+
+
+def sample_discrepancy(values: Values, job: Job, problem: Problem, residual: Any, z: np.ndarray) -> Any:
+    """Add the sites of the discrepancy at new points given the observed rows; return it, shape (point,).
+
+    Beyond the data it is wider or narrower by the discrepancy's factor, and moved by its trend; see `Discrepancy`.
+    """
+    model, discrepancy = job.model, job.model.discrepancy
+    if discrepancy is None:
+        return jnp.zeros(len(z))
+    assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
+    rows = np.asarray(problem.z)
+    inside = ((z <= rows.max(0)) & (z >= rows.min(0))).all(1)
+    edge = np.minimum(z, rows.max(0))
+    old, new = (axis_positions(model.law, job.problem, job.low, part) for part in (rows, np.concatenate([z, edge])))
+    square = values.amplitude**2
+    cross = square * kernel(new, old, discrepancy)
+    covariance = problem.evaluation.row_covariance(values, problem)
+    solved = jnp.linalg.solve(covariance, jnp.concatenate([residual[:, None], cross.T], axis=1))
+    mean, spread = cross @ solved[:, 0], square * kernel(new, new, discrepancy) - cross @ solved[:, 1:]
+    away = abs(np.log(min(job.problem.rows, MOST_ROWS) / float(discrepancy.ahead_rows)))
+    score = numpyro.sample("ahead_score", dist.Normal(0.0, 1.0))
+    factor = discrepancy.ahead_median * jnp.exp(discrepancy.ahead * score - discrepancy.ahead_power * away)
+    count = len(z)
+    curve = relative_curve(model.law, values.constants, np.concatenate([z, edge]))
+    variance = jnp.diagonal(spread)
+    gained = jnp.sqrt(jnp.maximum(variance[:count] - variance[count:], 0.0))
+    moved = discrepancy.trend * jnp.sign(curve[:count] - curve[count:]) * factor * gained
+    scores = numpyro.sample("discrepancy_score", dist.Normal(0.0, 1.0).expand([count]).to_event(1))
+    largest = JITTER * jnp.maximum(variance.max(), 1e-12)
+    root = jnp.linalg.cholesky(spread[:count, :count] + largest * jnp.eye(count))
+    beyond = (z > edge).any(1)
+    return mean[:count] + jnp.where(beyond, moved, 0.0) + jnp.where(inside, 1.0, factor) * (root @ scores)
+
+
+def sample_common_residual(
+    values: Values, problem: Problem, residual: Any, departure: Any, points: Points, stretch: Any
+) -> Any:
+    """Add the site of the residual that all runs at a setting share; return it, shape (point,).
+
+    At settings that were run before it is partly known.
+    """
+    square, seen = values.residual_sd**2, points.seen
+    own = row_variance(values, problem) - square
+    precision = jnp.where(seen, values.weights / own, 0.0)
+    total = precision.sum(1)
+    scatter = square * jnp.where(
+        seen.any(1), seen.sum(1) / jnp.maximum(jnp.where(seen, values.weights, 0.0).sum(1), 1e-12), 1.0
+    )
+    share = jnp.where(seen.any(1), scatter / (scatter + 1.0 / jnp.where(total > 0, total, 1.0)), 0.0)
+    shown = jnp.where(seen.any(1), (precision * residual).sum(1) / jnp.where(total > 0, total, 1.0), 0.0)
+    scores = numpyro.sample("residual_score", dist.Normal(0.0, 1.0).expand([points.settings]).to_event(1))
+    return (
+        share * (shown - departure) + stretch * jnp.sqrt(scatter * (1.0 - share)) * jnp.asarray(scores)[points.setting]
     )

@@ -27,12 +27,11 @@ import numpy as np
 from numpyro.infer import MCMC, NUTS
 
 import bayescale as bs
-from bayescale.data.design import reduce_runs
 from bayescale.fitting.batches import stream_key
 from bayescale.fitting.fit import sample_jobs
 from bayescale.fitting.programs import begin_batch, compiled, sample_batch
-from bayescale.model import problem
-from bayescale.model.numpyro import trimmed
+from bayescale.model import prepare
+from bayescale.model.numpyro import component_model, raw_problem
 from bayescale.model.parameters import coordinates
 from bayescale.model.prepare import make_job
 from bayescale.model.problem import Job
@@ -82,14 +81,13 @@ def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     jobs = []
     for runs in chosen:
         job = make_job(runs, "auto", priors=APART)
-        whole = trimmed(job.model.law, job.problem, reduce_runs(job.runs), job.discrepancy)
-        jobs.append(dataclasses.replace(job, problem=dataclasses.replace(whole, dense=True)))
+        jobs.append(dataclasses.replace(job, problem=raw_problem(job, job.runs)))
     return sampled(jobs)
 
 
 def state_space(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
     """The path in linear time, which otherwise serves long curves."""
-    with mock.patch.object(problem, "WALKING_ROWS", 0):
+    with mock.patch.object(prepare, "STATE_SPACE_ROWS", 0):
         return sampled([make_job(runs, "auto", priors=APART) for runs in chosen])
 
 
@@ -100,7 +98,7 @@ def numpyro(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
         job = make_job(runs, "auto", priors=APART)
         with jax.enable_x64(True):
             kernel = NUTS(
-                bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood),
+                component_model(job),
                 dense_mass=True,
                 target_accept_prob=0.97,
             )

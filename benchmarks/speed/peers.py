@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 
 import bayescale as bs
+from bayescale.model.numpyro import component_model
 from bayescale.model.prepare import make_job
 
 STARTED = "BAYESCALE_SPEED_STARTED"
@@ -105,7 +106,7 @@ def numpyro_with(runs: bs.Runs, name: str, jit_model_args: bool) -> dict[str, An
     from numpyro.infer import MCMC, NUTS
 
     job = make_job(runs, LAW)
-    model = bs.numpyro_model(runs, job.law, job.discrepancy, job.likelihood)
+    model = component_model(job)
 
     def fresh() -> MCMC:
         kernel = NUTS(model, dense_mass=True, target_accept_prob=0.95)
