@@ -19,7 +19,7 @@ from bayescale.inference import reparam
 from bayescale.laws.registry import LAWS
 from bayescale.model import density, numpyro, prepare
 from bayescale.model.density import log_density
-from bayescale.model.evaluations import Dense, Rotated, StateSpace
+from bayescale.model.evaluations import Dense, Rotated, StateSpace, rotated
 from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
 from bayescale.model.prepare import make_job
@@ -402,18 +402,18 @@ def test_mutant_residual_is_noticed(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "mutant", "shape"),
+    ("home", "name", "mutant", "shape"),
     [
-        ("within_likelihood", lambda values, problem: 0.0, "unequal replicates"),
-        ("row_variance", lambda values, problem: values.residual_sd**2 + 0.0 * problem.count, "equal errors"),
-        ("rotate", lambda columns, problem: columns, "plain"),
+        (density, "within_likelihood", lambda values, problem: 0.0, "unequal replicates"),
+        (rotated, "row_variance", lambda values, problem: values.residual_sd**2 + 0.0 * problem.count, "equal errors"),
+        (Rotated, "rotate", lambda self, columns: columns, "plain"),
     ],
 )
-def test_mutant_evaluation_is_noticed(monkeypatch, name, mutant, shape):
+def test_mutant_evaluation_is_noticed(monkeypatch, home, name, mutant, shape):
     job = job_for(shape, discrepancy="auto" if name == "rotate" else None)
     vector = np.asarray(prior_center(job.model, job.problem))
     want = program_density(vector, job)
-    monkeypatch.setattr(density, name, mutant)
+    monkeypatch.setattr(home, name, mutant)
     assert far_apart(float(jax.jit(lambda v: log_density(v, job.model, job.problem))(vector)), want)
 
 

@@ -435,7 +435,7 @@ FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "cerebras_gpt/pile_test_xe
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "priors"), zip(FAMILIES, (None, APART, APART), strict=True))
+@pytest.mark.parametrize(("name", "priors"), list(zip(FAMILIES, (None, APART, APART), strict=True)))
 def test_bare_numpyro_samples_the_same_posterior(name, priors):
     runs = bs.corpus.curves()[name]
     post = bs.fit(runs, seed=0, priors=priors, settings=bs.Nuts(warmup=500, draws=2000))
