@@ -1,4 +1,4 @@
-"""Bayesian scaling laws: from a table of training runs to a posterior, honest bands and a decision.
+"""Bayesian scaling laws: from a table of training runs to a posterior, calibrated predictive intervals and a decision.
 
     >>> import bayescale as bs
     >>> bs.__version__

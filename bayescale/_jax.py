@@ -47,10 +47,10 @@ def make_room(share: float = 0.6) -> bool:
     try:
         allowed = int(Path("/proc/sys/vm/max_map_count").read_text())
         with open("/proc/self/maps") as mappings:
-            held = sum(1 for _ in mappings)
+            mapped = sum(1 for _ in mappings)
     except (OSError, ValueError):
         return False
-    if held < share * allowed:
+    if mapped < share * allowed:
         return False
     jax.clear_caches()
     return True

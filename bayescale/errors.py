@@ -1,4 +1,4 @@
-"""What went wrong, in words: one exception for bad input, one enumeration for doubtful fits."""
+"""Errors: one exception for bad input, one enumeration of what is wrong with a fit."""
 
 from __future__ import annotations
 

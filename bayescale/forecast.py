@@ -27,13 +27,13 @@ RECORD_RATIO = 16.0
 """Factor beyond the data up to which forecasts are as the posterior has them: where the main record ends."""
 WIDENING_POWER = 0.05
 """Beyond it, spread about the median grows as this power of the ratio. Of 862, 509, 328 and 232 published families of
-one input 80 % intervals held .78, .77, .76 and .74 at 30, 100, 300 and 1,000 times; these factors would have held 80 %.
-Of the 10, 9 and 9 with several inputs they held .79, .72 and .88 at 100, 300 and 1,000 times the compute (of the 5 left
-out of tuning .62, .54 and .85): too few to choose a factor on, so those are left as they are."""
+one input the coverage of 80 % intervals was .78, .77, .76 and .74 at 30, 100, 300 and 1,000 times; with these factors
+it would have been .80. Of the 10, 9 and 9 with several inputs it was .79, .72 and .88 at 100, 300 and 1,000 times the
+compute (of the 5 left out of tuning .62, .54 and .85): too few to choose a factor on, so those are left as they are."""
 COMPUTE = ("flops", "n_params", "n_tokens")
 """Compute, and the two inputs whose product it is, up to a factor."""
 SMALLEST_SCALE = 1e-12
-"""Standard deviation that stands for a step."""
+"""Standard deviation of what is a step in effect."""
 PAST = 1e-3
 """Standard deviations beyond the outermost of the components' own quantiles, up to which quantiles are sought."""
 BLOCK = 1 << 20
@@ -205,7 +205,7 @@ def widened(values: np.ndarray, factor: np.ndarray, middle: np.ndarray) -> np.nd
 
 
 def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:
-    """Return points whose inputs are not called like any of the results that are to stand beside them.
+    """Return points whose inputs are not called like any of the results that are put beside them.
 
     Such an input becomes `name (input)`.
     """

@@ -48,7 +48,7 @@ print(post)
 # The diamonds are the held-out runs, which the fit has not seen.
 
 # %%
-ax = bs.plot.bands(post, truth=held_out, target=2.25)
+ax = bs.plot.intervals(post, truth=held_out, target=2.25)
 
 # %% [markdown]
 # ## Forecast

@@ -45,7 +45,7 @@ for target in (2.42, 2.50):
     print(bs.decide.go(post, target, **stakes, **run), "\n")
 
 # %%
-ax = bs.plot.bands(post, upto=7e21, target=2.5)
+ax = bs.plot.intervals(post, upto=7e21, target=2.5)
 
 # %% [markdown]
 # ## A pilot worth its money

@@ -104,7 +104,7 @@ assert ((low < table["measured"]) & (table["measured"] < high)).all()
 table
 
 # %%
-ax = bs.plot.bands(post, truth=large)
+ax = bs.plot.intervals(post, truth=large)
 
 # %% [markdown]
 # ## Save and load

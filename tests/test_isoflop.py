@@ -175,7 +175,7 @@ def test_pictures_of_a_sweep(sweep):
     for ax in (
         bs.plot.isoflop(sweep),
         bs.plot.isoflop(sweep, input="n_tokens", target=2.4, question=question),
-        bs.plot.bands(sweep.posterior),
+        bs.plot.intervals(sweep.posterior),
         bs.plot.isoflop(bs.decide.allocate(sweep.posterior, [1e20, 1e21])),
     ):
         ax.figure.canvas.draw()

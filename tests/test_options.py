@@ -240,8 +240,8 @@ FUNCTIONS = {
         {"posterior": "post", "target": 2.5, "at": AT},
         {"posterior": "class", "target": "positive", "at": "mapping"},
     ),
-    "bands": (
-        bs.plot.bands,
+    "intervals": (
+        bs.plot.intervals,
         {"posterior": "post"},
         {
             "posterior": "class",

@@ -71,10 +71,10 @@ def markers(ax: Axes, marker: str) -> int:
 # --- Bands -------------------------------------------------------------------------------------------------
 
 
-def test_bands_say_their_kind_levels_and_zone(posterior):
-    ax = plot.bands(posterior)
+def test_intervals_say_their_kind_levels_and_zone(posterior):
+    ax = plot.intervals(posterior)
     text = words(ax)
-    assert "band: one future run" in text
+    assert "intervals of one future run" in text
     assert "50, 80 and 95 %" in text
     assert "up to 10x beyond the data" in text.replace("\n", " ")
     assert "extrapolation:" in text
@@ -89,20 +89,20 @@ def test_ends_are_labelled_where_there_is_room():
     assert [text for _, text, _ in style.uncrowded(ax, entries)] == ["median", "95 %", "50 %"]
 
 
-def test_bands_of_the_curve(posterior):
-    text = words(plot.bands(posterior, kind="mean", levels=[0.9], upto=3e21))
-    assert "band: the curve, 90 %" in text
+def test_intervals_of_the_mean(posterior):
+    text = words(plot.intervals(posterior, kind="mean", levels=[0.9], upto=3e21))
+    assert "intervals of the mean loss, 90 %" in text
     assert "one future run" not in text
 
 
-def test_bands_stop_at_the_data_without_an_extrapolated_zone(posterior):
-    assert "extrapolation" not in words(plot.bands(posterior, upto=1e20))
+def test_intervals_stop_at_the_data_without_an_extrapolated_zone(posterior):
+    assert "extrapolation" not in words(plot.intervals(posterior, upto=1e20))
 
 
 @pytest.mark.parametrize("as_frame", [False, True])
-def test_bands_reach_and_mark_what_was_measured_afterwards(posterior, later, as_frame):
+def test_intervals_reach_and_mark_what_was_measured_afterwards(posterior, later, as_frame):
     # Even where a shorter range was asked for: evidence is not cut off.
-    ax = plot.bands(posterior, truth=later.frame if as_frame else later, upto=1e21, target=2.3)
+    ax = plot.intervals(posterior, truth=later.frame if as_frame else later, upto=1e21, target=2.3)
     assert "up to 330x beyond the data" in words(ax)
     assert "measured afterwards" in words(ax)
     assert "target 2.3" in words(ax)
@@ -110,15 +110,15 @@ def test_bands_reach_and_mark_what_was_measured_afterwards(posterior, later, as_
     assert ax.get_xlim()[1] == pytest.approx(1e23)
 
 
-def test_bands_begin_early_enough_for_what_was_measured(posterior):
+def test_intervals_begin_early_enough_for_what_was_measured(posterior):
     small = pd.DataFrame({"flops": [1e17], "loss": [4.0]})
-    ax = plot.bands(posterior, truth=small)
+    ax = plot.intervals(posterior, truth=small)
     assert ax.get_xlim()[0] < 1e17
     assert ax.lines[0].get_xdata()[0] == pytest.approx(1e17)
 
 
-def test_bands_hold_the_forecast(posterior):
-    ax = plot.bands(posterior, levels=[0.8], upto=1e23)
+def test_intervals_hold_the_forecast(posterior):
+    ax = plot.intervals(posterior, levels=[0.8], upto=1e23)
     edge = ax.collections[0].get_paths()[0].vertices
     low, high = posterior.predict(flops=1e23).interval(0.8)[:, 0]
     ends = edge[np.isclose(edge[:, 0], 1e23), 1]
@@ -138,15 +138,15 @@ def test_bands_hold_the_forecast(posterior):
         ({"truth": pd.DataFrame({"flops": [], "loss": []})}, "no rows"),
     ],
 )
-def test_bands_refuse_what_cannot_be_drawn(posterior, options, says):
+def test_intervals_refuse_what_cannot_be_drawn(posterior, options, says):
     with pytest.raises(InputError, match=says):
-        plot.bands(posterior, **options)
+        plot.intervals(posterior, **options)
     assert not pyplot.get_fignums()
 
 
 def test_axes_given_are_used(posterior):
     _, axes = pyplot.subplots(1, 3)
-    assert plot.bands(posterior, ax=axes[0]) is axes[0]
+    assert plot.intervals(posterior, ax=axes[0]) is axes[0]
     assert plot.residuals(posterior, ax=axes[1]) is axes[1]
     assert plot.forecast(toy(), ax=axes[2]) is axes[2]
     assert len(pyplot.get_fignums()) == 1
@@ -164,10 +164,10 @@ def test_settings_of_other_inputs():
 
 @pytest.mark.slow
 @pytest.mark.oldest
-def test_bands_along_one_of_two_inputs():
+def test_intervals_along_one_of_two_inputs():
     runs = bs.corpus.load("hyena_gpt")
     posterior = bs.fit(runs, seed=0)
-    ax = plot.bands(posterior, input="n_tokens", truth=runs.frame.assign(n_tokens=1e11))
+    ax = plot.intervals(posterior, input="n_tokens", truth=runs.frame.assign(n_tokens=1e11))
     text = words(ax)
     assert "n_params 1.25e8" in text
     assert "n_params 3.55e8" in text

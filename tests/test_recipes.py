@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from matplotlib import pyplot
 
 import bayescale as bs
-from bayescale.decide.course import standings
+from bayescale.decide.course import relative_losses
 from bayescale.decide.crossing import crossing_of, factor_needed, quantiles
 from bayescale.decide.paired import common_runs, nearest_scales, pair
 from bayescale.decide.recipes import compare, crossover, speedup
@@ -29,7 +29,7 @@ def test_two_power_laws_cross_where_algebra_says():
     difference = (np.log(6.0) - 0.07 * u) - (np.log(4.0) - 0.05 * u)
     found = crossing_of(difference[None], u, names=("steep", "flat"))
     assert found.p_overtakes == 1.0
-    np.testing.assert_allclose(found.place[0.5], place, rtol=1e-9)
+    np.testing.assert_allclose(found.point[0.5], place, rtol=1e-9)
 
 
 def test_uncertain_slopes_make_the_crossing_very_uncertain():
@@ -44,7 +44,7 @@ def test_uncertain_slopes_make_the_crossing_very_uncertain():
     # A few draws never cross in this range, which the mixture counts apart: its quantiles are of those that do.
     assert 0.0 < found.p_never < 0.01
     crossed = np.quantile(places, (1 - found.p_never) * np.array([0.05, 0.95]))
-    np.testing.assert_allclose([found.place[0.05], found.place[0.95]], crossed, rtol=0.02)
+    np.testing.assert_allclose([found.point[0.05], found.point[0.95]], crossed, rtol=0.02)
 
 
 def test_speedup_of_a_power_law():
@@ -79,9 +79,9 @@ def test_crossings_are_symmetric_and_have_no_unit(rows, unit):
     )
     total = there.p_always + there.p_never + there.p_overtakes + there.p_falls_behind
     np.testing.assert_allclose(total, 1.0, atol=1e-12)
-    assert there.place == back.place_behind
+    assert there.point == back.point_behind
     moved = crossing_of(draws, x + np.log(unit))
-    np.testing.assert_allclose(list(moved.place.values()), [unit * v for v in there.place.values()], rtol=1e-9)
+    np.testing.assert_allclose(list(moved.point.values()), [unit * v for v in there.point.values()], rtol=1e-9)
 
 
 def test_deadline():
@@ -106,10 +106,10 @@ def test_standings_keep_the_width_of_pairs():
     for count in (2, 3, 5):
         names = "abcde"[:count]
         gaps = {(i, j): rng.standard_normal((20000, 1)) for i, j in itertools.combinations(names, 2)}
-        found = standings(names, gaps, True)
+        found = relative_losses(names, gaps, True)
         np.testing.assert_allclose((found["a"] - found["b"]).std(), 1.0, rtol=0.03)
     only = {("a", "b"): np.array([[0.3], [-0.1]])}
-    found = standings("ab", only, True)
+    found = relative_losses("ab", only, True)
     np.testing.assert_allclose(found["a"] - found["b"], only["a", "b"])
 
 

@@ -326,7 +326,7 @@ def stop(
     """Which runs in progress to stop, from what they have shown so far."""
     point = numbers(at)
     if remaining is not None and value is not None:
-        refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio takes its place")
+        refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio replaces it")
     elif remaining is None and value is None:
         refuse_idle(context, ("unit",), "without --remaining and --value")
     import bayescale as bs

@@ -82,7 +82,7 @@ def run(out: Path, seed: int = 0) -> None:
     for path in written:
         print(f"  {path}")
     print("\nNext, on your own table (one row a run, raw counts):")
-    print("  bayescale fit RUNS.csv --out fit.nc --plot bands.png")
+    print("  bayescale fit RUNS.csv --out fit.nc --plot intervals.png")
     print("  bayescale decide fit.nc --at flops=1e23 --target 2.25 --report decision.html")
 
 
@@ -116,14 +116,14 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
     print(decision)
     report(posterior, decision, with_sensitivity=False).save(out / "marin-decision.html")
     posterior.save(out / "marin.nc")
-    plot.save(plot.bands(posterior, truth=large, target=TARGET), out / "marin-bands.png")
+    plot.save(plot.intervals(posterior, truth=large, target=TARGET), out / "marin-intervals.png")
     plot.save(plot.forecast(forecast, point=1, measured=table["measured"].iloc[-1]), out / "marin-forecast.png")
     plot.save(plot.learned(posterior), out / "marin-learned.png")
     _io.write(out / "marin.csv", lambda part: table.to_csv(part, index=False))
     names = (
         "marin.nc",
         "marin-decision.html",
-        "marin-bands.png",
+        "marin-intervals.png",
         "marin-forecast.png",
         "marin-learned.png",
         "marin.csv",
@@ -145,12 +145,12 @@ def hold_out_largest(out: Path, seed: int) -> list[Path]:
     for column in ("crps", "log_score", "rmsle", "width95"):
         wide[column] = [back.scores()[column].iloc[-1] for back in backs.values()]
     print(wide.round(3).to_string())
-    doubtful = [p for back in backs.values() for p in back.posteriors if p.status is not Status.OK]
+    unconverged = [p for back in backs.values() for p in back.posteriors if p.status is not Status.OK]
     total = sum(len(back.posteriors) for back in backs.values())
     for family, _, reason in backs["bayescale"].skipped:
         print(f"\nLeft out: {family}, {reason}")
     scored = total // len(backs)
-    print(f"\n{total - len(doubtful)} of {total} fits converged; {scored} families are few, see the bars.")
+    print(f"\n{total - len(unconverged)} of {total} fits converged; {scored} families are few, see the bars.")
     frames = [back.to_frame().assign(method=name) for name, back in backs.items()]
     for name, rows in (("heldout.csv", pd.concat(frames)), ("reliability.csv", coverage)):
         _io.write(out / name, functools.partial(rows.to_csv, index=False))

@@ -70,7 +70,7 @@ def options(
 
 
 def main() -> None:
-    """Run the command; bad input ends with exit code 2 and one sentence, a doubtful fit under --strict with 3."""
+    """Run the command; bad input ends with exit code 2 and one sentence, an untrustworthy fit under --strict with 3."""
     # Compiled programs are kept for the next call of the command; the library itself never touches JAX's settings.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
@@ -149,7 +149,7 @@ def fit(
     # Named before any family failed, so that a family's file keeps its name in the next call.
     names = [*(family.name for family in families), *unfit]
     written: list[str] = []
-    for file, write in ((out, bs.Fitted.save), (plot, lambda post, path: bs.plot.save(bs.plot.bands(post), path))):
+    for file, write in ((out, bs.Fitted.save), (plot, lambda post, path: bs.plot.save(bs.plot.intervals(post), path))):
         if file is None:
             continue
         paths = dict(zip(names, members(file, names), strict=True))
@@ -253,15 +253,15 @@ def backtest(
         at = "" if factor is None else f" at {factor:g}"
         print(f"left out: {family}{at}: {reason}", file=sys.stderr)
     for family, factor, note in back.warnings:
-        print(f"doubtful: {family} at {factor:g}: {note.text}", file=sys.stderr)
+        print(f"not converged: {family} at {factor:g}: {note.text}", file=sys.stderr)
     if as_json:
         rows = json.loads(back.to_frame().to_json(orient="records", double_precision=15))
         left = [dict(zip(("family", "ratio", "reason"), parts, strict=True)) for parts in skipped]
-        doubtful = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
+        warnings = [{"family": f, "ratio": r, "code": note.code, "text": note.text} for f, r, note in back.warnings]
         shares = json.loads(coverage.to_json(orient="records"))
         told = [dataclasses.asdict(entry) for entry in log]
         ratios = json.loads(back.by_ratio().to_json(orient="records")) if largest is None else []
-        emit({"rows": rows, "coverage": shares, "by_ratio": ratios, "skipped": left, "warnings": doubtful, "log": told})
+        emit({"rows": rows, "coverage": shares, "by_ratio": ratios, "skipped": left, "warnings": warnings, "log": told})
         return
     if largest is None:
         print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))

@@ -85,10 +85,10 @@ def misspelt(error: Any) -> str | None:
     context = getattr(error, "ctx", None)
     if context is None:
         return None
-    names, place = [], context
-    while place.parent is not None:
-        names.insert(0, place.info_name)
-        place = place.parent
+    names, command = [], context
+    while command.parent is not None:
+        names.insert(0, command.info_name)
+        command = command.parent
     verb = " ".join(["bayescale", *names])
     if type(error).__name__ == "NoSuchOption":
         name = error.option_name

@@ -24,7 +24,7 @@ STATUS_WORDS = frozenset(
         "spiked|resumed"
     ).split("|")
 )
-"""Words that stand in for a number, or beside it, and say in which state the run is."""
+"""Words instead of a number, or beside it, that say in which state the run is."""
 SUFFIXES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6}
 SUFFIXES |= {"b": 1e9, "bn": 1e9, "g": 1e9, "mrd": 1e9, "billion": 1e9, "billions": 1e9, "thousands": 1e3}
 SUFFIXES |= {"t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12}
@@ -58,7 +58,7 @@ class Cell:
     Attributes:
         values: Its value with a decimal point and with a decimal comma; NaN where it cannot be read so.
         readable: Whether it is a number, or says that there is none.
-        status: Word about the run's state that stands in the cell.
+        status: Word about the run's state in the cell.
         marks: What was taken off or converted: emphasis, suffix, power, percent, multiple, about, spread, remark.
         spread: Number after a plus-minus sign.
     """
@@ -88,12 +88,12 @@ class Column:
 
     Attributes:
         values: The numbers, NaN where there is none, shape (row,).
-        unreadable: Places of cells that are no numbers.
-        status: Words about the state of runs, by place.
+        unreadable: Indices of the cells that are no numbers.
+        status: Words about the state of runs, by index.
         marks: What was converted, by kind, with the number of cells.
         example: Text of a cell that was converted.
-        suffixed: Whether the unit stands in the cell, shape (row,).
-        spreads: Text behind plus-minus signs, by place.
+        suffixed: Whether the cell names the unit, shape (row,).
+        spreads: Text behind plus-minus signs, by index.
         undecided: Text of a cell that two decimal marks read differently, where nothing says which is meant.
         decimal: The mark that was used, where that mattered.
     """
@@ -273,8 +273,8 @@ def read_column(
     """
     cells = [read_cell(value, compute=compute) for value in column]
     used, undecided = choose_decimal(cells, decimal, proved)
-    place = DECIMALS.index(used)
-    values = np.array([cell.values[place] for cell in cells], float)
+    chosen = DECIMALS.index(used)
+    values = np.array([cell.values[chosen] for cell in cells], float)
     # A number that only the other mark can read is no number here.
     wrong = [i for i, c in enumerate(cells) if not c.readable or (np.isnan(values[i]) and c.decided not in ("", used))]
     marks: dict[str, int] = {}
@@ -306,14 +306,14 @@ def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str])
         # Where cells of one column prove both, those of the rarer kind are no numbers; they are named later.
         votes = {mark: sum(cell.decided == mark for cell in cells) for mark in own}
         return max(votes, key=lambda mark: (votes[mark], mark == ".")), None
-    doubtful = next((i for i, cell in enumerate(cells) if cell.ambiguous), None)
-    if doubtful is None:
+    ambiguous = next((i for i, cell in enumerate(cells) if cell.ambiguous), None)
+    if ambiguous is None:
         return ".", None
     if len(proved) == 1:
         return next(iter(proved)), None
     # 3.120 is what programs write; 3,120 alone may be either.
-    point, comma = cells[doubtful].values
-    return ".", None if point < comma and not proved else doubtful
+    point, comma = cells[ambiguous].values
+    return ".", None if point < comma and not proved else ambiguous
 
 
 def tidy(column: Sequence[Any], decimal: str | None, proved: set[str]) -> list[Any]:

@@ -63,10 +63,10 @@ def averaged(
         The first four for the averages, and the variance that a single row has beyond that of an average: robust, since
         early checkpoints scatter more than those to come.
     """
-    place = (x - x.min(0)) / np.maximum(np.ptp(x, axis=0), np.finfo(float).tiny)
+    fraction = (x - x.min(0)) / np.maximum(np.ptp(x, axis=0), np.finfo(float).tiny)
 
     def cut(parts: float) -> tuple[np.ndarray, ...]:
-        cells = np.column_stack([curve, np.where(exempt, x, np.rint(place * (parts - 1.0)))])
+        cells = np.column_stack([curve, np.where(exempt, x, np.rint(fraction * (parts - 1.0)))])
         return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
 
     most = most_rows(curve)
@@ -85,14 +85,14 @@ def averaged(
         base = values[first]
         return base + np.bincount(group, values - base[group]) / number
 
-    along = place.sum(1)
+    along = fraction.sum(1)
     mean_y, mean_along, slope = mean(y), mean(along), np.zeros(len(number))
     for name in np.unique(curve):
         own = np.flatnonzero(found[:, 0] == name)
         own = own[np.argsort(mean_along[own])]
         at, back = np.unique(mean_along[own], return_inverse=True)
         if len(at) > 1:
-            # Averages at one place along the inputs have one slope.
+            # Averages at one point along the inputs have one slope.
             slope[own] = np.gradient(np.bincount(back, mean_y[own]) / np.bincount(back), at)[back]
     # What a row has beyond its average, the fall of the curve between the two taken off.
     rest = y - mean_y[group] - slope[group] * (along - mean_along[group])

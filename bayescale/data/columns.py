@@ -140,7 +140,7 @@ class Heading:
     """What the name of a column says.
 
     Attributes:
-        name: The name as it stands in the file.
+        name: The name as the file writes it.
         role: Which of our columns it is, or nothing.
         kind: More about it: which parameters are counted; which kind of response, and of which part of the data.
         factor: What its numbers are multiplied by to be raw counts or fractions; 1 where the name says no unit.

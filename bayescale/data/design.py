@@ -106,8 +106,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     # Rows that name no run are runs of their own.
     run = curve if "run" in frame else np.arange(len(y))
     # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
-    _, first, place = np.unique(x, axis=0, return_index=True, return_inverse=True)
-    config = first.argsort().argsort()[place]
+    _, first, inverse = np.unique(x, axis=0, return_index=True, return_inverse=True)
+    config = first.argsort().argsort()[inverse]
     one_run = len(np.unique(run)) == 1
     own = one_run or len(np.unique(run)) == len(run)
     number, first = np.bincount(config), np.sort(first)

@@ -123,7 +123,7 @@ def canonical(
 
 
 def text_of(value: Any) -> str | None:
-    """Text of a label; emphasis is taken off, and None stands for none."""
+    """Text of a label; emphasis is taken off, and None if there is none."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
         return None
     text = " ".join(str(value).split())
@@ -173,12 +173,12 @@ def thousands(decimal: str | None) -> str:
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
     """Say which cells of a column are no numbers."""
     theirs = chosen[role]
-    held = list(dict.fromkeys(" ".join(str(cells.frame.loc[row, theirs]).split())[:60] for row in rows))
+    listed = list(dict.fromkeys(" ".join(str(cells.frame.loc[row, theirs]).split())[:60] for row in rows))
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
     return (
-        f"{name} must hold numbers; {noun} {some(rows)} {verb} {some(held)}. Correct them, or name another column with "
-        f"columns={{'{role}': ...}} (--column {role}=...)."
+        f"{name} must hold numbers; {noun} {some(rows)} {verb} {some(listed)}. Correct them, or name another column "
+        f"with columns={{'{role}': ...}} (--column {role}=...)."
     )
 
 

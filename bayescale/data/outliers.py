@@ -199,14 +199,14 @@ def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.nda
     rest = (v[1:-1] - (1 - part) * v[:-2] - part * v[2:]) / np.sqrt(1 + part**2 + (1 - part) ** 2)
     score = np.zeros(len(z))
     for row in order[1:-1]:
-        place = np.searchsorted(t, z[row])
-        above = place + (0 if out[row] else 1)
-        if place == 0 or above >= len(t):
+        index = np.searchsorted(t, z[row])
+        above = index + (0 if out[row] else 1)
+        if index == 0 or above >= len(t):
             continue
-        share = (z[row] - t[place - 1]) / (t[above] - t[place - 1])
-        own = y[row] - (1 - share) * v[place - 1] - share * v[above]
-        others = np.delete(np.arange(1, len(t) - 1), [k - 1 for k in range(place - 1, above + 1) if 0 < k < len(t) - 1])
-        near = others[np.argsort(np.abs(others - place), kind="stable")[:NEIGHBOURS]]
+        share = (z[row] - t[index - 1]) / (t[above] - t[index - 1])
+        own = y[row] - (1 - share) * v[index - 1] - share * v[above]
+        others = np.delete(np.arange(1, len(t) - 1), [k - 1 for k in range(index - 1, above + 1) if 0 < k < len(t) - 1])
+        near = others[np.argsort(np.abs(others - index), kind="stable")[:NEIGHBOURS]]
         if len(near) >= BETWEEN_ROWS // 2:
             unit = np.sqrt(np.mean(rest[near - 1] ** 2))
             score[row] = own / np.sqrt(1 + share**2 + (1 - share) ** 2) / (unit + 1e-9)

@@ -20,7 +20,7 @@ ON_RAY = 1.1
 OFF_RAY = 1.25
 """Factor away from the ray from which on a point is another question."""
 LEAST_FACTOR = 1.5
-"""An input that varies by less than this factor stands still."""
+"""An input that varies by less than this factor counts as constant."""
 FEWEST_RUNS = 3
 FLATTEST = 1e-6
 """Smallest component of a direction that is not taken for zero."""
@@ -154,7 +154,7 @@ def find_ray(frame: pd.DataFrame, inputs: Sequence[str]) -> Ray | None:
     center = 0.5 * (logs.min(0) + logs.max(0))
     proportional = moving.astype(float)
     _, _, axes = np.linalg.svd(logs - logs.mean(0), full_matrices=False)
-    # A line along which the first input stands still has no power of it.
+    # A line along which the first input is constant has no power of it.
     fitted = np.where(moving, axes[0] / axes[0][0], 0.0) if abs(axes[0][0]) > FLATTEST else np.zeros(len(order))
     # A constant ratio goes on as it is; the power of a fitted line would depart from it.
     for powers in (proportional, fitted):

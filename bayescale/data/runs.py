@@ -222,7 +222,7 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
                 raise InputError(f"There is no column {column!r}. {nearest(column, map(str, table.columns))}")
             if column in NO_INPUTS:
                 raise InputError(
-                    f"{column!r} has a meaning of its own and cannot be an input; rename the column, or map another "
+                    f"{column!r} is reserved and cannot be an input; rename the column, or map another "
                     f"with columns={{...}} (--column)."
                 )
         return chosen
@@ -267,16 +267,16 @@ def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
     if len(text):
-        held = rows_hold(text, table[column].to_numpy(), rows)
-        raise InputError(f"{column} must hold numbers; {held}. Write 7e9, not 7B.")
+        listed = rows_hold(text, table[column].to_numpy(), rows)
+        raise InputError(f"{column} must hold numbers; {listed}. Write 7e9, not 7B.")
     return values
 
 
-def rows_hold(places: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
+def rows_hold(positions: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
     """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are their numbers in messages."""
-    held = list(dict.fromkeys(str(values[i]) for i in places))
-    noun, verb = ("rows", "hold") if len(places) > 1 else ("row", "holds")
-    return f"{noun} {some([int(rows[i]) for i in places])} {verb} {some(held)}"
+    listed = list(dict.fromkeys(str(values[i]) for i in positions))
+    noun, verb = ("rows", "hold") if len(positions) > 1 else ("row", "holds")
+    return f"{noun} {some([int(rows[i]) for i in positions])} {verb} {some(listed)}"
 
 
 def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> None:

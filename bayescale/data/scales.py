@@ -42,9 +42,9 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
             small = np.flatnonzero((values > 0) & (values < least))
         if len(small):
             rows = numbered([int(table.index[i]) for i in small])
-            held = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
+            listed = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
             raise InputError(
-                f"{role} is expected in raw counts; {rows}: {held}, too few for a count. Say the unit with "
+                f"{role} is expected in raw counts; {rows}: {listed}, too few for a count. Say the unit with "
                 f"units={{'{role}': 'M'}} (--unit {role}=M) for millions, 'B' for billions, K, T or a number, or "
                 f"units={{'{role}': 1}} (--unit {role}=1) if these are counts."
             )

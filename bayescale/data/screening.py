@@ -283,7 +283,7 @@ def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
     copies = np.flatnonzero(table.index != original)
     if len(copies) == 0:
         return
-    told = some([f"row {table.index[place]} repeats row {original[place]}" for place in copies])
+    told = some([f"row {table.index[copy]} repeats row {original[copy]}" for copy in copies])
     named = {*inputs, "loss", "family", "metric", "value_se", "status"}
     if all(column in named for column in table) and _coarse(table["loss"]):
         text = (
@@ -339,8 +339,8 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
             # Failures of a score lie below the others, and a falling fit says nothing of it.
             continue
         result = find_outliers(x, y)
-        for place in np.flatnonzero(result.named):
-            row, value, expected = part.index[place], np.exp(y[place]), np.exp(result.expected[place])
+        for index in np.flatnonzero(result.named):
+            row, value, expected = part.index[index], np.exp(y[index]), np.exp(result.expected[index])
             rows.append(row)
             told.append(
                 f"row {row} has loss {value:.5g}, {_far(value / expected)} the {expected:.4g} that the other runs"

@@ -12,7 +12,7 @@ from bayescale._jax import on_cores
 from bayescale.errors import InputError, some
 
 ZERO = 1e-6
-"""What stands for nothing on the log scale: shares and bits that are this small change no law by a millionth."""
+"""What replaces zero on the log scale: shares and bits that are this small change no law by a millionth."""
 BITS = ("exponent_bits", "mantissa_bits")
 
 
@@ -27,7 +27,7 @@ def may_be_zero(name: str) -> bool:
 
 
 def lifted(name: str, values: np.ndarray) -> np.ndarray:
-    """Return values of an input with `ZERO` in the place of zeros, where it may be nothing."""
+    """Return values of an input with `ZERO` instead of zeros, where it may be nothing."""
     return np.where(values == 0.0, ZERO, values) if may_be_zero(name) else values
 
 

@@ -188,7 +188,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         posterior: A fit, or a law with printed constants.
         flops: The budget, in units of `cost`: FLOPs unless you give another cost; a list for several budgets.
         cost: Cost of the two inputs, growing with both; money or hours do as well.
-        over: The two inputs; "params" and "tokens" below stand for the first and the second.
+        over: The two inputs; "params" and "tokens" below mean the first and the second.
         at: The law's other inputs, raw counts by name.
         served: Tokens that the model will serve; adds 2 N served to the cost.
         unique_tokens: Distinct tokens that exist, for laws with that input; more training repeats them.
@@ -278,8 +278,8 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
     fine, forecast = refined(posterior, along, wide, over[0], law_best, kind)
     typical = forecast.typical
     x = np.log(fine[over[0]].to_numpy())
-    place = float(np.exp(lowest(x, np.log(typical)[None])[0]))
-    both = along(np.array([place, plug_in]))
+    point = float(np.exp(lowest(x, np.log(typical)[None])[0]))
+    both = along(np.array([point, plug_in]))
     inputs = list(dict.fromkeys([*law.inputs, *over]))
     chosen, plugged = ({str(k): float(v) for k, v in row.items()} for row in both[inputs].to_dict("records"))
     least = posterior.predict(both, kind=kind).typical
@@ -303,9 +303,9 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         run=posterior.predict(both.iloc[:1], kind="run"),
         table=table,
         regret=float(regret),
-        flat=(min(float(sizes[flat].min()), place), max(float(sizes[flat].max()), place))
+        flat=(min(float(sizes[flat].min()), point), max(float(sizes[flat].max()), point))
         if flat.any()
-        else (place,) * 2,
+        else (point,) * 2,
         plug_in_excess=float(least[1] - least[0]),
         caveats=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], limits)),
         label=forecast.label,
@@ -415,7 +415,7 @@ def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) 
 
 
 def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Place of the least value of each row, between grid points by a parabola; shape (row,)."""
+    """Return the point of the least value of each row, between grid points by a parabola; shape (row,)."""
     values = np.where(np.isfinite(values), values, np.inf)
     if len(x) < 3:
         return x[np.argmin(values, axis=1)]
@@ -427,9 +427,9 @@ def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
         left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
         down, up = (here - before) / left, (after - here) / right
         # The slope of the parabola through three points vanishes here.
-        place = x[middle] - 0.5 * left - down * (0.5 * (left + right)) / (up - down)
-    inside = (least == middle) & np.isfinite(place)
-    return np.where(inside, np.clip(place, x[middle - 1], x[middle + 1]), x[least])
+        point = x[middle] - 0.5 * left - down * (0.5 * (left + right)) / (up - down)
+    inside = (least == middle) & np.isfinite(point)
+    return np.where(inside, np.clip(point, x[middle - 1], x[middle + 1]), x[least])
 
 
 def refined(
@@ -447,7 +447,7 @@ def refined(
     while True:
         start, end = max(smallest, low / factor), min(largest, high * factor)
         grid = np.geomspace(start, end, FINE if end > start else 1)
-        # Rounding must not push an end over the limit that it stands for.
+        # Rounding must not push an end over the limit itself.
         fine = along(np.clip(grid, smallest, largest))
         forecast = posterior.predict(fine, kind=kind)
         least = int(np.argmin(forecast.typical))

@@ -67,9 +67,9 @@ class Allocations:
         """Go through the allocations."""
         return iter(self.each)
 
-    def __getitem__(self, place: int) -> Allocation:
+    def __getitem__(self, index: int) -> Allocation:
         """Return one allocation."""
-        return self.each[place]
+        return self.each[index]
 
     def __repr__(self) -> str:
         """Say it in at most one screen."""

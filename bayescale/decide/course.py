@@ -252,7 +252,7 @@ def followed(
 
 
 @dataclasses.dataclass(frozen=True)
-class Walk:
+class AxisDraws:
     """One recipe along the axis, draws of ln y.
 
     Attributes:
@@ -268,8 +268,10 @@ class Walk:
     noise: np.ndarray
 
 
-def walk(posterior: Fitted, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator) -> Walk:
-    """Follow one recipe along the axis, discrepancy and rate drawn jointly over all points."""
+def draw_along(
+    posterior: Fitted, course: Course, name: str, u: np.ndarray, draws: int, rng: np.random.Generator
+) -> AxisDraws:
+    """Draw ln y of one recipe along the axis, with discrepancy and rate drawn jointly over all points."""
     spread = course.spreads[name]
     reach = np.log(FARTHEST) + WIDEST * spread
     grid = np.linspace(u.min() - reach, u.max() + reach, PATH_POINTS)
@@ -290,15 +292,15 @@ def walk(posterior: Fitted, course: Course, name: str, u: np.ndarray, draws: int
         shift = own - mean[:, len(grid) + len(u) :]
     ahead = interpolated(on_grid, grid, u[0] + log_rate[:, None] + FACTORS)
     here = ahead[:, [len(FACTORS) // 2]]
-    return Walk(own, shift, ahead - here, noise[order])
+    return AxisDraws(own, shift, ahead - here, noise[order])
 
 
 def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Linear interpolation of each row at places of its own, shape of `x`; `grid` is even."""
-    place = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1 - 1e-9)
-    left = place.astype(int)
+    """Linear interpolation of each row at points of its own, shape of `x`; `grid` is even."""
+    position = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1 - 1e-9)
+    left = position.astype(int)
     rows = np.arange(len(values))[:, None]
-    part = place - left
+    part = position - left
     return (1.0 - part) * values[rows, left] + part * values[rows, left + 1]
 
 
@@ -318,10 +320,10 @@ class Gap:
 
 
 def gap(
-    ratio: Ratio, course: Course, walks: Mapping[str, Walk], u: np.ndarray, draws: int, rng: np.random.Generator
+    ratio: Ratio, course: Course, recipes: Mapping[str, AxisDraws], u: np.ndarray, draws: int, rng: np.random.Generator
 ) -> Gap:
     """Difference of two recipes along the axis."""
-    a, b = walks[ratio.first], walks[ratio.second]
+    a, b = recipes[ratio.first], recipes[ratio.second]
     center = course.center(u)
     if ratio.posterior is None or center is None:
         curve = a.own - b.own
@@ -335,7 +337,9 @@ def gap(
     return Gap(mean.log_draws.reshape(-1, len(u))[order] + shift, run.log_draws.reshape(-1)[order] + shift[:, 0], exact)
 
 
-def standings(names: Sequence[str], gaps: Mapping[tuple[str, str], np.ndarray], paired: bool) -> dict[str, np.ndarray]:
+def relative_losses(
+    names: Sequence[str], gaps: Mapping[tuple[str, str], np.ndarray], paired: bool
+) -> dict[str, np.ndarray]:
     """Ln y of each recipe relative to the mean of all, from differences of all pairs.
 
     The fits of K (K - 1) / 2 ratios are no independent data, so averages of differences come out too narrow: spread

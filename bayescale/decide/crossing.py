@@ -1,7 +1,7 @@
 """Crossings and speed-ups: pure functions of joint draws of two curves.
 
 A crossing is a ratio of differences: its draws have no mean, and some have no crossing at all. So its posterior is a
-mixture: one recipe better all over the range, the other better all over, or a crossing at a place with quantiles.
+mixture: one recipe better all over the range, the other better all over, or a crossing with quantiles of where it is.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 class Crossing:
     """Posterior of where recipe A becomes better than recipe B, within a range: a mixture with atoms.
 
-    The first four probabilities add up to one. The place of a crossing is the last change of sides, from which on one
+    The first four probabilities add up to one. The point of a crossing is the last change of sides, from which on one
     recipe stays better up to the end of the range.
 
     Attributes:
@@ -38,12 +38,12 @@ class Crossing:
         p_overtakes: A is better at the end, but not all over the range.
         p_falls_behind: B is better at the end, but not all over the range.
         p_several: Share of draws that change sides more than once (part of the four above, not a fifth).
-        place: Quantiles of the place at which A overtakes, given that it does, by probability; empty if it never does.
-        place_behind: The same where A falls behind.
+        point: Quantiles of the point at which A overtakes if it does, by probability; empty if it never does.
+        point_behind: The same where A falls behind.
         deadline: A point of the axis, or None.
         p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
         caveats: Reasons for which no confident answer is possible.
-        band: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
+        along: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
     """
 
     first: str
@@ -56,12 +56,12 @@ class Crossing:
     p_overtakes: float
     p_falls_behind: float
     p_several: float
-    place: Mapping[float, float]
-    place_behind: Mapping[float, float]
+    point: Mapping[float, float]
+    point_behind: Mapping[float, float]
     deadline: float | None = None
     p_before_deadline: float | None = None
     caveats: tuple[str, ...] = ()
-    band: pd.DataFrame | None = dataclasses.field(default=None, compare=False, repr=False)
+    along: pd.DataFrame | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def text(self) -> str:
@@ -73,10 +73,10 @@ class Crossing:
             f"probability {share(self.p_always)}, {self.second} throughout with {share(self.p_never)}, {self.first} "
             f"overtakes with {share(self.p_overtakes)} and falls behind with {share(self.p_falls_behind)}."
         ]
-        if self.place and self.p_overtakes >= 0.01:
+        if self.point and self.p_overtakes >= 0.01:
             parts.append(
-                f"Where {self.first} overtakes it does so at {self.place[0.5]:.3g} (90 %: {self.place[0.05]:.3g} to "
-                f"{self.place[0.95]:.3g})."
+                f"Where {self.first} overtakes it does so at {self.point[0.5]:.3g} (90 %: {self.point[0.05]:.3g} to "
+                f"{self.point[0.95]:.3g})."
             )
         if self.p_before_deadline is not None:
             words = f"is better by {self.deadline:.3g} and stays so with probability {share(self.p_before_deadline)}."
@@ -84,14 +84,14 @@ class Crossing:
         return " ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers, ready for JSON; the band is left out."""
-        plain = dataclasses.asdict(dataclasses.replace(self, band=None))
-        del plain["band"]
-        places = {
+        """Return plain numbers, ready for JSON; the quantiles along the axis are left out."""
+        plain = dataclasses.asdict(dataclasses.replace(self, along=None))
+        del plain["along"]
+        points = {
             name: {f"{level:g}": value for level, value in getattr(self, name).items()}
-            for name in ("place", "place_behind")
+            for name in ("point", "point_behind")
         }
-        return {**plain, **places}
+        return {**plain, **points}
 
     def __repr__(self) -> str:
         """Say it in at most one screen."""
@@ -126,7 +126,7 @@ def crossing_of(
         >>> x = np.linspace(0.0, 2.0, 9)
         >>> draws = np.array([[-1.0], [1.0], [0.0]]) + np.array([[0.0], [0.0], [1.0]]) * (1.0 - x)
         >>> found = crossing_of(draws, x)
-        >>> round(found.p_always, 2), round(found.p_never, 2), round(float(np.log(found.place[0.5])), 2)
+        >>> round(found.p_always, 2), round(found.p_never, 2), round(float(np.log(found.point[0.5])), 2)
         (0.33, 0.33, 1.0)
     """
     values, x = np.asarray(difference, float), np.asarray(log_x, float)
@@ -147,22 +147,22 @@ def crossing_of(
     # Linear between neighbouring points; draws without a crossing are not looked at.
     with np.errstate(divide="ignore", invalid="ignore"):
         part = np.where(crossed, left / (left - right), 0.0)
-    place = x[last] + part * (x[last + 1] - x[last])
+    point = x[last] + part * (x[last + 1] - x[last])
     always, never, overtakes, behind = ends & ~crossed, ~ends & ~crossed, ends & crossed, ~ends & crossed
     q05, q50, q95 = np.quantile(values, [0.05, 0.5, 0.95], axis=0)
     by = None
     if deadline is not None:
-        by = float((always | (overtakes & (place <= np.log(deadline) + 1e-12))).mean())
+        by = float((always | (overtakes & (point <= np.log(deadline) + 1e-12))).mean())
     return Crossing(
         *names,
         *(low, high, axis),
         *(float(part.mean()) for part in (always, never, overtakes, behind)),
         p_several=float((changes.sum(1) > 1).mean()),
-        place=quantiles(np.exp(place[overtakes])),
-        place_behind=quantiles(np.exp(place[behind])),
+        point=quantiles(np.exp(point[overtakes])),
+        point_behind=quantiles(np.exp(point[behind])),
         deadline=deadline,
         p_before_deadline=by,
-        band=pd.DataFrame({"x": np.exp(x), "q05": q05, "q50": q50, "q95": q95, "p_first": better.mean(0)}),
+        along=pd.DataFrame({"x": np.exp(x), "q05": q05, "q50": q50, "q95": q95, "p_first": better.mean(0)}),
     )
 
 
@@ -207,13 +207,13 @@ def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray
 
 def passage(values: np.ndarray, target: float, grid: np.ndarray, otherwise: float) -> float:
     """Where non-decreasing values, starting at zero, first reach a target."""
-    place = int(np.searchsorted(values, target))
-    if place >= len(values):
+    point = int(np.searchsorted(values, target))
+    if point >= len(values):
         return otherwise
-    if place == 0:
+    if point == 0:
         return float(grid[0])
-    before, after = values[place - 1], values[place]
-    return float(grid[place - 1] + (target - before) / (after - before) * (grid[place] - grid[place - 1]))
+    before, after = values[point - 1], values[point]
+    return float(grid[point - 1] + (target - before) / (after - before) * (grid[point] - grid[point - 1]))
 
 
 def share(probability: float) -> str:

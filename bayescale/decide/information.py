@@ -76,10 +76,10 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     guess = index(target, pilots)
     now = float(gain.mean() > 0)
     rule = np.empty(len(gain))
-    # Neighbouring joint draws share a posterior draw, so halves are blocks, not every other joint draw. Made of two
+    # Neighbouring joint draws share a posterior draw, so the parts are blocks, not every other joint draw. Made of two
     # quarters each, they have as many joint draws of either component of a mixture.
-    halves = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
-    for learn, pay in ((halves, ~halves), (~halves, halves)):
+    half = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
+    for learn, pay in ((half, ~half), (~half, half)):
         rule[pay] = regression(guess[learn], gain[learn])(guess[pay]) > 0
     each = gain * (rule - now)
     return Value(max(float(each.mean()), 0.0), each, float(rule.mean()))

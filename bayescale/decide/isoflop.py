@@ -249,8 +249,10 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
     typical = forecast.typical.reshape(len(budgets), count)
     q05, q95 = forecast.quantile([0.05, 0.95]).reshape(2, len(budgets), count)
     log_size = np.median(best, axis=0)
-    places = [on_cost_line(posterior.law.inputs, np.exp([log_size[i]]), c, flops_per) for i, c in enumerate(budgets)]
-    at_best = posterior.forecast_at(pd.concat(places, ignore_index=True), "mean")
+    best_inputs = [
+        on_cost_line(posterior.law.inputs, np.exp([log_size[i]]), c, flops_per) for i, c in enumerate(budgets)
+    ]
+    at_best = posterior.forecast_at(pd.concat(best_inputs, ignore_index=True), "mean")
     sides = [0.5 - level / 2, 0.5 + level / 2]
     ends, losses = np.quantile(best, sides, axis=0), at_best.quantile(sides)
     rows, long, found = [], [], {}
@@ -285,7 +287,7 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
         )
         table = paths[i][list(ND)].assign(budget=float(c), typical=typical[i], q05=q05[i], q95=q95[i], flat=flat)
         long.append(table)
-        found[float(c)] = caveats(posterior, places[i].iloc[0].astype(float).to_dict())
+        found[float(c)] = caveats(posterior, best_inputs[i].iloc[0].astype(float).to_dict())
         if log_size[i] in (x[i, 0], x[i, -1]):
             text = f"The loss at C = {power_of_ten(c)} is least at the end of the search: this valley has no minimum."
             found[float(c)].append(Caveat("no_optimum", text, None, "Add runs of other sizes at this budget."))
@@ -416,9 +418,9 @@ def parabola_of(runs: pd.DataFrame) -> tuple[float, str]:
     bend, slope, _ = np.polyfit(x - center, runs["loss"].to_numpy(float), 2)
     if bend <= 0:
         return np.nan, "the parabola has no bottom"
-    place = center - slope / (2.0 * bend)
-    size = float(np.exp(np.clip(place, -700, 700)))
-    outside = "" if x.min() <= place <= x.max() else ", outside the sizes measured"
+    vertex = center - slope / (2.0 * bend)
+    size = float(np.exp(np.clip(vertex, -700, 700)))
+    outside = "" if x.min() <= vertex <= x.max() else ", outside the sizes measured"
     return size, f"parabola N* {short_count(size)}{outside}"
 
 

@@ -29,7 +29,7 @@ PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0008, 1.2, 2.0
 GRID = np.linspace(np.log(1e-7), np.log(0.3), 4001)
 """Logarithms of relative standard deviations on which the posterior is computed."""
 DRAWS = 400
-"""Equally likely standard deviations that stand for the posterior."""
+"""Equally likely standard deviations that represent the posterior."""
 CLEAR, POWER = 0.95, 0.8
 """A gap counts as shown at this probability that its sign is right, and a number of seeds as enough at this power."""
 SEEDS = (2, 3, 5, 8, 12)

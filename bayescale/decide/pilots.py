@@ -20,7 +20,7 @@ from bayescale.forecast import At, as_numbers, beside
 from bayescale.posterior.fitted import Fitted
 
 RUNGS = (0.25, 0.5, 0.75)
-"""Places of the default pilots between the largest run and the run in question, in log scale."""
+"""Positions of the default pilots between the largest run and the run in question, in log scale."""
 NEARLY = 0.8
 """Share of the most information that is as good, within a budget; chosen on development grids (`docs/decisions.md`)."""
 WORTHLESS = 1e-3

@@ -339,7 +339,7 @@ def simulated(
     rng = np.random.default_rng([seed, 4])
     # Seeds at one size share its curve and residual.
     sizes = table.drop_duplicates().reset_index(drop=True)
-    place = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
+    column = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
     if isinstance(source, Fitted):
         here = joint_draws(source, sizes, repeats=1)
         pick = rng.choice(len(here.curve), simulations, replace=len(here.curve) < simulations)
@@ -350,7 +350,7 @@ def simulated(
         old = pd.DataFrame(columns=[*names, "loss"])
     families = []
     for number in range(simulations):
-        loss = np.exp(shared[number, place] + spread[number] * rng.standard_normal(len(place)))
+        loss = np.exp(shared[number, column] + spread[number] * rng.standard_normal(len(column)))
         new = table.assign(loss=loss)
         both = new if old.empty else pd.concat([old, new], ignore_index=True)
         families.append(Runs.from_frame(both, inputs=list(names), name=f"simulation {number}"))
@@ -378,8 +378,8 @@ def prior_runs(
         middle = np.log(discrepancy.median) + discrepancy.power * np.log(fall / discrepancy.scale)
         amplitude = np.exp(middle + discrepancy.sd * rng.standard_normal(simulations))
         scatter = np.asarray(values.residual_sd, float)
-        wander = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
-        return curve + wander + scatter[:, None] * rng.standard_normal(wander.shape), seeds
+        departure = amplitude[:, None] * (rng.standard_normal((simulations, len(sizes))) @ root.T)
+        return curve + departure + scatter[:, None] * rng.standard_normal(departure.shape), seeds
     rows = []
     for number, owner in enumerate(owners(plan, simulations)):
         one = type(values)(*[jax_take(part, number) for part in values])

@@ -16,7 +16,17 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.data.runs import Runs
-from bayescale.decide.course import FACTORS, FARTHEST, Course, Inputs, Walk, gap, make_course, standings, walk
+from bayescale.decide.course import (
+    FACTORS,
+    FARTHEST,
+    AxisDraws,
+    Course,
+    Inputs,
+    draw_along,
+    gap,
+    make_course,
+    relative_losses,
+)
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
@@ -141,7 +151,7 @@ class Comparison:
 
     @property
     def tied(self) -> tuple[str, ...]:
-        """The best recipe and those that the fits cannot tell from it; empty where it stands alone."""
+        """The best recipe and those that the fits cannot tell from it; empty where no other is as good."""
         others = [name for name in self.names if name != self.best and self.p_better(self.best, name) < TOLD_APART]
         return (self.best, *others) if others else ()
 
@@ -274,7 +284,7 @@ def compare(
 
     Returns:
         A `Comparison` (for runs a `SeedNoise`): probabilities, differences, regrets, speed-ups and crossings. With
-        three or more recipes the fits of all pairs are combined: each recipe's standing is the mean of its
+        three or more recipes the fits of all pairs are combined: a recipe's loss relative to all is the mean of its
         differences, widened so that a pair of equally certain differences keeps its width.
 
     Raises:
@@ -317,15 +327,15 @@ def compare(
         for a, b in itertools.combinations(names, 2)
     }
     draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
-    walks = {name: walk(posteriors[name], course, name, u, draws, rng) for name in names}
-    gaps = {key: gap(ratio, course, walks, u, draws, rng) for key, ratio in ratios.items()}
+    axis_draws = {name: draw_along(posteriors[name], course, name, u, draws, rng) for name in names}
+    gaps = {key: gap(ratio, course, axis_draws, u, draws, rng) for key, ratio in ratios.items()}
     paired = any(ratio.posterior is not None for ratio in ratios.values())
-    standing = standings(names, {key: found.curve for key, found in gaps.items()}, paired)
-    standing_run = standings(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
-    here = np.stack([standing[name][:, 0] for name in names])
+    losses = relative_losses(names, {key: found.curve for key, found in gaps.items()}, paired)
+    losses_run = relative_losses(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
+    here = np.stack([losses[name][:, 0] for name in names])
     least = here.min(0)
-    level = np.mean([walks[name].own[:, 0].mean() for name in names]) - here.mean(0)
-    reasons = all_doubts(posteriors, ratios, course, u)
+    level = np.mean([axis_draws[name].own[:, 0].mean() for name in names]) - here.mean(0)
+    reasons = all_caveats(posteriors, ratios, course, u)
 
     def far_from(item: tuple[str, Fitted]) -> str | None:
         point = course.inputs(item[0], u[:1]).iloc[0].astype(float).to_dict()
@@ -334,13 +344,13 @@ def compare(
     spoken = tuple(f"{name}: {caveat}" for name, found in reasons.items() for caveat in found)
     duels, crossings = [], []
     for (a, b), ratio in ratios.items():
-        difference = standing[a] - standing[b]
-        run = (standing_run[a] - standing_run[b])[:, 0]
+        difference = losses[a] - losses[b]
+        run = (losses_run[a] - losses_run[b])[:, 0]
         exact = gaps[a, b].exact if len(names) == 2 else None
         # Along a ray the axis is one input, and cost that of all.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
-        duels.append(duel_of(ratio, difference[:, 0], run, exact, walks[a], equal, spoken, power))
+        duels.append(duel_of(ratio, difference[:, 0], run, exact, axis_draws[a], equal, spoken, power))
         if range is not None:
             found = crossing_of(difference[:, 1:], u[1:], names=(a, b), axis=course.label, deadline=deadline)
             crossings.append(dataclasses.replace(found, caveats=spoken))
@@ -407,14 +417,14 @@ def duel_of(
     difference: np.ndarray,
     run: np.ndarray,
     exact: tuple[float, float] | None,
-    walker: Walk,
+    draws_first: AxisDraws,
     equal: float,
     spoken: tuple[str, ...],
     power: float,
 ) -> Duel:
     """Sum up the draws of two recipes at the point in question; cost grows with this power of the axis."""
     p_first, p_run = exact or (below(difference), below(run))
-    factor = factor_needed(difference, walker.relative, FACTORS)
+    factor = factor_needed(difference, draws_first.relative, FACTORS)
     with np.errstate(over="ignore"):
         needed = quantiles(np.exp(power * factor))
     return Duel(
@@ -440,27 +450,27 @@ def below(difference: np.ndarray) -> float:
     return float(0.5 * ((difference < 0).mean() + (difference <= 0).mean()))
 
 
-def best_shares(names: tuple[str, ...], standing: np.ndarray, duels: list[Duel]) -> dict[str, float]:
+def best_shares(names: tuple[str, ...], losses: np.ndarray, duels: list[Duel]) -> dict[str, float]:
     """Probability of each recipe to be the best, from draws of shape (recipe, draw)."""
     if len(names) == 2:
         return {names[0]: duels[0].p_first, names[1]: 1.0 - duels[0].p_first}
-    best = standing == standing.min(0)
+    best = losses == losses.min(0)
     shares = (best / best.sum(0)).mean(1)
     return {name: float(value) for name, value in zip(names, shares, strict=True)}
 
 
-def all_doubts(
+def all_caveats(
     posteriors: Mapping[str, Fitted],
     ratios: Mapping[tuple[str, str], Ratio],
     course: Course,
     u: np.ndarray,
 ) -> dict[str, tuple[Caveat, ...]]:
-    """What stands in the way of an answer, by recipe or pair: at the point in question and at the end of the range."""
+    """Return the caveats of an answer, by recipe or pair: at the point in question and at the end of the range."""
     result: dict[str, tuple[Caveat, ...]] = {}
     for name, posterior in posteriors.items():
         found: dict[str, Caveat] = {}
-        for place in {float(u[0]), float(u.max())}:
-            point = dict(course.inputs(name, np.array([place])).iloc[0].astype(float))
+        for end in {float(u[0]), float(u.max())}:
+            point = dict(course.inputs(name, np.array([end])).iloc[0].astype(float))
             found |= {caveat.code: caveat for caveat in caveats(posterior, point)}
         result[name] = tuple(found.values())
     for (a, b), ratio in ratios.items():

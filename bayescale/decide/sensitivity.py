@@ -185,15 +185,15 @@ def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
         rows: The rows.
     """
 
-    def own(place: int) -> str:
-        row = rows.iloc[place]
-        alike = rows[[label == labels[place] for label in labels]]
+    def own(number: int) -> str:
+        row = rows.iloc[number]
+        alike = rows[[label == labels[number] for label in labels]]
         for name in ("seed", "run"):
             if name in rows and alike[name].notna().all() and alike[name].nunique() == len(alike):
                 return f", {name} {row[name]:g}" if isinstance(row[name], float) else f", {name} {row[name]}"
         return f", loss {row['loss']:.6g}"
 
-    return [label + own(place) if labels.count(label) > 1 else label for place, label in enumerate(labels)]
+    return [label + own(number) if labels.count(label) > 1 else label for number, label in enumerate(labels)]
 
 
 def reweighted(

@@ -39,7 +39,7 @@ class Caveat:
 
 
 def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
-    """List what stands between these runs and an answer about the run `at`; empty where a confident answer is possible.
+    """List the caveats of an answer about the run `at`; empty where a confident answer is possible.
 
     Args:
         posterior: The fit.

@@ -69,8 +69,8 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.discrepancy is not None:
-        place = axis_positions(model.law, problem, job.low, z)
-        power, vectors = eigenbasis(kernel(place, place, model.discrepancy))
+        position = axis_positions(model.law, problem, job.low, z)
+        power, vectors = eigenbasis(kernel(position, position, model.discrepancy))
         path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
         mean = mean + values.amplitude[0] * path
     single = jax.tree.map(lambda leaf: leaf[0], values)

@@ -29,14 +29,14 @@ class Entry:
 
     Attributes:
         table: Rows of this kind: factor, families, and the share of runs inside the 50, 80 and 95 % intervals.
-        place: Row that belongs to the question: the smallest factor that reaches it, or the last.
+        nearest_row: Row that belongs to the question: the smallest factor that reaches it, or the last.
         factor: How far beyond the data the question lies: along its furthest input for a law of one input, in compute
             for several.
         text: The sentence a person reads.
     """
 
     table: pd.DataFrame
-    place: int
+    nearest_row: int
     factor: float
     text: str
 
@@ -62,8 +62,8 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     everything = record()
     rows = everything[everything["kind"] == ("one" if one else "several")].sort_values("factor").reset_index(drop=True)
     reached = rows["factor"].to_numpy(float) >= factor / INSIDE
-    place = int(np.argmax(reached)) if reached.any() else len(rows) - 1
-    row = rows.iloc[place]
+    nearest_row = int(np.argmax(reached)) if reached.any() else len(rows) - 1
+    row = rows.iloc[nearest_row]
     kind, unit = ("one input", "") if one else ("several inputs", " the compute")
     said = (
         f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
@@ -75,7 +75,7 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
         said = f"This question lies {long_count(factor)} times{unit} beyond the data, where the record ends. {said}"
     else:
         said = f"This question lies {long_count(factor)} times{unit} beyond the data. {said}"
-    return Entry(rows, place, factor, said)
+    return Entry(rows, nearest_row, factor, said)
 
 
 def distance(posterior: Fitted, at: dict[str, float]) -> float:

@@ -82,7 +82,7 @@ class Law:
             priors: By the key in the declaration, or by the name of an exponent that a `Fall` covers.
 
         Raises:
-            InputError: For a name that the law does not have, or a share that cannot stand alone.
+            InputError: For a name that the law does not have, or a share, which has no prior of its own.
         """
         new = dict(self.priors)
         for name, prior in priors.items():

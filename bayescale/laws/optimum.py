@@ -67,7 +67,7 @@ def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Any:
 
 
 def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:
-    """Place in [low, high] at which a smooth function of one number is least; a place inside follows its constants."""
+    """Return where in [low, high] a smooth function of one number is least, with derivatives if inside."""
 
     def height(x: Any) -> Any:
         value = function(x)
@@ -85,12 +85,12 @@ def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:
         return jnp.where(below, a, inner), jnp.where(below, outer, b)
 
     left, right = jax.lax.stop_gradient(jax.lax.fori_loop(0, GOLDEN_STEPS, step, (left, right)))
-    place = 0.5 * (left + right)
-    inside = (place > low + 1e-6 * (high - low)) & (place < high - 1e-6 * (high - low))
+    point = 0.5 * (left + right)
+    inside = (point > low + 1e-6 * (high - low)) & (point < high - 1e-6 * (high - low))
     # One flat spot of the slope is left to find; its derivatives come from the implicit function theorem.
-    flat = root(jax.grad(function), place)
-    near = inside & (jnp.abs(flat - place) < 1e-3 * (high - low))
-    return jnp.where(near, flat, place)
+    flat = root(jax.grad(function), point)
+    near = inside & (jnp.abs(flat - point) < 1e-3 * (high - low))
+    return jnp.where(near, flat, point)
 
 
 def best(
@@ -102,7 +102,7 @@ def best(
     *,
     largest: bool = False,
 ) -> tuple[Any, Any]:
-    """Best place along a path through a law's inputs: granularity, vocabulary, rate, batch, bits, size, ...
+    """Return the best point along a path through a law's inputs: granularity, vocabulary, rate, batch, bits, size, ...
 
     Args:
         law: Any law.
@@ -121,8 +121,8 @@ def best(
         def along(log_number: Any) -> Any:
             return sign * jnp.log(evaluate(law, draw, path(jnp.exp(log_number))))
 
-        place = minimum(along, float(np.log(low)), float(np.log(high)))
-        return jnp.exp(place), jnp.exp(sign * along(place))
+        point = minimum(along, float(np.log(low)), float(np.log(high)))
+        return jnp.exp(point), jnp.exp(sign * along(point))
 
     return over_draws(one, constants)
 
@@ -163,10 +163,10 @@ def optimum(
     def path(x: Any) -> dict[str, Any]:
         return {**(at or {}), first: x, second: affordable(x)}
 
-    place, value = best(law, constants, path, low, high)
+    point, value = best(law, constants, path, low, high)
     with on_cores():
-        other = np.asarray(jax.vmap(affordable)(jnp.atleast_1d(place).ravel())).reshape(np.shape(place))[()]
-    return {first: place, second: other, "value": value}
+        other = np.asarray(jax.vmap(affordable)(jnp.atleast_1d(point).ravel())).reshape(np.shape(point))[()]
+    return {first: point, second: other, "value": value}
 
 
 def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, domains: int) -> tuple[Any, Any]:

@@ -126,7 +126,7 @@ def turn(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 def breaks(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Say where bends are expected."""
-    where = "place" if len(names) == 1 else "places, in increasing order,"
+    where = "breakpoint" if len(names) == 1 else "breakpoints, in increasing order,"
     return [f"{several(names)}, the {where} where the curve bends, lie in the range of the runs or somewhat outside"]
 
 

@@ -337,9 +337,9 @@ class Turn(Real):
 
 @record
 class Break:
-    """Places where a curve bends, in increasing order: anywhere in the data, or somewhat outside.
+    """Inputs at which a law bends, in increasing order: anywhere in the data, or somewhat outside.
 
-    On a scale on which the training range goes from -1/2 to 1/2, the first place is Normal(mean, sd) and the
+    On a scale on which the training range goes from -1/2 to 1/2, the first is Normal(mean, sd) and the
     steps from one to the next are LogNormal(ln gap, 0.5).
     """
 
@@ -349,11 +349,11 @@ class Break:
     gap: float = 0.3
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the first place, then the logarithms of the steps."""
+        """Draw the first one, then the logarithms of the steps."""
         (span,) = scene.spans
-        place, values = sample(f"place_{names[0]}", dist.Normal(self.mean, self.sd)), {}
-        values[names[0]] = jnp.exp(span * place)
+        point, values = sample(f"place_{names[0]}", dist.Normal(self.mean, self.sd)), {}
+        values[names[0]] = jnp.exp(span * point)
         for name in names[1:]:
-            place = place + jnp.exp(sample(f"log_step_{name}", dist.Normal(jnp.log(self.gap), 0.5)))
-            values[name] = jnp.exp(span * place)
+            point = point + jnp.exp(sample(f"log_step_{name}", dist.Normal(jnp.log(self.gap), 0.5)))
+            values[name] = jnp.exp(span * point)
         return values

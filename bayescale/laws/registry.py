@@ -71,7 +71,7 @@ def register_law(
         decreasing: Inputs in which the curve falls (a claim that tests check).
         floor: Constant that the curve approaches as all inputs grow.
         response: What the curve describes.
-        equation: Where the equation stands in the source.
+        equation: Where the source has the equation.
         cite: Key in `references.bib`.
         published: Constants in the paper's units: `paper(...)`, `refit(...)`, `secondary(...)` or a plain mapping.
         counting: How the paper counts an input, e.g. `{"n_params": "without embeddings"}`.

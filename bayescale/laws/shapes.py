@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 
-def break_factor(x: Any, place: Any, width: Any, turn: Any) -> Any:
-    """Bend of a power law at `place`: (1 + (x / place)^(1 / width))^(-turn width).
+def break_factor(x: Any, location: Any, width: Any, turn: Any) -> Any:
+    """Bend of a power law at `location`: (1 + (x / location)^(1 / width))^(-turn width).
 
-    The exponent is 0 far below `place` and -turn far above; small widths bend sharply. Written with a softplus, so
+    The exponent is 0 far below `location` and -turn far above; small widths bend sharply. Written with a softplus, so
     that no power overflows.
     """
-    return jnp.exp(-turn * width * jax.nn.softplus((jnp.log(x) - jnp.log(place)) / width))
+    return jnp.exp(-turn * width * jax.nn.softplus((jnp.log(x) - jnp.log(location)) / width))
 
 
 def repeats(unique: Any, total: Any, decay: Any) -> Any:

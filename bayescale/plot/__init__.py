@@ -6,15 +6,15 @@ returns the axes. Nothing here shows a window or changes matplotlib's settings.
 
 from bayescale.plot.calibration import pit, reliability
 from bayescale.plot.decisions import crossover
-from bayescale.plot.fits import bands, constants, forecast, learned, residuals, save
+from bayescale.plot.fits import constants, forecast, intervals, learned, residuals, save
 from bayescale.plot.isoflop import fitted, isoflop
 
 __all__ = [
-    "bands",
     "constants",
     "crossover",
     "fitted",
     "forecast",
+    "intervals",
     "isoflop",
     "learned",
     "pit",

@@ -32,7 +32,7 @@ from bayescale.plot.style import (
 
 
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw how often intervals held against how often they said they would.
+    """Draw the observed coverage of intervals against their nominal level.
 
     Args:
         table: Columns method, level and coverage, as fractions; low and high, where given and not NaN, are the ends
@@ -69,9 +69,9 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("stated level of the interval")
         ax.set_ylabel("share of held-out points inside")
         dress(ax)
-        place = start + 0.12 * (1 - start)
+        middle = start + 0.12 * (1 - start)
         turned = {"rotation": 45, "rotation_mode": "anchor", "va": "bottom"}
-        note(ax, "as stated", (place, place), (-1, 3), QUIET, "data", **turned)
+        note(ax, "as stated", (middle, middle), (-1, 3), QUIET, "data", **turned)
         note(ax, "below the line: overconfident", (1, 0), (-4, 6), QUIET, "axes fraction", ha="right")
         bars = "; bars: interval over families" if ranges else ""
         headline(ax, "Do the intervals hold?", f"coverage of central intervals{bars}")

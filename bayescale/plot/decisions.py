@@ -32,7 +32,7 @@ INPUT_WORDS = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
 def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float = 10.0) -> Axes:
-    """Draw the typical loss and its band along one budget, with the choice, the plug-in and the flat bottom.
+    """Draw the typical loss and its interval along one budget, with the choice, the plug-in and the flat bottom.
 
     Args:
         allocation: What `decide.allocate` returned.
@@ -63,7 +63,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         log_axes(ax, low, high)
         span = rows[["q05", "q95"]].to_numpy(float)
         floor, top = float(span[:, 0].min()), float(span[:, 1].max())
-        # Sizes at which the band explodes would press the bottom, which matters, into a line.
+        # Sizes at which the interval explodes would press the bottom, which matters, into a line.
         least = float(rows["typical"].min())
         top = min(top, least + 4.0 * (least - floor) + 4.0 * excess * allocation.regret)
         ax.set_ylim(floor - 0.16 * (top - floor), top + 0.34 * (top - floor))
@@ -74,11 +74,11 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.0}
             middle = float(np.sqrt(np.prod(np.clip(best, low, high))))
             note(ax, words, (middle, height), (0, 6), QUIET, "data", ha="center", bbox=box, zorder=6)
-        for place, color, style, text in (
+        for size, color, style, text in (
             (plug_in, ORANGE, (0, (4, 3)), f"plug-in {short(plug_in)}"),
             (choice, INK, "-", f"choice {short(choice)}"),
         ):
-            ax.axvline(place, 0, 0.82, color=color, linewidth=1.4, linestyle=style, zorder=4, label=text)
+            ax.axvline(size, 0, 0.82, color=color, linewidth=1.4, linestyle=style, zorder=4, label=text)
         outside = rows["ratio"].to_numpy(float) > INSIDE
         shade(ax, x, outside)
         ax.set_xlabel(
@@ -101,7 +101,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
 
 
 def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
-    """Draw by how much one recipe is better along a range, with its 90 % band and the probability at both ends.
+    """Draw by how much one recipe is better along a range, with its 90 % interval and the probability at both ends.
 
     Args:
         crossing: What `decide.crossover` returned, or one of `Comparison.crossings`.
@@ -110,10 +110,10 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
     Example:
         >>> bs.plot.crossover(bs.decide.crossover(post_a, post_b, range=(1e9, 1e10)))  # doctest: +SKIP
     """
-    band = crossing.band
-    assert band is not None, "a crossing made by crossing_of"
-    x = band["x"].to_numpy(float)
-    low, middle, high = (100.0 * np.expm1(band[name].to_numpy(float)) for name in ("q05", "q50", "q95"))
+    along = crossing.along
+    assert along is not None, "a crossing made by crossing_of"
+    x = along["x"].to_numpy(float)
+    low, middle, high = (100.0 * np.expm1(along[name].to_numpy(float)) for name in ("q05", "q50", "q95"))
     with drawing(ax) as ax:
         ax.fill_between(x, low, high, color=BLUE, alpha=0.16, linewidth=0)
         ax.plot(x, middle, color=BLUE, linewidth=1.8)
@@ -123,10 +123,10 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(-reach, reach)
         note(ax, f"{crossing.second} better", (0, 1), (6, -14), QUIET, "axes fraction")
         note(ax, f"{crossing.first} better", (0, 0), (6, 6), QUIET, "axes fraction")
-        for place, side in ((0, "left"), (-1, "right")):
-            words = f"P({crossing.first} better) {percent(float(band['p_first'].iloc[place]))}"
+        for end, side in ((0, "left"), (-1, "right")):
+            words = f"P({crossing.first} better) {percent(float(along['p_first'].iloc[end]))}"
             shift = (6 if side == "left" else -6, 6)
-            note(ax, words, (float(x[place]), float(high[place])), shift, BLUE, "data", ha=side)
+            note(ax, words, (float(x[end]), float(high[end])), shift, BLUE, "data", ha=side)
         if crossing.deadline is not None:
             ax.axvline(crossing.deadline, color=ORANGE, linewidth=1.4, linestyle=(0, (4, 3)))
             note(ax, "deadline", (crossing.deadline, 1), (4, -14), ORANGE, ("data", "axes fraction"))
@@ -143,7 +143,9 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
         if crossing.caveats:
             subtitle = f"cannot say: {crossing.caveats[0]}"
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
-        headline(ax, f"{crossing.first} against {crossing.second}: median and 90 % band of the curves", subtitle)
+        headline(
+            ax, f"{crossing.first} against {crossing.second}: median and 90 % interval of the mean losses", subtitle
+        )
     return ax
 
 

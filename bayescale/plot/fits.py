@@ -1,4 +1,4 @@
-"""Pictures of one fit: bands, constants, what was learned, residuals, and forecasts."""
+"""Pictures of one fit: intervals, constants, what was learned, residuals, and forecasts."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ UNITS = {
     "flops": "training compute (FLOP)",
     "n_samples": "training samples",
 }
-BANDS = {"run": "band: one future run", "mean": "band: the curve"}
+KINDS = {"run": "one future run", "mean": "the mean loss"}
 GRID = 160
 
 
 # --- Pictures of one fit -----------------------------------------------------------------------------------
 
 
-def bands(
+def intervals(
     posterior: Fitted,
     *,
     ax: Axes | None = None,
@@ -85,9 +85,9 @@ def bands(
     truth: pd.DataFrame | Runs | None = None,
     question: Forecast | None = None,
 ) -> Axes:
-    """Draw the fitted runs and the predictive bands, inside the data and beyond.
+    """Draw the fitted runs and the predictive intervals, inside the data and beyond.
 
-    With several inputs the bands run along one of them, one for each setting of the others where the data have up to
+    With several inputs the intervals run along one of them, at each setting of the others where the data have up to
     four. An isoFLOP sweep is drawn as its valleys instead (see `isoflop`), and other runs that fill a plane as measured
     against fitted losses (see `fitted`), unless `input` or `upto` asks for a slice, which is at the others' geometric
     mean.
@@ -98,16 +98,16 @@ def bands(
         input: Input of the x axis; by default the one that spans most.
         upto: Largest x; by default ten times the data; in any case far enough for `truth`.
         kind: "run" for one future run with a new seed, "mean" for the curve itself.
-        levels: Central probabilities of the bands.
+        levels: Central probabilities of the intervals.
         target: A value to mark with a line.
         truth: Runs measured afterwards, with the inputs and loss, which the fit has not seen.
-        question: Forecast of one run, whose place is marked; the other inputs are then those of this run.
+        question: Forecast of one run, which is marked; the other inputs are then those of this run.
 
     Raises:
         InputError: For an unknown input or kind, a level outside (0, 1), or a truth without its columns.
 
     Example:
-        >>> bs.plot.bands(post, upto=1e23, target=2.3)  # doctest: +SKIP
+        >>> bs.plot.intervals(post, upto=1e23, target=2.3)  # doctest: +SKIP
     """
     name = along(posterior, input)
     # A level of 0 or 1, and an unknown kind, are refused where the forecast is made, before a figure exists.
@@ -147,7 +147,7 @@ def bands(
         for number, (setting, middle, intervals) in enumerate(drawn):
             color = PALETTE[number]
             for interval in reversed(intervals):
-                # Bands lie on top of each other, so equal opacity makes the inner ones darker.
+                # Intervals lie on top of each other, so equal opacity makes the inner ones darker.
                 opacity = 0.13 if several else 0.20
                 ax.fill_between(grid, *interval, color=color, alpha=opacity, linewidth=0, zorder=2)
             ax.plot(grid, middle, color=color, linewidth=1.6, zorder=3)
@@ -155,7 +155,7 @@ def bands(
             if later is not None:
                 truths(ax, later, name, color if several else ORANGE, setting if several else {}, averaged)
         if later is not None and several:
-            # Those at settings of their own have no band to be judged by, but are not left out either.
+            # Those at settings of their own have no interval to be compared with, but are not left out either.
             for setting in groups:
                 later = later.loc[~matches(later, setting)]
             truths(ax, later, name, INK, {}, averaged)
@@ -172,7 +172,7 @@ def bands(
         ax.set_ylabel(posterior.law.response)
         dress(ax)
         listed = and_list([f"{100 * level:g}" for level in levels])
-        subtitle = f"{BANDS[kind]}, {listed} %; line: median"
+        subtitle = f"intervals of {KINDS[kind]}, {listed} %; line: median"
         if averaged:
             subtitle += f"; at {quantities(groups[0])}"
         headline(ax, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
@@ -265,7 +265,7 @@ def forecast(
         where = ", ".join(f"{c} = {short(v, 3)}" for c, v in forecast.points.iloc[point].items())
         ratio = float(forecast.ratio[point])
         far = f"; extrapolation: {short(ratio)}x beyond the data" if ratio > 1 else ""
-        headline(ax, forecast.label or "forecast", f"{BANDS[forecast.kind].split(': ')[1]} at {where}{far}")
+        headline(ax, forecast.label or "forecast", f"{KINDS[forecast.kind]} at {where}{far}")
     return ax
 
 

@@ -62,7 +62,7 @@ def isoflop(
         ax: Where to draw.
         input: x axis, n_params or n_tokens.
         target: A loss to mark with a line.
-        question: Forecast of one run whose place is marked.
+        question: Forecast of one run which is marked.
         excess: Of one allocation: how many times the stated regret is shown.
 
     Raises:
@@ -86,7 +86,7 @@ def isoflop(
         return valleys(
             *valleys_of(source),
             f"How to spend each budget: {source[0].label}",
-            "star: choice; band: 90 %, curve",
+            "star: choice; shading: 90 % interval",
             input=input,
             ax=ax,
             target=target,
@@ -98,11 +98,11 @@ def isoflop(
     if isinstance(sweep, Fitted):
         asked = None if question is None else budget_of(question)
         sweep = sweep_of(sweep, budgets=None if asked is None else [asked])
-    subtitle = "typical loss along each budget; star: least, with 90 % band of the curve"
+    subtitle = "typical loss along each budget; star: least, with 90 % interval of the mean loss"
     if len(sweep.exponents):
         a = sweep.exponents.loc[input]
         subtitle = f"star: least; {'N' if input == 'n_params' else 'D'}* grows as C^{a['power']:.2f}"
-        subtitle += f" ({100 * sweep.level:g} % {a['low']:.2f} to {a['high']:.2f}); band: 90 %, curve"
+        subtitle += f" ({100 * sweep.level:g} % {a['low']:.2f} to {a['high']:.2f}); shading: 90 % interval"
     frontier, measured = sweep.frontier, sweep.measured
     parts = (sweep.valleys, frontier, measured)
     return valleys(
@@ -192,8 +192,8 @@ def valleys(
                 [row[input]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7
             )
             ax.plot(own[input], own["loss"], **MARKS, color=color, zorder=8)
-            place = (float(grid[-1]), float(line[-1]))
-            note(ax, power_of_ten(row["budget"]), place, (4, 0), color, "data", va="center", annotation_clip=False)
+            tip = (float(grid[-1]), float(line[-1]))
+            note(ax, power_of_ten(row["budget"]), tip, (4, 0), color, "data", va="center", annotation_clip=False)
             low, high = min(low, start), max(high, end)
             bottom = min(bottom, float(np.min([line.min(), under.min(), *own["loss"]])))
             top = max(top, float(np.max([line.max(), min(over.max(), line.max() * 1.03), *own["loss"]])))
@@ -236,14 +236,14 @@ def mark_broken(
     y = broken["loss"].to_numpy(float)
     shown = np.where((y > bottom) & (y < top), y, top)
     x = broken[name].to_numpy(float)
-    for place, height, budget in zip(x, shown, broken["budget"], strict=True):
-        ax.plot([place], [height], **CROSSES, color=colors.get(budget, QUIET), clip_on=False, zorder=9)
+    for size, height, budget in zip(x, shown, broken["budget"], strict=True):
+        ax.plot([size], [height], **CROSSES, color=colors.get(budget, QUIET), clip_on=False, zorder=9)
     ax.plot([], [], **CROSSES, color=QUIET, label="left out; at the edge: loss above or missing")
     return min(ends[0], x.min() / 1.1), max(ends[1], x.max() * 1.1)
 
 
 def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run in question, 80 %") -> None:
-    """Mark a run that is not made yet: its median and its 80 % interval at its place."""
+    """Mark a run that is not made yet: its median and its 80 % interval at its inputs."""
     x, middle = float(question.points[name].iloc[0]), float(question.quantile(0.5)[0])
     low, high = (float(end[0]) for end in question.interval(0.8))
     ax.plot([x, x], [low, high], color=ORANGE, linewidth=2.6, solid_capstyle="butt", zorder=8)

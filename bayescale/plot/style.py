@@ -109,7 +109,7 @@ def note(
     coords: Any,
     **options: Any,
 ) -> None:
-    """Write small text at a place, moved by some points."""
+    """Write small text at a position, moved by some points."""
     ax.annotate(text, at, shift, xycoords=coords, textcoords="offset points", color=color, fontsize=9, **options)
 
 
@@ -209,8 +209,8 @@ def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bo
     """Draw a vertical line, labelled at its top on one side or, where that side has no room, the other."""
     ax.axvline(x, color=color, linewidth=1.4, linestyle=style, zorder=4)
     left, right = ax.get_xlim()
-    place = (x - left) / (right - left)
-    leftwards = (leftwards or place > 0.80) and place > 0.20
+    fraction = (x - left) / (right - left)
+    leftwards = (leftwards or fraction > 0.80) and fraction > 0.20
     side = {"ha": "right" if leftwards else "left", "va": "top"}
     note(ax, text, (x, 0.98), (-6 if leftwards else 6, 0), color, ("data", "axes fraction"), **side)
 
@@ -224,7 +224,7 @@ def key(ax: Axes, above: float | None = None, **options: Any) -> None:
 
 
 def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
-    """Draw the fitted runs at one setting of the other inputs; hollow if the band is at another setting."""
+    """Draw the fitted runs at one setting of the other inputs; hollow if the interval is at another setting."""
     rows = frame.loc[matches(frame, setting)]
     label = None if setting else "runs in the fit"
     look = {**MARKS, **HOLLOW, "markeredgecolor": color} if averaged else MARKS
@@ -394,7 +394,7 @@ def reach(high: float, upto: float | None, truth: pd.DataFrame | None, name: str
 
 
 def settings_of(frame: pd.DataFrame, others: Sequence[str]) -> tuple[list[dict[str, float]], bool]:
-    """Return settings of the other inputs to draw bands at, and whether they are averages over the data."""
+    """Return settings of the other inputs to draw intervals at, and whether they are averages over the data."""
     if not others:
         return [{}], False
     distinct = np.unique(frame[list(others)].to_numpy(float), axis=0)
@@ -464,8 +464,8 @@ def percent(share: float) -> str:
 
 def plain(value: float, width: float) -> str:
     """Write a value with as many decimals as an interval of some width asks for."""
-    places = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
-    return f"{value:.{places}f}"
+    digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
+    return f"{value:.{digits}f}"
 
 
 def and_list(items: Sequence[str]) -> str:

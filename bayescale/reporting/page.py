@@ -1,6 +1,6 @@
 """Report page: the record of a page before it is written, and its writing as HTML and Markdown.
 
-The page asks nothing of any other place: pictures are inside it, there is no script, and its own policy forbids
+The page loads nothing from elsewhere: pictures are inside it, there is no script, and its own policy forbids
 requests. All text that came from users is escaped.
 """
 
@@ -197,7 +197,7 @@ def heads(table: pd.DataFrame) -> list[str]:
 
 
 def table_html(table: pd.DataFrame, marked: int | None = None) -> str:
-    """Write a table that scrolls by itself on a narrow screen; numbers stand to the right."""
+    """Write a table that scrolls by itself on a narrow screen; numbers are aligned to the right."""
     right = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
     mark = [' class="n"' if flag else "" for flag in right]
     head = "".join(f"<th{m}>{safe(name)}</th>" for m, name in zip(mark, heads(table), strict=True))

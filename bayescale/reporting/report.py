@@ -72,7 +72,9 @@ def report(
     if decision is None:
         headline = in_words(f"{posterior.law.name} on {posterior.runs}")
         made = title or f"Scaling law of {in_words(posterior.runs.name)}"
-        first.append(Part("The fit", pictures=[picture(page_bands(posterior, None), "Runs and predictive bands")]))
+        first.append(
+            Part("The fit", pictures=[picture(page_intervals(posterior, None), "Runs and predictive intervals")])
+        )
         first.append(Part("What to know", notes=[*counted(posterior), in_words(str(posterior.status))]))
     else:
         headline = answer_of(decision)
@@ -162,36 +164,36 @@ def chances(posterior: Fitted, decision: Decision) -> Part:
         {
             distance: [f"{factor:g} times" for factor in table["factor"]],
             "families": table["families"].astype(int),
-            "80 % held": [f"{100 * share:.0f} %" for share in table["held80"]],
-            "95 % held": [f"{100 * share:.0f} %" for share in table["held95"]],
+            "80 % coverage": [f"{100 * share:.0f} %" for share in table["held80"]],
+            "95 % coverage": [f"{100 * share:.0f} %" for share in table["held95"]],
         }
     )
-    parts = Part("How likely, and the track record", [said, known.text], rows, marked=known.place)
+    parts = Part("How likely, and the track record", [said, known.text], rows, marked=known.nearest_row)
     return Part(**{**vars(parts), "half": True, "gauge": (decision.probability, decision.break_even)})
 
 
 def question_picture(posterior: Fitted, decision: Decision) -> Part:
-    """Draw the fit and its bands with the run in question at its place and the target."""
-    caption = "Measured runs, bands of the fit, the target, and the run in question with its 80 % interval"
+    """Draw the fit and its intervals with the run in question and the target."""
+    caption = "Measured runs, intervals of the fit, the target, and the run in question with its 80 % interval"
     ray = posterior.ray
     if ray is not None:
         caption += f". All runs lie on one ray: {ray_words(ray)}"
-    return Part("Where this run would lie", pictures=[picture(page_bands(posterior, decision), f"{caption}.")])
+    return Part("Where this run would lie", pictures=[picture(page_intervals(posterior, decision), f"{caption}.")])
 
 
-def page_bands(posterior: Fitted, decision: Decision | None) -> Axes:
-    """Draw bands, or valleys of a sweep, in the shape that the first page has room for."""
+def page_intervals(posterior: Fitted, decision: Decision | None) -> Axes:
+    """Draw intervals, or valleys of a sweep, in the shape that the first page has room for."""
     with rc_context(PICTURES):
         ax = new_axes(1, height=PICTURE_HEIGHT)[0]
     if decision is None:
-        return plot.bands(posterior, ax=ax)
+        return plot.intervals(posterior, ax=ax)
     options = {"target": decision.target, "question": decision.forecast}
     if len(posterior.law.inputs) > 1:
-        return plot.bands(posterior, ax=ax, **options)
+        return plot.intervals(posterior, ax=ax, **options)
     name = posterior.law.inputs[0]
-    place = float(posterior.law_inputs(decision.forecast.points)[0, 0])
-    end = max(1.5 * place, 1.5 * float(posterior.runs.frame[name].max()))
-    return plot.bands(posterior, ax=ax, upto=end, **options)
+    size = float(posterior.law_inputs(decision.forecast.points)[0, 0])
+    end = max(1.5 * size, 1.5 * float(posterior.runs.frame[name].max()))
+    return plot.intervals(posterior, ax=ax, upto=end, **options)
 
 
 def what_would_change(posterior: Fitted, decision: Decision, changes: Part | None) -> Part:
@@ -255,7 +257,7 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     law, noise = posterior.law, posterior.likelihood
     discrepancy = "no discrepancy: the law is taken to be exact"
     if posterior.discrepancy is not None:
-        discrepancy = "discrepancy: the truth wanders off the law, little inside the data and more with distance"
+        discrepancy = "discrepancy: the truth departs from the law, little inside the data and more with distance"
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
         f"Law {in_words(law.name)}: {law.says}",

@@ -101,7 +101,7 @@ def unit_doubt(names: pd.Series) -> pd.Series:
 def double_descent(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read two curves of Nakkiran et al. (2019), arXiv 1912.02292, that fall, rise and fall again.
 
-    A stress set: no falling law describes it, so bands must widen. Ten more curves exist upstream as a pickle only,
+    A stress set: no falling law describes it, so intervals must widen. Ten more curves exist upstream as a pickle only,
     which could run code when opened; they are left out.
 
     Args:

@@ -1,4 +1,4 @@
-"""Formats: one module a kind of file, each of which returns the cells of a table as they stand there."""
+"""Formats: one module a kind of file, each of which returns the cells of a table as written."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
 
 
 def headed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Take the first full row as the header where titles stand above it."""
+    """Take the first full row as the header below lines of titles."""
     if sum(str(column).startswith("Unnamed:") for column in frame.columns) <= frame.shape[1] / 2:
         return frame
     full = np.flatnonzero(frame.notna().all(axis=1).to_numpy())

@@ -27,7 +27,7 @@ def read_delimited(text: str, name: str, label: str) -> Table:
         rows = split(text.partition("\n")[2], found[1], label)
     else:
         start = next((i for i, line in enumerate(lines) if line.strip() and not comment(line)), 0)
-        # Titles stand above the header, without a delimiter where the lines below have one.
+        # Titles are above the header, without a delimiter where the lines below have one.
         head = [i for i, line in enumerate(lines[:20]) if i >= start and any(mark in line for mark in DELIMITERS)]
         if head and head[0] > start and len(head) > 1:
             log = [LogEntry("title", "info", f"{head[0] - start} lines above the header are left out.")]

@@ -110,16 +110,16 @@ def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
         folder: The folder; files lie in it, or else in folders of its own.
 
     Returns:
-        Files of each run, by its name: those of one name, or those in one folder; and the names of what lies there as
-        well and is not read.
+        Files of each run, by its name: those of one name, or those in one folder; and the names of the
+        other files there, which are not read.
     """
-    places = [folder, *(path for path in visible(folder) if path.is_dir())]
-    held = {place: [path for path in visible(place) if path.is_file()] for place in places}
-    tables = {place: [p for p in files if p.suffix.lower() in SUFFIX_LIST] for place, files in held.items()}
+    directories = [folder, *(path for path in visible(folder) if path.is_dir())]
+    present = {directory: [path for path in visible(directory) if path.is_file()] for directory in directories}
+    tables = {directory: [p for p in files if p.suffix.lower() in SUFFIX_LIST] for directory, files in present.items()}
 
     def chosen(wanted: Callable[[Path], bool]) -> dict[Path, list[Path]]:
         """Wanted files in the folder itself, else those of its folders."""
-        found = {place: files for place, own in tables.items() if (files := [p for p in own if wanted(p)])}
+        found = {directory: files for directory, own in tables.items() if (files := [p for p in own if wanted(p)])}
         return {folder: found[folder]} if folder in found else found
 
     # Text beside tables is a note.
@@ -129,20 +129,20 @@ def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
         or chosen(lambda p: True)
     )
     files: dict[str, list[Path]] = {}
-    for place, own in found.items():
+    for directory, own in found.items():
         for path in own:
-            files.setdefault(stem(path) if place == folder else place.name, []).append(path)
+            files.setdefault(stem(path) if directory == folder else directory.name, []).append(path)
     read = {path for own in files.values() for path in own}
     entered = {path.parent for path in read}
-    aside = [f"{place.name}/" for place in places[1:] if place not in entered and held[place]]
-    for place in (folder, *(place for place in places[1:] if place in entered)):
-        aside += [str(path.relative_to(folder)) for path in held[place] if path not in read]
+    aside = [f"{directory.name}/" for directory in directories[1:] if directory not in entered and present[directory]]
+    for directory in (folder, *(directory for directory in directories[1:] if directory in entered)):
+        aside += [str(path.relative_to(folder)) for path in present[directory] if path not in read]
     return files, sorted(aside)
 
 
-def visible(place: Path) -> list[Path]:
+def visible(directory: Path) -> list[Path]:
     """Return what lies in a folder, without hidden files, in order."""
-    return sorted(path for path in place.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
 
 
 def stem(path: Path) -> str:
@@ -164,11 +164,11 @@ def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
     responses = [name for name, h in found.items() if h.role in ("loss", "train_loss")]
     measured = [not responses or any(not missing(v) for v in row) for row in frame[responses].to_numpy(object)]
     along = next((name for role in ("step", "n_tokens") for name, h in found.items() if h.role == role), None)
-    place = np.arange(1.0, len(frame) + 1) if along is None else read_column(frame[along].tolist()).values
-    place = np.where(np.array(measured) & np.isfinite(place), place, -np.inf)
-    last = int(np.argmax(place))
+    progress = np.arange(1.0, len(frame) + 1) if along is None else read_column(frame[along].tolist()).values
+    progress = np.where(np.array(measured) & np.isfinite(progress), progress, -np.inf)
+    last = int(np.argmax(progress))
     with np.errstate(invalid="ignore", divide="ignore"):
-        fraction = np.where(np.isfinite(place), place, np.nan) / place[last]
+        fraction = np.where(np.isfinite(progress), progress, np.nan) / progress[last]
     return frame.iloc[[last]], fraction
 
 

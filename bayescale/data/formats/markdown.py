@@ -47,17 +47,17 @@ def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
     """Return header and rows of every pipe table in a text."""
     lines = [re.sub(r"^\s*(>\s*)*", "", line).rstrip() for line in text.splitlines()]
     found: list[tuple[list[str], list[list[str]]]] = []
-    place = 1
-    while place < len(lines):
-        header = cells(lines[place - 1]) if "|" in lines[place - 1] else []
-        if "|" in lines[place] and _RULE.match(lines[place].strip()) and len(header) == len(cells(lines[place])):
-            end = place + 1
+    number = 1
+    while number < len(lines):
+        header = cells(lines[number - 1]) if "|" in lines[number - 1] else []
+        if "|" in lines[number] and _RULE.match(lines[number].strip()) and len(header) == len(cells(lines[number])):
+            end = number + 1
             while end < len(lines) and "|" in lines[end]:
                 end += 1
-            rows = [cells(line) for line in lines[place + 1 : end]]
+            rows = [cells(line) for line in lines[number + 1 : end]]
             found.append(([clean(field)[0] for field in header], [row for row in rows if any(map(str.strip, row))]))
-            place = end
-        place += 1
+            number = end
+        number += 1
     return found
 
 

@@ -1,4 +1,4 @@
-"""What every reader of a format returns: the cells of a table as they stand in the file."""
+"""What every reader of a format returns: the cells of a table as the file writes them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
     """Make a table of a header and rows of cells.
 
     Args:
-        header: Names of columns, as they stand in the file.
+        header: Names of columns, as the file writes them.
         rows: Cells; short rows are filled up with missing ones.
         name: What the table is called.
         label: The file, for messages.
@@ -54,7 +54,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
     log: list[LogEntry] = []
     again = [i for i, row in enumerate(rows, 1) if [str(field).strip() for field in row[: len(names)]] == names]
     if again:
-        log.append(LogEntry("header", "info", f"The header stands again in row {some(again)}; left out.", tuple(again)))
+        log.append(LogEntry("header", "info", f"The header is repeated in row {some(again)}; left out.", tuple(again)))
     cells: list[list[Any]] = []
     for number, row in enumerate(rows, 1):
         # A separator at the end of a line says nothing; a field too many would move all others by one column.
@@ -66,7 +66,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
         cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
     frame = pd.DataFrame(cells, index=pd.RangeIndex(1, len(rows) + 1), dtype=object)
     # A row index that was written along has no name.
-    frame.columns = [column or f"unnamed {place}" for place, column in enumerate(names, 1)]
+    frame.columns = [column or f"unnamed {number}" for number, column in enumerate(names, 1)]
     frame = frame.drop(index=again)
     if not len(frame):
         raise InputError(f"{label} has a header line and no rows; expected one row a training run.")

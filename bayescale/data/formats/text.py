@@ -35,7 +35,7 @@ def decoded(content: bytes, label: str) -> tuple[str, str]:
     marked = next((encoding for mark, encoding in MARKS if content.startswith(mark)), None)
     refused = InputError(f"{label} is not text; a CSV file in UTF-8 is expected.")
     if marked is None:
-        # Text of 16 bits a character without a mark has a zero byte at every second place.
+        # Text of 16 bits a character without a mark has a zero in every second byte.
         half = len(content) // 2
         for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
             if half > 4 and len(content) % 2 == 0 and content[start::2].count(0) > 0.9 * half:

@@ -43,7 +43,7 @@ def kind(path: Path) -> str | None:
 
 
 def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
-    """Rows of each run of a store of curves, by the run's name; settings stand in every row.
+    """Rows of each run of a store of curves, by the run's name; every row repeats the settings.
 
     Raises:
         InputError: Without the client, or for a damaged store.
@@ -51,8 +51,8 @@ def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
     need(store, path)
     found: dict[str, pd.DataFrame] = {}
     read = offline_run if store == "wandb" else event_folder
-    for place in [path] if path.is_file() else places(path, store):
-        name, frame = read(place, path)
+    for source in [path] if path.is_file() else sources(path, store):
+        name, frame = read(source, path)
         if len(frame):
             number = sum(other == name or other.startswith(f"{name} #") for other in found)
             found[f"{name} #{number + 1}" if number else name] = frame
@@ -67,7 +67,7 @@ def need(store: str, path: Path) -> None:
         raise InputError(f"{path} is a store of {store}, which needs its client: pip install 'bayescale[{store}]'.")
 
 
-def places(path: Path, store: str) -> list[Path]:
+def sources(path: Path, store: str) -> list[Path]:
     """Files of offline runs, or folders with event files, each once and in order."""
     if store == "wandb":
         return sorted({file.resolve() for file in path.rglob("*.wandb")})
@@ -121,15 +121,15 @@ def offline_run(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
 
 def log_records(content: bytes) -> Iterator[bytes]:
     """Iterate over the records of a log of chunks; the file's own header of 7 bytes is skipped."""
-    place, parts = 7, []
-    while place + CHUNK.size <= len(content):
-        left = BLOCK - place % BLOCK
+    offset, parts = 7, []
+    while offset + CHUNK.size <= len(content):
+        left = BLOCK - offset % BLOCK
         if left < CHUNK.size:
-            place += left
+            offset += left
             continue
-        _, length, part = CHUNK.unpack_from(content, place)
-        chunk = content[place + CHUNK.size : place + CHUNK.size + length]
-        place += CHUNK.size + length
+        _, length, part = CHUNK.unpack_from(content, offset)
+        chunk = content[offset + CHUNK.size : offset + CHUNK.size + length]
+        offset += CHUNK.size + length
         if part not in (FULL, FIRST, MIDDLE, LAST) or len(chunk) < length:
             raise ValueError("a chunk is damaged")
         parts = [chunk] if part in (FULL, FIRST) else [*parts, chunk]

@@ -100,13 +100,13 @@ def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
     return row, jnp.where(known, spent, jnp.nan), row.start <= step
 
 
-def wander(features: Paths) -> dict[str, Callable[..., Any]]:
-    """What a discrepancy of a law of curves runs over: the step and the rate; the number of a schedule is a label."""
+def curve_axes(features: Paths) -> dict[str, Callable[..., Any]]:
+    """Return the axes of the discrepancy of a loss curve: its step and rate, not the number of the schedule."""
 
     def rate(schedule: Any, step: Any) -> Any:
         row, _, begun = row_at(features, schedule, step)
         peak = jnp.where(row.length > 0, row.rate, 0.0).max()
-        # A rate of 0 has no logarithm, and where it all but ends nothing is left to wander.
+        # A rate of 0 has no logarithm, and where it all but ends the loss can hardly change.
         return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * peak)
 
     return {"step": lambda schedule, step: step, "rate": rate}
@@ -139,7 +139,7 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         published={
             "luo2025_400m": refit(cite="luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)
         },
-        axes=wander(features),
+        axes=curve_axes(features),
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
         """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
@@ -202,7 +202,7 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
             key: paper(**dict(zip(("L0", "A", "alpha", "B", "C", "beta", "gamma"), values, strict=True)))
             for key, values in LUO.items()
         },
-        axes=wander(features),
+        axes=curve_axes(features),
     )
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
