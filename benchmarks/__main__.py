@@ -23,7 +23,8 @@ PAGES = ("calibration", "decisions", "replications", "simulated", "speed")
 app = typer.Typer(
     name="python -m benchmarks",
     help="Measure bayescale: calibration on published runs, decisions, replications of papers, simulated data, speed. "
-    "Verbs that measure write to benchmarks/results and continue where they stopped; `pages` writes docs/ from there.",
+    "Verbs that measure write to benchmarks/results and continue where they stopped; `pages` writes docs/evidence/ "
+    "from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -227,7 +228,7 @@ def pages(
     out: Annotated[Path | None, typer.Option(help="Folder to write in; docs/ and README.md by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Write pages and pictures in docs/, and the table in README.md (two minutes)."""
+    """Write pages and pictures in docs/evidence/, and the headline in README.md (two minutes)."""
     known(page or [], PAGES, "page")
     folder = None if out is None else _io.folder(out)
     written: list[Path] = []
@@ -242,7 +243,7 @@ def write_page(name: str, results: Path | None, folder: Path | None) -> list[Pat
     Args:
         name: One of `PAGES`.
         results: Folder of the results, or None for that of the repository.
-        folder: Folder to write in, or None for `docs/` and the README.
+        folder: Folder to write in, or None for `docs/evidence/` and the README.
 
     Returns:
         The files written.
@@ -263,11 +264,15 @@ def write_page(name: str, results: Path | None, folder: Path | None) -> list[Pat
 
         if folder is None:
             return calibration.write(existing(results, RESULTS))
-        return calibration.write(existing(results, RESULTS), folder / calibration.PAGE.name, None)
+        return calibration.write(existing(results, RESULTS), folder / calibration.PAGE.name, None, None)
     if name == "decisions":
+        from benchmarks.calibration.page import OVERVIEW, README
         from benchmarks.decisions import page as decisions
 
-        return decisions.write(existing(results, RESULTS), (folder or decisions.PAGE.parent) / decisions.PAGE.name)
+        renewed = (README, OVERVIEW) if folder is None else ()
+        return decisions.write(
+            existing(results, RESULTS), (folder or decisions.PAGE.parent) / decisions.PAGE.name, renewed
+        )
     if name == "replications":
         from benchmarks.replications import page as replications
         from benchmarks.replications.measure import RESULTS as ROWS

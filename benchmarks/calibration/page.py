@@ -1,4 +1,4 @@
-"""Report: the calibration page, its pictures and the README's headline, all made from the rows that `run` writes.
+"""Report: the calibration page, its pictures, and the headline of README and overview, from the rows that `run` writes.
 
     python -m benchmarks pages calibration
 
@@ -16,7 +16,7 @@ from matplotlib import pyplot
 from bayescale.errors import InputError
 from bayescale.evaluate.backtest import LEVELS
 from bayescale.plot.style import figure_of
-from benchmarks.calibration import pictures, sections, tally
+from benchmarks.calibration import headline, pictures, sections, tally
 from benchmarks.calibration.sections import own
 from benchmarks.calibration.tally import COVERS, LINES, OURS, PARTS, families, measured
 from benchmarks.calibration.worst import worst
@@ -30,17 +30,26 @@ from benchmarks.simulated import sbc as sbc_laws
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "evidence" / "calibration.md"
 README = ROOT / "README.md"
-PLAIN = "least squares"
-"""The rival of the README's table: what most people do."""
+OVERVIEW = PAGE.with_name("index.md")
+PLAIN = headline.USUAL
+"""The rival of the overview's table: what most people do."""
 
 
-def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = README, *, ours: str = OURS) -> list[Path]:
-    """Write the page and its pictures, and renew the README's table.
+def write(
+    folder: Path = RESULTS,
+    page: Path = PAGE,
+    readme: Path | None = README,
+    overview: Path | None = OVERVIEW,
+    *,
+    ours: str = OURS,
+) -> list[Path]:
+    """Write the page and its pictures, and renew the headline in the README and the table in the overview.
 
     Args:
         folder: Where `run` left its rows.
         page: The page; pictures lie beside it.
         readme: A file with both marker comments, or None.
+        overview: Another one, or None.
         ours: The method that the page is about.
 
     Returns:
@@ -49,9 +58,10 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
     Raises:
         InputError: Without results of that method, or where the README has no markers.
     """
-    if readme is not None:
+    for renewed in (readme, overview):
         # Told before minutes are spent on pictures.
-        around(readme)
+        if renewed is not None:
+            around(renewed)
     rows = tally.load(folder)
     if ours not in set(rows["method"]):
         raise InputError(
@@ -80,8 +90,11 @@ def write(folder: Path = RESULTS, page: Path = PAGE, readme: Path | None = READM
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
     written = [page, *drawn.values()]
     if readme is not None:
-        renew(readme, summary(cells, ours))
+        renew(readme, headline.text(cells, rows, ours))
         written.append(readme)
+    if overview is not None:
+        renew(overview, summary(cells, ours))
+        written.append(overview)
     return written
 
 
@@ -116,7 +129,7 @@ def around(path: Path, name: str = "calibration") -> tuple[str, str]:
 
 
 def summary(cells: pd.DataFrame, ours: str) -> str:
-    """The README's table: coverage of the default on sources left out, and of the usual fit."""
+    """The overview's table: coverage of the default on sources left out, and of the usual fit."""
     left = own(cells, ours, False)
     rival = own(cells, PLAIN, False) if ours != PLAIN else left.iloc[:0]
     both = bool(len(rival))
@@ -139,20 +152,22 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
         "error of the median",
     ]
     table = grid([*head, f"{PLAIN}, 95 %"] if both else head, body)
-    return sections.render("readme", usual=PLAIN if both else "", table=table)
+    return sections.render("overview", usual=PLAIN if both else "", table=table)
 
 
 def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict[str, Path]:
     """Draw every picture for which there are results, beside the page; return their paths by name."""
-    shared = tally.common(cells)
-    left = shared[~shared["developed"] & (shared["group"] != "stress")]
-    names = tally.names_of(cells, ours)
     drawn = {}
 
     def keep(name: str, axes: np.ndarray) -> None:
         drawn[name] = figures.save(axes[0], page.with_name(f"{page.stem}-{name}.png"))
         pyplot.close(figure_of(axes[0]))
 
+    if len(headline.case(rows, ours)) == 2:
+        keep("headline", headline.picture(cells, rows, ours))
+    shared = tally.common(cells)
+    left = shared[~shared["developed"] & (shared["group"] != "stress")]
+    names = tally.names_of(cells, ours)
     curves = left[left["group"].isin(["one input", "lcdb", "sparsified"])]
     splits = {
         "published split or half": ("published", "half"),

@@ -25,6 +25,7 @@ from bayescale.decide.stopping import CHANCE
 from bayescale.evaluate.backtest import QUANTILES
 from bayescale.forecast import RECORD_RATIO
 from bayescale.plot.style import figure_of, note
+from benchmarks.calibration import page as calibration
 from benchmarks.calibration import pictures, tally
 from benchmarks.calibration.tally import OURS
 from benchmarks.core import estimates, figures
@@ -224,6 +225,22 @@ def go_section(found: Decisions, drawn: Path) -> str:
     )
 
 
+def sentence(found: Decisions) -> str:
+    """Return what the README says about go or no-go, on sources left out of tuning."""
+    left = found.of(answered(found.base) & ~found.base["developed"].to_numpy())
+    table = regrets(left).set_index("method")["regret"]
+    best = str(min((name for name in table.index if name in NAMED), key=lambda name: table[name].value))
+    return render(
+        "sentence",
+        decisions=left.met.size,
+        families=table[OURS].families,
+        ours=table[OURS],
+        usual=table["least squares"],
+        best_name=best,
+        best=table[best],
+    )
+
+
 def go_part(title: str, part: Decisions) -> dict[str, Any]:
     """Table of every method on some problems, the best of the usual rivals, and our stated probabilities."""
     table, steps = regrets(part), fifths(part, OURS)
@@ -371,12 +388,13 @@ def draw(found: Decisions, path: Path) -> Path:
     return written
 
 
-def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
+def write(folder: Path = RESULTS, page: Path = PAGE, renewed: Sequence[Path] = ()) -> list[Path]:
     """Write the page and its pictures.
 
     Args:
         folder: Where results lie.
         page: The page; pictures lie beside it.
+        renewed: Files in which the sentence about go or no-go stands between marker comments.
     """
     found = collect(folder)
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -392,4 +410,6 @@ def write(folder: Path = RESULTS, page: Path = PAGE) -> list[Path]:
         stop_section(folder),
     ]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")
-    return [page, drawn, recipes]
+    for path in renewed:
+        calibration.renew(path, sentence(found), "decisions")
+    return [page, drawn, recipes, *renewed]

@@ -61,7 +61,7 @@ def test_page_shows_what_the_rows_say(results, tmp_path):
     readme = tmp_path / "README.md"
     readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
     (tmp_path / "calibration-choices.md").write_text("# Choices\n\nThe discrepancy was tried.\n")
-    written = report.write(results, tmp_path / "calibration.md", readme, ours="least squares")
+    written = report.write(results, tmp_path / "calibration.md", readme, None, ours="least squares")
     text = (tmp_path / "calibration.md").read_text()
     rows = kept(lines(results / "least-squares.jsonl"))
 
@@ -109,9 +109,9 @@ def test_page_shows_what_the_rows_say(results, tmp_path):
 
 def test_page_needs_results_and_markers(results, tmp_path):
     with pytest.raises(InputError, match="no results"):
-        report.write(tmp_path, tmp_path / "page.md", None)
+        report.write(tmp_path, tmp_path / "page.md", None, None)
     with pytest.raises(InputError, match="no results of 'bayescale'"):
-        report.write(results, tmp_path / "page.md", None)
+        report.write(results, tmp_path / "page.md", None, None)
     (tmp_path / "README.md").write_text("no markers")
     with pytest.raises(InputError, match="needs the comments"):
         report.renew(tmp_path / "README.md", "table")
