@@ -25,7 +25,7 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.parameters import compact, coordinates, meaning
-from bayescale.posterior import io
+from bayescale.posterior import datatree, io
 from bayescale.posterior.encoding import decode_table, encode_table
 from bayescale.posterior.mixture import combine
 from bayescale.posterior.posterior import Posterior
@@ -143,9 +143,9 @@ def test_combinations_are_rebuilt(quickly_compiled):
     assert len(every) == 1620
     for inputs, shape, noise, discrepancy in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
         posterior = synthetic(runs(inputs, shape), "auto", discrepancy, noise)
-        tree = io.to_datatree(posterior, derived=False)
+        tree = datatree.to_datatree(posterior, derived=False)
         nodes = [node for node in tree.subtree if node.data_vars]
-        arrays = {node.path.lstrip("/"): io.arrays_of(node) for node in nodes}
+        arrays = {node.path.lstrip("/"): datatree.arrays_of(node) for node in nodes}
         jobs = [io.rebuilt_job(tree.attrs, own) for own in io.by_component(arrays)]
         assert_same(posterior, io.assembled(jobs, io.weights_of(tree.attrs), arrays))
 
@@ -218,11 +218,13 @@ def test_what_was_carried_along_comes_back(marin_post, tmp_path):
 
 
 def test_groups_of_arviz_take_any_name(tmp_path):
-    posterior = synthetic(runs(("row", "chain"), "labels"), "auto", "auto", "normal")
+    posterior = synthetic(runs(("run_length", "chain"), "labels"), "auto", "auto", "normal")
     posterior.save(tmp_path / "fit.nc")
     with xr.open_datatree(tmp_path / "fit.nc", engine="h5netcdf") as tree:
         assert {"posterior", "sample_stats", "observed_data", "constant_data", "log_likelihood"} <= set(tree.children)
-        assert {"row_", "chain_", "family", "run", "seed", "step"} == set(tree["constant_data"].data_vars)
+        # The names of the runs are not unique, so they are a variable and not the coordinate.
+        names = {"run_length", "chain_", "run_", "family", "seed", "step"}
+        assert names == set(tree["constant_data"].data_vars)
 
 
 # --- Own laws -----------------------------------------------------------------------------------------------
@@ -328,7 +330,7 @@ def test_any_altered_number_is_refused(saved, tmp_path):
             alter(file, name)
         with pytest.raises(InputError, match=r"altered|damaged"):
             bs.load(copy)
-        if name.split("/")[0] in ("coordinates", "sample_stats", "values", "fit"):
+        if name.split("/")[0] in ("unconstrained_posterior", "sample_stats", "values", "fit"):
             with pytest.raises(InputError, match=r"altered|damaged"):
                 io.load_for(copy, plan_of(posterior).jobs, posterior.weights)
 
@@ -347,8 +349,8 @@ def test_swapped_and_scrambled_arrays_are_refused(saved, tmp_path):
         lambda file: swap(file, "posterior/A", "posterior/B"),
         lambda file: swap(file, "fit/column_1", "fit/column_2"),
         lambda file: file["posterior"].move("A", "A2"),
-        lambda file: scramble(file, "coordinates/position", 1),
-        lambda file: scramble(file, "coordinates/position", 2),
+        lambda file: scramble(file, "unconstrained_posterior/log_residual_sd", 1),
+        lambda file: swap(file, "unconstrained_posterior/log_residual_sd", "unconstrained_posterior/log_seed_sd"),
         lambda file: scramble(file, "log_likelihood/loss", 0),
         lambda file: file.attrs.__setitem__("status", "OK"),
         lambda file: file.attrs.__setitem__("digest", "0" * 64),
@@ -397,7 +399,7 @@ def test_damaged_results_in_a_folder_are_told_and_made_again(saved, tmp_path):
     place = cache.open_folder(tmp_path)
     assert cache.read(place, "key", plan_of(posterior)) is not None
     with h5py.File(tmp_path / "key.nc", "r+") as file:
-        alter(file, "coordinates/position")
+        alter(file, "unconstrained_posterior/log_residual_sd")
     with pytest.warns(UserWarning, match="sampled again"):
         assert cache.read(place, "key", plan_of(posterior)) is None
 

@@ -27,8 +27,10 @@ from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
 from bayescale.posterior.checks import doubts
 from bayescale.posterior.mixture import Mixture, combine
-from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.posterior import Posterior, varying
 
+NOT_YET: Any = None
+"""Diagnostics of a posterior that is about to be diagnosed."""
 FIRST, SECOND, THIRD, FURTHER = 0, 1, 101, 2
 """Attempts, which have random streams of their own: first chains, new chains, new chains of the smallest steps, and
 more draws of the first, in rounds numbered from there."""
@@ -177,8 +179,19 @@ def sample_robustly(
 
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
     """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
-    measures = diagnose(position, stats["diverging"], stats["energy"], posterior.settings.least_ess)
-    return dataclasses.replace(posterior, position=position, values=values, stats=stats, diagnostics=measures)
+    return diagnosed(dataclasses.replace(posterior, position=position, values=values, stats=stats))
+
+
+def diagnosed(posterior: Posterior) -> Posterior:
+    """Return a posterior with the diagnostics of its chains."""
+    with np.errstate(all="ignore"):
+        # Ranks, and so R-hat, of these two are those of the parameters that are their logarithms.
+        others = {n: draws for n, draws in posterior.draws.items() if n not in ("residual_sd", "seed_sd")}
+        columns = list(varying(others).values())
+    reported = np.stack(columns, axis=-1) if columns else np.empty((*posterior.position.shape[:2], 0))
+    stats, least = posterior.stats, float(posterior.settings.least_ess)
+    measures = diagnose(posterior.position, stats["diverging"], stats["energy"], least, reported)
+    return dataclasses.replace(posterior, diagnostics=measures)
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
@@ -207,7 +220,7 @@ def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settin
 def only_short(posterior: Posterior) -> bool:
     """Whether chains that deserve no trust yet may do so with more draws: none diverged, and they nearly agree."""
     tried, few = posterior.diagnostics, posterior.status in (Status.NOT_MIXED, Status.FEW_DRAWS)
-    return few and not tried.divergences and tried.rhat.max() < NEAR
+    return few and not tried.divergences and tried.largest_rhat < NEAR
 
 
 def continued(first: Posterior, rest: Posterior) -> Posterior:
@@ -274,9 +287,9 @@ def run_compiled(
 
 
 def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) -> Posterior:
-    """Diagnose one family's chains and wrap them."""
+    """Wrap one family's chains and diagnose them."""
     chains = output["chains"]
-    return Posterior(
+    posterior = Posterior(
         job=job,
         seed=seed,
         settings=settings,
@@ -289,8 +302,9 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
             "energy": chains.energy,
             "step_size": chains.step_size,
         },
-        diagnostics=diagnose(chains.position, chains.diverging, chains.energy, float(settings.least_ess)),
+        diagnostics=NOT_YET,
     )
+    return diagnosed(posterior)
 
 
 @contextlib.contextmanager

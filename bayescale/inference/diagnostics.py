@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
 from bayescale.errors import Status
 from bayescale.inference.rhat_ess import fraction, measure
+from bayescale.inference.rhat_ess import rhat as rhat_of
 
 RHAT = 1.01
 """Rank-normalised split R-hat above this means that chains disagree."""
@@ -34,6 +36,8 @@ class Diagnostics:
             why importance sampling was given up.
         ess_weights: Effective sample size of the importance weights, None likewise.
         modes: Different modes that importance sampling found and drew from.
+        rhat_reported: Largest R-hat of the quantities that are reported, such as the law's constants; NaN where it was
+            not measured.
     """
 
     rhat: np.ndarray
@@ -46,6 +50,12 @@ class Diagnostics:
     pareto_k: float | None = None
     ess_weights: float | None = None
     modes: int = 1
+    rhat_reported: float = math.nan
+
+    @property
+    def largest_rhat(self) -> float:
+        """Largest R-hat of unconstrained parameters and of reported quantities."""
+        return float(np.fmax(np.max(self.rhat), self.rhat_reported))
 
     @property
     def weights_text(self) -> str:
@@ -58,7 +68,9 @@ class Diagnostics:
         return f"Drawn by NUTS, since importance sampling was not good enough ({found})."
 
 
-def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, least_ess: float) -> Diagnostics:
+def diagnose(
+    position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, least_ess: float, reported: np.ndarray
+) -> Diagnostics:
     """Measure convergence.
 
     Args:
@@ -66,6 +78,8 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, le
         diverging: Shape (chain, draw).
         energy: Shape (chain, draw).
         least_ess: See `Nuts.least_ess`.
+        reported: Draws of the quantities that are reported, shape (chain, draw, quantity): functions of the parameters
+            that may have longer tails.
     """
     if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
         missing = np.full(position.shape[-1], np.nan)
@@ -73,9 +87,10 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, le
             missing, missing, missing, np.full(len(position), np.nan), int(diverging.sum()), Status.NONFINITE
         )
     rhat, bulk, tail = measure(position)
+    others = rhat_of(reported).max() if reported.size and np.isfinite(reported).all() else math.nan
     efmi = fraction(energy)
     divergences = int(diverging.sum())
-    if rhat.max() > RHAT:
+    if np.fmax(rhat.max(), others) > RHAT:
         status = Status.NOT_MIXED
     elif divergences:
         status = Status.DIVERGENT
@@ -85,7 +100,7 @@ def diagnose(position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, le
         status = Status.LOW_ENERGY
     else:
         status = Status.OK
-    return Diagnostics(rhat, bulk, tail, efmi, divergences, status)
+    return Diagnostics(rhat, bulk, tail, efmi, divergences, status, rhat_reported=float(others))
 
 
 def diagnose_weights(

@@ -35,12 +35,23 @@ def measure(draws: np.ndarray) -> Measures:
         return Measures(*np.full((3, draws.shape[2]), np.nan))
     halves = split(draws)
     scores = normal_scores(halves)
-    ratio = np.full(draws.shape[2], np.nan)
-    if len(draws) > 1:
-        folded = normal_scores(abs(halves - np.median(halves, axis=(0, 1))))
-        ratio = np.maximum(split_ratio(scores), split_ratio(folded))
+    ratio = ranked_rhat(halves, scores) if len(draws) > 1 else np.full(draws.shape[2], np.nan)
     tails = [split(draws <= edge).astype(float) for edge in np.quantile(draws, TAILS, axis=(0, 1))]
     return Measures(ratio, effective(scores), np.minimum(*map(effective, tails)))
+
+
+def rhat(draws: np.ndarray) -> np.ndarray:
+    """Return R-hat alone, see `Measures`, of draws of shape (chain, draw, quantity); NaN where it says nothing."""
+    if draws.shape[1] < FEWEST or len(draws) < 2:
+        return np.full(draws.shape[2], np.nan)
+    halves = split(draws)
+    return ranked_rhat(halves, normal_scores(halves))
+
+
+def ranked_rhat(halves: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """R-hat of the ranks' normal scores or of those of folded ranks, whichever is larger, shape (quantity,)."""
+    folded = normal_scores(abs(halves - np.median(halves, axis=(0, 1))))
+    return np.maximum(split_ratio(scores), split_ratio(folded))
 
 
 def fraction(energy: np.ndarray) -> np.ndarray:

@@ -131,8 +131,8 @@ class Law:
                 f"{self.name} does not say how its constants scale with the inputs; declare "
                 'units={"A": ("n_params", "alpha")} if A multiplies n_params**-alpha.'
             )
-        # A far tail of exponents may exceed what floats hold; the draw is then infinite, not an error.
-        with np.errstate(over="ignore"):
+        # A far tail of exponents may exceed what floats hold; the draw is then infinite, or no number, not an error.
+        with np.errstate(over="ignore", invalid="ignore"):
             if callable(self.units):
                 return {**params, **self.units(params, ref)}
             result = dict(params)

@@ -104,7 +104,7 @@ def check_convergence(posterior: Posterior, which: str) -> list[Note]:
     if measures.method == "importance":
         return [Note("unconverged", "warning", f"{posterior.status}{which} {measures.weights_text}")]
     detail = (
-        f"(R-hat {np.max(measures.rhat):.3f}, smallest effective sample size "
+        f"(R-hat {measures.largest_rhat:.3f}, smallest effective sample size "
         f"{min(np.min(measures.ess_bulk), np.min(measures.ess_tail)):.0f}, "
         f"{counted(measures.divergences, 'divergence')})"
     )

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,17 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bayescale import __version__, _io, checked
+from bayescale import _io, checked
 from bayescale.data.ray import Ray
-from bayescale.data.runs import RECOGNISED, Runs
+from bayescale.data.runs import Runs
 from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
-from bayescale.model.parameters import compact
+from bayescale.model.parameters import compact, coordinates
 from bayescale.model.prepare import make_job
 from bayescale.model.problem import Job
+from bayescale.posterior.datatree import DIMENSIONS, FORMAT, child, readable, to_datatree
 from bayescale.posterior.encoding import (
     decode_diagnostics,
     decode_log,
@@ -32,219 +32,12 @@ from bayescale.posterior.encoding import (
     decode_values,
     digest_of,
     digest_of_attributes,
-    encode,
-    encode_diagnostics,
-    encode_prior,
-    encode_table,
-    encode_values,
-    law_print,
     plain,
     registered_law,
 )
 from bayescale.posterior.fitted import Fitted
-from bayescale.posterior.loo import log_likelihood
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Posterior
-
-FORMAT = 5
-"""Version of the file layout, raised when files can no longer be read as they were."""
-DIMENSIONS = ("chain", "draw")
-RESERVED = ("chain", "draw", "row", "config", "coordinate")
-"""Names of dimensions, which no variable may have."""
-PREDICTED = 1000
-"""Most rows with a forecast of their own in a file; ten thousand would take 300 MB."""
-LONGEST = 30_000
-"""Longest text of an attribute; HDF5 takes twice as much."""
-
-
-def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) -> Any:
-    """Return a fit as an `xarray.DataTree` with ArviZ's groups.
-
-    Groups of a posterior: posterior, sample_stats, observed_data, constant_data, posterior_predictive (future runs at
-    the fitted inputs, if there are at most a thousand rows), log_likelihood (each row, or average, given all others,
-    on the log scale: burkner2021loo), coordinates (the sampled vector), and what else it is rebuilt from on loading:
-    values (what draws mean at the reference scale) and fit (names as they are, all columns, a text of settings).
-
-    A mixture has one child tree for each component, `component_0` and so on, which ArviZ reads as any posterior:
-    convergence is a matter of each component. Beside them are posterior_predictive, observed_data and constant_data of
-    the mixture.
-
-    Args:
-        fit: What to convert.
-        derived: Include the groups that take longer to compute than to sample: posterior_predictive, log_likelihood.
-        key: Attribute by which a folder of results finds this posterior, see `archive`.
-    """
-    import xarray as xr
-
-    if len(fit.components) == 1:
-        groups = posterior_groups(fit.first, derived)
-    else:
-        groups = data_groups(fit)
-        if derived and len(fit.runs) <= PREDICTED:
-            groups["posterior_predictive"] = predicted(fit)
-        for number, part in enumerate(fit.components):
-            own = posterior_groups(part, derived)
-            groups |= {f"{child(number)}/{name}": group for name, group in own.items()}
-    tree = xr.DataTree.from_dict(groups)
-    for number, part in enumerate(fit.components if len(fit.components) > 1 else ()):
-        tree[child(number)].attrs = attributes(part)
-    tree.attrs = attributes(fit) | ({} if key is None else {"archive_key": key})
-    tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
-    tree.attrs["digest"] = digest_of_attributes(tree.attrs)
-    return tree
-
-
-def child(number: int) -> str:
-    """Name of the child tree of a component."""
-    return f"component_{number}"
-
-
-def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions: str) -> Any:
-    """Return a dataset of variables that have the same dimensions, with their coordinates."""
-    import xarray as xr
-
-    data = {name: (dimensions, np.asarray(value)) for name, value in readable(variables).items()}
-    return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
-
-
-def indexes(fit: Fitted) -> dict[str, np.ndarray]:
-    """Coordinates of the dimensions of a fit's joined draws and of its rows."""
-    rows = np.arange(len(fit.runs))
-    chains, draws = fit.folded(np.empty(sum(chains * draws for chains, draws in fit.layout))).shape
-    return {"chain": np.arange(chains), "draw": np.arange(draws), "row": rows}
-
-
-def data_groups(fit: Fitted) -> dict[str, Any]:
-    """Return the groups observed_data and constant_data."""
-    frame, index = fit.runs.frame, indexes(fit)
-    # All columns are in the group "fit"; what ArviZ shows are those that the fit used.
-    kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name != "loss"]
-    constant = {
-        name: frame[name].astype(str).to_numpy(dtype=object) if frame[name].dtype.kind not in "biuf" else frame[name]
-        for name in kept
-    }
-    return {
-        "observed_data": dataset({"loss": frame["loss"]}, index, "row"),
-        "constant_data": dataset(constant, index, "row"),
-    }
-
-
-def predicted(fit: Fitted) -> Any:
-    """Return the group posterior_predictive: future runs at the fitted inputs."""
-    forecast = fit.forecast_at(fit.runs.frame, "run")
-    return dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "row")
-
-
-def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
-    """Return the groups of the posterior of one model; see `to_datatree`."""
-    import xarray as xr
-
-    frame, index = posterior.runs.frame, indexes(posterior)
-    coordinates = xr.Dataset(
-        {"position": (("chain", "draw", "coordinate"), posterior.position)},
-        coords={"coordinate": np.array(posterior.names, dtype=object)},
-    )
-    cards, columns = encode_table(frame)
-    text = np.frombuffer(json.dumps(document(posterior, cards)).encode(), np.uint8)
-    groups = {
-        "posterior": dataset(varying(posterior.draws), index, *DIMENSIONS),
-        "sample_stats": dataset(posterior.stats, index, *DIMENSIONS),
-        **data_groups(posterior),
-        "coordinates": coordinates,
-        "values": xr.Dataset({name: (places(array), array) for name, array in encode_values(posterior.values).items()}),
-        "fit": xr.Dataset({"text": ("byte", text), **{name: ("row", values) for name, values in columns.items()}}),
-    }
-    if derived and len(frame) <= PREDICTED:
-        groups["posterior_predictive"] = predicted(posterior)
-    if derived:
-        values = log_likelihood(posterior)
-        groups["log_likelihood"] = xr.Dataset({"loss": ((*DIMENSIONS, "config"), values)})
-    return groups
-
-
-def varying(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Quantities that differ among draws; the R-hat of a fixed one, as a plateau that is absent, is undefined."""
-    return {name: values for name, values in draws.items() if np.ptp(values) > 0.0}
-
-
-def places(array: np.ndarray) -> tuple[str, ...]:
-    """Names of the dimensions of an array whose meaning is nobody else's."""
-    return tuple(f"axis_{place}_of_{size}" for place, size in enumerate(array.shape))
-
-
-def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
-    """Give variables names that netCDF takes: no slashes, none of a dimension, no two alike."""
-    named: dict[str, Any] = {}
-    for name, values in variables.items():
-        safe = re.sub(r"[/\x00-\x1f]", "_", str(name)).strip() or "_"
-        while safe in (*RESERVED, ".", "..") or safe in named:
-            safe += "_"
-        named[safe] = values
-    return named
-
-
-def arrays_of(group: Any) -> dict[str, np.ndarray]:
-    """Arrays of one group of a tree by name, coordinates among them."""
-    return {str(name): values.to_numpy() for name, values in group.to_dataset(inherit=False).variables.items()}
-
-
-def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """Everything besides arrays from which a posterior is rebuilt, as plain values.
-
-    Args:
-        posterior: What is written.
-        cards: Columns of its runs, see `encode_table`.
-    """
-    job = posterior.job
-    return {
-        "name": job.runs.name,
-        "columns": cards,
-        "inputs": job.law.inputs,
-        "one_ray": job.runs.one_ray,
-        "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
-        "log": [dataclasses.asdict(entry) for entry in job.runs.log],
-        "law": job.law.name,
-        "law_print": law_print(job.law),
-        "priors": {key: encode_prior(prior) for key, prior in job.law.priors.items()},
-        "discrepancy": None if job.discrepancy is None else encode(job.discrepancy),
-        "likelihood": encode(job.likelihood),
-        "ray": None if job.ray is None else dataclasses.asdict(job.ray),
-        "seed": int(posterior.seed),
-        "settings": encode(posterior.settings),
-        "diagnostics": encode_diagnostics(posterior.diagnostics),
-    }
-
-
-def attributes(fit: Fitted) -> dict[str, Any]:
-    """What people and other programs want to know of a file: law, priors, settings, provenance, weights."""
-    import numpyro
-
-    whole: dict[str, Any] = {"bayescale_format": FORMAT}
-    if len(fit.components) > 1:
-        whole["weights"] = json.dumps(fit.weights)
-    posterior = fit.first
-    job = posterior.job
-    settings = {name: value for name, value in encode(posterior.settings).items() if name != "role"}
-    texts = {
-        "bayescale_version": __version__,
-        "jax_version": jax.__version__,
-        "numpyro_version": numpyro.__version__,
-        "name": job.runs.name,
-        "inputs": json.dumps(job.law.inputs),
-        "ray": json.dumps(None if job.ray is None else dataclasses.asdict(job.ray)),
-        "data_hash": job.runs.digest,
-        "law": job.law.name,
-        "priors": json.dumps({key: encode_prior(prior) for key, prior in job.law.priors.items()}),
-        "discrepancy": json.dumps(None if job.discrepancy is None else encode(job.discrepancy)),
-        "likelihood": json.dumps(encode(job.likelihood)),
-        "settings": json.dumps(settings),
-        "status": fit.status.name,
-    }
-    return {
-        **whole,
-        "seed": int(posterior.seed),
-        **{name: str(text).replace("\0", "")[:LONGEST] for name, text in texts.items()},
-    }
 
 
 def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None = None) -> Path:
@@ -396,7 +189,7 @@ def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Poste
     Raises:
         InputError: For a file that is damaged or another kind of file.
     """
-    attrs, groups = contents(path, ("sample_stats", "coordinates", "values", "fit"))
+    attrs, groups = contents(path, ("sample_stats", "unconstrained_posterior", "values", "fit"))
     try:
         check(attrs, groups, whole=False)
         return assembled(jobs, weights, groups)
@@ -468,7 +261,8 @@ def assembled(
 def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior:
     """Put the posterior of one model together from its job and its groups."""
     told = json.loads(groups["fit"]["text"].tobytes())
-    position = groups["coordinates"]["position"]
+    own = groups["unconstrained_posterior"]
+    position = np.stack([own[name] for name in readable(dict.fromkeys(coordinates(job.model, job.problem)))], axis=-1)
     # Computed again from coordinates, values would differ in the last digit from those of the program that drew them.
     values = decode_values(groups["values"], *position.shape[:2])
     return Posterior(
@@ -477,6 +271,6 @@ def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior
         settings=part(Nuts, told["settings"]),
         position=position,
         values=compact(values),
-        stats={name: values for name, values in groups["sample_stats"].items() if name not in DIMENSIONS},
+        stats={n: values for n, values in groups["sample_stats"].items() if n not in (*DIMENSIONS, "lp", "tree_depth")},
         diagnostics=decode_diagnostics(told["diagnostics"]),
     )

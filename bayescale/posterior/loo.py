@@ -8,15 +8,34 @@ from typing import Any
 import numpy as np
 
 from bayescale.model.density import pointwise
+from bayescale.model.numpyro import raw_problem
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Posterior
 
+MOST_ROWS = 300
+"""Most runs with replicates whose densities are computed one by one, by a factorisation for each draw."""
 
-def log_likelihood(posterior: Posterior) -> np.ndarray:
-    """Log density of each row given all others, of one model, shape (chain, draw, row)."""
-    job, draws = posterior.job, posterior.position.shape[1]
-    flat = pointwise(posterior.flat_values, job.model, job.problem)
-    return flat.reshape(-1, draws, flat.shape[-1])
+
+def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
+    """Log density of each row given all others, of one model, shape (chain, draw, row).
+
+    Returns:
+        The densities, and whether rows are those of the runs in their order. They are not where long curves were
+        averaged, or where replicates have a heavy tail in common: there is one row for each setting then.
+    """
+    job, draws, problem = posterior.job, posterior.position.shape[1], posterior.job.problem
+    values = posterior.flat_values
+    if problem.replicated and job.likelihood.tail is None and len(job.runs) <= MOST_ROWS:
+        # Replicates one by one.
+        problem = raw_problem(job, job.runs)
+        values = values._replace(weights=np.ones((len(values.level), problem.rows)))
+    by_run = problem.rows == len(job.runs)
+    flat = pointwise(values, job.model, problem)
+    if by_run and problem.evaluation.sequential:
+        # Its rows are in the order of the input.
+        order = np.argsort(job.runs.frame[job.law.inputs[0]].to_numpy(float), kind="stable")
+        flat = flat[:, np.argsort(order, kind="stable")]
+    return flat.reshape(-1, draws, flat.shape[-1]), by_run
 
 
 def loo(fit: Fitted) -> Any:
@@ -43,8 +62,8 @@ def loo(fit: Fitted) -> Any:
 
     found = []
     for part in fit.components:
-        values = log_likelihood(part)
-        data = xr.Dataset({"loss": (("chain", "draw", "config"), values)})
+        values, _ = log_likelihood(part)
+        data = xr.Dataset({"loss": (("chain", "draw", "run"), values)})
         tree = xr.DataTree.from_dict({"posterior": data, "log_likelihood": data})
         found.append((arviz_loo(tree, pointwise=True, var_name="loss"), values))
     first, _ = found[0]

@@ -17,6 +17,7 @@ from bayescale.data.runs import Runs
 from bayescale.errors import InputError, Status
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.inference.nuts import Nuts
+from bayescale.model.density import log_density
 from bayescale.model.parameters import coordinates, simulate_prior
 from bayescale.model.problem import Job, Model, Problem, Values, filled
 from bayescale.posterior.fitted import Fitted
@@ -181,6 +182,11 @@ class Posterior(Fitted):
         return table
 
 
+def varying(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Quantities that differ among draws; the R-hat of a fixed one, as a plateau that is absent, is undefined."""
+    return {name: values for name, values in draws.items() if np.ptp(values) > 0.0}
+
+
 def fitted(posterior: Any) -> Fitted:
     """Return a fit that is one.
 
@@ -237,3 +243,15 @@ class Failure:
 def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
     """Coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
     return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
+
+
+def log_posterior(posterior: Posterior) -> np.ndarray:
+    """Log posterior density of each draw, up to the evidence, in unconstrained parameters, shape (chain, draw)."""
+    with on_cores():
+        return np.asarray(log_densities(posterior.position, posterior.job.model, posterior.job.problem))
+
+
+@jax.jit
+def log_densities(position: Any, model: Model, problem: Problem) -> Any:
+    """Log densities of unconstrained parameters, shape (chain, draw); compiled once for each shape of problem."""
+    return jax.lax.map(lambda chain: jax.lax.map(lambda vector: log_density(vector, model, problem), chain), position)

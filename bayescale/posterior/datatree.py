@@ -1,0 +1,254 @@
+"""Fits as xarray DataTrees with ArviZ's groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+
+from bayescale import __version__
+from bayescale.data.runs import RECOGNISED
+from bayescale.posterior.encoding import (
+    digest_of,
+    digest_of_attributes,
+    encode,
+    encode_diagnostics,
+    encode_prior,
+    encode_table,
+    encode_values,
+    law_print,
+)
+from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.loo import log_likelihood
+from bayescale.posterior.posterior import Posterior, log_posterior, varying
+from bayescale.posterior.prior import prior_draws, prior_predictive
+
+FORMAT = 6
+"""Version of the file layout, raised when files can no longer be read as they were."""
+DIMENSIONS = ("chain", "draw")
+RESERVED = ("chain", "draw", "run", "setting")
+"""Names of dimensions, which no variable may have."""
+PREDICTED = 1000
+"""Most rows with a forecast of their own in a file; ten thousand would take 300 MB."""
+LONGEST = 30_000
+"""Longest text of an attribute; HDF5 takes twice as much."""
+
+
+def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) -> Any:
+    """Return a fit as an `xarray.DataTree` with ArviZ's groups.
+
+    Groups of a posterior: posterior, unconstrained_posterior (the sampled vector, one variable a parameter),
+    sample_stats, observed_data, constant_data, log_likelihood (each row given all others, on the log scale:
+    burkner2021loo; of averaged or merged rows, one for each setting), prior, and for at most a thousand rows
+    posterior_predictive and prior_predictive (runs at the fitted inputs). One dimension, `run`, holds the rows in all
+    of them, with the names of the runs as its coordinate where they are unique. What else a fit is rebuilt from on
+    loading is in values (draws at the reference scale) and fit (names as they are, all columns, a text of settings).
+
+    A mixture has one child tree for each component, `component_0` and so on, which ArviZ reads as any posterior:
+    convergence is a matter of each component. Beside them are posterior_predictive, observed_data and constant_data of
+    the mixture.
+
+    Args:
+        fit: What to convert.
+        derived: Include the groups that take longer to compute than to sample: log_likelihood, prior and the predictive
+            ones.
+        key: Attribute by which a folder of results finds this posterior, see `archive`.
+    """
+    import xarray as xr
+
+    if len(fit.components) == 1:
+        groups = posterior_groups(fit.first, derived)
+    else:
+        groups = data_groups(fit)
+        if derived and len(fit.runs) <= PREDICTED:
+            groups["posterior_predictive"] = predicted(fit)
+        for number, part in enumerate(fit.components):
+            own = posterior_groups(part, derived)
+            groups |= {f"{child(number)}/{name}": group for name, group in own.items()}
+    tree = xr.DataTree.from_dict(groups)
+    for number, part in enumerate(fit.components if len(fit.components) > 1 else ()):
+        tree[child(number)].attrs = attributes(part)
+    tree.attrs = attributes(fit) | ({} if key is None else {"archive_key": key})
+    tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
+    tree.attrs["digest"] = digest_of_attributes(tree.attrs)
+    return tree
+
+
+def child(number: int) -> str:
+    """Name of the child tree of a component."""
+    return f"component_{number}"
+
+
+def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions: str) -> Any:
+    """Return a dataset of variables that have the same dimensions, with their coordinates."""
+    import xarray as xr
+
+    data = {name: (dimensions, np.asarray(value)) for name, value in readable(variables).items()}
+    return xr.Dataset(data, coords={name: index[name] for name in dimensions if name in index})
+
+
+def indexes(fit: Fitted) -> dict[str, np.ndarray]:
+    """Coordinates of the dimensions of a fit's joined draws and of its rows."""
+    chains, draws = fit.folded(np.empty(sum(chains * draws for chains, draws in fit.layout))).shape
+    return {"chain": np.arange(chains), "draw": np.arange(draws), "run": run_labels(fit.runs.frame)}
+
+
+def run_labels(frame: pd.DataFrame) -> np.ndarray:
+    """Names of the runs, one a row, or numbers from 0 where names are absent or not unique."""
+    if "run" in frame and frame["run"].is_unique:
+        return frame["run"].astype(str).to_numpy(dtype=object)
+    return np.arange(len(frame))
+
+
+def data_groups(fit: Fitted) -> dict[str, Any]:
+    """Return the groups observed_data and constant_data."""
+    frame, index = fit.runs.frame, indexes(fit)
+    # All columns are in the group "fit"; what ArviZ shows are those that the fit used.
+    kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name != "loss"]
+    kept = [name for name in kept if name != "run" or not frame["run"].is_unique]
+    constant = {
+        name: frame[name].astype(str).to_numpy(dtype=object) if frame[name].dtype.kind not in "biuf" else frame[name]
+        for name in kept
+    }
+    return {
+        "observed_data": dataset({"loss": frame["loss"]}, index, "run"),
+        "constant_data": dataset(constant, index, "run"),
+    }
+
+
+def predicted(fit: Fitted) -> Any:
+    """Return the group posterior_predictive: future runs at the fitted inputs."""
+    forecast = fit.forecast_at(fit.runs.frame, "run")
+    return dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "run")
+
+
+def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
+    """Return the groups of the posterior of one model; see `to_datatree`."""
+    import xarray as xr
+
+    frame, index = posterior.runs.frame, indexes(posterior)
+    unconstrained = dict(zip(posterior.names, np.moveaxis(posterior.position, -1, 0), strict=True))
+    cards, columns = encode_table(frame)
+    values = encode_values(posterior.values)
+    text = np.frombuffer(json.dumps(document(posterior, cards)).encode(), np.uint8)
+    groups = {
+        "posterior": dataset(varying(posterior.draws), index, *DIMENSIONS),
+        "unconstrained_posterior": dataset(unconstrained, index, *DIMENSIONS),
+        "sample_stats": dataset(statistics(posterior, derived), index, *DIMENSIONS),
+        **data_groups(posterior),
+        "values": xr.Dataset({name: (own_dimensions(array), array) for name, array in values.items()}),
+        "fit": xr.Dataset({"text": ("byte", text), **{name: ("row", values) for name, values in columns.items()}}),
+    }
+    if derived:
+        densities, by_run = log_likelihood(posterior)
+        groups["log_likelihood"] = dataset({"loss": densities}, index, *DIMENSIONS, "run" if by_run else "setting")
+        prior = prior_draws(posterior)
+        before = {"chain": np.arange(1), "draw": np.arange(prior.position.shape[1]), "run": index["run"]}
+        groups["prior"] = dataset(varying(prior.draws), before, *DIMENSIONS)
+        if len(frame) <= PREDICTED:
+            groups["posterior_predictive"] = predicted(posterior)
+            if (simulated := prior_predictive(prior)) is not None:
+                groups["prior_predictive"] = dataset({"loss": simulated[None]}, before, *DIMENSIONS, "run")
+    return groups
+
+
+def statistics(posterior: Posterior, derived: bool) -> dict[str, np.ndarray]:
+    """Return the group sample_stats: statistics of the chains by ArviZ's names."""
+    found = dict(posterior.stats)
+    if "n_steps" in found:
+        # A tree of depth d has taken 2^(d - 1) to 2^d - 1 steps.
+        found["tree_depth"] = np.ceil(np.log2(found["n_steps"] + 1.0)).astype(int)
+    if derived:
+        found["lp"] = log_posterior(posterior)
+    return found
+
+
+def own_dimensions(array: np.ndarray) -> tuple[str, ...]:
+    """Names of dimensions of their own for an array that only loading reads."""
+    return tuple(f"axis_{number}_of_{size}" for number, size in enumerate(array.shape))
+
+
+def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
+    """Give variables names that netCDF takes: no slashes, none of a dimension, no two alike."""
+    named: dict[str, Any] = {}
+    for name, values in variables.items():
+        safe = re.sub(r"[/\x00-\x1f]", "_", str(name)).strip() or "_"
+        while safe in (*RESERVED, ".", "..") or safe in named:
+            safe += "_"
+        named[safe] = values
+    return named
+
+
+def arrays_of(group: Any) -> dict[str, np.ndarray]:
+    """Arrays of one group of a tree by name, coordinates among them."""
+    return {str(name): values.to_numpy() for name, values in group.to_dataset(inherit=False).variables.items()}
+
+
+def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Everything besides arrays from which a posterior is rebuilt, as plain values.
+
+    Args:
+        posterior: What is written.
+        cards: Columns of its runs, see `encode_table`.
+    """
+    job = posterior.job
+    return {
+        "name": job.runs.name,
+        "columns": cards,
+        "inputs": job.law.inputs,
+        "one_ray": job.runs.one_ray,
+        "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
+        "log": [dataclasses.asdict(entry) for entry in job.runs.log],
+        "law": job.law.name,
+        "law_print": law_print(job.law),
+        "priors": {key: encode_prior(prior) for key, prior in job.law.priors.items()},
+        "discrepancy": None if job.discrepancy is None else encode(job.discrepancy),
+        "likelihood": encode(job.likelihood),
+        "ray": None if job.ray is None else dataclasses.asdict(job.ray),
+        "seed": int(posterior.seed),
+        "settings": encode(posterior.settings),
+        "diagnostics": encode_diagnostics(posterior.diagnostics),
+    }
+
+
+def attributes(fit: Fitted) -> dict[str, Any]:
+    """What people and other programs want to know of a file: law, priors, settings, provenance, weights."""
+    import numpyro
+
+    whole: dict[str, Any] = {"bayescale_format": FORMAT}
+    if len(fit.components) > 1:
+        whole["weights"] = json.dumps(fit.weights)
+    posterior = fit.first
+    job = posterior.job
+    settings = {name: value for name, value in encode(posterior.settings).items() if name != "role"}
+    texts = {
+        "inference_library": "bayescale",
+        "inference_library_version": __version__,
+        "creation_library": "bayescale",
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "bayescale_version": __version__,
+        "jax_version": jax.__version__,
+        "numpyro_version": numpyro.__version__,
+        "name": job.runs.name,
+        "inputs": json.dumps(job.law.inputs),
+        "ray": json.dumps(None if job.ray is None else dataclasses.asdict(job.ray)),
+        "data_hash": job.runs.digest,
+        "law": job.law.name,
+        "priors": json.dumps({key: encode_prior(prior) for key, prior in job.law.priors.items()}),
+        "discrepancy": json.dumps(None if job.discrepancy is None else encode(job.discrepancy)),
+        "likelihood": json.dumps(encode(job.likelihood)),
+        "settings": json.dumps(settings),
+        "status": fit.status.name,
+    }
+    return {
+        **whole,
+        "seed": int(posterior.seed),
+        **{name: str(text).replace("\0", "")[:LONGEST] for name, text in texts.items()},
+    }

@@ -1,0 +1,60 @@
+"""Draws of the prior of a fit, and runs that it predicts before any was seen."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from bayescale.model.discrepancy import eigenbasis
+from bayescale.model.evaluations import Dense
+from bayescale.model.level import level_variance, marginal_level
+from bayescale.model.numpyro import raw_problem
+from bayescale.model.parameters import meaning
+from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.predictive import law_at
+
+DRAWS = 1000
+"""Draws of the prior that are kept beside a posterior."""
+
+
+def prior_draws(posterior: Posterior) -> Posterior:
+    """Return the prior of a fit in the form of its posterior: one chain of independent draws, no statistics."""
+    job, position = posterior.job, posterior.prior_draws[None, :DRAWS]
+    values = meaning(position, job.model, job.problem)
+    if marginal_level(job.model):
+        rng = np.random.default_rng([posterior.seed, 2])
+        level = np.sqrt(float(level_variance(job.model))) * rng.standard_normal(position.shape[:2])
+        values = values._replace(level=level)
+    return dataclasses.replace(posterior, position=position, values=values, stats={})
+
+
+def prior_predictive(prior: Posterior) -> np.ndarray | None:
+    """Simulate the response of the fitted rows from the prior, shape (draw, row); None of averaged or merged rows.
+
+    Args:
+        prior: What `prior_draws` returned.
+    """
+    job, values = prior.job, prior.flat_values
+    problem = raw_problem(job, job.runs)
+    if problem.rows != len(job.runs) or problem.replicated:
+        return None
+    assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
+    rng = np.random.default_rng([prior.seed, 3])
+    draws, rows = len(values.level), problem.rows
+    mean = law_at(job.model, values.constants, problem.z) + np.asarray(values.level)[:, None]
+    if not job.model.law.level:
+        mean = mean - float(problem.center)
+    if job.model.discrepancy is not None:
+        power, vectors = eigenbasis(np.asarray(problem.evaluation.covariance))
+        root = vectors * np.sqrt(power)
+        mean = mean + np.asarray(values.amplitude)[:, None] * (rng.standard_normal((draws, rows)) @ root.T)
+    # Without latent precisions all are one, whatever the number of rows.
+    weights = values.weights if problem.latent else np.ones((draws, rows))
+    scatter = problem.evaluation.draw_scatter(values._replace(weights=weights), problem, rng)
+    if job.model.likelihood.tail is not None and not problem.latent:
+        half = 0.5 * float(job.model.likelihood.tail)
+        scatter = scatter / np.sqrt(rng.gamma(half, 1.0 / half, size=scatter.shape))
+    # Losses of the prior may be too large for a number; that is what it says.
+    with np.errstate(over="ignore"):
+        return np.exp(float(problem.center) + mean + scatter)
