@@ -14,7 +14,6 @@ from bayescale import corpus
 from bayescale.plot.style import BLUE, INK, MARKS, ORANGE, QUIET, STYLE, TRUTHS, dress, note
 from benchmarks.calibration import pictures, sections
 from benchmarks.calibration.tally import LINES, families, measured
-from benchmarks.core.markdown import fraction, grid
 
 USUAL = "least squares"
 """The rival: the fit that most people make."""
@@ -36,7 +35,7 @@ def covered(cells: pd.DataFrame, ours: str) -> pd.DataFrame:
     """Return the coverage of the default and of least squares on sources left out of tuning.
 
     Returns:
-        One row a group and factor with results of both: families, `ours50`, `ours80`, `ours95` and `usual95`.
+        One row a group and factor with results of both: `ours95` and `usual95`.
     """
     rows = []
     for group in FACTORS:
@@ -45,9 +44,11 @@ def covered(cells: pd.DataFrame, ours: str) -> pd.DataFrame:
             if not all(len(part) for part in parts.values()):
                 continue
             table = {name: families(part) for name, part in parts.items()}
-            row: dict[str, Any] = {"group": group, "factor": factor, "name": line.name, "families": len(table[ours])}
-            row |= {f"ours{level}": measured(table[ours], f"cover{level}").value for level in (50, 80, 95)}
-            rows.append(row | {"usual95": measured(table[USUAL], "cover95").value})
+            shares = {
+                "ours95": measured(table[ours], "cover95").value,
+                "usual95": measured(table[USUAL], "cover95").value,
+            }
+            rows.append({"group": group, "factor": factor, **shares})
     return pd.DataFrame(rows)
 
 
@@ -59,13 +60,8 @@ def case(rows: pd.DataFrame, ours: str) -> pd.DataFrame:
 
 
 def text(cells: pd.DataFrame, rows: pd.DataFrame, ours: str) -> str:
-    """Return the sentences and the table of the README."""
+    """Return the sentences of the README."""
     table = covered(cells, ours)
-    body = [
-        [row["name"], f"{row['families']:,}", *(fraction(row[name]) for name in ("usual95", "ours95", "ours80"))]
-        for row in table.to_dict("records")
-    ]
-    head = ["held-out runs", "families", f"{USUAL}, 95 %", "bayescale, 95 %", "bayescale, 80 %"]
     one = table[table["group"] == "one input"]
     several = table[table["group"] == "several inputs"]
     return sections.render(
@@ -79,7 +75,6 @@ def text(cells: pd.DataFrame, rows: pd.DataFrame, ours: str) -> str:
         case=case(rows, ours).to_dict("index"),
         rival=USUAL,
         method=ours,
-        table=grid(head, body),
     )
 
 

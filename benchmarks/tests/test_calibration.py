@@ -103,7 +103,9 @@ def test_page_shows_what_the_rows_say(results, tmp_path):
     new = readme.read_text()
     assert new.startswith(f"before\n{BEGIN}\n")
     assert new.endswith(f"{END}\nafter\n")
-    assert "one input, 2x beyond the data" in new
+    own = [row for row in kept(lines(results / "least-squares.jsonl")) if row["split"] == "R=2"]
+    share = by_hand(own, lambda row: row["q0.025"] <= row["y"] <= row["q0.975"])
+    assert re.search(rf"least squares contained {100 * share:.0f}\b", new)
     assert "old" not in new
 
 
