@@ -34,8 +34,8 @@ small.frame[["flops", "loss"]]
 # %% [markdown]
 # ## Fit
 #
-# One input takes the law `plateau_power`, E + A / (g + x^c), in half of the draws without the plateau (g = 0), with a
-# discrepancy that lets the slope wander: the law may be wrong, and the bands should know it. The first fit of a shape
+# One input takes the law `plateau_power`, E + A / (g + x^c), in half of the draws without the plateau (g = 0). The law
+# may be wrong, so a discrepancy lets the slope depart from it and widens the intervals. The first fit of a shape
 # compiles for some seconds.
 
 # %%
@@ -61,7 +61,7 @@ forecast = post.predict(flops=np.array([1e21, 1e23]), kind="run")
 forecast.to_frame().round(3)
 
 # %% [markdown]
-# The measured losses were 2.599 and 2.234. One ladder proves no calibration; it shows how to read the bands.
+# The measured losses were 2.599 and 2.234. One ladder proves no calibration; it shows how to read the intervals.
 
 # %%
 low80, high80 = forecast.interval(0.8)
@@ -120,7 +120,7 @@ print(later)
 #
 # - Your own table: `bs.read_csv("runs.csv", columns={"loss": "val_loss"})`, with `flops`, or `n_params` and `n_tokens`,
 #   in raw counts.
-# - Test the bands on your own history: `bs.backtest(runs, largest=1, seed=0)` holds out the largest scale.
+# - Test the intervals on your own history: `bs.backtest(runs, largest=1, seed=0)` holds out the largest scale.
 # - Tables and diagnostics: `post.summary()`, `post.check()`, `post.to_datatree()`.
-# - From the shell: `bayescale fit runs.csv --out fit.nc --plot bands.png`.
+# - From the shell: `bayescale fit runs.csv --out fit.nc --plot intervals.png`.
 # - More published families: `bs.corpus.names()`; more laws: `bs.LAWS`.

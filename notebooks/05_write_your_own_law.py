@@ -14,7 +14,7 @@
 # # Write your own law
 #
 # The catalogue has many published laws (`bayescale laws`, or `docs/laws.md`), but perhaps not the one in the paper on
-# your desk. A law is one declaration of about a dozen lines; fit, bands, checks and saving come with it.
+# your desk. A law is one declaration of about a dozen lines; fit, intervals, checks and saving come with it.
 #
 # The example is an early law of image classification (Rosenfeld et al. 2019, arXiv:1909.12673). Its error runs from a
 # random guess through a power law to a floor:

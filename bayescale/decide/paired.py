@@ -7,7 +7,7 @@ data say otherwise, with a discrepancy and noise of its own:
 
     ln(y_A / y_B) = level + sum_j tilt_j ln x_j + discrepancy(ln x) + noise
 
-`docs/decisions.md` says how well this does on published pairs, and how its numbers were chosen.
+`docs/evidence/decisions.md` says how well this does on published pairs, and how its numbers were chosen.
 """
 
 from __future__ import annotations

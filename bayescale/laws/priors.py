@@ -213,7 +213,7 @@ class Plateaus:
         floor_mean: Centre of the floor's logit where there is no plateau.
         floor_sd: Its standard deviation.
         plateau: A key of `PLATEAUS`. Data rarely tell whether a curve has a plateau, far forecasts depend on it, and an
-            equal mixture of both forecasts most published curves better than either (docs/calibration.md).
+            equal mixture of both forecasts most published curves better than either (docs/evidence/calibration.md).
     """
 
     names: tuple[str, ...] = static(default=())

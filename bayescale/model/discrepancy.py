@@ -32,7 +32,7 @@ DEFAULTS: dict[int, dict[str, float]] = {
     2: {"median": 0.05, "power": 1.5, "ahead": 0.5, "ahead_median": 0.85, "ahead_power": 0.0}
     | {"trend": 0.3, "interaction": 1.0},
 }
-"""Defaults that depend on the number of inputs: for one, and for two or more (`docs/calibration.md`)."""
+"""Defaults that depend on the number of inputs: for one, and for two or more (`docs/evidence/calibration.md`)."""
 RULES = {
     **dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE),
     **dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO),
@@ -112,7 +112,7 @@ class Discrepancy:
 
 
 def default_discrepancy(n_inputs: int) -> Discrepancy:
-    """Return the discrepancy that published families chose for one input, or for several (`docs/calibration.md`)."""
+    """Return the default discrepancy for one input, or for several, see `docs/evidence/calibration.md`."""
     return Discrepancy().completed(n_inputs)
 
 

@@ -30,7 +30,7 @@ RESIDUALS: dict[int, dict[str, float]] = {
 """Defaults that depend on the number of inputs: for one, and for two or more, as development families chose them.
 
 A curve of a few smooth points says little about its residual, so a low and wide prior tells them apart from scattered
-ones; grids of several inputs say enough themselves (`docs/calibration.md`).
+ones; grids of several inputs say enough themselves (`docs/evidence/calibration.md`).
 """
 RULES = {
     **dict.fromkeys(("residual_sd", "residual_spread", "seed_spread"), checked.POSITIVE),
