@@ -22,8 +22,10 @@ from bayescale.posterior.fitted import Fitted
 RUNGS = (0.25, 0.5, 0.75)
 """Positions of the default pilots between the largest run and the run in question, in log scale."""
 NEARLY = 0.8
-"""Share of the most information that is as good, within a budget; chosen on development grids, see
-`docs/evidence/decisions.md`."""
+"""Share of the most information that is as good, within a budget; chosen on development grids.
+
+See `docs/evidence/decisions.md`.
+"""
 WORTHLESS = 1e-3
 """Information below this many nats is none: it is what chance correlations of draws show."""
 BATCH = checked.whole(1, 1000)

@@ -58,7 +58,8 @@ def fit(
     Args:
         runs: Runs of one family. More than 64 checkpoints of a run, or 100 of several, are averaged within equal
             parts of ln x: fits to averages forecast better (docs/evidence/calibration.md) and take no longer, however
-            many there are. Checkpoints are rows of which several name the same run, and rows of one input that name none.
+            many there are. Checkpoints are rows of which several name the same run, and rows of one input that name
+            none.
         law: A law or its name; "auto" is for one input a power law with a floor, fitted as a mixture of two posteriors
             of equal weight, below a plateau and without one, and for two or three one power law each under an outer
             power, with a floor (see `laws.automatic`).
