@@ -9,7 +9,8 @@ import pytest
 from matplotlib import pyplot
 
 import bayescale as bs
-from bayescale.decide.allocation import affordable, allocate, connected, lowest
+from bayescale.decide.allocation import affordable, allocate
+from bayescale.decide.optima import connected, lowest
 from bayescale.errors import InputError
 from bayescale.laws import optimum
 

@@ -56,10 +56,9 @@ PLACES = {
     "forecast.py:query_points": {"predict", "decide", "next-run", "stop", "report"},
     "forecast.py:other_inputs": {"predict", "decide", "next-run", "stop", "report", "compare"},
     "laws/registry.py:automatic": SAMPLES,
-    "decide/planning.py:ladders": {"power"},
+    "decide/planning.py": {"power"},
     "decide/isoflop.py": {"isoflop"},
     "decide/noise.py": {"noise"},
-    "decide/planning.py:power": {"power"},
     "decide/recipes.py": {"compare"},
 }
 """Verbs on which the messages of a file can appear; those of all others can appear on every verb."""
@@ -354,10 +353,10 @@ def test_functions_refuse_options_without_effect(marin_post, files):
 
 
 PYTHON_ONLY = """
-corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:compare
+corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
-laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py model/numpyro.py
-model/problem.py:make_job plot/fits.py plot/isoflop.py posterior/posterior.py
+laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
+model/prepare.py:make_job plot/fits.py plot/isoflop.py posterior/posterior.py
 """.split()
 """Files, or functions of files, whose messages name arguments that the command gives by itself or does not have."""
 

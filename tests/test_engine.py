@@ -280,6 +280,7 @@ RANKS = (
 """Folders, and files beside them, in the order in which data flow through them: imports point to earlier ones."""
 RANK = {name: rank for rank, names in enumerate(RANKS) for name in names}
 MOST_ROOMS = 25
+LONGEST_FILE = 500
 
 
 def imported(tree):
@@ -321,7 +322,27 @@ def test_nothing_of_the_package_needs_the_benchmarks():
 def test_package_stays_small_at_the_top():
     rooms = [path for path in PACKAGE.iterdir() if path.suffix == ".py" or (path.is_dir() and path.name[0] not in "._")]
     assert len([room for room in rooms if room.name != "__pycache__"]) <= MOST_ROOMS
-    long = [path for path in PACKAGE.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > 500]
+    long = [path for path in PACKAGE.rglob("*.py") if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE]
+    assert not long
+
+
+def lines_beside_docstring(node):
+    """Lines of a function from `def` to its end, without those of its docstring."""
+    lines = node.end_lineno - node.lineno + 1
+    if ast.get_docstring(node) is None:
+        return lines
+    return lines - (node.body[0].end_lineno - node.body[0].lineno + 1)
+
+
+def test_functions_are_short():
+    functions = [
+        (path, node)
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    assert len(functions) > 1000
+    long = [f"{path.relative_to(PACKAGE)} {node.name}" for path, node in functions if lines_beside_docstring(node) > 60]
     assert not long
 
 

@@ -188,9 +188,7 @@ def compare(
     low: Annotated[float | None, typer.Option(help="Start of the axis between which crossings are sought.")] = None,
     high: Annotated[float | None, typer.Option(help="Its end.")] = None,
     equal: Annotated[float, typer.Option(help="Difference in ln loss that counts as none.")] = 0.0,
-    deadline: Annotated[
-        float | None, typer.Option(help="Point of the axis by which a recipe should be better.")
-    ] = None,
+    deadline: Annotated[float | None, typer.Option(help="Point by which a recipe should be better.")] = None,
     rate: Annotated[
         list[str] | None,
         typer.Option(help="RECIPE=units of the input a unit of cost buys[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
@@ -202,10 +200,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Which recipe is better, from which scale on, and with what probability."""
-    point = None if at is None else numbers(at)
-    if (low is None) != (high is None):
-        raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
-    if low is None:
+    stretch = stretch_of(low, high)
+    if stretch is None:
         refuse_idle(context, ("deadline",), "without --low and --high, the stretch on which a crossing counts")
     if not rate:
         refuse_idle(context, ("cost", "cost_unit"), "without --rate, which says what each recipe gets for a unit of it")
@@ -223,14 +219,12 @@ def compare(
         recipes: Any = {part.name: bs.fit(part, law, seed=seed, **options) for part in runs.split()}
     else:
         refuse_idle(context, ("law", *FIT, *READING), FITTED)
-        recipes = {Path(file).stem: bs.load(file) for file in fits}
-        if len(recipes) < len(fits):
-            raise InputError("Fits must have different file names, which are the names of the recipes.")
+        recipes = load_recipes(fits)
     found = bs.decide.compare(
         recipes,
-        at=point,
+        at=None if at is None else numbers(at),
         axis=axis,
-        range=None if low is None or high is None else (low, high),
+        range=stretch,
         equal=equal,
         rates=bought,
         cost=cost,
@@ -239,6 +233,23 @@ def compare(
         seed=seed,
     )
     tell(found.to_dict(), [found], "", [], as_json)
+
+
+def stretch_of(low: float | None, high: float | None) -> tuple[float, float] | None:
+    """Return the stretch of the axis between --low and --high; None where neither is given."""
+    if (low is None) != (high is None):
+        raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
+    return None if low is None or high is None else (low, high)
+
+
+def load_recipes(files: list[str]) -> dict[str, Any]:
+    """Load one fit a recipe, by the names of the files."""
+    import bayescale as bs
+
+    recipes = {Path(file).stem: bs.load(file) for file in files}
+    if len(recipes) < len(files):
+        raise InputError("Fits must have different file names, which are the names of the recipes.")
+    return recipes
 
 
 @reads

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from bayescale._record import Array, record, static
 from bayescale.data.checkpoints import averaged, curves, long_curves
@@ -96,9 +97,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     need_scales(runs)
     y = np.log(frame["loss"].to_numpy())
     x = np.log(frame[inputs].to_numpy(float))
-    error = np.zeros(len(frame))
-    if "value_se" in frame:
-        error = (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
+    error = measurement_variance(frame)
     curve = curves(frame)
     single = 0.0
     if long_curves(frame, x, curve):
@@ -132,9 +131,6 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
             likeness = (config[:, None] == config[None, :]).astype(float)
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
-    inert = spread < np.log(INERT_FACTOR)
-    # Where nothing varies much, the widest input still has to carry the law.
-    inert[int(np.argmax(spread))] = False
     return Design(
         z=x - reference,
         y=y - center,
@@ -148,5 +144,22 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         center=np.asarray(center),
         single=np.asarray(single),
         one_run=one_run,
-        inert=tuple(bool(flag) for flag in inert),
+        inert=inert_inputs(spread),
     )
+
+
+def measurement_variance(frame: pd.DataFrame) -> np.ndarray:
+    """Return the variance of ln loss that the stated standard errors imply, shape (row,); 0 without them."""
+    if "value_se" not in frame:
+        return np.zeros(len(frame))
+    return (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
+
+
+def inert_inputs(spread: np.ndarray) -> tuple[bool, ...]:
+    """Return which inputs vary too little to carry a law, from the ranges of their logarithms, shape (input,).
+
+    Where nothing varies much, the widest input still carries it.
+    """
+    inert = spread < np.log(INERT_FACTOR)
+    inert[int(np.argmax(spread))] = False
+    return tuple(bool(flag) for flag in inert)

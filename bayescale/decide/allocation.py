@@ -18,6 +18,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.decide.budgets import Allocations
+from bayescale.decide.optima import connected, law_optima, lowest, refined
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
@@ -29,9 +30,6 @@ from bayescale.posterior.posterior import fitted
 SEARCH = (1e2, 1e16)
 """Sizes of the first input among which the law's optimum is sought."""
 COARSE = 500
-FINE = 161
-MARGIN = 8.0
-"""Factor by which the fine grid reaches beyond nearly all optima of the law."""
 LARGEST = 1e30
 """Largest second input that is looked at."""
 CONTAINS = "the law's constants and the discrepancy; not the cost function, nor a change of data or recipe"
@@ -216,43 +214,27 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
     if not np.isscalar(flops) and np.ndim(flops):
         if not np.size(flops):
             raise InputError("flops holds no budget; give one or more, e.g. flops=[1e21, 1e22] (--flops 1e21).")
-        options: dict[str, Any] = {
-            "cost": cost,
-            "over": over,
-            "at": at,
-            "served": served,
-            "regret": regret,
-            "kind": kind,
-        }
-        options |= {"unique_tokens": unique_tokens, "min_params": min_params, "max_params": max_params}
-        options |= {"min_tokens": min_tokens, "max_tokens": max_tokens}
-        return Allocations(tuple(allocate(posterior, budget, **options) for budget in np.ravel(flops).tolist()))
-    if not isinstance(posterior, PublishedLaw):
-        fitted(posterior)
+        return Allocations(
+            tuple(
+                allocate(
+                    posterior,
+                    budget,
+                    **{"cost": cost, "over": over, "at": at, "served": served, "unique_tokens": unique_tokens},
+                    **{"min_params": min_params, "max_params": max_params},
+                    **{"min_tokens": min_tokens, "max_tokens": max_tokens, "regret": regret, "kind": kind},
+                )
+                for budget in np.ravel(flops).tolist()
+            )
+        )
     perhaps = checked.optional(checked.POSITIVE)
     checked.options(flops=(flops, checked.POSITIVE), regret=(regret, checked.POSITIVE), cost=(cost, checked.CALLABLE))
     checked.options(unique_tokens=(unique_tokens, perhaps), min_params=(min_params, perhaps))
     checked.options(
         max_params=(max_params, perhaps), min_tokens=(min_tokens, perhaps), max_tokens=(max_tokens, perhaps)
     )
-    if not checked.AT_LEAST_ZERO.holds(served):
-        raise InputError(f"served must be a number of tokens of at least 0; found {checked.shortened(served)}.")
     known_kind(kind)
-    if not (isinstance(over, tuple | list) and len(over) == 2 and all(isinstance(name, str) for name in over)):
-        raise InputError(f"over must be the names of two inputs; found {checked.shortened(over)}.")
-    if at is not None:
-        checked.mapping("at", at, 'at={"n_experts": 8}')
-        checked.options(**{str(name): (value, checked.POSITIVE) for name, value in at.items()})
-    budget = float(flops)
-    law = posterior.law
-    if isinstance(posterior, Fitted) and (ray := posterior.ray) is not None and set(over) <= set(ray.names):
-        small = posterior.ray_start
-        point = ray.inputs(small).iloc[0].astype(float).to_dict()
-        _, remedy = ray.remedy(point | {over[1]: 4.0 * point[over[1]]}, small)
-        raise InputError(
-            f"All runs lie on one ray ({ray.text}), which cannot tell how to split a budget between {over[0]} and "
-            f"{over[1]}. {remedy}"
-        )
+    check_request(posterior, over, at, served)
+    budget, law = float(flops), posterior.law
     others = given(law.inputs, over, at, unique_tokens)
 
     def total(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -261,11 +243,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
     def along(first: np.ndarray) -> pd.DataFrame:
         second = affordable(total, budget, first)
         second = np.where(second < (min_tokens or 0.0), np.nan, np.minimum(second, max_tokens or np.inf))
-        table = pd.DataFrame({over[0]: first, over[1]: second, **others}).dropna(ignore_index=True)
-        table = with_derived(table, law.inputs)
-        if "unique_tokens" in table:
-            table["unique_tokens"] = np.minimum(table["unique_tokens"], table[over[1]])
-        return table
+        return inputs_table(law.inputs, over, first, second, others)
 
     limits = min_params or SEARCH[0], max_params or SEARCH[1]
     wide = along(np.geomspace(*limits, COARSE)) if limits[0] < limits[1] else along(np.array([limits[0]]))
@@ -274,13 +252,38 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
             f"No {over[0]} from {limits[0]:.3g} to {limits[1]:.3g} leaves enough of the budget {budget:.3g} for "
             f"{over[1]} of at least {min_tokens or 1:.3g}. Raise the budget or loosen a limit."
         )
+    return best_split(posterior, Spending(budget, over, along, wide, limits), float(regret), kind)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spending:
+    """The ways to spend one budget.
+
+    Attributes:
+        budget: What may be spent.
+        over: The two inputs.
+        along: From values of the first input to a table of the law's inputs that use up the budget.
+        wide: That table over the whole search.
+        limits: Smallest and largest first input.
+    """
+
+    budget: float
+    over: tuple[str, str]
+    along: Callable[[np.ndarray], pd.DataFrame]
+    wide: pd.DataFrame
+    limits: tuple[float, float]
+
+
+def best_split(posterior: Fitted | PublishedLaw, spending: Spending, regret: float, kind: str) -> Allocation:
+    """Return the split with the least typical loss, what the plug-in costs more, and the sizes that are as good."""
+    over, along, wide = spending.over, spending.along, spending.wide
     law_best, plug_in = law_optima(posterior, wide, over[0])
     fine, forecast = refined(posterior, along, wide, over[0], law_best, kind)
     typical = forecast.typical
     x = np.log(fine[over[0]].to_numpy())
     point = float(np.exp(lowest(x, np.log(typical)[None])[0]))
     both = along(np.array([point, plug_in]))
-    inputs = list(dict.fromkeys([*law.inputs, *over]))
+    inputs = list(dict.fromkeys([*posterior.law.inputs, *over]))
     chosen, plugged = ({str(k): float(v) for k, v in row.items()} for row in both[inputs].to_dict("records"))
     least = posterior.predict(both, kind=kind).typical
     joint = forecast.log_draws.reshape(-1, len(fine))
@@ -291,9 +294,9 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         **{"typical": typical, "excess": excess, "regret": typical - np.exp(joint.min(1).mean())},
         **{"q05": q05, "q50": q50, "q95": q95, "flat": flat, "ratio": forecast.ratio},
     )
-    sizes = fine[over[0]].to_numpy()
+    sizes = [point, *fine[over[0]].to_numpy(float)[flat]]
     return Allocation(
-        budget=budget,
+        budget=spending.budget,
         over=over,
         choice=chosen,
         plug_in=plugged,
@@ -302,14 +305,39 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
         mean=posterior.predict(both.iloc[:1], kind="mean"),
         run=posterior.predict(both.iloc[:1], kind="run"),
         table=table,
-        regret=float(regret),
-        flat=(min(float(sizes[flat].min()), point), max(float(sizes[flat].max()), point))
-        if flat.any()
-        else (point,) * 2,
+        regret=regret,
+        flat=(float(min(sizes)), float(max(sizes))),
         plug_in_excess=float(least[1] - least[0]),
-        caveats=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], limits)),
+        caveats=tuple(reasons(posterior, chosen, wide[over[0]].to_numpy(), over[0], spending.limits)),
         label=forecast.label,
     )
+
+
+def check_request(
+    posterior: Fitted | PublishedLaw, over: tuple[str, str], at: Mapping[str, float] | None, served: float
+) -> None:
+    """Refuse a source, inputs and a load that cannot be, and runs along one ray, which cannot tell how to split.
+
+    Raises:
+        InputError: Saying what was expected and what was found.
+    """
+    if not isinstance(posterior, PublishedLaw):
+        fitted(posterior)
+    if not checked.AT_LEAST_ZERO.holds(served):
+        raise InputError(f"served must be a number of tokens of at least 0; found {checked.shortened(served)}.")
+    if not (isinstance(over, tuple | list) and len(over) == 2 and all(isinstance(name, str) for name in over)):
+        raise InputError(f"over must be the names of two inputs; found {checked.shortened(over)}.")
+    if at is not None:
+        checked.mapping("at", at, 'at={"n_experts": 8}')
+        checked.options(**{str(name): (value, checked.POSITIVE) for name, value in at.items()})
+    if isinstance(posterior, Fitted) and (ray := posterior.ray) is not None and set(over) <= set(ray.names):
+        small = posterior.ray_start
+        point = ray.inputs(small).iloc[0].astype(float).to_dict()
+        _, remedy = ray.remedy(point | {over[1]: 4.0 * point[over[1]]}, small)
+        raise InputError(
+            f"All runs lie on one ray ({ray.text}), which cannot tell how to split a budget between {over[0]} and "
+            f"{over[1]}. {remedy}"
+        )
 
 
 # --- Inputs -------------------------------------------------------------------------------------------------
@@ -332,6 +360,17 @@ def with_derived(table: pd.DataFrame, inputs: tuple[str, ...], per: float = 6.0)
     known = {"flops": lambda: per * table["n_params"] * table["n_tokens"]}
     known["tokens_per_param"] = lambda: table["n_tokens"] / table["n_params"]
     return table.assign(**{name: known[name]() for name in DERIVED if name in inputs and name not in table})
+
+
+def inputs_table(
+    names: tuple[str, ...], over: tuple[str, str], first: np.ndarray, second: np.ndarray, others: Mapping[str, float]
+) -> pd.DataFrame:
+    """Return the law's inputs at pairs of the two inputs, without pairs of which one is nan; shape (pair, input)."""
+    table = pd.DataFrame({over[0]: first, over[1]: second, **others}).dropna(ignore_index=True)
+    table = with_derived(table, names)
+    if "unique_tokens" in table:
+        table["unique_tokens"] = np.minimum(table["unique_tokens"], table[over[1]])
+    return table
 
 
 def given(
@@ -396,76 +435,7 @@ def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarra
     return np.where(start > budget, np.nan, np.exp(0.5 * (low + high)))
 
 
-# --- Optima -------------------------------------------------------------------------------------------------
-
-
-def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
-    """First input at which the law is least along a path: for every draw, and for the medians of its constants."""
-    x = np.log(path[name].to_numpy())
-    columns = path[list(posterior.law.inputs)].to_numpy(float)
-    if isinstance(posterior, PublishedLaw):
-        values = np.log(np.broadcast_to(posterior.law(*columns.T, **posterior.constants), len(x)))[None]
-        best = np.exp(lowest(x, values))
-        return best, float(best[0])
-    z = np.log(columns / posterior.reference)
-    constants = posterior.flat_values.constants
-    middle = {key: np.median(value, axis=0, keepdims=True) for key, value in constants.items()}
-    draws, one = (posterior.log_law(z, table) for table in (None, middle))
-    return np.exp(lowest(x, draws)), float(np.exp(lowest(x, one))[0])
-
-
-def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the point of the least value of each row, between grid points by a parabola; shape (row,)."""
-    values = np.where(np.isfinite(values), values, np.inf)
-    if len(x) < 3:
-        return x[np.argmin(values, axis=1)]
-    least = np.argmin(values, axis=1)
-    middle = np.clip(least, 1, len(x) - 2)
-    rows = np.arange(len(values))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        before, here, after = (values[rows, middle + shift] for shift in (-1, 0, 1))
-        left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
-        down, up = (here - before) / left, (after - here) / right
-        # The slope of the parabola through three points vanishes here.
-        point = x[middle] - 0.5 * left - down * (0.5 * (left + right)) / (up - down)
-    inside = (least == middle) & np.isfinite(point)
-    return np.where(inside, np.clip(point, x[middle - 1], x[middle + 1]), x[least])
-
-
-def refined(
-    posterior: Fitted | PublishedLaw,
-    along: Callable[[np.ndarray], pd.DataFrame],
-    wide: pd.DataFrame,
-    name: str,
-    law_best: np.ndarray,
-    kind: str,
-) -> tuple[pd.DataFrame, Forecast]:
-    """Predict on a fine grid around the law's optima, widened while the least typical loss lies at its edge."""
-    smallest, largest = float(wide[name].min()), float(wide[name].max())
-    low, high = np.quantile(law_best, [0.01, 0.99])
-    factor = MARGIN
-    while True:
-        start, end = max(smallest, low / factor), min(largest, high * factor)
-        grid = np.geomspace(start, end, FINE if end > start else 1)
-        # Rounding must not push an end over the limit itself.
-        fine = along(np.clip(grid, smallest, largest))
-        forecast = posterior.predict(fine, kind=kind)
-        least = int(np.argmin(forecast.typical))
-        at_edge = (least == 0 and start > smallest) or (least == len(fine) - 1 and end < largest)
-        if not at_edge or factor > 1e5:
-            return fine, forecast
-        factor *= 16.0
-
-
-def connected(flags: np.ndarray, start: int) -> np.ndarray:
-    """Keep the stretch of true flags around `start`."""
-    if not flags[start]:
-        return np.zeros_like(flags)
-    before = np.flatnonzero(~flags[:start])
-    after = np.flatnonzero(~flags[start:])
-    kept = np.zeros_like(flags)
-    kept[before[-1] + 1 if len(before) else 0 : start + after[0] if len(after) else len(flags)] = True
-    return kept
+# --- Caveats ------------------------------------------------------------------------------------------------
 
 
 def reasons(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -235,46 +235,29 @@ def go(
         'go'
     """
     at = at_point(posterior, at, inputs)
+    checked.options(unit=(unit, checked.TEXT), cost=(cost, checked.optional(checked.AT_LEAST_ZERO)))
+    check_pilots(pilots, pilot_cost, batch)
     stakes = cost is not None or value is not None or callable(utility)
-    if stakes and cost is None and not callable(utility):
-        raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
-    checked.options(
-        batch=(batch, BATCH), unit=(unit, checked.TEXT), cost=(cost, checked.optional(checked.AT_LEAST_ZERO))
-    )
-    checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
-    if not (pilots is None or isinstance(pilots, pd.DataFrame) or (isinstance(pilots, str) and pilots == "auto")):
-        raise InputError(f"pilots must be 'auto', None or a table; found {checked.shortened(pilots)}.")
+    price = 1.0 if cost is None else float(cost)
     if not stakes:
         refuse_stakeless(
             utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
         )
-    price = 1.0 if cost is None else float(cost)
-    if stakes:
-        chosen = make_utility(utility, target, price, value)
-    else:
-        chosen = make_utility("opportunity", target, 1.0, 1.0)
+    chosen = staked_utility(utility, target, cost, value) if stakes else make_utility("opportunity", target, 1.0, 1.0)
     point = pd.DataFrame([at])
     forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
+    (p, p_error), (q, q_error) = (chance(posterior, one, target) for one in (forecast, curve))
     here = joint_draws(posterior, point)
     outcomes = here.spread(0)
     gain = chosen.gain(outcomes)
     regret_go, regret_stay = regrets(chosen.go(outcomes), chosen.stay(outcomes))
-    worth = float(gain.mean())
-    reasons = caveats(posterior, at)
-    ranking = None
-    table = ladder(posterior, at) if isinstance(pilots, str) else pilots
+    worth, reasons = float(gain.mean()), caveats(posterior, at)
+    table, ranking = ladder(posterior, at) if isinstance(pilots, str) else pilots, None
     if table is not None and len(table) and stakes:
         table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
         ranking = rank(posterior, table, at, chosen, batch, unit)
-    answer = "go" if worth > 0 else "no-go"
-    if reasons:
-        answer = "cannot say"
-    elif ranking is not None and ranking.batch:
-        answer = "pilot first"
-    p, p_error = chance(posterior, forecast, target)
-    q, q_error = chance(posterior, curve, target)
     return Decision(
-        answer=answer,
+        answer=answer_of(worth, reasons, ranking),
         target=float(target),
         at=at,
         cost=price,
@@ -297,6 +280,39 @@ def go(
         stakes=stakes,
         remarks=remarks(posterior, at),
     )
+
+
+def check_pilots(pilots: pd.DataFrame | str | None, pilot_cost: Any, batch: int) -> None:
+    """Refuse options about pilots that cannot be.
+
+    Raises:
+        InputError: Naming the option, and what was found.
+    """
+    checked.options(batch=(batch, BATCH), pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
+    if not (pilots is None or isinstance(pilots, pd.DataFrame) or (isinstance(pilots, str) and pilots == "auto")):
+        raise InputError(f"pilots must be 'auto', None or a table; found {checked.shortened(pilots)}.")
+
+
+def staked_utility(
+    utility: str | Callable[[Array], Array], target: float, cost: float | None, value: float | None
+) -> Utility:
+    """Return the utility of a run that costs something.
+
+    Raises:
+        InputError: For a value without a cost, unless `utility` is a function, which knows both.
+    """
+    if cost is None and not callable(utility):
+        raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
+    return make_utility(utility, target, 1.0 if cost is None else float(cost), value)
+
+
+def answer_of(worth: float, reasons: Sequence[Caveat], ranking: Ranking | None) -> str:
+    """Return one of `ANSWERS`: a caveat forbids an answer, and a pilot that pays comes before the run."""
+    if reasons:
+        return "cannot say"
+    if ranking is not None and ranking.batch:
+        return "pilot first"
+    return "go" if worth > 0 else "no-go"
 
 
 def refuse_stakeless(*given: bool) -> None:

@@ -18,7 +18,8 @@ from bayescale import checked
 from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.data.runs import Runs
 from bayescale.data.wording import power_of_ten, short_count
-from bayescale.decide.allocation import connected, law_optima, lowest, on_cost_line
+from bayescale.decide.allocation import on_cost_line
+from bayescale.decide.optima import connected, law_optima, lowest
 from bayescale.decide.trust import Caveat, caveats
 from bayescale.digits import shown
 from bayescale.errors import InputError, counted, some
@@ -257,34 +258,13 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
     ends, losses = np.quantile(best, sides, axis=0), at_best.quantile(sides)
     rows, long, found = [], [], {}
     for i, c in enumerate(budgets):
-        runs = measured[measured["budget"] == c]
-        product = c / flops_per
-        excess = typical[i] - float(at_best.typical[i])
-        flat = connected(excess <= regret, int(np.argmin(typical[i])))
-        sizes = np.exp(x[i][flat]) if flat.any() else np.exp([log_size[i]])
-        low, high = min(sizes.min(), np.exp(log_size[i])), max(sizes.max(), np.exp(log_size[i]))
-        parabola, said = parabola_of(runs)
-        rows.append(
-            {
-                **{"budget": float(c), "cells": len(runs)},
-                **{"n_params": float(np.exp(log_size[i]))},
-                **{"n_params_low": float(np.exp(ends[0, i])), "n_params_high": float(np.exp(ends[1, i]))},
-                **{"n_tokens": product / float(np.exp(log_size[i]))},
-                **{
-                    "n_tokens_low": product / float(np.exp(ends[1, i])),
-                    "n_tokens_high": product / float(np.exp(ends[0, i])),
-                },
-                **{
-                    "loss": float(at_best.typical[i]),
-                    "loss_low": float(losses[0, i]),
-                    "loss_high": float(losses[1, i]),
-                },
-                **{"flat_low": float(low), "flat_high": float(high)},
-                **{"flat_tokens_low": product / float(high), "flat_tokens_high": product / float(low)},
-                **{"parabola_params": parabola, "parabola_tokens": product / parabola, "parabola": said},
-                **{"ratio": float(at_best.ratio[i])},
-            }
-        )
+        flat = connected(typical[i] - float(at_best.typical[i]) <= regret, int(np.argmin(typical[i])))
+        sizes = np.exp([log_size[i], *x[i][flat]])
+        row = {"cells": int((measured["budget"] == c).sum()), "n_params": np.exp(log_size[i])}
+        row |= {"n_params_low": np.exp(ends[0, i]), "n_params_high": np.exp(ends[1, i])}
+        row |= {"loss": at_best.typical[i], "loss_low": losses[0, i], "loss_high": losses[1, i]}
+        row |= {"flat_low": sizes.min(), "flat_high": sizes.max(), "ratio": at_best.ratio[i]}
+        rows.append(frontier_row(float(c), c / flops_per, row, measured[measured["budget"] == c]))
         table = paths[i][list(ND)].assign(budget=float(c), typical=typical[i], q05=q05[i], q95=q95[i], flat=flat)
         long.append(table)
         found[float(c)] = caveats(posterior, best_inputs[i].iloc[0].astype(float).to_dict())
@@ -306,6 +286,29 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
         caveats=found,
         posterior=posterior,
     )
+
+
+def frontier_row(budget: float, product: float, found: dict[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
+    """Return one row of `Sweep.frontier`: tokens follow from sizes, whose product is known at a budget.
+
+    Args:
+        budget: The budget in FLOPs.
+        product: Parameters times tokens at this budget.
+        found: Number of cells, best size, its loss, interval and flat bottom, and the extrapolation factor.
+        runs: Runs at this budget, to which the parabola of the usual method is fitted.
+    """
+    parabola, said = parabola_of(runs)
+    value = {name: float(number) for name, number in found.items()}
+    return {
+        **{"budget": budget, "cells": found["cells"]},
+        **{name: value[name] for name in ("n_params", "n_params_low", "n_params_high")},
+        **{"n_tokens": product / value["n_params"]},
+        **{"n_tokens_low": product / value["n_params_high"], "n_tokens_high": product / value["n_params_low"]},
+        **{name: value[name] for name in ("loss", "loss_low", "loss_high", "flat_low", "flat_high")},
+        **{"flat_tokens_low": product / value["flat_high"], "flat_tokens_high": product / value["flat_low"]},
+        **{"parabola_params": parabola, "parabola_tokens": product / parabola, "parabola": said},
+        **{"ratio": value["ratio"]},
+    }
 
 
 # --- Runs of a sweep ------------------------------------------------------------------------------------------

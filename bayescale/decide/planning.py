@@ -183,21 +183,11 @@ def power(
     """
     aims = {"width": width, "difference": difference, "target": target}
     given = {name: number for name, number in aims.items() if number is not None}
-    if len(given) != 1:
-        found = some(list(given)) or "none"
-        raise InputError(
-            f"Give exactly one aim: width= (--width), difference= (--difference) or target= (--target); found {found}."
-        )
-    checked.mapping("plans", plans, 'plans={"four sizes": table}, or bs.decide.ladders(low, high, [4, 8])')
     checked.options(**{name: (number, checked.POSITIVE) for name, number in given.items()})
     checked.options(sure=(sure, checked.PROBABILITY), level=(level, checked.PROBABILITY))
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
-    if not plans:
-        raise InputError(
-            "No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]) (--plan plan.csv, "
-            "or --low, --high and --runs)."
-        )
+    check_aim(given, plans)
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):
@@ -211,43 +201,91 @@ def power(
     else:
         law = bind(law, tuple(inputs if at is None else at))
         point = query_points(law.inputs, at, inputs).iloc[0].astype(float).to_dict()
-    names = law.inputs
-    z = float(ndtri(0.5 + level / 2.0))
     rows = []
     for plan, table in plans.items():
-        checked.instance(f"A table for plan {plan!r}", table, pd.DataFrame, hint="Its columns are the inputs.")
-        if isinstance(source, Fitted) and source.ray is not None:
-            # Of a ladder along one ray any input will do.
-            table = source.on_ray(table, {})
-        missing = [name for name in names if name not in table]
-        if missing:
-            raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")
-        runs = checked.positive_columns(f"runs of plan {plan!r}", table, names)
-        if not len(runs):
-            raise InputError(f"Plan {plan!r} has no runs; one row a run is expected.")
+        runs = planned_runs(source, plan, table, law.inputs)
         good = np.nan
         if isinstance(source, Fitted) and not refit:
             median, curve, spread = foreseen(source, runs, point, seed)
         else:
             origin = law if isinstance(source, Law) else source
             median, curve, spread, good = refitted(origin, law, runs, point, simulations, seed)
-        widths = 2.0 * z * spread
-        if width is not None:
-            reached = widths <= width
-        elif difference is not None:
-            reached = np.sqrt(2.0) * z * curve <= difference
-        else:
-            assert target is not None, "one aim was given"
-            p = ndtr((np.log(target) - median) / spread)
-            reached = np.maximum(p, 1.0 - p) >= sure
+        reached = aim_reached(given, median, curve, spread, sure, level)
         share, count = float(np.mean(reached)), len(reached)
         error = float(np.sqrt(max(share * (1 - share), 1 / (4 * count)) / count))
-        scale = source.scales(table) if isinstance(source, Fitted) else scales(table, names)
+        scale = source.scales(runs) if isinstance(source, Fitted) else scales(runs, law.inputs)
         row = {"plan": plan, "runs": len(table), "scale": float(scale.sum())}
-        row |= {"power": share, "power_error": error, "width": float(np.median(widths))}
+        row |= {"power": share, "power_error": error, "width": float(np.median(interval_width(spread, level)))}
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Power(frame, aim_text(given, level, sure, point), point, wanted)
+
+
+def check_aim(given: Mapping[str, float], plans: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse no aim or several, and no plan.
+
+    Raises:
+        InputError: Naming the options.
+    """
+    if len(given) != 1:
+        found = some(list(given)) or "none"
+        raise InputError(
+            f"Give exactly one aim: width= (--width), difference= (--difference) or target= (--target); found {found}."
+        )
+    checked.mapping("plans", plans, 'plans={"four sizes": table}, or bs.decide.ladders(low, high, [4, 8])')
+    if not plans:
+        raise InputError(
+            "No plan was given; expected tables of inputs by name, e.g. ladders(low, high, [4, 8]) (--plan plan.csv, "
+            "or --low, --high and --runs)."
+        )
+
+
+def planned_runs(
+    source: Fitted | PublishedLaw | Law, plan: str, table: pd.DataFrame, names: tuple[str, ...]
+) -> pd.DataFrame:
+    """Return the inputs of a plan's runs, checked; shape (run, input).
+
+    Raises:
+        InputError: For a plan that is no table, lacks an input, or has no run.
+    """
+    checked.instance(f"A table for plan {plan!r}", table, pd.DataFrame, hint="Its columns are the inputs.")
+    if isinstance(source, Fitted) and source.ray is not None:
+        # Of a ladder along one ray any input will do.
+        table = source.on_ray(table, {})
+    missing = [name for name in names if name not in table]
+    if missing:
+        raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")
+    runs = checked.positive_columns(f"runs of plan {plan!r}", table, names)
+    if not len(runs):
+        raise InputError(f"Plan {plan!r} has no runs; one row a run is expected.")
+    return runs
+
+
+def interval_width(spread: np.ndarray, level: float) -> np.ndarray:
+    """Return the width of the central normal interval with these standard deviations."""
+    return 2.0 * float(ndtri(0.5 + level / 2.0)) * spread
+
+
+def aim_reached(
+    given: Mapping[str, float], median: np.ndarray, curve: np.ndarray, spread: np.ndarray, sure: float, level: float
+) -> np.ndarray:
+    """Return in which draws a plan reaches its one aim, shape (draw,).
+
+    Args:
+        given: The aim, `width`, `difference` or `target`, and its number.
+        median: Ln of the median, shape (draw,).
+        curve: Standard deviation of the mean in ln loss, shape (draw,).
+        spread: Standard deviation of one run in ln loss, shape (draw,).
+        sure: Probability at which a decision counts as clear.
+        level: Central probability of the intervals.
+    """
+    ((aim, number),) = given.items()
+    if aim == "width":
+        return interval_width(spread, level) <= number
+    if aim == "difference":
+        return np.sqrt(0.5) * interval_width(curve, level) <= number
+    p = ndtr((np.log(number) - median) / spread)
+    return np.maximum(p, 1.0 - p) >= sure
 
 
 def foreseen(

@@ -9,16 +9,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from bayescale import checked
 from bayescale.data.runs import Runs
+from bayescale.decide.comparison import Comparison, Duel
 from bayescale.decide.course import (
     FACTORS,
-    FARTHEST,
     AxisDraws,
     Course,
     Inputs,
@@ -27,222 +26,12 @@ from bayescale.decide.course import (
     make_course,
     relative_losses,
 )
-from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles, share
+from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.paired import Ratio, pair
 from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point, unconverged
 from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
-
-TOLD_APART = 0.65
-"""Probability to be the better one of two below which a recipe is not told from the other."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Duel:
-    """Two recipes at the point in question.
-
-    Attributes:
-        first: Name of A.
-        second: Name of B.
-        p_first: Probability that A's curve is the better one.
-        p_first_run: Probability that one run of A beats one run of B.
-        p_equal: Probability that the curves differ by less than the region of practical equality.
-        p_first_clearly: Probability that A is better by more than that.
-        p_second_clearly: Probability that B is.
-        difference: Quantiles of ln y_A - ln y_B, by probability.
-        speedup: Quantiles of the factor of cost that A needs to equal B at the point; inf beyond 1000.
-        p_unreachable: Probability that A does not equal B even at 1000 times the cost.
-        paired: Whether the two were compared by their ratio.
-        common: Number of scales at which both were measured.
-        says: Which uncertainty is contained.
-        caveats: Reasons for which no confident answer is possible.
-    """
-
-    first: str
-    second: str
-    p_first: float
-    p_first_run: float
-    p_equal: float
-    p_first_clearly: float
-    p_second_clearly: float
-    difference: Mapping[float, float]
-    speedup: Mapping[float, float]
-    p_unreachable: float
-    paired: bool
-    common: int
-    says: str
-    caveats: tuple[str, ...] = ()
-
-    @property
-    def text(self) -> str:
-        """The sentence a meeting reads."""
-        if self.caveats:
-            return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.caveats)}"
-        low, middle, high = (100.0 * np.expm1(self.difference[level]) for level in (0.05, 0.5, 0.95))
-        return (
-            f"{self.first} against {self.second}: better with probability {share(self.p_first)} (one run of each: "
-            f"{share(self.p_first_run)}), its loss {middle:+.2g} % (90 %: {low:+.2g} to {high:+.2g}); to equal it "
-            f"{self.first} needs {self.speedup_text}."
-        )
-
-    @property
-    def speedup_text(self) -> str:
-        """How many times the cost A needs to equal B, median and 90 % interval."""
-
-        def times(value: float) -> str:
-            return f"more than {FARTHEST:g}x" if np.isinf(value) else f"{value:.2g}x"
-
-        low, middle, high = (times(self.speedup[level]) for level in (0.05, 0.5, 0.95))
-        return f"{middle} the cost (90 %: {low} to {high})"
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers; a speed-up that is infinite becomes None."""
-        return {
-            **dataclasses.asdict(self),
-            "difference": {f"{level:g}": value for level, value in self.difference.items()},
-            "speedup": {f"{level:g}": value if np.isfinite(value) else None for level, value in self.speedup.items()},
-        }
-
-
-@dataclasses.dataclass(frozen=True)
-class Comparison:
-    """Which recipe is better, and how sure that is.
-
-    Attributes:
-        names: The recipes.
-        at: Inputs of each recipe at the point in question.
-        point: The point on the axis.
-        axis: What is on the axis.
-        p_best: Probability of each recipe to have the best curve.
-        regret: Expected ln loss that each recipe gives away against the best one.
-        regret_nats: The same in units of the loss.
-        equal: Half-width of the region of practical equality, in ln loss.
-        duels: One for each pair of recipes.
-        crossings: One for each pair, where a range was given.
-        caveats: Reasons for which no confident answer is possible, by recipe.
-        remarks: What to know about the answer, such as that the question lies beyond the record.
-        next_point: Point of the axis at which one more run of each recipe would help to tell them apart.
-    """
-
-    names: tuple[str, ...]
-    at: Mapping[str, Mapping[str, float]]
-    point: float
-    axis: str
-    p_best: Mapping[str, float]
-    regret: Mapping[str, float]
-    regret_nats: Mapping[str, float]
-    equal: float
-    duels: tuple[Duel, ...]
-    crossings: tuple[Crossing, ...]
-    caveats: Mapping[str, tuple[Caveat, ...]]
-    remarks: tuple[str, ...] = ()
-    next_point: float = float("nan")
-
-    @property
-    def best(self) -> str:
-        """The recipe of least expected regret, whatever is to be said against it."""
-        return min(self.names, key=lambda name: (self.regret[name], name))
-
-    @property
-    def answer(self) -> str:
-        """Return the recipe to choose, or "cannot say"."""
-        return "cannot say" if any(self.caveats.values()) else self.best
-
-    @property
-    def tied(self) -> tuple[str, ...]:
-        """The best recipe and those that the fits cannot tell from it; empty where no other is as good."""
-        others = [name for name in self.names if name != self.best and self.p_better(self.best, name) < TOLD_APART]
-        return (self.best, *others) if others else ()
-
-    def p_better(self, first: str, second: str) -> float:
-        """Probability that the curve of one recipe lies below that of another."""
-        for duel in self.duels:
-            if {duel.first, duel.second} == {first, second}:
-                return duel.p_first if duel.first == first else 1.0 - duel.p_first
-        raise KeyError((first, second))
-
-    @property
-    def choice(self) -> str:
-        """The sentences that say which recipe to choose, or that nothing tells the best ones apart."""
-        best, where = self.best, f"at {self.axis} {self.point:.3g}"
-        lost = "".join(f", {name} {self.regret_nats[name]:.2g}" for name in self.names if name != best)
-        given = f"choosing {best} is expected to give away {self.regret_nats[best]:.2g} in loss{lost}"
-        if not self.tied:
-            share_best = share(self.p_best[best])
-            return f"Choose {best} {where}: its curve is the best with probability {share_best}, and {given}."
-        shares = ", ".join(f"{name} {share(self.p_best[name])}" for name in self.tied)
-        named = f"{', '.join(self.tied[:-1])} and {self.tied[-1]}"
-        text = f"These fits cannot tell {named} apart {where} (probability to be the best: {shares}); {given}."
-        return f"{text} One more run of each at {self.axis} {self.next_point:.3g}, with shared seeds, would say most."
-
-    def duel(self, first: str, second: str) -> Duel:
-        """Return the duel of two recipes, in the order in which they were given.
-
-        Raises:
-            InputError: For names that were not compared in this order.
-        """
-        for found in self.duels:
-            if (found.first, found.second) == (first, second):
-                return found
-        known = [f"{found.first} against {found.second}" for found in self.duels]
-        raise InputError(f"There is no duel of {first!r} against {second!r}; there is {', '.join(known)}.")
-
-    @property
-    def text(self) -> str:
-        """The sentences that a meeting reads."""
-        where = f"at {self.axis} {self.point:.3g}"
-        if self.answer == "cannot say":
-            reasons = " ".join(f"{name}: {caveat}" for name, found in self.caveats.items() for caveat in found)
-            return f"Cannot say which is better {where}. {reasons}"
-        lines = [self.choice]
-        for duel in self.duels:
-            lines.append(duel.text)
-            if self.equal > 0:
-                lines.append(
-                    f"They differ by less than {self.equal:g} in ln loss with probability {share(duel.p_equal)}."
-                )
-        lines += [crossing.text for crossing in self.crossings]
-        lines += list(dict.fromkeys(duel.says for duel in self.duels))
-        lines += self.remarks
-        return " ".join(lines)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row a pair."""
-        rows = []
-        for duel in self.duels:
-            row = {name: value for name, value in duel.to_dict().items() if not isinstance(value, dict)}
-            row |= {f"difference_q{level:g}": value for level, value in duel.difference.items()}
-            rows.append(row | {f"speedup_q{level:g}": value for level, value in duel.speedup.items()})
-        return pd.DataFrame(rows)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain numbers and texts, ready for JSON."""
-        return {
-            "answer": self.answer,
-            "best": self.best,
-            "tied": list(self.tied),
-            "text": self.text,
-            "at": {name: dict(inputs) for name, inputs in self.at.items()},
-            "axis": self.axis,
-            "point": self.point,
-            "p_best": dict(self.p_best),
-            "regret": dict(self.regret),
-            "regret_nats": dict(self.regret_nats),
-            "equal": self.equal,
-            "duels": [duel.to_dict() for duel in self.duels],
-            "crossings": [crossing.to_dict() for crossing in self.crossings],
-            "caveats": {name: [dataclasses.asdict(caveat) for caveat in found] for name, found in self.caveats.items()},
-            "remarks": list(self.remarks),
-        }
-
-    def __repr__(self) -> str:
-        """Say it in at most one screen."""
-        return checked.one_screen(str(self))
-
-    def __str__(self) -> str:
-        """Say it in words."""
-        return self.text
 
 
 def compare(
@@ -298,6 +87,102 @@ def compare(
         given |= {"deadline": deadline, "equal": equal or None}
         idle = [name for name, value in given.items() if value is not None]
         return compare_seeds(posteriors, idle)
+    names = check_recipes(posteriors, pairing, equal, at)
+    checked.options(seed=(seed, checked.SEED), unit=(unit, checked.TEXT))
+    perhaps = checked.optional(checked.POSITIVE)
+    checked.options(cost=(cost, perhaps), deadline=(deadline, perhaps))
+    course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
+    if deadline is not None and range is None:
+        raise InputError("deadline needs range=(low, high) (--low and --high), the stretch on which a crossing counts.")
+    rng = np.random.default_rng([seed, 2])
+    u = course.points(range)
+    ratios = {
+        (a, b): pair((a, b), posteriors[a], posteriors[b], seed=seed)
+        if pairing == "auto"
+        else Ratio(a, b, None, 0, (posteriors[a], posteriors[b]), asked=True)
+        for a, b in itertools.combinations(names, 2)
+    }
+    stretch = None if range is None else Stretch(u[1:], deadline)
+    return comparison_of(posteriors, ratios, course, u, rng, float(equal), stretch)
+
+
+class Stretch(NamedTuple):
+    """The part of the axis on which crossings are sought: logarithms of its points, and the deadline, if any."""
+
+    u: np.ndarray
+    deadline: float | None
+
+
+def comparison_of(
+    posteriors: Mapping[str, Fitted],
+    ratios: Mapping[tuple[str, str], Ratio],
+    course: Course,
+    u: np.ndarray,
+    rng: np.random.Generator,
+    equal: float,
+    stretch: Stretch | None,
+) -> Comparison:
+    """Compare recipes by joint draws along the axis.
+
+    Args:
+        posteriors: Fits by recipe.
+        ratios: Fits of the ratio of each pair.
+        course: The axis.
+        u: Logarithms of its points, shape (point,); the first is the point in question.
+        rng: Source of randomness.
+        equal: Difference in ln loss below which recipes count as practically equal.
+        stretch: Where crossings are sought, or None.
+    """
+    names = tuple(posteriors)
+    draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
+    recipes = {name: draw_along(posteriors[name], course, name, u, draws, rng) for name in names}
+    gaps = {key: gap(ratio, course, recipes, u, draws, rng) for key, ratio in ratios.items()}
+    paired = any(ratio.posterior is not None for ratio in ratios.values())
+    losses = relative_losses(names, {key: found.curve for key, found in gaps.items()}, paired)
+    losses_run = relative_losses(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
+    found = all_caveats(posteriors, ratios, course, u)
+    spoken = tuple(f"{name}: {caveat}" for name, own in found.items() for caveat in own)
+    duels, crossings = [], []
+    for (a, b), ratio in ratios.items():
+        difference = losses[a] - losses[b]
+        run = (losses_run[a] - losses_run[b])[:, 0]
+        exact = gaps[a, b].exact if len(names) == 2 else None
+        # Along a ray the axis is one input, and cost that of all.
+        along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
+        power = max((p.ray_power for p in along), default=1.0)
+        duels.append(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power))
+        if stretch is not None:
+            crossing = crossing_of(
+                difference[:, 1:], stretch.u, names=(a, b), axis=course.label, deadline=stretch.deadline
+            )
+            crossings.append(dataclasses.replace(crossing, caveats=spoken))
+    points = {name: dict(course.inputs(name, u[:1]).iloc[0].astype(float)) for name in names}
+    here = np.stack([losses[name][:, 0] for name in names])
+    level = np.mean([recipes[name].own[:, 0].mean() for name in names]) - here.mean(0)
+    fars = [far_caveat(posterior, points[name]) for name, posterior in posteriors.items()]
+    return Comparison(
+        names=names,
+        at=points,
+        point=float(np.exp(u[0])),
+        axis=course.label,
+        p_best=best_shares(names, here, duels),
+        regret=mean_regrets(names, here),
+        regret_nats=mean_regrets(names, np.exp(level + here)),
+        equal=equal,
+        duels=tuple(duels),
+        crossings=tuple(crossings),
+        caveats=found,
+        next_point=next_point(posteriors, course),
+        remarks=tuple(dict.fromkeys(far for far in fars if far is not None)),
+    )
+
+
+def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, float] | None) -> tuple[str, ...]:
+    """Return the recipes' names, or refuse what cannot be compared.
+
+    Raises:
+        InputError: For fewer than two fits, an unknown pairing, or a difference or point that cannot be.
+    """
     if not (isinstance(posteriors, Mapping) and all(isinstance(one, Fitted) for one in posteriors.values())):
         raise InputError(
             "compare takes fits by the recipe's name, e.g. compare({'A': post_a, 'B': post_b}, at=...), or Runs of one "
@@ -310,67 +195,14 @@ def compare(
         raise InputError(f"pairing must be 'auto' or 'independent'; found {pairing!r}.")
     if not checked.AT_LEAST_ZERO.holds(equal):
         raise InputError(f"equal must be a difference in ln loss of at least 0; found {checked.shortened(equal)}.")
-    checked.options(seed=(seed, checked.SEED), unit=(unit, checked.TEXT))
-    perhaps = checked.optional(checked.POSITIVE)
-    checked.options(cost=(cost, perhaps), deadline=(deadline, perhaps))
     if at is not None:
         checked.mapping("at", at, 'at={"flops": 1e21}')
-    course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
-    if deadline is not None and range is None:
-        raise InputError("deadline needs range=(low, high) (--low and --high), the stretch on which a crossing counts.")
-    rng = np.random.default_rng([seed, 2])
-    u = course.points(range)
-    ratios = {
-        (a, b): pair((a, b), posteriors[a], posteriors[b], seed=seed)
-        if pairing == "auto"
-        else Ratio(a, b, None, 0, (posteriors[a], posteriors[b]), asked=True)
-        for a, b in itertools.combinations(names, 2)
-    }
-    draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
-    axis_draws = {name: draw_along(posteriors[name], course, name, u, draws, rng) for name in names}
-    gaps = {key: gap(ratio, course, axis_draws, u, draws, rng) for key, ratio in ratios.items()}
-    paired = any(ratio.posterior is not None for ratio in ratios.values())
-    losses = relative_losses(names, {key: found.curve for key, found in gaps.items()}, paired)
-    losses_run = relative_losses(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
-    here = np.stack([losses[name][:, 0] for name in names])
-    least = here.min(0)
-    level = np.mean([axis_draws[name].own[:, 0].mean() for name in names]) - here.mean(0)
-    reasons = all_caveats(posteriors, ratios, course, u)
+    return names
 
-    def far_from(item: tuple[str, Fitted]) -> str | None:
-        point = course.inputs(item[0], u[:1]).iloc[0].astype(float).to_dict()
-        return far_caveat(item[1], point)
 
-    spoken = tuple(f"{name}: {caveat}" for name, found in reasons.items() for caveat in found)
-    duels, crossings = [], []
-    for (a, b), ratio in ratios.items():
-        difference = losses[a] - losses[b]
-        run = (losses_run[a] - losses_run[b])[:, 0]
-        exact = gaps[a, b].exact if len(names) == 2 else None
-        # Along a ray the axis is one input, and cost that of all.
-        along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
-        power = max((p.ray_power for p in along), default=1.0)
-        duels.append(duel_of(ratio, difference[:, 0], run, exact, axis_draws[a], equal, spoken, power))
-        if range is not None:
-            found = crossing_of(difference[:, 1:], u[1:], names=(a, b), axis=course.label, deadline=deadline)
-            crossings.append(dataclasses.replace(found, caveats=spoken))
-    return Comparison(
-        names=names,
-        at={name: dict(course.inputs(name, u[:1]).iloc[0].astype(float)) for name in names},
-        point=float(np.exp(u[0])),
-        axis=course.label,
-        p_best=best_shares(names, here, duels),
-        regret={name: float((here[i] - least).mean()) for i, name in enumerate(names)},
-        regret_nats={
-            name: float((np.exp(level + here[i]) - np.exp(level + least)).mean()) for i, name in enumerate(names)
-        },
-        equal=float(equal),
-        duels=tuple(duels),
-        crossings=tuple(crossings),
-        caveats=reasons,
-        next_point=next_point(posteriors, course),
-        remarks=tuple(dict.fromkeys(far for far in map(far_from, posteriors.items()) if far is not None)),
-    )
+def mean_regrets(names: tuple[str, ...], losses: np.ndarray) -> dict[str, float]:
+    """Return by how much each recipe exceeds the best of each draw, on average, from draws of shape (recipe, draw)."""
+    return {name: float(value) for name, value in zip(names, (losses - losses.min(0)).mean(1), strict=True)}
 
 
 def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
@@ -417,14 +249,14 @@ def duel_of(
     difference: np.ndarray,
     run: np.ndarray,
     exact: tuple[float, float] | None,
-    draws_first: AxisDraws,
+    along: AxisDraws,
     equal: float,
     spoken: tuple[str, ...],
     power: float,
 ) -> Duel:
     """Sum up the draws of two recipes at the point in question; cost grows with this power of the axis."""
     p_first, p_run = exact or (below(difference), below(run))
-    factor = factor_needed(difference, draws_first.relative, FACTORS)
+    factor = factor_needed(difference, along.relative, FACTORS)
     with np.errstate(over="ignore"):
         needed = quantiles(np.exp(power * factor))
     return Duel(

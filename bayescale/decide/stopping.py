@@ -124,22 +124,7 @@ def stop_early(
     checked.options(remaining=(remaining, perhaps), value=(value, perhaps))
     if not named:
         raise InputError("No run was given; expected a posterior, or posteriors by name.")
-    if (remaining is None) != (value is None):
-        raise InputError(
-            "remaining= and value= belong together (--remaining, --value): what finishing costs, and what meeting the "
-            "target is worth."
-        )
-    if remaining is not None and chance != CHANCE:
-        raise InputError(
-            "chance (--chance) has no effect beside remaining and value (--remaining, --value), whose ratio takes its "
-            "place; leave it out."
-        )
-    if remaining is None and unit:
-        raise InputError("unit (--unit) has no effect without remaining and value (--remaining, --value).")
-    if remaining is not None and value is not None:
-        if not (remaining > 0 and value > 0):
-            raise InputError(f"remaining and value must be positive; found {remaining} and {value}.")
-        chance = remaining / value
+    chance = chance_to_stop(remaining, value, chance, unit)
     rows, final, reasons = [], [], {}
     point: dict[str, float] = {}
     for name, posterior in named.items():
@@ -166,3 +151,28 @@ def stop_early(
     best = np.argmin(np.stack([values[:size] for values in final]), axis=0)
     frame.insert(3, "p_best", np.bincount(best, minlength=len(final)) / size)
     return Stops(frame, float(target), point, float(chance), unit, reasons)
+
+
+def chance_to_stop(remaining: float | None, value: float | None, chance: float, unit: str) -> float:
+    """Return the probability of success below which a run is stopped: that of the stakes, where there are any.
+
+    Raises:
+        InputError: For half of the stakes, or options without effect beside them or without them.
+    """
+    if (remaining is None) != (value is None):
+        raise InputError(
+            "remaining= and value= belong together (--remaining, --value): what finishing costs, and what meeting the "
+            "target is worth."
+        )
+    if remaining is not None and chance != CHANCE:
+        raise InputError(
+            "chance (--chance) has no effect beside remaining and value (--remaining, --value), whose ratio takes its "
+            "place; leave it out."
+        )
+    if remaining is None and unit:
+        raise InputError("unit (--unit) has no effect without remaining and value (--remaining, --value).")
+    if remaining is not None and value is not None:
+        if not (remaining > 0 and value > 0):
+            raise InputError(f"remaining and value must be positive; found {remaining} and {value}.")
+        return remaining / value
+    return chance

@@ -217,9 +217,7 @@ def given(
     ((_, fit),) = results_of(queue, False)
     if isinstance(fit, Failure):
         raise fit.error
-    # Truths are draws of each component, in proportion to its weight.
-    counts = np.bincount(owners(alone, simulations), minlength=len(alone.jobs))
-    drawn = [some_draws(part, count) for part, count in zip(fit.components, counts, strict=True)]
+    drawn = component_draws(fit, alone, simulations)
     position = np.concatenate([part for part, _ in drawn])
     values = jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part for _, part in drawn])
     first = alone.jobs[0]
@@ -243,8 +241,14 @@ def given(
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
 
 
+def component_draws(fit: Fitted, plan: FitPlan, count: int) -> list[tuple[np.ndarray, Values]]:
+    """Return so many draws of a fit's components, in proportion to their weights in the prior; see `some_draws`."""
+    counts = np.bincount(owners(plan, count), minlength=len(plan.jobs))
+    return [some_draws(part, number) for part, number in zip(fit.components, counts, strict=True)]
+
+
 def some_draws(posterior: Posterior, count: int) -> tuple[np.ndarray, Values]:
-    """Return so many evenly spaced draws of a posterior, shape (draw, coordinate), and what they mean."""
+    """Return so many evenly spaced draws of a posterior, shape (draw, coordinate), and their constrained values."""
     total = len(posterior.flat_values.level)
     picks = np.floor(np.linspace(0, total - 1, count) + 0.5).astype(int)
     values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)

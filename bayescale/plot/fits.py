@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -110,15 +111,9 @@ def intervals(
         >>> bs.plot.intervals(post, upto=1e23, target=2.3)  # doctest: +SKIP
     """
     name = along(posterior, input)
-    # A level of 0 or 1, and an unknown kind, are refused where the forecast is made, before a figure exists.
     known_kind(kind)
-    levels = list(levels) if np.iterable(levels) else levels
-    if not isinstance(levels, list) or not all(checked.PROBABILITY.holds(level) for level in levels):
-        raise InputError(f"levels must lie in (0, 1), e.g. (0.5, 0.8); found {checked.shortened(levels)}.")
+    levels = checked_levels(levels)
     checked.options(target=(target, checked.optional(checked.POSITIVE)))
-    levels = sorted({float(level) for level in levels})
-    if not levels:
-        raise InputError("At least one level is needed, e.g. levels=(0.8,).")
     frame = posterior.runs.frame
     later = None if truth is None else measured_rows(truth, posterior.law.inputs)
     low, high = extremes(frame, name)
@@ -141,24 +136,8 @@ def intervals(
     for setting in groups:
         forecast = posterior.predict(pd.DataFrame({name: grid, **setting}), kind=kind)
         drawn.append((setting, forecast.quantile(0.5), [forecast.interval(level) for level in levels]))
-
     with drawing(ax) as ax:
-        several = len(groups) > 1
-        for number, (setting, middle, intervals) in enumerate(drawn):
-            color = PALETTE[number]
-            for interval in reversed(intervals):
-                # Intervals lie on top of each other, so equal opacity makes the inner ones darker.
-                opacity = 0.13 if several else 0.20
-                ax.fill_between(grid, *interval, color=color, alpha=opacity, linewidth=0, zorder=2)
-            ax.plot(grid, middle, color=color, linewidth=1.6, zorder=3)
-            points(ax, frame, name, color, setting if several else {}, averaged)
-            if later is not None:
-                truths(ax, later, name, color if several else ORANGE, setting if several else {}, averaged)
-        if later is not None and several:
-            # Those at settings of their own have no interval to be compared with, but are not left out either.
-            for setting in groups:
-                later = later.loc[~matches(later, setting)]
-            truths(ax, later, name, INK, {}, averaged)
+        draw_settings(ax, drawn, grid, name, frame, later, averaged)
         log_axes(ax, start / (end / start) ** 0.03, end)
         if end > high:
             beyond(ax, high, end, posterior.ray_power)
@@ -176,21 +155,77 @@ def intervals(
         if averaged:
             subtitle += f"; at {quantities(groups[0])}"
         headline(ax, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
-        if several:
-            ends = [
-                (float(middle[-1]), ", ".join(f"{c} {short(v, 3)}" for c, v in setting.items()), PALETTE[i])
-                for i, (setting, middle, _) in enumerate(drawn)
-            ]
-        else:
-            _, middle, intervals = drawn[0]
-            lower = [
-                (float(interval[0][-1]), f"{100 * level:g} %", QUIET)
-                for level, interval in zip(levels, intervals, strict=True)
-            ]
-            ends = uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
-        label_ends(ax, ends)
+        label_ends(ax, names_at_ends(ax, drawn, levels))
         key(ax, target, loc="lower left")
     return ax
+
+
+def checked_levels(levels: Any) -> list[float]:
+    """Return central probabilities in increasing order, each once.
+
+    Raises:
+        InputError: For none, or one outside (0, 1).
+    """
+    found = list(levels) if np.iterable(levels) else levels
+    if not isinstance(found, list) or not all(checked.PROBABILITY.holds(level) for level in found):
+        raise InputError(f"levels must lie in (0, 1), e.g. (0.5, 0.8); found {checked.shortened(levels)}.")
+    if not found:
+        raise InputError("At least one level is needed, e.g. levels=(0.8,).")
+    return sorted({float(level) for level in found})
+
+
+Drawn = list[tuple[dict[str, float], np.ndarray, list[np.ndarray]]]
+"""Settings of the other inputs, each with the median, shape (point,), and intervals, shape (side, point)."""
+
+
+def draw_settings(
+    ax: Axes,
+    drawn: Drawn,
+    grid: np.ndarray,
+    name: str,
+    frame: pd.DataFrame,
+    later: pd.DataFrame | None,
+    averaged: bool,
+) -> None:
+    """Draw medians, intervals, fitted runs and later runs at each setting of the other inputs.
+
+    Args:
+        ax: Where to draw.
+        drawn: What to draw, one entry a setting.
+        grid: Values of the input on the x axis, shape (point,).
+        name: That input.
+        frame: Fitted runs.
+        later: Runs measured afterwards.
+        averaged: Whether the setting is an average, so that all runs are at other settings.
+    """
+    several = len(drawn) > 1
+    for color, (setting, middle, intervals) in zip(PALETTE, drawn, strict=False):
+        for interval in reversed(intervals):
+            # Intervals lie on top of each other, so equal opacity makes the inner ones darker.
+            opacity = 0.13 if several else 0.20
+            ax.fill_between(grid, *interval, color=color, alpha=opacity, linewidth=0, zorder=2)
+        ax.plot(grid, middle, color=color, linewidth=1.6, zorder=3)
+        points(ax, frame, name, color, setting if several else {}, averaged)
+        if later is not None:
+            truths(ax, later, name, color if several else ORANGE, setting if several else {}, averaged)
+    if later is not None and several:
+        # Those at settings of their own have no interval to be compared with, but are not left out either.
+        known = [matches(later, setting) for setting, _, _ in drawn]
+        truths(ax, later.loc[~np.any(known, axis=0)], name, INK, {}, averaged)
+
+
+def names_at_ends(ax: Axes, drawn: Drawn, levels: list[float]) -> list[tuple[float, str, str]]:
+    """Return height, text and colour of the labels at the right: of settings, or of one setting's median and levels."""
+    if len(drawn) > 1:
+        return [
+            (float(middle[-1]), ", ".join(f"{c} {short(v, 3)}" for c, v in setting.items()), color)
+            for color, (setting, middle, _) in zip(PALETTE, drawn, strict=False)
+        ]
+    ((_, middle, intervals),) = drawn
+    lower = [
+        (float(interval[0][-1]), f"{100 * level:g} %", QUIET) for level, interval in zip(levels, intervals, strict=True)
+    ]
+    return uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
 
 
 def forecast(

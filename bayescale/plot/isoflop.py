@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import matplotlib
@@ -163,40 +164,17 @@ def valleys(
     question: Forecast | None = None,
 ) -> Axes:
     """Draw valleys, minima, measured runs and those left out over one input; columns as in `decide.isoflop.Sweep`."""
-    budgets = minima["budget"].to_numpy(float)
-    if len(budgets) <= len(PALETTE):
-        colors = [*PALETTE[: len(budgets)]]
-    else:
-        colors = [matplotlib.colormaps["viridis"](0.05 + 0.8 * i / (len(budgets) - 1)) for i in range(len(budgets))]
+    colors = budget_colors(minima["budget"].to_numpy(float))
     flat = ("flat_low", "flat_high") if input == "n_params" else ("flat_tokens_low", "flat_tokens_high")
-    low, high = np.inf, 0.0
-    bottom, top = np.inf, 0.0
+    extents = []
     with drawing(ax) as ax:
-        for color, row in zip(colors, minima.to_dict("records"), strict=True):
+        for row in minima.to_dict("records"):
             own = measured[measured["budget"] == row["budget"]]
             curve = curves[curves["budget"] == row["budget"]].sort_values(input)
             gone = [] if broken is None else broken.loc[broken["budget"] == row["budget"], input]
-            ends = [row[flat[0]], row[flat[1]], row[input], *own[input], *gone]
             # A valley is drawn where it was measured and around its bottom; the walls say nothing.
-            start, end = min(ends) / 1.2, max(ends) * 1.2
-            grid = np.geomspace(start, end, 120)
-            x = np.log(curve[input].to_numpy(float))
-            line, under, over = (
-                np.interp(np.log(grid), x, curve[name].to_numpy(float)) for name in ("typical", "q05", "q95")
-            )
-            ax.fill_between(grid, under, over, color=color, alpha=0.14, linewidth=0, zorder=2)
-            # Dotted where no run was made at this budget.
-            ax.plot(grid, line, color=color, linewidth=1.6, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
-            # Stars are below the runs that they would hide.
-            ax.plot(
-                [row[input]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7
-            )
-            ax.plot(own[input], own["loss"], **MARKS, color=color, zorder=8)
-            tip = (float(grid[-1]), float(line[-1]))
-            note(ax, power_of_ten(row["budget"]), tip, (4, 0), color, "data", va="center", annotation_clip=False)
-            low, high = min(low, start), max(high, end)
-            bottom = min(bottom, float(np.min([line.min(), under.min(), *own["loss"]])))
-            top = max(top, float(np.max([line.max(), min(over.max(), line.max() * 1.03), *own["loss"]])))
+            shown = [row[flat[0]], row[flat[1]], row[input], *own[input], *gone]
+            extents.append(draw_valley(ax, curve, row, own, shown, input, colors[row["budget"]]))
         ax.plot(
             minima[input], minima["loss"], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=6, label="frontier"
         )
@@ -204,11 +182,11 @@ def valleys(
         if question is not None:
             mark_question(ax, question, input)
             x, ends = float(question.points[input].iloc[0]), question.interval(0.8)[:, 0]
-            low, high = min(low, x / 1.2), max(high, x * 1.2)
-            bottom, top = min(bottom, float(ends[0])), max(top, float(ends[1]))
-        edge = 0.05 * (top - bottom)
-        ax.set_ylim(bottom - edge, top + edge)
-        low, high = mark_broken(ax, broken, dict(zip(budgets, colors, strict=True)), input, (low, high))
+            extents.append((x / 1.2, x * 1.2, float(ends[0]), float(ends[1])))
+        starts, stops, bottoms, tops = zip(*extents, strict=True)
+        edge = 0.05 * (max(tops) - min(bottoms))
+        ax.set_ylim(min(bottoms) - edge, max(tops) + edge)
+        low, high = mark_broken(ax, broken, colors, input, (min(starts), max(stops)))
         # Room for the budget's name right of the last valley.
         log_axes(ax, low / (high / low) ** 0.02, high * (high / low) ** 0.12)
         target_line(ax, target)
@@ -220,6 +198,50 @@ def valleys(
         note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
         key(ax, target, loc="lower left")
     return ax
+
+
+def budget_colors(budgets: np.ndarray) -> dict[float, Any]:
+    """Return one colour for each budget: of the palette, or of a colour map where there are more."""
+    if len(budgets) <= len(PALETTE):
+        return dict(zip(budgets.tolist(), PALETTE, strict=False))
+    shades = 0.05 + 0.8 * np.linspace(0.0, 1.0, len(budgets))
+    return {float(c): matplotlib.colormaps["viridis"](shade) for c, shade in zip(budgets, shades, strict=True)}
+
+
+def draw_valley(
+    ax: Axes, curve: pd.DataFrame, row: Mapping[Any, Any], own: pd.DataFrame, shown: list[float], name: str, color: Any
+) -> tuple[float, float, float, float]:
+    """Draw the losses along one budget, its best size, and the runs at this budget.
+
+    Args:
+        ax: Where to draw.
+        curve: Typical loss and its interval along the budget, in order of the input.
+        row: Budget, best input and loss.
+        own: Runs at this budget.
+        shown: Values of the input that the drawing has to include.
+        name: The input on the x axis.
+        color: Colour of the budget.
+
+    Returns:
+        Smallest and largest input and loss of what was drawn.
+    """
+    start, end = min(shown) / 1.2, max(shown) * 1.2
+    grid = np.geomspace(start, end, 120)
+    x = np.log(curve[name].to_numpy(float))
+    line, under, over = (
+        np.interp(np.log(grid), x, curve[column].to_numpy(float)) for column in ("typical", "q05", "q95")
+    )
+    ax.fill_between(grid, under, over, color=color, alpha=0.14, linewidth=0, zorder=2)
+    # Dotted where no run was made at this budget.
+    ax.plot(grid, line, color=color, linewidth=1.6, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
+    # Stars are below the runs that they would hide.
+    ax.plot([row[name]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7)
+    ax.plot(own[name], own["loss"], **MARKS, color=color, zorder=8)
+    tip = (float(grid[-1]), float(line[-1]))
+    note(ax, power_of_ten(row["budget"]), tip, (4, 0), color, "data", va="center", annotation_clip=False)
+    bottom = float(np.min([line.min(), under.min(), *own["loss"]]))
+    top = float(np.max([line.max(), min(over.max(), line.max() * 1.03), *own["loss"]]))
+    return start, end, bottom, top
 
 
 def mark_broken(
