@@ -61,6 +61,14 @@ def test_pages_load_nothing_from_elsewhere(site, pages):
         assert not re.search(r"(@import|url\()\s*['\"]?(https?:)?//", path.read_text(encoding="utf-8")), path
 
 
+def test_api_pages_describe_functions_and_classes(site):
+    pages = {path.name: path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html")}
+    assert len(pages) > 5
+    # A function may have the name of its module, which would be described in its place.
+    assert not [name for name, text in pages.items() if "doc-module" in text]
+    assert 'id="bayescale.decide.go.go"' in pages["decide.html"]
+
+
 def test_links_within_the_site_lead_somewhere(pages):
     targets = {path.resolve(): page.anchors for path, page in pages.items()}
     dead, followed = [], 0
