@@ -2,7 +2,7 @@
 
     python -m benchmarks pages calibration
 
-Nothing on the page is typed by hand, except `calibration-choices.md`, which is included where it exists.
+Nothing on the page is typed by hand. What was tried is told on a page beside it, `choices.md`, which is.
 """
 
 from __future__ import annotations
@@ -84,7 +84,6 @@ def write(
         sections.costs(cells, ours),
         marked(sbc_laws.section(), "simulated"),
         sections.printed(rows, ours),
-        sections.choices(page),
         sections.protocol(cells),
     ]
     replace(page, "\n\n".join(part.strip() for part in parts if part) + "\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,6 @@ from benchmarks.core.problems import (
     SCORED_GRID,
 )
 
-CHOICES = "calibration-choices.md"
 NSLPFN = {
     "M4": (0.0415, None),
     "BNSL": (0.0406, None),
@@ -438,16 +436,6 @@ def printed(rows: pd.DataFrame, ours: str) -> str:
     count = images["family"].nunique()
     head = (f"{count} image curves, their authors' split", "RMSLE of the median", "log score of y")
     return render("printed", table=grid(head, body), most=PUBLISHED)
-
-
-def choices(page: Path) -> str:
-    """What was tried, from the hand-written file, where there is one."""
-    path = page.with_name(CHOICES)
-    if not path.exists():
-        return ""
-    text = path.read_text(encoding="utf-8").strip()
-    # Its own title, if any, gives way to the page's.
-    return "## What was tried\n\n" + re.sub(r"\A# .*\n+", "", text)
 
 
 def protocol(cells: pd.DataFrame) -> str:
