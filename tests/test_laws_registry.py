@@ -8,13 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import call
 from numpyro.infer.util import log_density as numpyro_density
 
 import bayescale as bs
 from bayescale.evaluate.designs import made_up
 from bayescale.laws.inputs import INPUTS
+from bayescale.laws.papers import PAPERS, words_of
 from bayescale.laws.published import FORMS, VERIFIED
-from bayescale.laws.registry import ALIASES, LAWS
+from bayescale.laws.registry import ALIASES, LAWS, papers_of
 from bayescale.model.density import log_density
 from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
@@ -265,3 +267,95 @@ def test_no_key_is_cited_twice():
 def test_unknown_laws_are_counted_without_aliases():
     with pytest.raises(bs.InputError, match=f"Did you mean 'chinchilla'.*lists the {len(bs.LAWS)} laws"):
         bs.laws.get("chinchila")
+
+
+# --- How a law is found ------------------------------------------------------------------------------------
+
+
+@EACH
+def test_laws_are_found_by_name_nickname_first_author_and_key(name):
+    law = LAWS[name]
+    others = [other for other, entry in ALIASES.items() if entry.law == name]
+    authors = [author for paper in papers_of(law) for author in paper.authors[:1]]
+    assert authors or law.cite == "skaling2026"
+    for text in [name, law.cite, *others, *law.nicknames, *authors]:
+        for spelt in (text, text.upper(), text.replace("_", " ")):
+            assert name in bs.laws.search(spelt), spelt
+    for paper in papers_of(law):
+        assert name in bs.laws.search(paper.title)
+
+
+def test_papers_are_those_of_the_references():
+    bib = (Path(__file__).parents[1] / "references.bib").read_text(encoding="utf-8")
+    cited = {paper for law in LAWS.values() for paper in papers_of(law)}
+    assert cited == set(PAPERS.values())
+    for key, paper in PAPERS.items():
+        entry = re.search(rf"@\w+\{{{key},\n(.*?)\n\}}", bib, re.DOTALL)[1]
+        # Accents are commands, braces keep capitals.
+        plain = " ".join(words_of(re.sub(r"\\.|[{}]", "", entry)))
+        assert f"title {' '.join(words_of(paper.title))} " in f"{plain} ", key
+        assert f" year {paper.year}" in plain, key
+        for author in paper.authors:
+            assert f" {' '.join(words_of(author))} " in plain, (key, author)
+        assert ("others" in plain.split(" year ")[0]) == paper.more, key
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("muennighoff", ("data_constrained",)),
+        ("Muennighoff 2023", ("data_constrained",)),
+        ("data-constrained", ("data_constrained",)),
+        ("BNSL", ("broken_1", "broken_2", "broken_3")),
+        ("parscale", ("parallel_streams",)),
+        ("besiroglu", ("chinchilla",)),
+        ("borgeaud", ("growing_power", "optimal_params", "chinchilla", "isoflop")),
+        ("Stanić", ("accelerator_hours",)),
+        ("nobody at all", ()),
+    ],
+)
+def test_search(text, names):
+    assert bs.laws.search(text) == names
+
+
+def test_a_search_needs_a_word():
+    for text in ("", " -- ", None):
+        with pytest.raises(bs.InputError, match="'muennighoff'"):
+            bs.laws.search(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("muennighoff", "There is no law 'muennighoff'. Muennighoff et al. 2023 is 'data_constrained'."),
+        ("bnsl", "Caballero et al. 2022 is 'broken_1', 'broken_2', 'broken_3'."),
+        ("MoE", "Laws that are called so: 'routed', "),
+        ("pearce", "Pearce and Song 2024 is 'pearce_song'."),
+        ("power_law", "Did you mean 'power'?"),
+    ],
+)
+def test_an_unknown_law_is_looked_for_among_papers_and_nicknames(text, says):
+    with pytest.raises(bs.InputError) as refusal:
+        bs.laws.get(text)
+    assert says in str(refusal.value)
+
+
+def test_the_command_finds_laws(capsys):
+    assert call("laws", "muennighoff") == 0
+    assert capsys.readouterr().out.startswith("data_constrained(")
+    assert call("laws", "caballero") == 0
+    assert [line.split("(")[0] for line in capsys.readouterr().out.splitlines()] == ["broken_1", "broken_2", "broken_3"]
+    assert call("laws", "nobody") == 2
+
+
+def test_own_laws_are_found_by_their_nicknames(monkeypatch):
+    # What a test registers is gone after it.
+    monkeypatch.setitem(LAWS, "nothing_helps", LAWS["power"])
+
+    @bs.register_law(inputs="flops", priors={"A": bs.Level()}, cite="dupont2031things", nicknames=("flat line",))
+    def nothing_helps(C, *, A):
+        """A constant."""
+        return A + 0.0 * C
+
+    for text in ("flat line", "Dupont", "nothing helps"):
+        assert bs.laws.search(text) == ("nothing_helps",)

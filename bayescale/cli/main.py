@@ -273,20 +273,28 @@ def backtest(
 
 @app.command()
 def laws(
-    name: Annotated[str | None, typer.Argument(help="One law; leave out for the list.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="Name, nickname, author or words of the paper's title; leave out for the list."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered laws, or describe one."""
+    """List the registered laws, or describe those that a name, a nickname or an author leads to."""
     from bayescale import laws as registry
     from bayescale.laws import describe
 
-    chosen = list(registry.LAWS.values()) if name is None else [registry.get(name)]
+    known = registry.LAWS
+    if name is None or name in known or name in registry.ALIASES:
+        chosen = list(known.values()) if name is None else [registry.get(name)]
+    else:
+        # Where nothing is found, the refusal of an unknown name says what is near.
+        chosen = [known[one] for one in registry.search(name)] or [registry.get(name)]
     if as_json:
         emit({"laws": [describe.card(law) for law in chosen]})
         return
     for law in chosen:
-        print(describe.line(law) if name is None else describe.text(law))
-    if name is None:
+        print(describe.text(law) if len(chosen) == 1 else describe.line(law))
+    if len(chosen) > 1:
         curves = len({law.curve for law in chosen})
         print(f"{len(chosen)} laws of {curves} different curves; bayescale laws NAME describes one.", file=sys.stderr)
 

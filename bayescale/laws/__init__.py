@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bayescale.laws.law import Law, bind, named_power, renamed, signature_constants, without_span
-from bayescale.laws.registry import ALIASES, LAWS, Alias, alias, automatic, get, register_law, variant
+from bayescale.laws.registry import ALIASES, LAWS, Alias, alias, automatic, get, register_law, search, variant
 
 # Importing a file of the catalogue registers its laws; files share curves of the first two.
 from bayescale.laws.catalogue import one_input, joint, architecture, data, precision, schedule  # isort: skip  # noqa: F401
@@ -26,6 +26,7 @@ __all__ = [
     "optimum",
     "register_law",
     "renamed",
+    "search",
     "signature_constants",
     "variant",
     "without_span",

@@ -14,7 +14,7 @@ from bayescale.laws import BUILT_IN
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.law import Law
 from bayescale.laws.published import FORMS, VERIFIED, Published
-from bayescale.laws.registry import ALIASES, LAWS
+from bayescale.laws.registry import ALIASES, LAWS, papers_of
 
 SECTIONS = {
     "one_input": "One scale input",
@@ -102,6 +102,8 @@ def card(law: Law) -> dict[str, Any]:
         "units": input_lines(law),
         "response": law.response,
         "cite": law.cite,
+        "papers": [f"{paper.label}: {paper.title}" for paper in papers_of(law)],
+        "nicknames": list(law.nicknames),
         "equation": law.equation,
         "form": FORMS[law.form],
         "constants": list(law.constants),
@@ -131,6 +133,7 @@ def text(law: Law) -> str:
     """Describe a law for people at a terminal."""
     where = f"{law.cite}, {law.equation}" if law.equation else law.cite
     lines = [f"{law.name}({', '.join(law.inputs)}): {law.says}", f"  source     {where}; {FORMS[law.form]}"]
+    lines += [f"  paper      {paper.label}: {paper.title}" for paper in papers_of(law)]
     lines.append(f"  response   {law.response}")
     lines += [f"  input      {name}: {text}" for name, text in input_lines(law).items()]
     if law.axes:
@@ -143,6 +146,8 @@ def text(law: Law) -> str:
         lines.append(f"  becomes    {nesting_text(law)}")
     if aliases(law):
         lines.append(f"  also       {', '.join(aliases(law))}")
+    if law.nicknames:
+        lines.append(f"  known as   {', '.join(law.nicknames)}")
     if law.caveats:
         lines.append(f"  caveat     {law.caveats}")
     return "\n".join(lines)
@@ -166,6 +171,8 @@ def block(law: Law) -> list[str]:
         lines.append(f"- becomes {nesting_text(law)}")
     if aliases(law):
         lines.append("- also " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
+    if law.nicknames:
+        lines.append("- known as " + ", ".join(law.nicknames))
     return [*lines, ""]
 
 
@@ -177,7 +184,8 @@ def markdown() -> str:
         "# Laws",
         "",
         f"{len(built_in)} laws with {curves} different curves, written from the registry by "
-        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows one, `bs.laws.get(name)` returns it, "
+        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows one by name, nickname, author or title; "
+        '`bs.laws.get(name)` returns it, `bs.laws.search("muennighoff")` finds names, '
         "`.published(key)` gives it the constants of a paper. Citation keys are those of `references.bib`.",
         "",
         "Constants are in the paper's units with raw counts for inputs. Each set says how it was checked: "

@@ -46,6 +46,8 @@ class Law:
     counting: tuple[tuple[str, str], ...] = static(default=())
     form: str = static(default="paper")
     nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = static(default=())
+    nicknames: tuple[str, ...] = static(default=())
+    """What people call the law, its paper or its models, for `bayescale.laws.search`."""
     home: str = static(default="")
     """Section of the catalogue; by default the module of the curve."""
     axes: tuple[tuple[str, Callable[..., Any]], ...] = static(default=())

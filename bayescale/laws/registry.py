@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bayescale.errors import InputError, nearest, suggestion
+from bayescale.errors import InputError, nearest, some, suggestion
 from bayescale.laws.law import Law, renamed, signature_constants
+from bayescale.laws.papers import Paper, matches, paper_of, words_of
 from bayescale.laws.priors import Prior
 from bayescale.laws.published import FORMS, Published
 
@@ -53,6 +54,7 @@ def register_law(
     form: str = "paper",
     nests: Mapping[str, Mapping[str, float]] | None = None,
     aliases: Mapping[str, str] | None = None,
+    nicknames: tuple[str, ...] = (),
     axes: Mapping[str, Callable[..., Any]] | None = None,
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a plain function into a law and enter it in `LAWS`.
@@ -78,6 +80,7 @@ def register_law(
         form: How the equation was checked, a key of `FORMS`.
         nests: Laws that this one becomes, with the constants or inputs at which it does.
         aliases: Other names, with the citation key of each.
+        nicknames: What people call the law, its paper or its models; `bayescale.laws.search` finds it by them.
         axes: Positive quantities in whose logarithms a discrepancy runs instead of those of the inputs, by name, each a
             function of what the curve takes. For inputs that are labels, or when something else tells where the law
             may be wrong: `{"size": lambda recipe, N: N}`.
@@ -117,6 +120,7 @@ def register_law(
             counting=tuple((counting or {}).items()),
             form=form,
             nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
+            nicknames=tuple(nicknames),
             axes=tuple((axes or {}).items()),
         )
         LAWS[label] = law
@@ -199,7 +203,7 @@ def variant(
         sources=entered(published, cite),
         counting=tuple((counting or {}).items()),
         nests=(),
-        **changes,
+        **{"nicknames": (), **changes},
     )
     LAWS[name] = law
     return law
@@ -223,8 +227,67 @@ def get(law: str | Law) -> Law:
     name = ALIASES[law].law if law in ALIASES else law
     if name not in LAWS:
         listed = f"bayescale laws (bs.LAWS) lists the {len(LAWS)} laws."
-        raise InputError(f"There is no law {law!r}. {suggestion(law, [*LAWS, *ALIASES])}{listed}")
+        raise InputError(f"There is no law {law!r}. {meant(law)}{listed}")
     return LAWS[name]
+
+
+def papers_of(law: Law) -> list[Paper]:
+    """Return the papers of a law: its own, those of its constants, and those of its other names."""
+    cites = [law.cite, *(source.cite for source in law.sources)]
+    cites += [entry.cite for entry in ALIASES.values() if entry.law == law.name]
+    return [paper for cite in dict.fromkeys(cites) if (paper := paper_of(cite)) is not None]
+
+
+def search(text: str) -> tuple[str, ...]:
+    """Return the names of laws by name, nickname, author, year or title of the paper.
+
+    Args:
+        text: One or several words, e.g. "muennighoff", "hoffmann 2022" or "data mixing"; case, accents and
+            punctuation do not matter. All words must match.
+
+    Returns:
+        Names in the order of the registry. Laws that match by name, nickname, first author or year come alone; only
+        where there are none, those whose paper has such a co-author or title.
+
+    Raises:
+        InputError: For a text without a letter or digit.
+
+    Example:
+        >>> import bayescale as bs
+        >>> bs.laws.search("muennighoff")
+        ('data_constrained',)
+    """
+    wanted = words_of(text) if isinstance(text, str) else ()
+    if not wanted:
+        raise InputError(f"A search needs a name, author or nickname, e.g. 'muennighoff'; found {text!r}.")
+    close, wide = [], []
+    for name, law in LAWS.items():
+        papers = papers_of(law)
+        own = [name, *law.nicknames, *(other for other, entry in ALIASES.items() if entry.law == name)]
+        cited = [f"{word} {paper.year}" for paper in papers for word in paper.authors[:1]]
+        if matches(wanted, [*own, *cited, law.cite]):
+            close.append(name)
+        elif matches(wanted, [f"{' '.join(paper.authors)} {paper.year} {paper.title}" for paper in papers]):
+            wide.append(name)
+    return tuple(close or wide)
+
+
+def meant(text: str) -> str:
+    """Return a sentence, and a space, about the laws that a wrong name may mean; empty where there is none."""
+    found = search(text) if words_of(text) else ()
+    by = [paper for name in found for paper in papers_of(LAWS[name]) if matches(words_of(text), paper.authors[:1])]
+    # Of a nickname, the one paper of all the laws that have it.
+    labels = {paper.label for paper in by or [paper_of(LAWS[name].cite) for name in found] if paper is not None}
+    near = suggestion(text, [*LAWS, *ALIASES])
+    if not found or (near and not by and not has_nickname(text, found)):
+        return near
+    names = some([repr(name) for name in found])
+    return f"{labels.pop()} is {names}. " if len(labels) == 1 else f"Laws that are called so: {names}. "
+
+
+def has_nickname(text: str, names: Sequence[str]) -> bool:
+    """Tell whether one of the laws has this nickname, up to case and punctuation."""
+    return any("".join(words_of(text)) == "".join(words_of(one)) for name in names for one in LAWS[name].nicknames)
 
 
 def automatic(inputs: tuple[str, ...]) -> Law:

@@ -34,6 +34,7 @@ from bayescale.laws.shapes import smooth_minimum, two_sided
         "rl_r": refit(note="seed 42", A=10**1.1070, a=0.0827, b=0.1234, c=0.0112, E_start=1.722, E_max=470.1),
         "hash": refit(note="seed 42", A=10**1.1595, a=0.0874, b=0.1384, c=0.0126, E_start=4.269, E_max=427.3),
     },
+    nicknames=("unified scaling law", "MoE"),
 )
 def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_max: Any) -> Any:
     """Routed language models: A N^-a Ehat^-(b - c log10 N), with Ehat saturating from E_start to E_max experts.
@@ -67,6 +68,7 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
             **{"a": 18.1, "alpha": 0.115, "b": 30.8, "beta": 0.147, "g": 2.1, "gamma": 0.58, "c": 0.47},
         ),
     },
+    nicknames=("granularity", "MoE"),
 )
 def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, alpha: Any, b: Any, beta: Any) -> Any:
     """Fine-grained experts: c + (g G^-gamma + a) N^-alpha + b D^-beta.
@@ -101,6 +103,7 @@ def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, 
             **{"b": 35.98, "beta": 0.1775, "omega": 0.5529, "zeta": -0.0259, "E_start": 2.0732, "E_max": 290.4521},
         ),
     },
+    nicknames=("MoE", "memory-efficient MoE"),
 )
 def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta, omega, zeta, E_start, E_max) -> Any:
     """Experts, size and tokens: a Ehat^delta N^(-alpha + gamma ln Ehat) + b Ehat^omega D^(-beta + zeta ln Ehat) + c.
@@ -130,6 +133,7 @@ def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta,
             **{"a": 1.23, "d": -0.0761, "gamma": 0.0167, "beta": -0.117, "A_s": 0.0163, "A_m": 5.28e16},
         ),
     },
+    nicknames=("efficiency leverage", "MoE"),
 )
 def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A_s: Any, A_m: Any) -> Any:
     """Leverage of experts, Ahat^(a + d log10 C + gamma (log2 G)^2 + beta log2 G), Ahat saturating in the active share.
@@ -158,6 +162,7 @@ def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A
     decreasing=("n_params", "n_tokens"),
     form="recalled",
     counting={"n_params": "all experts"},
+    nicknames=("MoE", "optimal sparsity"),
 )
 def sparse_experts(N: Any, D: Any, s: Any, *, e, a, alpha, b, beta, c, lam, d, delta, gamma) -> Any:
     """Sparse experts with a share s = 1 - sparsity active: e + a N^-alpha + b D^-beta + c s^-lam + d s^-delta N^-gamma.
@@ -170,6 +175,7 @@ def sparse_experts(N: Any, D: Any, s: Any, *, e, a, alpha, b, beta, c, lam, d, d
 variant(
     "chinchilla",
     name="sparse_average",
+    nicknames=("sparse pre-training", "pruning"),
     home="architecture",
     says="Pruning while training: Chinchilla at the mean number of active parameters, E + A Nbar^-alpha + B D^-beta.",
     cite="jin2025journey",
@@ -195,6 +201,7 @@ variant(
         "stack": refit(note="reproduces the authors' script", E=0.6912, A=1.131e7, k=0.3935, alpha=0.1894),
         "pile": refit(note="reproduces the authors' script", E=1.2886, A=1.975e8, k=0.3344, alpha=0.1963),
     },
+    nicknames=("ParScale",),
 )
 def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> Any:
     """P parallel streams through one model: E + (A / (N (k ln P + 1)))^alpha.
@@ -250,6 +257,7 @@ def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: A
     units={"A": [("n_encoder", "p_e"), ("n_decoder", "p_d")]},
     decreasing=("n_encoder", "n_decoder"),
     floor="E",
+    nicknames=("machine translation", "NMT"),
 )
 def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -> Any:
     """Translation with an encoder and a decoder: E + A N_e^-p_e N_d^-p_d.
@@ -267,6 +275,7 @@ def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -
     response="bits of knowledge",
     published={"allenzhu2024_1000": secondary(note="R at 1000 exposures; K and s are ours", R=2.0, K=inf, s=4.0)},
     form="ours",
+    nicknames=("knowledge capacity", "Physics of Language Models"),
 )
 def knowledge(N: Any, *, R: Any, K: Any, s: Any) -> Any:
     """Knowledge that N parameters store, R bits each up to the K bits there are: the smooth minimum of R N and K.

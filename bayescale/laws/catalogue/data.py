@@ -36,6 +36,7 @@ MOST_EPOCHS = 64
             **{"R_D": 15.387756, "R_N": 5.309743},
         ),
     },
+    nicknames=("repeated data", "epochs"),
 )
 def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: Any, R_D: Any, R_N: Any) -> Any:
     """Repeated data: E + A N'^-alpha + B D'^-alpha with N' and D' worth less beyond what U unique tokens support.
@@ -58,6 +59,7 @@ def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: A
     scales={"unique_samples": "n_samples"},
     decreasing=("n_samples",),
     response="error",
+    nicknames=("QQT", "data filtering"),
 )
 def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any:
     """Filtered data seen again: d + a prod_j (n_j / n_(j-1))^-b_j over epochs j, with b_j = b 2^(-(j-1)/tau).
@@ -84,6 +86,7 @@ def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any
     decreasing=("n_samples",),
     floor="E",
     aliases={"synthetic_data": "qin2025synthetic"},
+    nicknames=("rectified scaling law",),
 )
 def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
     """Fine-tuning on D examples after D_l worth of learning before: E + B / (D_l + D^b).
@@ -103,6 +106,7 @@ def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
     priors={"terms": Shares(("c", "k")), "t1": Real(-1.0, 2.0), "t2": Real(0.0, 2.0)},
     units=lambda constants, ref: {},
     scales={"share_1": "", "share_2": "", "share_3": ""},
+    nicknames=("data mixing law",),
 )
 def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> Any:
     """Loss on one domain by the shares of three: c + k e^(t1 r1 + t2 r2 + t3 r3), with t3 = -t1 - t2.
@@ -129,6 +133,7 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
             **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
+    nicknames=("data mixing law",),
 )
 def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1: Any, t2: Any, t3: Any, t4: Any):
     """Loss on one domain by the shares of five: c + k e^(t1 r1 + ... + t5 r5), slopes adding up to 0."""
@@ -141,6 +146,7 @@ def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1:
     priors={"terms": Shares(("C", "B")), "a": Exponent(0.1, 0.7), "b": Exponent(0.3, 0.5)},
     units={"C": ("share", "a"), "B": [("share", "a"), ("n_tokens", "b")]},
     decreasing=("share", "n_tokens"),
+    nicknames=("data mixing law",),
 )
 def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
     """Loss on a domain with share r after s tokens: r^-a (B s^-b + C); the paper's A is 1, since B and C scale it.

@@ -39,6 +39,7 @@ GEMSTONES = {"E": exp(0.76632), "A": exp(5.4575), "alpha": 0.29892, "B": exp(14.
             cite="krajewski2024scaling", note="dense", E=0.47, A=16.3, alpha=0.126, B=26.7, beta=0.127
         ),
     },
+    nicknames=("Chinchilla approach 3", "Chinchilla scaling law"),
 )
 def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
     """Sum of a floor and one power law each in parameters and tokens: E + A N^-alpha + B D^-beta.
@@ -69,6 +70,7 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
             cite="busbridge2025distillation", E=1.220, A=3355.0, alpha=0.408, B=18186.0, beta=0.431, k=0.452
         ),
     },
+    nicknames=("Skaling",),
 )
 def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any) -> Any:
     """Chinchilla's sum under an outer power: E + (A N^-alpha + B D^-beta)^k; k = 1 is Chinchilla.
@@ -91,6 +93,7 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
     decreasing=("n_params", "n_tokens", "unique_tokens"),
     floor="E",
     form="ours",
+    nicknames=("Skaling",),
 )
 def three_input_outer(
     N: Any, D: Any, U: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, C: Any, gamma: Any, k: Any
@@ -266,6 +269,7 @@ CM_UNITS = {
     decreasing=("flops",),
     floor="E",
     published={key: refit(**constants) for key, constants in GADRE.items()},
+    nicknames=("over-training", "OpenLM"),
 )
 def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     """Over-training at C = 6 N D and M = D / N: E + (a M^eta + b M^-eta) C^-eta.
@@ -290,6 +294,7 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
         key: refit(**GADRE[key], eps=eps, gamma=gamma, r=log(k / eps) / (gamma * GADRE[key]["E"]))
         for key, (eps, k, gamma) in GADRE_ERRORS.items()
     },
+    nicknames=("over-training", "OpenLM"),
 )
 def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, gamma: Any, r: Any) -> Any:
     """Error through loss, eps - k e^(-gamma L) with L of `gadre` and k = eps e^(gamma r E).
@@ -311,6 +316,7 @@ def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, g
     units={"A": ("flops", "c"), "N0": [("n_params", 1.0), ("flops", "-a")]},
     floor="E",
     form="ours",
+    nicknames=("Chinchilla approach 2", "isoFLOP valleys"),
 )
 def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) -> Any:
     """Valleys at equal compute around N* = N0 C^a: (E + A C^-c) (1 + h ln(N/N*)^2).
@@ -337,6 +343,7 @@ def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) 
             **{"a": 0.2053, "b": 0.4741, "f": 0.3721, "g": 0.5116},
         ),
     },
+    nicknames=("Gemstones",),
 )
 def gemstones_shape(w: Any, d: Any, N: Any, D: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, F: Any, f: Any, G, g):
     """Width and depth beside size and tokens: E + A w^-a + B d^-b + F N^-f + G D^-g."""

@@ -90,6 +90,7 @@ variant(
 variant(
     "power",
     name="interatomic_potential",
+    nicknames=("DPA3",),
     says="Generalisation error of an interatomic potential in layers, parameters, data or compute: A x^-c.",
     cite="zhang2025dpa3",
     caveats="Constants could not be verified.",
@@ -99,6 +100,7 @@ variant(
 variant(
     "power",
     name="accelerator_hours",
+    nicknames=("Languini",),
     says="Perplexity by hours on one kind of accelerator: A H^-c.",
     cite="stanic2023languini",
     caveats="Made to ask where two architectures cross (`laws.optimum.crossing`); the crossing is a ratio of "
@@ -134,6 +136,7 @@ def growing_power(x: Any, *, A: Any, c: Any) -> Any:
 variant(
     "growing_power",
     name="optimal_params",
+    nicknames=("Chinchilla approach 1",),
     says="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
     cite="hoffmann2022training",
     caveats="The minimum over a sweep is biased low (the luckiest run wins), and the exponent moves from .86 to .50 "
@@ -162,6 +165,7 @@ variant(
     decreasing=("x",),
     floor="E",
     aliases={"alabdulmohsin_m2": "alabdulmohsin2022revisiting", "click_through": "lai2025exploring"},
+    nicknames=("power law with a floor", "offset power law"),
 )
 def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
     """Power law that approaches a floor: E + A x^-c."""
@@ -311,6 +315,7 @@ variant(
 variant(
     "saturating_power",
     name="bit_level",
+    nicknames=("bit-level scaling law",),
     says="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
     cite="ding2025dissecting",
     caveats="The paper compares formats of vision models at equal bits and fits no such curve; compare posteriors of "
@@ -388,6 +393,7 @@ TURNS = {"c1": Turn(), "f1": Positive(0.3, 0.5)}
     priors={"terms": Shares(("a", "b")), "c0": Slope(), "places": Break(("d1",)), **TURNS},
     units={"b": ("x", "c0"), "d1": ("x", 1.0)},
     floor="a",
+    nicknames=("BNSL", "broken neural scaling law"),
 )
 def broken_1(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any) -> Any:
     """Smoothly broken power law with one break: a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1).
@@ -409,6 +415,7 @@ TURNS = {**TURNS, "c2": Turn(), "f2": Positive(0.3, 0.5)}
     units={"b": ("x", "c0"), "d1": ("x", 1.0), "d2": ("x", 1.0)},
     floor="a",
     nests={"broken_1": {"c2": 0.0}},
+    nicknames=("BNSL", "broken neural scaling law"),
 )
 def broken_2(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any) -> Any:
     """Smoothly broken power law with two breaks, d1 < d2."""
@@ -426,6 +433,7 @@ TURNS = {**TURNS, "c3": Turn(), "f3": Positive(0.3, 0.5)}
     units={"b": ("x", "c0"), "d1": ("x", 1.0), "d2": ("x", 1.0), "d3": ("x", 1.0)},
     floor="a",
     nests={"broken_2": {"c3": 0.0}},
+    nicknames=("BNSL", "broken neural scaling law"),
 )
 def broken_3(
     x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any, d3: Any, c3: Any, f3: Any

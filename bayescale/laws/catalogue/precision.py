@@ -37,6 +37,7 @@ CHEN_BASE = {"E": 1.9279, "A": 237.7042, "B": 596.2490, "alpha": 0.3022}
         "w16a4": paper(**CHEN_BASE, k=0.1004, g_N=0.1816, g_D=0.0331, g_G=0.9812),
         "w4a4_fc2_8bit": paper(**CHEN_BASE, k=0.3519, g_N=0.2637, g_D=0.0964, g_G=0.3407),
     },
+    nicknames=("QAT", "quantization-aware training"),
 )
 def quantised_training(N: Any, D: Any, G: Any, *, E, A, B, alpha, k, g_N, g_D, g_G) -> Any:
     """Quantisation-aware training in groups of G: E + A N^-alpha + B D^-alpha + k D^g_D (log2 G)^g_G N^-g_N.
@@ -64,6 +65,7 @@ def quantised_training(N: Any, D: Any, G: Any, *, E, A, B, alpha, k, g_N, g_D, g
             g=5.4967,
         ),
     },
+    nicknames=("QiD", "low-bit quantization"),
 )
 def quantisation_rise(N: Any, D: Any, P: Any, *, k: Any, a: Any, b: Any, g: Any) -> Any:
     """Rise of the loss when a trained model is rounded to P bits: k D^b N^-a P^-g.
@@ -82,6 +84,7 @@ def quantisation_rise(N: Any, D: Any, P: Any, *, k: Any, a: Any, b: Any, g: Any)
     decreasing=TRAINED,
     floor="E",
     form="secondary",
+    nicknames=("precision scaling law", "low precision"),
 )
 def precision(N: Any, D: Any, P_w: Any, P_a: Any, P_kv: Any, *, E, A, B, alpha, g_w, g_a, g_kv) -> Any:
     """Training in few bits shrinks the model: E + A N_eff^-alpha + B D^-alpha, N_eff = N prod_i (1 - e^(-P_i / g_i)).
@@ -109,6 +112,7 @@ def precision(N: Any, D: Any, P_w: Any, P_a: Any, P_kv: Any, *, E, A, B, alpha, 
     scales={"bits": ""},
     decreasing=("n_params", "bits"),
     form="secondary",
+    nicknames=("precision scaling law", "PTQ"),
 )
 def precision_after(N: Any, D: Any, P: Any, *, E, A, B, alpha, k, g_D, g_N, g) -> Any:
     """Rounding to P bits after training: E + A N^-alpha + B D^-alpha + k D^g_D N^-g_N e^(-P / g).
@@ -129,6 +133,7 @@ def precision_after(N: Any, D: Any, P: Any, *, E, A, B, alpha, k, g_D, g_N, g) -
     units={"n": ("n_params", "alpha"), "d": ("n_tokens", "beta"), "h": [("n_params", "alpha"), ("n_tokens", "-beta")]},
     scales={"exponent_bits": "", "mantissa_bits": "", "block_size": ""},
     form="secondary",
+    nicknames=("FP8",),
 )
 def floating_point(N: Any, D: Any, E: Any, M: Any, B: Any, *, eps, n, alpha, d, beta, h, delta, nu) -> Any:
     """Floating-point training, eps + n N^-alpha + d D^-beta + h D^beta N^-alpha log2(B) / ((E+.5)^delta (M+.5)^nu).

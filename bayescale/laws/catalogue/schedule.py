@@ -140,6 +140,7 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
             "luo2025_400m": refit(cite="luo2025multipower", A=0.6274, alpha=0.7283, C=0.5611, L0=2.6714, lam=0.999)
         },
         axes=curve_axes(features),
+        nicknames=("learning rate annealing",),
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
         """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
@@ -203,6 +204,7 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
             for key, values in LUO.items()
         },
         axes=curve_axes(features),
+        nicknames=("MPL", "multi-power law"),
     )
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
@@ -257,6 +259,7 @@ RATE = ("n_params", "n_tokens")
     counting={"n_params": "without embeddings"},
     nests={"chinchilla": {"h": 0.0, "g": 0.0}},
     form="ours",
+    nicknames=("Step Law",),
 )
 def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
     """Valley of the loss: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
@@ -278,6 +281,7 @@ def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g,
     response="best learning rate",
     counting={"n_params": "without embeddings"},
     published={"li2025": paper(c=1.79, p=0.713, q=0.307)},
+    nicknames=("Step Law",),
 )
 def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
     """Best learning rate: c N^-p D^q.
@@ -290,6 +294,7 @@ def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
 variant(
     "growing_power",
     name="step_batch",
+    nicknames=("Step Law",),
     home="schedule",
     says="Best batch in tokens: A D^c.",
     cite="li2025steplaw",
@@ -318,6 +323,7 @@ def expert_rate(N: Any, E: Any, *, c: Any, p: Any, q: Any) -> Any:
 variant(
     "growing_power",
     name="weight_decay_width",
+    nicknames=("muP",),
     home="schedule",
     says="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
     cite="fan2025weightdecay",
@@ -330,6 +336,7 @@ variant(
 variant(
     "power",
     name="rate_by_width",
+    nicknames=("muP",),
     home="schedule",
     says="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
     cite="wortsman2023small",
