@@ -11,8 +11,8 @@ import pytest
 
 from bayescale import corpus
 from bayescale.errors import InputError
+from benchmarks.calibration import headline, sections, tally
 from benchmarks.calibration import page as report
-from benchmarks.calibration import sections, tally
 from benchmarks.core import estimates, figures, run, store
 from benchmarks.core.sources import SOURCES, problems
 from benchmarks.tests.conftest import lines, no_leak
@@ -288,3 +288,17 @@ def test_stratified_small_version(tmp_path):
     written = report.write(tmp_path, tmp_path / "calibration.md", None)
     assert (tmp_path / "calibration.md").stat().st_size > 3000
     assert len(written) >= 4
+
+
+@pytest.mark.slow
+def test_readme_and_its_picture_show_the_committed_record(tmp_path):
+    rows = tally.load(store.RESULTS)
+    rows = rows.assign(cluster=estimates.cluster_of(rows))
+    cells = tally.cells(rows)
+    text = headline.text(cells, rows, tally.OURS)
+    assert text.strip() in (ROOT / "README.md").read_text("utf-8")
+    case = headline.case(rows, tally.OURS)
+    assert case.loc["least squares", "q0.025"] > case.loc["least squares", "y"]
+    assert case.loc[tally.OURS, "q0.025"] < case.loc[tally.OURS, "y"] < case.loc[tally.OURS, "q0.975"]
+    path = figures.save(headline.picture(cells, rows, tally.OURS)[0], tmp_path / "headline.png")
+    assert 3_000 < path.stat().st_size <= figures.LARGEST
