@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.data.zeros import lifted
 from bayescale.digits import shown
@@ -41,7 +42,7 @@ BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Forecast:
+class Forecast(Display):
     """Predictive distribution of the response at several points.
 
     Each posterior draw contributes a normal distribution of the log response; quantiles, means and scores

@@ -260,7 +260,7 @@ def test_fit_stays_the_function(first):
 
 
 RANKS = (
-    ("errors", "_record", "_jax"),
+    ("errors", "_display", "_record", "_jax"),
     ("checked", "digits"),
     ("_io",),
     ("data",),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayescale._display import Display
 from bayescale.checked import one_screen
 from bayescale.data.checkpoints import own_runs
 from bayescale.errors import InputError, counted, nearest, one_scale, some
@@ -32,7 +33,7 @@ NO_INPUTS = ("family", "run", "metric", "loss", "value_se")
 
 
 @dataclasses.dataclass(frozen=True)
-class Runs:
+class Runs(Display):
     """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.
 
     Attributes:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.optima import connected, law_optima, lowest, refined
 from bayescale.decide.trust import Caveat, caveats, inputs_text
@@ -36,7 +37,7 @@ CONTAINS = "the law's constants and the discrepancy; not the cost function, nor 
 
 
 @dataclasses.dataclass(frozen=True)
-class Allocation:
+class Allocation(Display):
     """How to spend a budget, and what is known about it.
 
     Attributes:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bayescale._display import Display
 from bayescale.checked import one_screen
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Allocations:
+class Allocations(Display):
     """How to spend each of several budgets.
 
     Attributes:

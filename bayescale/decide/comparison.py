@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.decide.course import FARTHEST
 from bayescale.decide.crossing import Crossing, share
 from bayescale.decide.trust import Caveat
@@ -20,7 +21,7 @@ TOLD_APART = 0.65
 
 
 @dataclasses.dataclass(frozen=True)
-class Duel:
+class Duel(Display):
     """Two recipes at the point in question.
 
     Attributes:
@@ -55,6 +56,14 @@ class Duel:
     says: str
     caveats: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return self.text
+
     @property
     def text(self) -> str:
         """The sentence a meeting reads."""
@@ -87,7 +96,7 @@ class Duel:
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
+class Comparison(Display):
     """Which recipe is better, and how sure that is.
 
     Attributes:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale._display import Display
 from bayescale.checked import one_screen
 from bayescale.errors import InputError
 
@@ -21,7 +22,7 @@ LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclasses.dataclass(frozen=True)
-class Crossing:
+class Crossing(Display):
     """Posterior of where recipe A becomes better than recipe B, within a range: a mixture with atoms.
 
     The first four probabilities add up to one. The point of a crossing is the last change of sides, from which on one

@@ -11,6 +11,7 @@ import pandas as pd
 from scipy.special import ndtr
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
@@ -34,7 +35,7 @@ CLEAR = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Decision:
+class Decision(Display):
     """Whether to buy a run.
 
     Attributes:

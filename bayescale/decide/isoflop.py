@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.data.runs import Runs
 from bayescale.data.wording import power_of_ten, short_count
@@ -41,7 +42,7 @@ ND = ("n_params", "n_tokens")
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
+class Sweep(Display):
     """The valleys of an isoFLOP sweep, and the frontier through their minima.
 
     Attributes:

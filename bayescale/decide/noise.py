@@ -18,6 +18,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.digits import shown, spread_shown
@@ -37,7 +38,7 @@ SEEDS = (2, 3, 5, 8, 12)
 
 
 @dataclasses.dataclass(frozen=True)
-class SeedDifference:
+class SeedDifference(Display):
     """Difference of the mean losses of two recipes at one setting.
 
     Attributes:
@@ -64,6 +65,14 @@ class SeedDifference:
     high: float
     p_better: float
 
+    def __repr__(self) -> str:
+        """Say it in at most one screen."""
+        return checked.one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Say it in words."""
+        return self.text
+
     @property
     def text(self) -> str:
         """The sentence that a meeting reads."""
@@ -79,7 +88,7 @@ class SeedDifference:
 
 
 @dataclasses.dataclass(frozen=True)
-class SeedNoise:
+class SeedNoise(Display):
     """What replicates say.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
@@ -33,7 +34,7 @@ BATCH = checked.whole(1, 1000)
 
 
 @dataclasses.dataclass(frozen=True)
-class Ranking:
+class Ranking(Display):
     """Candidate pilots, best first, and the batch to buy.
 
     Attributes:

@@ -16,6 +16,7 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
@@ -40,7 +41,7 @@ PLACEHOLDER = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Power:
+class Power(Display):
     """What each plan would achieve.
 
     Attributes:

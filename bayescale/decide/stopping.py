@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.decide.outcomes import at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import money
@@ -23,7 +24,7 @@ CHANCE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
-class Stops:
+class Stops(Display):
     """What to do with each run in progress.
 
     Attributes:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import _io
+from bayescale._display import Display
 from bayescale.checked import one_screen, shortened, whole
 from bayescale.checked import options as check_options
 from bayescale.data.ray import find_ray
@@ -61,7 +62,7 @@ class Split:
 
 
 @dataclasses.dataclass(frozen=True)
-class Backtest:
+class Backtest(Display):
     """Forecasts of held-out runs and how good they were.
 
     Attributes:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale._display import Display
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status, counted
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
 
 
-class Fitted(abc.ABC):
+class Fitted(Display, abc.ABC):
     """A fit of a scaling law: one posterior (`Posterior`), or a weighted mixture of several (`Mixture`)."""
 
     components: tuple[Posterior, ...]

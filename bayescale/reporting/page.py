@@ -70,6 +70,10 @@ class Report:
         """Name the page."""
         return f"Report: {self.title}"
 
+    def _repr_html_(self) -> str:
+        """Show the page in a frame of its own, for notebooks."""
+        return f'<iframe srcdoc="{safe(self.html())}" width="100%" height="600" style="border: 0"></iframe>'
+
     def html(self) -> str:
         """Write the page as HTML."""
         body = [f'<header class="{self.answer.replace(" ", "-") or "plain"}">', f"<h1>{safe(self.title)}</h1>"]

@@ -1,0 +1,203 @@
+"""Which picture suits which record: what `.plot()` of runs, fits, forecasts, decisions and backtests draws."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bayescale.data.runs import Runs
+from bayescale.data.wording import in_words
+from bayescale.decide.allocation import Allocation
+from bayescale.decide.budgets import Allocations
+from bayescale.decide.comparison import Comparison, Duel
+from bayescale.decide.crossing import Crossing
+from bayescale.decide.go import Decision
+from bayescale.decide.isoflop import Sweep
+from bayescale.decide.noise import SeedDifference, SeedNoise
+from bayescale.decide.pilots import Ranking
+from bayescale.decide.planning import Power
+from bayescale.decide.stopping import Stops
+from bayescale.errors import InputError
+from bayescale.evaluate.backtest import Backtest
+from bayescale.forecast import Forecast
+from bayescale.plot.calibration import reliability
+from bayescale.plot.decisions import crossover
+from bayescale.plot.fits import UNITS, forecast, intervals
+from bayescale.plot.isoflop import isoflop
+from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
+from bayescale.posterior.fitted import Fitted
+
+
+@functools.singledispatch
+def draw(record: Any, **options: Any) -> Axes:
+    """Draw a record with the function that suits it.
+
+    Raises:
+        InputError: For a record that has no picture.
+    """
+    raise InputError(f"There is no picture of a {type(record).__name__}.")
+
+
+draw.register(Fitted, intervals)
+draw.register(Forecast, forecast)
+draw.register(Sweep, isoflop)
+draw.register(Allocation, isoflop)
+draw.register(Allocations, isoflop)
+draw.register(Crossing, crossover)
+
+
+@draw.register
+def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
+    """Draw the loss of runs over the input that spans most, one colour a family.
+
+    Args:
+        record: Runs with a scale input.
+        ax: Where to draw.
+
+    Raises:
+        InputError: For runs without a scale input.
+    """
+    if not record.inputs:
+        raise InputError(
+            f"{record.name} has no scale input to draw its loss over; name one with inputs=('n_params',) (--input)."
+        )
+    frame = record.frame
+    name = max(record.inputs, key=lambda one: float(frame[one].max() / frame[one].min()))
+    low, high = float(frame[name].min()), float(frame[name].max())
+    with drawing(ax) as ax:
+        for number, (family, rows) in enumerate(frame.groupby("family", sort=False)):
+            label = in_words(str(family)) if number < len(PALETTE) else None
+            ax.plot(rows[name], rows["loss"], **MARKS, color=PALETTE[number % len(PALETTE)], label=label)
+        log_axes(ax, low / 1.2, high * 1.2)
+        ax.set_xlabel(UNITS.get(name, name))
+        ax.set_ylabel("loss")
+        dress(ax)
+        families = len(record.families)
+        headline(ax, in_words(record.name), f"{len(frame)} runs" + (f" of {families} families" if families > 1 else ""))
+        if families > 1:
+            key(ax)
+    return ax
+
+
+@draw.register
+def decision(record: Decision, **options: Any) -> Axes:
+    """Draw the forecast that a decision rests on, with the target."""
+    return forecast(record.forecast, **{"target": record.target, **options})
+
+
+@draw.register
+def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
+    """Draw the coverage of a backtest's intervals against their level."""
+    return reliability(record.coverage(np.linspace(0.05, 0.95, 19)), ax=ax)
+
+
+@draw.register
+def comparison(record: Comparison, *, ax: Axes | None = None) -> Axes:
+    """Draw the probability of each recipe to be the best."""
+    at = f"at {record.axis} {record.point:.3g}"
+    return rows(record.names, list(record.p_best.values()), "Which recipe is best", f"probability {at}", ax=ax)
+
+
+@draw.register
+def duel(record: Duel, *, ax: Axes | None = None) -> Axes:
+    """Draw the probability of either recipe to be the better one."""
+    labels, values = (record.first, record.second), [record.p_first, 1.0 - record.p_first]
+    return rows(labels, values, f"{record.first} against {record.second}", "probability to be better", ax=ax)
+
+
+@draw.register
+def power(record: Power, *, ax: Axes | None = None) -> Axes:
+    """Draw the power of each plan with two binomial errors, and the power that was asked for."""
+    value, error = record.frame["power"].to_numpy(float), 2.0 * record.frame["power_error"].to_numpy(float)
+    ends = np.clip([value - error, value + error], 0.0, 1.0)
+    return rows(record.frame["plan"], value, "Power of each plan", record.aim, ends=ends, mark=record.wanted, ax=ax)
+
+
+@draw.register
+def stops(record: Stops, *, ax: Axes | None = None) -> Axes:
+    """Draw the probability of each run to meet the target, and the one below which a run is stopped."""
+    words = f"probability to end below {record.target:g}; line: stop below it"
+    return rows(record.frame["run"], record.frame["probability"], "Runs in progress", words, mark=record.chance, ax=ax)
+
+
+@draw.register
+def ranking(record: Ranking, *, ax: Axes | None = None) -> Axes:
+    """Draw the net value of each candidate pilot, or without stakes what it says about the target."""
+    staked = "enbs" in record.frame and record.frame["enbs"].notna().any()
+    column, words = ("enbs", f"value less cost {record.unit}") if staked else ("information", "information in nats")
+    labels = [
+        ", ".join(f"{name} {row[name]:.3g}" for name in record.at if name in row)
+        for row in record.frame.to_dict("records")
+    ]
+    return rows(labels, record.frame[column], "Which pilot to run next", words.strip(), ax=ax)
+
+
+@draw.register
+def seed_noise(record: SeedNoise, *, ax: Axes | None = None) -> Axes:
+    """Draw the mean loss of each recipe and setting with two standard errors."""
+    table = record.table
+    varying = [c for c in table if c not in ("runs", "mean", "se", "sd") and table[c].nunique() > 1] or ["family"]
+    labels = [
+        ", ".join(f"{row[c]:.3g}" if isinstance(row[c], float) else str(row[c]) for c in varying)
+        for row in table.to_dict("records")
+    ]
+    mean, error = table["mean"].to_numpy(float), 2.0 * table["se"].to_numpy(float)
+    return rows(
+        labels,
+        mean,
+        "Mean loss over seeds",
+        "bars: two standard errors",
+        ends=[mean - error, mean + error],
+        mark=record.bar,
+        ax=ax,
+    )
+
+
+@draw.register
+def seed_difference(record: SeedDifference, *, ax: Axes | None = None) -> Axes:
+    """Draw the probability of either recipe to be the better one."""
+    labels, values = (record.first, record.second), [1.0 - record.p_better, record.p_better]
+    return rows(labels, values, f"{record.first} against {record.second}", "probability to be better", ax=ax)
+
+
+def rows(
+    labels: Sequence[Any] | pd.Series,
+    values: Any,
+    title: str,
+    words: str,
+    *,
+    ends: Any = None,
+    mark: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one point a row, the first at the top.
+
+    Args:
+        labels: Names of the rows.
+        values: Value of each row.
+        title: Title of the picture.
+        words: What the values are.
+        ends: Ends of an interval for each row, shape (side, row).
+        mark: A value to mark with a line.
+        ax: Where to draw.
+    """
+    values = np.asarray(values, float)
+    height = np.arange(len(values))[::-1]
+    with drawing(ax) as ax:
+        if ends is not None:
+            low, high = np.asarray(ends, float)
+            ax.hlines(height, low, high, color=BLUE, linewidth=1.6)
+        ax.plot(values, height, **MARKS, color=BLUE)
+        ax.set_yticks(height, [in_words(str(label)) for label in labels])
+        ax.set_ylim(-0.6, len(values) - 0.4)
+        if mark is not None:
+            ax.axvline(mark, color=QUIET, linewidth=1.2, linestyle="--")
+        ax.margins(x=0.1)
+        dress(ax, "x")
+        headline(ax, title, words)
+    return ax
