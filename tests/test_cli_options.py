@@ -356,7 +356,7 @@ PYTHON_ONLY = """
 corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
-model/prepare.py:make_job plot/fits.py plot/isoflop.py posterior/posterior.py
+model/prepare.py:make_job plot/fits.py plot/isoflop.py plot/records.py posterior/posterior.py
 """.split()
 """Files, or functions of files, whose messages name arguments that the command gives by itself or does not have."""
 

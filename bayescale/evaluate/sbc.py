@@ -38,6 +38,8 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Failure, Posterior
 from bayescale.posterior.predictive import predict_log
 
+__all__ = ["Ranks", "departure", "given", "run"]
+
 KEPT = 99
 """Posterior draws that a truth is ranked among; so few are nearly independent."""
 NULL = 4000

@@ -63,9 +63,7 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
         InputError: For runs without a scale input.
     """
     if not record.inputs:
-        raise InputError(
-            f"{record.name} has no scale input to draw its loss over; name one with inputs=('n_params',) (--input)."
-        )
+        raise InputError(f"{record.name} has no scale input to draw its loss over; name one with inputs=('n_params',).")
     frame = record.frame
     name = max(record.inputs, key=lambda one: float(frame[one].max() / frame[one].min()))
     low, high = float(frame[name].min()), float(frame[name].max())

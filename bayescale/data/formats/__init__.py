@@ -15,6 +15,8 @@ from bayescale.data.formats.table import Table
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError
 
+__all__ = ["load"]
+
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt")
 
 
