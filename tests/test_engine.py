@@ -178,7 +178,7 @@ def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, fac
     # Default chains, whose programs other tests need as well, are long enough for most curves.
     few, right = bs.Nuts(least_ess=1500.0), fit.diagnose
     bs.fit(made_up(7), seed=0, priors=APART)
-    monkeypatch.setattr(fit, "diagnose", lambda *chains: right(*chains[:3], factor * chains[3]))
+    monkeypatch.setattr(fit, "diagnose", lambda *chains: right(*chains[:3], factor * chains[3], *chains[4:]))
     before = traces_so_far()
     post = bs.fit(made_up(7), seed=0, priors=APART, settings=few)
     assert traces_so_far() == before, "no program but the one that they began with"
