@@ -173,11 +173,11 @@ class Forecast(Display):
         return len(self.points)
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say what is forecast, and how far away."""
+        """Return what is forecast, and its extrapolation factor."""
         lines = [f"Forecast of {KINDS[self.kind]} ({self.label})"]
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)

@@ -66,7 +66,7 @@ def options(
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
     ] = False,
 ) -> None:
-    """Bayesian scaling laws: posteriors, honest forecasts and decisions from a table of training runs."""
+    """Bayesian scaling laws: posteriors, calibrated forecasts and decisions from a table of training runs."""
 
 
 def main() -> None:

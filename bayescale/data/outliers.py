@@ -2,7 +2,7 @@
 
 The fit is a Gaussian process over the logarithms of the inputs with a linear trend. Its scales are averaged over a
 small grid, so that few rows give wide bounds. A failed run can only lie above the others, so the test has one side, and
-the scatter below the fit says how far honest runs of the same table stray.
+the scatter below the fit says how far sound runs of the same table scatter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PLAIN = 0.3
 SUSPECT = 2.0
 """Standard deviations above which a row is tried as an outlier."""
 LEAST = 0.012
-"""Smaller excesses of ln(loss) are never named: they cost a fit little and are common among honest runs."""
+"""Smaller excesses of ln(loss) are never named: they cost a fit little and are common among sound runs."""
 THRESHOLD = 5.0
 """Standard deviations of the prediction (noise included) above which a run is named."""
 ENOUGH = 12
@@ -35,7 +35,7 @@ ENOUGH = 12
 NEIGHBOURS, PSEUDO = 11, 3.0
 """Neighbours from which the noise near a row is measured, and the weight of the whole table in it, in rows."""
 ASYMMETRY = 1.2
-"""A named run lies farther above the fit than this times the farthest honest run lies below it."""
+"""A named run lies farther above the fit than this times the farthest sound run lies below it."""
 RISE, HALF_SURE = 6.0, 2.0
 """A run is also named if it lies so many standard deviations of noise above a smaller one, and of the prediction."""
 BETWEEN, BETWEEN_ROWS = 4.5, 8
@@ -121,7 +121,7 @@ def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """Predictions of each row from the honest others, and ln of the probability of the table if these are honest."""
+    """Predictions of each row from the sound others, and ln of the probability of the table if these are sound."""
 
     out: np.ndarray
     probability: float
@@ -147,10 +147,10 @@ def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
     named = (out & (score > THRESHOLD)) | ((rise > RISE) & (score > HALF_SURE))
     if z.shape[1] == 1 and len(y) >= BETWEEN_ROWS and len(np.unique(z)) == len(y):
         named |= (_between_neighbours(z[:, 0], y, out) > BETWEEN) & (score > HALF_SURE)
-    # What lies below the fit says how far honest runs of this table stray, unless the excess is gross.
+    # What lies below the fit says how far sound runs of this table scatter, unless the excess is gross.
     stray = ASYMMETRY * np.max(-score[~out], initial=0.0)
     named &= (excess > least) & ((score > stray) | (excess > EDGE_EXCESS))
-    # At the smallest scales honest curves often leave the trend: only a loss above that of a smaller run is a failure.
+    # At the smallest scales sound curves often leave the trend: only a loss above that of a smaller run is a failure.
     named &= (smaller >= EDGE) | (rise > EDGE_RISE) | (excess > EDGE_EXCESS)
     if len(y) <= FEW:
         larger = np.array([y[(z >= row - 1e-9).all(1) & (z > row + 1e-9).any(1)].max(initial=-np.inf) for row in z])
@@ -188,13 +188,13 @@ def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray],
 
 
 def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """How far each row lies above the line between its honest neighbours, in units of that of other rows near it.
+    """How far each row lies above the line between its sound neighbours, in units of that of other rows near it.
 
-    The unit is the root mean square of the same measure over the nearest honest rows whose neighbours it is not.
+    The unit is the root mean square of the same measure over the nearest sound rows whose neighbours it is not.
     """
     order = np.argsort(z)
-    honest = order[~out[order]]
-    t, v = z[honest], y[honest]
+    sound = order[~out[order]]
+    t, v = z[sound], y[sound]
     part = (t[1:-1] - t[:-2]) / (t[2:] - t[:-2])
     rest = (v[1:-1] - (1 - part) * v[:-2] - part * v[2:]) / np.sqrt(1 + part**2 + (1 - part) ** 2)
     score = np.zeros(len(z))
@@ -220,7 +220,7 @@ def _smaller_runs(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Noise of each row relative to the whole table, from the scores of the honest rows nearest to it, shape (row,)."""
+    """Noise of each row relative to the whole table, from the scores of the sound rows nearest to it, shape (row,)."""
     size = np.abs(score)
     size[out] = np.nan
     distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)

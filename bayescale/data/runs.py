@@ -189,11 +189,11 @@ class Runs(Display):
         return iter(self.split())
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say how many rows, which inputs and their ranges."""
+        """Return the number of rows, the inputs and their ranges."""
         spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
         loss = self.frame["loss"]

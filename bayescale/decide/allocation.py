@@ -92,7 +92,7 @@ class Allocation(Display):
 
     @property
     def text(self) -> str:
-        """The sentences that a meeting reads."""
+        """The answer in words."""
         first, second = self.over
         if self.caveats:
             reasons = " ".join(str(caveat) for caveat in self.caveats)
@@ -152,11 +152,11 @@ class Allocation(Display):
         }
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say what to do and why."""
+        """Return what to do, and why."""
         return f"{self.label}\n{self.text}"
 
 

@@ -73,9 +73,9 @@ class Allocations(Display):
         return self.each[index]
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say what to do and why."""
+        """Return what to do, and why."""
         return f"{self.each[0].label}\n{self.text}"

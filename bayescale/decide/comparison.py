@@ -57,16 +57,16 @@ class Duel(Display):
     caveats: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the answer in words."""
         return self.text
 
     @property
     def text(self) -> str:
-        """The sentence a meeting reads."""
+        """The answer in words."""
         if self.caveats:
             return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.caveats)}"
         low, middle, high = (100.0 * np.expm1(self.difference[level]) for level in (0.05, 0.5, 0.95))
@@ -180,7 +180,7 @@ class Comparison(Display):
 
     @property
     def text(self) -> str:
-        """The sentences that a meeting reads."""
+        """The answer in words."""
         where = f"at {self.axis} {self.point:.3g}"
         if self.answer == "cannot say":
             reasons = " ".join(f"{name}: {caveat}" for name, found in self.caveats.items() for caveat in found)
@@ -227,9 +227,9 @@ class Comparison(Display):
         }
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the answer in words."""
         return self.text

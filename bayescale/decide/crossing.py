@@ -66,7 +66,7 @@ class Crossing(Display):
 
     @property
     def text(self) -> str:
-        """The sentence a meeting reads."""
+        """The answer in words."""
         if self.caveats:
             return f"Cannot say where {self.first} becomes better than {self.second}. {' '.join(self.caveats)}"
         parts = [
@@ -95,11 +95,11 @@ class Crossing(Display):
         return {**plain, **points}
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the answer in words."""
         return self.text
 
 

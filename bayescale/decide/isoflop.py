@@ -84,7 +84,7 @@ class Sweep(Display):
 
     @property
     def text(self) -> str:
-        """The sentences that a meeting reads."""
+        """The answer in words."""
         percent = f"{100 * self.level:g} %"
         asked = int((self.frontier["cells"] == 0).sum())
         beside = f" and {counted(asked, 'budget')} asked for" if asked else ""
@@ -155,7 +155,7 @@ class Sweep(Display):
         }
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:

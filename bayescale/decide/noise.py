@@ -66,16 +66,16 @@ class SeedDifference(Display):
     p_better: float
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the answer in words."""
         return self.text
 
     @property
     def text(self) -> str:
-        """The sentence that a meeting reads."""
+        """The answer in words."""
         how = f"paired by {self.pairs} shared seeds" if self.pairs else "not paired: no two seeds are shared"
         where = f" at {self.setting}" if self.setting else ""
         verdict = f"{self.second} is better" if self.p_better > 0.5 else f"{self.first} is better"
@@ -131,7 +131,7 @@ class SeedNoise(Display):
 
     @property
     def text(self) -> str:
-        """The sentences that a meeting reads."""
+        """The answer in words."""
         middle = self.sd[0.5]
         ends = [end for share, end in self.sd.items() if share != 0.5]
         lines = [
@@ -206,11 +206,11 @@ class SeedNoise(Display):
         }
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say it in words."""
+        """Return the answer in words."""
         return self.text
 
 

@@ -62,7 +62,7 @@ class Ranking(Display):
 
     @property
     def text(self) -> str:
-        """The sentence that a meeting reads."""
+        """The answer in words."""
         where = inputs_text(self.at)
         if not self.batch:
             return f"No candidate is worth its cost for the run at {where}: decide with what is known."
@@ -97,7 +97,7 @@ class Ranking(Display):
         }
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:

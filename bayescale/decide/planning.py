@@ -61,7 +61,7 @@ class Power(Display):
 
     @property
     def text(self) -> str:
-        """The sentence that a meeting reads."""
+        """The answer in words."""
         enough = self.frame[self.frame["power"] >= self.wanted]
         if enough.empty:
             best = self.frame.loc[self.frame["power"].idxmax()]
@@ -85,7 +85,7 @@ class Power(Display):
         return plain | {"plans": self.frame.to_dict("records")}
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:

@@ -48,7 +48,7 @@ class Stops(Display):
 
     @property
     def text(self) -> str:
-        """The sentence that a meeting reads."""
+        """The answer in words."""
         stopped = self.frame[self.frame["action"] == "stop"]
         where = inputs_text(self.at)
         rule = f"their chance to end below {self.target:g} at {where} is under {self.chance:.2g}"
@@ -76,7 +76,7 @@ class Stops(Display):
         return plain | {"runs": self.frame.to_dict("records"), "caveats": listed}
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:

@@ -182,7 +182,7 @@ class Backtest(Display):
         return _io.write(path, lambda part: self.frame.to_csv(part, index=False))
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the text, cut to one screen."""
         return one_screen(str(self))
 
     def __str__(self) -> str:

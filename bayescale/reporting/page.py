@@ -67,7 +67,7 @@ class Report:
     signatures: bool
 
     def __repr__(self) -> str:
-        """Name the page."""
+        """Return the title of the page."""
         return f"Report: {self.title}"
 
     def _repr_html_(self) -> str:
