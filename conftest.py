@@ -55,7 +55,7 @@ def with_diagnostics(fit, **changes):
 
 def positions(fit):
     """Draws of the coordinates of all components, of one length, side by side: shape (chain, draw, coordinate)."""
-    return np.concatenate([part.position for part in fit.components])
+    return np.concatenate([part.unconstrained for part in fit.components])
 
 
 @pytest.fixture(scope="module", autouse=True)

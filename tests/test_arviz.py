@@ -56,7 +56,7 @@ def test_runs_give_their_names_to_the_dimension(marin, marin_post, tmp_path):
     assert "run" not in tree["constant_data"].data_vars
     assert marin_post.to_datatree()["observed_data"]["run"].values.tolist() == list(range(len(marin)))
     post.save(tmp_path / "fit.nc")
-    np.testing.assert_array_equal(bs.load(tmp_path / "fit.nc").first.position, post.first.position)
+    np.testing.assert_array_equal(bs.load(tmp_path / "fit.nc").first.unconstrained, post.first.unconstrained)
 
 
 @pytest.mark.slow

@@ -318,8 +318,8 @@ def linearised(law, shape, noise):
 
 def through(scores, job, linear):
     """The model's coordinates and the log determinant of both maps together."""
-    straight, first = reparam.to_straight(scores, linear, job.model, job.problem)
-    vector, second = reparam.bend(straight, job.model, job.problem)
+    moved, first = reparam.scores_to_reparam(scores, linear, job.model, job.problem)
+    vector, second = reparam.reparam_to_unconstrained(moved, job.model, job.problem)
     return vector, first + second
 
 
@@ -339,8 +339,8 @@ def test_geometry_can_be_inverted(case):
     job, linear = linearised(*case)
     for seed in range(3):
         vector = jnp.asarray(somewhere(job, seed))
-        straight = reparam.straighten(vector, job.model, job.problem)
-        scores = reparam.to_scores(straight, linear, job.model, job.problem)
+        moved = reparam.unconstrained_to_reparam(vector, job.model, job.problem)
+        scores = reparam.reparam_to_scores(moved, linear, job.model, job.problem)
         back, _ = through(scores, job, linear)
         np.testing.assert_allclose(back, vector, rtol=1e-9, atol=1e-9)
 
@@ -354,12 +354,12 @@ def test_geometry_states_its_determinant(case):
 def test_straight_coordinates_hold_the_drop_between_the_ends():
     job = job_for()
     names = coordinates(job.model, job.problem)
-    straight = jnp.asarray(somewhere(job, 0))
-    vector, _ = reparam.bend(straight, job.model, job.problem)
+    moved = jnp.asarray(somewhere(job, 0))
+    vector, _ = reparam.reparam_to_unconstrained(moved, job.model, job.problem)
     constants = read(vector, job.model, job.problem)[0].constants
     half = 0.5 * float(job.problem.span[0])
     ends = [job.law(np.exp(side * half), **constants) for side in (-1.0, 1.0)]
-    np.testing.assert_allclose(ends[0] - ends[1], np.exp(straight[names.index("log_fall")]), rtol=1e-10)
+    np.testing.assert_allclose(ends[0] - ends[1], np.exp(moved[names.index("log_fall")]), rtol=1e-10)
 
 
 # --- Mutants: each comparison above notices what it is there for ------------------------------------------
@@ -417,7 +417,7 @@ def test_mutant_evaluation_is_noticed(monkeypatch, home, name, mutant, shape):
     assert far_apart(float(jax.jit(lambda v: log_density(v, job.model, job.problem))(vector)), want)
 
 
-@pytest.mark.parametrize("name", ["to_straight", "bend"])
+@pytest.mark.parametrize("name", ["scores_to_reparam", "reparam_to_unconstrained"])
 def test_mutant_determinant_is_noticed(monkeypatch, name):
     right = getattr(reparam, name)
     monkeypatch.setattr(reparam, name, lambda *arguments: (right(*arguments)[0], 0.0))

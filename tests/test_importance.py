@@ -27,9 +27,9 @@ from bayescale.inference.importance import (
     run_importance,
     smoothed,
 )
-from bayescale.inference.modes import sift_modes, walks
+from bayescale.inference.modes import optimise_from_prior, sift_modes
 from bayescale.inference.nuts import Start
-from bayescale.inference.reparam import straight_density, straighten
+from bayescale.inference.reparam import reparam_density, unconstrained_to_reparam
 
 LEVELS = (0.05, 0.5, 0.95)
 FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "pythia/pile_test_xent", "rwkv4_pile/lambada_ppl"]
@@ -129,7 +129,7 @@ def test_one_weight_that_outweighs_all_others_is_a_status():
 
 
 @pytest.mark.parametrize("discrepancy", [None, "auto"])
-def test_walks_end_where_the_density_is_at_least_that_of_the_truth(discrepancy):
+def test_optimisations_end_where_the_density_is_at_least_that_of_the_truth(discrepancy):
     law, count = bs.LAWS["plateau_power"], 60
     whole = sbc.generative(plan_fit(made_up(law, 16), law, discrepancy=discrepancy))
     plan = FitPlan(whole.jobs[:1])
@@ -142,9 +142,9 @@ def test_walks_end_where_the_density_is_at_least_that_of_the_truth(discrepancy):
 
     def missed(inputs):
         key, problem, truth = inputs
-        _, heights = walks(key, job.model, problem, 75, False)
-        there = straighten(truth, job.model, problem)
-        return jnp.nanmin(heights) > -straight_density(there, job.model, problem)[0]
+        _, heights = optimise_from_prior(key, job.model, problem, 75, False)
+        there = unconstrained_to_reparam(truth, job.model, problem)
+        return jnp.nanmin(heights) > -reparam_density(there, job.model, problem)[0]
 
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), count)
@@ -166,7 +166,7 @@ def test_posterior_says_how_it_was_drawn(drawn, tmp_path):
     assert table["ess_bulk"].max() <= drawn.diagnostics.ess_bulk.min() * 1.0001
     drawn.save(tmp_path / "fit.nc")
     again = bs.load(tmp_path / "fit.nc")
-    np.testing.assert_allclose(again.position, drawn.position)
+    np.testing.assert_allclose(again.unconstrained, drawn.unconstrained)
     np.testing.assert_allclose(again.diagnostics.ess_tail, drawn.diagnostics.ess_tail)
     assert again.diagnostics.pareto_k == drawn.diagnostics.pareto_k
     assert again.status is drawn.status
@@ -177,7 +177,7 @@ def test_posterior_says_how_it_was_drawn(drawn, tmp_path):
 def test_equal_seeds_give_equal_draws(drawn, marin):
     before = dict(importance.TRACES)
     again = bs.fit(marin, seed=0, method="importance", priors=APART)
-    np.testing.assert_array_equal(again.position, drawn.position)
+    np.testing.assert_array_equal(again.unconstrained, drawn.unconstrained)
     assert before == importance.TRACES
 
 
@@ -187,7 +187,7 @@ def test_weights_that_deserve_no_trust_are_drawn_again_for_longer(drawn, marin, 
     post = bs.fit(marin, seed=0, method="importance", priors=APART)
     assert post.status is bs.Status.OK
     assert post.diagnostics.ess_weights > 2.5 * drawn.diagnostics.ess_weights
-    assert post.position.shape == drawn.position.shape
+    assert post.unconstrained.shape == drawn.unconstrained.shape
     assert before == importance.TRACES
     tails[:] = [0.9]
     few = bs.fit(marin, seed=0, method="importance", priors=APART, settings=bs.Nuts(chains=2, draws=50))
@@ -209,7 +209,7 @@ def test_points_are_added_until_they_are_enough(drawn, marin, monkeypatch):
     assert 3 <= len(seen) < importance.ATTEMPTS
     # The first attempt, in which the mixture has hardly adapted, gives way to the second; later ones join it.
     assert seen == [seen[0], *(importance.LONGER * seen[0] * np.arange(1, len(seen)))]
-    assert len(np.unique(post.position[..., 0])) > 0.9 * post.position[..., 0].size
+    assert len(np.unique(post.unconstrained[..., 0])) > 0.9 * post.unconstrained[..., 0].size
     assert before == importance.TRACES
 
 
@@ -231,13 +231,13 @@ def test_modes_are_found_drawn_from_and_reported(drawn):
         return -jax.nn.logsumexp(heights - 0.5 * ((v - jnp.array([[0.0], [8.0], [-8.0]])) ** 2).sum(1))
 
     with jax.enable_x64(True):
-        # The second walk ended where the first did, the fifth has not arrived.
+        # The second optimisation ended where the first did, the fifth has not arrived.
         places = jnp.array([[0.0, 0.0], [1e-6, 0.0], [8.0, 8.0], [-8.0, -8.0], [5.0, 5.0]])
         modes = sift_modes(potential, places, 0)
         assert int(modes.count) == 2
-        np.testing.assert_allclose(modes.places, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
+        np.testing.assert_allclose(modes.points, [[0, 0], [0, 0], [8, 8], [0, 0], [0, 0]], atol=1e-9)
         found = run_importance(
-            jax.random.key(0), lambda v: (potential(v), ()), modes.start, modes.places, Effort(2, 3), 3
+            jax.random.key(0), lambda v: (potential(v), ()), modes.start, modes.points, Effort(2, 3), 3
         )
     weight = np.exp(smoothed(np.asarray(found.log_weight))[0])
     far = np.asarray(found.position)[:, 0] > 4.0

@@ -38,8 +38,8 @@ def one_by_one(settings):
 
 def in_lockstep(settings, ends=None):
     def run(keys, families, starts, ends):
-        places = jax.vmap(jax.vmap(begin_chain, (0, None)))(keys, starts) if ends is None else ends
-        return nuts_vectorized.run_chains(potential, families, starts, settings, places)
+        states = jax.vmap(jax.vmap(begin_chain, (0, None)))(keys, starts) if ends is None else ends
+        return nuts_vectorized.run_chains(potential, families, starts, settings, states)
 
     with jax.enable_x64(True):
         return jax.device_get(jax.jit(run)(*begun(), ends))

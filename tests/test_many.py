@@ -254,8 +254,8 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     first = bs.fit_many([*FAMILIES, FAMILIES[0]], folder=tmp_path, **PLAIN)
     files = sorted(tmp_path.iterdir())
     assert len(files) == len(FAMILIES)
-    np.testing.assert_array_equal(first[0].position, first[-1].position)
-    assert not np.array_equal(first[0].position, first[1].position)
+    np.testing.assert_array_equal(first[0].unconstrained, first[-1].unconstrained)
+    assert not np.array_equal(first[0].unconstrained, first[1].unconstrained)
     loaded = bs.load(files[0])
     key = io.archive_key(files[0])
     read = cache.read(cache.open_folder(tmp_path), key, FitPlan((loaded.job,)))
@@ -270,7 +270,7 @@ def test_folder_is_read_whatever_the_order(tmp_path, monkeypatch):
     renamed = dataclasses.replace(FAMILIES[2], name="other")
     (other,) = bs.fit_many([renamed], folder=tmp_path, **PLAIN)
     assert (other.runs.name, len(sampled)) == ("other", 0)
-    np.testing.assert_array_equal(other.position, first[2].position)
+    np.testing.assert_array_equal(other.unconstrained, first[2].unconstrained)
     # Other seeds and priors are other posteriors; a damaged file is replaced.
     bs.fit_many(FAMILIES[:1], folder=tmp_path, **PLAIN | {"seed": 1})
     bs.fit_many(FAMILIES[:1], folder=tmp_path, priors={"falls": bs.Fall(median=0.3)}, **PLAIN)
@@ -292,7 +292,7 @@ def test_files_of_a_folder_are_named_after_their_families(tmp_path):
     for name, file, posterior in zip(NAMES, FILES, first, strict=True):
         loaded = bs.load(tmp_path / file)
         assert loaded.runs.name == name
-        np.testing.assert_array_equal(loaded.position, posterior.position)
+        np.testing.assert_array_equal(loaded.unconstrained, posterior.unconstrained)
     same(bs.fit_many(families[::-1], folder=tmp_path, **PLAIN), first[::-1])
     assert len(list(tmp_path.iterdir())) == len(FILES)
 
@@ -465,7 +465,7 @@ if sys.argv[3] == "vectorized":
     jax.default_backend = lambda: "gpu"
     batches.FEWEST_IN_LOCKSTEP = 1
 results = bs.fit_many(t.FAMILIES, **t.PLAIN)
-np.save(sys.argv[2], [result.position[:2] for result in results])
+np.save(sys.argv[2], [result.unconstrained[:2] for result in results])
 """
 
 
@@ -478,4 +478,4 @@ def test_eight_devices_draw_what_one_draws(path, here, tmp_path):
     subprocess.run(command, env=environment, check=True)
     for one, position in zip(here, np.load(tmp_path / "out.npy"), strict=True):
         # Rounding grows along a chain, so only its beginning is compared.
-        np.testing.assert_allclose(one.position[:2, :5], position[:, :5], atol=1e-4)
+        np.testing.assert_allclose(one.unconstrained[:2, :5], position[:, :5], atol=1e-4)

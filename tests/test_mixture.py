@@ -42,7 +42,7 @@ def test_default_is_a_mixture_of_two_posteriors(marin_post, apart):
     assert isinstance(marin_post, bs.Mixture)
     assert marin_post.weights == (0.5, 0.5)
     with_plateau, without = marin_post.components
-    np.testing.assert_array_equal(with_plateau.position, apart[0].position)
+    np.testing.assert_array_equal(with_plateau.unconstrained, apart[0].unconstrained)
     assert with_plateau.settings == HALF
     assert (np.asarray(with_plateau.draws["g"]) > 0).all()
     assert (np.asarray(without.draws["g"]) == 0).all()
@@ -81,7 +81,9 @@ def test_chains_are_shared_out_by_weight(marin):
 def test_one_component_can_be_asked_for(marin, marin_post, plateau):
     one = bs.fit(marin, seed=0, priors={"terms": bs.Plateaus(plateau=plateau)}, settings=HALF)
     assert isinstance(one, bs.Posterior)
-    np.testing.assert_array_equal(one.position, marin_post.components[["present", "absent"].index(plateau)].position)
+    np.testing.assert_array_equal(
+        one.unconstrained, marin_post.components[["present", "absent"].index(plateau)].unconstrained
+    )
 
 
 def test_unknown_plateaus_are_refused(marin):
@@ -173,7 +175,7 @@ def test_file_keeps_all_components(marin_post, tmp_path):
     again = bs.load(tmp_path / "fit.nc")
     assert again.status is marin_post.status
     for one, other in zip(again.components, marin_post.components, strict=True):
-        np.testing.assert_array_equal(one.position, other.position)
+        np.testing.assert_array_equal(one.unconstrained, other.unconstrained)
         np.testing.assert_array_equal(one.diagnostics.ess_bulk, other.diagnostics.ess_bulk)
     np.testing.assert_array_equal(again.predict(flops=1e24).log_draws, marin_post.predict(flops=1e24).log_draws)
 
@@ -212,5 +214,5 @@ def test_many_families_share_programs_and_come_back_whole(marin, marin_post):
     families = [marin, dataclasses.replace(marin, frame=frame, name="other")]
     one, other = bs.fit_many(families, seed=0)
     assert [len(fit.components) for fit in (one, other)] == [2, 2]
-    np.testing.assert_array_equal(one.components[1].position, marin_post.components[1].position)
+    np.testing.assert_array_equal(one.components[1].unconstrained, marin_post.components[1].unconstrained)
     assert other.runs.name == "other"

@@ -42,7 +42,7 @@ AT = {
 
 def samples_of(post, prefix=""):
     """Draws of the sites by name, shape (draw, ...)."""
-    flat = post.position.reshape(-1, post.position.shape[-1])
+    flat = post.unconstrained.reshape(-1, post.unconstrained.shape[-1])
     found = {}
     for name, column in zip(coordinates(post.job.model, post.job.problem), flat.T, strict=True):
         found.setdefault(prefix + name.split("[")[0], []).append(column)

@@ -71,8 +71,8 @@ def test_wrong_sampler_is_noticed_where_real_data_put_it(marin, monkeypatch):
         for number, fit in right(queue, progress):
             parts = []
             for part in fit.components:
-                center = part.position.mean((0, 1))
-                parts.append(dataclasses.replace(part, position=center + 0.5 * (part.position - center)))
+                center = part.unconstrained.mean((0, 1))
+                parts.append(dataclasses.replace(part, unconstrained=center + 0.5 * (part.unconstrained - center)))
             yield number, combine(parts, fit.weights) if len(queue.plans) > 1 else fit
 
     monkeypatch.setattr(sbc, "results_of", timid)
@@ -102,6 +102,8 @@ def test_the_law_is_found_where_discrepancy_could_stand_in_for_it():
     with jax.enable_x64(True):
         density = jax.jit(lambda vector: log_density(vector, job.model, job.problem))
         truth = float(density(position[35]))
-        found = [np.median([density(v) for v in p.position.reshape(198, -1)[::9]]) > truth - 10.0 for p in posteriors]
+        found = [
+            np.median([density(v) for v in p.unconstrained.reshape(198, -1)[::9]]) > truth - 10.0 for p in posteriors
+        ]
     # From the centre alone none; from a few draws of the prior as well, somewhat more than half.
     assert sum(found) >= 4

@@ -123,7 +123,7 @@ def test_long_and_short_ways_say_the_same_of_single_rows(monkeypatch):
     sequential, rotated = both_ways(long_curve(20), monkeypatch)
     start = np.broadcast_to(np.asarray(prior_center(rotated.model, rotated.problem)), (1, 3, 5))
     values = jax.tree.map(
-        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), parameters.meaning(start, rotated.model, rotated.problem)
+        lambda leaf: leaf.reshape(3, *leaf.shape[2:]), parameters.constrain_draws(start, rotated.model, rotated.problem)
     )
     order = np.argsort(np.asarray(rotated.problem.z)[:20, 0], kind="stable")
     np.testing.assert_allclose(
@@ -148,7 +148,7 @@ def test_evaluations_are_chosen_by_rows_and_errors():
 def test_ten_thousand_points_are_fitted():
     runs = long_curve(10_000)
     post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=200, draws=30, chains=1))
-    assert all(np.isfinite(part.position).all() for part in post.components)
+    assert all(np.isfinite(part.unconstrained).all() for part in post.components)
     assert all(part.stats["n_steps"].mean() < 64 for part in post.components)
     # So many points know their scatter to one part in a hundred; chains that began elsewhere would still be there.
     total = np.sqrt(post.flat_values.residual_sd**2 + post.flat_values.seed_sd**2)

@@ -206,7 +206,7 @@ def reweighted(
     # The components of a mixture keep their weights.
     for part, (chains, draws) in zip(posterior.components, posterior.layout, strict=True):
         one = part.thinned(draws)
-        flat = one.position.reshape(chains * draws, -1)
+        flat = one.unconstrained.reshape(chains * draws, -1)
         with on_cores():
             log_prior = np.asarray(prior_density(flat, one.job.model, one.job.problem))
         # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.

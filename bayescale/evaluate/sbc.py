@@ -254,7 +254,7 @@ def some_draws(posterior: Posterior, count: int) -> tuple[np.ndarray, Values]:
     total = len(posterior.flat_values.level)
     picks = np.floor(np.linspace(0, total - 1, count) + 0.5).astype(int)
     values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
-    return posterior.position.reshape(total, -1)[picks], values
+    return posterior.unconstrained.reshape(total, -1)[picks], values
 
 
 def check_ratios(ratios: Any) -> None:
@@ -363,10 +363,10 @@ def rank(
     """Count the posterior draws below the truth, for each quantity."""
     job = posterior.job
     flat = posterior.flat_values
-    total = posterior.position.shape[0] * posterior.position.shape[1]
+    total = posterior.unconstrained.shape[0] * posterior.unconstrained.shape[1]
     picks = np.linspace(0, total - 1, KEPT).round().astype(int)
     flat = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], flat)
-    position = posterior.position.reshape(total, -1)[picks]
+    position = posterior.unconstrained.reshape(total, -1)[picks]
     ahead = predict_log(job.model, job.problem, job.low, flat, new, "run", rng).draws - float(job.problem.center)
     below = [*(position < truth).sum(0)]
     if marginal_level(job.model):

@@ -236,10 +236,12 @@ def suited(task: Task, count: int) -> int:
     return machine(count).largest(job, settings)
 
 
-def padding(jobs: Sequence[Job], batches: Sequence[Sequence[int]], place: Callable[[int], Machine] = machine) -> float:
+def padding(
+    jobs: Sequence[Job], batches: Sequence[Sequence[int]], devices: Callable[[int], Machine] = machine
+) -> float:
     """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
     real = sum(float(job.problem.mask.sum()) for job in jobs)
-    evaluated = sum(place(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
+    evaluated = sum(devices(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
     return 1.0 - real / evaluated if evaluated else 0.0
 
 

@@ -45,10 +45,10 @@ def open_folder(folder: str | Path) -> Archive:
     Raises:
         InputError: As `_io.folder`.
     """
-    place = _io.folder(folder)
+    root = _io.folder(folder)
     files: dict[str, Path] = {}
     damaged: set[Path] = set()
-    for file in sorted(place.glob("*.nc")):
+    for file in sorted(root.glob("*.nc")):
         try:
             if (found := archive_key(file)) is not None:
                 files[found] = file
@@ -58,14 +58,14 @@ def open_folder(folder: str | Path) -> Archive:
             # Writing is atomic, so this is damage from elsewhere.
             warnings.warn(f"{file} is truncated or damaged; its family is sampled again.", stacklevel=2)
             damaged.add(file)
-    return Archive(place, files, frozenset(damaged))
+    return Archive(root, files, frozenset(damaged))
 
 
 def key(plan: FitPlan, request: FitRequest) -> str:
     """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
     That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of
-    its files; the place of a family among others and its name are left out.
+    its files; the index of a family and its name are left out.
     """
     job = plan.jobs[0]
     content = {

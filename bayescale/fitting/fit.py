@@ -179,8 +179,8 @@ def sample_robustly(
 
 
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
-    """Return a posterior with these draws in the place of its own, diagnosed as what they are."""
-    return diagnosed(dataclasses.replace(posterior, position=position, values=values, stats=stats))
+    """Return a posterior with these draws instead of its own, diagnosed as what they are."""
+    return diagnosed(dataclasses.replace(posterior, unconstrained=position, values=values, stats=stats))
 
 
 def diagnosed(posterior: Posterior) -> Posterior:
@@ -189,9 +189,9 @@ def diagnosed(posterior: Posterior) -> Posterior:
         # Ranks, and so R-hat, of these two are those of the parameters that are their logarithms.
         others = {n: draws for n, draws in posterior.draws.items() if n not in ("residual_sd", "seed_sd")}
         columns = list(varying(others).values())
-    reported = np.stack(columns, axis=-1) if columns else np.empty((*posterior.position.shape[:2], 0))
+    reported = np.stack(columns, axis=-1) if columns else np.empty((*posterior.unconstrained.shape[:2], 0))
     stats, least = posterior.stats, float(posterior.settings.least_ess)
-    measures = diagnose(posterior.position, stats["diverging"], stats["energy"], least, reported)
+    measures = diagnose(posterior.unconstrained, stats["diverging"], stats["energy"], least, reported)
     return dataclasses.replace(posterior, diagnostics=measures)
 
 
@@ -225,7 +225,7 @@ def only_short(posterior: Posterior) -> bool:
 
 
 def continued(first: Posterior, rest: Posterior) -> Posterior:
-    """Return a posterior with the draws of both, the second of which goes on where the first ended."""
+    """Return a posterior with the draws of both, of which the latter goes on where the first ended."""
 
     def both(a: Any, b: Any) -> Any:
         return np.concatenate([a, b], axis=1)
@@ -258,18 +258,18 @@ def run_compiled(
     ends: Sequence[Any] | None = None,
 ) -> list[tuple[Posterior, Any]]:
     """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
-    place = machine(len(jobs))
+    devices = machine(len(jobs))
     numbers = {name: np.float64(getattr(settings, name)) for name in ("target_accept", "least_ess")}
     settings = dataclasses.replace(settings, **numbers)
 
     def run(members: list[int]) -> list[tuple[Posterior, Any]]:
-        filled = [members[i] for i in place.members(len(members))]
-        with place.entered():
+        filled = [members[i] for i in devices.members(len(members))]
+        with devices.entered():
             keys = np.stack([stream_key(seed, attempt, streams[i]) for i in filled])
             problems = stacked([job.problem for job in jobs], filled)
-            with compiled_once(jobs[0], place.vectorized, len(filled), jax.tree.structure(settings)):
-                begin, sample = (compiled(program, place.lighter(jobs[0])) for program in (begin_batch, sample_batch))
-                given, where = (keys, jobs[0].model, problems, settings), (place.vectorized, place.mesh)
+            with compiled_once(jobs[0], devices.vectorized, len(filled), jax.tree.structure(settings)):
+                begin, sample = (compiled(program, devices.lighter(jobs[0])) for program in (begin_batch, sample_batch))
+                given, where = (keys, jobs[0].model, problems, settings), (devices.vectorized, devices.mesh)
                 # Through NumPy, so that chains that begin and chains that go on are of one type to the program.
                 at = jax.device_get(begin(*given, *where)) if ends is None else stacked(ends, filled)
                 output = jax.tree.map(np.asarray, jax.device_get(sample(*given, at, *where)))
@@ -279,12 +279,12 @@ def run_compiled(
             part = jax.tree.map(lambda leaf: leaf[row].copy(), output)
             return make_posterior(jobs[members[row]], part, seed, settings), part["end"]
 
-        if not place.vectorized:
+        if not devices.vectorized:
             return [posterior(row) for row in range(len(members))]
         with ThreadPoolExecutor() as threads:
             return list(threads.map(posterior, range(len(members))))
 
-    return place.pieces(len(jobs), run)
+    return devices.pieces(len(jobs), run)
 
 
 def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) -> Posterior:
@@ -294,7 +294,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
         job=job,
         seed=seed,
         settings=settings,
-        position=chains.position,
+        unconstrained=chains.position,
         values=compact(output["values"]),
         stats={
             "diverging": chains.diverging,

@@ -76,12 +76,12 @@ def fit_many(
     Args:
         families: One Runs a family; arguments otherwise as for `fit`.
         law: See `fit`.
-        seed: Seed. Family i has a stream of its own, so its draws depend on its place in the list and on nothing else:
+        seed: Seed. Family i has a stream of its own, so its draws depend on its index in the list and on nothing else:
             not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
-            kinds or numbers of devices round differently.) With a folder they do not depend on its place either.
+            kinds or numbers of devices round differently.) With a folder they do not depend on that index either.
         strict: Raise if any posterior must not be trusted, once all are finished.
         failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
-            its place, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
+            its stead, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
             not fit together, after all others are finished if sampling failed.
         folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
             new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
@@ -209,8 +209,8 @@ def line_up(
     if executor is not None:
         for plan in plans.values():
             packed_curve(plan.jobs[0].model.law.curve)
-    place = None if folder is None else cache.open_folder(folder)
-    return Queue(plans, refused, request, place, executor)
+    archive = None if folder is None else cache.open_folder(folder)
+    return Queue(plans, refused, request, archive, executor)
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:

@@ -99,7 +99,7 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
             job=job,
             seed=seed,
             settings=settings,
-            position=folded(part.position),
+            unconstrained=folded(part.position),
             values=jax.tree.map(folded, value),
             stats={"log_weight": folded(part.log_weight)},
             diagnostics=part.diagnostics,
@@ -110,19 +110,19 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
 
 def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
     """What the draws of jobs of one shape mean, leading axis draw."""
-    place = machine(len(jobs))
+    devices = machine(len(jobs))
 
     def run(members: list[int]) -> list[Values]:
-        filled = [members[i] for i in place.members(len(members))]
-        position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
-        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), len(scores[0])):
+        filled = [members[i] for i in devices.members(len(members))]
+        position, scores = stacked([(part.unconstrained, part.level_scores) for part in chosen], filled)
+        with devices.entered(), compiled_once(jobs[0], devices.vectorized, len(filled), len(scores[0])):
             problems = stacked([job.problem for job in jobs], filled)
-            program = jitted(interpret_batch, ("vectorized",), not place.vectorized)
-            meaning = program(jobs[0].model, problems, position, scores, place.vectorized)
-            values = jax.tree.map(np.asarray, jax.device_get(meaning))
+            program = jitted(interpret_batch, ("vectorized",), not devices.vectorized)
+            constrained = program(jobs[0].model, problems, position, scores, devices.vectorized)
+            values = jax.tree.map(np.asarray, jax.device_get(constrained))
         return [jax.tree.map(lambda leaf, i=i: leaf[i], values) for i in range(len(members))]
 
-    return place.pieces(len(jobs), run)
+    return devices.pieces(len(jobs), run)
 
 
 def goes_on(status: Status, attempt: int) -> bool:
@@ -138,7 +138,7 @@ def joined(first: Points, second: Points) -> Points:
 
 def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Points]:
     """Weigh points for jobs of one shape; all attempts share one program."""
-    place = machine(len(jobs))
+    devices = machine(len(jobs))
     fewest = -(-KEPT_POINTS * settings.chains * settings.draws // ROUND_POINTS)
     later = min(attempt, 1)
     kept, most = fewest * (LONGER if later else 1), fewest * LONGER
@@ -147,17 +147,17 @@ def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, setting
     effort, used = Effort(np.int64(ADAPTING[later]), np.int64(kept)), kept * ROUND_POINTS
 
     def run(members: list[int]) -> list[Points]:
-        filled = [members[i] for i in place.members(len(members))]
-        with place.entered(), compiled_once(jobs[0], place.vectorized, len(filled), most, settings.mode_steps):
+        filled = [members[i] for i in devices.members(len(members))]
+        with devices.entered(), compiled_once(jobs[0], devices.vectorized, len(filled), most, settings.mode_steps):
             keys = np.stack([stream_key(seed, stream, streams[i]) for i in filled])
             problems = stacked([job.problem for job in jobs], filled)
-            program = jitted(weigh_batch, ("most", "steps", "vectorized"), not place.vectorized)
-            output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, place.vectorized)
+            program = jitted(weigh_batch, ("most", "steps", "vectorized"), not devices.vectorized)
+            output = program(keys, jobs[0].model, problems, effort, most, settings.mode_steps, devices.vectorized)
             weighted, modes = jax.tree.map(np.asarray, jax.device_get(output))
         rows = range(len(members))
         return [Points(weighted.position[i, :used], weighted.log_weight[i, :used], int(modes[i])) for i in rows]
 
-    return place.pieces(len(jobs), run)
+    return devices.pieces(len(jobs), run)
 
 
 def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:

@@ -12,10 +12,10 @@ from jax import lax
 from bayescale._jax import each, key_of
 from bayescale._record import Array
 from bayescale.fitting.batches import jitted
-from bayescale.inference.modes import round_potential, walks
-from bayescale.inference.nuts import Nuts, Standing, Start, begin_chain, normal_around, run_chain
+from bayescale.inference.modes import optimise_from_prior, round_potential
+from bayescale.inference.nuts import ChainState, Nuts, Start, begin_chain, normal_around, run_chain
 from bayescale.inference.nuts_vectorized import run_chains
-from bayescale.inference.reparam import Geometry, linearise, read_straight, to_scores, to_straight
+from bayescale.inference.reparam import Geometry, constrain_reparam, linearise, reparam_to_scores, scores_to_reparam
 from bayescale.model.density import draw_level
 from bayescale.model.problem import Model, Problem, Values
 
@@ -39,7 +39,8 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at
         at: What `beginning` returned, or an earlier call as "end".
 
     Returns:
-        Coordinates, their meaning and the statistics of the chains, leading axes (chain, draw), and where they ended.
+        Unconstrained parameters, constrained values and the statistics of the chains, leading axes (chain, draw), and
+        where they ended.
     """
     TRACES["sample"] += 1
 
@@ -50,7 +51,7 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at
         level_scores, state = inputs
         drawn, state = run_chain(potential, start, settings, state)
         draws = drawn.position, level_scores
-        position, values = lax.map(lambda draw: meaning(draw, geometry, model, problem), draws)
+        position, values = lax.map(lambda draw: constrain_draw(draw, geometry, model, problem), draws)
         return {"chains": drawn._replace(position=position), "values": values}, state
 
     level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
@@ -75,7 +76,9 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
         def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
             # Long curves one draw at a time: all at once they would not fit into memory.
-            return each(lambda draw: meaning(draw, geometry, model, problem), draws, not problem.evaluation.sequential)
+            return each(
+                lambda draw: constrain_draw(draw, geometry, model, problem), draws, not problem.evaluation.sequential
+            )
 
         return jax.vmap(chain)((position, level_scores))
 
@@ -83,11 +86,11 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
     return {"chains": drawn._replace(position=position), "values": values, "end": (geometries, starts, states)}
 
 
-def meaning(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
+def constrain_draw(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
     """Coordinates of standard scores and a score of the level, and what they mean."""
     scores, level_score = draw
-    straight, _ = to_straight(scores, geometry, model, problem)
-    vector, values, _, _ = read_straight(straight, model, problem)
+    reparam, _ = scores_to_reparam(scores, geometry, model, problem)
+    vector, values, _, _ = constrain_reparam(reparam, model, problem)
     return vector, values._replace(level=draw_level(level_score, values, model, problem))
 
 
@@ -98,13 +101,13 @@ def keys_of(words: Array, settings: Nuts) -> Any:
 
 def beginning(
     key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
-) -> tuple[Geometry, Start, Standing]:
+) -> tuple[Geometry, Start, ChainState]:
     """Find the mode; return coordinates that suit it, their mode and covariance, and where each chain begins."""
     keys = keys_of(key, settings)
     mode = best_mode(keys[0], model, problem, settings.mode_steps, vectorized)
     geometry = linearise(mode, model, problem)
     potential = round_potential(geometry, model, problem)
-    scores = to_scores(mode, geometry, model, problem)
+    scores = reparam_to_scores(mode, geometry, model, problem)
     # Chains that begin apart show by R-hat where they do not meet. Standard scores have about unit scale.
     apart = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, APART), scores.shape, scores.dtype))(
         keys[2:]
@@ -114,12 +117,12 @@ def beginning(
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
-    """Walk to modes from the prior's centre and from draws of the prior; take the centre's unless another is higher.
+    """Optimise from the prior's centre and from draws of the prior; take the centre's unless another is higher.
 
     From the centre alone, one in ten simulated data sets of a law with several terms ended where discrepancy or scatter
     explains what the law should.
     """
-    ends, heights = walks(key, model, problem, steps, vectorized)
+    ends, heights = optimise_from_prior(key, model, problem, steps, vectorized)
     heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
     return ends[jnp.argmin(heights)]
 
@@ -131,11 +134,11 @@ def begin_batch(
     settings: Nuts,
     vectorized: bool,
     mesh: jax.sharding.Mesh | None = None,
-) -> tuple[Geometry, Start, Standing]:
+) -> tuple[Geometry, Start, ChainState]:
     """Find where the chains of families begin; see `sample_batch`, which goes on from there."""
 
-    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> tuple[Geometry, Start, Standing]:
-        def one(family: tuple[Any, Problem]) -> tuple[Geometry, Start, Standing]:
+    def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> tuple[Geometry, Start, ChainState]:
+        def one(family: tuple[Any, Problem]) -> tuple[Geometry, Start, ChainState]:
             return beginning(family[0], model, family[1], settings, vectorized)
 
         return each(one, (keys, problems), vectorized)
@@ -173,8 +176,8 @@ def shared(function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *argume
         return function(*arguments)
     family, everywhere = jax.P(*mesh.axis_names), jax.P()
     # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
-    places = (family, everywhere, family, everywhere, family)[: len(arguments)]
-    return jax.shard_map(function, mesh=mesh, in_specs=places, out_specs=family, check_vma=False)(*arguments)
+    specs = (family, everywhere, family, everywhere, family)[: len(arguments)]
+    return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=family, check_vma=False)(*arguments)
 
 
 def compiled(function: Callable[..., Any], lighter: bool = False) -> Any:

@@ -76,12 +76,12 @@ class Weighted(NamedTuple):
     Attributes:
         position: Shape (point, d).
         log_weight: Logarithms, up to the evidence, shape (point,).
-        meaning: What the density says about each point beside its value, leading axis point.
+        auxiliary: What the density says about each point beside its value, leading axis point.
     """
 
     position: Any
     log_weight: Any
-    meaning: Any
+    auxiliary: Any
 
 
 class Effort(NamedTuple):
@@ -121,10 +121,10 @@ def run_importance(key: Array, target: Target, start: Start, modes: Array, effor
         draw_key, place_key = jax.random.split(jax.random.fold_in(key, number))
         weighted = drawn(draw_key, mixture)
         better = refit(place_key, weighted, mixture, start)
-        place = number - effort.adapting
-        mixture = jax.tree.map(lambda new, old: jnp.where(place < 0, new, old), better, mixture)
-        # The first kept round takes the place that rounds before it had.
-        room = jax.tree.map(lambda whole, new: whole.at[jnp.maximum(place, 0)].set(new), room, weighted)
+        kept = number - effort.adapting
+        mixture = jax.tree.map(lambda new, old: jnp.where(kept < 0, new, old), better, mixture)
+        # The first kept round replaces what rounds before it had.
+        room = jax.tree.map(lambda whole, new: whole.at[jnp.maximum(kept, 0)].set(new), room, weighted)
         return mixture, room
 
     _, room = lax.fori_loop(0, effort.adapting + effort.kept, step, (mixture, room))
@@ -134,9 +134,9 @@ def run_importance(key: Array, target: Target, start: Start, modes: Array, effor
 def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted:
     """Draw points from a mixture and weigh them."""
     position = draw_points(key, mixture, points)
-    potential, meaning = lax.map(target, position, batch_size=min(CHUNK, points))
+    potential, auxiliary = lax.map(target, position, batch_size=min(CHUNK, points))
     log_weight = -potential - proposal_density(position, mixture, points)
-    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf), meaning)
+    return Weighted(position, jnp.where(jnp.isfinite(log_weight), log_weight, -jnp.inf), auxiliary)
 
 
 def guarded(points: int) -> int:
@@ -209,8 +209,8 @@ def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mix
 
 def systematic(key: Array, weight: Array, number: int) -> Any:
     """Numbers of points resampled by weight, in order, shape (number,)."""
-    places = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
-    return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), places), 0, len(weight) - 1)
+    levels = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
+    return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), levels), 0, len(weight) - 1)
 
 
 # --- One family --------------------------------------------------------------------------------------------
@@ -223,8 +223,8 @@ def weigh_family(
     mode_key, point_key = jax.random.split(key_of(key))
     geometry, modes = find_modes(mode_key, model, problem, steps, vectorized)
     target = round_target(geometry, model, problem)
-    weighted = run_importance(point_key, target, modes.start, modes.places, effort, most)
-    return weighted._replace(position=weighted.meaning, meaning=()), modes.count
+    weighted = run_importance(point_key, target, modes.start, modes.points, effort, most)
+    return weighted._replace(position=weighted.auxiliary, auxiliary=()), modes.count
 
 
 def weigh_batch(
@@ -269,6 +269,6 @@ def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
 
 def resample(weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
     """Numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
-    places = (np.arange(number) + rng.random()) / number
-    rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), places), len(weight) - 1)
+    levels = (np.arange(number) + rng.random()) / number
+    rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), levels), len(weight) - 1)
     return rng.permutation(rows)

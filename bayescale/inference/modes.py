@@ -1,4 +1,4 @@
-"""Modes: walks to where the density of one family is highest, and which of their ends matter."""
+"""Modes: optimisation from draws of the prior to where the density is highest, and which of the ends matter."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ from jax.scipy.linalg import solve_triangular
 from bayescale._jax import each
 from bayescale._record import Array
 from bayescale.inference.nuts import Potential, Start, find_mode, normal_at
-from bayescale.inference.reparam import Geometry, linearise, straight_density, straighten, to_scores, to_straight
+from bayescale.inference.reparam import (
+    Geometry,
+    linearise,
+    reparam_density,
+    reparam_to_scores,
+    scores_to_reparam,
+    unconstrained_to_reparam,
+)
 from bayescale.model.density import offset
 from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import SMALLEST_SCATTER
@@ -23,13 +30,13 @@ from bayescale.model.problem import Model, Problem
 STARTS = 4
 """Walks to a mode: one from the centre of the priors, the others from prior draws."""
 LOOSE = 3.0
-"""Scatter at the start of a walk, in standard deviations of the residuals there, at least."""
+"""Scatter at the start of an optimisation, in standard deviations of the residuals there, at least."""
 APART = 3.0
 """Modes count as different when they are this many standard deviations apart."""
 LEAST_MASS = 0.01
 """A mode counts when a normal distribution around it holds this share of the best mode's mass."""
 STILL = 0.1
-"""A walk has ended at a mode when a Newton step from there is shorter than this many standard deviations."""
+"""An optimisation has ended at a mode when a Newton step from there is shorter than this many standard deviations."""
 
 Target = Callable[[Any], tuple[Any, Any]]
 """Negative log density of a vector, and what else is wanted of it."""
@@ -40,12 +47,12 @@ class Modes(NamedTuple):
 
     Attributes:
         start: The best mode, and the covariance there.
-        places: Shape (start, d); walks that found nothing new are at the best mode.
+        points: Shape (start, d); optimisations that found nothing new are at the best mode.
         count: Number of different modes that matter.
     """
 
     start: Start
-    places: Any
+    points: Any
     count: Any
 
 
@@ -53,8 +60,8 @@ def round_target(geometry: Geometry, model: Model, problem: Problem) -> Target:
     """Return the negative log density of standard scores, and the model's coordinates there."""
 
     def target(scores: Any) -> tuple[Any, Any]:
-        straight, log_determinant = to_straight(scores, geometry, model, problem)
-        density, vector = straight_density(straight, model, problem)
+        reparam, log_determinant = scores_to_reparam(scores, geometry, model, problem)
+        density, vector = reparam_density(reparam, model, problem)
         return -density - log_determinant, vector
 
     return target
@@ -66,68 +73,68 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
     return lambda scores: target(scores)[0]
 
 
-def walks(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Any, Any]:
+def optimise_from_prior(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Any, Any]:
     """Walk to modes from the prior's centre and from draws of the prior.
 
     Returns:
-        Where walks ended, in straight coordinates, shape (walk, d), and the negative log density there.
+        Where optimisations ended, in reparameterised coordinates, shape (start, d), and the negative log density there.
     """
 
-    def potential(straight: Any) -> Any:
-        return -straight_density(straight, model, problem)[0]
+    def potential(reparam: Any) -> Any:
+        return -reparam_density(reparam, model, problem)[0]
 
-    def walk(scores: Any) -> tuple[Any, Any]:
+    def optimise(scores: Any) -> tuple[Any, Any]:
         begin = loosened(prior_place(scores, model, problem), model, problem)
-        return find_mode(potential, straighten(begin, model, problem), steps)
+        return find_mode(potential, unconstrained_to_reparam(begin, model, problem), steps)
 
     scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
-    # On CPUs one after the other: walks differ in the length of their line searches, and a batch waits for the longest.
-    return each(walk, scores, vectorized)
+    # On CPUs one after the other: they differ in the length of their line searches, and a batch waits for the longest.
+    return each(optimise, scores, vectorized)
 
 
 def loosened(vector: Array, model: Model, problem: Problem) -> Any:
     """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
 
-    Far from the data a density with little scatter is a steep and crooked valley, where walks get stuck: of simulated
-    data without discrepancy, they missed the mode in more than half of the cases, and from here in few.
+    Far from the data a density with little scatter is a steep and crooked valley, where optimisation gets stuck: of
+    simulated data without discrepancy, it missed the mode in more than half of the cases, and from here in few.
     """
     values, _ = read(vector, model, problem)
     residual, rows = problem.y - offset(model, problem, values), problem.mask.sum()
     residual = problem.mask * (residual - (problem.mask @ residual) / rows if marginal_level(model) else residual)
-    place = coordinates(model, problem).index("log_residual_sd")
+    index = coordinates(model, problem).index("log_residual_sd")
     least = jnp.log(LOOSE) + 0.5 * jnp.log((residual**2).sum() / rows + SMALLEST_SCATTER**2)
-    return vector.at[place].max(least)
+    return vector.at[index].max(least)
 
 
 def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Geometry, Modes]:
     """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
     # Walks may end a little before the mode, since the mixture adapts.
-    ends, heights = walks(key, model, problem, steps // 2, vectorized)
+    ends, heights = optimise_from_prior(key, model, problem, steps // 2, vectorized)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
     scored = round_potential(geometry, model, problem)
-    places = jax.vmap(lambda end: to_scores(end, geometry, model, problem))(ends)
-    return geometry, sift_modes(scored, places, best)
+    points = jax.vmap(lambda end: reparam_to_scores(end, geometry, model, problem))(ends)
+    return geometry, sift_modes(scored, points, best)
 
 
-def sift_modes(potential: Potential, places: Array, best: Any) -> Modes:
-    """Tell which ends of walks are modes, different from each other, and of a mass that matters.
+def sift_modes(potential: Potential, points: Array, best: Any) -> Modes:
+    """Tell which ends of optimisations are modes, different from each other, and of a mass that matters.
 
     Args:
         potential: Negative log density of a vector.
-        places: Where walks ended, shape (start, d).
+        points: Where optimisations ended, shape (start, d).
         best: Number of the one of highest density.
     """
-    found = lax.map(lambda place: normal_at(potential, place), places)
+    found = lax.map(lambda point: normal_at(potential, point), points)
     factors = jnp.linalg.cholesky(found.covariance)
     masses = -found.value + jnp.log(jnp.diagonal(factors, axis1=1, axis2=2)).sum(1)
     decrements = jnp.einsum("mi,mij,mj->m", found.slope, found.covariance, found.slope)
     start = jax.tree.map(lambda leaf: leaf[best], found)
-    matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(places).all(1)
-    scores = solve_triangular(factors[best], places.T, lower=True)
+    matters = (decrements < STILL**2) & (masses - masses[best] > jnp.log(LEAST_MASS)) & jnp.isfinite(points).all(1)
+    scores = solve_triangular(factors[best], points.T, lower=True)
     near = ((scores[:, :, None] - scores[:, None, :]) ** 2).sum(0) < APART**2
-    known = jnp.zeros(len(places), bool).at[best].set(True)
-    for number in range(len(places)):
+    known = jnp.zeros(len(points), bool).at[best].set(True)
+    for number in range(len(points)):
         known = known.at[number].set(known[number] | (matters[number] & ~(known & near[number]).any()))
-    places = jnp.where(known[:, None], places, start.mode)
-    return Modes(start, places, known.sum())
+    points = jnp.where(known[:, None], points, start.mode)
+    return Modes(start, points, known.sum())

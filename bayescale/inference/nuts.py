@@ -92,7 +92,7 @@ class Start(NamedTuple):
     """Its gradient there, shape (d,)."""
 
 
-class Standing(NamedTuple):
+class ChainState(NamedTuple):
     """Where a chain stands between two trajectories, and how it is tuned: all that it takes to go on."""
 
     begun: Any
@@ -103,7 +103,7 @@ class Standing(NamedTuple):
     inverse_mass: Any
     """Inverse mass matrix, shape (d, d), and below the Cholesky factor of the mass matrix."""
     mass_factor: Any
-    place: Any
+    position: Any
     """In coordinates of unit scale, shape (d,), with the potential and its gradient there."""
     value: Any
     slope: Any
@@ -159,7 +159,7 @@ def normal_at(potential: Potential, mode: Array) -> Start:
 class Around(NamedTuple):
     """Points around a mode, shape (point, d), with the potential, shape (point,), and its gradient there."""
 
-    place: Any
+    position: Any
     value: Any
     slope: Any
 
@@ -188,7 +188,7 @@ def safe_inverse(hessian: Array) -> Any:
     return (vectors / values) @ vectors.T
 
 
-def begin_chain(key: Array, start: Start, at: Around | None = None) -> Standing:
+def begin_chain(key: Array, start: Start, at: Around | None = None) -> ChainState:
     """Return where a chain begins: at a point, or at the mode, the origin of its coordinates, where there is none.
 
     Args:
@@ -202,13 +202,13 @@ def begin_chain(key: Array, start: Start, at: Around | None = None) -> Standing:
     if at is not None:
         usable = jnp.isfinite(at.value) & jnp.isfinite(at.slope).all()
         mode = jax.tree.map(lambda new, old: jnp.where(usable, new, old), at, mode)
-    place = solve_triangular(factor, mode.place - start.mode, lower=True)
-    size = jnp.asarray(1.0 / len(place) ** 0.25, place.dtype)
+    position = solve_triangular(factor, mode.position - start.mode, lower=True)
+    size = jnp.asarray(1.0 / len(position) ** 0.25, position.dtype)
     words = jax.random.key_data(key)
-    return Standing(jnp.array(False), words, size, identity, identity, place, mode.value, factor.T @ mode.slope)
+    return ChainState(jnp.array(False), words, size, identity, identity, position, mode.value, factor.T @ mode.slope)
 
 
-def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) -> tuple[Chain, Standing]:
+def run_chain(potential: Potential, start: Start, settings: Nuts, at: ChainState) -> tuple[Chain, ChainState]:
     """Sample one chain, warm-up and draws in a single loop.
 
     Args:
@@ -223,15 +223,15 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) 
     factor = jnp.linalg.cholesky(start.covariance)
 
     # NumPyro pulls the mass matrix towards a thousandth of the identity, so it must see coordinates of unit scale.
-    def place(unit: Any) -> Any:
+    def to_position(unit: Any) -> Any:
         return start.mode + factor @ unit
 
     def unit_potential(unit: Any) -> Any:
-        return potential(place(unit))
+        return potential(to_position(unit))
 
     init_kernel, sample_kernel = hmc(unit_potential, algo="NUTS")
     state = init_kernel(
-        ParamInfo(at.place, at.value, at.slope),
+        ParamInfo(at.position, at.value, at.slope),
         num_warmup=settings.warmup,
         step_size=at.step_size,
         dense_mass=True,
@@ -248,7 +248,7 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) 
 
     def drawn(state: Any) -> Chain:
         return Chain(
-            position=place(state.z),
+            position=to_position(state.z),
             diverging=state.diverging,
             accept=state.accept_prob,
             steps=state.num_steps,
@@ -266,13 +266,13 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: Standing) 
     room = jax.tree.map(lambda leaf: jnp.zeros((settings.draws, *leaf.shape), leaf.dtype), drawn(state))
     state, chain = lax.fori_loop(first, settings.warmup + settings.draws, step, (state, room))
     tuned = state.adapt_state
-    stopped = Standing(
+    stopped = ChainState(
         begun=jnp.array(True),
         key=jax.random.key_data(state.rng_key),
         step_size=tuned.step_size,
         inverse_mass=tuned.inverse_mass_matrix,
         mass_factor=tuned.mass_matrix_sqrt,
-        place=state.z,
+        position=state.z,
         value=state.potential_energy,
         slope=state.z_grad,
     )

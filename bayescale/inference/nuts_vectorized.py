@@ -1,7 +1,7 @@
 """Lockstep: NUTS of many chains on an accelerator, where every step is one leapfrog of every chain.
 
 An accelerator runs all chains through one program. Chains that wait for each other at the end of each trajectory, as
-loops in loops make them, all walk as far as the longest of thousands in every draw, many times as far as they need.
+loops in loops make them, all take as many steps as the longest of thousands in every draw, many times what they need.
 Here each chain is somewhere in a tree of its own: a step extends its subtree by one leaf, and where that completes the
 subtree or the trajectory, the chain goes on to the next at once. Chains meet where mass matrices are estimated, at the
 end of two or three windows of the warm-up, and nowhere else.
@@ -22,7 +22,7 @@ from numpyro.infer.hmc_util import build_adaptation_schedule, dual_averaging, we
 
 from bayescale._jax import key_of
 from bayescale._record import Array
-from bayescale.inference.nuts import Chain, Nuts, Standing, Start
+from bayescale.inference.nuts import Chain, ChainState, Nuts, Start
 
 AT_ONCE = 16
 """Steps between two looks at whether all chains are finished."""
@@ -33,7 +33,7 @@ begin_averaging, average = dual_averaging()
 begin_moments, add_moment, covariance_of = welford_covariance(diagonal=False)
 
 
-class Resting(NamedTuple):
+class Progress(NamedTuple):
     """A chain between two trajectories, and what its warm-up gathers.
 
     Attributes:
@@ -44,23 +44,23 @@ class Resting(NamedTuple):
     """
 
     drawn: Any
-    at: Standing
+    at: ChainState
     averaging: Any
     moments: Any
 
 
 class Leaf(NamedTuple):
-    """A place with its momentum and the potential's slope, each of shape (d,)."""
+    """A position with its momentum and the potential's slope, each of shape (d,)."""
 
-    place: Any
+    position: Any
     momentum: Any
     slope: Any
 
 
 class Tree(NamedTuple):
-    """A trajectory or a part of one: the place it proposes, and sums over its leaves."""
+    """A trajectory or a part of one: the position it proposes, and sums over its leaves."""
 
-    place: Any
+    position: Any
     value: Any
     slope: Any
     energy: Any
@@ -70,7 +70,7 @@ class Tree(NamedTuple):
     leaves: Any
 
 
-class Walking(NamedTuple):
+class Building(NamedTuple):
     """A chain somewhere in a trajectory.
 
     Attributes:
@@ -91,7 +91,7 @@ class Walking(NamedTuple):
         sums: Sums of momenta up to there, shape (depth, d).
     """
 
-    rest: Resting
+    rest: Progress
     next_key: Any
     energy: Any
     whole: Tree
@@ -109,8 +109,8 @@ class Walking(NamedTuple):
 
 
 def run_chains(
-    potential: Callable[[Any, Any], Any], families: Any, starts: Start, settings: Nuts, places: Standing
-) -> tuple[Chain, Standing]:
+    potential: Callable[[Any, Any], Any], families: Any, starts: Start, settings: Nuts, states: ChainState
+) -> tuple[Chain, ChainState]:
     """Sample all chains of many families.
 
     Args:
@@ -118,7 +118,7 @@ def run_chains(
         families: What the potential knows of each family, leading axis family.
         starts: Mode and covariance, which give the coordinates of chains, leading axis family.
         settings: Counts and target acceptance.
-        places: Where chains begin, or where an earlier call ended, leading axes (family, chain).
+        states: Where chains begin, or where an earlier call ended, leading axes (family, chain).
 
     Returns:
         The draws, leading axes (family, chain, draw), and where chains ended.
@@ -135,34 +135,34 @@ def run_chains(
         """Apply a function to each chain."""
         return jax.vmap(jax.vmap(function))
 
-    chains = everywhere(lambda at: begin(at, warmup))(places)
+    chains = everywhere(lambda at: begin(at, warmup))(states)
     members = (starts.mode, factors, families)
     # Covariances are estimated from the first of these trajectories on, and at each of the others.
     windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[:-1]]
     total = warmup + settings.draws
-    room = jnp.zeros((*places.value.shape, settings.draws, dimension + 5))
+    room = jnp.zeros((*states.value.shape, settings.draws, dimension + 5))
 
-    def stage(state: tuple[Resting, Any], stop: tuple[Any, Any]) -> tuple[tuple[Resting, Any], None]:
+    def stage(state: tuple[Progress, Any], stop: tuple[Any, Any]) -> tuple[tuple[Progress, Any], None]:
         last, estimates = stop
         chains, room = state
-        walking = everywhere(lambda chain: branch(set_out(chain, settings.depth)))(chains)
+        building = everywhere(lambda chain: branch(set_out(chain, settings.depth)))(chains)
 
-        def step(walking: Walking, family: Any) -> tuple[Walking, Any, Any]:
-            return leap(walking, lambda unit: unit_potential(unit, family), last, settings, warmup, windows)
+        def step(building: Building, family: Any) -> tuple[Building, Any, Any]:
+            return take_step(building, lambda unit: unit_potential(unit, family), last, settings, warmup, windows)
 
-        def one(_: Any, state: tuple[Walking, Any]) -> tuple[Walking, Any]:
-            walking, room = state
-            walking, slots, rows = jax.vmap(jax.vmap(step, in_axes=(0, None)))(walking, members)
+        def one(_: Any, state: tuple[Building, Any]) -> tuple[Building, Any]:
+            building, room = state
+            building, slots, rows = jax.vmap(jax.vmap(step, in_axes=(0, None)))(building, members)
             keep = everywhere(lambda draws, slot, row: draws.at[slot].set(row, mode="drop"))
-            return walking, keep(room, slots, rows)
+            return building, keep(room, slots, rows)
 
-        walking, room = lax.while_loop(
+        building, room = lax.while_loop(
             lambda state: (state[0].rest.drawn < last).any(),
             lambda state: lax.fori_loop(0, AT_ONCE, one, state),
-            (walking, room),
+            (building, room),
         )
         # Chains that go on were past this window before.
-        return (everywhere(lambda chain: settle(chain, estimates & (chain.drawn == last)))(walking.rest), room), None
+        return (everywhere(lambda chain: end_draw(chain, estimates & (chain.drawn == last)))(building.rest), room), None
 
     meetings = windows[1:]
     stops = (jnp.array([*meetings, total]), jnp.array([*[True] * len(meetings), False]))
@@ -170,43 +170,43 @@ def run_chains(
     position = starts.mode[:, None, None] + jnp.einsum("fij,fcnj->fcni", factors, room[..., :dimension])
     accept, steps, energy, diverging, step_size = jnp.moveaxis(room[..., dimension:], -1, 0)
     return Chain(position, diverging > 0, accept, steps.astype(int), energy, step_size), chains.at._replace(
-        begun=jnp.ones_like(places.begun)
+        begun=jnp.ones_like(states.begun)
     )
 
 
 # --- One chain -----------------------------------------------------------------------------------------------
 
 
-def begin(at: Standing, warmup: int) -> Resting:
+def begin(at: ChainState, warmup: int) -> Progress:
     """Return a chain that begins or goes on there."""
     # The second and third key adapt and push NumPyro's first trajectory; they are not needed here.
     words = jnp.where(at.begun, at.key, split(at.key, 3)[0])
     return rest_at(at._replace(key=words))._replace(drawn=jnp.where(at.begun, warmup, 0))
 
 
-def rest_at(at: Standing) -> Resting:
+def rest_at(at: ChainState) -> Progress:
     """Return a chain there, whose warm-up has gathered nothing."""
-    return Resting(jnp.array(0), at, begin_averaging(jnp.log(10.0 * at.step_size)), begin_moments(len(at.place)))
+    return Progress(jnp.array(0), at, begin_averaging(jnp.log(10.0 * at.step_size)), begin_moments(len(at.position)))
 
 
-def settle(chain: Resting, estimates: Any) -> Resting:
+def end_draw(chain: Progress, estimates: Any) -> Progress:
     """Take the covariance of a window's draws as inverse mass matrix, where a window has ended."""
     inverse, factor, _ = covariance_of(chain.moments, regularize=True)
     new = rest_at(chain.at._replace(inverse_mass=inverse, mass_factor=factor))
     return pick(estimates, new._replace(drawn=chain.drawn), chain)
 
 
-def set_out(chain: Resting, depth: int) -> Walking:
+def set_out(chain: Progress, depth: int) -> Building:
     """Give a chain a momentum; its trajectory is where it stands and has no direction yet."""
     at = chain.at
     next_key, momentum_key, tree_key = split(at.key, 3)
-    momentum = at.mass_factor @ jax.random.normal(key_of(momentum_key), at.place.shape, at.place.dtype)
+    momentum = at.mass_factor @ jax.random.normal(key_of(momentum_key), at.position.shape, at.position.dtype)
     energy = at.value + kinetic(at, momentum)
     zero, none = jnp.zeros_like(at.value), jnp.zeros_like(chain.drawn)
-    leaf = Leaf(at.place, momentum, at.slope)
-    whole = Tree(at.place, at.value, at.slope, energy, zero, momentum, zero, none)
+    leaf = Leaf(at.position, momentum, at.slope)
+    whole = Tree(at.position, at.value, at.slope, energy, zero, momentum, zero, none)
     marks = jnp.zeros((depth, len(momentum)), momentum.dtype)
-    return Walking(
+    return Building(
         rest=chain,
         next_key=next_key,
         energy=energy,
@@ -226,28 +226,28 @@ def set_out(chain: Resting, depth: int) -> Walking:
     )
 
 
-def branch(walking: Walking) -> Walking:
+def branch(building: Building) -> Building:
     """Begin a subtree as large as the trajectory so far, at one of its ends."""
-    key, direction_key, doubling_key = split(walking.key, 3)
+    key, direction_key, doubling_key = split(building.key, 3)
     part_key, merge_key = split(doubling_key, 2)
     forward = jax.random.bernoulli(key_of(direction_key))
-    return walking._replace(
+    return building._replace(
         key=key,
-        part=walking.part._replace(leaves=jnp.zeros_like(walking.depth)),
-        edge=pick(forward, walking.right, walking.left),
+        part=building.part._replace(leaves=jnp.zeros_like(building.depth)),
+        edge=pick(forward, building.right, building.left),
         forward=forward,
         part_key=part_key,
         merge_key=merge_key,
     )
 
 
-def leap(
-    walking: Walking, potential: Callable[[Any], Any], last: Any, settings: Nuts, warmup: int, windows: list[int]
-) -> tuple[Walking, Any, Any]:
+def take_step(
+    building: Building, potential: Callable[[Any], Any], last: Any, settings: Nuts, warmup: int, windows: list[int]
+) -> tuple[Building, Any, Any]:
     """Extend the subtree by a leaf, and the chain by what that completes.
 
     Args:
-        walking: A chain.
+        building: A chain.
         potential: Negative log density of a vector of unit scale.
         last: Number of trajectories after which the chain waits.
         settings: Depth and target acceptance.
@@ -255,58 +255,58 @@ def leap(
         windows: Number of the first trajectory that a covariance is estimated from, and those at which it is.
 
     Returns:
-        The chain, the number of the draw that it works at, and that draw as it stands: place, acceptance, leaves,
+        The chain, the number of the draw that it works at, and that draw as it stands: position, acceptance, leaves,
         energy, whether it diverges, step size.
     """
-    rest, at = walking.rest, walking.rest.at
-    leaf, value, energy = leapfrog(walking, potential)
-    error = energy - walking.energy
+    rest, at = building.rest, building.rest.at
+    leaf, value, energy = leapfrog(building, potential)
+    error = energy - building.energy
     error = jnp.where(jnp.isnan(error), jnp.inf, error)
     diverges = error > LARGEST_ERROR
     accepted = jnp.minimum(jnp.exp(-error), 1.0)
-    one = jnp.ones_like(walking.part.leaves)
-    single = Tree(leaf.place, value, leaf.slope, energy, -error, leaf.momentum, accepted, one)
-    part_key, choice_key = split(walking.part_key, 2)
+    one = jnp.ones_like(building.part.leaves)
+    single = Tree(leaf.position, value, leaf.slope, energy, -error, leaf.momentum, accepted, one)
+    part_key, choice_key = split(building.part_key, 2)
     # Within a subtree proposals are drawn by weight.
-    share = jax.nn.sigmoid(single.log_weight - walking.part.log_weight)
-    part = pick(walking.part.leaves == 0, single, joined(walking.part, single, share, choice_key))
-    momenta, sums, turns = marked(walking, leaf.momentum, part.momentum)
-    complete = (part.leaves == 2**walking.depth) | turns | diverges
+    share = jax.nn.sigmoid(single.log_weight - building.part.log_weight)
+    part = pick(building.part.leaves == 0, single, joined(building.part, single, share, choice_key))
+    momenta, sums, turns = marked(building, leaf.momentum, part.momentum)
+    complete = (part.leaves == 2**building.depth) | turns | diverges
 
     # Between the trajectory and its subtree the new one is favoured, unless it turns or diverges.
-    share = jnp.where(turns | diverges, 0.0, jnp.minimum(jnp.exp(part.log_weight - walking.whole.log_weight), 1.0))
-    grown = joined(walking.whole, part, share, walking.merge_key)
-    left, right = pick(walking.forward, (walking.left, leaf), (leaf, walking.right))
+    share = jnp.where(turns | diverges, 0.0, jnp.minimum(jnp.exp(part.log_weight - building.whole.log_weight), 1.0))
+    grown = joined(building.whole, part, share, building.merge_key)
+    left, right = pick(building.forward, (building.left, leaf), (leaf, building.right))
     turns |= turning(at, left.momentum, right.momentum, grown.momentum)
-    finished = complete & (turns | diverges | (walking.depth + 1 == settings.depth))
+    finished = complete & (turns | diverges | (building.depth + 1 == settings.depth))
 
     accept = grown.accepted / grown.leaves
-    moved = at._replace(key=walking.next_key, place=grown.place, value=grown.value, slope=grown.slope)
+    moved = at._replace(key=building.next_key, position=grown.position, value=grown.value, slope=grown.slope)
     drawn = adapted(rest._replace(at=moved), accept, settings, warmup, windows)
     drawn = drawn._replace(drawn=rest.drawn + 1)
     # Three things can come next: another leaf, another subtree, another trajectory.
-    same = walking._replace(part=part, edge=leaf, part_key=part_key, momenta=momenta, sums=sums)
-    doubled = same._replace(whole=grown, left=left, right=right, depth=walking.depth + 1)
+    same = building._replace(part=part, edge=leaf, part_key=part_key, momenta=momenta, sums=sums)
+    doubled = same._replace(whole=grown, left=left, right=right, depth=building.depth + 1)
     new = pick(finished, set_out(drawn, settings.depth), doubled)
     after = pick(complete, branch(new), same)
     slot = jnp.where(rest.drawn < warmup, settings.draws, rest.drawn - warmup)
     row = jnp.stack([accept, grown.leaves, grown.energy, diverges, drawn.at.step_size])
-    row = jnp.concatenate([grown.place, row])
-    return pick(rest.drawn < last, after, walking), slot, row
+    row = jnp.concatenate([grown.position, row])
+    return pick(rest.drawn < last, after, building), slot, row
 
 
-def leapfrog(walking: Walking, potential: Callable[[Any], Any]) -> tuple[Leaf, Any, Any]:
+def leapfrog(building: Building, potential: Callable[[Any], Any]) -> tuple[Leaf, Any, Any]:
     """Step from the outer leaf of the subtree; return the new one, the potential and the energy there."""
-    at, edge = walking.rest.at, walking.edge
-    size = jnp.where(walking.forward, at.step_size, -at.step_size)
+    at, edge = building.rest.at, building.edge
+    size = jnp.where(building.forward, at.step_size, -at.step_size)
     momentum = edge.momentum - 0.5 * size * edge.slope
-    place = edge.place + size * (at.inverse_mass @ momentum)
-    value, slope = jax.value_and_grad(potential)(place)
+    position = edge.position + size * (at.inverse_mass @ momentum)
+    value, slope = jax.value_and_grad(potential)(position)
     momentum = momentum - 0.5 * size * slope
-    return Leaf(place, momentum, slope), value, value + kinetic(at, momentum)
+    return Leaf(position, momentum, slope), value, value + kinetic(at, momentum)
 
 
-def kinetic(at: Standing, momentum: Array) -> Any:
+def kinetic(at: ChainState, momentum: Array) -> Any:
     """Kinetic energy."""
     return 0.5 * momentum @ (at.inverse_mass @ momentum)
 
@@ -322,31 +322,31 @@ def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
     )
 
 
-def turning(at: Standing, first: Array, last: Array, total: Array) -> Any:
+def turning(at: ChainState, first: Array, last: Array, total: Array) -> Any:
     """Whether a trajectory turns back, from the momenta at its ends and the sum of all."""
     inner = at.inverse_mass @ (total - 0.5 * (first + last))
     return (first @ inner <= 0.0) | (last @ inner <= 0.0)
 
 
-def marked(walking: Walking, momentum: Array, total: Array) -> tuple[Any, Any, Any]:
+def marked(building: Building, momentum: Array, total: Array) -> tuple[Any, Any, Any]:
     """Remember a new leaf if subtrees begin there; also say whether one that ends there turns back.
 
     Leaves of a subtree are numbered from 0. Complete subtrees within it end at odd ones, as many as the number has
     ones at its end in binary; where each began stands in a row as deep as the number has ones before.
     """
-    number = walking.part.leaves
+    number = building.part.leaves
     deepest = jnp.bitwise_count(number >> 1)
     ends = jnp.bitwise_count((~number & (number + 1)) - 1)
-    rows = jnp.arange(len(walking.momenta))
+    rows = jnp.arange(len(building.momenta))
     here = ((rows == deepest) & (number % 2 == 0))[:, None]
-    momenta = jnp.where(here, momentum, walking.momenta)
-    sums = jnp.where(here, total, walking.sums)
+    momenta = jnp.where(here, momentum, building.momenta)
+    sums = jnp.where(here, total, building.sums)
     asked = (rows <= deepest) & (rows > deepest.astype(int) - ends.astype(int))
-    turns = jax.vmap(lambda first, before: turning(walking.rest.at, first, momentum, total - before + first))
+    turns = jax.vmap(lambda first, before: turning(building.rest.at, first, momentum, total - before + first))
     return momenta, sums, (asked & turns(momenta, sums)).any()
 
 
-def adapted(chain: Resting, accept: Any, settings: Nuts, warmup: int, windows: list[int]) -> Resting:
+def adapted(chain: Progress, accept: Any, settings: Nuts, warmup: int, windows: list[int]) -> Progress:
     """Adapt the step size, and the moments where a covariance is estimated, to one more trajectory of the warm-up."""
     if not warmup:
         return chain
@@ -356,7 +356,7 @@ def adapted(chain: Resting, accept: Any, settings: Nuts, warmup: int, windows: l
     new = chain._replace(at=chain.at._replace(step_size=size), averaging=averaging)
     if windows:
         within = (chain.drawn >= windows[0]) & (chain.drawn < windows[-1])
-        new = new._replace(moments=pick(within, add_moment(chain.at.place, chain.moments), chain.moments))
+        new = new._replace(moments=pick(within, add_moment(chain.at.position, chain.moments), chain.moments))
     return pick(chain.drawn < warmup, new, chain)
 
 

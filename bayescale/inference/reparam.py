@@ -3,19 +3,19 @@
 Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density. Two maps
 make the density easy for NUTS.
 
-`bend`. Exponents are sampled through the net fall b_j = m_j C_j of ln f at the reference, with m_j the share of the law
-that moves with input j and C_j its gross fall over the span. Where that share is small the same slope means a cliff:
-C_j = b_j / m_j. What the data see is the drop over the whole span, from end to end. Straight coordinates have its
-logarithm in the place of ln b_j:
+`reparam_to_unconstrained`. Exponents are sampled through the net fall b_j = m_j C_j of ln f at the reference, with m_j
+the share of the law that moves with input j and C_j its gross fall over the span. Where that share is small the same
+slope means a cliff: C_j = b_j / m_j. What the data see is the drop over the whole span, from end to end; the
+reparameterised coordinates have its logarithm in place of ln b_j:
 
     drop_j = m_j (e^{C_j / 2} - e^{-C_j / 2}) = 2 m_j sinh(C_j / 2),
 
 which is the drop of a sum of power laws in units of its value at the reference, and close to it for other laws.
-Without replicates the data see scatter and seed noise together: straight coordinates are the logarithms of their
+Without replicates the data see scatter and seed noise together: reparameterised coordinates are the logarithms of their
 root sum of squares and of their ratio.
 
-`to_straight`. How well the data pin the law down depends on the discrepancy and the scatter: with a strong
-discrepancy the floor is free, with a weak one it is known to a hair. Here straight coordinates are replaced by
+`scores_to_reparam`. How well the data pin the law down depends on the discrepancy and the scatter: with a strong
+discrepancy the floor is free, with a weak one it is known to a hair. Here reparameterised coordinates are replaced by
 standard scores v under the law linearised at the mode, direction by direction:
 
     theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
@@ -73,7 +73,7 @@ class Geometry:
     pull: Array
 
 
-# --- Drop over the span in the place of the slope at the reference -----------------------------------------
+# --- Drop over the span in place of the slope at the reference -----------------------------------------
 
 
 def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], Any] | None:
@@ -91,19 +91,19 @@ def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], An
     return slots, active_falls(model.law, constants, problem)
 
 
-def bend(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Map straight coordinates to the model's, shape (coordinate,); also return the log determinant."""
-    return bend_knowing(straight, model, problem)[:2]
+def reparam_to_unconstrained(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map reparameterised coordinates to the model's, shape (coordinate,); also return the log determinant."""
+    return unconstrained_with_falls(reparam, model, problem)[:2]
 
 
-def bend_knowing(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
-    """Like `bend`, and return the shares of the law that move; None for a law without falls."""
-    vector = bend_spreads(straight, model, problem)
+def unconstrained_with_falls(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
+    """Like `reparam_to_unconstrained`, and return the shares of the law that move; None for a law without falls."""
+    vector = separate_spreads(reparam, model, problem)
     found = moving(vector, model, problem)
     if found is None:
         return vector, 0.0, None
     slots, share = found
-    half = 0.5 * jnp.exp(straight[jnp.asarray(slots)]) / share
+    half = 0.5 * jnp.exp(reparam[jnp.asarray(slots)]) / share
     gross = 2.0 * jnp.arcsinh(half)
     net = jnp.log(share) + jnp.log(gross)
     parts = singles(vector)
@@ -114,28 +114,28 @@ def bend_knowing(straight: Array, model: Model, problem: Problem) -> tuple[Any, 
     return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum(), share
 
 
-def read_straight(straight: Array, model: Model, problem: Problem) -> tuple[Any, Values, Any, Any]:
-    """The model's coordinates, what they mean, their log prior densities, and the log determinant of `bend`."""
-    # The shares that bend are those that the falls are read with: derived once, not twice.
-    vector, log_determinant, share = bend_knowing(straight, model, problem)
+def constrain_reparam(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Values, Any, Any]:
+    """Return unconstrained parameters, constrained values, log prior densities, and the log determinant of the map."""
+    # The shares by which the map bends are those that the falls are computed with: derived once, not twice.
+    vector, log_determinant, share = unconstrained_with_falls(reparam, model, problem)
     values, prior = read(vector, model, problem, share)
     return vector, values, prior, log_determinant
 
 
-def straighten(vector: Array, model: Model, problem: Problem) -> Any:
-    """Map the model's coordinates to straight ones: the inverse of `bend`."""
-    straight = vector
+def unconstrained_to_reparam(vector: Array, model: Model, problem: Problem) -> Any:
+    """Map the model's coordinates to reparameterised ones: the inverse of `reparam_to_unconstrained`."""
+    reparam = vector
     if spreads := sharing(model, problem):
         first, second = spreads
-        straight = straight.at[first].set(0.5 * jnp.logaddexp(2.0 * vector[first], 2.0 * vector[second]))
-        straight = straight.at[second].set(vector[second] - vector[first])
+        reparam = reparam.at[first].set(0.5 * jnp.logaddexp(2.0 * vector[first], 2.0 * vector[second]))
+        reparam = reparam.at[second].set(vector[second] - vector[first])
     found = moving(vector, model, problem)
     if found is None:
-        return straight
+        return reparam
     slots, share = found
     ratios = jnp.append(vector[jnp.asarray(slots[:-1], int)], 0.0)
     gross = jnp.exp(vector[slots[-1]] + jax.nn.log_softmax(ratios)) / share
-    return straight.at[jnp.asarray(slots)].set(jnp.log(2.0 * share * jnp.sinh(0.5 * gross)))
+    return reparam.at[jnp.asarray(slots)].set(jnp.log(2.0 * share * jnp.sinh(0.5 * gross)))
 
 
 def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
@@ -146,21 +146,21 @@ def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
     return names.index("log_residual_sd"), names.index("log_seed_sd")
 
 
-def bend_spreads(straight: Array, model: Model, problem: Problem) -> Any:
+def separate_spreads(reparam: Array, model: Model, problem: Problem) -> Any:
     """Turn root sum of squares and ratio into scatter and seed noise; this map preserves volume."""
     spreads = sharing(model, problem)
     if spreads is None:
-        return straight
+        return reparam
     first, second = spreads
-    parts = singles(straight)
+    parts = singles(reparam)
     scatter = parts[first] - 0.5 * jnp.log1p(jnp.exp(2.0 * parts[second]))
     parts[first], parts[second] = scatter, scatter + parts[second]
     return jnp.stack(parts)
 
 
-def straight_density(straight: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Log posterior density of straight coordinates, up to the evidence, and the model's coordinates."""
-    vector, values, prior, log_determinant = read_straight(straight, model, problem)
+def reparam_density(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Log posterior density of reparameterised coordinates, up to the evidence, and the model's coordinates."""
+    vector, values, prior, log_determinant = constrain_reparam(reparam, model, problem)
     return prior.sum() + log_likelihood(values, model, problem) + log_determinant, vector
 
 
@@ -168,14 +168,14 @@ def straight_density(straight: Array, model: Model, problem: Problem) -> tuple[A
 
 
 def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
-    """Linearise the law and its prior at straight coordinates."""
+    """Linearise the law and its prior at reparameterised coordinates."""
     size = coordinates(model, problem).index("log_residual_sd")
 
     theta = point[:size]
 
     def at(step: Any) -> tuple[Any, Any]:
-        straight = jnp.concatenate([theta + step, point[size:]])
-        _, values, prior, log_determinant = read_straight(straight, model, problem)
+        reparam = jnp.concatenate([theta + step, point[size:]])
+        _, values, prior, log_determinant = constrain_reparam(reparam, model, problem)
         return problem.mask * offset(model, problem, values), prior[:size].sum() + log_determinant
 
     # Differences need one copy of the law in the program, automatic derivatives several; any scores serve that are
@@ -187,7 +187,7 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     curvature = (priors[:size] + priors[size:-1] - 2.0 * priors[-1]) / DIFFERENCE**2
     unit = 1.0 / jnp.sqrt(jnp.maximum(-curvature, FLATTEST))
     columns = jnp.column_stack([slope * unit, problem.mask * problem.y - curves[-1], problem.mask])
-    vector, _ = bend(point, model, problem)
+    vector, _ = reparam_to_unconstrained(point, model, problem)
     if not problem.evaluation.scored:
         return Geometry(point, vector, jnp.diag(unit), columns[:0], unit * pull)
     columns = problem.evaluation.rotate(columns)
@@ -216,7 +216,7 @@ def information(vector: Array, columns: Array, model: Model, problem: Problem) -
 def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
     """Mean and standard deviation of the law along each direction, given the coordinates after the law's."""
     size = len(geometry.pull)
-    vector = bend_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
+    vector = separate_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
     columns, precision = weighted(vector, geometry.columns, model, problem)
     law, residual, ones = columns[:, :size], columns[:, size], columns[:, size + 1]
     level = 1.0 / (precision @ ones**2 + 1.0 / level_variance(model))
@@ -226,8 +226,8 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
     return inverse * (seen + geometry.pull), jnp.sqrt(inverse)
 
 
-def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Map standard scores to straight coordinates; also return the log determinant, up to a constant."""
+def scores_to_reparam(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
+    """Map standard scores to reparameterised coordinates; also return the log determinant, up to a constant."""
     if not problem.evaluation.scored:
         return scores, 0.0
     size = len(geometry.pull)
@@ -236,13 +236,13 @@ def to_straight(scores: Array, geometry: Geometry, model: Model, problem: Proble
     return jnp.concatenate([theta, scores[size:]]), jnp.log(sd).sum()
 
 
-def to_scores(straight: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
-    """Map straight coordinates to standard scores: the inverse of `to_straight`."""
+def reparam_to_scores(reparam: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
+    """Map reparameterised coordinates to standard scores: the inverse of `scores_to_reparam`."""
     if not problem.evaluation.scored:
-        return straight
+        return reparam
     size = len(geometry.pull)
-    mean, sd = scores_given(straight[size:], geometry, model, problem)
+    mean, sd = scores_given(reparam[size:], geometry, model, problem)
     # The directions are orthogonal ones with scaled rows, so their inverse needs no factorisation.
-    gap = (straight[:size] - geometry.point[:size]) / (geometry.directions**2).sum(1)
+    gap = (reparam[:size] - geometry.point[:size]) / (geometry.directions**2).sum(1)
     along = geometry.directions.T @ gap
-    return jnp.concatenate([(along - mean) / sd, straight[size:]])
+    return jnp.concatenate([(along - mean) / sd, reparam[size:]])

@@ -19,7 +19,7 @@ ALONG = {
     "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
     "scale": "one path along the common scale of all inputs",
 }
-"""Where a discrepancy wanders."""
+"""Along what a discrepancy varies."""
 MOST_ROWS = 40
 """Rows from which on the factor ahead stays as it is."""
 
@@ -43,7 +43,7 @@ RULES = {
 
 @record
 class Discrepancy:
-    """An integrated Ornstein-Uhlenbeck process in log scale: the local slope wanders and is forgotten.
+    """An integrated Ornstein-Uhlenbeck process in log scale: the local slope varies and is forgotten.
 
     On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
     a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
@@ -71,7 +71,7 @@ class Discrepancy:
             gains beyond the data: real curves still move where laws have flattened. Nothing inside the data changes.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
             zero leaves them out. They are zero at the smallest runs.
-        along: Where the slope wanders, a key of `ALONG`.
+        along: Along what the slope varies, a key of `ALONG`.
     """
 
     median: float = DEFAULT
@@ -90,7 +90,7 @@ class Discrepancy:
     def __post_init__(self) -> None:
         """Refuse numbers and names that no discrepancy has; what JAX puts in their place passes."""
         if self.along not in ALONG:
-            raise InputError(f"A discrepancy wanders along {', '.join(ALONG)}; found along={self.along!r}.")
+            raise InputError(f"A discrepancy varies along {', '.join(ALONG)}; found along={self.along!r}.")
         checked.fields(self, RULES)
 
     def completed(self, axes: int) -> Discrepancy:
@@ -138,7 +138,7 @@ def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Dis
 
 
 def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where the slope wanders: an affine map of positions in spans to the axes of `kernel`.
+    """Return along what the slope varies: an affine map of positions in spans to the axes of `kernel`.
 
     The common scale is the sum of the positions, divided by how far it reaches in training or by one, if that is
     more. No input has a unit in it, so it is the same however inputs are recoded. It takes the first axis; axes that

@@ -215,14 +215,14 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
     return jnp.concatenate(parts), values
 
 
-def meaning(position: Array, model: Model, problem: Problem) -> Values:
+def constrain_draws(position: Array, model: Model, problem: Problem) -> Values:
     """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
     with on_cores():
-        return compact(jax.tree.map(np.asarray, read_draws(np.asarray(position), model, problem)))
+        return compact(jax.tree.map(np.asarray, constrain_all(np.asarray(position), model, problem)))
 
 
 @jax.jit
-def read_draws(position: Array, model: Model, problem: Problem) -> Any:
+def constrain_all(position: Array, model: Model, problem: Problem) -> Any:
     """What draws mean, leading axes (chain, draw); compiled once for each shape of problem."""
     return jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0]))(position)
 

@@ -346,7 +346,7 @@ def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = Non
     panels = [
         (
             name,
-            np.concatenate([part.position[..., part.names.index(name)].ravel() for part in fit.components]),
+            np.concatenate([part.unconstrained[..., part.names.index(name)].ravel() for part in fit.components]),
             np.concatenate([part.prior_draws[:, part.names.index(name)] for part in fit.components]),
             f"learned {percent(float(gone))}",
         )

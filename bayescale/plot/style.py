@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bayescale import checked
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, nearest
-from bayescale.model.parameters import meaning
+from bayescale.model.parameters import constrain_draws
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Posterior, fitted
 
@@ -429,7 +429,7 @@ def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
 def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
     """Prior draws of one component, see `prior_constants`."""
     count, law = len(posterior.prior_draws), posterior.law
-    values = meaning(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
+    values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
     values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
     constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
     if law.units:

@@ -237,11 +237,11 @@ def rise(y: np.ndarray) -> float:
 def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
     """Ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, in order of x."""
     x = np.log(runs.frame[name].to_numpy(float))
-    place = x
+    cell = x
     if len(np.unique(x)) > MOST_POINTS:
-        place = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
-    table = pd.DataFrame({"place": place, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
-    means = table.groupby("place")[["x", "y"]].mean().to_numpy(float)
+        cell = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
+    table = pd.DataFrame({"cell": cell, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
+    means = table.groupby("cell")[["x", "y"]].mean().to_numpy(float)
     return means[:, 0], means[:, 1]
 
 

@@ -134,7 +134,7 @@ def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
     import xarray as xr
 
     frame, index = posterior.runs.frame, indexes(posterior)
-    unconstrained = dict(zip(posterior.names, np.moveaxis(posterior.position, -1, 0), strict=True))
+    unconstrained = dict(zip(posterior.names, np.moveaxis(posterior.unconstrained, -1, 0), strict=True))
     cards, columns = encode_table(frame)
     values = encode_values(posterior.values)
     text = np.frombuffer(json.dumps(document(posterior, cards)).encode(), np.uint8)
@@ -150,7 +150,7 @@ def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
         densities, by_run = log_likelihood(posterior)
         groups["log_likelihood"] = dataset({"loss": densities}, index, *DIMENSIONS, "run" if by_run else "setting")
         prior = prior_draws(posterior)
-        before = {"chain": np.arange(1), "draw": np.arange(prior.position.shape[1]), "run": index["run"]}
+        before = {"chain": np.arange(1), "draw": np.arange(prior.unconstrained.shape[1]), "run": index["run"]}
         groups["prior"] = dataset(varying(prior.draws), before, *DIMENSIONS)
         if len(frame) <= PREDICTED:
             groups["posterior_predictive"] = predicted(posterior)

@@ -59,7 +59,7 @@ def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
 
     Args:
         values: What was written.
-        registered: The prior that the registered law has in its place, or None.
+        registered: The prior that the registered law has instead, or None.
 
     Raises:
         InputError: For a prior of a class of the user's own that is not the registered one.
@@ -73,12 +73,12 @@ def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
 
 def law_print(law: Law) -> str:
     """Sixteen hexadecimal digits from what a law computes, whatever its inputs are called."""
-    places = {name: f"x{number}" for number, name in enumerate(law.inputs)}
+    numbered = {name: f"x{number}" for number, name in enumerate(law.inputs)}
     content = {
         "curve": fingerprint(law.curve, len(law.inputs), law.constants),
         "constants": law.constants,
         "covered": law.covered,
-        "scales": [(places[name], places.get(source, source)) for name, source in law.scales],
+        "scales": [(numbered[name], numbered.get(source, source)) for name, source in law.scales],
         "axes": {name: fingerprint(axis, len(law.inputs), ()) for name, axis in law.axes},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -128,7 +128,7 @@ class Fitted(Display, abc.ABC):
 
         Args:
             z: ln(x / reference) of the points, shape (point, input).
-            constants: Constants in the place of those of the draws, leading axis draw.
+            constants: Constants instead of those of the draws, leading axis draw.
         """
 
     @abc.abstractmethod
@@ -321,7 +321,7 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
     tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
     assumed = f"{discrepancy}, {tail} likelihood"
-    shapes = [part.position.shape[:2] for part in fit.components]
+    shapes = [part.unconstrained.shape[:2] for part in fit.components]
     chains = [f"{counted(number, 'chain')} x {counted(draws, 'draw')}" for number, draws in shapes]
     if len(fit.components) == 1:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]

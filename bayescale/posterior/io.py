@@ -94,13 +94,13 @@ def load(path: str | Path) -> Posterior | Mixture:
 def absent(path: Path) -> str:
     """Say that there is no saved fit at a path, and which ones beside it look like it."""
     name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
-    place = path if os.path.isdir(path) else path.parent
-    text = f"{name} is {'a folder' if place is path else 'absent'}; a saved fit (.nc) is expected"
-    if not os.path.isdir(place):
-        return f"{text}, and there is no folder {str(place)[:60]}."
-    known = sorted(file.name for file in place.glob("*.nc"))
+    folder = path if os.path.isdir(path) else path.parent
+    text = f"{name} is {'a folder' if folder is path else 'absent'}; a saved fit (.nc) is expected"
+    if not os.path.isdir(folder):
+        return f"{text}, and there is no folder {str(folder)[:60]}."
+    known = sorted(file.name for file in folder.glob("*.nc"))
     stem = path.stem.lower()
-    like = [file for file in known if stem and place is not path and file.lower().startswith(stem)]
+    like = [file for file in known if stem and folder is not path and file.lower().startswith(stem)]
     stems = {Path(file).stem.lower(): file for file in known}
     close = [stems[near] for near in difflib.get_close_matches(stem, stems)]
     like += [file for file in close if file not in like]
@@ -124,9 +124,9 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
     try:
         with h5py.File(path) as opened:
             file: Any = opened
-            places: list[str] = []
-            file.visititems(lambda name, node: places.append(name) if isinstance(node, h5py.Group) else None)
-            kept = [name for name in places if wanted is None or name.rpartition("/")[2] in wanted]
+            names: list[str] = []
+            file.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Group) else None)
+            kept = [name for name in names if wanted is None or name.rpartition("/")[2] in wanted]
             groups = {name: arrays for name in kept if (arrays := raw_arrays(file[name]))}
             attrs = {name: value for name, value in file.attrs.items() if not name.startswith("_")}
     except Exception as error:
@@ -269,7 +269,7 @@ def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior
         job=job,
         seed=int(told["seed"]),
         settings=part(Nuts, told["settings"]),
-        position=position,
+        unconstrained=position,
         values=compact(values),
         stats={n: values for n, values in groups["sample_stats"].items() if n not in (*DIMENSIONS, "lp", "tree_depth")},
         diagnostics=decode_diagnostics(told["diagnostics"]),

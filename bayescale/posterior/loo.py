@@ -23,7 +23,7 @@ def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
         The densities, and whether rows are those of the runs in their order. They are not where long curves were
         averaged, or where replicates have a heavy tail in common: there is one row for each setting then.
     """
-    job, draws, problem = posterior.job, posterior.position.shape[1], posterior.job.problem
+    job, draws, problem = posterior.job, posterior.unconstrained.shape[1], posterior.job.problem
     values = posterior.flat_values
     if problem.replicated and job.likelihood.tail is None and len(job.runs) <= MOST_ROWS:
         # Replicates one by one.

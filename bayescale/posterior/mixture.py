@@ -85,7 +85,7 @@ class Mixture(Fitted):
     @functools.cached_property
     def kept(self) -> tuple[Posterior, ...]:
         """The components, chains thinned so that the draws of each are in proportion to its weight."""
-        shapes = [part.position.shape[:2] for part in self.components]
+        shapes = [part.unconstrained.shape[:2] for part in self.components]
         total = min(chains * draws / w for (chains, draws), w in zip(shapes, self.weights, strict=True))
         lengths = [max(1, int(w * total / chains + 1e-9)) for (chains, _), w in zip(shapes, self.weights, strict=True)]
         return tuple(part.thinned(length) for part, length in zip(self.components, lengths, strict=True))
@@ -93,7 +93,7 @@ class Mixture(Fitted):
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
         """Chains and draws of each that every component contributes."""
-        return tuple(part.position.shape[:2] for part in self.kept)
+        return tuple(part.unconstrained.shape[:2] for part in self.kept)
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
@@ -159,7 +159,7 @@ class Mixture(Fitted):
         before, after = 0.0, 0.0
         for part, weight in zip(self.components, self.weights, strict=True):
             columns = [part.names.index(name) for name in names]
-            after += weight * part.position.reshape(-1, part.position.shape[-1])[:, columns].var(0)
+            after += weight * part.unconstrained.reshape(-1, part.unconstrained.shape[-1])[:, columns].var(0)
             before += weight * part.prior_draws[:, columns].var(0)
         return pd.Series(1.0 - after / before, index=names)
 

@@ -34,8 +34,8 @@ class Posterior(Fitted):
         job: What was fitted: runs, law, discrepancy, noise, and their arrays.
         seed: Seed of the fit.
         settings: Counts and target acceptance of NUTS.
-        position: Draws of the sampled coordinates, shape (chain, draw, coordinate).
-        values: What they mean; leaves have leading axes (chain, draw).
+        unconstrained: Draws of the unconstrained parameters, shape (chain, draw, parameter).
+        values: Their constrained values; leaves have leading axes (chain, draw).
         stats: Statistics of the chains by ArviZ's names, or log weights of the draws, shape (chain, draw) each.
         diagnostics: Convergence measures.
     """
@@ -43,7 +43,7 @@ class Posterior(Fitted):
     job: Job
     seed: int
     settings: Nuts
-    position: np.ndarray
+    unconstrained: np.ndarray
     values: Values
     stats: dict[str, np.ndarray]
     diagnostics: Diagnostics
@@ -61,7 +61,7 @@ class Posterior(Fitted):
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
         """Chains, and draws of each."""
-        return (self.position.shape[:2],)
+        return (self.unconstrained.shape[:2],)
 
     @property
     def status(self) -> Status:
@@ -76,7 +76,7 @@ class Posterior(Fitted):
     @functools.cached_property
     def scaled(self) -> dict[str, np.ndarray]:  # type: ignore[override]
         """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
-        shape = self.position.shape[:2]
+        shape = self.unconstrained.shape[:2]
         constants = {
             name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape) for name in self.law.constants
         }
@@ -98,7 +98,7 @@ class Posterior(Fitted):
         The law's constants in the paper's own units where the law says how they scale (else at the reference
         scale), and the three standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log units.
         """
-        shape = self.position.shape[:2]
+        shape = self.unconstrained.shape[:2]
         reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
         constants = self.scaled
         if self.law.units:
@@ -114,7 +114,7 @@ class Posterior(Fitted):
     @functools.cached_property
     def flat_values(self) -> Values:  # type: ignore[override]
         """Values with chains joined, leading axis draw."""
-        chains, draws = self.position.shape[:2]
+        chains, draws = self.unconstrained.shape[:2]
         full = jax.tree.map(
             lambda leaf: np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf,
             self.values,
@@ -132,16 +132,16 @@ class Posterior(Fitted):
     @property
     def per_draw(self) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
         """What is held of each draw: coordinates, values and statistics, leading axes (chain, draw)."""
-        return self.position, self.values, self.stats
+        return self.unconstrained, self.values, self.stats
 
     def thinned(self, length: int) -> Posterior:
         """Return the posterior with so many evenly spaced draws of each chain."""
-        draws = self.position.shape[1]
+        draws = self.unconstrained.shape[1]
         if draws == length:
             return self
         kept = np.arange(length) * draws // length
         position, values, stats = jax.tree.map(lambda leaf: leaf[:, kept], self.per_draw)
-        return dataclasses.replace(self, position=position, values=values, stats=stats)
+        return dataclasses.replace(self, unconstrained=position, values=values, stats=stats)
 
     @functools.cached_property
     def prior_draws(self) -> np.ndarray:
@@ -152,7 +152,7 @@ class Posterior(Fitted):
 
     def contraction(self) -> pd.Series:
         """How much each coordinate learned: 1 - posterior variance / prior variance."""
-        posterior = self.position.reshape(-1, self.position.shape[-1]).var(0)
+        posterior = self.unconstrained.reshape(-1, self.unconstrained.shape[-1]).var(0)
         return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
@@ -204,7 +204,7 @@ def fitted(posterior: Any) -> Fitted:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What stands in the place of a posterior that could not be had.
+    """What is returned instead of a posterior that could not be had.
 
     Attributes:
         runs: Runs of the family.
@@ -248,7 +248,7 @@ def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
 def log_posterior(posterior: Posterior) -> np.ndarray:
     """Log posterior density of each draw, up to the evidence, in unconstrained parameters, shape (chain, draw)."""
     with on_cores():
-        return np.asarray(log_densities(posterior.position, posterior.job.model, posterior.job.problem))
+        return np.asarray(log_densities(posterior.unconstrained, posterior.job.model, posterior.job.problem))
 
 
 @jax.jit

@@ -127,14 +127,14 @@ def new_runs(
     draws, rows = residual.shape
     square = np.broadcast_to(np.asarray(values.residual_sd, float) ** 2, draws)[:, None]
     seed = np.broadcast_to(np.asarray(values.seed_sd, float) ** 2, draws)[:, None] + float(problem.single)
-    _, place = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)
-    place = place.ravel()
+    _, setting = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)
+    setting = setting.ravel()
     common = np.broadcast_to(square, (draws, len(z))).copy()
     share, shown = np.zeros((2, draws, len(z)))
     tail = np.ones((draws, len(z)))
     if model.likelihood.tail is not None:
         half = 0.5 * float(model.likelihood.tail)
-        tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, place.max() + 1))[:, place]
+        tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, setting.max() + 1))[:, setting]
     if share_residuals(problem):
         weights = np.broadcast_to(np.asarray(values.weights, float), (draws, len(problem.y)))[:, :rows]
         own = over_draws(row_variance, values, problem)[:, :rows] - square
@@ -148,7 +148,7 @@ def new_runs(
             shown[:, point] = (precision * residual[:, there]).sum(1) / total
             common[:, point] = scatter * (1.0 - share[:, point])
             tail[:, point] = 1.0
-    both = rng.standard_normal((draws, place.max() + 1))[:, place], rng.standard_normal((draws, len(z)))
+    both = rng.standard_normal((draws, setting.max() + 1))[:, setting], rng.standard_normal((draws, len(z)))
     noise = np.sqrt(tail) * (np.sqrt(common) * both[0] + np.sqrt(seed) * both[1])
     return NewRuns(share, shown, tail * (common + seed), noise)
 

@@ -10,7 +10,7 @@ from bayescale.model.discrepancy import eigenbasis
 from bayescale.model.evaluations import Dense
 from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.numpyro import raw_problem
-from bayescale.model.parameters import meaning
+from bayescale.model.parameters import constrain_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import law_at
 
@@ -21,12 +21,12 @@ DRAWS = 1000
 def prior_draws(posterior: Posterior) -> Posterior:
     """Return the prior of a fit in the form of its posterior: one chain of independent draws, no statistics."""
     job, position = posterior.job, posterior.prior_draws[None, :DRAWS]
-    values = meaning(position, job.model, job.problem)
+    values = constrain_draws(position, job.model, job.problem)
     if marginal_level(job.model):
         rng = np.random.default_rng([posterior.seed, 2])
         level = np.sqrt(float(level_variance(job.model))) * rng.standard_normal(position.shape[:2])
         values = values._replace(level=level)
-    return dataclasses.replace(posterior, position=position, values=values, stats={})
+    return dataclasses.replace(posterior, unconstrained=position, values=values, stats={})
 
 
 def prior_predictive(prior: Posterior) -> np.ndarray | None:

@@ -358,8 +358,8 @@ def provenance(posterior: Fitted, command: str) -> Part:
         [f"bayescale {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)]
     )
     drawn = [
-        f"{SAMPLERS.get(part.diagnostics.method, part.diagnostics.method)}, {part.position.shape[0]} chains x "
-        f"{part.position.shape[1]} draws"
+        f"{SAMPLERS.get(part.diagnostics.method, part.diagnostics.method)}, {part.unconstrained.shape[0]} chains x "
+        f"{part.unconstrained.shape[1]} draws"
         for part in posterior.components
     ]
     facts = [

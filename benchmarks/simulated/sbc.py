@@ -105,8 +105,8 @@ def narrowed(factor: float) -> Iterator[None]:
         for number, fit in right(*arguments):
             parts = []
             for part in fit.components:
-                center = part.position.mean((0, 1))
-                parts.append(dataclasses.replace(part, position=center + factor * (part.position - center)))
+                center = part.unconstrained.mean((0, 1))
+                parts.append(dataclasses.replace(part, unconstrained=center + factor * (part.unconstrained - center)))
             yield number, combine(parts, fit.weights)
 
     if factor != 1.0:

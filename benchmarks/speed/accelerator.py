@@ -64,7 +64,7 @@ def whole(way: str, families: int, device: str, path: str) -> dict[str, Any]:
         posteriors = bs.fit_many(curves, seed=seed, method=method)
         seconds.append(time.perf_counter() - begin)
     if method == "nuts":
-        np.save(path, [list(moments(posterior.first.position)) for posterior in posteriors[:COMPARED]])
+        np.save(path, [list(moments(posterior.first.unconstrained)) for posterior in posteriors[:COMPARED]])
     row = {"first": seconds[0], "seconds": seconds[1], "each": seconds[1] / families, "memory": speed.peak()}
     return row | speed.quality(posteriors)
 
@@ -105,14 +105,14 @@ def parts(way: str, families: int, device: str, path: str) -> dict[str, Any]:
     def potential(scores: Any, family: Any) -> Any:
         return round_potential(family[0], model, family[1])(scores)
 
-    def chains(geometry: Any, problems: Any, start: Any, places: Any) -> Any:
-        return nuts_vectorized.run_chains(potential, (geometry, problems), start, settings, places)[0]
+    def chains(geometry: Any, problems: Any, start: Any, states: Any) -> Any:
+        return nuts_vectorized.run_chains(potential, (geometry, problems), start, settings, states)[0]
 
     with jax.enable_x64(True):
         words = np.stack([stream_key(0, 0, number) for number in range(families)])
         problems = stacked([job.problem for job in jobs], range(families))
-        (geometry, start, places), compile_modes, modes = timed(begin, words, problems)
-        drawn, compile_chains, sampling = timed(chains, geometry, problems, start, places)
+        (geometry, start, states), compile_modes, modes = timed(begin, words, problems)
+        drawn, compile_chains, sampling = timed(chains, geometry, problems, start, states)
     steps = np.asarray(drawn.steps)
     seconds = {"modes": modes, "chains": sampling, "compile": compile_modes + compile_chains}
     return seconds | {"leapfrogs": float(steps.mean()), "longest_chain": int(steps.sum(-1).max())}

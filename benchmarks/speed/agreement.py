@@ -57,7 +57,7 @@ def families() -> list[bs.Runs]:
 def default(chosen: Sequence[bs.Runs], **options: Any) -> list[np.ndarray]:
     """Coordinates drawn by `fit_many`, one array of shape (chain, draw, coordinate) a family."""
     fits = bs.fit_many(chosen, seed=SEED, priors=APART, settings=SETTINGS, failures="raise", **options)
-    return [post.position for post in fits]
+    return [post.unconstrained for post in fits]
 
 
 def importance(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
@@ -73,7 +73,7 @@ def one_by_one(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
 
 def sampled(jobs: Sequence[Job]) -> list[np.ndarray]:
     """Sample each job by itself, on the stream of its place."""
-    return [sample_jobs([job], [number], SEED, SETTINGS)[0].position for number, job in enumerate(jobs)]
+    return [sample_jobs([job], [number], SEED, SETTINGS)[0].unconstrained for number, job in enumerate(jobs)]
 
 
 def dense(chosen: Sequence[bs.Runs]) -> list[np.ndarray]:
