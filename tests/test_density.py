@@ -1,7 +1,6 @@
 """Likelihood: the engine's density against an ordinary NumPyro model, against a formula, against mutants."""
 
 import dataclasses
-import types
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +22,7 @@ from bayescale.model.evaluations import Dense, Rotated, StateSpace, rotated
 from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
 from bayescale.model.prepare import make_job
+from bayescale.model.problem import Basis
 
 ONE = ("power", "saturating_power", "shifted_power")
 TWO = ("chinchilla", "chinchilla_outer")
@@ -426,10 +426,11 @@ def test_mutant_determinant_is_noticed(monkeypatch, name):
 
 
 def test_long_rotation_is_the_matrix_product():
-    rows = density.SUMMED_ROWS
+    rows = rotated.SUMMED_ROWS
     rng = np.random.default_rng(0)
     basis = np.linalg.qr(rng.standard_normal((rows, rows)))[0]
     vector = rng.standard_normal(rows)
     with jax.enable_x64(True):
-        found = density.rotate(jnp.asarray(vector), types.SimpleNamespace(basis=jnp.asarray(basis)))
+        evaluation = Rotated(Basis(jnp.asarray(basis), jnp.ones(rows)), jnp.ones(rows))
+        found = evaluation.rotate(jnp.asarray(vector))
     np.testing.assert_allclose(found, basis.T @ vector, atol=1e-12)

@@ -114,7 +114,7 @@ def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
 
     def run(members: list[int]) -> list[Values]:
         filled = [members[i] for i in devices.members(len(members))]
-        position, scores = stacked([(part.unconstrained, part.level_scores) for part in chosen], filled)
+        position, scores = stacked([(part.position, part.level_scores) for part in chosen], filled)
         with devices.entered(), compiled_once(jobs[0], devices.vectorized, len(filled), len(scores[0])):
             problems = stacked([job.problem for job in jobs], filled)
             program = jitted(interpret_batch, ("vectorized",), not devices.vectorized)
