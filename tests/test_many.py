@@ -5,6 +5,7 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,9 +21,11 @@ from conftest import call, positions
 
 import bayescale as bs
 from bayescale import _jax
+from bayescale.evaluate.designs import made_up
 from bayescale.fitting import batches, cache, executors, fit, programs
+from bayescale.fitting.executors import BuiltIn, pack, unpack
 from bayescale.fitting.plan import FitPlan, plan_fit
-from bayescale.model.prepare import make_job
+from bayescale.model.prepare import make_job, make_jobs
 from bayescale.posterior import io
 
 SHORT = bs.Nuts(warmup=20, draws=20, chains=2, mode_steps=40)
@@ -165,6 +168,17 @@ def test_garbage_ends_as_a_status(here):
         bad.predict(flops=1e20)
 
 
+@pytest.mark.parametrize("name", sorted(bs.LAWS))
+def test_every_law_crosses_processes(name):
+    for job in make_jobs(made_up(bs.LAWS[name]), name):
+        packed = pack(job)
+        assert isinstance(packed.law, BuiltIn)
+        there = unpack(pickle.loads(pickle.dumps(packed)))
+        assert there.law == job.law
+        # What a program is compiled for is equal too.
+        assert jax.tree.structure(there.model) == jax.tree.structure(job.model)
+
+
 def test_an_error_in_a_law_is_told_in_its_own_words(here):
     def broken(runs, law, **options):
         if runs.name == "f1":
@@ -243,7 +257,7 @@ def test_command_fits_the_others(tmp_path, capsys, monkeypatch):
     assert call("fit", tmp_path / "runs.csv", "--folder", tmp_path / "folder") == 2
     out, err = capsys.readouterr()
     assert "good" in out
-    assert "1 of 2 families have no posterior. bad" in err
+    assert "1 of 2 families has no posterior. bad" in err
     assert len(list((tmp_path / "folder").iterdir())) == 1
 
 

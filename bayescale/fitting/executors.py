@@ -14,8 +14,11 @@ from typing import Any
 
 from bayescale.errors import InputError
 from bayescale.fitting.batches import machine
-from bayescale.laws import BUILT_IN
+from bayescale.laws import BUILT_IN, bind
+from bayescale.laws.law import Law
+from bayescale.laws.priors import Prior
 from bayescale.laws.registry import LAWS
+from bayescale.model.prepare import engine_law
 from bayescale.model.problem import Job
 
 RETRIES = 2
@@ -122,33 +125,47 @@ def outcomes[R](
 
 
 @dataclasses.dataclass(frozen=True)
-class Named:
-    """The curve of a law that comes with the package, by the law's name."""
+class BuiltIn:
+    """A built-in law, which a worker rebuilds by its name, its inputs and its priors."""
 
-    law: str
+    name: str
+    inputs: tuple[str, ...]
+    priors: dict[str, Prior]
+
+    def unpacked(self) -> Law:
+        """Return the law."""
+        return bind(LAWS[self.name], self.inputs).with_priors(self.priors)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pickled:
-    """A curve as bytes of cloudpickle."""
+    """Any other law as bytes of cloudpickle: its function, and all besides."""
 
-    content: bytes
+    curve: bytes
+    rest: bytes
+
+    def unpacked(self) -> Law:
+        """Return the law; equal bytes give one function, so that a worker compiles it once."""
+        return dataclasses.replace(unpickled(self.rest), curve=unpickled(self.curve))
 
 
 @functools.cache
-def packed_curve(curve: Callable[..., Any]) -> Named | Pickled:
-    """Curve in a form that crosses processes.
+def unpickled(content: bytes) -> Any:
+    """Object of its bytes, one for equal bytes."""
+    return pickle.loads(content)
+
+
+@functools.cache
+def pickled(curve: Callable[..., Any]) -> bytes:
+    """Bytes of a function.
 
     Raises:
-        InputError: For a function that cannot be sent.
+        InputError: For one that cannot be sent.
     """
-    name = next((name for name in BUILT_IN if LAWS[name].curve is curve), None)
-    if name is not None:
-        return Named(name)
     try:
         import cloudpickle
 
-        return Pickled(cloudpickle.dumps(curve))
+        return cloudpickle.dumps(curve)
     except ImportError:
         reason = "cloudpickle is not installed (pip install cloudpickle)"
     except (pickle.PicklingError, TypeError, ValueError) as error:
@@ -156,26 +173,33 @@ def packed_curve(curve: Callable[..., Any]) -> Named | Pickled:
     raise InputError(f"The law's function {curve.__name__!r} cannot be sent to other processes: {reason}.")
 
 
-@functools.cache
-def unpacked_curve(packed: Named | Pickled) -> Callable[..., Any]:
-    """Curve of a packed one; one object for equal bytes, so that a worker compiles it once."""
-    return LAWS[packed.law].curve if isinstance(packed, Named) else pickle.loads(packed.content)
+def packed(law: Law) -> BuiltIn | Pickled:
+    """Law in a form that crosses processes; functions of a built-in one need not pickle.
 
+    Raises:
+        InputError: For a function that cannot be sent.
+    """
+    if law.name in BUILT_IN:
+        found = BuiltIn(law.name, law.inputs, dict(law.priors))
+        if found.unpacked() == law:
+            return found
+    curve = pickled(law.curve)
+    import cloudpickle
 
-def with_curve(job: Job, curve: Any) -> Job:
-    """Replace the curve that is sampled."""
-    model = job.model
-    return dataclasses.replace(job, model=dataclasses.replace(model, law=dataclasses.replace(model.law, curve=curve)))
+    nothing: Any = None
+    return Pickled(curve, cloudpickle.dumps(dataclasses.replace(law, curve=nothing)))
 
 
 def pack(job: Job) -> Job:
-    """Leave of a job what sampling needs, in a form that pickles: arrays, prior numbers, and the curve by its name."""
+    """Leave of a job what sampling needs, in a form that pickles: arrays, numbers, and the law."""
     nothing: Any = None
-    bare = dataclasses.replace(job, runs=nothing, law=nothing, discrepancy=None, likelihood=nothing)
-    return with_curve(bare, packed_curve(job.model.law.curve))
+    law: Any = packed(job.law)
+    return dataclasses.replace(job, runs=nothing, law=law, model=dataclasses.replace(job.model, law=nothing))
 
 
 def unpack(job: Job) -> Job:
-    """Undo what `pack` did to the curve."""
-    packed: Any = job.model.law.curve
-    return with_curve(job, unpacked_curve(packed))
+    """Undo what `pack` did to the law."""
+    sent: Any = job.law
+    law = sent.unpacked()
+    model = dataclasses.replace(job.model, law=engine_law(law, job.problem.active, job.reference))
+    return dataclasses.replace(job, law=law, model=model)

@@ -16,7 +16,7 @@ from bayescale.data.runs import Runs, checked, several
 from bayescale.errors import InputError, Status, UntrustworthyFit
 from bayescale.fitting import cache
 from bayescale.fitting.batches import Task, batch, padding, suited
-from bayescale.fitting.executors import TASK, Cores, Here, outcomes, own_executor, pack, packed_curve, unpack
+from bayescale.fitting.executors import TASK, Cores, Here, outcomes, own_executor, pack, packed, unpack
 from bayescale.fitting.fit import progress_bar, sample_flat
 from bayescale.fitting.options import FitOptions, FitRequest, list_fit_options, request_fit
 from bayescale.fitting.plan import FitPlan
@@ -208,7 +208,7 @@ def line_up(
         raise next(iter(refused.values())).error
     if executor is not None:
         for plan in plans.values():
-            packed_curve(plan.jobs[0].model.law.curve)
+            packed(plan.jobs[0].law)
     archive = None if folder is None else cache.open_folder(folder)
     return Queue(plans, refused, request, archive, executor)
 

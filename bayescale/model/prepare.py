@@ -103,7 +103,8 @@ def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, d
     rows = len(design.y)
     # Along what the discrepancy acts is in the arrays, so one program serves all.
     plain = None if discrepancy is None else dataclasses.replace(discrepancy, along="inputs")
-    model = Model(bare(without_span(law, design.inert).referred(design.reference)), plain, likelihood)
+    active = tuple(not flag for flag in design.inert)
+    model = Model(engine_law(law, active, design.reference), plain, likelihood)
     found = plateaus(law)
     kind = choose_evaluation(law, discrepancy, likelihood, design)
     if kind is StateSpace:
@@ -131,7 +132,7 @@ def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, d
         directions=matrix,
         origin=origin,
         plateau=np.asarray(0.0 if found is not None and found[1].plateau == "absent" else 1.0),
-        active=tuple(not flag for flag in design.inert),
+        active=active,
         replicated=bool(np.max(design.count) > 1),
         latent=latent,
     )
@@ -209,6 +210,19 @@ def ordered(design: Design) -> Design:
     order = np.argsort(design.z[:, 0], kind="stable")
     rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error", "sharing")}
     return dataclasses.replace(design, **rows)
+
+
+def engine_law(law: Law, active: tuple[bool, ...], reference: Array) -> Law:
+    """Return a law as programs take it: without names, relative to the reference, its numbers as arrays.
+
+    Args:
+        law: The law.
+        active: Whether each input varies.
+        reference: Geometric mean of each input.
+    """
+    inert = tuple(not flag for flag in active)
+    plain = bare(without_span(law, inert).referred(reference))
+    return jax.tree.map(lambda leaf: np.asarray(leaf, float), plain)
 
 
 def bare(law: Law) -> Law:
