@@ -470,7 +470,7 @@ def test_bare_numpyro_samples_the_same_posterior(name, priors):
         sampler.run(jax.random.key(0))
         bare = {site: np.asarray(v) for site, v in sampler.get_samples(group_by_chain=True).items()}
     # Sites of a mixture begin with the names of its components.
-    for prefix, part in zip(["present/", "absent/"] if priors is None else [""], post.components, strict=True):
+    for prefix, part in zip(["present.", "absent."] if priors is None else [""], post.components, strict=True):
         for i, site in enumerate(coordinates(part.job.model, part.job.problem)):
             (one, error), (other, wobble) = (
                 mean_and_error(part.unconstrained[:, :, i]),

@@ -86,7 +86,7 @@ def test_the_default_mixture_forecasts_as_predict_does():
     runs = made_up("plain")
     post = bs.fit(runs, seed=0, settings=DRAWS)
     model = bs.numpyro_model(runs)
-    present, absent = (samples_of(part, f"{name}/") for name, part in zip(NAMES, post.components, strict=True))
+    present, absent = (samples_of(part, f"{name}.") for name, part in zip(NAMES, post.components, strict=True))
     # Chains that were continued have more draws.
     fewest = min(len(draws) for draws in (present | absent).values())
     samples = {name: draws[-fewest:] for name, draws in (present | absent).items()}
@@ -106,7 +106,7 @@ def test_rows_may_be_handed_over():
         own = float(log_density(model, (), {}, at)[0])
         same = float(log_density(model, ({"flops": runs.frame["flops"]}, runs.frame["loss"]), {}, at)[0])
         other = float(log_density(model, (None, 1.1 * runs.frame["loss"].to_numpy()), {}, at)[0])
-    assert {name.split("/")[0] for name in names} == set(NAMES)
+    assert {name.split(".")[0] for name in names} == set(NAMES)
     assert own == pytest.approx(same, rel=1e-9)
     assert abs(own - other) > 0.1
 

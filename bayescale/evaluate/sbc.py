@@ -306,7 +306,7 @@ def ranked(
     Args:
         queue: Plans of one shape by number, and how to fit them.
         position: True coordinates, shape (simulation, coordinate).
-        truths: What they mean, leading axis 1.
+        truths: Their constrained values, leading axis 1.
         futures: Future runs, relative to the jobs' centres, shape (simulation, ratio).
         new: Relative log inputs of those, shape (ratio, input).
         ratios: See `run`.

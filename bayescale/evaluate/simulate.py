@@ -40,7 +40,7 @@ def owners(plan: FitPlan, simulations: int) -> np.ndarray:
 
 
 def prior_values(plan: FitPlan, simulations: int, seed: int) -> tuple[np.ndarray, Values]:
-    """Draw coordinates, shape (simulation, coordinate), and what they mean, from the prior (see `owners`)."""
+    """Draw unconstrained parameters, shape (simulation, parameter), and constrained values from the prior."""
     counts = np.bincount(owners(plan, simulations), minlength=len(plan.jobs))
     with on_cores():
         root = jax.random.key(seed)

@@ -87,7 +87,7 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
 
 def constrain_draw(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
-    """Coordinates of standard scores and a score of the level, and what they mean."""
+    """Return unconstrained parameters of standard scores and a score of the level, and constrained values."""
     scores, level_score = draw
     reparam, _ = scores_to_reparam(scores, geometry, model, problem)
     vector, values, _, _ = constrain_reparam(reparam, model, problem)

@@ -144,7 +144,8 @@ def diagnose_weights(
     if pareto_k >= PARETO:
         status = Status.HEAVY_WEIGHTS
     elif min(bulk.min(), tail.min(), weights) < least_ess:
-        status = Status.FEW_POINTS
+        # So many weights can be worth more than the draws that were asked for.
+        status = Status.FEW_DRAWS if draws < least_ess <= weights else Status.FEW_POINTS
     else:
         status = Status.OK
     return Diagnostics(

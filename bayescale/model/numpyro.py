@@ -40,7 +40,8 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
     It is written on the raw rows (averages of long curves) with one dense covariance, so it is slow and easy to check;
     the engine samples the same posterior.
 
-    - `model()` observes the runs: hand it to `MCMC(NUTS(model))` or to any other NumPyro tool.
+    - `model()` observes the runs: hand it to `MCMC(NUTS(model))` or to any other NumPyro tool. Plain NUTS takes a
+      thousand warm-up steps or more, starts from the prior, and diverges here and there: look at R-hat.
     - `model(x, y)` observes responses `y` at inputs `x` in their place; spans, references and priors stay those of
       `runs`.
     - `model(x)` forecasts at inputs `x` given the runs, for `Predictive(model, samples)`: the site "y" is the response
@@ -51,7 +52,7 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
     them), or an array of shape (row, input); `y` has shape (row,), in the units of the response.
 
     A law that is fitted as a mixture, as the default of one input is, gives independent components whose sites begin
-    with "present/" and "absent/". Each observes the runs, so each has the posterior of its own; a forecast is one of
+    with "present." and "absent.". Each observes the runs, so each has the posterior of its own; a forecast is one of
     either, with the weights of the mixture.
 
     Args:
@@ -77,7 +78,7 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
     def model(x: Any = None, y: Any = None) -> None:
         forecasts = []
         for name, part in parts.items():
-            with scope(prefix=name, divider="/"):
+            with scope(prefix=name, divider="."):
                 forecasts.append(part(x, y))
         if x is None or y is not None:
             return

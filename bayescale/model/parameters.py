@@ -202,7 +202,7 @@ def prior_place(scores: Array, model: Model, problem: Problem) -> Any:
 
 
 def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Values]:
-    """Draw coordinates, shape (coordinate,), and what they mean from the prior."""
+    """Draw unconstrained parameters, shape (parameter,), and their constrained values from the prior."""
     parts: list[Any] = []
 
     def sample(name: str, distribution: Any) -> Any:
@@ -216,14 +216,14 @@ def simulate_prior(key: Array, model: Model, problem: Problem) -> tuple[Any, Val
 
 
 def constrain_draws(position: Array, model: Model, problem: Problem) -> Values:
-    """What draws of the coordinates mean, in float64; `position` has shape (chain, draw, coordinate)."""
+    """Return the constrained values of draws, in float64; `position` has shape (chain, draw, parameter)."""
     with on_cores():
         return compact(jax.tree.map(np.asarray, constrain_all(np.asarray(position), model, problem)))
 
 
 @jax.jit
 def constrain_all(position: Array, model: Model, problem: Problem) -> Any:
-    """What draws mean, leading axes (chain, draw); compiled once for each shape of problem."""
+    """Constrained values of draws, leading axes (chain, draw); compiled once for each shape of problem."""
     return jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0]))(position)
 
 

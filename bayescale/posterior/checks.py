@@ -145,7 +145,7 @@ def check_design(posterior: Fitted) -> list[Note]:
         )
         notes.append(Note("averaged", "info", text))
     if len(frame) <= 5:
-        text = f"{counted(len(frame), 'point')}: curves this short leave the bands mostly to the priors."
+        text = f"{counted(len(frame), 'point')}: with so few, the intervals are mostly those of the priors."
         notes.append(Note("short", "info", text))
     return notes
 
@@ -200,7 +200,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
         text = (
             f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
             "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
-            "this, and no band here foresees the next turn: do not decide on this forecast."
+            "this, and no interval here foresees the next turn: do not decide on this forecast."
         )
         if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
             text = (

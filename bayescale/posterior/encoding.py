@@ -142,7 +142,7 @@ def decode_diagnostics(values: Mapping[str, Any]) -> Diagnostics:
 
 
 def encode_values(values: Values) -> dict[str, np.ndarray]:
-    """Write what draws mean as arrays by name; of those that are equal in all draws one."""
+    """Write constrained values as arrays by name; of those that are equal in all draws one."""
     fields = {name: value for name, value in values._asdict().items() if name != "constants"}
     leaves = {**{f"constant_{name}": value for name, value in values.constants.items()}, **fields}
     found = {}
@@ -154,7 +154,7 @@ def encode_values(values: Values) -> dict[str, np.ndarray]:
 
 
 def decode_values(arrays: Mapping[str, np.ndarray], chains: int, draws: int) -> Values:
-    """Rebuild what draws mean from `encode_values`'s output."""
+    """Rebuild constrained values from `encode_values`'s output."""
     leaves = {name: np.broadcast_to(leaf, (chains, draws, *leaf.shape[2:])) for name, leaf in arrays.items()}
     constants = {name.removeprefix("constant_"): leaves.pop(name) for name in arrays if name.startswith("constant_")}
     return Values(constants=constants, **leaves)

@@ -43,7 +43,7 @@ class Fitted(Display, abc.ABC):
     scaled: dict[str, np.ndarray]
     """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
     flat_values: Values
-    """What joined draws mean, leading axis draw."""
+    """Constrained values of the joined draws, leading axis draw."""
 
     # --- What was fitted ----------------------------------------------------------------------------------
 
