@@ -27,7 +27,7 @@ from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
 from bayescale.posterior.checks import doubts
 from bayescale.posterior.mixture import Mixture, combine
-from bayescale.posterior.posterior import Posterior, varying
+from bayescale.posterior.posterior import Posterior
 
 NOT_YET: Any = None
 """Diagnostics of a posterior that is about to be diagnosed."""
@@ -185,14 +185,30 @@ def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: d
 
 def diagnosed(posterior: Posterior) -> Posterior:
     """Return a posterior with the diagnostics of its chains."""
-    with np.errstate(all="ignore"):
-        # Ranks, and so R-hat, of these two are those of the parameters that are their logarithms.
-        others = {n: draws for n, draws in posterior.draws.items() if n not in ("residual_sd", "seed_sd")}
-        columns = list(varying(others).values())
-    reported = np.stack(columns, axis=-1) if columns else np.empty((*posterior.unconstrained.shape[:2], 0))
     stats, least = posterior.stats, float(posterior.settings.least_ess)
-    measures = diagnose(posterior.unconstrained, stats["diverging"], stats["energy"], least, reported)
+    measures = diagnose(posterior.unconstrained, stats["diverging"], stats["energy"], least, reported(posterior))
     return dataclasses.replace(posterior, diagnostics=measures)
+
+
+def reported(posterior: Posterior) -> np.ndarray:
+    """Return draws of the quantities that are reported, shape (chain, draw, quantity).
+
+    In NumPy alone, as nothing may be compiled for them: the law's constants with their level, in the paper's units
+    where those are powers, and the discrepancy. Standard deviations are left out, since their ranks are those of the
+    parameters that are their logarithms.
+    """
+    law, values = posterior.law, posterior.values
+    shape = posterior.unconstrained.shape[:2]
+    constants = {name: np.broadcast_to(np.asarray(values.constants[name], float), shape) for name in law.constants}
+    with np.errstate(all="ignore"):
+        if law.level:
+            level = np.exp(np.asarray(values.level))
+            constants |= {name: constants[name] * level for name in law.covered[law.level[0]] if name in constants}
+        if law.units and not callable(law.units):
+            constants = law.at_unit_scale(constants, dict(zip(law.inputs, posterior.job.reference, strict=True)))
+        columns = [*constants.values(), np.broadcast_to(np.asarray(values.amplitude, float), shape)]
+        varied = [column for column in columns if np.ptp(column) > 0.0]
+    return np.stack(varied, axis=-1) if varied else np.empty((*shape, 0))
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
