@@ -13,9 +13,9 @@ from scipy.stats import t as student
 
 from bayescale.errors import InputError
 from bayescale.forecast import At, widened, widening
+from bayescale.model.problem import share_residuals
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
-from bayescale.posterior.predictive import share_residuals
 
 STRATA = 32
 """Strata of equal probability of the run-to-run noise, with a value drawn from each."""

@@ -24,12 +24,10 @@ from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.options import ModelOptions
 from bayescale.model.parameters import coordinates, draw, relative_curve
 from bayescale.model.prepare import axis_positions, make_jobs, plateaus
-from bayescale.model.problem import Job, Model, Problem, Values, row_variance
+from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
 
 DETAILS = ("value_se", "run", "seed")
 """Columns of runs that the likelihood uses beside inputs and response."""
-SAME_DIGITS = 9
-"""Digits after the point of ln x up to which settings count as equal."""
 JITTER = 1e-12
 """Relative to the largest variance, so that covariances of points at fitted settings can be factorised."""
 
@@ -260,9 +258,7 @@ def match_settings(problem: Problem, z: np.ndarray) -> Points:
     """Match new points, shape (point, input), with each other and with fitted rows."""
     setting = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)[1].ravel()
     same = np.abs(z[:, None, :] - np.asarray(problem.z)[None]).max(-1) < 0.1**SAME_DIGITS
-    # A new run does not share the residuals of the checkpoints of one other run.
-    shares = not float(problem.single) and bool(np.any(problem.seed_part))
-    return Points(setting, int(setting.max()) + 1, same & shares)
+    return Points(setting, int(setting.max()) + 1, same & share_residuals(problem))
 
 
 def sample_level(values: Values, model: Model, problem: Problem, residual: Any) -> Any:

@@ -22,6 +22,9 @@ from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import SMALLEST_SCATTER, Likelihood
 
+SAME_DIGITS = 9
+"""Digits after the point of ln x up to which settings count as equal."""
+
 
 @record
 class Model:
@@ -145,8 +148,9 @@ class Evaluation:
         raise NotImplementedError
 
     def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> np.ndarray:
-        """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row)."""
-        raise NotImplementedError
+        """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row); here it is independent."""
+        spread = over_draws(row_variance, values, problem)[:, : problem.rows]
+        return np.sqrt(spread) * rng.standard_normal(spread.shape)
 
     def condition(
         self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
@@ -171,6 +175,11 @@ def row_variance(values: Values, problem: Problem) -> Any:
     """Variance of each row's mean around law and discrepancy, shape (row,)."""
     seeds = values.seed_sd**2 * problem.seed_part
     return values.residual_sd**2 + seeds + (SMALLEST_SCATTER**2 + problem.error) / problem.count
+
+
+def share_residuals(problem: Problem) -> bool:
+    """Whether a new run at fitted settings shares the residual there: not with the checkpoints of one other run."""
+    return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
 def typical_weights(values: Values, problem: Problem, basis: Basis) -> Any:

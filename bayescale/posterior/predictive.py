@@ -13,10 +13,8 @@ from bayescale._jax import on_cores
 from bayescale.model.discrepancy import eigenbasis, kernel
 from bayescale.model.evaluations.state_space import smooth
 from bayescale.model.prepare import axis_positions
-from bayescale.model.problem import Model, Problem, Values, over_draws, row_variance
+from bayescale.model.problem import SAME_DIGITS, Model, Problem, Values, over_draws, row_variance, share_residuals
 
-SAME_DIGITS = 9
-"""Digits after the point of ln x up to which settings count as equal."""
 MANY_POINTS = 1000
 """Fitted and new points of one axis above which they are smoothed in linear time, whatever the fit used."""
 MANY_SEQUENTIAL_POINTS = 150
@@ -151,11 +149,6 @@ def new_runs(
     both = rng.standard_normal((draws, setting.max() + 1))[:, setting], rng.standard_normal((draws, len(z)))
     noise = np.sqrt(tail) * (np.sqrt(common) * both[0] + np.sqrt(seed) * both[1])
     return NewRuns(share, shown, tail * (common + seed), noise)
-
-
-def share_residuals(problem: Problem) -> bool:
-    """Whether a new run at fitted settings shares the residual there: not with the checkpoints of one other run."""
-    return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
 def run_variance(values: Values, problem: Problem) -> np.ndarray:

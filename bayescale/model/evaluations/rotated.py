@@ -106,11 +106,6 @@ class Rotated(Diagonal):
         scatter = jnp.diag(jnp.where(problem.mask > 0, row_variance(values, problem), 1.0))
         return dense_leave_one_out(scatter + values.amplitude**2 * departure, residual)
 
-    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> np.ndarray:
-        """See `Evaluation.draw_scatter`."""
-        spread = over_draws(row_variance, values, problem)[:, : problem.rows]
-        return np.sqrt(spread) * rng.standard_normal(spread.shape)
-
     def condition(
         self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -89,11 +89,6 @@ class StateSpace(Evaluation):
         assert self.basis is not None, "rows that standard scores are formed of"
         return columns, typical_weights(values, problem, self.basis)
 
-    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> np.ndarray:
-        """See `Evaluation.draw_scatter`."""
-        spread = over_draws(row_variance, values, problem)[:, : problem.rows]
-        return np.sqrt(spread) * rng.standard_normal(spread.shape)
-
     def condition(
         self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
