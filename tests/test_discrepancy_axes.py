@@ -91,5 +91,5 @@ def test_recoded_inputs_give_the_same_forecast():
 
 
 def test_unknown_axes_are_refused():
-    with pytest.raises(bs.InputError, match="wanders along"):
+    with pytest.raises(bs.InputError, match="varies along"):
         bs.Discrepancy(along="depth")
