@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MOST_DECIMALS = 12
 
@@ -28,6 +29,47 @@ def shown(value: float, resolution: float) -> str:
     return f"{value:.{decimals(resolution)}f}"
 
 
+def factor_shown(value: float, digits: int = 2) -> str:
+    """Write a ratio with so many significant digits, without an exponent.
+
+    Args:
+        value: The ratio.
+        digits: Significant digits.
+
+    Example:
+        >>> factor_shown(347.0), factor_shown(333.3333, 3), factor_shown(1.0, 3), factor_shown(25000.0)
+        ('350', '333', '1', '25,000')
+    """
+    return f"{float(f'{value:.{digits}g}'):,.12g}" if math.isfinite(value) else f"{value:g}"
+
+
+def widening_shown(value: float) -> str:
+    """Say how many times as wide an interval is as another; a factor that rounds to one is no difference to speak of.
+
+    Args:
+        value: The factor.
+
+    Example:
+        >>> widening_shown(1.02), widening_shown(1.23)
+        ('about as wide as', '1.23 times as wide as')
+    """
+    return "about as wide as" if abs(value - 1.0) < 0.05 else f"{value:.2f} times as wide as"
+
+
 def spread_shown(value: float) -> str:
     """Write a standard deviation or standard error with two significant digits, without an exponent."""
     return f"{value:.{decimals(value)}f}"
+
+
+def spreads_shown(values: Sequence[float]) -> list[str]:
+    """Write standard deviations or errors with equally many decimals, which show two digits of the smallest.
+
+    Args:
+        values: The standard deviations.
+
+    Example:
+        >>> spreads_shown([0.0079, 0.0050, 0.015])
+        ['0.0079', '0.0050', '0.0150']
+    """
+    finest = min((value for value in values if value > 0.0), default=math.nan)
+    return [shown(value, finest) for value in values]

@@ -82,8 +82,13 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return a question that names the closest known name, and a space behind it; empty where none is close."""
-    close = difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}? " if close else ""
+    close = closest(name, known)
+    return f"Did you mean {close!r}? " if close else ""
+
+
+def closest(name: str, known: Iterable[str]) -> str:
+    """Return the known name that is most like another; empty where none is close."""
+    return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)), "")
 
 
 def some(items: Sequence[object], most: int = 5) -> str:

@@ -14,7 +14,7 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.data.zeros import lifted
-from bayescale.digits import shown
+from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, counted, nearest, some
 
 At = pd.DataFrame | Mapping[str, Any]
@@ -178,19 +178,28 @@ class Forecast(Display):
 
     def __str__(self) -> str:
         """Return what is forecast, and its extrapolation factor."""
-        lines = [f"Forecast of {KINDS[self.kind]} ({self.label})"]
+        return "\n".join([self.heading, *self.verdicts()])
+
+    @property
+    def heading(self) -> str:
+        """What is forecast, in one line."""
+        return f"Forecast of {KINDS[self.kind]} ({self.label})"
+
+    def verdicts(self) -> list[str]:
+        """Say for each point what is forecast and how far beyond the data it lies, a line a point."""
+        lines = []
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)
         middle, resolution = self.quantile(0.5), self.resolution
         for i, row in enumerate(self.points.to_dict("records")):
             where = ", ".join(f"{name}={value:.3g}" for name, value in row.items())
-            far = f"  [{self.ratio[i]:.3g}x beyond the data]" if self.ratio[i] > 1 else ""
+            far = f"  [{factor_shown(self.ratio[i], 3)}x beyond the data]" if self.ratio[i] > 1 else ""
             fine = resolution[i]
             lines.append(
                 f"  {where}: {shown(middle[i], fine)}  80 % {shown(low[i], fine)} to {shown(high[i], fine)}"
                 f"  95 % {shown(low95[i], fine)} to {shown(high95[i], fine)}{far}"
             )
-        return "\n".join(lines)
+        return lines
 
 
 def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:

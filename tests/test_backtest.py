@@ -1,6 +1,7 @@
 """Backtests: exact splits without leaks, exact tables, and coverage by hand."""
 
 import dataclasses
+import math
 import sys
 import types
 
@@ -14,12 +15,12 @@ from scipy.stats import norm
 import bayescale as bs
 from bayescale.data.runs import scale_of
 from bayescale.errors import InputError, Status
-from bayescale.evaluate.backtest import Backtest, backtest
+from bayescale.evaluate.backtest import Backtest, backtest, told_once
 from bayescale.forecast import Forecast
 from bayescale.posterior.notes import Note
 
 COLUMNS = [
-    *("family", "row", "ratio", "law", "y"),
+    *("family", "row", "setting", "ratio", "law", "y"),
     *("q0.025", "q0.05", "q0.1", "q0.25", "q0.5", "q0.75", "q0.9", "q0.95", "q0.975"),
     *("pit", "crps", "log_score", "status", "n_train", "extrapolation"),
 ]
@@ -146,7 +147,7 @@ def test_many_families_and_ratios_share_one_call(calls):
     ]
     assert "2 training rows" in result.skipped[0][2]
     assert "one scale (1e+18)" in result.skipped[2][2]
-    assert "skipped flat at 100" in str(result)
+    assert "skipped flat at 10, flat at 100: all 3 training rows" in str(result)
 
 
 def test_largest_holds_out_ties_together(calls):
@@ -205,7 +206,8 @@ def made(pits):
 def test_each_ratio_has_a_row_of_its_own(tmp_path, capsys, monkeypatch):
     both = made({"a": [0.5, 0.95, 0.99, 0.3], "b": [0.05]})
     frame = both.frame.assign(ratio=[3.0, 3.0, 10.0, 10.0, 10.0], extrapolation=[3.5, 4.5, 12.0, 13.0, 20.0])
-    both = dataclasses.replace(both, frame=frame)
+    ends = {"setting": "flops=1e+20", "y": 2.0, "q0.025": 1.8, "q0.1": 1.9, "q0.5": 2.0, "q0.9": 2.1, "q0.975": 2.2}
+    both = dataclasses.replace(both, frame=frame.assign(**ends))
     got = both.by_ratio([0.8])
     assert got["requested_ratio"].tolist() == [3.0, 10.0] and got["extrapolation"].tolist() == [4.0, 13.0]
     assert got["covers_0.8"].tolist() == [0.5, 0.25] and got["held_out"].tolist() == [2, 3]
@@ -213,8 +215,26 @@ def test_each_ratio_has_a_row_of_its_own(tmp_path, capsys, monkeypatch):
     (tmp_path / "runs.csv").write_text("flops,loss\n1e18,3\n1e19,2.8\n1e20,2.7\n")
     monkeypatch.setattr(bs, "backtest", lambda *a, **o: both)
     assert call("backtest", tmp_path / "runs.csv", "--ratio", "3", "--ratio", "10") == 0
-    header, *rows = capsys.readouterr().out.splitlines()
+    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
     assert header.split()[:4] == ["requested_ratio", "families", "held_out", "extrapolation"] and len(rows) == 2
+
+
+def test_held_out_runs_are_shown_one_by_one(calls):
+    scales = np.geomspace(1e18, 1e20, 5)
+    result = backtest(bs.Runs.from_frame(table(scales, losses=[3.0, 2.8, 2.6, 2.4, 2.3])), largest=1, seed=0)
+    header, row = result.held_out_text().splitlines()
+    # ln(2) +- 0.1: the run at 2.3 lies between the ends of both intervals.
+    assert row.split()[0] == "flops=1e+20" and "2.300" in row and "1.759 to 2.273" in row and "1.644 to 2.433" in row
+    assert [word for word in row.split() if word in ("yes", "no")] == ["no", "yes"]
+    assert "80 % interval" in header and "family" not in header and "flops=1e+20" in str(result)
+    many = dataclasses.replace(result, frame=pd.concat([result.frame] * 14, ignore_index=True))
+    assert many.held_out_text().splitlines()[-1] == "and 4 more held-out runs"
+    assert many.held_out_text().count("flops=1e+20") == 10
+
+
+def test_equal_sentences_about_families_are_told_once():
+    entries = [("a", 3.0, "Odd."), ("b", 350.4, "Odd."), ("a", math.nan, "Even.")]
+    assert told_once(entries) == ["a at 3, b at 350: Odd.", "a: Even."]
 
 
 def test_coverage_by_hand():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from conftest import call, with_job
 import bayescale as bs
 from bayescale.cli.main import described
 from bayescale.decide.trust import caveats
+from bayescale.posterior.notes import Note, Notes
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
 FALLING = 2.0 + 3.0 * (TOKENS / 1e8) ** -0.3
@@ -52,7 +54,7 @@ def test_what_reading_says_of_the_shape_is_said_once(marin_post):
         said = [note.code for note in posterior.check() if "rises" in note.text]
         assert said == ["not_monotone"]
         # The command tells the log before the fit, so the fit does not tell it again.
-        text = described(posterior, list(runs.log), again=False)
+        text = described(posterior, {entry.text for entry in runs.log}, again=False)
         assert all(entry.text not in text for entry in runs.log)
 
 
@@ -127,3 +129,22 @@ def test_repetition_ahead_is_noticed(marin_post):
     assert caveats(once, {"n_tokens": 3 * TOKENS.max()}) == []
     (caveat,) = caveats(once, {"n_tokens": 12 * TOKENS.max()})
     assert caveat.code == "repeated" and "12 times" in caveat.text
+
+
+def test_notes_print_one_a_line():
+    assert str(Notes()) == repr(Notes()) == "No warnings."
+    notes = Notes([Note("far", "warning", "It is far."), Note("short", "info", "It is short.")])
+    assert str(notes) == "warning: It is far.\ninfo: It is short." and notes[0].code == "far"
+    assert "<pre>warning: It is far." in notes._repr_html_()
+
+
+def test_check_returns_notes_that_print(marin_post):
+    assert isinstance(marin_post.check(prior=False), Notes)
+
+
+def test_what_was_said_of_one_fit_is_not_said_again(marin_post):
+    rising = posed(marin_post, loss=0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2)
+    told = set()
+    first, second = described(rising, told, again=False), described(rising, told, again=True)
+    assert first.count("rises with n_tokens") == 1 and "rises with" not in second
+    assert re.search(r"\d+ notes? above holds? here too\.", second)

@@ -416,3 +416,20 @@ def test_other_names_lead_to_options_and_verbs_that_exist():
     everywhere = set().union(*VERBS.values())
     assert set(misspelt.OPTIONS) <= everywhere
     assert set(misspelt.VERBS) <= {name.split()[0] for name in VERBS}
+
+
+def test_an_option_without_effect_names_the_method_that_uses_it(files, capsys):
+    assert call("fit", files / "runs.csv", "--method", "importance", "--target-accept", ".9") == 2
+    said = capsys.readouterr().err
+    assert "--target-accept has no effect with --method importance" in said and "--method nuts" in said
+
+
+def test_a_forecast_is_told_in_words_below_its_table(marin_post, tmp_path, capsys):
+    marin_post.save(tmp_path / "fit.nc")
+    points = [option for scale in range(12) for option in ("--at", f"flops={10.0 ** (19 + scale / 4):g}")]
+    assert call("predict", tmp_path / "fit.nc", *points, "--target", "2.6") == 0
+    table, words = capsys.readouterr().out.split("\n\n")
+    assert table.count("\n") == 12
+    assert words.startswith("Forecast of one future run") and words.count("80 %") == 11
+    assert "and 2 more points" in words and "x beyond the data]" in words
+    assert "ratio: how many times beyond the fitted runs" in words and "p_below_target:" in words

@@ -1,6 +1,7 @@
 """Questions about replicates: seed sd, differences of recipes, bars, resolution; simulated data with known answers."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -132,3 +133,16 @@ def test_numbers_are_written_as_precisely_as_they_are_known():
     assert shown(3.278721, 0.0003) == "3.27872"
     assert shown(1234.5, 100.0) == "1234"
     assert shown(2.0, 0.0) == "2.0000"
+
+
+def test_differences_at_several_settings_are_a_table_of_equal_decimals():
+    rng = np.random.default_rng(4)
+    rows = [(f, n, s, 2.0 + rng.normal(0, 0.002)) for f in "ab" for n in (1e8, 3e8, 1e9) for s in range(3)]
+    frame = pd.DataFrame(rows, columns=["family", "n_params", "seed", "loss"])
+    lines = noise(bs.Runs.from_frame(frame)).text.splitlines()
+    table = [line for line in lines if "b less a" in line]
+    assert len(table) == 3 and "n_params 3e+08" in table[1]
+    decimals = {len(number.partition(".")[2]) for line in table for number in re.findall(r"[+-]\d\.\d+", line)}
+    assert len(decimals) == 1 and len({len(line) for line in table}) == 1
+    gaps = re.findall(r"show (0\.\d+)", next(line for line in lines if "Smallest gap" in line))
+    assert len({len(gap) for gap in gaps}) == 1

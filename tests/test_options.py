@@ -373,3 +373,19 @@ def test_bare_records_are_what_fits_use(inputs, marin):
     assert {job.likelihood for job in make_jobs(runs, likelihood=bs.Likelihood(tail=4.0))} == {student}
     (changed, *_), (plain, *_) = make_jobs(runs, discrepancy=bs.Discrepancy(memory=2.0)), make_jobs(runs)
     assert changed.discrepancy == dataclasses.replace(plain.discrepancy, memory=2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("drwas", r"settings=bs\.Nuts\(draws=\.\.\.\) \(--draws\)"),
+        ("sede", "Did you mean 'seed'"),
+        ("pirors", "Did you mean 'priors'"),
+        ("target_acept", r"Nuts\(target_accept=\.\.\.\) \(--target-accept\)"),
+    ],
+)
+@pytest.mark.parametrize("function", [bs.fit, bs.fit_many, bs.backtest])
+def test_a_misspelt_keyword_is_refused_with_the_one_meant(function, name, words, marin):
+    # Without a seed too, of which Python would complain first.
+    with pytest.raises(bs.InputError, match=words):
+        function(marin, **{name: 3})

@@ -141,7 +141,7 @@ def test_a_backtest_takes_a_family_for_what_all_its_inputs_are():
 @pytest.mark.slow
 def test_the_ray_is_explained_once_and_then_named(fitted, tmp_path, capsys):
     posterior = fitted
-    first, second = (main.described(posterior, [], again) for again in (False, True))
+    first, second = (main.described(posterior, set(), again) for again in (False, True))
     assert "All runs lie on one ray" in first and "Name a law" in first
     (line,) = [line for line in second.splitlines() if " ray " in line]
     assert line.startswith("info: Fitted along one ray (") and len(line) < 120

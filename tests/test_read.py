@@ -38,7 +38,7 @@ def test_isoflop_sweep_with_labels_and_missing_cells():
     np.testing.assert_allclose(column(runs, "n_params"), 4e18 / 6 / np.array([3.0e9, 1.5e9]))
     assert list(runs.frame["hidden"]) == ["h640", "h896"]
     assert "n_params = flops / (6 n_tokens)" in told(runs, "derived")[0]
-    assert [entry.rows for entry in runs.log if entry.severity == "excluded"] == [(3,)]
+    assert [entry.rows for entry in runs.log if entry.severity == "excluded"] == [(4,)]
     assert read(text, inputs="flops").inputs == ("flops",)
 
 
@@ -48,7 +48,7 @@ def test_sweep_with_broken_and_running_cells():
     rows[3][2], rows[7][3] = 10.825, "running"
     runs = read("\n".join(["budget,tokens,eval/macro_loss,status", *(",".join(map(str, row)) for row in rows)]))
     left = {entry.code: entry.rows for entry in runs.log if entry.severity == "excluded"}
-    assert left == {"diverged": (4,), "unfinished": (8,)} and len(runs) == 13
+    assert left == {"diverged": (5,), "unfinished": (9,)} and len(runs) == 13
     assert "50,257" in told(runs, "diverged")[0]
 
 
@@ -476,7 +476,7 @@ def test_the_command_writes_the_table_that_a_fit_uses(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "info: Recognised: n_tokens = 'Tokens'" in err and "n_params" in out
     clean = bs.read(tmp_path / "clean.csv", family="family")
-    assert column(clean, "n_params").tolist() == [50e6, 90e6] and not told(clean, "recognised")
+    assert column(clean, "n_params").tolist() == [50e6, 90e6] and " = " not in told(clean, "recognised")[0]
     assert call("read", tmp_path / "runs.csv", "--column", "loss=Tokens", "--decimal", ";") == 2
     assert "--decimal" in capsys.readouterr().err
 
@@ -499,3 +499,60 @@ def test_slips_in_options_are_told():
             read(text, **options)
     with pytest.raises(bs.InputError, match="found int"):
         bs.read(3)
+
+
+LONG = [f"{10.0 ** (18 + i / 4):.4g},{3.5 * 0.95**i:.4f}" for i in range(12)]
+
+
+@pytest.mark.parametrize("cell", ["#REF!", "#DIV/0!", "#VALUE!", "ERR", "about 2.5", "2.5?"])
+def test_a_cell_that_is_no_number_costs_its_row(cell):
+    lines = [*LONG]
+    lines[3] = f"{lines[3].partition(',')[0]},{cell}"
+    runs = read("flops,val_loss\n" + "\n".join(lines))
+    (entry,) = [entry for entry in runs.log if entry.code == "unreadable"]
+    # The header is row 1, so the fourth run is in row 5.
+    assert len(runs) == 11 and entry.rows == (5,)
+    assert entry.text == f"Column 'val_loss', row 5: {cell!r} is no number: left out."
+
+
+def test_a_cell_of_an_input_that_is_no_number_costs_its_row():
+    runs = read("flops,loss\n" + "\n".join([*LONG[:4], "#REF!,2.9", *LONG[4:]]))
+    assert len(runs) == 12 and runs.inputs == ("flops",)
+    assert "Column 'flops', row 6: '#REF!'" in told(runs, "unreadable")[0]
+
+
+@pytest.mark.parametrize("cell", ["#N/A", "n/a", "-"])
+def test_a_missing_value_is_quoted(cell):
+    runs = read("flops,loss\n" + "\n".join([*LONG[:4], f"1e19,{cell}", *LONG[4:]]))
+    assert f"row 6 has no loss (column 'loss' holds {cell!r})" in told(runs, "missing_loss")[0]
+    runs = read("flops,loss\n" + "\n".join([*LONG[:4], "1e19,", *LONG[4:]]))
+    assert "row 6 has no loss:" in told(runs, "missing_loss")[0]
+
+
+def test_a_column_that_is_mostly_unreadable_is_refused():
+    with pytest.raises(bs.InputError, match=r"rows 2, 3, 4, 5, 6 and 1 more hold '2\.5\?'"):
+        read("flops,loss\n" + "\n".join([f"1e{15 + i},2.5?" for i in range(6)] + LONG[:6]))
+
+
+def test_rows_are_numbered_as_a_spreadsheet_numbers_them():
+    runs = read("# a sweep\n\nflops,loss\n1e17,3.6\n\n1e16,oops\n" + "\n".join(LONG))
+    assert [entry.rows for entry in runs.log if entry.code == "unreadable"] == [(6,)]
+
+
+def test_what_is_recognised_is_said_under_its_own_name_too():
+    runs = read("flops,seed,loss\n1e18,0,3.5\n1e18,1,3.4\n1e19,0,3.1\n1e19,1,3.2\n")
+    (line,) = told(runs, "recognised")
+    assert all(name in line for name in ("flops", "seed", "loss"))
+    assert runs.frame["seed"].dtype.kind == "i" and "0.0" not in str(runs.frame["seed"].tolist())
+
+
+def test_a_score_is_warned_of_once():
+    rising = "\n".join(f"1e{i},{0.3 + 0.03 * i:.2f}" for i in range(7, 17))
+    assert len(told(read(f"n_params,accuracy\n{rising}\n"), "score")) == 1
+
+
+def test_a_unit_that_families_lack_is_asked_for_once():
+    rows = "\n".join(f"{family},{size},{3 - size / 1e4}" for family in "abc" for size in (70, 160, 410))
+    with pytest.raises(bs.InputError) as found:
+        read(f"family,n_params,loss\n{rows}\n")
+    assert str(found.value).count("--unit n_params=M") == 1

@@ -1,5 +1,6 @@
 """Recipes: crossings as mixtures, speed-ups, ratios at common scales, and refusals."""
 
+import dataclasses
 import itertools
 import json
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ from bayescale.decide.course import relative_losses
 from bayescale.decide.crossing import crossing_of, factor_needed, quantiles
 from bayescale.decide.paired import common_runs, nearest_scales, pair
 from bayescale.decide.recipes import compare, crossover, speedup
+from bayescale.decide.trust import Caveat
 from bayescale.errors import InputError
 from bayescale.laws.optimum import crossing
 
@@ -316,3 +318,17 @@ def test_errors_say_what_to_do(fits):
     for posteriors, options, words in cases:
         with pytest.raises(InputError, match=words):
             compare(posteriors, **options)
+
+
+def test_large_factors_have_no_exponent(marin_post):
+    found = bs.decide.compare({"a": marin_post, "b": marin_post}, at={"flops": 1e21}, pairing="independent", seed=0)
+    duel = dataclasses.replace(found.duels[0], speedup={0.05: 1.234, 0.5: 347.0, 0.95: float("inf")}, caveats=())
+    assert duel.speedup_text == "350x the cost (90 %: 1.2x to more than 1,000x)"
+    assert max(map(len, found.text.splitlines()[:5])) < 140
+
+
+def test_equal_reasons_of_recipes_are_told_once(marin_post):
+    found = bs.decide.compare({"a": marin_post, "b": marin_post}, at={"flops": 1e21}, pairing="independent", seed=0)
+    doubt = (Caveat("odd", "Both are odd.", None, ""),)
+    text = dataclasses.replace(found, caveats={"a": doubt, "b": doubt}).text
+    assert text.splitlines()[1:] == [f"a, b: {doubt[0]}"]

@@ -35,6 +35,8 @@ from bayescale.cli.options import (
 )
 from bayescale.errors import InputError, Status, UntrustworthyFit, because, counted
 
+MOST_TOLD = 10
+"""Most points of a forecast that are put into words; the table has all."""
 INTERRUPTED = 130
 """Exit code of a command that was stopped by Ctrl-C, as shells have it."""
 
@@ -161,8 +163,9 @@ def fit(
         fits, told = [describe_fit(p) for p in posteriors], [dataclasses.asdict(entry) for entry in log]
         emit({"fits": fits, "failures": failures, "written": written, "log": told})
     else:
+        known = {entry.text for entry in log}
         for number, posterior in enumerate(posteriors):
-            print(described(posterior, log, again=number > 0))
+            print(described(posterior, known, again=number > 0))
         for path in written:
             print(f"wrote {path}", file=sys.stderr)
     if failed:
@@ -208,8 +211,29 @@ def predict(
         emit({"forecasts": rows, **told, "notes": [dataclasses.asdict(n) for n in notes]})
         return
     print(frame.to_string(index=False))
+    print(explained(forecast, target))
     for note in notes:
         print(in_short(note, posterior), file=sys.stderr)
+
+
+def explained(forecast: Any, target: float | None) -> str:
+    """Say in words what the table of a forecast says, and what its columns are.
+
+    Args:
+        forecast: A forecast.
+        target: The loss whose probability is a column, or None.
+    """
+    listed = forecast.verdicts()
+    lines = ["", forecast.heading, *listed[:MOST_TOLD]]
+    if len(listed) > MOST_TOLD:
+        lines.append(f"  and {counted(len(listed) - MOST_TOLD, 'more point')}")
+    lines.append(
+        "ratio: how many times beyond the fitted runs a point lies, by the input that goes farthest; 1: inside."
+    )
+    lines.append("q0.5: the median; q0.1 to q0.9: the 80 % interval, and so on.")
+    if target is not None:
+        lines.append(f"p_below_target: probability to end below {target:g}.")
+    return "\n".join(lines)
 
 
 @app.command()
@@ -234,6 +258,8 @@ def backtest(
     families, unfit = bs.read_families(runs, **reading)
     log = list(dict.fromkeys(entry for family in families for entry in family.log))
     tell_log([] if as_json else log)
+    from bayescale.evaluate.backtest import told_once
+
     back = bs.backtest(
         families,
         law,
@@ -249,11 +275,11 @@ def backtest(
         bs.plot.save(bs.plot.reliability(coverage), plot)
     skipped: list[tuple[str, float | None, str]] = [(family, None, reason) for family, reason in unfit.items()]
     skipped += [(family, factor if math.isfinite(factor) else None, reason) for family, factor, reason in back.skipped]
-    for family, factor, reason in skipped:
-        at = "" if factor is None else f" at {factor:g}"
-        print(f"left out: {family}{at}: {reason}", file=sys.stderr)
-    for family, factor, note in back.warnings:
-        print(f"not converged: {family} at {factor:g}: {note.text}", file=sys.stderr)
+    known = {entry.text for entry in log}
+    doubts = [(family, factor, note.text) for family, factor, note in back.warnings if note.text not in known]
+    for word, entries in (("left out", skipped), ("warning", doubts)):
+        for line in told_once(entries):
+            print(f"{word}: {line}", file=sys.stderr)
     if as_json:
         rows = json.loads(back.to_frame().to_json(orient="records", double_precision=15))
         left = [dict(zip(("family", "ratio", "reason"), parts, strict=True)) for parts in skipped]
@@ -267,6 +293,7 @@ def backtest(
         print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
     else:
         print(coverage.to_string(index=False, na_rep="-"))
+    print(f"\nHeld-out runs:\n{back.held_out_text()}")
     if out is not None:
         print(f"wrote {out}", file=sys.stderr)
 
@@ -383,21 +410,26 @@ def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def described(posterior: Any, log: list[Any], again: bool) -> str:
-    """Describe a posterior for people, without what reading has told them already.
+def described(posterior: Any, told: set[str], again: bool) -> str:
+    """Describe a posterior for people, without what they were told already.
 
     Args:
         posterior: A fit.
-        log: Entries that were told.
+        told: Sentences that were told; those told here are added.
         again: Whether another fit was described before, so that what holds for both is told in short.
     """
     from bayescale.posterior.checks import in_short
     from bayescale.posterior.fitted import describe
 
-    told, lines = {entry.text for entry in log}, [describe(posterior, notes=False)]
+    lines, before = [describe(posterior, notes=False)], 0
     for note in posterior.check():
-        if note.text not in told and note.code != "unconverged":
+        if note.text in told:
+            before += again
+        elif note.code != "unconverged":
             lines.append(str(in_short(note, posterior) if again else note))
+            told.add(note.text)
+    if before:
+        lines.append(f"{counted(before, 'note')} above {'holds' if before == 1 else 'hold'} here too.")
     return "\n".join(lines)
 
 

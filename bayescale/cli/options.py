@@ -86,9 +86,11 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
         from bayescale.inference.nuts import Nuts
 
         if given["method"] == "importance" and (idle := [n for n in CHAIN_OPTIONS if given[n] is not None]):
+            named = " and ".join(CHAIN_OPTIONS[n] for n in idle)
             raise InputError(
-                f"{' and '.join(CHAIN_OPTIONS[n] for n in idle)}: chains of NUTS have these, and --method importance "
-                "draws none; leave them out, or choose --method nuts."
+                f"{named} {'has' if len(idle) == 1 else 'have'} no effect with --method importance, which has no "
+                "chains to adapt; leave out, or use --method nuts or --method auto, which use "
+                f"{'it' if len(idle) == 1 else 'them'}."
             )
         told = {name: value for name, value in given.items() if value is not None}
         options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "method") if name in told}

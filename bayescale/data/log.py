@@ -16,7 +16,8 @@ class LogEntry:
         code: Stable name for programs, e.g. "recognised", "converted", "diverged", "unfinished".
         severity: "info" for what was done, "warning" for what may make an answer wrong, "excluded" for rows left out.
         text: The sentence that a person reads.
-        rows: Rows it is about, counted from 1 below the header of the file.
+        rows: Rows it is about, as a spreadsheet counts those of a file: the header is row 1. Rows of a DataFrame or of
+            JSON count from 1.
         columns: Columns of the file it is about.
     """
 

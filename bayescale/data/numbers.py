@@ -119,7 +119,19 @@ def canonical(
         if theirs not in used and not cells.empty(theirs):
             own = f"{theirs} (file)" if theirs in found or theirs in ROLES else theirs
             found[own] = pd.Series(tidy(cells.frame[theirs].tolist(), cells.decimal, cells.proved), index)
+    for role in ("seed", "step"):
+        if role in found:
+            found[role] = whole_numbers(found[role])
     return pd.DataFrame(found, index=index), log, unreadable
+
+
+def whole_numbers(values: pd.Series) -> pd.Series:
+    """Return a column of whole numbers as integers, and any other as it is."""
+    if values.dtype.kind != "f" or not len(values):
+        return values
+    numbers = values.to_numpy()
+    whole = np.isfinite(numbers).all() and (numbers % 1 == 0).all() and np.abs(numbers).max() < 2**53
+    return values.astype("int64") if whole else values
 
 
 def text_of(value: Any) -> str | None:
@@ -173,13 +185,18 @@ def thousands(decimal: str | None) -> str:
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
     """Say which cells of a column are no numbers."""
     theirs = chosen[role]
-    listed = list(dict.fromkeys(" ".join(str(cells.frame.loc[row, theirs]).split())[:60] for row in rows))
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
     return (
-        f"{name} must hold numbers; {noun} {some(rows)} {verb} {some(listed)}. Correct them, or name another column "
-        f"with columns={{'{role}': ...}} (--column {role}=...)."
+        f"{name} must hold numbers; {noun} {some(rows)} {verb} {quoted(cells, theirs, rows)}. Correct them, or name "
+        f"another column with columns={{'{role}': ...}} (--column {role}=...)."
     )
+
+
+def quoted(cells: Cells, theirs: str, rows: Collection[int]) -> str:
+    """Quote the cells of a column as they stand in the file, equal ones once; empty where all are empty."""
+    texts = (str(cells.frame.loc[row, theirs]).strip() for row in rows if cells.frame.loc[row, theirs] is not None)
+    return some([repr(" ".join(text.split())[:60]) for text in dict.fromkeys(texts) if text and text != "nan"])
 
 
 def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
@@ -212,17 +229,17 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
 
 
 def recognised(cells: Cells, chosen: Mapping[str, str]) -> list[LogEntry]:
-    """Say which columns were recognised under other names."""
-    renamed = {role: theirs for role, theirs in chosen.items() if role != theirs}
-    if not renamed:
+    """Say which columns were recognised, and under which names."""
+    if not chosen:
         return []
-    listed = ", ".join(f"{role} = {theirs!r}" for role, theirs in renamed.items())
-    log = [LogEntry("recognised", "info", f"Recognised: {listed}.", columns=tuple(renamed.values()))]
+    listed = ", ".join(role if role == theirs else f"{role} = {theirs!r}" for role, theirs in chosen.items())
+    log = [LogEntry("recognised", "info", f"Recognised: {listed}.", columns=tuple(chosen.values()))]
     head = cells.heads.get(chosen.get("loss", ""))
     if head is not None and head.kind.startswith("score"):
         text = (
             f"loss is {head.name!r}, a score that rises where models get better, and laws here describe what falls: "
-            f"derive='error_rate' (--derive error_rate) takes 1 - {shell(head.name)}."
+            f"derive='error_rate' (--derive error_rate) takes 1 - {shell(head.name)}. A law that grows, such as "
+            "growing_power, is for what rises."
         )
         log.append(LogEntry("score", "warning", text, columns=(head.name,)))
     return log

@@ -17,10 +17,10 @@ from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
-from bayescale.data.numbers import canonical, not_numbers, read_units, recognised
+from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
-from bayescale.data.scales import LEAST, check_units, default_inputs, derive, error_rate
-from bayescale.data.screening import screen
+from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
+from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
 
@@ -178,11 +178,16 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     labels = pd.Series(family_labels(table, given.name), table.index)
     ready: dict[str, Usable] = {}
     unfit: dict[str, str] = {}
+    unitless = 0
     for label, part in table.groupby(labels, sort=False):
         try:
             ready[str(label)] = usable(part, given, chosen)
         except InputError as error:
             unfit[str(label)] = str(error)
+            unitless += isinstance(error, UnknownUnit)
+    if unitless == len(unfit) > 1 and not ready:
+        # A unit that all families lack is asked for once.
+        check_units(table, given.stated)
     # What columns say about all families is said once.
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):
@@ -195,9 +200,11 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
             part = part.assign(family=label).drop(columns="metric", errors="ignore")
         try:
             # What is said of some families only says of which.
+            named = any(entry.code == "score" for entry in given.log)
             own = [
                 e if spoken.count(e) == len(ready) else dataclasses.replace(e, text=f"{label}: {e.text}")
                 for e in entries
+                if not (named and e.code == "score")
             ]
             runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]))
             found.append(dataclasses.replace(runs, left_out=left_out(gone, label)))
@@ -220,6 +227,7 @@ class Canonical:
         stated: Columns whose unit the caller said.
         chosen: The file's columns by our names.
         unreadable: Why cells are no numbers, with their rows, by our names.
+        quote: Quotes the cells of a column of ours in some rows.
     """
 
     table: pd.DataFrame
@@ -229,6 +237,37 @@ class Canonical:
     stated: set[str]
     chosen: Mapping[str, str]
     unreadable: Mapping[str, tuple[list[int], Callable[[list[int]], str]]]
+    quote: Callable[[str, Sequence[int]], str]
+
+    def readable(self, part: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, list[LogEntry]]:
+        """Return the rows whose cells are numbers, and what is to be said of the others.
+
+        Raises:
+            InputError: Naming rows and cells, where at least half of a column's cells are no numbers.
+        """
+        log: list[LogEntry] = []
+        for column in columns:
+            rows, text = self.unreadable.get(column, ([], str))
+            if not (held := [row for row in rows if row in part.index]):
+                continue
+            if len(held) >= int(part[column].notna().sum()):
+                raise InputError(text(held))
+            theirs = self.chosen[column]
+            are = "is no number" if len(held) == 1 else "are no numbers"
+            told = f"Column {theirs!r}, {numbered(held)}: {self.quote(column, held)} {are}: left out."
+            log.append(LogEntry("unreadable", "excluded", told, tuple(held), (theirs,)))
+            part = part.drop(index=held)
+        return part, log
+
+    def quoting(self, entry: LogEntry) -> LogEntry:
+        """Return an entry about missing values with the cells as they stand in the file, where they are not empty."""
+        column = entry.columns[0] if entry.columns else ""
+        if entry.code not in ("missing_loss", "missing_input") or column not in self.chosen:
+            return entry
+        if not (cells := self.quote(column, entry.rows)):
+            return entry
+        told = f"{column} (column {self.chosen[column]!r} holds {cells})"
+        return dataclasses.replace(entry, text=entry.text.replace(column, told, 1))
 
     def check(self, part: pd.DataFrame, columns: Sequence[str]) -> None:
         """Refuse rows whose cells are no numbers.
@@ -270,7 +309,11 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
         log.append(LogEntry("counts", "info", text))
     reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
-    return Canonical(table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons)
+
+    def quote(role: str, rows: Sequence[int]) -> str:
+        return quoted(cells, chosen[role], rows)
+
+    return Canonical(table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons, quote)
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
@@ -307,9 +350,11 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
     Raises:
         InputError: For cells that are no numbers, implausible units, or inputs that are not there.
     """
-    wanted = default_inputs(part, COUNTS) if given.inputs is None else given.inputs
-    given.check(part, ["loss", "value_se", *COUNTED, *(wanted or COUNTS)])
-    log: list[LogEntry] = []
+    entire = part
+    counted_in = [name for name in ("loss", *COUNTS) if name in given.unreadable]
+    bad = [row for name in counted_in for row in given.unreadable[name][0]]
+    wanted = default_inputs(part.drop(index=bad, errors="ignore"), COUNTS) if given.inputs is None else given.inputs
+    part, log = given.readable(part, ["loss", "value_se", *COUNTED, *(wanted or COUNTS)])
     theirs = given.chosen.get("flops", "flops")
     if theirs != "flops" and "flops" not in {*wanted, *given.stated} and not compute(part).all():
         text = f"{theirs!r} is too small for compute in FLOPs; it is kept under its own name and not used."
@@ -328,10 +373,9 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         text = f"Step 0 is a baseline before training and no scale: {counted(len(start), 'row')} left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part = part.drop(index=start)
-    whole = part
     if len(part):
         part, entries = screen(part, wanted, keep=options.screen == "keep")
-        log += entries
+        log += [given.quoting(entry) for entry in entries]
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
     if not measured.all():
@@ -341,7 +385,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         text = f"{len(gone)} of {len(part)} rows left out. Row {reasons}"
         log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
         part = part.drop(index=gone)
-    return Usable(part, wanted, log, whole.drop(index=part.index))
+    return Usable(part, wanted, log, entire.drop(index=part.index))
 
 
 def compute(part: pd.DataFrame) -> pd.Series:

@@ -275,9 +275,14 @@ def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
 
 def rows_hold(positions: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
     """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are their numbers in messages."""
-    listed = list(dict.fromkeys(str(values[i]) for i in positions))
+    listed = list(dict.fromkeys(cell_text(values[i]) for i in positions))
     noun, verb = ("rows", "hold") if len(positions) > 1 else ("row", "holds")
     return f"{noun} {some([int(rows[i]) for i in positions])} {verb} {some(listed)}"
+
+
+def cell_text(value: Any) -> str:
+    """Write a cell for a message: texts in quotes, as they stand in the table."""
+    return repr(" ".join(value.split())[:60]) if isinstance(value, str) else str(value)
 
 
 def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> None:

@@ -23,6 +23,10 @@ CHINCHILLA = 20.0
 """Tokens per parameter of a Chinchilla multiple of one."""
 
 
+class UnknownUnit(InputError):
+    """Say that inputs are in another unit than counts, and how to name it."""
+
+
 def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEntry]:
     """Say where inputs can hardly be raw counts.
 
@@ -31,23 +35,21 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
         stated: Inputs whose unit the caller said; they are believed, with a warning.
 
     Raises:
-        InputError: For numbers that are in another unit almost for certain.
+        UnknownUnit: For numbers that are in another unit almost for certain.
+        InputError: For inputs that cannot belong together.
     """
     log: list[LogEntry] = []
-    for role, least in LEAST.items():
-        if role not in table or role in stated:
-            continue
-        values = table[role].to_numpy(float)
-        with np.errstate(invalid="ignore"):
-            small = np.flatnonzero((values > 0) & (values < least))
-        if len(small):
-            rows = numbered([int(table.index[i]) for i in small])
-            listed = some(list(dict.fromkeys(f"{values[i]:g}" for i in small)))
-            raise InputError(
-                f"{role} is expected in raw counts; {rows}: {listed}, too few for a count. Say the unit with "
-                f"units={{'{role}': 'M'}} (--unit {role}=M) for millions, 'B' for billions, K, T or a number, or "
-                f"units={{'{role}': 1}} (--unit {role}=1) if these are counts."
-            )
+    too_few = {role: found for role in LEAST if role not in stated and (found := too_small(table, role))}
+    if too_few:
+        first, *others = too_few
+        further = "".join(f"; so is {role} ({too_few[role]})" for role in others)
+        units = ", ".join(f"'{role}': 'M'" for role in too_few)
+        options = " ".join(f"--unit {role}=M" for role in too_few)
+        raise UnknownUnit(
+            f"{first} is expected in raw counts; {too_few[first]}, too few for a count{further}. Say the unit with "
+            f"units={{{units}}} ({options}) for millions, 'B' for billions, K, T or a number, or "
+            f"units={{'{first}': 1}} (--unit {first}=1) if these are counts."
+        )
     for role, most in SPANS.items():
         if role in table and (known := table[role][table[role] > 0]).size and known.max() > most * known.min():
             rows = (int(known.idxmin()), int(known.idxmax()))
@@ -59,6 +61,17 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
     if {"n_params", "n_tokens", "flops"} <= set(table):
         log += check_compute(table, stated)
     return log
+
+
+def too_small(table: pd.DataFrame, role: str) -> str:
+    """Return rows and values of an input that are too small for a count; empty where none is."""
+    values = table[role].to_numpy(float) if role in table else np.zeros(0)
+    with np.errstate(invalid="ignore"):
+        small = np.flatnonzero((values > 0) & (values < LEAST[role]))
+    if not len(small):
+        return ""
+    rows = numbered([int(table.index[i]) for i in small])
+    return f"{rows}: {some(list(dict.fromkeys(f'{values[i]:g}' for i in small)))}"
 
 
 def ratio(table: pd.DataFrame, above: str, *below: str) -> np.ndarray:

@@ -21,6 +21,7 @@ from bayescale._display import Display
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.optima import connected, law_optima, lowest, refined
 from bayescale.decide.trust import Caveat, caveats, inputs_text
+from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
@@ -113,8 +114,8 @@ class Allocation(Display):
         ]
         if (far := float(self.mean.ratio[0])) > RECORD_RATIO:
             lines.append(
-                f"The choice lies {far:.3g} times beyond the data, and the main record of held-out runs ends at "
-                f"{RECORD_RATIO:g} times."
+                f"The choice lies {factor_shown(far, 3)} times beyond the data, and the main record of held-out runs "
+                f"ends at {RECORD_RATIO:g} times."
             )
         if not self.mean.scale.any() and len(self.mean.location) == 1:
             lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]

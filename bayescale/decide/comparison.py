@@ -14,7 +14,8 @@ from bayescale._display import Display
 from bayescale.decide.course import FARTHEST
 from bayescale.decide.crossing import Crossing, share
 from bayescale.decide.trust import Caveat
-from bayescale.errors import InputError
+from bayescale.digits import factor_shown
+from bayescale.errors import InputError, some
 
 TOLD_APART = 0.65
 """Probability to be the better one of two below which a recipe is not told from the other."""
@@ -69,11 +70,12 @@ class Duel(Display):
         """The answer in words."""
         if self.caveats:
             return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.caveats)}"
-        low, middle, high = (100.0 * np.expm1(self.difference[level]) for level in (0.05, 0.5, 0.95))
+        low, middle, high = (signed(100.0 * np.expm1(self.difference[level])) for level in (0.05, 0.5, 0.95))
         return (
             f"{self.first} against {self.second}: better with probability {share(self.p_first)} (one run of each: "
-            f"{share(self.p_first_run)}), its loss {middle:+.2g} % (90 %: {low:+.2g} to {high:+.2g}); to equal it "
-            f"{self.first} needs {self.speedup_text}."
+            f"{share(self.p_first_run)}).\n"
+            f"  Its loss: {middle} % (90 %: {low} to {high}).\n"
+            f"  To equal {self.second}, {self.first} needs {self.speedup_text}."
         )
 
     @property
@@ -81,7 +83,7 @@ class Duel(Display):
         """How many times the cost A needs to equal B, median and 90 % interval."""
 
         def times(value: float) -> str:
-            return f"more than {FARTHEST:g}x" if np.isinf(value) else f"{value:.2g}x"
+            return f"more than {factor_shown(FARTHEST)}x" if np.isinf(value) else f"{factor_shown(value)}x"
 
         low, middle, high = (times(self.speedup[level]) for level in (0.05, 0.5, 0.95))
         return f"{middle} the cost (90 %: {low} to {high})"
@@ -156,15 +158,16 @@ class Comparison(Display):
     def choice(self) -> str:
         """The sentences that say which recipe to choose, or that nothing tells the best ones apart."""
         best, where = self.best, f"at {self.axis} {self.point:.3g}"
-        lost = "".join(f", {name} {self.regret_nats[name]:.2g}" for name in self.names if name != best)
-        given = f"choosing {best} is expected to give away {self.regret_nats[best]:.2g} in loss{lost}"
+        names = (best, *(name for name in self.names if name != best))
+        lost = ", ".join(f"{name} {self.regret_nats[name]:.2g}" for name in names)
+        given = f"Loss that each choice is expected to give away: {lost}."
         if not self.tied:
             share_best = share(self.p_best[best])
-            return f"Choose {best} {where}: its curve is the best with probability {share_best}, and {given}."
+            return f"Choose {best} {where}: its curve is the best with probability {share_best}.\n{given}"
         shares = ", ".join(f"{name} {share(self.p_best[name])}" for name in self.tied)
         named = f"{', '.join(self.tied[:-1])} and {self.tied[-1]}"
-        text = f"These fits cannot tell {named} apart {where} (probability to be the best: {shares}); {given}."
-        return f"{text} One more run of each at {self.axis} {self.next_point:.3g}, with shared seeds, would say most."
+        text = f"These fits cannot tell {named} apart {where} (probability to be the best: {shares}).\n{given}"
+        return f"{text}\nOne more run of each at {self.axis} {self.next_point:.3g}, with shared seeds, would say most."
 
     def duel(self, first: str, second: str) -> Duel:
         """Return the duel of two recipes, in the order in which they were given.
@@ -183,8 +186,12 @@ class Comparison(Display):
         """The answer in words."""
         where = f"at {self.axis} {self.point:.3g}"
         if self.answer == "cannot say":
-            reasons = " ".join(f"{name}: {caveat}" for name, found in self.caveats.items() for caveat in found)
-            return f"Cannot say which is better {where}. {reasons}"
+            reasons: dict[str, list[str]] = {}
+            for name, found in self.caveats.items():
+                for caveat in found:
+                    reasons.setdefault(str(caveat), []).append(name)
+            told = [f"{some(names)}: {reason}" for reason, names in reasons.items()]
+            return "\n".join([f"Cannot say which is better {where}.", *told])
         lines = [self.choice]
         for duel in self.duels:
             lines.append(duel.text)
@@ -195,7 +202,7 @@ class Comparison(Display):
         lines += [crossing.text for crossing in self.crossings]
         lines += list(dict.fromkeys(duel.says for duel in self.duels))
         lines += self.remarks
-        return " ".join(lines)
+        return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row a pair."""
@@ -233,3 +240,8 @@ class Comparison(Display):
     def __str__(self) -> str:
         """Return the answer in words."""
         return self.text
+
+
+def signed(value: float) -> str:
+    """Write a difference with its sign and two significant digits, without an exponent."""
+    return f"{'-' if value < 0 else '+'}{factor_shown(abs(value))}"

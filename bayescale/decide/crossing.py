@@ -70,19 +70,20 @@ class Crossing(Display):
         if self.caveats:
             return f"Cannot say where {self.first} becomes better than {self.second}. {' '.join(self.caveats)}"
         parts = [
-            f"Between {self.axis} {self.low:.3g} and {self.high:.3g}, {self.first} is better throughout with "
-            f"probability {share(self.p_always)}, {self.second} throughout with {share(self.p_never)}, {self.first} "
-            f"overtakes with {share(self.p_overtakes)} and falls behind with {share(self.p_falls_behind)}."
+            f"Between {self.axis} {self.low:.3g} and {self.high:.3g}: {self.first} is better throughout with "
+            f"probability {share(self.p_always)}, {self.second} with {share(self.p_never)};",
+            f"  {self.first} overtakes with {share(self.p_overtakes)} and falls behind with "
+            f"{share(self.p_falls_behind)}.",
         ]
         if self.point and self.p_overtakes >= 0.01:
             parts.append(
-                f"Where {self.first} overtakes it does so at {self.point[0.5]:.3g} (90 %: {self.point[0.05]:.3g} to "
+                f"  Where {self.first} overtakes it does so at {self.point[0.5]:.3g} (90 %: {self.point[0.05]:.3g} to "
                 f"{self.point[0.95]:.3g})."
             )
         if self.p_before_deadline is not None:
             words = f"is better by {self.deadline:.3g} and stays so with probability {share(self.p_before_deadline)}."
-            parts.append(f"{self.first} {words}")
-        return " ".join(parts)
+            parts.append(f"  {self.first} {words}")
+        return "\n".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers, ready for JSON; the quantiles along the axis are left out."""

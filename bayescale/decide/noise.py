@@ -21,7 +21,7 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
-from bayescale.digits import shown, spread_shown
+from bayescale.digits import decimals, shown, spread_shown, spreads_shown
 from bayescale.errors import InputError, counted, some
 from bayescale.forecast import mixture_cdf, mixture_quantile
 
@@ -132,14 +132,13 @@ class SeedNoise(Display):
     @property
     def text(self) -> str:
         """The answer in words."""
-        middle = self.sd[0.5]
         ends = [end for share, end in self.sd.items() if share != 0.5]
+        middle, low, high = spreads_shown([self.sd[0.5], min(ends), max(ends)])
         lines = [
-            f"Seed sd {spread_shown(middle)} ({self.level:.0%}: {spread_shown(min(ends))} to "
-            f"{spread_shown(max(ends))}), from {counted(self.freedom, 'degree')} of freedom"
-            + ("; with so few the prior of published replicates decides." if self.freedom < 3 else ".")
+            f"Seed sd {middle} ({self.level * 100:g} %: {low} to {high}), from {counted(self.freedom, 'degree')} of "
+            "freedom" + ("; with so few the prior of published replicates decides." if self.freedom < 3 else ".")
         ]
-        lines += [difference.text for difference in self.differences]
+        lines += difference_lines(self.differences, self.level)
         if not self.differences and len(self.table) == 1:
             row = self.table.iloc[0]
             lines.append(
@@ -147,9 +146,10 @@ class SeedNoise(Display):
             )
         if len(self.resolution):
             column = "gap_paired" if "gap_paired" in self.resolution else "gap"
+            gaps = spreads_shown(list(self.resolution[column].astype(float)))
             told = [
-                f"{counted(int(row['seeds']), 'seed shows', 'seeds show')} {spread_shown(row[column])}"
-                for row in self.resolution.to_dict("records")
+                f"{counted(int(seeds), 'seed shows', 'seeds show')} {gap}"
+                for seeds, gap in zip(self.resolution["seeds"], gaps, strict=True)
             ]
             how = " (paired by seed)" if "gap_paired" in self.resolution else ""
             lines.append(f"Smallest gap of two recipes that so many seeds of each show{how}: {', '.join(told)}.")
@@ -436,9 +436,40 @@ def another_within(rows: pd.DataFrame, axes: list[str], spread: np.ndarray, refe
     return float(np.mean(high - low))
 
 
+def difference_lines(differences: Sequence[SeedDifference], level: float) -> list[str]:
+    """Write differences: one as a sentence, several as a table with equally many decimals in every row."""
+    if len(differences) < 2:
+        return [difference.text for difference in differences]
+    places = max(decimals(difference.error) for difference in differences)
+    table = pd.DataFrame(
+        {
+            "recipes": [f"{d.second} less {d.first}" for d in differences],
+            "setting": [d.setting for d in differences],
+            "difference": [f"{d.difference:+.{places}f}" for d in differences],
+            f"{level * 100:g} % interval": [f"{d.low:+.{places}f} to {d.high:+.{places}f}" for d in differences],
+            "se": [f"{d.error:.{places}f}" for d in differences],
+            "unpaired se": [f"{d.unpaired_error:.{places}f}" if d.pairs else "-" for d in differences],
+            "shared seeds": [d.pairs or "none" for d in differences],
+            "better": [d.second if d.p_better > 0.5 else d.first for d in differences],
+            "with probability": [chance(max(d.p_better, 1.0 - d.p_better)) for d in differences],
+        }
+    )
+    kept = table.drop(columns=[] if table["setting"].any() else ["setting"])
+    return [
+        "Differences of mean losses; negative: the first-named recipe is better.",
+        *kept.to_string(index=False).splitlines(),
+    ]
+
+
 def setting_text(setting: Mapping[str, Any]) -> str:
-    """Write a setting as `step 2780`."""
-    return ", ".join(f"{name} {value:.10g}" for name, value in setting.items())
+    """Write a setting as `step 2780` or `n_params 3e+07`."""
+    return ", ".join(f"{name} {setting_value(value)}" for name, value in setting.items())
+
+
+def setting_value(value: float) -> str:
+    """Write one number of a setting in full, or with an exponent where that is as exact and shorter."""
+    short = f"{value:.4g}"
+    return short if value >= 1e6 and float(short) == value else f"{value:.10g}"
 
 
 def chance(probability: float) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.ray import OFF_RAY
+from bayescale.digits import factor_shown, widening_shown
 from bayescale.errors import Status
 from bayescale.forecast import RECORD_RATIO, widening
 from bayescale.posterior.checks import COLLINEAR, grave_notes
@@ -168,11 +169,12 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
         if at[name] < low / reach:
             inputs[name] = at[name] * reach
     factor = float(widening(np.array([worst]), len(names))[0])
-    how = f"intervals are {factor:.2f} times as wide as the model alone has them" if factor > 1.0 else "few families"
+    how = f"intervals are {widening_shown(factor)} the model alone has them" if factor > 1.0 else "few families"
     how += ", which is what held-out runs that far out needed" if factor > 1.0 else " were checked that far out"
     return (
-        f"The question lies {worst:.3g} times beyond the data, and the main record of held-out runs ends at "
-        f"{RECORD_RATIO:g} times: {how}. A run at {inputs_text(inputs)}, or a larger one, would bring it within reach."
+        f"The question lies {factor_shown(worst, 3)} times beyond the data, and the main record of held-out runs ends "
+        f"at {RECORD_RATIO:g} times: {how}. A run at {inputs_text(inputs)}, or a larger one, would bring it within "
+        "reach."
     )
 
 

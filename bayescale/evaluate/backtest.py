@@ -18,6 +18,7 @@ from bayescale.checked import one_screen, shortened, whole
 from bayescale.checked import options as check_options
 from bayescale.data.ray import find_ray
 from bayescale.data.runs import Runs, checked, scale_of, several
+from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, because, counted, some
 from bayescale.evaluate import scores
 from bayescale.fitting.fit_many import fit_many
@@ -29,7 +30,7 @@ from bayescale.posterior.posterior import Failure
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 COLUMNS = (
-    *("family", "row", "ratio", "law", "y"),
+    *("family", "row", "setting", "ratio", "law", "y"),
     *(f"q{q:g}" for q in QUANTILES),
     *("pit", "crps", "log_score", "status", "n_train", "extrapolation"),
 )
@@ -66,9 +67,9 @@ class Backtest(Display):
     """Forecasts of held-out runs and how good they were.
 
     Attributes:
-        frame: One row a held-out run: family, row (number in its family, from 0), ratio, law, the outcome y
-            and forecast quantiles on the scale of the response, pit, crps and log_score on the log scale,
-            status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
+        frame: One row a held-out run: family, row (number in its family, from 0), setting (its inputs as text), ratio,
+            law, the outcome y and forecast quantiles on the scale of the response, pit, crps and log_score on the log
+            scale, status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
         skipped: Family, ratio and reason of every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
         warnings: Family, ratio and what `Posterior.check` warns of, for each fit.
@@ -199,9 +200,48 @@ class Backtest(Display):
             f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
             f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
         ]
-        lines += [f"  skipped {family} at {ratio:g}: {reason}" for family, ratio, reason in self.skipped]
-        lines += [f"  doubtful {family} at {ratio:g}: {note.text}" for family, ratio, note in self.warnings]
+        lines += [f"  {line}" for line in self.held_out_text().splitlines()]
+        lines += [f"  skipped {line}" for line in told_once(self.skipped)]
+        lines += [f"  doubtful {line}" for line in told_once((f, ratio, note.text) for f, ratio, note in self.warnings)]
         return "\n".join(lines)
+
+    def held_out_text(self, most: int = 10) -> str:
+        """Write the held-out runs as a table: setting, observed value, median, intervals and whether they hold it.
+
+        Args:
+            most: How many runs are shown before the rest is counted.
+        """
+        frame = self.frame.head(most)
+        # Two digits of a tenth of the 80 % interval, as forecasts are written.
+        fine = (frame["q0.9"] - frame["q0.1"]).to_numpy(float) / 10
+
+        def written(name: str) -> list[str]:
+            return [shown(value, one) for value, one in zip(frame[name].astype(float), fine, strict=True)]
+
+        table = pd.DataFrame({"family": frame["family"].astype(str), "ratio": [f"{r:.4g}" for r in frame["ratio"]]})
+        table["setting"], table["observed"], table["median"] = frame["setting"], written("y"), written("q0.5")
+        for level, low, high in ((80, "q0.1", "q0.9"), (95, "q0.025", "q0.975")):
+            ends = zip(written(low), written(high), strict=True)
+            table[f"{level} % interval"] = [f"{one} to {other}" for one, other in ends]
+            inside = scores.covered(frame["y"].to_numpy(), frame[low].to_numpy(), frame[high].to_numpy())
+            table[f"inside {level} %"] = np.where(inside, "yes", "no")
+        alike = [name for name in ("family", "ratio") if self.frame[name].nunique(dropna=False) == 1]
+        lines = table.drop(columns=alike).to_string(index=False).splitlines()
+        rest = len(self.frame) - len(frame)
+        return "\n".join([*lines, *([f"and {counted(rest, 'more held-out run')}"] if rest else [])])
+
+
+def told_once(entries: Iterable[tuple[str, float | None, str]]) -> list[str]:
+    """Write what is said of families at ratios, equal sentences once, as ``a at 3, b at 3: Chains disagree``.
+
+    Args:
+        entries: Family, ratio (None or NaN where there is none) and sentence.
+    """
+    named: dict[str, list[str]] = {}
+    for family, ratio, text in entries:
+        at = "" if ratio is None or math.isnan(ratio) else f" at {factor_shown(ratio, 3)}"
+        named.setdefault(text, []).append(f"{family}{at}")
+    return [f"{some(list(dict.fromkeys(names)))}: {text}" for text, names in named.items()]
 
 
 @list_fit_options(method="auto")
@@ -357,6 +397,10 @@ def score(split: Split, posterior: Fitted) -> pd.DataFrame:
     y = held["loss"].to_numpy(float)
     location, scale = forecast.location, forecast.scale
     table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})
+    table["setting"] = [
+        ", ".join(f"{name}={row[name]:.4g}" for name in split.family.inputs)
+        for row in held[list(split.family.inputs)].to_dict("records")
+    ]
     table["law"] = posterior.law.name
     table["y"] = y
     for q, values in zip(QUANTILES, forecast.quantile(QUANTILES), strict=True):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from bayescale import checked
 from bayescale.data.runs import Runs
-from bayescale.errors import InputError, nearest
+from bayescale.errors import InputError, closest, nearest
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.nuts import Nuts, check_settings
 from bayescale.laws.law import Law
@@ -18,6 +19,8 @@ from bayescale.model.prepare import make_jobs
 
 METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
+COUNTS = ("draws", "warmup", "chains", "target_accept")
+"""Options of the command that are fields of `Nuts` in Python."""
 
 
 class FitOptions(ModelOptions, total=False):
@@ -71,7 +74,7 @@ def request_fit(law: str | Law, seed: int, options: FitOptions) -> FitRequest:
     known = option_defaults()
     for name in options:
         if name not in known:
-            raise InputError(f"A fit has no option {name!r}. {nearest(name, known)}")
+            raise unknown_option("A fit", name, known)
     method = options.get("method", known["method"])
     if method not in METHODS:
         raise InputError(f"There is no method {method!r}. {nearest(str(method), METHODS)}")
@@ -90,6 +93,8 @@ def option_defaults() -> dict[str, Any]:
 def list_fit_options[**P, R](**changed: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Return a decorator that shows the options of a fit one by one in a signature, for `help` and completion.
 
+    Keywords that neither the function nor a fit has are refused with the name that was probably meant.
+
     Args:
         **changed: Defaults of the function that are not those of `fit`.
     """
@@ -102,7 +107,32 @@ def list_fit_options[**P, R](**changed: Any) -> Callable[[Callable[P, R]], Calla
     def shown(function: Callable[P, R]) -> Callable[P, R]:
         own = inspect.signature(function)
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
-        function.__signature__ = own.replace(parameters=[*kept, *listed])  # type: ignore[attr-defined]
-        return function
+        known = {p.name for p in [*kept, *listed]}
+
+        @functools.wraps(function)
+        def run(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name not in known:
+                    raise unknown_option(f"{function.__name__}()", name, known)
+            return function(*args, **kwargs)
+
+        run.__signature__ = own.replace(parameters=[*kept, *listed])  # type: ignore[attr-defined]
+        return run
 
     return shown
+
+
+def unknown_option(what: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for an option that does not exist.
+
+    Args:
+        what: What has no such option.
+        name: What was given.
+        known: The options that there are.
+    """
+    near = closest(name, [*known, *COUNTS])
+    if near in COUNTS:
+        return InputError(
+            f"{what} has no option {name!r}. Did you mean settings=bs.Nuts({near}=...) (--{near.replace('_', '-')})?"
+        )
+    return InputError(f"{what} has no option {name!r}. {nearest(name, known)}")

@@ -9,6 +9,7 @@ import pandas as pd
 
 from bayescale.data.runs import DISTINCT, Runs
 from bayescale.data.trends import shape_warnings
+from bayescale.digits import factor_shown
 from bayescale.errors import Status, counted, some
 from bayescale.forecast import RECORD_RATIO, Forecast
 from bayescale.posterior.fitted import Fitted, component_labels
@@ -288,8 +289,9 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     notes = []
     if forecast.ratio.max() > RECORD_RATIO:
         text = (
-            f"The forecast reaches {forecast.ratio.max():.3g} times beyond the data; the main record of held-out runs "
-            f"ends at {RECORD_RATIO:g} times, and beyond it intervals are widened by what fewer families showed."
+            f"The forecast reaches {factor_shown(forecast.ratio.max(), 3)} times beyond the data; the main record of "
+            f"held-out runs ends at {RECORD_RATIO:g} times, and beyond it intervals are widened by what fewer families "
+            "showed."
         )
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)

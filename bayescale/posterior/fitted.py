@@ -20,7 +20,7 @@ from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Values
-from bayescale.posterior.notes import Note
+from bayescale.posterior.notes import Notes
 from bayescale.posterior.predictive import Predictive
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class Fitted(Display, abc.ABC):
 
         return not doubts(self)
 
-    def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> list[Note]:
+    def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> Notes:
         """List what to know before trusting this fit, or a forecast from it; see `bayescale.posterior.checks`.
 
         Args:
@@ -287,7 +287,7 @@ class Fitted(Display, abc.ABC):
         """
         from bayescale.posterior.checks import notes_on
 
-        return notes_on(self, forecast, prior)
+        return Notes(notes_on(self, forecast, prior))
 
     def loo(self) -> Any:
         """Estimate the log predictive density of each row left out, as ArviZ's `ELPDData`."""

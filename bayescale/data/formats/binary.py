@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 
@@ -49,7 +50,10 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
         raise InputError(
             f"{label} has {counted(len(names), 'sheet')} with rows; table={chosen} (--table {chosen}) is none of them."
         )
-    return from_frame(headed(filled[names[(chosen or 1) - 1]]), name, label)
+    sheet = headed(filled[names[(chosen or 1) - 1]])
+    table = from_frame(sheet, name, label)
+    # The first row below the header of a sheet is row 2.
+    return dataclasses.replace(table, frame=table.frame.set_axis(sheet.index.to_numpy() + 2, axis=0))
 
 
 def headed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def read_delimited(text: str, name: str, label: str) -> Table:
     log: list[LogEntry] = []
     if lines and (found := re.fullmatch(r"sep=(.)", lines[0].strip(), re.IGNORECASE)):
         # Spreadsheets say the delimiter in a line of its own.
-        rows = split(text.partition("\n")[2], found[1], label)
+        start, rows = 0, split(text.partition("\n")[2], found[1], label)
     else:
         start = next((i for i, line in enumerate(lines) if line.strip() and not comment(line)), 0)
         # Titles are above the header, without a delimiter where the lines below have one.
@@ -34,9 +34,12 @@ def read_delimited(text: str, name: str, label: str) -> Table:
             start = head[0]
         text = "\n".join(lines[start:])
         rows = split(text, delimiter(text, label), label)
-    if len(rows) < 2:
+    # Spreadsheets count blank lines and those above the header too.
+    kept = [(number, row) for number, row in enumerate(rows, start + 1) if filled(row)]
+    if len(kept) < 2:
         raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
-    table = from_rows(rows[0], rows[1:], name, label)
+    numbers, rows = zip(*kept, strict=True)
+    table = from_rows(rows[0], rows[1:], name, label, numbers[1:])
     return dataclasses.replace(table, log=(*log, *table.log))
 
 
@@ -46,7 +49,7 @@ def comment(line: str) -> bool:
 
 
 def split(text: str, mark: str, label: str) -> list[list[str]]:
-    """Split text into rows of fields; blank rows are left out."""
+    """Split text into rows of fields."""
     try:
         if mark == " ":
             rows = [re.split(r"\s{2,}|\t", line.strip()) for line in text.splitlines()]
@@ -54,7 +57,12 @@ def split(text: str, mark: str, label: str) -> list[list[str]]:
             rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, skipinitialspace=True))
     except csv.Error as error:
         raise InputError(f"{label} is not a CSV table: {error}.") from None
-    return [row for row in rows if len(row) > 1 or "".join(row).strip()]
+    return rows
+
+
+def filled(row: list[str]) -> bool:
+    """Whether a row has a field."""
+    return len(row) > 1 or bool("".join(row).strip())
 
 
 def delimiter(text: str, label: str) -> str:
@@ -71,7 +79,7 @@ def delimiter(text: str, label: str) -> str:
             rows = split(text, mark, label)
         except InputError:
             return (False, 0.0)
-        widths = [len(row) for row in rows]
+        widths = [len(row) for row in rows if filled(row)]
         return (widths[0] > 1 and all(width == widths[0] for width in widths), widths[0])
 
     return max(present, key=fit)

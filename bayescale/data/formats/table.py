@@ -17,7 +17,8 @@ class Table:
     """The cells of a table, before any of them is read as a number.
 
     Attributes:
-        frame: Cells as objects; the index is the row of the file, counted from 1 below the header.
+        frame: Cells as objects; the index is the row of the file as a spreadsheet counts it, where the header is row 1;
+            rows of what has no header line count from 1.
         name: What the table is called, after the file.
         log: What the reader of the format did.
         inputs: Scale inputs that follow from the format, such as the steps of a chart.
@@ -31,7 +32,13 @@ class Table:
     roles: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
-def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, label: str) -> Table:
+def from_rows(
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    name: str,
+    label: str,
+    numbers: Sequence[int] | None = None,
+) -> Table:
     """Make a table of a header and rows of cells.
 
     Args:
@@ -39,6 +46,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
         rows: Cells; short rows are filled up with missing ones.
         name: What the table is called.
         label: The file, for messages.
+        numbers: Row of the file of each; by default they follow a header in row 1.
 
     Raises:
         InputError: For no rows, names given twice, or rows with more fields than the header.
@@ -52,11 +60,12 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
             f"{label} names column {doubled[0]!r} {names.count(doubled[0])} times; rename or drop one of them."
         )
     log: list[LogEntry] = []
-    again = [i for i, row in enumerate(rows, 1) if [str(field).strip() for field in row[: len(names)]] == names]
+    numbered = list(zip(range(2, len(rows) + 2) if numbers is None else numbers, rows, strict=True))
+    again = [i for i, row in numbered if [str(field).strip() for field in row[: len(names)]] == names]
     if again:
         log.append(LogEntry("header", "info", f"The header is repeated in row {some(again)}; left out.", tuple(again)))
     cells: list[list[Any]] = []
-    for number, row in enumerate(rows, 1):
+    for number, row in numbered:
         # A separator at the end of a line says nothing; a field too many would move all others by one column.
         if any(str(field).strip() for field in row[len(names) :]):
             raise InputError(
@@ -64,7 +73,7 @@ def from_rows(header: Sequence[str], rows: Sequence[Sequence[Any]], name: str, l
                 "Name every column, and put quotes around text that holds a separator."
             )
         cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
-    frame = pd.DataFrame(cells, index=pd.RangeIndex(1, len(rows) + 1), dtype=object)
+    frame = pd.DataFrame(cells, index=pd.Index([number for number, _ in numbered]), dtype=object)
     # A row index that was written along has no name.
     frame.columns = [column or f"unnamed {number}" for number, column in enumerate(names, 1)]
     frame = frame.drop(index=again)
