@@ -26,7 +26,7 @@ PUBLIC = {
         axis check checkpoint_noise curves fetch frame load marin_forecast names state table
     """,
     "bayescale.laws": """
-        ALIASES Alias BUILT_IN LAWS Law alias automatic get optimum register_law search variant
+        ALIASES Alias BUILT_IN LAWS Law LawInfo alias automatic get optimum register_law search variant
     """,
     "bayescale.evaluate.sbc": """
         Ranks departure given run

@@ -75,7 +75,7 @@ def test_numbers_never_recompile(marin):
     assert traces_of(made_up(5, seed=2), seed=0) == 0
     assert traces_of(marin, seed=1) == 0
     assert traces_of(marin, seed=0, priors={"terms": bs.Plateaus(spread=1.0)}) == 0
-    assert traces_of(marin, dataclasses.replace(law, cite="elsewhere"), seed=0) == 0
+    assert traces_of(marin, dataclasses.replace(law, info=bs.laws.LawInfo(cite="elsewhere")), seed=0) == 0
     assert (
         traces_of(marin, seed=0, discrepancy=bs.Discrepancy(median=0.1), likelihood=bs.Likelihood(residual_sd=0.02))
         == 0

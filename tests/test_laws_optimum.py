@@ -182,7 +182,7 @@ def test_mixture_inside_and_at_the_edge():
 
 def test_mixture_of_five_beats_its_neighbours():
     law, constants = published("mixing_5")
-    objective = lambda r, c: law.curve(*r, **c) + 0.2 * (r**2).sum()  # noqa: E731
+    objective = lambda r, c: law.function(*r, **c) + 0.2 * (r**2).sum()  # noqa: E731
     shares, value = best_mixture(objective, constants, 5)
     rng = np.random.default_rng(1)
     with jax.enable_x64(True):

@@ -29,7 +29,7 @@ def test_page_has_every_law_and_alias():
         assert f"`{name}` (" in text
     # A refit is never shown as the paper's own.
     for law in LAWS.values():
-        for source in law.sources:
+        for source in law.info.published:
             if source.verified != "paper":
                 assert describe.VERIFIED["paper"] not in text.split(f"- `{source.key}` (")[1].split("):")[0]
 
@@ -66,4 +66,4 @@ def test_list_has_one_line_a_law(capsys):
 @pytest.mark.parametrize("name", sorted(LAWS))
 def test_declarations_are_short(name):
     # What a law says of itself has to fit on one line of a list.
-    assert len(LAWS[name].says) <= 130
+    assert len(LAWS[name].info.summary) <= 130

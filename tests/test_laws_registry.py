@@ -1,5 +1,6 @@
 """Every registered law: what must hold whatever the law is. Adding a law adds these tests for it."""
 
+import dataclasses
 import functools
 import re
 from pathlib import Path
@@ -14,13 +15,15 @@ from numpyro.infer.util import log_density as numpyro_density
 import bayescale as bs
 from bayescale.evaluate.designs import made_up
 from bayescale.laws.inputs import INPUTS
+from bayescale.laws.law import LawInfo
 from bayescale.laws.papers import PAPERS, words_of
 from bayescale.laws.published import FORMS, VERIFIED
 from bayescale.laws.registry import ALIASES, LAWS, papers_of
 from bayescale.model.density import log_density
 from bayescale.model.numpyro import component_model
 from bayescale.model.parameters import coordinates, prior_center, simulate_prior
-from bayescale.model.prepare import make_jobs
+from bayescale.model.prepare import engine_law, make_jobs
+from bayescale.posterior.encoding import law_print
 
 pytestmark = pytest.mark.usefixtures("quickly_compiled")
 
@@ -123,7 +126,7 @@ def curves_of(name, kind):
     x = [kind(column)[:, None] for column in law.arguments(np.exp(job_of(name).problem.z[:10].T))]
 
     def total(constants):
-        curve = jnp.log(law.curve(*x, **constants))
+        curve = jnp.log(law.function(*x, **constants))
         return curve.sum(), curve
 
     constants = {key: jnp.asarray(kind(value)) for key, value in prior_of(name)[1].items()}
@@ -179,7 +182,9 @@ def test_units_change_nothing(name):
 def test_constants_make_the_round_trip(name):
     law, ref = job_of(name).law, reference(name)
     inverse = {key: 1.0 / value for key, value in ref.items()}
-    sets = [dict(source.constants) for source in law.sources] or [{k: v[:5] for k, v in prior_of(name)[1].items()}]
+    sets = [dict(source.constants) for source in law.info.published] or [
+        {k: v[:5] for k, v in prior_of(name)[1].items()}
+    ]
     for constants in sets:
         again = law.at_unit_scale(law.at_unit_scale(constants, inverse), ref)
         for key, value in constants.items():
@@ -199,6 +204,18 @@ def test_decreasing(name):
         steps = np.diff(curve, axis=0)
         assert np.all((steps <= 1e-12 * curve[:-1]) | ~np.isfinite(steps))
         assert np.mean(steps < 0) > 0.8
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_documentation_changes_no_program(name):
+    """Of a law, programs and stored fits take the mathematics alone."""
+    law = LAWS[name]
+    other = dataclasses.replace(law, name="other", info=LawInfo(summary="Another text."))
+    assert other.info != law.info
+    job = job_of(name)
+    before, after = (engine_law(one, job.problem.active, job.reference) for one in (law, other))
+    assert jax.tree.structure(before) == jax.tree.structure(after)
+    assert law_print(law) == law_print(other)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if LAWS[name].floor and LAWS[name].decreasing])
@@ -221,7 +238,7 @@ def test_level_scales_the_law(name):
     np.testing.assert_allclose(law(*x, **doubled), 2.5 * law(*x, **constants), rtol=1e-9)
 
 
-NESTINGS = [(name, other, dict(fixed)) for name in NAMES for other, fixed in LAWS[name].nests]
+NESTINGS = [(name, other, dict(fixed)) for name in NAMES for other, fixed in LAWS[name].info.nests]
 
 
 @pytest.mark.parametrize(("name", "other", "fixed"), NESTINGS, ids=lambda value: str(value))
@@ -244,13 +261,13 @@ def test_metadata():
     bib = (Path(__file__).parents[1] / "references.bib").read_text(encoding="utf-8")
     known = set(re.findall(r"@\w+\{([^,]+),", bib))
     for law in LAWS.values():
-        assert law.says.endswith("."), law.name
-        assert law.form in FORMS, law.name
+        assert law.info.summary.endswith("."), law.name
+        assert law.info.form in FORMS, law.name
         assert set(law.inputs) <= {*INPUTS, "x"}, law.name
-        assert {law.cite, *(source.cite for source in law.sources)} <= known, law.name
-        assert set(re.findall(r"\b[a-z]+\d{4}[a-z]+\b", law.caveats)) <= known, law.name
-        assert {source.verified for source in law.sources} <= set(VERIFIED), law.name
-        for source in law.sources:
+        assert {law.info.cite, *(source.cite for source in law.info.published)} <= known, law.name
+        assert set(re.findall(r"\b[a-z]+\d{4}[a-z]+\b", law.info.caveats)) <= known, law.name
+        assert {source.verified for source in law.info.published} <= set(VERIFIED), law.name
+        for source in law.info.published:
             assert set(dict(source.constants)) == set(law.constants), (law.name, source.key)
     for name, entry in ALIASES.items():
         assert name not in LAWS
@@ -277,8 +294,8 @@ def test_laws_are_found_by_name_nickname_first_author_and_key(name):
     law = LAWS[name]
     others = [other for other, entry in ALIASES.items() if entry.law == name]
     authors = [author for paper in papers_of(law) for author in paper.authors[:1]]
-    assert authors or law.cite == "skaling2026"
-    for text in [name, law.cite, *others, *law.nicknames, *authors]:
+    assert authors or law.info.cite == "skaling2026"
+    for text in [name, law.info.cite, *others, *law.info.nicknames, *authors]:
         for spelt in (text, text.upper(), text.replace("_", " ")):
             assert name in bs.laws.search(spelt), spelt
     for paper in papers_of(law):

@@ -380,9 +380,12 @@ def test_law_of_ones_own_is_sent(pool):
         return A * x ** -(c + shift)
 
     priors = {"A": bs.Level(), "falls": bs.Fall(("c",))}
-    law = bs.Law(curve=own, name="own", inputs=("x",), priors=priors)
+    info = bs.laws.LawInfo(summary="A power law with a shifted exponent.")
+    law = bs.Law(function=own, name="own", inputs=("x",), priors=priors, info=info)
     options = PLAIN | {"law": law}
-    same(bs.fit_many(FAMILIES[:2], executor=pool, **options), bs.fit_many(FAMILIES[:2], **options))
+    sent = bs.fit_many(FAMILIES[:2], executor=pool, **options)
+    same(sent, bs.fit_many(FAMILIES[:2], **options))
+    assert all(post.law.info == info for post in sent)
 
 
 class Shaky(concurrent.futures.Executor):

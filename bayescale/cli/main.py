@@ -322,7 +322,7 @@ def laws(
     for law in chosen:
         print(describe.text(law) if len(chosen) == 1 else describe.line(law))
     if len(chosen) > 1:
-        curves = len({law.curve for law in chosen})
+        curves = len({law.function for law in chosen})
         print(f"{len(chosen)} laws of {curves} different curves; bayescale laws NAME describes one.", file=sys.stderr)
 
 

@@ -50,7 +50,7 @@ def refuse_zeros(law: Any, frame: pd.DataFrame, label: str) -> None:
         constants = dict.fromkeys(law.constants, 0.5)
         with on_cores():
             x = [jnp.asarray(0.0 if one == name else 0.5) for one in law.inputs]
-            found = float(law.curve(*x, **constants))
+            found = float(law.function(*x, **constants))
         if name not in law.exempt or not np.isfinite(found):
             raise InputError(
                 f"{law.name} has no limit where {name} is 0, as in rows {some([int(row) + 1 for row in rows])} of "

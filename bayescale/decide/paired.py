@@ -26,7 +26,7 @@ from bayescale.data.runs import Runs
 from bayescale.fitting.fit import fit
 from bayescale.forecast import Forecast
 from bayescale.inference.nuts import Nuts
-from bayescale.laws.law import Law
+from bayescale.laws.law import Law, LawInfo
 from bayescale.laws.priors import Level, Sample, Scene
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
@@ -87,21 +87,21 @@ def three(x: Any, y: Any, z: Any, *, A: Any, a: Any, b: Any, c: Any) -> Any:
     return A * x**a * y**b * z**c
 
 
-CURVES = {1: one, 2: two, 3: three}
+FUNCTIONS = {1: one, 2: two, 3: three}
 
 
 def ratio_law(inputs: tuple[str, ...], sd: float) -> Law:
     """Signed power law of one to three inputs."""
     tilts = Tilts(("a", "b", "c")[: len(inputs)], sd)
     return Law(
-        curve=CURVES[len(inputs)],
+        function=FUNCTIONS[len(inputs)],
         name="ratio",
         inputs=inputs,
         priors={"A": Level(), "tilts": tilts},
         response="ratio of losses",
-        says="Ratio of two recipes' losses, a power law of either sign.",
-        form="ours",
-        home="decisions",
+        info=LawInfo(
+            summary="Ratio of two recipes' losses, a power law of either sign.", form="ours", section="decisions"
+        ),
     )
 
 
@@ -198,7 +198,7 @@ def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, setting
     table = common_runs(a, b)
     inputs = [name for name in a.law.inputs if name in table and moves(table[name])]
     scales = table[inputs].drop_duplicates() if inputs else table.iloc[:0]
-    if len(scales) < FEWEST or len(inputs) > len(CURVES):
+    if len(scales) < FEWEST or len(inputs) > len(FUNCTIONS):
         return Ratio(*names, None, len(scales), (a, b))
     root = float(np.sqrt(net_fall(table, inputs)))
     posterior = fit(

@@ -74,7 +74,7 @@ def key(plan: FitPlan, request: FitRequest) -> str:
         "data": job.runs.digest,
         "inputs": job.law.inputs,
         "law": job.law.name,
-        "curve": fingerprint(job.law.curve, len(job.law.inputs), job.law.constants),
+        "curve": fingerprint(job.law.function, len(job.law.inputs), job.law.constants),
         "priors": [{name: encode_prior(prior) for name, prior in part.law.priors.items()} for part in plan.jobs],
         "scales": job.law.scales,
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},

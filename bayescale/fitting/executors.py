@@ -141,12 +141,12 @@ class BuiltIn:
 class Pickled:
     """Any other law as bytes of cloudpickle: its function, and all besides."""
 
-    curve: bytes
+    function: bytes
     rest: bytes
 
     def unpacked(self) -> Law:
         """Return the law; equal bytes give one function, so that a worker compiles it once."""
-        return dataclasses.replace(unpickled(self.rest), curve=unpickled(self.curve))
+        return dataclasses.replace(unpickled(self.rest), function=unpickled(self.function))
 
 
 @functools.cache
@@ -156,7 +156,7 @@ def unpickled(content: bytes) -> Any:
 
 
 @functools.cache
-def pickled(curve: Callable[..., Any]) -> bytes:
+def pickled(function: Callable[..., Any]) -> bytes:
     """Bytes of a function.
 
     Raises:
@@ -165,12 +165,12 @@ def pickled(curve: Callable[..., Any]) -> bytes:
     try:
         import cloudpickle
 
-        return cloudpickle.dumps(curve)
+        return cloudpickle.dumps(function)
     except ImportError:
         reason = "cloudpickle is not installed (pip install cloudpickle)"
     except (pickle.PicklingError, TypeError, ValueError) as error:
         reason = str(error)
-    raise InputError(f"The law's function {curve.__name__!r} cannot be sent to other processes: {reason}.")
+    raise InputError(f"The law's function {function.__name__!r} cannot be sent to other processes: {reason}.")
 
 
 def packed(law: Law) -> BuiltIn | Pickled:
@@ -183,11 +183,11 @@ def packed(law: Law) -> BuiltIn | Pickled:
         found = BuiltIn(law.name, law.inputs, dict(law.priors))
         if found.unpacked() == law:
             return found
-    curve = pickled(law.curve)
+    function = pickled(law.function)
     import cloudpickle
 
     nothing: Any = None
-    return Pickled(curve, cloudpickle.dumps(dataclasses.replace(law, curve=nothing)))
+    return Pickled(function, cloudpickle.dumps(dataclasses.replace(law, function=nothing)))
 
 
 def pack(job: Job) -> Job:

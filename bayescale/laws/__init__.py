@@ -1,8 +1,8 @@
-"""Laws: mean curves of scaling laws, each one declaration, and the registry that collects them."""
+"""Laws: mean functions of scaling laws, each one declaration, and the registry that collects them."""
 
 from __future__ import annotations
 
-from bayescale.laws.law import Law, bind, renamed  # noqa: F401, the last two for the package itself
+from bayescale.laws.law import Law, LawInfo, bind, renamed  # noqa: F401, the last two for the package itself
 from bayescale.laws.registry import ALIASES, LAWS, Alias, alias, automatic, get, register_law, search, variant
 
 # Importing a file of the catalogue registers its laws; files share curves of the first two.
@@ -18,6 +18,7 @@ __all__ = [
     "LAWS",
     "Alias",
     "Law",
+    "LawInfo",
     "alias",
     "automatic",
     "get",

@@ -51,7 +51,7 @@ LEFT_OUT = (
 
 def section(law: Law) -> str:
     """Section of the catalogue that a law belongs to."""
-    return law.home or law.curve.__module__.rsplit(".", 1)[-1]
+    return law.info.section or law.function.__module__.rsplit(".", 1)[-1]
 
 
 def aliases(law: Law) -> dict[str, str]:
@@ -61,7 +61,7 @@ def aliases(law: Law) -> dict[str, str]:
 
 def input_lines(law: Law) -> dict[str, str]:
     """What each input of a law counts."""
-    counting = dict(law.counting)
+    counting = dict(law.info.counting)
     lines = {name: INPUTS.get(name, "any one scale input" if name == "x" else "") for name in law.inputs}
     return {name: f"{text}, {counting[name]}" if name in counting else text for name, text in lines.items()}
 
@@ -88,7 +88,7 @@ def constants_text(source: Published) -> str:
 
 def nesting_text(law: Law) -> str:
     """Which laws this one becomes, and where."""
-    return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.nests)
+    return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.info.nests)
 
 
 def card(law: Law) -> dict[str, Any]:
@@ -96,22 +96,22 @@ def card(law: Law) -> dict[str, Any]:
     return {
         "name": law.name,
         "aliases": aliases(law),
-        "says": law.says,
-        "caveats": law.caveats,
+        "summary": law.info.summary,
+        "caveats": law.info.caveats,
         "inputs": list(law.inputs),
         "units": input_lines(law),
         "response": law.response,
-        "cite": law.cite,
+        "cite": law.info.cite,
         "papers": [f"{paper.label}: {paper.title}" for paper in papers_of(law)],
-        "nicknames": list(law.nicknames),
-        "equation": law.equation,
-        "form": FORMS[law.form],
+        "nicknames": list(law.info.nicknames),
+        "equation": law.info.equation,
+        "form": FORMS[law.info.form],
         "constants": list(law.constants),
         "priors": {key: repr(prior) for key, prior in law.priors.items()},
         "decreasing": list(law.decreasing),
         "floor": law.floor,
         "discrepancy_over": [name for name, _ in law.axes] or list(law.inputs),
-        "becomes": {other: dict(fixed) for other, fixed in law.nests},
+        "becomes": {other: dict(fixed) for other, fixed in law.info.nests},
         "published": {
             source.key: {
                 "constants": {k: v if abs(v) < float("inf") else str(v) for k, v in source.constants},
@@ -119,71 +119,74 @@ def card(law: Law) -> dict[str, Any]:
                 "verified": VERIFIED[source.verified],
                 "note": source.note,
             }
-            for source in law.sources
+            for source in law.info.published
         },
     }
 
 
 def line(law: Law) -> str:
     """One line about a law, for lists."""
-    return f"{law.name}({', '.join(law.inputs)}): {law.says}  [{law.cite}]"
+    return f"{law.name}({', '.join(law.inputs)}): {law.info.summary}  [{law.info.cite}]"
 
 
 def text(law: Law) -> str:
     """Describe a law for people at a terminal."""
-    where = f"{law.cite}, {law.equation}" if law.equation else law.cite
-    lines = [f"{law.name}({', '.join(law.inputs)}): {law.says}", f"  source     {where}; {FORMS[law.form]}"]
+    where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
+    lines = [
+        f"{law.name}({', '.join(law.inputs)}): {law.info.summary}",
+        f"  source     {where}; {FORMS[law.info.form]}",
+    ]
     lines += [f"  paper      {paper.label}: {paper.title}" for paper in papers_of(law)]
     lines.append(f"  response   {law.response}")
     lines += [f"  input      {name}: {text}" for name, text in input_lines(law).items()]
     if law.axes:
         lines.append(f"  discrepancy over {', '.join(name for name, _ in law.axes)}")
     lines += [f"  prior      {names}: {prior}" for names, (prior, _) in prior_lines(law).items()]
-    for source in law.sources:
+    for source in law.info.published:
         note = f" ({source.note})" if source.note else ""
         lines.append(f"  constants  {source.key}, {VERIFIED[source.verified]}{note}: {constants_text(source)}")
-    if law.nests:
+    if law.info.nests:
         lines.append(f"  becomes    {nesting_text(law)}")
     if aliases(law):
         lines.append(f"  also       {', '.join(aliases(law))}")
-    if law.nicknames:
-        lines.append(f"  known as   {', '.join(law.nicknames)}")
-    if law.caveats:
-        lines.append(f"  caveat     {law.caveats}")
+    if law.info.nicknames:
+        lines.append(f"  known as   {', '.join(law.info.nicknames)}")
+    if law.info.caveats:
+        lines.append(f"  caveat     {law.info.caveats}")
     return "\n".join(lines)
 
 
 def block(law: Law) -> list[str]:
     """Describe a law in Markdown."""
-    where = f"{law.cite}, {law.equation}" if law.equation else law.cite
-    lines = [f"### `{law.name}`", "", law.says + (f" {law.caveats}" if law.caveats else ""), ""]
-    lines.append(f"- source: {where}; {FORMS[law.form]}")
+    where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
+    lines = [f"### `{law.name}`", "", law.info.summary + (f" {law.info.caveats}" if law.info.caveats else ""), ""]
+    lines.append(f"- source: {where}; {FORMS[law.info.form]}")
     lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
     lines.append(f"- response: {law.response}")
     if law.axes:
         lines.append(f"- discrepancy over: {', '.join(name for name, _ in law.axes)}")
     lines.append("- priors: " + "; ".join(f"{names}: `{prior}`" for names, (prior, _) in prior_lines(law).items()))
-    for source in law.sources:
+    for source in law.info.published:
         note = f"; {source.note}" if source.note else ""
-        cite = f", {source.cite}" if source.cite != law.cite else ""
+        cite = f", {source.cite}" if source.cite != law.info.cite else ""
         lines.append(f"- `{source.key}` ({VERIFIED[source.verified]}{cite}{note}): {constants_text(source)}")
-    if law.nests:
+    if law.info.nests:
         lines.append(f"- becomes {nesting_text(law)}")
     if aliases(law):
         lines.append("- also " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
-    if law.nicknames:
-        lines.append("- known as " + ", ".join(law.nicknames))
+    if law.info.nicknames:
+        lines.append("- known as " + ", ".join(law.info.nicknames))
     return [*lines, ""]
 
 
 def markdown() -> str:
     """Return `docs/laws.md`."""
     built_in = {name: LAWS[name] for name in BUILT_IN}
-    curves = len({law.curve for law in built_in.values()})
+    functions = len({law.function for law in built_in.values()})
     lines = [
         "# Laws",
         "",
-        f"{len(built_in)} laws with {curves} different curves, written from the registry by "
+        f"{len(built_in)} laws with {functions} different functions, written from the registry by "
         "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows one by name, nickname, author or title; "
         '`bs.laws.get(name)` returns it, `bs.laws.search("muennighoff")` finds names, '
         "`.published(key)` gives it the constants of a paper. Citation keys are those of `references.bib`.",

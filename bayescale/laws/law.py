@@ -1,4 +1,4 @@
-"""Law: the mathematics of a scaling law, its priors, and what its names mean."""
+"""Law: the mathematics of a scaling law with its priors, and LawInfo: its documentation."""
 
 from __future__ import annotations
 
@@ -17,61 +17,76 @@ from bayescale.laws.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior
 from bayescale.laws.published import Published, PublishedLaw
 
 
+@dataclasses.dataclass(frozen=True)
+class LawInfo:
+    """The documentation of a law: nothing here changes a fit."""
+
+    summary: str = ""
+    """What the law is, one sentence."""
+    caveats: str = ""
+    """What to beware of."""
+    cite: str = ""
+    """Key in `references.bib`."""
+    equation: str = ""
+    """Where the source has the equation."""
+    form: str = "paper"
+    """How the equation was checked, a key of `published.FORMS`."""
+    published: tuple[Published, ...] = ()
+    """Sets of constants that were printed, each with how it was checked."""
+    counting: tuple[tuple[str, str], ...] = ()
+    """How the paper counts an input, by input."""
+    nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
+    """Laws that this one becomes, with the constants or inputs at which it does."""
+    nicknames: tuple[str, ...] = ()
+    """What people call the law, its paper or its models, for `bayescale.laws.search`."""
+    section: str = ""
+    """Section of the catalogue; by default the module of the law's function."""
+
+
 @record
 class Law:
-    """The mean curve of a scaling law: a plain function, its constants with priors, its source.
+    """The mean function of a scaling law with the priors of its constants.
 
-    The curve takes scalars, inputs first and constants by name, and reads like the paper's equation.
+    The function takes scalars, inputs first and constants by name, and reads like the paper's equation.
     During a fit the inputs are divided by the geometric mean of the data, so an amplitude is the value of
     its term where the data can see it; `at_unit_scale` returns the paper's own constants. Inputs that mean
     something as they are (bits, experts) are exempt: see `scales`.
     """
 
-    curve: Callable[..., Any] = static()
+    function: Callable[..., Any] = static()
     name: str = static()
     inputs: tuple[str, ...] = static()
     priors: dict[str, Any]
     rescale: tuple[Any, ...] | None = None
-    """What turns each input of a fit, x / reference, into what the curve takes; None if that is x / reference."""
+    """What turns each input of a fit, x / reference, into what the function takes; None if that is x / reference."""
     units: Any = static(default=())
     scales: tuple[tuple[str, str], ...] = static(default=())
     decreasing: tuple[str, ...] = static(default=())
     floor: str | None = static(default=None)
     response: str = static(default="loss")
-    equation: str = static(default="")
-    cite: str = static(default="")
-    sources: tuple[Published, ...] = static(default=())
-    says: str = static(default="")
-    caveats: str = static(default="")
-    counting: tuple[tuple[str, str], ...] = static(default=())
-    form: str = static(default="paper")
-    nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = static(default=())
-    nicknames: tuple[str, ...] = static(default=())
-    """What people call the law, its paper or its models, for `bayescale.laws.search`."""
-    home: str = static(default="")
-    """Section of the catalogue; by default the module of the curve."""
     axes: tuple[tuple[str, Callable[..., Any]], ...] = static(default=())
-    """Axes of the discrepancy by name, as functions of the curve's inputs; the inputs themselves if there are none."""
+    """Axes of the discrepancy by name, as functions of the law's inputs; the inputs themselves if there are none."""
+    info: LawInfo = static(default=LawInfo())
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
-        """Evaluate the curve at raw inputs with the given constants, in double precision."""
+        """Evaluate the law at raw inputs with the given constants, in double precision."""
         with on_cores():
-            value = self.curve(*inputs, **constants)
+            value = self.function(*inputs, **constants)
         return value if isinstance(value, jax.core.Tracer) else np.asarray(value)[()]
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """Names of the constants in the order of the function's signature."""
-        return tuple(signature_constants(self.curve))
+        """Return the names of the constants in the order of the function's signature."""
+        return tuple(signature_constants(self.function))
 
     @property
     def covered(self) -> dict[str, tuple[str, ...]]:
-        """Which constants each prior covers, by the prior's key."""
+        """Return the constants that each prior covers, by the prior's key."""
         return {key: prior.names or (key,) for key, prior in self.priors.items()}
 
     @property
     def level(self) -> tuple[str, Level | Shares | Plateaus] | None:
-        """Key and prior that scale the whole law, or None when its constants are absolute."""
+        """Return the key and prior that scale the whole law, or None when its constants are absolute."""
         for key, prior in self.priors.items():
             if isinstance(prior, LEVELS):
                 return key, prior
@@ -145,16 +160,16 @@ class Law:
 
     @property
     def exempt(self) -> tuple[str, ...]:
-        """Inputs that mean something as they are."""
+        """Return the inputs that a fit takes as they are, without division."""
         return tuple(name for name, source in self.scales if not source)
 
     def divisors(self, ref: Mapping[str, Any]) -> dict[str, Any]:
-        """What each input is divided by in a fit whose geometric means are `ref`."""
+        """Return what each input is divided by in a fit whose geometric means are `ref`."""
         shared = dict(self.scales)
         return {name: ref[source] if (source := shared.get(name, name)) else 1.0 for name in self.inputs}
 
     def referred(self, reference: Any) -> Law:
-        """Tell a law at which raw inputs its constants hold, shape (input,); most laws need not know."""
+        """Return the law for constants that hold at some raw inputs, shape (input,); most laws stay as they are."""
         if not self.scales:
             return self
         ref = {name: float(value) for name, value in zip(self.inputs, reference, strict=True)}
@@ -162,12 +177,12 @@ class Law:
         return dataclasses.replace(self, rescale=tuple(ref[name] / divisors[name] for name in self.inputs))
 
     def arguments(self, x: Any) -> list[Any]:
-        """Arguments of the curve from x / reference, shape (input,)."""
+        """Return the arguments of the function from x / reference, shape (input,)."""
         scaled = [x[i] for i in range(len(self.inputs))]
         return scaled if self.rescale is None else [a * b for a, b in zip(scaled, self.rescale, strict=True)]
 
     def coordinates(self, z: Any) -> np.ndarray:
-        """Logarithms of the discrepancy's axes, shape (row, axis), at z = ln(x / reference), shape (row, input)."""
+        """Return logarithms of the discrepancy's axes, shape (row, axis), at z = ln(x / reference), (row, input)."""
         if not self.axes:
             return np.asarray(z)
         with on_cores():
@@ -189,7 +204,7 @@ class Law:
             >>> round(float(chinchilla.predict(n_params=70e9, n_tokens=1.4e12).mean[0]), 3)
             1.973
         """
-        known = {source.key: source for source in self.sources}
+        known = {source.key: source for source in self.info.published}
         if key is None and len(known) == 1:
             (key,) = known
         if key not in known:
@@ -199,9 +214,9 @@ class Law:
         return PublishedLaw(self, known[key])
 
 
-def signature_constants(curve: Callable[..., Any]) -> list[str]:
-    """Names of the keyword-only parameters of a curve."""
-    parameters = inspect.signature(curve).parameters.values()
+def signature_constants(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the keyword-only parameters of a function."""
+    parameters = inspect.signature(function).parameters.values()
     return [p.name for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY]
 
 
@@ -224,7 +239,9 @@ def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
         units=units,
         scales=tuple((new[name], new.get(source, source)) for name, source in law.scales),
         decreasing=tuple(new[name] for name in law.decreasing),
-        counting=tuple((new[name], text) for name, text in law.counting if name in new),
+        info=dataclasses.replace(
+            law.info, counting=tuple((new[name], text) for name, text in law.info.counting if name in new)
+        ),
     )
 
 

@@ -63,7 +63,7 @@ def over_draws(function: Callable[[Constants], Any], constants: Constants) -> An
 
 def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Any:
     """Value of a law at named inputs."""
-    return law.curve(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
+    return law.function(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
 
 
 def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:

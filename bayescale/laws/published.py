@@ -81,7 +81,7 @@ class PublishedLaw:
             raise InputError(
                 f"{self.law.name} with the constants of {self.source.key} is not positive at these inputs."
             )
-        counted = "".join(f", {name} {text}" for name, text in self.law.counting if name in self.law.inputs)
+        counted = "".join(f", {name} {text}" for name, text in self.law.info.counting if name in self.law.inputs)
         location = np.log(value)[None, :]
         return Forecast(
             points=points,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bayescale.errors import InputError, nearest, some, suggestion
-from bayescale.laws.law import Law, renamed, signature_constants
+from bayescale.laws.law import Law, LawInfo, renamed, signature_constants
 from bayescale.laws.papers import Paper, matches, paper_of, words_of
 from bayescale.laws.priors import Prior
 from bayescale.laws.published import FORMS, Published
@@ -18,11 +18,11 @@ LAWS: dict[str, Law] = {}
 
 
 class Alias(NamedTuple):
-    """Another paper's name for a law: same curve, same priors, no constants of its own."""
+    """Another paper's name for a law: same function, same priors, no constants of its own."""
 
     law: str
     cite: str
-    says: str
+    summary: str
 
 
 ALIASES: dict[str, Alias] = {}
@@ -59,7 +59,7 @@ def register_law(
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a plain function into a law and enter it in `LAWS`.
 
-    The first line of the function's docstring says what the law is, the rest what to beware of.
+    The first paragraph of the function's docstring is the summary of `Law.info`, the rest its caveats.
 
     Args:
         inputs: Names of the scale inputs, in the order of the function's arguments.
@@ -70,19 +70,19 @@ def register_law(
             Where that is not enough, a function of constants and references returns those that change.
         scales: Inputs that a fit does not divide by their own geometric mean but by that of another input,
             `{"unique_tokens": "n_tokens"}`, or not at all, `{"n_experts": ""}`.
-        decreasing: Inputs in which the curve falls (a claim that tests check).
-        floor: Constant that the curve approaches as all inputs grow.
-        response: What the curve describes.
+        decreasing: Inputs in which the law falls (a claim that tests check).
+        floor: Constant that the law approaches as all inputs grow.
+        response: What the law describes.
         equation: Where the source has the equation.
         cite: Key in `references.bib`.
         published: Constants in the paper's units: `paper(...)`, `refit(...)`, `secondary(...)` or a plain mapping.
         counting: How the paper counts an input, e.g. `{"n_params": "without embeddings"}`.
-        form: How the equation was checked, a key of `FORMS`.
+        form: How the equation was checked: "paper", "secondary", "recalled" or "ours".
         nests: Laws that this one becomes, with the constants or inputs at which it does.
         aliases: Other names, with the citation key of each.
         nicknames: What people call the law, its paper or its models; `bayescale.laws.search` finds it by them.
         axes: Positive quantities in whose logarithms a discrepancy runs instead of those of the inputs, by name, each a
-            function of what the curve takes. For inputs that are labels, or when something else tells where the law
+            function of what the law takes. For inputs that are labels, or when something else tells where the law
             may be wrong: `{"size": lambda recipe, N: N}`.
 
     Raises:
@@ -98,12 +98,12 @@ def register_law(
     """
     names = (inputs,) if isinstance(inputs, str) else tuple(inputs)
 
-    def declare(curve: Callable[..., Any]) -> Law:
-        label = name or curve.__name__
-        check_declaration(label, curve, names, priors, form)
-        says, _, caveats = inspect.cleandoc(curve.__doc__ or "").partition("\n\n")
+    def declare(function: Callable[..., Any]) -> Law:
+        label = name or function.__name__
+        check_declaration(label, function, names, priors, form)
+        summary, _, caveats = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
         law = Law(
-            curve=curve,
+            function=function,
             name=label,
             inputs=names,
             priors=dict(priors),
@@ -112,16 +112,18 @@ def register_law(
             decreasing=tuple(decreasing),
             floor=floor,
             response=response,
-            equation=equation,
-            cite=cite,
-            sources=entered(published, cite),
-            says=" ".join(says.split()),
-            caveats=" ".join(caveats.split()),
-            counting=tuple((counting or {}).items()),
-            form=form,
-            nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
-            nicknames=tuple(nicknames),
             axes=tuple((axes or {}).items()),
+            info=LawInfo(
+                summary=" ".join(summary.split()),
+                caveats=" ".join(caveats.split()),
+                cite=cite,
+                equation=equation,
+                form=form,
+                published=entered(published, cite),
+                counting=tuple((counting or {}).items()),
+                nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
+                nicknames=tuple(nicknames),
+            ),
         )
         LAWS[label] = law
         for other, source in (aliases or {}).items():
@@ -132,12 +134,12 @@ def register_law(
 
 
 def check_declaration(
-    label: str, curve: Callable[..., Any], names: tuple[str, ...], priors: Mapping[str, Any], form: str
+    label: str, function: Callable[..., Any], names: tuple[str, ...], priors: Mapping[str, Any], form: str
 ) -> None:
     """Refuse a law whose function, inputs and priors do not fit together."""
     covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
-    constants = signature_constants(curve)
-    positional = len(inspect.signature(curve).parameters) - len(constants)
+    constants = signature_constants(function)
+    positional = len(inspect.signature(function).parameters) - len(constants)
     if positional != len(names):
         raise InputError(
             f"{label} takes {positional} positional arguments but declares inputs {names}; write one "
@@ -164,7 +166,7 @@ def variant(
     base: str,
     *,
     name: str,
-    says: str,
+    summary: str,
     cite: str,
     caveats: str = "",
     equation: str = "",
@@ -173,14 +175,16 @@ def variant(
     priors: Mapping[str, Prior] | None = None,
     published: Mapping[str, Any] | None = None,
     counting: Mapping[str, str] | None = None,
+    nicknames: tuple[str, ...] = (),
+    section: str | None = None,
     **changes: Any,
 ) -> Law:
-    """Enter a law that shares the curve of another: its own inputs, priors, source and constants.
+    """Enter a law that shares the function of another: its own inputs, priors, source and constants.
 
     Args:
-        base: Name of the law whose curve it shares.
+        base: Name of the law whose function it shares.
         name: Its own name.
-        says: What it is, in one line.
+        summary: What it is, in one sentence.
         cite: Key in `references.bib`.
         caveats: What to beware of.
         equation: See `register_law`.
@@ -189,29 +193,30 @@ def variant(
         priors: Priors that differ, see `Law.with_priors`.
         published: See `register_law`.
         counting: See `register_law`.
+        nicknames: See `register_law`.
+        section: Section of the catalogue; that of the base by default.
         **changes: Other fields of `Law` that differ, e.g. `response`.
     """
     law = renamed(LAWS[base], inputs or LAWS[base].inputs).with_priors(priors or {})
-    law = dataclasses.replace(
-        law,
-        name=name,
-        says=says,
-        cite=cite,
+    info = LawInfo(
+        summary=summary,
         caveats=caveats,
+        cite=cite,
         equation=equation,
         form=form,
-        sources=entered(published, cite),
+        published=entered(published, cite),
         counting=tuple((counting or {}).items()),
-        nests=(),
-        **{"nicknames": (), **changes},
+        nicknames=nicknames,
+        section=law.info.section if section is None else section,
     )
+    law = dataclasses.replace(law, name=name, info=info, **changes)
     LAWS[name] = law
     return law
 
 
-def alias(name: str, law: str, cite: str, says: str = "") -> None:
+def alias(name: str, law: str, cite: str, summary: str = "") -> None:
     """Let `get` find a law under the name that another paper gives it."""
-    ALIASES[name] = Alias(law, cite, says or LAWS[law].says)
+    ALIASES[name] = Alias(law, cite, summary or LAWS[law].info.summary)
 
 
 def get(law: str | Law) -> Law:
@@ -233,7 +238,7 @@ def get(law: str | Law) -> Law:
 
 def papers_of(law: Law) -> list[Paper]:
     """Return the papers of a law: its own, those of its constants, and those of its other names."""
-    cites = [law.cite, *(source.cite for source in law.sources)]
+    cites = [law.info.cite, *(source.cite for source in law.info.published)]
     cites += [entry.cite for entry in ALIASES.values() if entry.law == law.name]
     return [paper for cite in dict.fromkeys(cites) if (paper := paper_of(cite)) is not None]
 
@@ -263,9 +268,9 @@ def search(text: str) -> tuple[str, ...]:
     close, wide = [], []
     for name, law in LAWS.items():
         papers = papers_of(law)
-        own = [name, *law.nicknames, *(other for other, entry in ALIASES.items() if entry.law == name)]
+        own = [name, *law.info.nicknames, *(other for other, entry in ALIASES.items() if entry.law == name)]
         cited = [f"{word} {paper.year}" for paper in papers for word in paper.authors[:1]]
-        if matches(wanted, [*own, *cited, law.cite]):
+        if matches(wanted, [*own, *cited, law.info.cite]):
             close.append(name)
         elif matches(wanted, [f"{' '.join(paper.authors)} {paper.year} {paper.title}" for paper in papers]):
             wide.append(name)
@@ -277,7 +282,7 @@ def meant(text: str) -> str:
     found = search(text) if words_of(text) else ()
     by = [paper for name in found for paper in papers_of(LAWS[name]) if matches(words_of(text), paper.authors[:1])]
     # Of a nickname, the one paper of all the laws that have it.
-    labels = {paper.label for paper in by or [paper_of(LAWS[name].cite) for name in found] if paper is not None}
+    labels = {paper.label for paper in by or [paper_of(LAWS[name].info.cite) for name in found] if paper is not None}
     near = suggestion(text, [*LAWS, *ALIASES])
     if not found or (near and not by and not has_nickname(text, found)):
         return near
@@ -287,7 +292,7 @@ def meant(text: str) -> str:
 
 def has_nickname(text: str, names: Sequence[str]) -> bool:
     """Tell whether one of the laws has this nickname, up to case and punctuation."""
-    return any("".join(words_of(text)) == "".join(words_of(one)) for name in names for one in LAWS[name].nicknames)
+    return any("".join(words_of(text)) == "".join(words_of(one)) for name in names for one in LAWS[name].info.nicknames)
 
 
 def automatic(inputs: tuple[str, ...]) -> Law:

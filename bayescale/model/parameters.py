@@ -25,7 +25,7 @@ FLATTEST_FALL = 1e-6
 
 def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
     """Ln f at one point, `z` = ln(x / reference), shape (input,)."""
-    return jnp.log(law.curve(*law.arguments(jnp.exp(z)), **constants))
+    return jnp.log(law.function(*law.arguments(jnp.exp(z)), **constants))
 
 
 def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:

@@ -233,7 +233,7 @@ def bare(law: Law) -> Law:
         for key, prior in law.priors.items()
     }
     return Law(
-        curve=law.curve,
+        function=law.function,
         name="",
         inputs=tuple(f"x{i}" for i in range(len(law.inputs))),
         priors=priors,

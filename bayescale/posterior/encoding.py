@@ -72,10 +72,10 @@ def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
 
 
 def law_print(law: Law) -> str:
-    """Sixteen hexadecimal digits from what a law computes, whatever its inputs are called."""
+    """Return sixteen hexadecimal digits from what a law computes, whatever its inputs are called."""
     numbered = {name: f"x{number}" for number, name in enumerate(law.inputs)}
     content = {
-        "curve": fingerprint(law.curve, len(law.inputs), law.constants),
+        "curve": fingerprint(law.function, len(law.inputs), law.constants),
         "constants": law.constants,
         "covered": law.covered,
         "scales": [(numbered[name], numbered.get(source, source)) for name, source in law.scales],
@@ -85,12 +85,12 @@ def law_print(law: Law) -> str:
 
 
 @functools.cache
-def fingerprint(curve: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
-    """Hash of what a curve computes; two laws of one name may differ, and so may two versions of a notebook's cell."""
+def fingerprint(function: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
+    """Return a hash of what a function computes: two laws of one name may differ, as may cells of a notebook."""
     number = jax.ShapeDtypeStruct((), np.float64)
-    # In the precision of a fit: what a curve looks up in tables would stay rounded else, for all later fits.
+    # In the precision of a fit: what a law looks up in tables would stay rounded else, for all later fits.
     with on_cores():
-        program = jax.make_jaxpr(curve)(*[number] * inputs, **dict.fromkeys(constants, number))
+        program = jax.make_jaxpr(function)(*[number] * inputs, **dict.fromkeys(constants, number))
     # Functions inside the program are printed with their address, which differs in every process.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
     digest = hashlib.sha256(text.encode())

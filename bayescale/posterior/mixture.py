@@ -55,7 +55,7 @@ class Mixture(Fitted):
                     f"The components of a mixture are fits to the same runs and inputs; found {parts[0].runs.name} and "
                     f"{part.runs.name} with other rows or inputs."
                 )
-            if part.law.constants != parts[0].law.constants or part.law.curve is not parts[0].law.curve:
+            if part.law.constants != parts[0].law.constants or part.law.function is not parts[0].law.function:
                 raise InputError(
                     f"The components of a mixture are fits of one law; found {parts[0].law.name} and {part.law.name}."
                 )

@@ -32,22 +32,22 @@ class Predictive(NamedTuple):
     draws: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames="curve")
-def curve_table(curve: Any, constants: dict[str, Any], x: Any) -> Any:
-    """Ln f for every draw and every point, shape (draw, point)."""
-    point = lambda row, c: jnp.log(curve(*(row[i] for i in range(x.shape[1])), **c))  # noqa: E731
+@functools.partial(jax.jit, static_argnames="function")
+def law_table(function: Any, constants: dict[str, Any], x: Any) -> Any:
+    """Return ln f for every draw and every point, shape (draw, point)."""
+    point = lambda row, c: jnp.log(function(*(row[i] for i in range(x.shape[1])), **c))  # noqa: E731
     return jax.vmap(lambda c: jax.vmap(lambda row: point(row, c))(x))(constants)
 
 
 def law_at(model: Model, constants: dict[str, np.ndarray], z: np.ndarray) -> np.ndarray:
-    """Ln f relative to the reference where the law has a level, shape (draw, row)."""
+    """Return ln f relative to the reference where the law has a level, shape (draw, row)."""
     rows = len(z)
     size = max(8, 1 << rows.bit_length())
     # The last padding row is the reference point itself.
     x = np.exp(np.concatenate([z, np.zeros((size - rows, z.shape[1]))]))
     x = np.stack(model.law.arguments(x.T), axis=1)
     with on_cores():
-        table = np.asarray(curve_table(model.law.curve, constants, x))
+        table = np.asarray(law_table(model.law.function, constants, x))
     return table[:, :rows] - table[:, -1:] if model.law.level else table[:, :rows]
 
 

@@ -260,7 +260,7 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
         discrepancy = "discrepancy: the truth departs from the law, little inside the data and more with distance"
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
-        f"Law {in_words(law.name)}: {law.says}",
+        f"Law {in_words(law.name)}: {law.info.summary}",
         *mixture_words(posterior),
         f"Beyond the law: {discrepancy}; {tail} likelihood of runs around it"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),

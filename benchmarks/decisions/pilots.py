@@ -123,7 +123,7 @@ def d_optimal(
 
         def curve(logs: Any) -> Any:
             values = dict(zip(names, jax.numpy.exp(logs), strict=True))
-            return jax.numpy.log(jax.vmap(lambda row: posterior.law.curve(*row, **values))(z))
+            return jax.numpy.log(jax.vmap(lambda row: posterior.law.function(*row, **values))(z))
 
         with jax.enable_x64(True):
             return np.asarray(jax.jacfwd(curve)(np.log([max(constants[name], 1e-12) for name in names])))

@@ -58,13 +58,13 @@ def repeated_runs(fewest: float = 0.0) -> pd.DataFrame:
 def repetition_alone() -> Law:
     """The law of repeated data with its published base up to a factor, as the paper fitted R_D and R_N."""
     law = LAWS["data_constrained"]
-    base = {name: value for name, value in law.sources[0].constants if not name.startswith("R_")}
+    base = {name: value for name, value in law.info.published[0].constants if not name.startswith("R_")}
     priors = {"level": Level(), "R_D": law.priors["R_D"], "R_N": law.priors["R_N"]}
 
     @register_law(name="repetition_alone", inputs=law.inputs, priors=priors, scales=dict.fromkeys(law.inputs, ""))
     def alone(N: Any, D: Any, U: Any, *, level: Any, R_D: Any, R_N: Any) -> Any:
         """Repeated data with all constants fixed but a common factor and the worth of repetitions."""
-        return level * law.curve(N, D, U, R_D=R_D, R_N=R_N, **base)
+        return level * law.function(N, D, U, R_D=R_D, R_N=R_N, **base)
 
     return LAWS.pop("repetition_alone")
 

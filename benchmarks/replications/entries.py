@@ -47,7 +47,7 @@ class Source(NamedTuple):
 
     def constants(self) -> dict[str, float]:
         """Constants by the fitted law's names."""
-        known = dict(next(found for found in LAWS[self.law].sources if found.key == self.key).constants)
+        known = dict(next(found for found in LAWS[self.law].info.published if found.key == self.key).constants)
         return {new: known[old] for old, new in self.names} if self.names else known
 
 

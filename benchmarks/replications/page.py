@@ -74,15 +74,15 @@ def provenance(entry: Entry) -> str:
     if not entry.sources:
         return ""
     first = entry.sources[0]
-    return KNOWN[next(found for found in LAWS[first.law].sources if found.key == first.key).verified]
+    return KNOWN[next(found for found in LAWS[first.law].info.published if found.key == first.key).verified]
 
 
 def cited(entry: Entry) -> str:
     """Citation key of the constants, or of the law."""
     if not entry.sources:
-        return LAWS[entry.law].cite
+        return LAWS[entry.law].info.cite
     first = entry.sources[0]
-    return next(found for found in LAWS[first.law].sources if found.key == first.key).cite
+    return next(found for found in LAWS[first.law].info.published if found.key == first.key).cite
 
 
 def agreeing(entry: Entry, row: Mapping[str, Any]) -> tuple[list[str], list[str]]:
@@ -326,7 +326,7 @@ def section(members: Mapping[str, Entry], found: Mapping[str, Measured], picture
         "law",
         title=heading(list(members.values())),
         law=law,
-        says=law.says or (law.curve.__doc__ or "").splitlines()[0],
+        says=law.info.summary or (law.function.__doc__ or "").splitlines()[0],
         picture=picture,
         asked=asked(members, found, ASKED[key]) if key in ASKED else "",
         entries=[entry_section(entry, found[name], titled=several) for name, entry in members.items()],

@@ -63,7 +63,7 @@ def test_committed_page_follows_from_committed_rows(tmp_path):
 def test_constants_of_the_page_are_verified():
     for entry in entries().values():
         for source in entry.sources:
-            verified = {found.key: found.verified for found in bs.LAWS[source.law].sources}
+            verified = {found.key: found.verified for found in bs.LAWS[source.law].info.published}
             assert verified[source.key] in replications_page.KNOWN
             assert source.constants()
 

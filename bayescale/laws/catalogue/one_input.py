@@ -37,7 +37,7 @@ def power(x: Any, *, A: Any, c: Any) -> Any:
 variant(
     "power",
     name="kaplan_params",
-    says="Kaplan's L(N) = (N_c / N)^a: A = N_c^a and c = a.",
+    summary="Kaplan's L(N) = (N_c / N)^a: A = N_c^a and c = a.",
     cite="kaplan2020scaling",
     caveats="No floor, so the loss goes to 0; constants depend on the tokenizer (WebText2, 50257 tokens).",
     form="secondary",
@@ -49,7 +49,7 @@ variant(
 variant(
     "power",
     name="kaplan_tokens",
-    says="Kaplan's L(D) = (D_c / D)^a, models large enough and stopped early: A = D_c^a and c = a.",
+    summary="Kaplan's L(D) = (D_c / D)^a, models large enough and stopped early: A = D_c^a and c = a.",
     cite="kaplan2020scaling",
     form="secondary",
     inputs=("n_tokens",),
@@ -59,7 +59,7 @@ variant(
 variant(
     "power",
     name="kaplan_compute",
-    says="Kaplan's L(C) = (C_c / C)^a along the best sizes at small batch: A = C_c^a and c = a.",
+    summary="Kaplan's L(C) = (C_c / C)^a along the best sizes at small batch: A = C_c^a and c = a.",
     cite="kaplan2020scaling",
     caveats="The paper counts PF-days (8.64e19 FLOPs) and embeddings out; one of its figures prints C_c = 2.3e8.",
     form="secondary",
@@ -70,7 +70,7 @@ variant(
 variant(
     "power",
     name="kaplan_critical_batch",
-    says="Kaplan's critical batch B* / L^(1/a) by the loss reached: A = B* and c = 1/a.",
+    summary="Kaplan's critical batch B* / L^(1/a) by the loss reached: A = B* and c = 1/a.",
     cite="kaplan2020scaling",
     response="critical batch in tokens",
     inputs=("reached_loss",),
@@ -80,7 +80,7 @@ variant(
 variant(
     "power",
     name="time_series",
-    says="Power law of time-series models in parameters, data or compute: A x^-c.",
+    summary="Power law of time-series models in parameters, data or compute: A x^-c.",
     cite="yao2024timeseries",
     caveats="The response is a negative log likelihood of a density, which may be negative: shift it to be positive. "
     "Exponents could not be verified. Fit encoders and decoders, in and out of distribution, as separate families.",
@@ -91,7 +91,7 @@ variant(
     "power",
     name="interatomic_potential",
     nicknames=("DPA3",),
-    says="Generalisation error of an interatomic potential in layers, parameters, data or compute: A x^-c.",
+    summary="Generalisation error of an interatomic potential in layers, parameters, data or compute: A x^-c.",
     cite="zhang2025dpa3",
     caveats="Constants could not be verified.",
     form="secondary",
@@ -101,7 +101,7 @@ variant(
     "power",
     name="accelerator_hours",
     nicknames=("Languini",),
-    says="Perplexity by hours on one kind of accelerator: A H^-c.",
+    summary="Perplexity by hours on one kind of accelerator: A H^-c.",
     cite="stanic2023languini",
     caveats="Made to ask where two architectures cross (`laws.optimum.crossing`); the crossing is a ratio of "
     "differences with heavy tails, so report quantiles of its logarithm.",
@@ -112,7 +112,7 @@ variant(
 variant(
     "power",
     name="imitation_learning",
-    says="Optimality gap, 1 - normalised score, by the number of objects, environments or pairs: A x^-c.",
+    summary="Optimality gap, 1 - normalised score, by the number of objects, environments or pairs: A x^-c.",
     cite="lin2024imitation",
     caveats="Six points and no floor; the fitted gap exceeds 1 at x = 1 for some tasks.",
     response="optimality gap",
@@ -137,7 +137,7 @@ variant(
     "growing_power",
     name="optimal_params",
     nicknames=("Chinchilla approach 1",),
-    says="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
+    summary="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
     cite="hoffmann2022training",
     caveats="The minimum over a sweep is biased low (the luckiest run wins), and the exponent moves from .86 to .50 "
     "with how FLOPs are counted, warm-up, decay and tuning (porian2024resolving): never pool across those.",
@@ -224,7 +224,7 @@ def bounded_power(x: Any, *, E: Any, A: Any, b: Any, c: Any) -> Any:
 variant(
     "bounded_power",
     name="hestness",
-    says="Hestness' three regions of the error by training examples: E + A (1 + m/b)^-c.",
+    summary="Hestness' three regions of the error by training examples: E + A (1 + m/b)^-c.",
     cite="hestness2017deep",
     response="error",
     inputs=("n_samples",),
@@ -232,7 +232,7 @@ variant(
 variant(
     "bounded_power",
     name="vision_language_frontier",
-    says="Error on the compute frontier of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
+    summary="Error on the compute frontier of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
     cite="nezhurina2025vision",
     caveats="The frontier is a minimum over hyper-parameters, so it is biased low. Constants could not be found.",
     equation="saturation on both sides",
@@ -285,7 +285,7 @@ def variance_limited(x: Any, *, E: Any, A: Any) -> Any:
 variant(
     "saturating_power",
     name="resolution_limited",
-    says="Resolution-limited regime: E + A x^-c with c about 4/d on a smooth manifold of dimension d.",
+    summary="Resolution-limited regime: E + A x^-c with c about 4/d on a smooth manifold of dimension d.",
     cite="bahri2021explaining",
     caveats="The relation c = 4/d was not checked against the paper; it only informs the prior, at d of about 10. "
     "sharma2020manifold states it for parameters.",
@@ -295,7 +295,7 @@ variant(
 variant(
     "saturating_power",
     name="superposition",
-    says="Loss by width where features share dimensions: E + A / m^c with c near 1.",
+    summary="Loss by width where features share dimensions: E + A / m^c with c near 1.",
     cite="liu2025superposition",
     caveats="A and c are shared by four model classes and four corpora, only E differs; E also absorbs the tokenizer.",
     inputs=("width",),
@@ -305,7 +305,7 @@ variant(
 variant(
     "saturating_power",
     name="patchification",
-    says="Loss by the length of the sequence into which an image is cut: E + A x^-c.",
+    summary="Loss by the length of the sequence into which an image is cut: E + A x^-c.",
     cite="wang2025patchification",
     caveats="The paper shows a steady gain down to patches of one pixel; no equation of it could be verified.",
     form="ours",
@@ -316,7 +316,7 @@ variant(
     "saturating_power",
     name="bit_level",
     nicknames=("bit-level scaling law",),
-    says="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
+    summary="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
     cite="ding2025dissecting",
     caveats="The paper compares formats of vision models at equal bits and fits no such curve; compare posteriors of "
     "formats.",
@@ -347,7 +347,7 @@ FRONTIER = (
 variant(
     "saturating_power",
     name="henighan_params",
-    says="Loss by parameters in ten domains, L_inf + (N_0 / N)^a: A = N_0^a and c = a.",
+    summary="Loss by parameters in ten domains, L_inf + (N_0 / N)^a: A = N_0^a and c = a.",
     cite="henighan2020scaling",
     caveats=FRONTIER,
     equation="table 1",
@@ -358,7 +358,7 @@ variant(
 variant(
     "saturating_power",
     name="henighan_compute",
-    says="Loss by compute in ten domains, L_inf + (C_0 / C)^a: A = C_0^a and c = a.",
+    summary="Loss by compute in ten domains, L_inf + (C_0 / C)^a: A = C_0^a and c = a.",
     cite="henighan2020scaling",
     caveats=FRONTIER,
     equation="table 1",
@@ -370,7 +370,7 @@ variant(
 variant(
     "growing_power",
     name="henighan_optimum",
-    says="Best number of parameters by compute in ten domains, (C / C_N)^b: A = C_N^-b and c = b.",
+    summary="Best number of parameters by compute in ten domains, (C / C_N)^b: A = C_N^-b and c = b.",
     cite="henighan2020scaling",
     caveats="All ten exponents lie between .64 and .75.",
     equation="table 1",
