@@ -138,7 +138,7 @@ def _reserve(target: Path) -> Path:
 
 
 def _why(path: Path, error: Exception) -> str:
-    """Say why a file cannot be written."""
+    """Return the reason why a file cannot be written."""
     if isinstance(error, InputError):
         return str(error)
     reason = getattr(error, "strerror", None) or str(error)

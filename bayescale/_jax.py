@@ -16,7 +16,7 @@ SMALLEST_BUCKET = 8
 
 
 def cores() -> tuple[Any, ...]:
-    """JAX's devices on the CPU: one, unless more are simulated, and none where JAX_PLATFORMS leaves "cpu" out."""
+    """Return JAX's devices on the CPU: one unless more are simulated, none where JAX_PLATFORMS leaves "cpu" out."""
     try:
         return tuple(jax.local_devices(backend="cpu"))
     except RuntimeError:
@@ -25,7 +25,7 @@ def cores() -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def on_cores() -> Iterator[None]:
-    """Let programs of this thread run in double precision on the CPU.
+    """Run programs of this thread in double precision on the CPU.
 
     Most programs here are small. Beside an accelerator JAX would choose that for them, which takes longer to compile
     and to begin than the CPU needs to finish.
@@ -62,7 +62,7 @@ def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
 
 
 def key_of(words: Any) -> Any:
-    """Key from its words, in a compiled program."""
+    """Return a key from its words, in a compiled program."""
     return jax.random.wrap_key_data(words, impl="threefry2x32")
 
 

@@ -14,7 +14,7 @@ from bayescale.errors import InputError, some
 
 
 class Rule(NamedTuple):
-    """What a value may be.
+    """Rule for the values of a field.
 
     Attributes:
         words: The same, after "must be".
@@ -26,7 +26,7 @@ class Rule(NamedTuple):
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value is one finite number (a bool is none)."""
+    """Return whether a value is one finite number (a bool is none)."""
     if isinstance(value, np.ndarray) or hasattr(value, "__jax_array__") or hasattr(value, "item"):
         if np.ndim(value):
             return False
@@ -40,7 +40,7 @@ def is_real(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer, not a float that equals one."""
+    """Return whether a value is an integer, not a float that equals one."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

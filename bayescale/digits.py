@@ -44,7 +44,7 @@ def factor_shown(value: float, digits: int = 2) -> str:
 
 
 def widening_shown(value: float) -> str:
-    """Say how many times as wide an interval is as another; a factor that rounds to one is no difference to speak of.
+    """Return the ratio of the widths of two intervals in words.
 
     Args:
         value: The factor.

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """Tell a user what was expected, what was found and what to do.
+    """Error of input: the message has what was expected, what was found and what to do.
 
     Raised before anything is compiled, so a mistake costs milliseconds.
     """
 
 
 class UntrustworthyFit(RuntimeError):
-    """Say that a fit finished but must not be relied on (only raised with `strict=True`)."""
+    """Error of a fit that finished but must not be relied on (only raised with `strict=True`)."""
 
 
 class Status(enum.Enum):
@@ -110,7 +110,7 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
 
 def because(reasons: Iterable[tuple[str, str]], most: int = 3) -> str:
-    """Say why things cannot be used, equal reasons once: ``a, b and 4 more: 3 rows; c: no rows``.
+    """Return why things cannot be used, equal reasons once: ``a, b and 4 more: 3 rows; c: no rows``.
 
     Args:
         reasons: Pairs of a name and its reason.

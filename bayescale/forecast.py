@@ -86,7 +86,7 @@ class Forecast(Display):
         return np.exp(self.location + 0.5 * self.scale**2).mean(0)
 
     def quantile(self, q: float | Iterable[float]) -> np.ndarray:
-        """Quantiles of the response.
+        """Return the quantiles of the response.
 
         Args:
             q: One probability or several, each in (0, 1).
@@ -105,7 +105,7 @@ class Forecast(Display):
         return values[0] if np.ndim(q) == 0 else values
 
     def interval(self, level: float = 0.8) -> np.ndarray:
-        """Central interval of the response, shape (2, point).
+        """Return the central interval of the response, shape (2, point).
 
         Raises:
             InputError: For a level outside (0, 1).
@@ -121,7 +121,7 @@ class Forecast(Display):
         return (high - low) / 10
 
     def probability_below(self, target: float | np.ndarray) -> np.ndarray:
-        """Probability that the response lies below `target`, shape (point,).
+        """Return the probability that the response lies below `target`, shape (point,).
 
         Raises:
             InputError: For a target that is not a positive number, as the response always is.
@@ -182,11 +182,11 @@ class Forecast(Display):
 
     @property
     def heading(self) -> str:
-        """What is forecast, in one line."""
+        """Return what is forecast, in one line."""
         return f"Forecast of {KINDS[self.kind]} ({self.label})"
 
     def verdicts(self) -> list[str]:
-        """Say for each point what is forecast and how far beyond the data it lies, a line a point."""
+        """Describe the forecast of each point and its extrapolation factor, a line a point."""
         lines = []
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)
@@ -203,7 +203,7 @@ class Forecast(Display):
 
 
 def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:
-    """Factor on the spread of ln(response) about its median so far beyond the data, shape of `ratio`."""
+    """Return the factor on the spread of ln(response) about its median so far beyond the data, shape of `ratio`."""
     if inputs > 1:
         return np.ones_like(ratio)
     return np.maximum(ratio / RECORD_RATIO, 1.0) ** WIDENING_POWER
@@ -223,7 +223,7 @@ def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:
 
 
 def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Distribution function of an equal mixture of normals.
+    """Return the distribution function of an equal mixture of normals.
 
     Args:
         value: Points of evaluation, shape (..., point).
@@ -235,7 +235,7 @@ def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> n
 
 
 def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Quantiles of an equal mixture of normals by Chandrupatla's bracketing method, shape (level, point)."""
+    """Return quantiles of an equal mixture of normals by Chandrupatla's bracketing, shape (level, point)."""
     # Imported here: it takes a tenth of a second, and comes with what is imported while a fit compiles.
     from scipy.optimize.elementwise import find_root
 
@@ -299,7 +299,7 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] | pd.DataFrame) -> str:
-    """Say what to do about an input that a law lacks.
+    """Return what to do about an input that a law lacks.
 
     Args:
         unknown: The input.

@@ -64,7 +64,7 @@ def decide(
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Go, no-go or pilot first: the chance that a run meets its target, and what a mistake costs."""
+    """Decide go, no-go or pilot first: the chance that a run meets its target, and what a mistake costs."""
     check_files(page=report, picture=plot)
     point = numbers(at)
     if not target:
@@ -149,7 +149,7 @@ def isoflop(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Best sizes and tokens at each budget of an isoFLOP sweep, and the powers of compute they grow with."""
+    """Find the best sizes and tokens at each budget of an isoFLOP sweep, and the powers of compute they grow with."""
     check_files(fit=out, picture=plot)
     import bayescale as bs
 
@@ -199,7 +199,7 @@ def compare(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Which recipe is better, from which scale on, and with what probability."""
+    """Compare recipes: which one is better, from which scale on, and with what probability."""
     stretch = stretch_of(low, high)
     if stretch is None:
         refuse_idle(context, ("deadline",), "without --low and --high, the stretch on which a crossing counts")
@@ -265,7 +265,7 @@ def noise(
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
     as_json: Json = False,
 ) -> None:
-    """Seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
+    """Estimate seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
     import bayescale as bs
 
     found = bs.read(runs, **reading)
@@ -334,7 +334,7 @@ def stop(
     unit: Unit = "",
     as_json: Json = False,
 ) -> None:
-    """Which runs in progress to stop, from what they have shown so far."""
+    """Choose runs in progress to stop, from what they have shown so far."""
     point = numbers(at)
     if remaining is not None and value is not None:
         refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio replaces it")
@@ -371,7 +371,7 @@ def power(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """How many runs, at which sizes, with how many seeds, an aim needs."""
+    """Find how many runs, at which sizes, with how many seeds, an aim needs."""
     point = numbers(at)
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
@@ -456,7 +456,7 @@ def tell(plain: Any, people: list[Any], name: str, written: list[str], as_json: 
 
 
 def quiet(as_json: bool) -> dict[str, Any]:
-    """Option of long work: no bar where a program reads the answer, else one on terminals."""
+    """Return the option of long work: no bar where a program reads the answer, else one on terminals."""
     return {"progress": False if as_json else None}
 
 
@@ -476,7 +476,7 @@ def finite(value: Any) -> Any:
 
 
 def command() -> str:
-    """The command that was typed, for the provenance of a page."""
+    """Return the command that was typed, for the provenance of a page."""
     return shlex.join(["bayescale", *sys.argv[1:]])
 
 

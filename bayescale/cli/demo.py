@@ -28,7 +28,7 @@ QUESTION = {"target": 2.61, "cost": 1.2e6, "value": 2.5e6, "unit": "USD", "flops
 
 
 def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -> np.ndarray:
-    """Interval of the usual fit: least squares of E + A x^-c on ln(loss), delta method, no discrepancy.
+    """Return the interval of the usual fit: least squares of E + A x^-c on ln(loss), delta method, no discrepancy.
 
     Args:
         x: Training scales.

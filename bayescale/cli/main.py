@@ -96,7 +96,7 @@ def main() -> None:
 
 
 def cache_folder() -> Path:
-    """Folder of this user for compiled programs."""
+    """Return the folder of this user for compiled programs."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "bayescale" / "compiled"
 
@@ -217,7 +217,7 @@ def predict(
 
 
 def explained(forecast: Any, target: float | None) -> str:
-    """Say in words what the table of a forecast says, and what its columns are.
+    """Describe in words the table of a forecast and its columns.
 
     Args:
         forecast: A forecast.

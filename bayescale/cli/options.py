@@ -80,7 +80,7 @@ CHAIN_OPTIONS = {"warmup": "--warmup", "target_accept": "--target-accept"}
 
 
 def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of a fit; it receives those that were given as `options`, see `FitOptions`."""
+    """Add the options of a fit to a verb, which receives those that were given as `options`, see `FitOptions`."""
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
         from bayescale.inference.nuts import Nuts
@@ -102,7 +102,7 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def reads(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options of reading; it receives them as `reading`, the keyword arguments of `bayescale.read`.
+    """Add the options of reading to a verb, which receives the arguments of `bayescale.read` as `reading`.
 
     An option that the verb has itself, under the same name, stays the verb's.
     """
@@ -154,7 +154,7 @@ EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=1
 
 
 def refusal(error: Any) -> str:
-    """Put what the framework says of a command line that it cannot read into one sentence."""
+    """Return one sentence for a command line that the framework cannot read."""
     # Its own sentence for a number that is none speaks of parsing, and does not say what was typed.
     checks = getattr(error.__context__, "errors", list)()
     if checks and getattr(error, "param", None) is not None:
@@ -226,7 +226,7 @@ def check_folders(*paths: Path | None) -> None:
 
 
 def members(path: Path, families: list[str]) -> list[Path]:
-    """Path of each family's file beside `path`: of one family itself, of several named after them, no two alike."""
+    """Return a path beside `path` for each family's file: of one family itself, of several named after them."""
     if len(families) == 1:
         return [path]
     found: list[Path] = []

@@ -22,7 +22,7 @@ def read(
     out: Annotated[Path | None, typer.Option(help="Write the table that a fit would use (CSV) here.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is recognised in a table of runs, and print the table that a fit would use."""
+    """Show what is recognised in a table of runs, and the table that a fit would use."""
     check_files(table=out)
     import bayescale as bs
 

@@ -36,7 +36,7 @@ def check() -> list[str]:
 
 
 def _values(family: str, metric: str, column: str = "value") -> Any:
-    """One column of one curve, by size: the part of a run's name after its last hyphen."""
+    """Return one column of one curve, by size: the part of a run's name after its last hyphen."""
     rows = _published()
     rows = rows[(rows["family"] == family) & (rows["metric"] == metric)]
     return rows.set_index(rows["run"].str.split("-").str[-1])[column]
@@ -171,7 +171,7 @@ def _opt_flops() -> Iterator[str]:
 
 
 def _rising() -> Iterator[str]:
-    """Losses above that of a smaller model trained on as much data."""
+    """Return the losses above that of a smaller model trained on as much data."""
     rows = _published()
     rows = rows[rows["unit"].isin(builtin.LOSSES)]
     rises = []

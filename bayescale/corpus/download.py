@@ -109,20 +109,20 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Folder of this user for published data."""
+    """Return the folder of this user for published data."""
     import pooch
 
     return Path(pooch.os_cache("bayescale"))
 
 
 def checksum(path: Path) -> str:
-    """Sha256 of a file in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state(name: str) -> str:
-    """Say whether the files of a source are here, and whether each is the published one.
+    """Describe which files of a source are on disk and whether each has the published checksum.
 
     Args:
         name: A downloadable source.

@@ -74,7 +74,7 @@ def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
 
 
 def state(name: str) -> str:
-    """Say whether the rows of an entry are here: "built in", "verified (3 files)", "not fetched" and so on."""
+    """Describe where the rows of an entry are: "built in", "verified (3 files)", "not fetched" and so on."""
     if name in download.manifest():
         return download.state(name)
     if name in SOURCES:
@@ -214,7 +214,7 @@ def _as_losses(rows: Any) -> Any:
 
 
 def _with_units(rows: Any, source: Source) -> Any:
-    """Give rows of a source the unit, standard error and flags that built-in rows have."""
+    """Add the unit, standard error and flags that built-in rows have to rows of a source."""
     metrics = rows["metric"].unique()
     units = {metric: next(u for start, u in source.units.items() if metric.startswith(start)) for metric in metrics}
     flag = rows["flag"].astype(object).where(rows["flag"].notna(), "")

@@ -56,7 +56,7 @@ class Cells:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, decimal: str | None) -> Cells:
-        """Look at a table."""
+        """Build the record of a table's columns."""
         proved = evidence(frame[column].tolist() for column in frame)
         return cls(frame, decimal, proved, headings(map(str, frame.columns)))
 
@@ -70,11 +70,11 @@ class Cells:
         return read.values * np.where(read.suffixed, 1.0, self.heads[column].factor)
 
     def empty(self, column: str) -> bool:
-        """Whether a column has no values."""
+        """Return whether a column has no values."""
         return all(missing(value) for value in self.frame[column])
 
     def with_role(self, *roles: str) -> list[Heading]:
-        """Headings of columns that have one of these roles and a value."""
+        """Return the headings of columns that have one of these roles and a value."""
         return [head for head in self.heads.values() if head.role in roles and not self.empty(head.name)]
 
 
@@ -194,7 +194,7 @@ def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, st
 
 
 def sizes_only(cells: Cells, column: str) -> bool:
-    """Whether a column of labels takes one value for each scale, and another for each other."""
+    """Return whether a column of labels takes one value for each scale, and another for each other."""
     scales = cells.with_role("n_params", "flops", "n_tokens")
     values = pd.DataFrame({head.name: cells.counts(head.name) for head in scales}, cells.frame.index)
     groups = values.groupby(cells.frame[column].astype(str))
@@ -313,7 +313,7 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
 
 
 def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
-    """Say that there is no response, with the columns that might be it."""
+    """Return the refusal of a table without response, with the columns that might be it."""
     names = list(cells.heads)
     numeric = [
         name for name in names if name not in chosen.values() and np.isfinite(cells.numbers(name).values).any()

@@ -53,7 +53,7 @@ _GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """What the text of one cell may mean.
+    """Values that the text of one cell may stand for.
 
     Attributes:
         values: Its value with a decimal point and with a decimal comma; NaN where it cannot be read so.
@@ -77,7 +77,7 @@ class Cell:
 
     @property
     def ambiguous(self) -> bool:
-        """Whether both decimal marks can be meant, and give different numbers."""
+        """Return whether both decimal marks can be meant, and give different numbers."""
         point, comma = self.values
         return not math.isnan(point) and not math.isnan(comma) and point != comma
 
@@ -125,7 +125,7 @@ def clean(text: str) -> tuple[str, bool]:
 
 
 def missing(value: Any) -> bool:
-    """Whether a cell says that there is no value."""
+    """Return whether a cell says that there is no value."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     if not isinstance(value, str):
@@ -251,7 +251,7 @@ def plain_digits(mantissa: str, decimal: str, grouped: bool) -> str:
 
 
 def evidence(columns: Iterable[Sequence[Any]]) -> set[str]:
-    """Decimal marks that cells of mostly numeric columns prove."""
+    """Return the decimal marks that cells of mostly numeric columns prove."""
     proved: set[str] = set()
     for column in columns:
         cells = [read_cell(value) for value in set(column) if isinstance(value, str) and not missing(value)]

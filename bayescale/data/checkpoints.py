@@ -14,18 +14,18 @@ MIDDLE_SQUARE = 0.4549
 
 
 def curves(frame: pd.DataFrame) -> np.ndarray:
-    """Number of the run that each row is a checkpoint of, shape (row,); rows that name none are all of one."""
+    """Return the number of the run that each row is a checkpoint of, shape (row,); rows without name are of one."""
     named = [column for column in ("run", "seed") if column in frame]
     return frame.groupby(named, sort=False, dropna=False).ngroup().to_numpy() if named else np.zeros(len(frame), int)
 
 
 def own_runs(rows: int) -> list[str]:
-    """Names that make each row a run of its own, which is never averaged with others."""
+    """Return the names that make each row a run of its own, which is never averaged with others."""
     return [f"row {number}" for number in range(1, rows + 1)]
 
 
 def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
-    """Whether rows are checkpoints, and more of them than a fit should take apart.
+    """Return whether rows are checkpoints, and more of them than a fit should take apart.
 
     Rows that name runs are if a run has several. Rows that name none are if they have one input and lie at many scales:
     at few they are replicates.
@@ -41,7 +41,7 @@ def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
 
 
 def most_rows(curve: np.ndarray) -> int:
-    """Most rows that are not averaged."""
+    """Return the largest number of rows that are not averaged."""
     return MOST_ROWS if (curve == curve[0]).all() else MOST_TOGETHER
 
 

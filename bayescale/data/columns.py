@@ -137,7 +137,7 @@ SCALED = ("n_params", "n_tokens", "flops", "planned_tokens", "unique_tokens", "n
 
 @dataclasses.dataclass(frozen=True)
 class Heading:
-    """What the name of a column says.
+    """Role, unit and words of a column's name.
 
     Attributes:
         name: The name as the file writes it.
@@ -163,7 +163,7 @@ def words_of(text: str) -> list[str]:
 
 
 def unit_of(text: str) -> float | None:
-    """What a unit such as ``M``, ``in billions``, ``1e9``, ``10^18`` or ``PF-days`` multiplies by, or None."""
+    """Return the factor of a unit such as ``M``, ``in billions``, ``1e9``, ``10^18`` or ``PF-days``, or None."""
     bare = clean(text)[0].lower().strip()
     bare = re.sub(r"^(in|x|×|\*)\s*(?=\S)", "", bare).strip()
     if re.fullmatch(r"p(eta)?f(lops?)?(/s)?[-\s]*days?", bare):
@@ -179,7 +179,7 @@ def unit_of(text: str) -> float | None:
 
 
 def heading(name: str) -> Heading:
-    """Say what a column is by its name."""
+    """Return the role and unit of a column by its name."""
     text = clean(str(name))[0]
     factor, unit, extra = 1.0, "", ""
     for found in re.finditer(r"[(\[]([^()\[\]]*)[)\]]", text):
@@ -206,7 +206,7 @@ def heading(name: str) -> Heading:
 
 
 def named(text: str, bare: str) -> Heading:
-    """Say what a name without units is."""
+    """Return the role of a name without units."""
     if bare in SINGLE_LETTERS:
         return Heading(text, SINGLE_LETTERS[bare], "loss" if bare == "L" else "")
     words = words_of(text)
@@ -287,7 +287,7 @@ def response(text: str, words: list[str]) -> Heading | None:
 
 
 def is_outcome(name: str) -> bool:
-    """Whether a column describes how a run went rather than how it was set up."""
+    """Return whether a column describes how a run went rather than how it was set up."""
     words = set(words_of(name))
     found = heading(name)
     return bool(words & OUTCOMES) or found.role in (
@@ -301,5 +301,5 @@ def is_outcome(name: str) -> bool:
 
 
 def headings(names: Iterable[str]) -> dict[str, Heading]:
-    """Say what each column is."""
+    """Return the role and unit of each column by its name."""
     return {name: heading(name) for name in names}

@@ -62,7 +62,7 @@ class Design:
 
     @property
     def diagonal(self) -> bool:
-        """Whether rows have neither seeds nor residuals in common."""
+        """Return whether rows have neither seeds nor residuals in common."""
         return self.likeness is None and np.ndim(self.sharing) == 1
 
     @property

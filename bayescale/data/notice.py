@@ -24,7 +24,7 @@ SETTINGS = frozenset(
 
 
 def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
-    """Columns of the file that no fit uses, and that describe how a run was set up."""
+    """Return the columns of the file that no fit uses, and that describe how a run was set up."""
     names = [
         str(column)
         for column in table
@@ -54,7 +54,7 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
 
 
 def ids(column: pd.Series) -> bool:
-    """Whether a column only numbers or names the rows."""
+    """Return whether a column only numbers or names the rows."""
     known = column.dropna()
     if len(known) < 3 or known.nunique() < len(known):
         return False
@@ -65,7 +65,7 @@ def ids(column: pd.Series) -> bool:
 
 
 def measured(column: pd.Series) -> bool:
-    """Whether a column looks like a result: fractional numbers of which hardly any comes back."""
+    """Return whether a column looks like a result: fractional numbers of which hardly any comes back."""
     if set(words_of(str(column.name))) & SETTINGS:
         return False
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
@@ -73,7 +73,7 @@ def measured(column: pd.Series) -> bool:
 
 
 def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
-    """Say which columns were kept and are not used."""
+    """Log the columns that were kept and are not used."""
     names = [str(c) for c in table if c not in ROLES and c not in inputs and not str(c).endswith("±")]
     if not names:
         return []
@@ -82,7 +82,7 @@ def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
 
 
 def no_scale(table: pd.DataFrame) -> list[LogEntry]:
-    """Say that a table has no scale input.
+    """Log that a table has no scale input.
 
     Raises:
         InputError: If a column might be one.

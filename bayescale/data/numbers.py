@@ -135,7 +135,7 @@ def whole_numbers(values: pd.Series) -> pd.Series:
 
 
 def text_of(value: Any) -> str | None:
-    """Text of a label; emphasis is taken off, and None if there is none."""
+    """Return the text of a label; emphasis is taken off, and None if there is none."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
         return None
     text = " ".join(str(value).split())
@@ -168,7 +168,7 @@ def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> N
 
 
 def thousands(decimal: str | None) -> str:
-    """Say why marks are taken for thousands separators, and what else to say.
+    """Return the reason why marks are taken for thousands separators, and the option for another reading.
 
     Args:
         decimal: The decimal mark that the caller said, or None.
@@ -183,7 +183,7 @@ def thousands(decimal: str | None) -> str:
 
 
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
-    """Say which cells of a column are no numbers."""
+    """Return the message about cells of a column that are no numbers."""
     theirs = chosen[role]
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
@@ -200,7 +200,7 @@ def quoted(cells: Cells, theirs: str, rows: Collection[int]) -> str:
 
 
 def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
-    """Say what was converted in a column."""
+    """Log what was converted in a column."""
     log: list[LogEntry] = []
     parts = [
         f"{MARKS[mark]} ({counted(count, 'cell')})"
@@ -229,7 +229,7 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
 
 
 def recognised(cells: Cells, chosen: Mapping[str, str]) -> list[LogEntry]:
-    """Say which columns were recognised, and under which names."""
+    """Log the columns that were recognised, and under which names."""
     if not chosen:
         return []
     listed = ", ".join(role if role == theirs else f"{role} = {theirs!r}" for role, theirs in chosen.items())

@@ -64,7 +64,7 @@ SLOPE = 1.5
 
 @dataclasses.dataclass(frozen=True)
 class Outliers:
-    """Which rows lie far above the fit of the others.
+    """Rows that lie far above the fit of the others.
 
     Attributes:
         named: Whether a row is an outlier, shape (row,).
@@ -188,7 +188,7 @@ def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray],
 
 
 def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """How far each row lies above the line between its sound neighbours, in units of that of other rows near it.
+    """Return the height of each row above the line between its sound neighbours, in units of that of rows near it.
 
     The unit is the root mean square of the same measure over the nearest sound rows whose neighbours it is not.
     """
@@ -220,7 +220,7 @@ def _smaller_runs(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Noise of each row relative to the whole table, from the scores of the sound rows nearest to it, shape (row,)."""
+    """Return the noise of each row relative to the whole table, from scores of the sound rows nearest to it, (row,)."""
     size = np.abs(score)
     size[out] = np.nan
     distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
@@ -230,7 +230,7 @@ def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarra
 
 
 def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Which named rows are a smooth hump of four or more neighbours: a shape of the curve, no failures."""
+    """Return the named rows that form a smooth hump of four or more neighbours: a shape of the curve, no failures."""
     order = np.argsort(z, kind="stable")
     flags = named[order]
     starts = np.flatnonzero(np.diff(np.concatenate([[False], flags]).astype(int)) == 1)
@@ -261,7 +261,7 @@ def _above_lower_fit(z: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _kernels(z: np.ndarray) -> np.ndarray:
-    """Covariances of the mean function, shape (departure x length, row, row)."""
+    """Return the covariances of the mean function, shape (departure x length, row, row)."""
     trend = 25.0 + SLOPE**2 * (z @ z.T)
     distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
     return np.stack([trend + a**2 * np.exp(-0.5 * distance / s**2) for a in DEPARTURES for s in LENGTHS])

@@ -92,7 +92,7 @@ class Ray:
         return np.exp(self.center[0] + logs @ powers / (powers @ powers))
 
     def remedy(self, point: Mapping[str, float], smallest: float) -> tuple[dict[str, float], str]:
-        """Say which run would show what lies off the ray towards a point: the smallest one, moved off as far.
+        """Return the smallest run that would show how the response varies off the ray, and a sentence about it.
 
         Args:
             point: All inputs of the point.

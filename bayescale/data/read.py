@@ -112,7 +112,7 @@ def read(
 
 
 def source_name(source: Any) -> str:
-    """What runs are called that come from a source."""
+    """Return the name of runs that come from a source."""
     return stem(Path(source)) if isinstance(source, (str, Path)) and source != "-" else "runs"
 
 
@@ -389,7 +389,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
 
 
 def compute(part: pd.DataFrame) -> pd.Series:
-    """Whether each value of compute is large enough to be one."""
+    """Return whether each value of compute is large enough to be one."""
     values = part["flops"] if "flops" in part else pd.Series(dtype=float)
     return values.isna() | (values >= LEAST["flops"])
 

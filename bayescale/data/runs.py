@@ -242,18 +242,18 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
 
 
 def spelt_otherwise(name: str, table: pd.DataFrame) -> str:
-    """Column whose name differs from ours in capitals, spaces or dashes only, or a placeholder."""
+    """Return the column whose name differs from ours in capitals, spaces or dashes only, or a placeholder."""
     plain = {str(column).strip().lower().replace(" ", "_").replace("-", "_"): str(column) for column in table}
     return plain.get(name, "your_column")
 
 
 def blank(column: pd.Series) -> np.ndarray:
-    """Whether each row of a column of names has none, shape (row,)."""
+    """Return whether each row of a column of names has none, shape (row,)."""
     return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
 
 
 def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Family of each row; the metric becomes part of it where a table holds several."""
+    """Return the family of each row; the metric becomes part of it where a table holds several."""
     family = np.repeat(name, len(table)).astype(object)
     if "family" in table and not (missing := blank(table["family"])).all():
         family = np.where(missing, UNNAMED, table["family"].astype(str).to_numpy())

@@ -24,11 +24,11 @@ CHINCHILLA = 20.0
 
 
 class UnknownUnit(InputError):
-    """Say that inputs are in another unit than counts, and how to name it."""
+    """Error of inputs in another unit than counts, with how to name it."""
 
 
 def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEntry]:
-    """Say where inputs can hardly be raw counts.
+    """Log inputs whose values can hardly be raw counts.
 
     Args:
         table: Canonical columns; the index is the row of the file.
@@ -82,7 +82,7 @@ def ratio(table: pd.DataFrame, above: str, *below: str) -> np.ndarray:
 
 
 def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Collection[str]) -> list[LogEntry]:
-    """Say where tokens and parameters are too far apart to be in one unit."""
+    """Log tokens and parameters that are too far apart to be in one unit."""
     low, high = TOKENS_PER_PARAM
     with np.errstate(invalid="ignore"):
         far = np.flatnonzero((values < low) | (values > high))
@@ -101,7 +101,7 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
 
 
 def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry]:
-    """Say where compute is not 6 N D."""
+    """Log compute that is not 6 N D."""
     values = ratio(table, "flops", "n_params", "n_tokens") / 6.0
     known = values[np.isfinite(values)]
     if not len(known):

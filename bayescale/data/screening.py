@@ -124,7 +124,7 @@ def screen(
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """What a rule says of some rows.
+    """Rows that a rule found, with the reason.
 
     Attributes:
         code: Stable name for programs.
@@ -183,12 +183,12 @@ def _notes(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _plain(cell: Any) -> str:
-    """Text of a cell in small letters; empty for a missing one."""
+    """Return the text of a cell in small letters; empty for a missing one."""
     return "" if pd.isna(cell) else str(cell).strip().lower()
 
 
 def _says(text: str, words: Sequence[str]) -> bool:
-    """Whether a text holds one of some words, and no denial in front of it."""
+    """Return whether a text holds one of some words, and no denial in front of it."""
     for word in words:
         for match in re.finditer(rf"(?<![a-z]){re.escape(word)}(?![a-z])", text):
             if not re.search(DENIED, text[: match.start()]):
@@ -230,7 +230,7 @@ def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fin
 
 
 def _run_numbers(table: pd.DataFrame) -> np.ndarray:
-    """Number of the run of each row, shape (row,); rows that name none are runs of their own."""
+    """Return the number of the run of each row, shape (row,); rows that name none are runs of their own."""
     if "run" not in table:
         return np.arange(len(table))
     named = [column for column in ("family", "metric", "run", "seed") if column in table]
@@ -296,7 +296,7 @@ def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _coarse(values: pd.Series) -> bool:
-    """Whether numbers have three significant digits at most."""
+    """Return whether numbers have three significant digits at most."""
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     return all(float(f"{value:.3g}") == value for value in numbers[np.isfinite(numbers)])
 
@@ -356,13 +356,13 @@ def _far(factor: float) -> str:
 
 
 def _guessing(loss: float) -> str:
-    """Say that a loss is that of uniform guessing over a vocabulary, where it is."""
+    """Return a note where a loss is that of uniform guessing over a vocabulary, else an empty text."""
     near = min(VOCABULARIES, key=lambda size: abs(np.log(size) - loss))
     return f" (ln {near:,} = {np.log(near):.4g}: nothing learned)" if abs(np.log(near) - loss) < NEAR_VOCABULARY else ""
 
 
 def _grows(x: np.ndarray, y: np.ndarray) -> bool:
-    """Whether a response rises with the first scale on which it depends most."""
+    """Return whether a response rises with the first scale on which it depends most."""
     along = [x[:, column] for column in range(x.shape[1]) if np.ptp(x[:, column]) > 1e-9]
     if not along or np.ptp(y) < 1e-12:
         return False
@@ -371,7 +371,7 @@ def _grows(x: np.ndarray, y: np.ndarray) -> bool:
 
 
 def _covariates(part: pd.DataFrame, inputs: tuple[str, ...]) -> list[str]:
-    """Columns on which a loss depends: the inputs, other scales, and settings that differ at equal inputs."""
+    """Return the columns on which a loss depends: inputs, other scales, and settings that differ at equal inputs."""
     chosen = [name for name in inputs if name in part]
 
     def usable(name: str) -> bool:

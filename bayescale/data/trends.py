@@ -177,7 +177,7 @@ def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> lis
 
 
 def _ratios(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
-    """Tokens per parameter, from what the table holds of tokens, parameters and compute."""
+    """Return the tokens per parameter, from what the table holds of tokens, parameters and compute."""
     if any(MOVING.search(str(name)) and "param" in str(name).lower() for name in part):
         return {}
     columns = {
@@ -195,7 +195,7 @@ def _ratios(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
 
 
 def _settings(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
-    """Settings of the table by name, where every row has a number."""
+    """Return the settings of the table by name, where every row has a number."""
     return {
         str(name): part[name].to_numpy(float)
         for name in part

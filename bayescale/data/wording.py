@@ -99,7 +99,7 @@ def quantities(inputs: Mapping[str, float]) -> str:
 
 
 def ray_words(ray: Ray) -> str:
-    """Say in words on which line all runs lie."""
+    """Describe the line on which all runs lie."""
     first, parts = ray.names[0], []
     for name, center, power in zip(ray.names[1:], ray.center[1:], ray.powers[1:], strict=True):
         if power == 0.0:
@@ -115,7 +115,7 @@ def ray_words(ray: Ray) -> str:
 
 
 def in_words(text: str) -> str:
-    """Put a sentence that names inputs as code into words: `n_params=7e+10` and `1e+21` as people write them.
+    """Rewrite code in a sentence in words: `n_params=7e+10` and `1e+21` as people write them.
 
     Example:
         >>> in_words("Add a run at n_params=7e+10, n_tokens=1.4e+12: flops moved by 1e+03.")

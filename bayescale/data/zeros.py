@@ -17,7 +17,7 @@ BITS = ("exponent_bits", "mantissa_bits")
 
 
 def may_be_zero(name: str) -> bool:
-    """Whether an input may be nothing.
+    """Return whether an input may be nothing.
 
     Example:
         >>> may_be_zero("share_2"), may_be_zero("mantissa_bits"), may_be_zero("n_params")

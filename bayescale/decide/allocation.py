@@ -39,7 +39,7 @@ CONTAINS = "the law's constants and the discrepancy; not the cost function, nor 
 
 @dataclasses.dataclass(frozen=True)
 class Allocation(Display):
-    """How to spend a budget, and what is known about it.
+    """Best split of a budget, with its uncertainty.
 
     Attributes:
         budget: What may be spent, in units of the cost.
@@ -86,7 +86,7 @@ class Allocation(Display):
         return float(np.interp(np.log(self.choice[self.over[0]]), np.log(self.table[self.over[0]]), self.table.regret))
 
     def interval(self, level: float = 0.9, *, discrepancy: bool = False) -> tuple[float, float]:
-        """Central interval of the best first input: of the law's optimum, or of that of law and discrepancy."""
+        """Return the central interval of the best first input: of the law's optimum, or with the discrepancy."""
         draws = self.best if discrepancy else self.law_best
         low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
         return float(low), float(high)
@@ -416,7 +416,7 @@ def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.nda
 
 
 def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarray) -> np.ndarray:
-    """Second input that uses up the budget, by bisection on its logarithm; nan where not even 1 can be paid for.
+    """Return the second input that uses up the budget, by bisection on its logarithm; nan where 1 costs too much.
 
     Raises:
         InputError: If the cost does not grow with the second input.
@@ -447,7 +447,7 @@ def reasons(
     name: str,
     limits: tuple[float, float],
 ) -> list[Caveat]:
-    """Caveats about the choice; a best size at the end of the search that no limit set is one as well."""
+    """Return the caveats about the choice; a best size at the end of the search that no limit set is one as well."""
     found = [] if isinstance(posterior, PublishedLaw) else caveats(posterior, choice)
     free = [end for end, search in zip(limits, SEARCH, strict=True) if end == search]
     ends = [size for size in (sizes.min(), sizes.max()) if any(abs(np.log(size / end)) < 0.1 for end in free)]

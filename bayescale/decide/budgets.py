@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Allocations(Display):
-    """How to spend each of several budgets.
+    """Best split of each of several budgets.
 
     Attributes:
         each: One allocation a budget, in the order in which they were asked for.
@@ -65,7 +65,7 @@ class Allocations(Display):
         return len(self.each)
 
     def __iter__(self) -> Iterator[Allocation]:
-        """Go through the allocations."""
+        """Iterate over the allocations."""
         return iter(self.each)
 
     def __getitem__(self, index: int) -> Allocation:

@@ -80,7 +80,7 @@ class Duel(Display):
 
     @property
     def speedup_text(self) -> str:
-        """How many times the cost A needs to equal B, median and 90 % interval."""
+        """Return the factor on the cost with which A equals B, median and 90 % interval, as text."""
 
         def times(value: float) -> str:
             return f"more than {factor_shown(FARTHEST)}x" if np.isinf(value) else f"{factor_shown(value)}x"
@@ -99,7 +99,7 @@ class Duel(Display):
 
 @dataclasses.dataclass(frozen=True)
 class Comparison(Display):
-    """Which recipe is better, and how sure that is.
+    """Recipes compared: the better one, with probabilities.
 
     Attributes:
         names: The recipes.
@@ -148,7 +148,7 @@ class Comparison(Display):
         return (self.best, *others) if others else ()
 
     def p_better(self, first: str, second: str) -> float:
-        """Probability that the curve of one recipe lies below that of another."""
+        """Return the probability that the curve of one recipe lies below that of another."""
         for duel in self.duels:
             if {duel.first, duel.second} == {first, second}:
                 return duel.p_first if duel.first == first else 1.0 - duel.p_first

@@ -47,17 +47,17 @@ class Course:
     shared: bool
 
     def points(self, stretch: tuple[float, float] | None) -> np.ndarray:
-        """Logarithms of the axis: the point in question, then the range."""
+        """Return the logarithms of the axis: the point in question, then the range."""
         if stretch is None:
             return np.array([self.start])
         return np.concatenate([[self.start], np.linspace(*np.log(stretch), POINTS)])
 
     def inputs(self, name: str, u: np.ndarray) -> pd.DataFrame:
-        """Inputs of a recipe."""
+        """Return the inputs of a recipe."""
         return self.paths[name](np.exp(u))
 
     def center(self, u: np.ndarray) -> pd.DataFrame | None:
-        """Geometric mean of the recipes' inputs, where they have the same ones."""
+        """Return the geometric mean of the recipes' inputs, where they have the same ones."""
         tables = [self.inputs(name, u) for name in self.paths]
         columns = list(tables[0])
         if any(set(table) != set(columns) for table in tables):
@@ -222,7 +222,7 @@ def course_of_costs(
 
 
 def bought(at: dict[str, float], target: str, own: tuple[str, ...], rate: float) -> Callable[..., pd.DataFrame]:
-    """Path on which a cost buys one input at a rate."""
+    """Return the path on which a cost buys one input at a rate."""
 
     def along(values: np.ndarray) -> pd.DataFrame:
         return pd.DataFrame({key: rate * values if key == target else np.full(len(values), at[key]) for key in own})
@@ -233,7 +233,7 @@ def bought(at: dict[str, float], target: str, own: tuple[str, ...], rate: float)
 def followed(
     name: str, path: Inputs, at: dict[str, float], own: tuple[str, ...], rate: float
 ) -> Callable[..., pd.DataFrame]:
-    """Path that a user wrote."""
+    """Return the path that a user wrote."""
 
     def along(values: np.ndarray) -> pd.DataFrame:
         found = {**at, **path(rate * values)}
@@ -296,7 +296,7 @@ def draw_along(
 
 
 def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Linear interpolation of each row at points of its own, shape of `x`; `grid` is even."""
+    """Return the linear interpolation of each row at points of its own, shape of `x`; `grid` is even."""
     position = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1 - 1e-9)
     left = position.astype(int)
     rows = np.arange(len(values))[:, None]
@@ -322,7 +322,7 @@ class Gap:
 def gap(
     ratio: Ratio, course: Course, recipes: Mapping[str, AxisDraws], u: np.ndarray, draws: int, rng: np.random.Generator
 ) -> Gap:
-    """Difference of two recipes along the axis."""
+    """Return the difference of two recipes along the axis."""
     a, b = recipes[ratio.first], recipes[ratio.second]
     center = course.center(u)
     if ratio.posterior is None or center is None:
@@ -340,7 +340,7 @@ def gap(
 def relative_losses(
     names: Sequence[str], gaps: Mapping[tuple[str, str], np.ndarray], paired: bool
 ) -> dict[str, np.ndarray]:
-    """Ln y of each recipe relative to the mean of all, from differences of all pairs.
+    """Return ln y of each recipe relative to the mean of all, from differences of all pairs.
 
     The fits of K (K - 1) / 2 ratios are no independent data, so averages of differences come out too narrow: spread
     about the mean is multiplied by sqrt(K / 2), which gives a pair back its own width.

@@ -112,7 +112,7 @@ def crossing_of(
     axis: str = "x",
     deadline: float | None = None,
 ) -> Crossing:
-    """Posterior of the crossing from joint draws of ln y_A - ln y_B along an axis.
+    """Return the posterior of the crossing from joint draws of ln y_A - ln y_B along an axis.
 
     Args:
         difference: Draws, shape (draw, point); negative where A is better.
@@ -169,7 +169,7 @@ def crossing_of(
 
 
 def quantiles(values: np.ndarray, levels: Iterable[float] = LEVELS) -> dict[float, float]:
-    """Quantiles by probability; none of no values. Infinite values count as such."""
+    """Return the quantiles by probability; none of no values. Infinite values count as such."""
     if not len(values):
         return {}
     # Between an infinite and a finite value there is nothing to interpolate.
@@ -178,7 +178,7 @@ def quantiles(values: np.ndarray, levels: Iterable[float] = LEVELS) -> dict[floa
 
 
 def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray:
-    """Logarithm of the factor by which A must grow to equal B: the first passage of A's own curve.
+    """Return the logarithm of the factor by which A must grow to equal B: the first passage of A's own curve.
 
     Args:
         difference: ln y_A - ln y_B at the point in question, shape (draw,).
@@ -208,7 +208,7 @@ def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray
 
 
 def passage(values: np.ndarray, target: float, grid: np.ndarray, otherwise: float) -> float:
-    """Where non-decreasing values, starting at zero, first reach a target."""
+    """Return the points where non-decreasing values, starting at zero, first reach a target."""
     point = int(np.searchsorted(values, target))
     if point >= len(values):
         return otherwise

@@ -36,7 +36,7 @@ CLEAR = 2.0
 
 @dataclasses.dataclass(frozen=True)
 class Decision(Display):
-    """Whether to buy a run.
+    """Decision whether to buy a run.
 
     Attributes:
         answer: A key of `ANSWERS`.
@@ -117,7 +117,7 @@ class Decision(Display):
 
     @property
     def stake(self) -> str:
-        """What mistakes cost."""
+        """Return the costs of mistakes, as a sentence."""
         parts = []
         if self.break_even is not None and self.break_even >= 1.0:
             parts.append("Going never pays: it costs at least what a success is worth")
@@ -135,7 +135,7 @@ class Decision(Display):
 
     @property
     def change(self) -> str:
-        """What would change the answer."""
+        """Return what would change the answer."""
         if self.answer == "cannot say":
             return self.caveats[0].remedy
         sentences = []
@@ -334,7 +334,7 @@ def refuse_stakeless(*given: bool) -> None:
 
 
 def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
-    """Say what to know about an answer to a question beyond the record, or about a run that was made."""
+    """Return remarks on an answer: a question beyond the record, or a run that was already made."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
     names = list(posterior.law.inputs)
     there = np.isclose(posterior.runs.frame[names].to_numpy(float), law_point(posterior, at), rtol=1e-9).all(1)
@@ -347,13 +347,13 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
 
 
 def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
-    """Probability that the loss lies below the target, and its Monte-Carlo standard error."""
+    """Return the probability that the loss lies below the target, and its Monte-Carlo standard error."""
     each = ndtr((np.log(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
     return float(each.mean()), mean_error(each, posterior.layout)
 
 
 def turning(forecast: Forecast, break_even: float | None) -> float | None:
-    """Target at which the probability is the break-even one; None where the probability alone does not decide."""
+    """Return the target whose probability is the break-even one; None where the probability alone does not decide."""
     if break_even is None or not 0.0 < break_even < 1.0:
         return None
     return float(forecast.quantile(break_even)[0])

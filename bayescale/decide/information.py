@@ -37,7 +37,7 @@ class Value(NamedTuple):
 
 
 def index(target: np.ndarray, pilots: np.ndarray) -> np.ndarray:
-    """Best linear guess of the target's curve from what pilots show, shape (draw,).
+    """Return the best linear guess of the target's curve from what pilots show, shape (draw,).
 
     Args:
         target: Ln of the target's curve, shape (draw,).
@@ -49,7 +49,7 @@ def index(target: np.ndarray, pilots: np.ndarray) -> np.ndarray:
 
 
 def information(target: np.ndarray, pilots: np.ndarray) -> float:
-    """Information of pilots about the target, in nats.
+    """Return the information of pilots about the target, in nats.
 
     Mutual information of a Gaussian copula, -ln(1 - r^2) / 2 with r the correlation of normal scores. Adjusted for what
     that many pilots explain by chance.
@@ -63,7 +63,7 @@ def information(target: np.ndarray, pilots: np.ndarray) -> float:
 
 
 def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray) -> Value:
-    """Expected value of sample information of pilots.
+    """Return the expected value of sample information of pilots.
 
     Args:
         gain: Worth of going over staying, mean over the run's own noise, shape (draw,).
@@ -86,7 +86,7 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
 
 
 def regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """Mean of y given x: means of groups of x, smoothed by a spline whose stiffness is cross-validated."""
+    """Return the mean of y given x: means of groups of x, smoothed by a spline with cross-validated stiffness."""
     groups = min(BINS, len(x) // FEWEST)
     order = np.argsort(x, kind="stable")
     centers = np.array([part.mean() for part in np.array_split(x[order], groups)])

@@ -230,7 +230,7 @@ def check_sweep(runs: Runs) -> None:
 
 
 def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> Sweep:
-    """Look at a posterior along lines of equal compute: those of its runs, and those that are asked for."""
+    """Evaluate a posterior along lines of equal compute: those of its runs, and those that are asked for."""
     if posterior.ray is not None:
         raise InputError(
             f"All runs lie on one ray ({posterior.ray.text}): there is one size at each budget and no valley. Add "
@@ -371,7 +371,7 @@ def broken_cells(gone: pd.DataFrame | None, flops_per: float, budgets: np.ndarra
 
 
 def budgets_of(compute: np.ndarray) -> np.ndarray:
-    """Budget of each run: the geometric mean of its group of like compute; nan where compute knows no groups."""
+    """Return the budget of each run, the geometric mean of its group of like compute; nan where there are no groups."""
     order = np.argsort(compute)
     logs = np.log(compute[order])
     group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
@@ -387,7 +387,7 @@ def budgets_of(compute: np.ndarray) -> np.ndarray:
 
 
 def is_sweep(posterior: Fitted) -> bool:
-    """Tell whether the runs are an isoFLOP sweep: most of them at budgets that have at least three sizes."""
+    """Return whether the runs are an isoFLOP sweep: most of them at budgets that have at least three sizes."""
     if posterior.ray is not None or set(posterior.law.inputs) not in (
         {"n_params", "n_tokens"},
         {"flops", "n_params"},
@@ -403,7 +403,7 @@ def is_sweep(posterior: Fitted) -> bool:
 
 
 def valley_path(posterior: Fitted, measured: pd.DataFrame, budget: float, per: float, count: int) -> pd.DataFrame:
-    """Points at which one valley is evaluated: around the law's optima, and wherever it was measured."""
+    """Return the points at which one valley is evaluated: around the law's optima, and wherever it was measured."""
     wide = on_cost_line(posterior.law.inputs, np.geomspace(*SEARCH, 300), budget, per)
     wide = wide[wide["n_tokens"] >= 1.0].reset_index(drop=True)
     law_best, _ = law_optima(posterior, wide, "n_params")
@@ -429,7 +429,7 @@ def parabola_of(runs: pd.DataFrame) -> tuple[float, str]:
 
 
 def powers(frontier: pd.DataFrame, own: np.ndarray, best: np.ndarray, sides: list[float]) -> pd.DataFrame:
-    """Powers of compute that the best size and tokens grow with over the measured budgets, with intervals."""
+    """Return the powers of compute with which best size and tokens grow over the measured budgets, with intervals."""
     log_budget = np.log(frontier["budget"].to_numpy(float))
     chosen = own if own.sum() > 1 else np.ones(len(frontier), bool)
     if chosen.sum() < 2:

@@ -89,7 +89,7 @@ class SeedDifference(Display):
 
 @dataclasses.dataclass(frozen=True)
 class SeedNoise(Display):
-    """What replicates say.
+    """Estimates from replicates: seed sd, means, differences.
 
     Attributes:
         table: One row a recipe and setting: `family`, the inputs and `step` where they vary, `runs`, `mean`, its
@@ -122,7 +122,7 @@ class SeedNoise(Display):
 
     @property
     def first_below(self) -> dict[str, dict[str, float] | None]:
-        """By recipe, the first setting in order of scale whose mean is below the bar; None where none is."""
+        """Return by recipe the first setting in order of scale whose mean is below the bar; None where none is."""
         found: dict[str, dict[str, float] | None] = {}
         for family, rows in self.passed.groupby("family", sort=False):
             below = rows[rows["below"]]
@@ -162,7 +162,7 @@ class SeedNoise(Display):
         return "\n".join(lines)
 
     def bar_lines(self) -> list[str]:
-        """Say where means fall below the bar."""
+        """List the settings at which means fall below the bar."""
         lines = []
         axes = [name for name in self.passed if name not in ("family", "mean", "se", "below", "probability")]
         for family, rows in self.passed.groupby("family", sort=False):
@@ -223,7 +223,7 @@ def noise(
     seeds: Sequence[int] = SEEDS,
     level: float = 0.9,
 ) -> SeedNoise:
-    """Answer questions about replicates: seed sd, differences of recipes, what so many seeds can show.
+    """Estimate the seed sd, differences of recipes, and the differences that so many seeds can show.
 
     Families of the runs are recipes. Runs of one recipe with equal inputs and equal step are replicates.
 
@@ -319,7 +319,7 @@ def check_options(
 
 
 def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.Series) -> tuple[int, float]:
-    """Degrees of freedom of the seed sd, and the sum of squares of relative residuals that goes with them.
+    """Return the degrees of freedom of the seed sd, and the sum of squares of relative residuals that goes with them.
 
     Rows of one run at several steps say the same thing again: then runs are counted instead of rows.
     """
@@ -334,7 +334,7 @@ def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.
 
 
 def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD) -> np.ndarray:
-    """Equally likely seed sds relative to the loss, shape (`DRAWS`,): the posterior on a grid.
+    """Return equally likely seed sds relative to the loss, shape (`DRAWS`,): the posterior on a grid.
 
     Args:
         square: Sum of squares of relative residuals.
@@ -348,7 +348,7 @@ def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD) -> np.
 
 
 def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[str]) -> pd.DataFrame:
-    """One row a recipe and setting: number of runs, mean, its standard error and the sd of one run."""
+    """Return one row a recipe and setting: number of runs, mean, its standard error and the sd of one run."""
     table = pd.DataFrame({"runs": counts, "mean": groups.mean(), "own": groups.std(ddof=1)}).reset_index()
     table["sd"] = table.pop("own").fillna(float(np.median(spread)) * table["mean"])
     table["se"] = table["sd"] / np.sqrt(table["runs"])
@@ -396,7 +396,7 @@ def difference_of(
 
 
 def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
-    """Loss of the second recipe less that of the first for each seed that both have, shape (pair,)."""
+    """Return the loss of the second recipe less that of the first for each seed that both have, shape (pair,)."""
     if not all("seed" in part for part in parts):
         return np.zeros(0)
     means = [part.assign(seed=part["seed"].astype(str)).groupby("seed", sort=True)["loss"].mean() for part in parts]
@@ -405,7 +405,7 @@ def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
 
 
 def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
-    """Standard deviation of the difference of two runs of one seed, pooled over pairs of recipes; None without any."""
+    """Return the sd of the difference of two runs of one seed, pooled over pairs of recipes; None without any."""
     names = list(dict.fromkeys(frame["family"]))
     square, freedom = 0.0, 0
     for first, second in itertools.combinations(names, 2):
@@ -418,7 +418,7 @@ def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
 
 
 def below_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float) -> pd.DataFrame:
-    """Say for each recipe and setting whether its mean is below a bar, and how sure that is of the expected loss."""
+    """Return for each setting whether the mean, and with what probability the expected loss, is below a bar."""
     rows = table[["family", *axes, "mean", "se"]].copy()
     rows["below"] = rows["mean"] < bar
     scale = table["mean"].to_numpy() * spread[:, None] / np.sqrt(table["runs"].to_numpy())
@@ -428,7 +428,7 @@ def below_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: flo
 
 
 def another_within(rows: pd.DataFrame, axes: list[str], spread: np.ndarray, reference: float, within: float) -> float:
-    """Probability that another run at the recipe's largest setting ends within a tolerance of a reference."""
+    """Return the probability that another run at the recipe's largest setting is within a tolerance of a reference."""
     largest = (rows[axes] == rows[axes].max()).all(axis=1) if axes else np.ones(len(rows), bool)
     values = rows.loc[largest, "loss"].to_numpy(float)
     scale = values.mean() * spread * np.sqrt(1.0 + 1.0 / len(values))

@@ -18,7 +18,7 @@ MARGIN = 8.0
 
 
 def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
-    """First input at which the law is least along a path: for every draw, and for the medians of its constants."""
+    """Return the first input at which the law is least along a path, for every draw and for the median constants."""
     x = np.log(path[name].to_numpy())
     columns = path[list(posterior.law.inputs)].to_numpy(float)
     if isinstance(posterior, PublishedLaw):

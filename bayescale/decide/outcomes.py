@@ -54,12 +54,12 @@ class JointDraws:
     layout: tuple[tuple[int, int], ...]
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
-        """Ln of the loss that one more run at a point shows, seed and measurement its own, shape (draw,)."""
+        """Return ln of the loss that one more run at a point shows, seed and measurement its own, shape (draw,)."""
         noise = np.hypot(self.seed_sd, self.measured[point]) * rng.standard_normal(len(self.curve))
         return self.curve[:, point] + self.residual[:, point] + noise
 
     def spread(self, point: int) -> np.ndarray:
-        """Losses of one more run at a point, shape (draw, `STRATA`): a value of its noise from each stratum.
+        """Return the losses of one more run at a point, shape (draw, `STRATA`): a value of its noise from each stratum.
 
         Values are drawn at random within strata of equal probability, so that means of any function of them are
         unbiased. The midpoints of 32 strata have a variance of .96 and end at 2.15 standard deviations.
@@ -74,12 +74,12 @@ class JointDraws:
         return np.exp(middle[:, None] + total[:, None] * noise)
 
     def error(self, values: np.ndarray) -> float:
-        """Monte-Carlo standard error of the mean of a quantity over joint draws."""
+        """Return the Monte-Carlo standard error of the mean of a quantity over joint draws."""
         return mean_error(np.bincount(self.blocks, values) / np.bincount(self.blocks), self.layout)
 
 
 def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float:
-    """Monte-Carlo standard error of a mean over the joined draws of a fit (ArviZ).
+    """Return the Monte-Carlo standard error of a mean over the joined draws of a fit (ArviZ).
 
     Weights of the components of a mixture are given, so the errors of their own means add up.
 

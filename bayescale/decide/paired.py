@@ -91,7 +91,7 @@ FUNCTIONS = {1: one, 2: two, 3: three}
 
 
 def ratio_law(inputs: tuple[str, ...], sd: float) -> Law:
-    """Signed power law of one to three inputs."""
+    """Return a signed power law of one to three inputs."""
     tilts = Tilts(("a", "b", "c")[: len(inputs)], sd)
     return Law(
         function=FUNCTIONS[len(inputs)],
@@ -107,7 +107,7 @@ def ratio_law(inputs: tuple[str, ...], sd: float) -> Law:
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """What is known about y_A / y_B.
+    """Fit of the ratio y_A / y_B.
 
     Attributes:
         first: Name of recipe A.
@@ -129,7 +129,7 @@ class Ratio:
 
     @property
     def says(self) -> str:
-        """Which uncertainty differences contain."""
+        """Return which uncertainty differences contain."""
         names = f"{self.first} and {self.second}"
         if self.posterior is None:
             why = "as asked" if self.asked else f"because they share {self.common} scales, fewer than {FEWEST}"
@@ -174,7 +174,7 @@ def quotient(a: Forecast, b: Forecast) -> Forecast:
 
 
 def spaced(count: int, wanted: int) -> np.ndarray:
-    """Evenly spaced numbers of `wanted` out of `count` draws, repeated where there are fewer."""
+    """Return evenly spaced numbers of `wanted` out of `count` draws, repeated where there are fewer."""
     return np.arange(wanted) * count // wanted
 
 
@@ -219,12 +219,12 @@ def ratio_discrepancy(median: float) -> Discrepancy:
 
 
 def moves(values: pd.Series) -> bool:
-    """Tell whether an input varies enough to say anything."""
+    """Return whether an input varies enough to be fitted."""
     return bool(values.max() > INERT_FACTOR * values.min())
 
 
 def common_runs(a: Fitted, b: Fitted) -> pd.DataFrame:
-    """Runs of both recipes at common scales: inputs, `loss` (the ratio) and `level` (the mean ln loss).
+    """Return the runs of both recipes at common scales: inputs, `loss` (the ratio) and `level` (the mean ln loss).
 
     Runs are joined by seed where both name their seeds, else averaged at each scale first. Scales up to 10 % apart
     count as common: both losses are moved to their geometric mean along each recipe's fitted curve.
@@ -254,14 +254,14 @@ def common_runs(a: Fitted, b: Fitted) -> pd.DataFrame:
 
 
 def averaged(posterior: Fitted, inputs: Sequence[str], *, seeds: bool = True) -> pd.DataFrame:
-    """Mean ln loss at each scale, and for each seed where seeds are named."""
+    """Return the mean ln loss at each scale, and for each seed where seeds are named."""
     frame = posterior.runs.frame
     keys = [*inputs, *(["seed"] if seeds and "seed" in frame else [])]
     return frame.assign(log=np.log(frame["loss"])).groupby(keys, as_index=False, sort=True)["log"].mean()
 
 
 def nearest_scales(x: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
-    """Rows of two tables of inputs at the same scales, nearest first, none twice."""
+    """Return the rows of two tables of inputs at the same scales, nearest first, none twice."""
     gap = np.abs(np.log(x)[:, None] - np.log(y)[None]).max(-1)
     found: dict[int, int] = {}
     for i, j in zip(*np.unravel_index(np.argsort(gap, axis=None, kind="stable"), gap.shape), strict=True):
@@ -281,7 +281,7 @@ def moved(posterior: Fitted, there: pd.DataFrame, here: pd.DataFrame, log: np.nd
 
 
 def net_fall(table: pd.DataFrame, inputs: Sequence[str]) -> float:
-    """How much ln loss falls, recipes averaged, when all inputs move over their spans; at least a little."""
+    """Return the fall of ln loss, recipes averaged, when all inputs move over their spans; at least a little."""
     x = np.log(table[list(inputs)].to_numpy(float))
     design = np.column_stack([np.ones(len(x)), (x - x.min(0)) / np.ptp(x, axis=0)])
     slopes = np.linalg.lstsq(design, table["level"].to_numpy(float), rcond=None)[0][1:]

@@ -224,7 +224,7 @@ def rank(
 
 
 def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown: np.ndarray) -> dict[str, float]:
-    """Value of some pilots together: evsi with its Monte-Carlo error, information, and what uncertainty they leave."""
+    """Return the value of some pilots together: evsi with its Monte-Carlo error, information, uncertainty left."""
     nats = information(curve, shown)
     nats = nats if nats > WORTHLESS else 0.0
     found = {"information": nats, "sd_after": float(curve.std() * np.exp(-nats)), "evsi": np.nan, "evsi_error": np.nan}
@@ -236,7 +236,7 @@ def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown
 
 
 def thrifty(nats: Any, cost: Any, price: float) -> Any:
-    """Information, less the share of the target's own price that a pilot costs: at that price the target is better."""
+    """Return the information less the share of the target's own price that a pilot costs."""
     return nats * np.maximum(1.0 - cost / price, 0.0)
 
 
@@ -265,7 +265,7 @@ class Shelf:
         return self.add(batch, rng, lambda worth, cost: thrifty(worth["information"], cost, self.price), stop=False)
 
     def nearest(self, offers: list[Any]) -> Any:
-        """Of pilots that say nearly the same, the one closest to the target: the law may be wrong further away."""
+        """Return the closest to the target of pilots that inform nearly alike: the law may be wrong further away."""
         x = np.log(self.here.points.to_numpy(float))
         away = np.abs(x[1:] - x[0]).sum(1)
         return min(offers, key=lambda offer: away[offer[1]])
@@ -313,7 +313,7 @@ def as_table(candidates: Any) -> pd.DataFrame:
 
 
 def ladder(posterior: Fitted, at: dict[str, float]) -> pd.DataFrame:
-    """Default pilots: sizes between the largest run and the target, and another seed at the largest run."""
+    """Return the default pilots: sizes between the largest run and the target, and another seed at the largest run."""
     names = list(posterior.law.inputs)
     frame = posterior.runs.frame
     largest = frame[names].iloc[int(np.argmax(posterior.scales(frame)))].astype(float)
@@ -332,7 +332,7 @@ def priced(
     cost: float,
     pilot_cost: Callable[[pd.DataFrame], Any] | None,
 ) -> pd.DataFrame:
-    """Give every candidate a cost.
+    """Add the cost of every candidate.
 
     Raises:
         InputError: For missing inputs, or costs that are not positive.

@@ -42,7 +42,7 @@ PLACEHOLDER = 3.0
 
 @dataclasses.dataclass(frozen=True)
 class Power(Display):
-    """What each plan would achieve.
+    """Expected results of each plan.
 
     Attributes:
         frame: One row a plan: `plan`, `runs`, `scale` (sum over its runs: compute, where inputs give it), `power`
@@ -96,7 +96,7 @@ class Power(Display):
 def ladders(
     low: Mapping[str, float], high: Mapping[str, float], runs: list[int], seeds: list[int] | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Plans of so many sizes, evenly spaced in log scale between two runs, with so many seeds each.
+    """Return plans of so many sizes, evenly spaced in log scale between two runs, with so many seeds each.
 
     Args:
         low: Inputs of the smallest run, raw counts by name.
@@ -151,7 +151,7 @@ def power(
     at: At | None = None,
     **inputs: float,
 ) -> Power:
-    """Say how often a plan of runs would reach an aim.
+    """Estimate how often a plan of runs would reach an aim.
 
     Give one aim: `width`, the interval of one future run is no wider than this in ln loss; `difference`, two recipes
     with this plan each can be told apart at this difference of ln loss (their curves taken as independent); or
@@ -292,7 +292,7 @@ def aim_reached(
 def foreseen(
     posterior: Fitted, runs: pd.DataFrame, at: dict[str, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What a posterior would say after a plan, in each of its joint draws: median, sd of the curve and of a run, in ln.
+    """Return a posterior's forecast after a plan, for each joint draw: median, sd of the curve and of a run, in ln.
 
     All shapes (draw,).
     """
@@ -307,7 +307,7 @@ def foreseen(
 
 
 def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Standard deviation of one run as a fit after a plan would state it, shape (draw,): the truth is not known to it.
+    """Return the sd of one run as a fit after a plan would estimate it, shape (draw,): the truth is not known to it.
 
     The logarithm is known before as well as the joint draws agree on it, and measured by the plan with a variance of
     one over twice its runs: the constants of the curve are known from the runs that the posterior has.
@@ -326,13 +326,13 @@ def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.nda
 
 
 def middle_spread(values: np.ndarray) -> float:
-    """Standard deviation of a normal distribution with the same 80 % interval: the tails of a discrepancy are heavy."""
+    """Return the sd of a normal distribution with the same 80 % interval: the tails of a discrepancy are heavy."""
     low, high = np.quantile(values, [0.1, 0.9])
     return float((high - low) / (2.0 * ndtri(0.9)))
 
 
 def seen(here: JointDraws, point: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Mean ln loss of so many seeds at one size, shape (draw,)."""
+    """Return the mean ln loss of so many seeds at one size, shape (draw,)."""
     return np.mean([here.run(point, rng) for _ in range(count)], axis=0)
 
 
@@ -344,7 +344,7 @@ def refitted(
     simulations: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """What fits say after a plan in simulations: median, sd of the curve and of a run, in ln; share converged."""
+    """Return the forecasts of fits after a plan, simulated: median, sd of curve and run, in ln; share converged."""
     families = simulated(source, runs, law.inputs, simulations, seed)
     if isinstance(source, Fitted):
         posteriors = fit_again(source, families, seed)
@@ -362,7 +362,7 @@ def refitted(
 
 
 def aim_text(given: dict[str, float], level: float, sure: float, at: dict[str, float]) -> str:
-    """Say what counts as success."""
+    """Describe what counts as success."""
     (name, number), where = next(iter(given.items())), inputs_text(at)
     if name == "width":
         return f"{level:.0%} interval of one run at {where} no wider than {number:.2%}"
@@ -399,7 +399,7 @@ def simulated(
 def prior_runs(
     source: PublishedLaw | Law, sizes: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int, rng: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ln loss at each size, shape (simulation, size), and the seed noise, shape (simulation,), before any run."""
+    """Return ln loss at each size, shape (simulation, size), and the seed sd, shape (simulation,), before any run."""
     frame = sizes.assign(loss=PLACEHOLDER, run=own_runs(len(sizes)))
     law = source.law if isinstance(source, PublishedLaw) else source
     plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law)
@@ -428,7 +428,7 @@ def prior_runs(
 
 
 def jax_take(part: Any, number: int) -> Any:
-    """One simulation of a part of drawn values, with its leading axis."""
+    """Return one simulation of a part of drawn values, with its leading axis."""
     if isinstance(part, dict):
         return {name: value[number : number + 1] for name, value in part.items()}
     return part[number : number + 1]

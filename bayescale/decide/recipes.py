@@ -206,7 +206,7 @@ def mean_regrets(names: tuple[str, ...], losses: np.ndarray) -> dict[str, float]
 
 
 def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
-    """Point of the axis at which one more run of each recipe says most for its price.
+    """Return the point of the axis at which one more run of each recipe says most for its price.
 
     It is the point in question, or, where that lies beyond the runs of a recipe, half-way to it from the recipe whose
     runs reach least far, in log scale.
@@ -254,7 +254,7 @@ def duel_of(
     spoken: tuple[str, ...],
     power: float,
 ) -> Duel:
-    """Sum up the draws of two recipes at the point in question; cost grows with this power of the axis."""
+    """Return the comparison of two recipes at the point in question; cost grows with this power of the axis."""
     p_first, p_run = exact or (below(difference), below(run))
     factor = factor_needed(difference, along.relative, FACTORS)
     with np.errstate(over="ignore"):
@@ -278,12 +278,12 @@ def duel_of(
 
 
 def below(difference: np.ndarray) -> float:
-    """Share of draws in which A is better; equal ones count half."""
+    """Return the share of draws in which A is better; equal ones count half."""
     return float(0.5 * ((difference < 0).mean() + (difference <= 0).mean()))
 
 
 def best_shares(names: tuple[str, ...], losses: np.ndarray, duels: list[Duel]) -> dict[str, float]:
-    """Probability of each recipe to be the best, from draws of shape (recipe, draw)."""
+    """Return the probability of each recipe to be the best, from draws of shape (recipe, draw)."""
     if len(names) == 2:
         return {names[0]: duels[0].p_first, names[1]: 1.0 - duels[0].p_first}
     best = losses == losses.min(0)
@@ -320,7 +320,7 @@ def crossover(
     names: tuple[str, str] = ("A", "B"),
     **options: Any,
 ) -> Crossing:
-    """Posterior of where one recipe becomes better than another; see `compare` for the options.
+    """Return the posterior of where one recipe becomes better than another; see `compare` for the options.
 
     Raises:
         InputError: As `compare`.
@@ -329,7 +329,7 @@ def crossover(
 
 
 def speedup(first: Fitted, second: Fitted, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
-    """How many times the cost the first recipe needs to equal the second (`Duel.speedup`); see `compare`.
+    """Return the factor on the cost with which the first recipe equals the second (`Duel.speedup`); see `compare`.
 
     Raises:
         InputError: As `compare`.

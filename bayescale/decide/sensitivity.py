@@ -53,7 +53,7 @@ def sensitivity(
     progress: bool | None = None,
     **inputs: float,
 ) -> pd.DataFrame:
-    """Ask the same question under changed assumptions.
+    """Repeat a question under changed assumptions.
 
     Args:
         posterior: The fit.
@@ -119,7 +119,7 @@ def changes_of(
 def refitted(
     label: str, group: str, posterior: Fitted, at: dict[str, float], target: float | None, **changes: Any
 ) -> dict[str, Any]:
-    """Answer after a fit with one assumption changed, in every component."""
+    """Return the answer of a fit with one assumption changed, in every component."""
     try:
         (changed,) = fit_again(posterior, [posterior.runs], **changes)
     except InputError as error:
@@ -160,7 +160,7 @@ def fit_again(posterior: Fitted, families: Sequence[Runs], seed: int | None = No
 
 
 def without_one(posterior: Fitted, at: dict[str, float], target: float | None) -> list[dict[str, Any]]:
-    """Answers with one of the largest runs left out."""
+    """Return the answers with one of the largest runs left out."""
     frame = posterior.runs.frame
     if len(frame) < 4:
         return []
@@ -178,7 +178,7 @@ def without_one(posterior: Fitted, at: dict[str, float], target: float | None) -
 
 
 def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
-    """Tell rows of one label apart by their seed or run, else by their loss.
+    """Label rows of one name by their seed or run, else by their loss.
 
     Args:
         labels: One a row.
@@ -199,7 +199,7 @@ def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
 def reweighted(
     label: str, posterior: Fitted, power: float, at: dict[str, float], target: float | None
 ) -> dict[str, Any]:
-    """Answer with every prior raised to a power, by importance weights on the draws (Pareto-smoothed, ArviZ)."""
+    """Return the answer with every prior raised to a power, by importance weights on the draws (PSIS, ArviZ)."""
     from arviz_stats.base import array_stats
 
     point, locations, scales = pd.DataFrame([at]), [], []
@@ -225,12 +225,12 @@ def reweighted(
 
 @jax.jit
 def prior_density(vectors: Any, model: Any, problem: Any) -> Any:
-    """Ln of the prior density of each coordinate vector, shape (draw,)."""
+    """Return ln of the prior density of each coordinate vector, shape (draw,)."""
     return jax.vmap(lambda vector: read(vector, model, problem)[1].sum())(vectors)
 
 
 def answer(label: str, group: str, posterior: Fitted, at: dict[str, float], target: float | None) -> dict[str, Any]:
-    """One row of the table from a posterior."""
+    """Return one row of the table from a posterior."""
     forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
     return state(label, group, forecast.location, forecast.scale, target, posterior.status)
 
@@ -238,7 +238,7 @@ def answer(label: str, group: str, posterior: Fitted, at: dict[str, float], targ
 def state(
     label: str, group: str, location: np.ndarray, scale: np.ndarray, target: float | None, status: Status
 ) -> dict[str, Any]:
-    """One row of the table from a predictive mixture."""
+    """Return one row of the table from a predictive mixture."""
     low, median, high = np.exp(mixture_quantile(np.array(QUANTILES), location, scale)[:, 0])
     row: dict[str, Any] = {"change": label, "group": group}
     if target is not None:
@@ -247,5 +247,5 @@ def state(
 
 
 def empty(label: str, group: str, why: str) -> dict[str, Any]:
-    """A row that could not be computed, with the reason as its status."""
+    """Return a row for an answer that could not be computed, with the reason as its status."""
     return {"change": label, "group": group, "low": np.nan, "median": np.nan, "high": np.nan, "status": why}

@@ -25,7 +25,7 @@ CHANCE = 0.1
 
 @dataclasses.dataclass(frozen=True)
 class Stops(Display):
-    """What to do with each run in progress.
+    """Recommended action for each run in progress.
 
     Attributes:
         frame: One row a run: `run`, `action` ("stop", "continue" or "cannot say", which means continue),

@@ -54,7 +54,7 @@ def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
 
 
 def unconverged(posterior: Fitted) -> Caveat | None:
-    """Caveat a fit whose chains did not converge."""
+    """Return the caveat about a fit whose chains did not converge."""
     if posterior.status is Status.OK:
         return None
     remedy = (
@@ -65,7 +65,7 @@ def unconverged(posterior: Fitted) -> Caveat | None:
 
 
 def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Caveat a curve that never moved or that rises again, or data that are repeated too often."""
+    """Return the caveat about a curve that never moved or rises again, or about data that are repeated too often."""
     grave = grave_notes(posterior, pd.DataFrame([at]))
     if not grave:
         return None
@@ -78,12 +78,12 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def log_inputs(posterior: Fitted) -> np.ndarray:
-    """Ln of the fitted runs' inputs, shape (run, input)."""
+    """Return ln of the fitted runs' inputs, shape (run, input)."""
     return np.log(posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float))
 
 
 def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Caveat a question off the ray on which all runs lie."""
+    """Return the caveat about a question off the ray on which all runs lie."""
     if posterior.ray is not None:
         return off_ray(posterior, at)
     names = posterior.law.inputs
@@ -113,7 +113,7 @@ def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def off_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Caveat a question off the ray along which one input was fitted."""
+    """Return the caveat about a question off the ray along which one input was fitted."""
     ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     full, beside = ray.locate(pd.DataFrame([at]))
@@ -128,7 +128,7 @@ def off_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def two_scales(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Caveat an extrapolation from fewer than three values of an input."""
+    """Return the caveat about an extrapolation from fewer than three values of an input."""
     frame = posterior.runs.frame
     for name in posterior.law.inputs:
         values = np.sort(frame[name].unique().astype(float))
@@ -149,7 +149,7 @@ def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
 
 
 def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
-    """Say that a question lies beyond the record of held-out runs, how its answer was widened, and what would help.
+    """Return the caveat about a question beyond the record of held-out runs: the widening, and what would help.
 
     Returns:
         The sentences, or None for a question that the record reaches.

@@ -43,7 +43,7 @@ class Utility:
     says: str
 
     def gain(self, y: Array) -> np.ndarray:
-        """Worth of going over staying, shape of `y`."""
+        """Return the worth of going over staying, shape of `y`."""
         return np.asarray(self.go(y), float) - np.asarray(self.stay(y), float)
 
 
@@ -92,7 +92,7 @@ def make_utility(utility: str | Callable[[Array], Array], target: float, cost: f
 
 
 def regrets(go: Array, stay: Array) -> tuple[float, float]:
-    """Expected regret of going and of staying: what the better action would have brought more, on average.
+    """Return the expected regret of going and of staying: what the better action would have brought more, on average.
 
     Args:
         go: Worth of going in equally likely joint draws, any shape.
@@ -106,7 +106,7 @@ def regrets(go: Array, stay: Array) -> tuple[float, float]:
 
 
 def perfect_information(go: Array, stay: Array) -> float:
-    """Expected value of perfect information (EVPI): the regret of the better action.
+    """Return the expected value of perfect information (EVPI): the regret of the better action.
 
     Example:
         >>> y = np.array([1.9, 2.1])
@@ -117,7 +117,7 @@ def perfect_information(go: Array, stay: Array) -> float:
 
 
 def normal_information(mean: float, sd: float, target: float, posterior_sd: float = 0.0) -> float:
-    """Value of information where going is worth target - y and y is normal: the closed form that estimates must meet.
+    """Return the value of information in closed form where going is worth target - y and y is normal.
 
     EVSI = s (phi(u) - u (1 - Phi(u))) with u = |target - mean| / s and s^2 = sd^2 - posterior_sd^2, the variance of
     the mean that a pilot will leave behind. A pilot that leaves no uncertainty gives the EVPI.

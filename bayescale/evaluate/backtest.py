@@ -85,7 +85,7 @@ class Backtest(Display):
         return self.frame.copy()
 
     def by_ratio(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
-        """How often the forecasts of each requested ratio held.
+        """Return the coverage of the forecasts of each requested ratio.
 
         Args:
             levels: Central probabilities.
@@ -112,7 +112,7 @@ class Backtest(Display):
         return pd.DataFrame(rows)
 
     def coverage(self, levels: Iterable[float] = LEVELS, *, method: str = "bayescale") -> pd.DataFrame:
-        """Share of outcomes inside central intervals, averaged within families and then over them.
+        """Return the share of outcomes inside central intervals, averaged within families and then over them.
 
         Args:
             levels: Central probabilities.
@@ -142,7 +142,7 @@ class Backtest(Display):
         return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
 
     def scores(self) -> pd.DataFrame:
-        """Mean scores of each family and, in the last row, the mean over families.
+        """Return the mean scores of each family and, in the last row, the mean over families.
 
         Returns:
             Columns family, n (held-out forecasts), crps, log_score (larger is better), rmsle of the median
@@ -187,7 +187,7 @@ class Backtest(Display):
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Say how many forecasts there are, how often they held and how sharp they were."""
+        """Return the number of forecasts, their coverage and the width of their intervals."""
         mean = self.scores().iloc[-1]
         held = ", ".join(
             f"{100 * level:g} % held {100 * coverage:.0f} %"

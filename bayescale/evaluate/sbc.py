@@ -88,7 +88,7 @@ class Ranks:
 
 
 def departure(ranks: np.ndarray) -> float:
-    """Largest standardised gap between the distribution of ranks and the uniform one."""
+    """Return the largest standardised gap between the distribution of ranks and the uniform one."""
     below = np.bincount(ranks, minlength=KEPT + 1).cumsum()[:-1] / len(ranks)
     stated = np.arange(1, KEPT + 1) / (KEPT + 1.0)
     return float((np.abs(below - stated) / np.sqrt(stated * (1.0 - stated) / len(ranks))).max())
@@ -340,7 +340,7 @@ def with_response(plan: FitPlan, y: np.ndarray) -> FitPlan:
 
 
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
-    """Relative log inputs of the forecasts, shape (ratio, input)."""
+    """Return the relative log inputs of the forecasts, shape (ratio, input)."""
     rows = int(job.problem.mask.sum())
     largest = np.asarray(job.problem.z)[:rows].max(0)
     return largest + np.log(np.asarray(ratios, float))[:, None]

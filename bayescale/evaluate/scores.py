@@ -21,7 +21,7 @@ OFFSETS = np.linspace(-7.0, 7.0, 29)
 
 
 def pit(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Probability integral transform: the forecast probability below each outcome, uniform if calibrated.
+    """Return the probability integral transform: the forecast probability below each outcome.
 
     Args:
         y: Outcomes, shape (point,).
@@ -35,7 +35,7 @@ def pit(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def crps(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Continuous ranked probability score, E|X - y| - E|X - X'| / 2; smaller is better.
+    """Return the continuous ranked probability score, E|X - y| - E|X - X'| / 2; smaller is better.
 
     The first term is exact. The second is the integral of F(1 - F), taken numerically between points that
     follow the components, at a cost linear in the draws.
@@ -60,7 +60,7 @@ def crps(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def half_gini(location: np.ndarray, scale: np.ndarray) -> float:
-    """Half the mean absolute difference of two draws from a mixture, with components of shape (draw,)."""
+    """Return half the mean absolute difference of two draws from a mixture, with components of shape (draw,)."""
     proposed = np.sort((location[:, None] + scale[:, None] * OFFSETS).ravel())
     last = len(proposed) - 1
     tail = np.geomspace(1, last, TAIL)
@@ -89,7 +89,7 @@ def log_score(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndar
 
 
 def interval_score(y: np.ndarray, low: np.ndarray, high: np.ndarray, level: float) -> np.ndarray:
-    """Width of a central interval plus 2 / (1 - level) times the distance of an outcome outside.
+    """Return the width of a central interval plus 2 / (1 - level) times the distance of an outcome outside.
 
     Args:
         y: Outcomes.
@@ -106,6 +106,6 @@ def interval_score(y: np.ndarray, low: np.ndarray, high: np.ndarray, level: floa
 
 
 def covered(y: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Tell which outcomes lie in their interval, ends included."""
+    """Return which outcomes lie in their interval, ends included."""
     y = np.asarray(y, float)
     return (np.asarray(low) <= y) & (y <= np.asarray(high))

@@ -34,7 +34,7 @@ def generative(plan: FitPlan) -> FitPlan:
 
 
 def owners(plan: FitPlan, simulations: int) -> np.ndarray:
-    """Number of the component that each simulation is drawn from, in proportion to the weights and in order."""
+    """Return the number of each simulation's component, in proportion to the weights and in order."""
     ends = np.round(np.cumsum(plan.weights) * simulations - 1e-9)
     return np.searchsorted(ends, np.arange(simulations), side="right")
 

@@ -25,7 +25,7 @@ INSIDE = 1.05
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """What the record says about one question.
+    """Entry of the record for one question.
 
     Attributes:
         table: Rows of this kind: factor, families, and the share of runs inside the 50, 80 and 95 % intervals.
@@ -79,7 +79,7 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
 
 
 def distance(posterior: Fitted, at: dict[str, float]) -> float:
-    """How far a question lies beyond the data: along one input or a ray, or in compute for several."""
+    """Return the extrapolation factor of a question: along one input or a ray, or in compute for several."""
     ratio = float(posterior.ratio(posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0]))[0])
     if len(posterior.law.inputs) == 1:
         return max(ratio, 1.0)

@@ -49,7 +49,7 @@ INSIDE: list[threadpool_limits | None] = []
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Where compiled programs run.
+    """Devices on which compiled programs run.
 
     Attributes:
         devices: Local devices; families are shared out among them.
@@ -66,7 +66,7 @@ class Machine:
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Let programs of this thread run here in double precision, on an accelerator one at a time."""
+        """Run programs of this thread in double precision, on an accelerator one at a time."""
         if self.vectorized:
             with ACCELERATOR, jax.enable_x64(True):
                 yield
@@ -84,21 +84,21 @@ class Machine:
             return [result for results in threads.map(run, parts) for result in results]
 
     def filled(self, count: int) -> int:
-        """Size that a batch of `count` families is filled up to: equal powers of two on all devices."""
+        """Return the size that a batch of `count` families is filled up to: equal powers of two on all devices."""
         # So few sizes are compiled.
         each = -(-count // len(self.devices))
         return len(self.devices) * (1 << (each - 1).bit_length())
 
     def members(self, count: int) -> list[int]:
-        """Numbers of the families that make up a batch of `count`, which is filled up with the last one."""
+        """Return the numbers of the families that make up a batch of `count`, which is filled up with the last one."""
         return [*range(count), *[count - 1] * (self.filled(count) - count)]
 
     def lighter(self, job: Job) -> bool:
-        """Whether NUTS is compiled with `LIGHTER`."""
+        """Return whether NUTS is compiled with `LIGHTER`."""
         return not self.vectorized and job.problem.z.shape[1] == 1
 
     def largest(self, job: Job, settings: Nuts) -> int:
-        """Most families like `job` in one batch."""
+        """Return the largest number of families like `job` in one batch."""
         if not self.vectorized:
             return len(self.devices)
         limit = min(memory(device) for device in self.devices) * MEMORY_SHARE
@@ -113,14 +113,14 @@ def jitted(function: Callable[..., Any], static: tuple[str, ...], lighter: bool)
 
 
 def machine(families: int) -> Machine:
-    """Where so many families of one shape are sampled; other processes of a `jax.distributed` job have own devices."""
+    """Return the devices that sample a batch; processes of a `jax.distributed` job have devices of their own."""
     if jax.default_backend() != "cpu" and (families >= FEWEST_IN_LOCKSTEP or not cores()):
         return Machine(tuple(jax.local_devices()), True)
     return Machine(cores(), False)
 
 
 def memory(device: Any) -> int:
-    """Bytes that JAX may use on a device."""
+    """Return the bytes that JAX may use on a device."""
     return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY))
 
 
@@ -167,7 +167,7 @@ def batch(tasks: Sequence[Task], largest: Callable[[Task, int], int]) -> list[li
 
 
 def shape(job: Job) -> Any:
-    """What jobs of one batch have in common: the program, its shapes, and the numbers of the model."""
+    """Return what jobs of one batch have in common: the program, its shapes, and the numbers of the model."""
     leaves, structure = jax.tree.flatten((job.model, job.problem))
     numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
     return structure, tuple(leaf.shape for leaf in leaves), numbers
@@ -175,7 +175,7 @@ def shape(job: Job) -> Any:
 
 @contextlib.contextmanager
 def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
-    """Let one thread at a time call a program until it was called once: several would all compile it.
+    """Admit one thread at a time to a program that was never called: several would all compile it.
 
     Args:
         job: A job of the shape that the program is for.
@@ -196,7 +196,7 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Hold the garbage collector back: while a program is traced it takes a quarter of the time and finds nothing."""
+    """Pause the garbage collector: tracing a program then takes a quarter of the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -208,7 +208,7 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Hold the threads of linear-algebra libraries back, while any thread of this process is in here.
+    """Limit linear-algebra libraries to one thread while any thread of this process is in here.
 
     From 128 rows on they share out each factorisation, of which a sampler does many small ones: on two idle cores that
     takes four times as long as one thread, on busy ones a hundred times.
@@ -231,7 +231,7 @@ def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
 
 
 def suited(task: Task, count: int) -> int:
-    """Most members of a batch that a single call of the compiled program takes here, for `batch`."""
+    """Return the largest batch that a single call of the compiled program takes here, for `batch`."""
     job, settings, _ = task
     return machine(count).largest(job, settings)
 
@@ -239,14 +239,14 @@ def suited(task: Task, count: int) -> int:
 def padding(
     jobs: Sequence[Job], batches: Sequence[Sequence[int]], devices: Callable[[int], Machine] = machine
 ) -> float:
-    """Share of the evaluated rows that are padding: rows up to a power of two, and families that fill a batch."""
+    """Return the share of the evaluated rows that are padding: rows up to a power of two, and filled batches."""
     real = sum(float(job.problem.mask.sum()) for job in jobs)
     evaluated = sum(devices(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
     return 1.0 - real / evaluated if evaluated else 0.0
 
 
 def stream_key(seed: int, attempt: int, stream: int) -> np.ndarray:
-    """Words of the key of a stream, shape (2,); NumPy hashes any non-negative numbers, with no program to compile.
+    """Return the words of the key of a stream, shape (2,), hashed by NumPy with no program to compile.
 
     Raises:
         InputError: For a seed that is no such number.

@@ -62,7 +62,7 @@ def open_folder(folder: str | Path) -> Archive:
 
 
 def key(plan: FitPlan, request: FitRequest) -> str:
-    """Thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
+    """Return thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
 
     That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of
     its files; the index of a family and its name are left out.
@@ -88,7 +88,7 @@ def key(plan: FitPlan, request: FitRequest) -> str:
 
 
 def stream(name: str) -> int:
-    """Number below 2^64 of the random stream of a key."""
+    """Return the number below 2^64 of the random stream of a key."""
     return int(name[:16], 16)
 
 

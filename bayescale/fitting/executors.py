@@ -54,13 +54,13 @@ class Cores(ThreadPoolExecutor):
 
 
 def own_executor(tasks: int) -> Here | Cores:
-    """Executor for so many tasks in this process: threads, unless each task takes several devices of the CPU."""
+    """Return an executor for so many tasks in this process: threads, unless each task takes several devices."""
     cores = min(tasks, usable_cores())
     return Here() if len(machine(1).devices) > 1 or cores < 2 else Cores(cores)
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -151,13 +151,13 @@ class Pickled:
 
 @functools.cache
 def unpickled(content: bytes) -> Any:
-    """Object of its bytes, one for equal bytes."""
+    """Return the object of some bytes, one for equal bytes."""
     return pickle.loads(content)
 
 
 @functools.cache
 def pickled(function: Callable[..., Any]) -> bytes:
-    """Bytes of a function.
+    """Return the bytes of a function.
 
     Raises:
         InputError: For one that cannot be sent.
@@ -174,7 +174,7 @@ def pickled(function: Callable[..., Any]) -> bytes:
 
 
 def packed(law: Law) -> BuiltIn | Pickled:
-    """Law in a form that crosses processes; functions of a built-in one need not pickle.
+    """Return a law in a form that crosses processes; functions of a built-in one need not pickle.
 
     Raises:
         InputError: For a function that cannot be sent.
@@ -198,7 +198,7 @@ def pack(job: Job) -> Job:
 
 
 def unpack(job: Job) -> Job:
-    """Undo what `pack` did to the law."""
+    """Rebuild the law of a job after `pack`."""
     sent: Any = job.law
     law = sent.unpacked()
     model = dataclasses.replace(job.model, law=engine_law(law, job.problem.active, job.reference))

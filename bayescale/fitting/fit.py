@@ -235,7 +235,7 @@ def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settin
 
 
 def only_short(posterior: Posterior) -> bool:
-    """Whether chains that deserve no trust yet may do so with more draws: none diverged, and they nearly agree."""
+    """Return whether chains that are not reliable yet may be with more draws: none diverged and they nearly agree."""
     tried, few = posterior.diagnostics, posterior.status in (Status.NOT_MIXED, Status.FEW_DRAWS)
     return few and not tried.divergences and tried.largest_rhat < NEAR
 
@@ -252,7 +252,7 @@ def continued(first: Posterior, rest: Posterior) -> Posterior:
 
 
 def longer(settings: Nuts) -> Nuts:
-    """Settings of new chains.
+    """Return the settings of new chains.
 
     Of 40 published curves on which two attempts of equal length had failed, 34 converged with these; smaller steps
     alone, or a longer warm-up alone, mended less than half.

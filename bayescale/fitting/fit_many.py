@@ -125,7 +125,7 @@ def fit_many(
 
 
 def reasons_against(result: Fitted | Failure) -> list[str]:
-    """Say why a result must not be relied on."""
+    """Return the reasons why a result must not be relied on."""
     return [str(result.status)] if isinstance(result, Failure) else doubts(result)
 
 
@@ -140,7 +140,7 @@ def fit_each(
     progress: bool | None = None,
     **options: Unpack[FitOptions],
 ) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
-    """Like `fit_many`, but hand over each posterior as soon as it is finished and keep none in memory.
+    """Fit families like `fit_many`, but yield each posterior as soon as it is finished and keep none in memory.
 
     Args:
         families: See `fit_many`.
@@ -293,12 +293,12 @@ def sampled(
 
 
 def task_size(queue: Queue) -> Callable[[Task, int], int]:
-    """Components of one task: what one call of the compiled program takes here, and a handful for an executor."""
+    """Return the components of one task: those of one call of the compiled program, and a handful for an executor."""
     return suited if queue.executor is None else lambda task, count: TASK
 
 
 def wasted(queue: Queue) -> str:
-    """Say how much of the work of a queue is padding."""
+    """Describe the share of padding in the work of a queue."""
     tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.request.settings, 0)]
     jobs = [job for job, _, _ in tasks]
     return f"sampling ({padding(jobs, batch(tasks, task_size(queue))):.0%} padding)"

@@ -109,7 +109,7 @@ def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings:
 
 
 def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
-    """What the draws of jobs of one shape mean, leading axis draw."""
+    """Return the constrained values of the draws of jobs of one shape, leading axis draw."""
     devices = machine(len(jobs))
 
     def run(members: list[int]) -> list[Values]:
@@ -126,12 +126,12 @@ def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
 
 
 def goes_on(status: Status, attempt: int) -> bool:
-    """Whether a next attempt may help: in the first place always, later where nothing but points are missing."""
+    """Return whether another attempt may help: always at first, later where only points are missing."""
     return status is Status.FEW_POINTS or (status is not Status.OK and attempt == 1)
 
 
 def joined(first: Points, second: Points) -> Points:
-    """Points of two attempts together; weights of one target need no scaling, whatever mixture they came from."""
+    """Join the points of two attempts; weights of one target need no scaling, whatever mixture they came from."""
     position, log_weight = (np.concatenate([first[i], second[i]]) for i in range(2))
     return Points(position, log_weight, max(first.modes, second.modes))
 

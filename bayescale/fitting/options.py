@@ -34,7 +34,7 @@ class FitOptions(ModelOptions, total=False):
 
 @dataclasses.dataclass(frozen=True)
 class FitRequest:
-    """How families are to be fitted, checked.
+    """Checked options of a fit.
 
     Attributes:
         law: A law or its name.

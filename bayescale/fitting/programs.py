@@ -60,7 +60,7 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at
 
 
 def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
-    """Do what `sample_family` does for families along a leading axis, all chains of all of them at once."""
+    """Sample families along a leading axis as `sample_family` does, all chains of all of them at once."""
     TRACES["sample"] += 1
 
     geometries, starts, states = at
@@ -95,7 +95,7 @@ def constrain_draw(draw: tuple[Any, Any], geometry: Geometry, model: Model, prob
 
 
 def keys_of(words: Array, settings: Nuts) -> Any:
-    """Keys of a family: one for its mode, one for its level, and one for each chain."""
+    """Return the keys of a family: one for its mode, one for its level, and one for each chain."""
     return jax.random.split(key_of(words), 2 + settings.chains)
 
 

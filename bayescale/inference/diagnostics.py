@@ -59,7 +59,7 @@ class Diagnostics:
 
     @property
     def weights_text(self) -> str:
-        """Say how importance sampling went; empty where it was not tried."""
+        """Describe how importance sampling went; empty where it was not tried."""
         if self.pareto_k is None:
             return ""
         found = f"Pareto k {self.pareto_k:.2f}, effective sample size of the weights {self.ess_weights or 0.0:.0f}"
@@ -154,5 +154,5 @@ def diagnose_weights(
 
 
 def worth(noise: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Effective sample size of averages of centred columns, to which points add noise."""
+    """Return the effective sample size of averages of centred columns, to which points add noise."""
     return variance / np.maximum(noise @ gap**2, 1e-300)

@@ -85,7 +85,7 @@ class Weighted(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """How many rounds of points to draw; numbers that a compiled program takes as they come."""
+    """Numbers of rounds and points to draw, which a compiled program takes as they come."""
 
     adapting: Any
     """Rounds that adapt the mixture."""
@@ -140,7 +140,7 @@ def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted
 
 
 def guarded(points: int) -> int:
-    """Number of points, among these many, drawn around the modes."""
+    """Return the number of points, among these many, drawn around the modes."""
     return max(1, round(GUARD * points))
 
 
@@ -159,7 +159,7 @@ def draw_points(key: Array, mixture: Mixture, points: int) -> Any:
 
 
 def stretch(key: Array, points: int, tail: int) -> Any:
-    """Factors that make normal points Student-t ones, shape (point, 1)."""
+    """Return factors that make normal points Student-t ones, shape (point, 1)."""
     # Chi-squared with an even number of degrees of freedom is a sum of exponential variables.
     uniform = jax.random.uniform(key, (points, tail // 2), float, minval=jnp.finfo(float).tiny)
     return jnp.sqrt(-0.5 * tail / jnp.log(uniform).sum(1, keepdims=True))
@@ -190,7 +190,7 @@ def student_mixture(position: Array, locations: Array, factor: Array, tail: int)
 
 
 def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mixture:
-    """Place kernels where the weight is."""
+    """Move kernels to where the weight is."""
     points, dimension = weighted.position.shape
     weight = jnp.exp(weighted.log_weight - weighted.log_weight.max())
     weight = jnp.where(jnp.isfinite(weight), weight, 0.0) + 1e-300
@@ -208,7 +208,7 @@ def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mix
 
 
 def systematic(key: Array, weight: Array, number: int) -> Any:
-    """Numbers of points resampled by weight, in order, shape (number,)."""
+    """Return the numbers of points resampled by weight, in order, shape (number,)."""
     levels = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
     return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), levels), 0, len(weight) - 1)
 
@@ -240,7 +240,7 @@ def weigh_batch(
 
 
 def interpret_batch(model: Model, problems: Problem, position: Array, level_scores: Array, vectorized: bool) -> Values:
-    """What draws of the coordinates mean, with the level at these scores; leading axes (family, draw)."""
+    """Return constrained values of draws of the coordinates, with the level at these scores; axes (family, draw)."""
 
     def family(inputs: tuple[Problem, Any, Any]) -> Values:
         problem, vectors, scores = inputs
@@ -255,7 +255,7 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
 
 
 def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
-    """Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
+    """Return Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
     from arviz_stats.base import array_stats
 
     if not np.isfinite(log_weight).sum() > len(log_weight) // 2 or np.ptp(log_weight) == 0.0:
@@ -268,7 +268,7 @@ def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def resample(weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
-    """Numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
+    """Return numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
     levels = (np.arange(number) + rng.random()) / number
     rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), levels), len(weight) - 1)
     return rng.permutation(rows)

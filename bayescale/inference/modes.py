@@ -74,7 +74,7 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
 
 
 def optimise_from_prior(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Any, Any]:
-    """Walk to modes from the prior's centre and from draws of the prior.
+    """Optimise from the prior's centre and from draws of the prior.
 
     Returns:
         Where optimisations ended, in reparameterised coordinates, shape (start, d), and the negative log density there.
@@ -107,7 +107,7 @@ def loosened(vector: Array, model: Model, problem: Problem) -> Any:
 
 
 def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Geometry, Modes]:
-    """Walk to modes from several starts; return coordinates that are round at the best one, and all that matter."""
+    """Find modes from several starts; return coordinates that are round at the best one, and all that matter."""
     # Walks may end a little before the mode, since the mixture adapts.
     ends, heights = optimise_from_prior(key, model, problem, steps // 2, vectorized)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
@@ -118,7 +118,7 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorize
 
 
 def sift_modes(potential: Potential, points: Array, best: Any) -> Modes:
-    """Tell which ends of optimisations are modes, different from each other, and of a mass that matters.
+    """Return which ends of optimisations are modes, different from each other, and of a mass that matters.
 
     Args:
         potential: Negative log density of a vector.

@@ -80,7 +80,7 @@ def check_settings(settings: Any) -> Nuts:
 
 
 class Start(NamedTuple):
-    """Where chains begin."""
+    """Starting points of chains."""
 
     mode: Any
     """Shape (d,)."""
@@ -93,7 +93,7 @@ class Start(NamedTuple):
 
 
 class ChainState(NamedTuple):
-    """Where a chain stands between two trajectories, and how it is tuned: all that it takes to go on."""
+    """State of a chain between two trajectories, tuning included: all that continuing takes."""
 
     begun: Any
     """Whether it has run before: then it is tuned, and there is no warm-up."""
@@ -121,7 +121,7 @@ class Chain(NamedTuple):
 
 
 def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]:
-    """Walk to the mode with L-BFGS; return it, shape (d,), and the potential there.
+    """Find the mode with L-BFGS; return it, shape (d,), and the potential there.
 
     Args:
         potential: Negative log density of a vector.

@@ -197,7 +197,7 @@ def end_draw(chain: Progress, estimates: Any) -> Progress:
 
 
 def set_out(chain: Progress, depth: int) -> Building:
-    """Give a chain a momentum; its trajectory is where it stands and has no direction yet."""
+    """Draw a chain's momentum and start its trajectory."""
     at = chain.at
     next_key, momentum_key, tree_key = split(at.key, 3)
     momentum = at.mass_factor @ jax.random.normal(key_of(momentum_key), at.position.shape, at.position.dtype)
@@ -307,12 +307,12 @@ def leapfrog(building: Building, potential: Callable[[Any], Any]) -> tuple[Leaf,
 
 
 def kinetic(at: ChainState, momentum: Array) -> Any:
-    """Kinetic energy."""
+    """Return the kinetic energy."""
     return 0.5 * momentum @ (at.inverse_mass @ momentum)
 
 
 def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
-    """Put two trees together; the proposal is the second's with a probability."""
+    """Merge two trees; the proposal is the second's with a probability."""
     taken = pick(jax.random.bernoulli(key_of(key), share), other, one)
     return taken._replace(
         log_weight=jnp.logaddexp(one.log_weight, other.log_weight),
@@ -323,7 +323,7 @@ def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
 
 
 def turning(at: ChainState, first: Array, last: Array, total: Array) -> Any:
-    """Whether a trajectory turns back, from the momenta at its ends and the sum of all."""
+    """Return whether a trajectory turns back, from the momenta at its ends and the sum of all."""
     inner = at.inverse_mass @ (total - 0.5 * (first + last))
     return (first @ inner <= 0.0) | (last @ inner <= 0.0)
 

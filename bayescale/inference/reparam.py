@@ -77,7 +77,7 @@ class Geometry:
 
 
 def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], Any] | None:
-    """Positions of the falls among the coordinates, and the share of the law that moves with each; None without them.
+    """Return the positions of the falls among the coordinates, and the share of the law that moves with each, or None.
 
     The shares depend on no fall, so `vector` may hold the falls in either form.
     """
@@ -97,7 +97,7 @@ def reparam_to_unconstrained(reparam: Array, model: Model, problem: Problem) -> 
 
 
 def unconstrained_with_falls(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
-    """Like `reparam_to_unconstrained`, and return the shares of the law that move; None for a law without falls."""
+    """Return what `reparam_to_unconstrained` does, and the shares of the law that move, or None without falls."""
     vector = separate_spreads(reparam, model, problem)
     found = moving(vector, model, problem)
     if found is None:
@@ -139,7 +139,7 @@ def unconstrained_to_reparam(vector: Array, model: Model, problem: Problem) -> A
 
 
 def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
-    """Positions of scatter and seed noise where only their sum is seen, else None."""
+    """Return the positions of scatter and seed noise where only their sum is seen, else None."""
     names = coordinates(model, problem)
     if problem.replicated or "log_seed_sd" not in names:
         return None
@@ -198,7 +198,7 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
 
 
 def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Columns and precisions of independent rows, with the variances of a coordinate vector."""
+    """Return the columns and precisions of independent rows, with the variances of a coordinate vector."""
     size = coordinates(model, problem).index("log_residual_sd")
     # Given its coordinate, the discrepancy's amplitude does not depend on the law.
     values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
@@ -206,7 +206,7 @@ def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> t
 
 
 def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
-    """Inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
+    """Return the inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
     columns, precision = weighted(vector, columns, model, problem)
     products = columns.T @ (precision[:, None] * columns)
     ones = products[:, -1]
@@ -214,7 +214,7 @@ def information(vector: Array, columns: Array, model: Model, problem: Problem) -
 
 
 def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Mean and standard deviation of the law along each direction, given the coordinates after the law's."""
+    """Return the mean and standard deviation of the law along each direction, given the coordinates after the law's."""
     size = len(geometry.pull)
     vector = separate_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
     columns, precision = weighted(vector, geometry.columns, model, problem)

@@ -49,13 +49,13 @@ def rhat(draws: np.ndarray) -> np.ndarray:
 
 
 def ranked_rhat(halves: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """R-hat of the ranks' normal scores or of those of folded ranks, whichever is larger, shape (quantity,)."""
+    """Return the larger R-hat of the ranks' normal scores and of those of folded ranks, shape (quantity,)."""
     folded = normal_scores(abs(halves - np.median(halves, axis=(0, 1))))
     return np.maximum(split_ratio(scores), split_ratio(folded))
 
 
 def fraction(energy: np.ndarray) -> np.ndarray:
-    """Energy fraction of missing information of each chain, from energies (chain, draw)."""
+    """Return the energy fraction of missing information of each chain, from energies (chain, draw)."""
     return (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1, ddof=1)
 
 
@@ -63,13 +63,13 @@ def fraction(energy: np.ndarray) -> np.ndarray:
 
 
 def split(draws: np.ndarray) -> np.ndarray:
-    """Halves of all chains as chains; of an odd number of draws the middle one is left out."""
+    """Split all chains into halves; of an odd number of draws the middle one is left out."""
     half = draws.shape[1] // 2
     return np.concatenate([draws[:, :half], draws[:, -half:]])
 
 
 def normal_scores(draws: np.ndarray) -> np.ndarray:
-    """Normal quantiles of the ranks among all chains, coordinate by coordinate (Blom's); equal draws share a rank."""
+    """Return normal quantiles of the ranks among all chains, by coordinate (Blom's); equal draws share a rank."""
     flat = draws.reshape(-1, draws.shape[2])
     order = np.argsort(flat, axis=0)
     ordered = np.take_along_axis(flat, order, axis=0)
@@ -81,7 +81,7 @@ def normal_scores(draws: np.ndarray) -> np.ndarray:
 
 
 def split_ratio(draws: np.ndarray) -> np.ndarray:
-    """R-hat of chains as they are (equations 1 to 4)."""
+    """Return R-hat of chains as they are (equations 1 to 4)."""
     number = draws.shape[1]
     between = draws.mean(1).var(0, ddof=1)
     within = draws.var(1, ddof=1).mean(0)
@@ -90,7 +90,7 @@ def split_ratio(draws: np.ndarray) -> np.ndarray:
 
 
 def effective(draws: np.ndarray) -> np.ndarray:
-    """Effective sample size of the mean, by Geyer's initial monotone sequence over pairs of autocorrelations."""
+    """Return the effective sample size of the mean, by Geyer's initial monotone sequence of autocorrelations."""
     chains, number, _ = draws.shape
     covariance = autocovariance(draws).mean(0)
     within = covariance[0] * number / (number - 1.0)
@@ -114,7 +114,7 @@ def effective(draws: np.ndarray) -> np.ndarray:
 
 
 def autocovariance(draws: np.ndarray) -> np.ndarray:
-    """Autocovariance of each chain at each lag, shape (chain, lag, coordinate)."""
+    """Return the autocovariance of each chain at each lag, shape (chain, lag, coordinate)."""
     number = draws.shape[1]
     size = next_fast_len(2 * number, real=True)
     wave = rfft(draws - draws.mean(1, keepdims=True), size, axis=1)

@@ -50,30 +50,30 @@ LEFT_OUT = (
 
 
 def section(law: Law) -> str:
-    """Section of the catalogue that a law belongs to."""
+    """Return the section of the catalogue that a law belongs to."""
     return law.info.section or law.function.__module__.rsplit(".", 1)[-1]
 
 
 def aliases(law: Law) -> dict[str, str]:
-    """Other names of a law and the citation key of each."""
+    """Return the other names of a law and the citation key of each."""
     return {name: entry.cite for name, entry in ALIASES.items() if entry.law == law.name}
 
 
 def input_lines(law: Law) -> dict[str, str]:
-    """What each input of a law counts."""
+    """Return what each input of a law counts."""
     counting = dict(law.info.counting)
     lines = {name: INPUTS.get(name, "any one scale input" if name == "x" else "") for name in law.inputs}
     return {name: f"{text}, {counting[name]}" if name in counting else text for name, text in lines.items()}
 
 
 def prior_text(prior: Any) -> str:
-    """A prior as its role and numbers."""
+    """Return a prior as its role and numbers."""
     numbers = {f.name: getattr(prior, f.name) for f in dataclasses.fields(prior) if f.name != "names"}
     return f"{type(prior).__name__}({', '.join(f'{key}={value}' for key, value in numbers.items())})"
 
 
 def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
-    """Prior of each constant, and its role in words."""
+    """Return the prior of each constant, and its role in words."""
     lines = {}
     for key, prior in law.priors.items():
         role = (inspect.getdoc(type(prior)) or "").splitlines()[0]
@@ -82,12 +82,12 @@ def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
 
 
 def constants_text(source: Published) -> str:
-    """A set of constants on one line."""
+    """Return a set of constants on one line."""
     return ", ".join(f"{name} = {value:.7g}" for name, value in source.constants)
 
 
 def nesting_text(law: Law) -> str:
-    """Which laws this one becomes, and where."""
+    """List the laws that this one becomes, and where."""
     return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.info.nests)
 
 
@@ -125,7 +125,7 @@ def card(law: Law) -> dict[str, Any]:
 
 
 def line(law: Law) -> str:
-    """One line about a law, for lists."""
+    """Return one line about a law, for lists."""
     return f"{law.name}({', '.join(law.inputs)}): {law.info.summary}  [{law.info.cite}]"
 
 
@@ -213,7 +213,7 @@ def markdown() -> str:
 
 
 def roles(laws: dict[str, Law]) -> dict[str, str]:
-    """First line of each kind of prior that laws use."""
+    """Return the first line of each kind of prior that laws use."""
     kinds = {type(prior) for law in laws.values() for prior in law.priors.values()}
     return {kind.__name__: (inspect.getdoc(kind) or "").splitlines()[0] for kind in kinds}
 

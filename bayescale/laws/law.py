@@ -228,7 +228,7 @@ def named_power(power: str | float, params: Mapping[str, Any]) -> Any:
 
 
 def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
-    """Give the inputs of a law other names, everywhere they occur."""
+    """Rename the inputs of a law, everywhere they occur."""
     new = dict(zip(law.inputs, inputs, strict=True))
     units = law.units
     if not callable(units):
@@ -268,7 +268,7 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
 
 
 def without_span(law: Law, inert: tuple[bool, ...]) -> Law:
-    """Give exponents of inputs that never varied a prior per unit of ln x; the data cannot span it."""
+    """Replace priors of exponents of inputs that never varied by ones per unit of ln x; the data cannot span it."""
     lost = {
         name: Exponent()
         for prior in law.priors.values()

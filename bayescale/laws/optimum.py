@@ -27,12 +27,12 @@ MIXTURE_STEPS = 200
 
 
 def train_flops(n_params: Any, n_tokens: Any) -> Any:
-    """Floating-point operations of training, 6 N D."""
+    """Return the floating-point operations of training, 6 N D."""
     return 6.0 * n_params * n_tokens
 
 
 def allocation(constants: Constants, flops: Any, kappa: float = 6.0) -> tuple[Any, Any]:
-    """Best parameters and tokens at flops = kappa N D, in closed form.
+    """Return the best parameters and tokens at flops = kappa N D, in closed form.
 
     Holds for E + A N^-alpha + B D^-beta and for any growing function of that sum, so for an outer power as well:
     N* = G (C/kappa)^(beta/(alpha+beta)) with G = (alpha A / (beta B))^(1/(alpha+beta)), and D* = C / (kappa N*).
@@ -62,7 +62,7 @@ def over_draws(function: Callable[[Constants], Any], constants: Constants) -> An
 
 
 def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Any:
-    """Value of a law at named inputs."""
+    """Return the value of a law at named inputs."""
     return law.function(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
 
 
@@ -138,7 +138,7 @@ def optimum(
     low: float = 1e5,
     high: float = 1e14,
 ) -> dict[str, Any]:
-    """Best split of a budget between two inputs under any cost that grows with both.
+    """Return the best split of a budget between two inputs under any cost that grows with both.
 
     Args:
         law: Any law with the two inputs.
@@ -170,7 +170,7 @@ def optimum(
 
 
 def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, domains: int) -> tuple[Any, Any]:
-    """Best shares of a mixture: Newton's method on their logits, which keeps them on the simplex.
+    """Return the best shares of a mixture: Newton's method on their logits, which keeps them on the simplex.
 
     Args:
         loss: Loss for shares, shape (domain,), and the constants of one draw, e.g. a weighted sum over mixing laws.
@@ -201,7 +201,7 @@ def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, do
 
 
 def marginal(law: Law, constants: Constants, at: Mapping[str, float]) -> dict[str, Any]:
-    """What one more unit of each input changes: d law / d input at stated inputs, shape (draw,) by name."""
+    """Return the derivative of the law in each input at stated inputs, shape (draw,) by name."""
 
     def one(draw: Constants) -> Any:
         inputs = {name: jnp.asarray(at[name], float) for name in law.inputs}
@@ -219,7 +219,7 @@ def equivalent(
     *,
     reach: float = 1e6,
 ) -> Any:
-    """Input at which a law gives the same value under other circumstances, e.g. the dense size of a sparse model.
+    """Return the input at which a law gives the same value under other circumstances, e.g. the dense size.
 
     Args:
         law: Any law that moves one way in `name`.
@@ -254,7 +254,7 @@ def equivalent(
 
 
 def crossing(first: Constants, second: Constants) -> np.ndarray:
-    """Logarithm of the input at which two power laws A x^-c cross: (ln A_1 - ln A_2) / (c_1 - c_2).
+    """Return ln of the input at which two power laws A x^-c cross: (ln A_1 - ln A_2) / (c_1 - c_2).
 
     A ratio of differences has no mean: report quantiles, and how often draws cross within the range that matters.
     """
@@ -264,5 +264,5 @@ def crossing(first: Constants, second: Constants) -> np.ndarray:
 
 
 def critical_batch(constants: Constants, loss: Any) -> Any:
-    """Batch beyond which steps are saved no longer, B_star loss^(-1/a_B), for the constants of `kaplan_batch`."""
+    """Return the batch beyond which steps are saved no longer, B_star loss^(-1/a_B), see `kaplan_batch`."""
     return np.asarray(constants["B_star"]) * np.asarray(loss, float) ** (-1.0 / np.asarray(constants["a_B"]))

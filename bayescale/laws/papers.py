@@ -359,7 +359,7 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def matches(wanted: Sequence[str], texts: Iterable[str]) -> bool:
-    """Tell whether one of the texts has all the wanted words, or is the same without spaces and punctuation.
+    """Return whether one of the texts has all the wanted words, or is the same without spaces and punctuation.
 
     Words of four or more letters match where a word begins with them.
     """

@@ -15,7 +15,7 @@ WIDE = float(ndtri(0.95))
 
 
 def prior_words(law: Law) -> list[str]:
-    """Say what each prior of a law assumes of its constants, one clause a prior.
+    """Describe each prior of a law in words, one clause a prior.
 
     Example:
         >>> import bayescale as bs
@@ -42,28 +42,28 @@ def ends(transform: Callable[[Any], Any], mean: float, sd: float) -> str:
 
 
 def positive(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what a log-normal prior assumes."""
+    """Describe a log-normal prior."""
     return [f"{several(names)} is positive ({ends(np.exp, np.log(float(prior.median)), float(prior.sd))})"]
 
 
 def fraction(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what a logit-normal prior assumes."""
+    """Describe a logit-normal prior."""
     return [f"{several(names)} lies between 0 and 1 ({ends(expit, float(prior.mean), float(prior.sd))})"]
 
 
 def real(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what a normal prior assumes."""
+    """Describe a normal prior."""
     return [f"{several(names)} has either sign ({ends(float, float(prior.mean), float(prior.sd))})"]
 
 
 def level(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of a level assumes."""
+    """Describe the prior of a level."""
     factor = np.exp(WIDE * float(prior.sd))
     return [f"the law's value in the middle of the runs lies within a factor {factor:.3g} of their mean loss (90 %)"]
 
 
 def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of terms that add up assumes."""
+    """Describe the prior of terms that add up."""
     terms = names[1:] if prior.floor else names
     told = level(prior, names)
     if prior.floor:
@@ -79,7 +79,7 @@ def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of a floor and a plateau assumes."""
+    """Describe the prior of a floor and a plateau."""
     told, (floor, _, knee) = level(prior, names), names
     if prior.plateau != "present":
         told.append(
@@ -96,7 +96,7 @@ def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of the net fall assumes."""
+    """Describe the prior of the net fall."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
     told = [f"over the range of the runs the law falls by a factor set by {several(names)} ({between})"]
     if len(names) > 1:
@@ -105,18 +105,18 @@ def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def fixed(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what is held."""
+    """Describe a constant that is not sampled."""
     return [f"{several(names)} is held at {float(prior.value):.4g}"]
 
 
 def slope(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of an exponent through its own fall assumes."""
+    """Describe the prior of an exponent through its own fall."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
     return [f"the power {several(names)} alone falls over the range of the runs by a factor ({between})"]
 
 
 def turn(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say what the prior of a change of exponent assumes."""
+    """Describe the prior of a change of exponent."""
     factor = np.exp(WIDE * float(prior.sd))
     return [
         f"{several(names)}, a change of the exponent, has either sign and moves the law over the range of the runs by "
@@ -125,7 +125,7 @@ def turn(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def breaks(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Say where bends are expected."""
+    """Describe the prior of bends."""
     where = "breakpoint" if len(names) == 1 else "breakpoints, in increasing order,"
     return [f"{several(names)}, the {where} where the curve bends, lie in the range of the runs or somewhat outside"]
 

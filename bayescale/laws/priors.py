@@ -26,7 +26,7 @@ Sample = Callable[[str, dist.Distribution], Any]
 
 
 class Scene(NamedTuple):
-    """What a prior may look at: constants drawn before it, and the law on the data's scale."""
+    """Inputs of a prior: constants drawn before it, and the law on the data's scale."""
 
     drawn: Mapping[str, Any]
     unit_falls: Callable[[Mapping[str, Any]], Array]
@@ -38,7 +38,7 @@ class Scene(NamedTuple):
 
 
 class Prior(Protocol):
-    """What every role offers."""
+    """Base class of the priors."""
 
     @property
     def names(self) -> tuple[str, ...]:

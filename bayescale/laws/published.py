@@ -42,17 +42,17 @@ class Published:
 
 
 def paper(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Constants read in the paper or in its authors' own files."""
+    """Return constants read in the paper or in its authors' own files."""
     return Published("", cite, tuple(constants.items()), "paper", note)
 
 
 def refit(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Constants refitted here to the paper's public data."""
+    """Return constants refitted here to the paper's public data."""
     return Published("", cite, tuple(constants.items()), "refit", note)
 
 
 def secondary(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Constants read in another text that quotes the paper."""
+    """Return constants read in another text that quotes the paper."""
     return Published("", cite, tuple(constants.items()), "secondary", note)
 
 

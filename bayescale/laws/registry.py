@@ -215,7 +215,7 @@ def variant(
 
 
 def alias(name: str, law: str, cite: str, summary: str = "") -> None:
-    """Let `get` find a law under the name that another paper gives it."""
+    """Add the name that another paper gives a law."""
     ALIASES[name] = Alias(law, cite, summary or LAWS[law].info.summary)
 
 
@@ -291,7 +291,7 @@ def meant(text: str) -> str:
 
 
 def has_nickname(text: str, names: Sequence[str]) -> bool:
-    """Tell whether one of the laws has this nickname, up to case and punctuation."""
+    """Return whether one of the laws has this nickname, up to case and punctuation."""
     return any("".join(words_of(text)) == "".join(words_of(one)) for name in names for one in LAWS[name].info.nicknames)
 
 

@@ -19,7 +19,7 @@ def break_factor(x: Any, location: Any, width: Any, turn: Any) -> Any:
 
 
 def repeats(unique: Any, total: Any, decay: Any) -> Any:
-    """Effective amount of data (or parameters) when `total` is made of `unique`: U (1 + R* (1 - e^(-R / R*))).
+    """Return the effective amount of data (or parameters) of `total` made of `unique`: U (1 + R* (1 - e^(-R / R*))).
 
     R = total / unique - 1 counts repetitions; each is worth less than the one before, and all of them together at
     most `decay` times the first pass.
@@ -29,32 +29,32 @@ def repeats(unique: Any, total: Any, decay: Any) -> Any:
 
 
 def gate(amount: Any, scale: Any) -> Any:
-    """Saturating gate from 0 to 1: 1 - e^(-amount / scale)."""
+    """Return a saturating gate from 0 to 1: 1 - e^(-amount / scale)."""
     return -jnp.expm1(-amount / scale)
 
 
 def two_sided(x: Any, start: Any, most: Any) -> Any:
-    """Saturate below and above: `start` at x = 0, about x in between, `most` as x grows."""
+    """Return a value that saturates below and above: `start` at x = 0, about x in between, `most` as x grows."""
     return 1.0 / (1.0 / (x + 1.0 / (1.0 / start - 1.0 / most)) + 1.0 / most)
 
 
 def share_curve(p: Any, c1: Any, c2: Any, c3: Any) -> Any:
-    """Effective share of a task with a share p of the data: p + c1 p^c2 (1 - p)^c3; 0 at 0 and 1 at 1."""
+    """Return the effective share of a task with a share p of the data: p + c1 p^c2 (1 - p)^c3; 0 at 0 and 1 at 1."""
     return p + c1 * raised_from_zero(p, c2) * raised_from_zero(1.0 - p, c3)
 
 
 def with_embeddings(n: Any, factor: Any) -> Any:
-    """All parameters from those without embeddings: n + factor n^(1/3)."""
+    """Return all parameters from those without embeddings: n + factor n^(1/3)."""
     return n + factor * n ** (1.0 / 3.0)
 
 
 def smooth_minimum(a: Any, b: Any, sharpness: Any) -> Any:
-    """Minimum of two positive numbers with a rounded corner: (a^-s + b^-s)^(-1/s)."""
+    """Return the minimum of two positive numbers with a rounded corner: (a^-s + b^-s)^(-1/s)."""
     return jnp.exp(-jnp.logaddexp(-sharpness * jnp.log(a), -sharpness * jnp.log(b)) / sharpness)
 
 
 def exponential_mix(shares: tuple[Any, ...], slopes: tuple[Any, ...]) -> Any:
-    """Response to a mixture, e^(sum_j t_j r_j), given all slopes but the last, which makes them add up to 0.
+    """Return the response to a mixture, e^(sum_j t_j r_j), given all slopes but the last: they add up to 0.
 
     Shares add up to 1, so adding one number to all slopes only rescales the curve: without a rule the slopes and the
     amplitude in front could not be told apart.
@@ -63,17 +63,17 @@ def exponential_mix(shares: tuple[Any, ...], slopes: tuple[Any, ...]) -> Any:
 
 
 def mean_along(values: Any, steps: Any) -> Any:
-    """Mean of what changes while a model trains, e.g. its active parameters: `values`, each held for `steps` steps."""
+    """Return the mean of what changes while a model trains, e.g. its active parameters: `values`, each for `steps`."""
     return jnp.sum(jnp.asarray(values) * jnp.asarray(steps)) / jnp.sum(jnp.asarray(steps))
 
 
 def raised(base: Any, power: Any) -> Any:
-    """Power of a positive number, e^(power ln base): several times as fast as `**`, the more so for its gradient."""
+    """Return e^(power ln base) of a positive number: several times as fast as `**`, the more so for its gradient."""
     return jnp.exp(power * jnp.log(base))
 
 
 def raised_from_zero(base: Any, power: Any) -> Any:
-    """Positive power of a number that may be zero, where value and derivatives are 0; rounding below 0 counts as 0."""
+    """Return a positive power of a number that may be zero, where value and derivatives are 0; below 0 counts as 0."""
     above = base > 0.0
     return jnp.where(above, raised(jnp.where(above, base, 1.0), power), 0.0)
 

@@ -33,7 +33,7 @@ def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
 
 
 def replicate_terms(values: Values, problem: Problem) -> tuple[Any, Any]:
-    """Variance of one replicate around its group, and the log determinant that means leave out; shape (row,)."""
+    """Return the variance of one replicate around its group, and the log determinant that means lack, shape (row,)."""
     variance = values.seed_sd**2 + problem.error + SMALLEST_SCATTER**2
     return variance, (problem.count - 1.0) * jnp.log(variance) + jnp.log(problem.count)
 
@@ -49,7 +49,7 @@ def within_likelihood(values: Values, problem: Problem) -> Any:
 
 
 def offset(model: Model, problem: Problem, values: Values) -> Any:
-    """What the law, and a sampled level, say about `problem.y`, shape (row,)."""
+    """Return the log mean of law and sampled level less `problem.y`, shape (row,)."""
     curve = relative_curve(model.law, values.constants, problem.z)
     return curve + values.level if model.law.level else curve - problem.center
 
@@ -77,7 +77,7 @@ def log_density(vector: Array, model: Model, problem: Problem) -> Any:
 
 
 def draw_level(score: Any, values: Values, model: Model, problem: Problem) -> Any:
-    """Level at a standard score given all other values (the sampled one passes through)."""
+    """Return the level at a standard score given all other values (the sampled one passes through)."""
     if not marginal_level(model):
         return values.level
     residual = problem.mask * (problem.y - offset(model, problem, values))

@@ -104,7 +104,7 @@ class Discrepancy:
         return jnp.exp(sample("log_discrepancy", dist.Normal(median, self.sd)))
 
     def factors(self, draws: int, rows: int) -> np.ndarray:
-        """Factors on the conditional standard deviation at new points, shape (draw,), in an order fixed for ever."""
+        """Return factors on the conditional sd at new points, shape (draw,), in an order fixed for ever."""
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
         away = abs(np.log(min(rows, MOST_ROWS) / float(self.ahead_rows)))
@@ -162,7 +162,7 @@ def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
-    """Covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
+    """Return the covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
 
     k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
     points left of the data by its stationary increments. Axes add up, and so do, with their weight, the products of
@@ -185,7 +185,7 @@ def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
 
 
 def increment(lag: np.ndarray) -> np.ndarray:
-    """Variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
+    """Return the variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
     distance = np.abs(lag)
     # expm1 keeps the quadratic start of the curve exact for neighbouring points.
     return distance + np.expm1(-distance)

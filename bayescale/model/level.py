@@ -8,17 +8,17 @@ from bayescale.model.problem import Model, Whitened
 
 
 def marginal_level(model: Model) -> bool:
-    """Whether the level is integrated out; Student-t noise has to sample it."""
+    """Return whether the level is integrated out; Student-t noise has to sample it."""
     return model.law.level is not None and model.likelihood.tail is None
 
 
 def level_variance(model: Model) -> Any:
-    """Prior variance of the level, whether sampled or integrated out; nearly zero for a law without one."""
+    """Return the prior variance of the level, sampled or integrated out; nearly zero for a law without one."""
     return model.law.level[1].sd ** 2 if model.law.level is not None else 1e-12
 
 
 def level_posterior(white: Whitened, model: Model) -> tuple[Any, Any, Any]:
-    """Mean and precision of the level given everything else, and its prior precision."""
+    """Return the mean and precision of the level given everything else, and its prior precision."""
     assert model.law.level is not None, "a law with a level"
     prior = 1.0 / model.law.level[1].sd ** 2
     precision = prior + white.precision @ white.ones**2

@@ -41,7 +41,7 @@ RULES = {
 
 @record
 class Likelihood:
-    """How one measurement of ln(loss) scatters around its truth, in three parts that stay apart.
+    """Distribution of one measurement of ln(loss) around its truth, in three separate parts.
 
     - residual, with standard deviation `residual_sd`: what the law and the discrepancy leave at one set of inputs,
       shared by replicates;

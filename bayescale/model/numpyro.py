@@ -241,7 +241,7 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
 
 
 class Points(NamedTuple):
-    """Which new points are at equal settings, and at settings of fitted rows.
+    """New points, with those at equal settings and at settings of fitted rows.
 
     Attributes:
         setting: Number of each point's setting, shape (point,).

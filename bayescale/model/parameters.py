@@ -24,24 +24,24 @@ FLATTEST_FALL = 1e-6
 
 
 def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
-    """Ln f at one point, `z` = ln(x / reference), shape (input,)."""
+    """Return ln f at one point, `z` = ln(x / reference), shape (input,)."""
     return jnp.log(law.function(*law.arguments(jnp.exp(z)), **constants))
 
 
 def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
-    """Ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
+    """Return ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
     values = jax.vmap(lambda row: log_curve(law, constants, row))(z)
     return values - log_curve(law, constants, jnp.zeros(z.shape[1])) if law.level else values
 
 
 def active_falls(law: Law, constants: Mapping[str, Any], problem: Problem) -> Any:
-    """-d ln f / d ln x_j at the reference scale for the inputs that vary, shape (active input,)."""
+    """Return -d ln f / d ln x_j at the reference scale for the inputs that vary, shape (active input,)."""
     inputs = np.eye(problem.z.shape[1])[np.flatnonzero(problem.active)]
     return jnp.stack([-slope_along(law, constants, jnp.asarray(direction)) for direction in inputs])
 
 
 def slope_along(law: Law, constants: Mapping[str, Any], direction: Array) -> Any:
-    """Derivative of ln f at the reference scale when ln x moves along `direction`, shape (input,)."""
+    """Return the derivative of ln f at the reference scale when ln x moves along `direction`, shape (input,)."""
     start = jnp.zeros_like(direction)
     return jax.jvp(lambda z: log_curve(law, constants, z), (start,), (direction,))[1]
 
@@ -110,7 +110,7 @@ def draw_constants(
 
 
 def drawing_order(law: Law) -> list[str]:
-    """Keys of the priors: single constants, then levels and shares, then falls, which need all the others."""
+    """Return the keys of priors: single constants, then levels and shares, then falls, which need all the others."""
 
     def rank(key: str) -> tuple[int, str]:
         prior = law.priors[key]
@@ -120,14 +120,14 @@ def drawing_order(law: Law) -> list[str]:
 
 
 def coordinates(model: Model, problem: Problem) -> tuple[str, ...]:
-    """Names of the coordinates in the order of the engine's vector; vectors count from 0 in brackets."""
+    """Return the names of the coordinates in the order of the engine's vector; vectors count from 0 in brackets."""
     leaves, structure = jax.tree.flatten((model, problem))
     return named_coordinates(structure, tuple(np.shape(leaf) for leaf in leaves))
 
 
 @functools.cache
 def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    """Names of the coordinates of a shape of problem; running the program for them takes longer than a short fit."""
+    """Return the names of the coordinates of a shape of problem; running its program takes longer than a short fit."""
     model, problem = jax.tree.unflatten(structure, [np.ones(shape) for shape in shapes])
     names: list[str] = []
 
@@ -141,12 +141,12 @@ def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tu
 
 
 def singles(vector: Array) -> list[Any]:
-    """Coordinates one by one; the gradient puts them together in one step, where indexing would add vectors up."""
+    """Return coordinates one by one; the gradient puts them together in one step, where indexing would add vectors."""
     return [part.reshape(()) for part in jax.lax.split(vector, (1,) * len(vector))]
 
 
 def taker(vector: Array) -> Callable[[str, Any], Any]:
-    """Supplier that hands out the coordinates of a vector in their order."""
+    """Return a supplier that hands out the coordinates of a vector in their order."""
     left = singles(vector)
 
     def take(name: str, distribution: Any) -> Any:
@@ -178,12 +178,12 @@ def read(vector: Array, model: Model, problem: Problem, falls: Any = None) -> tu
 
 
 def prior_center(model: Model, problem: Problem) -> Any:
-    """Coordinates at the centre of their priors, shape (coordinate,)."""
+    """Return the coordinates at the centre of their priors, shape (coordinate,)."""
     return prior_place(jnp.zeros(len(coordinates(model, problem))), model, problem)
 
 
 def prior_place(scores: Array, model: Model, problem: Problem) -> Any:
-    """Coordinates so many standard deviations from the centre of their priors, shape (coordinate,).
+    """Return coordinates so many standard deviations from the centre of their priors, shape (coordinate,).
 
     Standard normal scores make it a draw of the prior, except that coordinates without a normal prior are the scores.
     """
@@ -223,12 +223,12 @@ def constrain_draws(position: Array, model: Model, problem: Problem) -> Values:
 
 @jax.jit
 def constrain_all(position: Array, model: Model, problem: Problem) -> Any:
-    """Constrained values of draws, leading axes (chain, draw); compiled once for each shape of problem."""
+    """Return the constrained values of draws, leading axes (chain, draw); compiled once for each shape of problem."""
     return jax.vmap(jax.vmap(lambda vector: read(vector, model, problem)[0]))(position)
 
 
 def compact(values: Values) -> Values:
-    """Let draws share memory where they are all equal, as the weights of rows are without Student-t noise."""
+    """Share memory of draws that are all equal, as the weights of rows are without Student-t noise."""
 
     def shared(leaf: np.ndarray) -> np.ndarray:
         first = leaf[:1, :1].copy()

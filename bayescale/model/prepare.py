@@ -85,7 +85,7 @@ def make_jobs(
 
 
 def components(law: Law) -> tuple[Law, ...]:
-    """Laws of the components of a mixture; one law where its priors name no mixture."""
+    """Return the laws of the components of a mixture; one law where its priors name no mixture."""
     found = plateaus(law)
     if found is None or found[1].plateau != "mixture":
         return (law,)
@@ -94,7 +94,7 @@ def components(law: Law) -> tuple[Law, ...]:
 
 
 def plateaus(law: Law) -> tuple[str, Plateaus] | None:
-    """Key and prior of the law's floor and plateau, or None for a law that has no such prior."""
+    """Return the key and prior of the law's floor and plateau, or None for a law that has no such prior."""
     return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
 
 

@@ -28,7 +28,7 @@ SAME_DIGITS = 9
 
 @record
 class Model:
-    """What is assumed: the law with its priors, the discrepancy (or None) and the likelihood."""
+    """Model: the law with its priors, the discrepancy (or None) and the likelihood."""
 
     law: Law
     discrepancy: Discrepancy | None
@@ -81,7 +81,7 @@ class Problem:
 
 
 class Values(NamedTuple):
-    """What one set of coordinates means."""
+    """Constrained values of one set of coordinates."""
 
     constants: dict[str, Any]
     """Constants of the law at the reference scale, in units of the level."""
@@ -105,7 +105,7 @@ class Whitened(NamedTuple):
 
 
 class Evaluation:
-    """How the density of a family's rows is evaluated; records in `evaluations` say each how.
+    """Evaluation of the density of a family's rows; `evaluations` has the implementations.
 
     Attributes:
         sequential: Whether it goes from row to row, so that draws are better evaluated one after the other.
@@ -117,7 +117,7 @@ class Evaluation:
 
     @property
     def scored(self) -> bool:
-        """Whether standard scores of the law are formed (see `inference.reparam`), or coordinates serve as they are."""
+        """Return whether standard scores of the law are formed (see `inference.reparam`)."""
         return True
 
     def whiten(self, values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
@@ -172,18 +172,18 @@ class Evaluation:
 
 
 def row_variance(values: Values, problem: Problem) -> Any:
-    """Variance of each row's mean around law and discrepancy, shape (row,)."""
+    """Return the variance of each row's mean around law and discrepancy, shape (row,)."""
     seeds = values.seed_sd**2 * problem.seed_part
     return values.residual_sd**2 + seeds + (SMALLEST_SCATTER**2 + problem.error) / problem.count
 
 
 def share_residuals(problem: Problem) -> bool:
-    """Whether a new run at fitted settings shares the residual there: not with the checkpoints of one other run."""
+    """Return whether a new run at fitted settings shares the residual there, unlike checkpoints of one other run."""
     return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
 def typical_weights(values: Values, problem: Problem, basis: Basis) -> Any:
-    """Precisions in the discrepancy's eigenbasis as if all rows scattered alike, shape (row,).
+    """Return the precisions in the discrepancy's eigenbasis as if all rows scattered alike, shape (row,).
 
     Any scores serve that are nearly standard, and these need no factorisation.
     """
@@ -199,7 +199,7 @@ def over_draws(function: Callable[[Values, Problem], Any], values: Values, probl
 
 
 def filled(values: Values, draws: int) -> Values:
-    """Give constant leaves (a term that is switched off) a draw axis."""
+    """Broadcast constant leaves (a term that is switched off) along the draw axis."""
     return jax.tree.map(
         lambda leaf: np.broadcast_to(leaf, (draws, *np.shape(leaf)[1:])) if np.ndim(leaf) == 0 else leaf, values
     )

@@ -146,7 +146,7 @@ def valleys_of(found: Allocations) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataF
 
 
 def path_of(one: Allocation) -> tuple[np.ndarray, np.ndarray]:
-    """Logarithms of both inputs along one budget."""
+    """Return the logarithms of both inputs along one budget."""
     return np.log(one.table["n_params"].to_numpy(float)), np.log(one.table["n_tokens"].to_numpy(float))
 
 

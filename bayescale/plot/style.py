@@ -129,7 +129,7 @@ def label_ends(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> None:
 
 
 def height_of(ax: Axes, value: float) -> float:
-    """Height of a value in the axes, from 0 to 1."""
+    """Return the height of a value in the axes, from 0 to 1."""
     return float((ax.transData + ax.transAxes.inverted()).transform((ax.get_xlim()[1], value))[1])
 
 
@@ -321,13 +321,13 @@ def density_panel(
 
 
 def skewed(values: np.ndarray) -> bool:
-    """Tell whether the upper tail is so long that a logarithmic axis shows more."""
+    """Return whether the upper tail is so long that a logarithmic axis shows more."""
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return bool(high - middle > 3.0 * (middle - low))
 
 
 def share_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Share of all values in each bin; those outside count towards the total."""
+    """Return the share of all values in each bin; those outside count towards the total."""
     return np.histogram(values, edges)[0] / len(values)
 
 
@@ -350,7 +350,7 @@ def along(posterior: Fitted, name: str | None) -> str:
 
 
 def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Smallest and largest value of a column, but for NaN."""
+    """Return the smallest and largest value of a column, but for NaN."""
     values = frame[column].astype(float)
     return float(values.min()), float(values.max())
 
@@ -404,7 +404,7 @@ def settings_of(frame: pd.DataFrame, others: Sequence[str]) -> tuple[list[dict[s
 
 
 def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
-    """Tell which rows are at a setting, up to rounding."""
+    """Return which rows are at a setting, up to rounding."""
     hit = np.ones(len(frame), bool)
     for column, value in setting.items():
         hit &= np.isclose(frame[column].to_numpy(float), value, rtol=1e-6, atol=0.0)
@@ -412,7 +412,7 @@ def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
 
 
 def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Density at `x` of the equal mixture of normals with means and standard deviations of shape (draw,)."""
+    """Return the density at `x` of the equal mixture of normals with means and standard deviations of shape (draw,)."""
     # Draws without a width of their own (the curve, if there is no discrepancy) are smoothed by Silverman's rule.
     smallest = 0.9 * location.std() * len(location) ** -0.2
     width = np.where(scale < smallest, np.hypot(scale, smallest), scale)
@@ -421,13 +421,13 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
 
 
 def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
-    """Prior draws of the quantities in `Fitted.draws` that do not follow the data's level, those of all components."""
+    """Return prior draws of the quantities in `Fitted.draws` that do not follow the data's level, of all components."""
     found = [component_prior(part) for part in posterior.components]
     return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
 
 
 def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Prior draws of one component, see `prior_constants`."""
+    """Return prior draws of one component, see `prior_constants`."""
     count, law = len(posterior.prior_draws), posterior.law
     values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
     values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)

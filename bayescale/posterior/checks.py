@@ -71,7 +71,7 @@ def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[N
 
 
 def doubts(posterior: Fitted) -> list[str]:
-    """Say why a fit must not be relied on, whatever is asked of it; empty for one that can be."""
+    """Return the reasons why a fit must not be relied on, whatever is asked of it; empty for one that can be."""
     status = [] if posterior.status is Status.OK else [str(posterior.status)]
     return status + [note.text for note in grave_notes(posterior)]
 
@@ -152,7 +152,7 @@ def check_design(posterior: Fitted) -> list[Note]:
 
 
 def note_ray(posterior: Fitted) -> Note:
-    """Say along which ray all runs lie, and what would be needed off it."""
+    """Return the note about the ray on which all runs lie, and what would be needed off it."""
     ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     away = dict.fromkeys(ray.names[1:], 2.0)
@@ -220,7 +220,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
 
 
 def rises(posterior: Fitted) -> bool:
-    """Whether the law itself rises from the smallest inputs of the runs to the largest, at its median constants."""
+    """Return whether the law rises from the smallest inputs of the runs to the largest, at its median constants."""
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
     x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
     model = posterior.first.job.model.law
@@ -231,12 +231,12 @@ def rises(posterior: Fitted) -> bool:
 
 
 def rise(y: np.ndarray) -> float:
-    """How far two neighbours, of two or more values in order, lie above the lowest so far: one stray is no trend."""
+    """Return how far two neighbours, of two or more values in order, lie above the lowest so far."""
     return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
 
 
 def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, in order of x."""
+    """Return ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, by x."""
     x = np.log(runs.frame[name].to_numpy(float))
     cell = x
     if len(np.unique(x)) > MOST_POINTS:

@@ -95,13 +95,13 @@ def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions:
 
 
 def indexes(fit: Fitted) -> dict[str, np.ndarray]:
-    """Coordinates of the dimensions of a fit's joined draws and of its rows."""
+    """Return the coordinates of the dimensions of a fit's joined draws and of its rows."""
     chains, draws = fit.folded(np.empty(sum(chains * draws for chains, draws in fit.layout))).shape
     return {"chain": np.arange(chains), "draw": np.arange(draws), "run": run_labels(fit.runs.frame)}
 
 
 def run_labels(frame: pd.DataFrame) -> np.ndarray:
-    """Names of the runs, one a row, or numbers from 0 where names are absent or not unique."""
+    """Return the names of the runs, one a row, or numbers from 0 where names are absent or not unique."""
     if "run" in frame and frame["run"].is_unique:
         return frame["run"].astype(str).to_numpy(dtype=object)
     return np.arange(len(frame))
@@ -171,12 +171,12 @@ def statistics(posterior: Posterior, derived: bool) -> dict[str, np.ndarray]:
 
 
 def own_dimensions(array: np.ndarray) -> tuple[str, ...]:
-    """Names of dimensions of their own for an array that only loading reads."""
+    """Return dimensions of their own for an array that only loading reads."""
     return tuple(f"axis_{number}_of_{size}" for number, size in enumerate(array.shape))
 
 
 def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
-    """Give variables names that netCDF takes: no slashes, none of a dimension, no two alike."""
+    """Rename variables as netCDF allows: no slashes, none of a dimension, no two alike."""
     named: dict[str, Any] = {}
     for name, values in variables.items():
         safe = re.sub(r"[/\x00-\x1f]", "_", str(name)).strip() or "_"
@@ -187,12 +187,12 @@ def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def arrays_of(group: Any) -> dict[str, np.ndarray]:
-    """Arrays of one group of a tree by name, coordinates among them."""
+    """Return the arrays of one group of a tree by name, coordinates among them."""
     return {str(name): values.to_numpy() for name, values in group.to_dataset(inherit=False).variables.items()}
 
 
 def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """Everything besides arrays from which a posterior is rebuilt, as plain values.
+    """Return everything besides arrays from which a posterior is rebuilt, as plain values.
 
     Args:
         posterior: What is written.
@@ -219,7 +219,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
 
 
 def attributes(fit: Fitted) -> dict[str, Any]:
-    """What people and other programs want to know of a file: law, priors, settings, provenance, weights."""
+    """Return the attributes of a file: law, priors, settings, provenance, weights."""
     import numpyro
 
     whole: dict[str, Any] = {"bayescale_format": FORMAT}

@@ -194,7 +194,7 @@ def encode_table(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, n
 
 
 def missing(cell: Any) -> bool:
-    """Whether a cell of a table is empty."""
+    """Return whether a cell of a table is empty."""
     return cell is None or cell is pd.NA or cell is pd.NaT or (isinstance(cell, float) and np.isnan(cell))
 
 
@@ -216,7 +216,7 @@ def decode_table(cards: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) 
 
 
 def digest_of(arrays: Mapping[str, Any]) -> str:
-    """Sha256 of named arrays: their names, shapes, types and values."""
+    """Return the SHA-256 of named arrays: their names, shapes, types and values."""
     found = hashlib.sha256()
     for name in sorted(arrays):
         values = np.asarray(arrays[name])
@@ -232,12 +232,12 @@ def digest_of(arrays: Mapping[str, Any]) -> str:
 
 
 def as_text(cell: Any) -> str:
-    """Text of a cell that a file may hold as bytes."""
+    """Return the text of a cell that a file may hold as bytes."""
     return cell.decode() if isinstance(cell, bytes) else str(cell)
 
 
 def digest_of_attributes(attributes: Mapping[str, Any]) -> str:
-    """Sha256 of the attributes of a file, but for that which holds it."""
+    """Return the SHA-256 of the attributes of a file, but for that which holds it."""
     plain_values = {}
     for name, value in attributes.items():
         if name != "digest" and not name.startswith("_"):

@@ -84,12 +84,12 @@ class Fitted(Display, abc.ABC):
 
     @property
     def replicated(self) -> bool:
-        """Whether some runs have equal inputs, so that they say what seeds differ by."""
+        """Return whether some runs have equal inputs, so that they show what seeds differ by."""
         return self.first.job.problem.replicated
 
     @property
     def unit(self) -> str:
-        """What the law's constants are relative to, as `flops / 1.7e+19`; empty where they are those of raw inputs.
+        """Return the unit of the law's constants, as `flops / 1.7e+19`; empty where it is that of raw inputs.
 
         Where a law declares `units=`, its constants are turned into those of raw inputs. Else they hold for inputs
         divided by their geometric mean over the runs, except for inputs that mean something as they are.
@@ -105,7 +105,7 @@ class Fitted(Display, abc.ABC):
     @property
     @abc.abstractmethod
     def status(self) -> Status:
-        """Whether the draws can be trusted, as a sentence."""
+        """Return whether the draws can be trusted, as a sentence."""
 
     @property
     @abc.abstractmethod
@@ -124,7 +124,7 @@ class Fitted(Display, abc.ABC):
 
     @abc.abstractmethod
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Ln f of the law alone for all joined draws, relative to the reference where it has a level, (draw, point).
+        """Return ln f of the law alone for all draws, relative to the reference where it has a level, (draw, point).
 
         Args:
             z: ln(x / reference) of the points, shape (point, input).
@@ -133,7 +133,7 @@ class Fitted(Display, abc.ABC):
 
     @abc.abstractmethod
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+        """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
         Args:
             level: Central probability of the interval.
@@ -141,10 +141,10 @@ class Fitted(Display, abc.ABC):
 
     @abc.abstractmethod
     def contraction(self) -> pd.Series:
-        """How much each coordinate learned: 1 - posterior variance / prior variance."""
+        """Return 1 - posterior variance / prior variance of each coordinate."""
 
     def folded(self, flat: np.ndarray) -> np.ndarray:
-        """Give joined draws, leading axis draw, axes (chain, draw): one chain where components' differ in length."""
+        """Reshape joined draws, leading axis draw, to (chain, draw): one chain where components' differ in length."""
         lengths = {draws for _, draws in self.layout}
         chains = sum(chains for chains, _ in self.layout) if len(lengths) == 1 else 1
         return flat.reshape(chains, -1, *flat.shape[1:])
@@ -231,7 +231,7 @@ class Fitted(Display, abc.ABC):
         return float(self.runs.frame[self.ray.names[0]].min())
 
     def ratio(self, x: np.ndarray) -> np.ndarray:
-        """How far beyond the fitted runs points lie, the largest factor over the inputs of the law, shape (point,).
+        """Return the extrapolation factor of points, the largest over the inputs of the law, shape (point,).
 
         Along a ray it is the product of the factors of all inputs, which is that of compute for parameters and tokens:
         a ladder is as far from a question whichever of its inputs is fitted.
@@ -260,7 +260,7 @@ class Fitted(Display, abc.ABC):
         return scales(table, self.law.inputs) ** self.ray_power
 
     def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
-        """Inputs of the law in raw counts at located points, shape (point, input)."""
+        """Return the inputs of the law in raw counts at located points, shape (point, input)."""
         if self.ray is not None:
             return self.ray.first(points)[:, None]
         return points[list(self.law.inputs)].to_numpy(float)
@@ -269,7 +269,7 @@ class Fitted(Display, abc.ABC):
 
     @property
     def trustworthy(self) -> bool:
-        """Whether the fit can be relied on: its draws converged, and no warning of `check` forbids a decision on it.
+        """Return whether the fit can be relied on: its draws converged, and no warning of `check` forbids a decision.
 
         Such warnings say that a curve never moved, rises again, is that of a score under a law that falls, or that data
         are repeated or leak. `fit(..., strict=True)` raises for a fit that is not trustworthy.
@@ -308,11 +308,11 @@ class Fitted(Display, abc.ABC):
         save(self, path)
 
     def __repr__(self) -> str:
-        """Say what was fitted and what came out, in at most one screen, without what `check` says."""
+        """Return the fit and its results in at most one screen, without the warnings of `check`."""
         return checked.one_screen(describe(self, notes=False))
 
     def __str__(self) -> str:
-        """Say what was fitted, what came out and whether to trust it."""
+        """Return the fit, its results and whether to trust it."""
         return describe(self)
 
 
@@ -345,7 +345,7 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
 
 
 def weights_lines(fit: Fitted) -> list[str]:
-    """Say what importance sampling did, of which component where others were sampled by other means."""
+    """Describe the importance sampling of each component that used it."""
     told = [part.diagnostics.weights_text for part in fit.components]
     if all(told):
         return list(dict.fromkeys(told))
@@ -357,7 +357,7 @@ ALONG_LABELS = {"inputs": "discrepancy along the inputs", "scale": "discrepancy 
 
 
 def component_labels(fit: Fitted) -> list[str]:
-    """Say in a few words how each component differs from the others."""
+    """Describe in a few words how each component differs from the others."""
     found = []
     for number, part in enumerate(fit.components):
         words = [PLATEAU_LABELS.get(getattr(part.law.level[1], "plateau", ""), "")] if part.law.level else []

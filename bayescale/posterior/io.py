@@ -92,7 +92,7 @@ def load(path: str | Path) -> Posterior | Mixture:
 
 
 def absent(path: Path) -> str:
-    """Say that there is no saved fit at a path, and which ones beside it look like it."""
+    """Return the refusal of a path without a saved fit, with those beside it that look like it."""
     name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
     folder = path if os.path.isdir(path) else path.parent
     text = f"{name} is {'a folder' if folder is path else 'absent'}; a saved fit (.nc) is expected"
@@ -110,7 +110,7 @@ def absent(path: Path) -> str:
 
 
 def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Attributes of a file, and the arrays of its groups by name, such as "fit" or "component_0/fit".
+    """Return the attributes of a file, and the arrays of its groups by name, such as "fit" or "component_0/fit".
 
     Args:
         path: The file.
@@ -138,7 +138,7 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
 
 
 def one_value(value: Any) -> Any:
-    """Value of an attribute, which files may hold as an array of one."""
+    """Return the value of an attribute, which files may hold as an array of one."""
     return value if isinstance(value, str) else plain(np.ravel(np.asarray(value))[0])
 
 
@@ -200,12 +200,12 @@ def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Poste
 
 
 def weights_of(attrs: Mapping[str, Any]) -> tuple[float, ...]:
-    """Weights of the components of a file."""
+    """Return the weights of the components of a file."""
     return tuple(json.loads(attrs["weights"])) if "weights" in attrs else (1.0,)
 
 
 def by_component(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    """Groups of each component of a file, by their own names."""
+    """Return the groups of each component of a file, by their own names."""
     if "fit" in groups:
         return [dict(groups)]
     count = sum(name.endswith("/fit") for name in groups)
@@ -214,7 +214,7 @@ def by_component(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapp
 
 
 def raw_arrays(group: Any) -> dict[str, np.ndarray]:
-    """Arrays of one group of an HDF5 file by name, as netCDF means them."""
+    """Return the arrays of one group of an HDF5 file by name, as netCDF means them."""
     arrays = {}
     for name, values in group.items():
         if hasattr(values, "items"):
@@ -254,12 +254,12 @@ def part(kind: Any, values: Mapping[str, Any] | None) -> Any:
 def assembled(
     jobs: Sequence[Job], weights: Sequence[float], groups: Mapping[str, Mapping[str, Any]]
 ) -> Posterior | Mixture:
-    """Put a fit together from the jobs of its components and what a file holds."""
+    """Build a fit from the jobs of its components and what a file holds."""
     return combine([posterior_of(job, own) for job, own in zip(jobs, by_component(groups), strict=True)], weights)
 
 
 def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior:
-    """Put the posterior of one model together from its job and its groups."""
+    """Build the posterior of one model from its job and its groups."""
     told = json.loads(groups["fit"]["text"].tobytes())
     own = groups["unconstrained_posterior"]
     position = np.stack([own[name] for name in readable(dict.fromkeys(coordinates(job.model, job.problem)))], axis=-1)

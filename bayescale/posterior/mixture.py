@@ -97,7 +97,7 @@ class Mixture(Fitted):
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """All quantities that the components have in common by name, shape (chain, draw) each."""
+        """Return all quantities that the components have in common by name, shape (chain, draw) each."""
         return self.joined([part.draws for part in self.kept])
 
     @functools.cached_property
@@ -112,7 +112,7 @@ class Mixture(Fitted):
 
     @functools.cached_property
     def flat_values(self) -> Values:  # type: ignore[override]
-        """What the draws of all components mean, leading axis draw."""
+        """Return the constrained values of all components' draws, leading axis draw."""
         return jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part.flat_values for part in self.kept])
 
     def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
@@ -121,11 +121,11 @@ class Mixture(Fitted):
         return Predictive(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Ln f of the law alone for the draws of all components, shape (draw, point)."""
+        """Return ln f of the law alone for the draws of all components, shape (draw, point)."""
         return self.first.log_law(z, self.flat_values.constants if constants is None else constants)
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Table of every quantity of the mixture: mean, sd, central interval, effective sample sizes, R-hat.
+        """Return a table of every quantity of the mixture: mean, sd, central interval, effective sample sizes, R-hat.
 
         R-hat is the largest of any component, effective sample sizes are the smallest over the component's weight, and
         Monte Carlo errors are those of the weighted mean of the components.
@@ -151,7 +151,7 @@ class Mixture(Fitted):
         return whole
 
     def contraction(self) -> pd.Series:
-        """How much each coordinate learned: 1 - posterior variance / prior variance, both averaged over components.
+        """Return 1 - posterior variance / prior variance of each coordinate, both averaged over components.
 
         Coordinates that a component lacks are left out.
         """

@@ -65,7 +65,7 @@ class Posterior(Fitted):
 
     @property
     def status(self) -> Status:
-        """Whether the chains converged, as a sentence."""
+        """Return whether the chains converged, as a sentence."""
         return self.diagnostics.status
 
     @functools.cached_property
@@ -93,7 +93,7 @@ class Posterior(Fitted):
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """All quantities by name, shape (chain, draw) each.
+        """Return all quantities by name, shape (chain, draw) each.
 
         The law's constants in the paper's own units where the law says how they scale (else at the reference
         scale), and the three standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log units.
@@ -126,12 +126,12 @@ class Posterior(Fitted):
         return predict_log(self.job.model, self.job.problem, self.job.low, self.flat_values, z, kind, rng)
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""
+        """Return ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""
         return law_at(self.job.model, dict(self.flat_values.constants if constants is None else constants), z)
 
     @property
     def per_draw(self) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
-        """What is held of each draw: coordinates, values and statistics, leading axes (chain, draw)."""
+        """Return what is stored of each draw: coordinates, values and statistics, leading axes (chain, draw)."""
         return self.unconstrained, self.values, self.stats
 
     def thinned(self, length: int) -> Posterior:
@@ -151,12 +151,12 @@ class Posterior(Fitted):
             return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
 
     def contraction(self) -> pd.Series:
-        """How much each coordinate learned: 1 - posterior variance / prior variance."""
+        """Return 1 - posterior variance / prior variance of each coordinate."""
         posterior = self.unconstrained.reshape(-1, self.unconstrained.shape[-1]).var(0)
         return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+        """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
         A law without `units=` has a further column `for`: what its constants are relative to, see `unit`.
 
@@ -183,7 +183,7 @@ class Posterior(Fitted):
 
 
 def varying(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Quantities that differ among draws; the R-hat of a fixed one, as a plateau that is absent, is undefined."""
+    """Return the quantities that differ among draws; the R-hat of a fixed one, as an absent plateau, is undefined."""
     return {name: values for name, values in draws.items() if np.ptp(values) > 0.0}
 
 
@@ -204,7 +204,7 @@ def fitted(posterior: Any) -> Fitted:
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """What is returned instead of a posterior that could not be had.
+    """Result of a family that could not be fitted, in place of a posterior.
 
     Attributes:
         runs: Runs of the family.
@@ -218,11 +218,11 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """What was raised, as a sentence."""
+        """Return what was raised, as a sentence."""
         return str(self.error) if isinstance(self.error, InputError) else f"{type(self.error).__name__}: {self.error}"
 
     def __repr__(self) -> str:
-        """Say it in at most one screen."""
+        """Return the failure in at most one screen."""
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
@@ -230,7 +230,7 @@ class Failure:
         return f"{self.runs.name}: {self.status} {self.reason}"
 
     def __getattr__(self, name: str) -> Any:
-        """Say why there is no forecast, table or draw."""
+        """Refuse forecasts, tables and draws, with the reason."""
         if name.startswith("_"):
             raise AttributeError(f"'Failure' object has no attribute {name!r}")
         raise AttributeError(
@@ -241,7 +241,7 @@ class Failure:
 
 @jax.jit
 def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
-    """Coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
+    """Draw coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
     return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
 
 

@@ -94,7 +94,7 @@ def predict_log(
 
 
 class NewRuns(NamedTuple):
-    """How single runs at some points differ from the mean curve there; all shapes (draw, point).
+    """Deviations of single runs from the mean curve at some points; all shapes (draw, point).
 
     At settings that were run before, the residual that all runs there have in common is partly known: it is `share` of
     what those runs left around law and discrepancy.
@@ -152,7 +152,7 @@ def new_runs(
 
 
 def run_variance(values: Values, problem: Problem) -> np.ndarray:
-    """Variance of one future run around law and discrepancy, its seed included, of the shape of the draws."""
+    """Return the variance of one future run around law and discrepancy, seed included, of the shape of the draws."""
     return np.asarray(values.residual_sd) ** 2 + np.asarray(values.seed_sd) ** 2 + float(problem.single)
 
 
@@ -166,7 +166,7 @@ def discrepancy_ahead(
     z: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, variance and joint draws of the discrepancy at new points, as forecasts take them, (draw, point) each.
+    """Return mean, variance and joint draws of the discrepancy at new points, as forecasts take them, (draw, point).
 
     That is what `discrepancy_at` says; beyond the data wider or narrower by the discrepancy's factor, and moved by
     its trend. `curve` is the law at the fitted and the new points.
@@ -200,7 +200,7 @@ def discrepancy_at(
     z: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Conditional mean, variance and joint draws of the discrepancy at new points, shape (draw, point) each.
+    """Return the conditional mean, variance and joint draws of the discrepancy at new points, shape (draw, point) each.
 
     Joint draws follow Matheron's rule: a draw from the prior at old and new points, corrected by what it gets wrong
     at the old ones; one fixed factorisation serves every posterior draw.

@@ -219,7 +219,7 @@ def table_markdown(table: pd.DataFrame) -> list[str]:
 
 
 def chances(probability: float, break_even: float | None) -> str:
-    """Say a probability and the break-even one."""
+    """Return a probability and the break-even one as text."""
     return f"probability {chance_words(probability)}" + ("" if break_even is None else f", break-even {break_even:.2f}")
 
 

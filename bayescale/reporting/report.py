@@ -50,7 +50,7 @@ def report(
     with_sensitivity: bool = True,
     progress: bool | None = None,
 ) -> Report:
-    """Put together the page of a posterior or of a decision.
+    """Build the page of a posterior or of a decision.
 
     Args:
         posterior: The fit.
@@ -108,7 +108,7 @@ def report(
 
 
 def answer_of(decision: Decision) -> str:
-    """Say the answer in one sentence without code."""
+    """Return the answer in one sentence without code."""
     run = f"the run with {run_words(decision.at)}"
     if decision.answer == "cannot say":
         return (
@@ -126,7 +126,7 @@ def answer_of(decision: Decision) -> str:
 
 
 def stakes(decision: Decision) -> Part:
-    """Say what the run costs and what mistakes cost."""
+    """Describe what the run costs and what mistakes cost."""
     if not decision.stakes:
         words = "No cost and value were given, so a run in vain and a chance missed count alike."
         return Part("What is at stake", [words], half=True)
@@ -143,12 +143,12 @@ def stakes(decision: Decision) -> Part:
 
 
 def worth_of(decision: Decision) -> str:
-    """Say what the value is the value of."""
+    """Describe what the value is paid for."""
     return "worth of each nat below the target" if decision.utility.name == "per_nat" else "worth of meeting the target"
 
 
 def chances(posterior: Fitted, decision: Decision) -> Part:
-    """Say how likely the target is, beside what such intervals were worth on held-out runs."""
+    """Describe the probability of the target, beside the coverage of such intervals on held-out runs."""
     low, high = (float(end) for end in decision.forecast.interval(0.8)[:, 0])
     fine = high - low
     middle = shown(float(decision.forecast.quantile(0.5)[0]), fine)
@@ -211,7 +211,7 @@ def what_would_change(posterior: Fitted, decision: Decision, changes: Part | Non
 
 
 def counted(posterior: Fitted) -> list[str]:
-    """Say how many rows were left out, in one line; none where there were none."""
+    """Return the number of rows left out, in one line; none where there were none."""
     rows = {row for entry in posterior.runs.log if entry.severity == "excluded" for row in entry.rows}
     warned = sum(entry.severity == "warning" for entry in posterior.runs.log)
     parts = []
@@ -238,7 +238,7 @@ def response(posterior: Fitted) -> str:
 
 
 def forecasts(posterior: Fitted, decision: Decision) -> Part:
-    """Quantiles of the run and of the mean curve, with the density of the run."""
+    """Return the quantiles of the run and of the mean curve, with the density of the run."""
     rows = []
     curve = posterior.forecast_at(pd.DataFrame([decision.at]), "mean")
     for label, forecast in {"one run with a new seed": decision.forecast, "the mean curve": curve}.items():
@@ -253,7 +253,7 @@ def forecasts(posterior: Fitted, decision: Decision) -> Part:
 
 
 def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
-    """Say what was assumed, and what the checks say of it."""
+    """List what was assumed, and what the checks found."""
     law, noise = posterior.law, posterior.likelihood
     discrepancy = "no discrepancy: the law is taken to be exact"
     if posterior.discrepancy is not None:
@@ -273,7 +273,7 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
 
 
 def mixture_words(posterior: Fitted) -> list[str]:
-    """Say of which posteriors, with which weights, a fit is a mixture; nothing of one posterior."""
+    """Describe the components and weights of a mixture; empty for one posterior."""
     if len(posterior.components) == 1:
         return []
     parts = zip(posterior.weights, component_labels(posterior), strict=True)
@@ -283,7 +283,7 @@ def mixture_words(posterior: Fitted) -> list[str]:
 
 
 def priors_words(posterior: Fitted) -> list[str]:
-    """Say in words what each posterior assumed of its constants before the runs were seen; what is alike once."""
+    """Describe each posterior's priors in words, once what is alike."""
     told = [prior_words(part.law) for part in posterior.components]
     common = [line for line in told[0] if all(line in own for own in told)]
     sentences = [f"Before the runs were seen: {'; '.join(common)}."] if common else []
@@ -294,7 +294,7 @@ def priors_words(posterior: Fitted) -> list[str]:
 
 
 def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:
-    """Say how the answer moves when assumptions change."""
+    """List the answers under changed assumptions."""
     table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
     table["change"] = table["change"].map(in_words)
     stated = table.dropna(subset=["probability"])
@@ -311,7 +311,7 @@ def changed(posterior: Fitted, decision: Decision, progress: bool | None = None)
 
 
 def pilots(decision: Decision) -> Part:
-    """Say what to run next."""
+    """List the runs to make next."""
     if decision.pilots is None:
         remedy = [caveat.remedy for caveat in decision.caveats]
         return Part("What to run next", remedy or ["No pilots were considered."])
@@ -323,7 +323,7 @@ def pilots(decision: Decision) -> Part:
 
 
 def constants(posterior: Fitted) -> Part:
-    """Constants of the law with intervals."""
+    """Return the constants of the law with intervals."""
     rows = []
     for name, values in posterior.draws.items():
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
@@ -332,7 +332,7 @@ def constants(posterior: Fitted) -> Part:
 
 
 def data(posterior: Fitted) -> Part:
-    """The fitted runs."""
+    """Return the fitted runs."""
     frame = posterior.runs.frame
     shown = frame.drop(columns="family") if frame["family"].nunique() == 1 else frame
     rest = len(frame) - MOST_ROWS
@@ -343,7 +343,7 @@ def data(posterior: Fitted) -> Part:
 
 
 def left_out(posterior: Fitted) -> list[Part]:
-    """Rows that were left out when the table was read, and warnings about it; no part where there were none."""
+    """List rows that were left out when the table was read, and warnings about it; no part where there were none."""
     told = [entry for entry in posterior.runs.log if entry.severity != "info"]
     if not told:
         return []
@@ -353,7 +353,7 @@ def left_out(posterior: Fitted) -> list[Part]:
 
 
 def provenance(posterior: Fitted, command: str) -> Part:
-    """Everything needed to make this page again."""
+    """List everything needed to make this page again."""
     versions = ", ".join(
         [f"bayescale {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)]
     )

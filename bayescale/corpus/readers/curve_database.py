@@ -102,7 +102,7 @@ def located() -> Path:
 
 
 def state() -> str:
-    """Say whether LCDB is here."""
+    """Describe whether LCDB is installed or downloaded."""
     if (cache_folder() / _CACHED).is_file():
         return "reduced table in the cache"
     try:

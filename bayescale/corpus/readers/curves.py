@@ -93,7 +93,7 @@ def nslpfn_colpret(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def unit_doubt(names: pd.Series) -> pd.Series:
-    """Look up the caveat about a model's unit, empty where there is none."""
+    """Return the caveat about each model's unit, empty where there is none."""
     beginning = names.str.extract(f"^({'|'.join(_UNITS_IN_DOUBT)})", expand=False)
     return beginning.map(_UNITS_IN_DOUBT)
 

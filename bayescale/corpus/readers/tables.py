@@ -16,7 +16,7 @@ _TRAILING = ("metric", "value", "value_se", "lower_is_better", "is_final", "flag
 
 
 def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFrame:
-    """Bring one source's table into the shared layout.
+    """Convert one source's table to the shared columns.
 
     Args:
         table: One row per measurement, in the order to keep, with family, run, the scales, metric and value, and

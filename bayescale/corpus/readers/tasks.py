@@ -118,7 +118,7 @@ def coverage_counts(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def pass_at_k(sampled: Any, correct: Any, attempts: Any) -> np.ndarray:
-    """Chance that k of n samples, drawn without replacement, hold one of the c correct ones.
+    """Return the chance that k of n samples, drawn without replacement, hold one of the c correct ones.
 
     One minus C(n - c, k) / C(n, k), as a product of min(c, k) terms: binomials of millions cancel badly.
 
@@ -139,7 +139,7 @@ def pass_at_k(sampled: Any, correct: Any, attempts: Any) -> np.ndarray:
 
 
 def _counts(files: Mapping[str, Path]) -> Any:
-    """One row per model and problem, with samples drawn and samples that were right."""
+    """Return one row per model and problem, with samples drawn and samples that were right."""
     import pandas as pd
 
     nominal = pd.read_csv(files["data/raw_data/gpt4_gsm8k/models_pythia.csv"]).set_index("Model Nickname")
@@ -281,6 +281,6 @@ def rl_depth(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def _long(table: Any, labels: list[str]) -> pd.DataFrame:
-    """One row per model and score, model by model, without scores that are missing."""
+    """Return one row per model and score, model by model, without scores that are missing."""
     rows = table.melt(labels, var_name="metric", ignore_index=False)
     return rows.sort_index(kind="stable").dropna(subset="value").reset_index(drop=True)

@@ -62,7 +62,7 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
 
 
 def has_runs(path: Path) -> bool:
-    """Whether a path is a folder or the store of a tracker, which hold runs one by one."""
+    """Return whether a path is a folder or the store of a tracker, which hold runs one by one."""
     return path.is_dir() or (path.is_file() and bool(trackers.kind(path)))
 
 
@@ -92,7 +92,7 @@ def from_file(path: Path, table: int | None = None) -> Table:
 
 
 def refused(label: str) -> str:
-    """Say why a pickle is not read."""
+    """Return the refusal of a pickle."""
     return f"{label} is a pickle, which can run code when it is loaded; write the table as CSV, JSON or Parquet."
 
 

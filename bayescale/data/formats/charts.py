@@ -21,7 +21,7 @@ _SERIES = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 
 
 def is_chart(table: Table) -> bool:
-    """Whether a table has one column a run: its axis first, then `name - metric` columns."""
+    """Return whether a table has one column a run: its axis first, then `name - metric` columns."""
     columns = [str(column) for column in table.frame.columns]
     series = [_SERIES.match(column) for column in columns[1:]]
     return len(columns) > 1 and bool(AXES.match(columns[0].strip())) and all(series)

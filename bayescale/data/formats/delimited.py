@@ -44,7 +44,7 @@ def read_delimited(text: str, name: str, label: str) -> Table:
 
 
 def comment(line: str) -> bool:
-    """Whether a line before the header is a comment."""
+    """Return whether a line before the header is a comment."""
     return line.lstrip().startswith(("# ", "//", "%")) or line.strip() == "#"
 
 
@@ -61,7 +61,7 @@ def split(text: str, mark: str, label: str) -> list[list[str]]:
 
 
 def filled(row: list[str]) -> bool:
-    """Whether a row has a field."""
+    """Return whether a row has a field."""
     return len(row) > 1 or bool("".join(row).strip())
 
 

@@ -118,7 +118,7 @@ def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
     tables = {directory: [p for p in files if p.suffix.lower() in SUFFIX_LIST] for directory, files in present.items()}
 
     def chosen(wanted: Callable[[Path], bool]) -> dict[Path, list[Path]]:
-        """Wanted files in the folder itself, else those of its folders."""
+        """Return wanted files in the folder itself, else those of its folders."""
         found = {directory: files for directory, own in tables.items() if (files := [p for p in own if wanted(p)])}
         return {folder: found[folder]} if folder in found else found
 
@@ -153,13 +153,13 @@ def stem(path: Path) -> str:
 
 
 def own_scales(frame: pd.DataFrame) -> np.ndarray:
-    """Parameters of each row of a file, shape (row, column); empty without such a column."""
+    """Return the parameters of each row of a file, shape (row, column); empty without such a column."""
     columns = [name for name, found in headings(frame.columns).items() if found.role in ("n_params", "flops")]
     return np.array([read_column(frame[name].tolist(), compute=True).values for name in columns]).T
 
 
 def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Last row of a run that has a response, and which part of the way each row has gone."""
+    """Return the last row of a run that has a response, and how far each row has gone."""
     found = headings(frame.columns)
     responses = [name for name, h in found.items() if h.role in ("loss", "train_loss")]
     measured = [not responses or any(not missing(v) for v in row) for row in frame[responses].to_numpy(object)]
@@ -173,7 +173,7 @@ def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def sizes_of(name: str) -> dict[str, object]:
-    """Parameters, tokens and seed that a name such as ``190M-5xC-seed2`` says, and the rest of it."""
+    """Return the parameters, tokens and seed that a name such as ``190M-5xC-seed2`` says, and the rest of it."""
     found: dict[str, object] = {}
     sizes = [float(number) * SUFFIXES[suffix.lower()] for number, suffix in _SIZE.findall(name)]
     multiples = [float(number) for number in _MULTIPLE.findall(name)]

@@ -12,7 +12,7 @@ _RULE = re.compile(r"^\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)*\|?$")
 
 
 def has_table(text: str) -> bool:
-    """Whether text holds a Markdown table."""
+    """Return whether text holds a Markdown table."""
     return bool(tables(text))
 
 

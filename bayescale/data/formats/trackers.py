@@ -27,7 +27,7 @@ FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
 def kind(path: Path) -> str | None:
-    """Which tracker's store a file or folder is, or None."""
+    """Return which tracker wrote a file or folder, or None."""
     if path.is_file():
         if path.suffix == ".wandb":
             return "wandb"
@@ -43,7 +43,7 @@ def kind(path: Path) -> str | None:
 
 
 def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
-    """Rows of each run of a store of curves, by the run's name; every row repeats the settings.
+    """Return the rows of each run of a store of curves, by the run's name; every row repeats the settings.
 
     Raises:
         InputError: Without the client, or for a damaged store.
@@ -68,7 +68,7 @@ def need(store: str, path: Path) -> None:
 
 
 def sources(path: Path, store: str) -> list[Path]:
-    """Files of offline runs, or folders with event files, each once and in order."""
+    """Return the files of offline runs, or folders with event files, each once and in order."""
     if store == "wandb":
         return sorted({file.resolve() for file in path.rglob("*.wandb")})
     return sorted({file.parent for file in path.rglob("*.tfevents.*")})
@@ -206,7 +206,7 @@ def read_mlflow(path: Path) -> Table:
 
 
 def mlflow_records(uri: str) -> list[dict[str, Any]]:
-    """Parameters, last metrics, state and name of every run of a store."""
+    """Return the parameters, last metrics, state and name of every run of a store."""
     from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient(tracking_uri=uri)

@@ -49,7 +49,7 @@ class Dense(Evaluation):
     factorises = True
 
     def row_covariance(self, values: Values, problem: Problem) -> Any:
-        """Covariance of the rows with discrepancy and without the level, shape (row, row); identity on padding."""
+        """Return the covariance of the rows with discrepancy, without level, shape (row, row); identity on padding."""
         mask = problem.mask
         scatter = values.residual_sd**2 * self.alike + values.seed_sd**2 * self.shared
         scatter = scatter + jnp.diag((SMALLEST_SCATTER**2 + problem.error) / problem.count)
@@ -114,7 +114,7 @@ class Dense(Evaluation):
 def solved_conditions(
     values: Values, residual: np.ndarray, wrong: np.ndarray, cross: np.ndarray, covariance: Any
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Do what `Evaluation.condition` describes by solving with each draw's covariance of the rows.
+    """Condition as `Evaluation.condition` describes by solving with each draw's covariance of the rows.
 
     Args:
         values: Draws.
@@ -144,7 +144,7 @@ def solved_conditions(
 
 @jax.custom_vjp
 def covariance_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> Any:
-    """Quadratic form and log determinant under a dense covariance, a level of precision `prior` integrated out.
+    """Return quadratic form and log determinant under a dense covariance, a level of precision `prior` integrated out.
 
     The gradient is written out with the inverse: the derivative of a Cholesky factor takes several times as long.
     """
@@ -152,7 +152,7 @@ def covariance_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -
 
 
 def dense_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> tuple[Any, Any]:
-    """Value of `covariance_deviance`, and what its gradient needs."""
+    """Return the value of `covariance_deviance`, and what its gradient needs."""
     factor = jnp.linalg.cholesky(covariance)
     white = solve_triangular(factor, jnp.stack([residual, ones], axis=1), lower=True)
     precision = prior + (white[:, 1] ** 2).sum()
@@ -162,7 +162,7 @@ def dense_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> tup
 
 
 def dense_slope(kept: Any, slope: Any) -> tuple[Any, Any, None, None]:
-    """Gradient of `covariance_deviance` in residual and covariance; nothing else is differentiated."""
+    """Return the gradient of `covariance_deviance` in residual and covariance; nothing else is differentiated."""
     factor, white, mean, precision = kept
     root = solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
     solved = root.T @ white

@@ -31,7 +31,7 @@ class Steps(NamedTuple):
 
 
 def steps(gap: Array, memory: float, square: Any) -> Steps:
-    """Transitions over gaps in units of the span; `square` is the squared amplitude."""
+    """Return the transitions over gaps in units of the span; `square` is the squared amplitude."""
     u = jnp.asarray(gap) / memory
     decay = -jnp.expm1(-u)
     # Series where the closed forms cancel: the variance of the value grows with the third power of the gap.
@@ -53,7 +53,7 @@ def steps(gap: Array, memory: float, square: Any) -> Steps:
 
 
 def product(m: Any, n: Any) -> Any:
-    """Product of two matrices."""
+    """Return the product of two matrices."""
     return (
         m[0] * n[0] + m[1] * n[2],
         m[0] * n[1] + m[1] * n[3],
@@ -63,40 +63,40 @@ def product(m: Any, n: Any) -> Any:
 
 
 def square_of(s: Any) -> Any:
-    """A symmetric matrix written in full."""
+    """Return a symmetric matrix written in full."""
     return (s[0], s[1], s[1], s[2])
 
 
 def congruent(m: Any, s: Any) -> Any:
-    """M S M' for a symmetric S."""
+    """Return M S M' for a symmetric S."""
     x0, x1 = m[0] * s[0] + m[1] * s[1], m[0] * s[1] + m[1] * s[2]
     y0, y1 = m[2] * s[0] + m[3] * s[1], m[2] * s[1] + m[3] * s[2]
     return (x0 * m[0] + x1 * m[1], x0 * m[2] + x1 * m[3], y0 * m[2] + y1 * m[3])
 
 
 def transposed(m: Any) -> Any:
-    """The transposed matrix."""
+    """Return the transposed matrix."""
     return (m[0], m[2], m[1], m[3])
 
 
 def applied(m: Any, v: Any) -> Any:
-    """A matrix times vectors (v0, v1), each of shape (..., column)."""
+    """Return a matrix times vectors (v0, v1), each of shape (..., column)."""
     return (m[0][..., None] * v[0] + m[1][..., None] * v[1], m[2][..., None] * v[0] + m[3][..., None] * v[1])
 
 
 def added(x: Any, y: Any) -> Any:
-    """Sum of two tuples."""
+    """Return the sum of two tuples."""
     return tuple(i + j for i, j in zip(x, y, strict=True))
 
 
 def inverse(m: Any) -> Any:
-    """Inverse of a matrix."""
+    """Return the inverse of a matrix."""
     scale = 1.0 / (m[0] * m[3] - m[1] * m[2])
     return (m[3] * scale, -m[1] * scale, -m[2] * scale, m[0] * scale)
 
 
 class Element(NamedTuple):
-    """What rows do to a state that comes in: x' = A M (x + C..) and so on; see sarkka2021temporal, section IV."""
+    """Map of rows from the incoming state: x' = A M (x + C..) and so on; see sarkka2021temporal, section IV."""
 
     A: Any
     b: Any
@@ -106,7 +106,7 @@ class Element(NamedTuple):
 
 
 def element(step: Any, y: Any, noise: Any, mask: Any) -> Element:
-    """One row: `y` has shape (..., column), the others shape (...)."""
+    """Return one row's element: `y` has shape (..., column), the others shape (...)."""
     total = mask * step.q0 + noise
     k0, k1 = mask * step.q0 / total, mask * step.q1 / total
     one, zero = jnp.ones_like(k0), jnp.zeros_like(k0)
@@ -120,7 +120,7 @@ def element(step: Any, y: Any, noise: Any, mask: Any) -> Element:
 
 
 def combined(i: Element, j: Element) -> Element:
-    """First `i`, then `j`."""
+    """Return the element of steps `i`, then `j`."""
     mixed = product(square_of(i.C), square_of(j.J))
     M = inverse((1.0 + mixed[0], mixed[1], mixed[2], 1.0 + mixed[3]))
     AM = product(j.A, M)
@@ -137,7 +137,7 @@ def combined(i: Element, j: Element) -> Element:
 
 
 class Filtered(NamedTuple):
-    """What the filter knows of each row, in blocks: shape (step, block, ...)."""
+    """Filter's state at each row, in blocks: shape (step, block, ...)."""
 
     surprise: Any
     """What each column shows beyond its prediction, shape (step, block, column)."""
@@ -149,19 +149,19 @@ class Filtered(NamedTuple):
 
 
 def blocked(values: Array, blocks: int) -> Any:
-    """Rows in blocks: shape (step, block, ...), so that a scan goes through all blocks side by side."""
+    """Return the rows in blocks: shape (step, block, ...), so that a scan goes through all blocks side by side."""
     values = jnp.asarray(values)
     shaped = values.reshape(blocks, values.shape[0] // blocks, *values.shape[1:])
     return jnp.swapaxes(shaped, 0, 1)
 
 
 def unblocked(values: Any) -> Any:
-    """Undo `blocked`."""
+    """Return rows from their blocks: the inverse of `blocked`."""
     return jnp.swapaxes(values, 0, 1).reshape(-1, *values.shape[2:])
 
 
 def block_count(rows: int) -> int:
-    """Blocks that a padded number of rows, a multiple of 8, is cut into: about its square root."""
+    """Return the number of blocks that a padded number of rows, a multiple of 8, is cut into: about its root."""
     return next(b for b in range(max(1, round(rows**0.5)), 0, -1) if rows % b == 0)
 
 
@@ -277,7 +277,7 @@ def smoothed(columns: Any, noise: Any, square: Any, gap: Any, mask: Any, memory:
 
 
 def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
-    """Go back over what the filter left, see `adjoint`; also return the adjoint state at each row, in blocks."""
+    """Propagate adjoints back over the filter's steps, see `adjoint`; also return the adjoint state, in blocks."""
     blocks, width = run.spread.shape[1], run.surprise.shape[-1]
     weight = run.mask / run.spread
 
@@ -319,7 +319,7 @@ def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
 
 @jax.custom_vjp
 def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any) -> Any:
-    """Quadratic form and log determinant of ordered rows, level integrated out.
+    """Return the quadratic form and log determinant of ordered rows, level integrated out.
 
     Args:
         residual: What law and centre leave, zero on padding, shape (row,).
@@ -337,7 +337,7 @@ def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: 
 def evaluated(
     residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any
 ) -> tuple[Any, Any]:
-    """Value of `deviance`, and what its gradient needs."""
+    """Return the value of `deviance`, and what its gradient needs."""
     run = filtered(jnp.stack([residual, ones], axis=1), noise, square, gap, mask, memory)
     weight = run.mask / run.spread
     precision = prior + (weight * run.surprise[..., 1] ** 2).sum()
@@ -350,7 +350,7 @@ def evaluated(
 
 
 def pull_back(kept: Any, slope: Any) -> tuple[Any, ...]:
-    """Gradient of `deviance` in residual, noise and squared amplitude; nothing else is differentiated."""
+    """Return the gradient of `deviance` in residual, noise and squared amplitude; nothing else is differentiated."""
     run, mean, precision, noise, square, mask, residual, ones = kept
     solved, diagonal = adjoint(run)
     left = solved[:, 0] - mean * solved[:, 1]

@@ -17,7 +17,7 @@ SUMMED_ROWS = 128
 
 
 class Diagonal(Evaluation):
-    """What both diagonal evaluations have in common.
+    """Base class of both diagonal evaluations.
 
     Attributes:
         ones: The column of the level in the basis of the evaluation, shape (row,).

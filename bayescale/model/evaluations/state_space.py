@@ -207,6 +207,6 @@ def draw_path(
 
 
 def unit_steps(gap: np.ndarray, memory: float) -> np.ndarray:
-    """Transitions of unit amplitude over gaps, shape (gap, 5)."""
+    """Return the transitions of unit amplitude over gaps, shape (gap, 5)."""
     with on_cores():
         return np.stack([np.asarray(leaf) for leaf in kalman.steps(gap, memory, 1.0)], axis=1)
