@@ -13,8 +13,8 @@ VERBS = set(
     Express Extend Fetch Fill Find Fit Flatten Forecast Group Hold Import Invert Iterate Join Keep Label Leave Limit
     Linearise List Load Log Make Map Mark Match Measure Merge Move Multiply Name Note Open Optimise Pad Pause Pick
     Predict Print Propagate Quote Rank Read Rebuild Recommend Recompute Reduce Refuse Remember Rename Repeat Replace
-    Resample Reshape Return Rewrite Rotate Round Run Sample Scale See Shade Share Show Simulate Smooth Solve Split Spread
-    Stack Start Step Strip Take Test Tie Turn Warn Weigh Wrap Write Yield
+    Resample Reshape Return Rewrite Rotate Round Run Sample Scale See Shade Share Show Simulate Smooth Solve Split
+    Spread Stack Start Step Strip Take Test Tie Turn Warn Weigh Wrap Write Yield
     """.split()
 )
 """Verbs that begin a docstring; add another one, in the imperative, where none of these says it."""
