@@ -20,7 +20,7 @@ PUBLIC = {
         stop_early
     """,
     "bayescale.plot": """
-        constants crossover fitted forecast intervals isoflop learned pit reliability residuals save
+        constants crossover fitted forecast held_out intervals isoflop learned pit reliability residuals save
     """,
     "bayescale.corpus": """
         axis check checkpoint_noise curves fetch frame load marin_forecast names state table

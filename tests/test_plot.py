@@ -1,11 +1,13 @@
 """Pictures: what they say, where they end up, and that they leave matplotlib alone."""
 
+import dataclasses
 import os
 
 import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import with_job
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ import bayescale as bs
 from bayescale import plot
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
-from bayescale.plot import style
+from bayescale.plot import fits, style
 
 
 @pytest.fixture(autouse=True)
@@ -217,7 +219,7 @@ def test_constants_have_a_panel_each(posterior):
 
 
 def test_priors_of_constants_are_those_of_the_model(posterior):
-    priors = style.prior_constants(posterior)
+    priors = fits.prior_constants(posterior)
     # The floor and the amplitude follow the data's level, so they have no prior of their own.
     assert set(priors) == {"c", "residual_sd", "seed_sd", "discrepancy"}
     assert np.median(priors["residual_sd"]) == pytest.approx(posterior.likelihood.residual_sd, rel=0.15)
@@ -339,3 +341,90 @@ def test_end_labels_are_annotations_in_colour():
     labels = {t.get_text(): t.get_color() for t in ax.findobj(Annotation)}
     assert labels["ours"] == style.PALETTE[0]
     assert labels["theirs"] == style.PALETTE[1]
+
+
+# --- What newcomers stumbled over ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    rows = []
+    for budget in (1e18, 3e18, 1e19):
+        best = 2e8 * (budget / 1e18) ** 0.5
+        for factor in np.geomspace(0.3, 3.5, 6):
+            n_params, n_tokens = best * factor, budget / 6 / (best * factor)
+            loss = 1.7 + 400 / n_params**0.34 + 410 / n_tokens**0.28
+            rows.append({"n_params": n_params, "n_tokens": n_tokens, "my_bpb": loss})
+    frame = pd.DataFrame(rows)
+    frame.loc[8, "my_bpb"] *= 2.0
+    few = bs.Nuts(warmup=50, draws=50, chains=2)
+    runs = bs.read(frame, loss="my_bpb", name="a_sweep")
+    return bs.decide.isoflop(runs, law="chinchilla", discrepancy=None, settings=few, seed=0)
+
+
+def test_the_picture_of_a_sweep_hides_nothing(sweep):
+    ax = sweep.plot()
+    figure = ax.get_figure()
+    figure.canvas.draw()
+    frame, legend = ax.get_window_extent(), ax.get_legend().get_window_extent()
+    # The legend lies below the axes, and the cross of the run that was left out inside them.
+    assert legend.y1 < frame.y0
+    crosses = [line for line in ax.lines if line.get_marker() == "X" and len(line.get_xdata())]
+    assert len(crosses) == 1
+    (point,) = ax.transData.transform(crosses[0].get_xydata())
+    assert frame.x0 < point[0] < frame.x1 and frame.y0 < point[1] < frame.y1
+    assert min(band.get_alpha() for band in ax.collections) >= 0.3
+    assert all(text.get_path_effects() for text in ax.texts if "10" in text.get_text())
+    assert "a_sweep" in ax.get_title(loc="left") and ax.get_ylabel() == "my_bpb"
+
+
+@pytest.mark.parametrize("width", [4.0, 7.5, 13.0])
+@pytest.mark.parametrize("upto", [4e20, 1e21, 3e22, 3e26])
+def test_words_about_the_extrapolation_stay_in_its_zone_or_in_front_of_it(posterior, width, upto):
+    figure, ax = pyplot.subplots(figsize=(width, 4.0), layout="constrained")
+    posterior.plot(ax=ax, upto=upto)
+    figure.canvas.draw()
+    (words,) = [text for text in ax.texts if text.get_text().startswith("extrapolation")]
+    box, frame = words.get_window_extent(), ax.get_window_extent()
+    start = ax.transData.transform((posterior.runs.frame["flops"].max(), 1.0))[0]
+    assert frame.x0 <= box.x0 and box.x1 <= frame.x1
+    assert box.x0 >= start - 1 or box.x1 <= start + 1
+    assert "e" not in words.get_text().partition("up to ")[2].partition("x")[0]
+
+
+@pytest.mark.parametrize(
+    ("column", "options", "label"),
+    [
+        ("error_rate", {}, "error_rate"),
+        ("accuracy", {}, "accuracy"),
+        ("accuracy", {"derive": "error_rate"}, "error rate"),
+    ],
+)
+def test_the_response_is_called_as_in_the_table(posterior, tmp_path, column, options, label):
+    frame = pd.DataFrame({"flops": 10.0 ** np.arange(18, 24), column: np.linspace(0.5, 0.2, 6)})
+    runs = bs.read(frame, loss=column, name="my_runs", **options)
+    ax = runs.plot()
+    assert ax.get_ylabel() == label and ax.get_title(loc="left") == "my_runs"
+    told = with_job(posterior, runs=runs)
+    told.save(tmp_path / "fit.nc")
+    ax = bs.load(tmp_path / "fit.nc").plot()
+    assert ax.get_ylabel() == label and ax.get_title(loc="left").endswith(" on my_runs")
+
+
+def test_a_backtest_of_few_runs_shows_them(runs):
+    back = bs.backtest(runs, largest=2, seed=0, settings=bs.Nuts(warmup=50, draws=50, chains=2))
+    ax = back.plot()
+    observed = next(line for line in ax.lines if line.get_label() == "observed")
+    np.testing.assert_allclose(observed.get_xdata(), back.frame["y"])
+    assert [label.get_text() for label in ax.get_yticklabels()] == back.frame["setting"].tolist()
+    (lines,) = [band for band in ax.collections if band.get_label() == "80 % interval"]
+    np.testing.assert_allclose([s[:, 0] for s in lines.get_segments()], back.frame[["q0.1", "q0.9"]])
+    many = pd.concat([back.frame] * 11)
+    assert "stated level" in dataclasses.replace(back, frame=many).plot().get_xlabel()
+
+
+def test_a_report_draws_what_it_is_about(posterior):
+    page = bs.report(posterior)
+    assert page.plot().get_title(loc="left") == posterior.plot().get_title(loc="left")
+    with pytest.raises(InputError, match=r"bs\.report"):
+        dataclasses.replace(page, subject=None).plot()

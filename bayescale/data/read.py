@@ -207,7 +207,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
                 if not (named and e.code == "score")
             ]
             runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]))
-            found.append(dataclasses.replace(runs, left_out=left_out(gone, label)))
+            found.append(dataclasses.replace(runs, left_out=left_out(gone, label), response=given.response))
         except InputError as error:
             unfit[label] = str(error)
     if not found:
@@ -228,6 +228,7 @@ class Canonical:
         chosen: The file's columns by our names.
         unreadable: Why cells are no numbers, with their rows, by our names.
         quote: Quotes the cells of a column of ours in some rows.
+        response: What the response is called.
     """
 
     table: pd.DataFrame
@@ -238,6 +239,7 @@ class Canonical:
     chosen: Mapping[str, str]
     unreadable: Mapping[str, tuple[list[int], Callable[[list[int]], str]]]
     quote: Callable[[str, Sequence[int]], str]
+    response: str = "loss"
 
     def readable(self, part: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, list[LogEntry]]:
         """Return the rows whose cells are numbers, and what is to be said of the others.
@@ -310,10 +312,14 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         log.append(LogEntry("counts", "info", text))
     reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
 
+    called = str(chosen.get("loss", "loss")) if options.derive is None else options.derive.replace("_", " ")
+
     def quote(role: str, rows: Sequence[int]) -> str:
         return quoted(cells, chosen[role], rows)
 
-    return Canonical(table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons, quote)
+    return Canonical(
+        table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons, quote, called
+    )
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class Runs(Display):
         one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
             on one.
         left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
+        response: What the column loss is called in the table, for pictures.
     """
 
     frame: pd.DataFrame
@@ -53,6 +54,7 @@ class Runs(Display):
     log: tuple[LogEntry, ...] = ()
     one_ray: bool | None = None
     left_out: pd.DataFrame | None = None
+    response: str = "loss"
 
     @classmethod
     def from_frame(
@@ -114,7 +116,7 @@ class Runs(Display):
                 own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen, numbers_of_rows)
-        return cls(kept.reset_index(drop=True), chosen, name)
+        return cls(kept.reset_index(drop=True), chosen, name, response=str((columns or {}).get("loss", "loss")))
 
     @property
     def families(self) -> list[str]:

@@ -4,7 +4,7 @@ Only this package imports matplotlib. Each function draws into `ax` where one is
 returns the axes. Nothing here shows a window or changes matplotlib's settings.
 """
 
-from bayescale.plot.calibration import pit, reliability
+from bayescale.plot.calibration import held_out, pit, reliability
 from bayescale.plot.decisions import crossover
 from bayescale.plot.fits import constants, forecast, intervals, learned, residuals, save
 from bayescale.plot.isoflop import fitted, isoflop
@@ -14,6 +14,7 @@ __all__ = [
     "crossover",
     "fitted",
     "forecast",
+    "held_out",
     "intervals",
     "isoflop",
     "learned",

@@ -12,17 +12,23 @@ from scipy.stats import binom
 
 from bayescale import checked
 from bayescale.errors import InputError, counted
+from bayescale.evaluate.scores import covered
 from bayescale.plot.decisions import crossover as crossover
 from bayescale.plot.isoflop import fitted as fitted
 from bayescale.plot.isoflop import isoflop as isoflop
 from bayescale.plot.style import (
+    BLUE,
+    MARKS,
+    ORANGE,
     PALETTE,
     QUIET,
+    TRUTHS,
     drawing,
     dress,
     extremes,
     headline,
     key,
+    key_below,
     label_ends,
     need,
     note,
@@ -76,6 +82,39 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         bars = "; bars: interval over families" if ranges else ""
         headline(ax, "Do the intervals hold?", f"coverage of central intervals{bars}")
         label_ends(ax, ends)
+    return ax
+
+
+def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw held-out runs with the median and intervals that were forecast for them, a row each.
+
+    Args:
+        frame: Columns family, setting, y and quantiles as `Backtest.frame` has them.
+        ax: Where to draw.
+
+    Raises:
+        InputError: For missing columns or no rows.
+    """
+    need(frame, ("family", "setting", "y", "q0.025", "q0.1", "q0.5", "q0.9", "q0.975"))
+    height = np.arange(len(frame))[::-1]
+    several = frame["family"].nunique() > 1
+    labels = [f"{f}, {s}" if several else str(s) for f, s in zip(frame["family"], frame["setting"], strict=True)]
+    observed, inside = frame["y"].to_numpy(float), []
+    with drawing(ax) as ax:
+        for level, low, high, width in ((95, "q0.025", "q0.975", 2.0), (80, "q0.1", "q0.9", 6.0)):
+            ends = frame[low].to_numpy(float), frame[high].to_numpy(float)
+            ax.hlines(height, *ends, color=BLUE, alpha=0.5, linewidth=width, label=f"{level} % interval")
+            inside.append(f"{int(covered(observed, *ends).sum())} inside {level} %")
+        look = {**MARKS, "marker": "|", "markersize": 12.0, "markeredgecolor": BLUE, "markeredgewidth": 2.0}
+        ax.plot(frame["q0.5"], height, **look, color=BLUE, label="median")
+        ax.plot(observed, height, **TRUTHS, color=ORANGE, zorder=5, label="observed")
+        ax.set_yticks(height, labels)
+        ax.set_ylim(-0.6, len(frame) - 0.4)
+        ax.margins(x=0.1)
+        dress(ax, "x")
+        told = f"{counted(len(frame), 'run')}: {', '.join(reversed(inside))}"
+        headline(ax, "Held-out runs and their forecasts", told)
+        key_below(ax)
     return ax
 
 

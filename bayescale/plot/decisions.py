@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from bayescale.digits import factor_shown
 from bayescale.plot.style import (
     BLUE,
     INK,
@@ -90,8 +91,9 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         if not certain:
             subtitle = f"the plug-in is expected to cost {max(allocation.plug_in_excess, 0):.2g} more"
         if outside.any():
-            ratio = float(allocation.mean.ratio[0])
-            subtitle += "; shaded: extrapolation" + (f", {short(ratio)}x at the choice" if ratio > INSIDE else "")
+            subtitle += "; shaded: extrapolation"
+            if (ratio := float(allocation.mean.ratio[0])) > INSIDE:
+                subtitle += f", {factor_shown(ratio)}x at the choice"
         if allocation.caveats:
             subtitle = f"cannot say: {allocation.caveats[0].text}"
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from bayescale import _io, checked
 from bayescale.data.runs import Runs
-from bayescale.data.wording import in_words, quantities, ray_words
+from bayescale.data.wording import quantities, ray_words
 from bayescale.decide.isoflop import is_sweep
+from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast, known_kind
+from bayescale.model.parameters import constrain_draws
 from bayescale.plot.decisions import crossover as crossover
 from bayescale.plot.isoflop import fitted as fitted
 from bayescale.plot.isoflop import isoflop as isoflop
@@ -47,8 +50,8 @@ from bayescale.plot.style import (
     percent,
     plain,
     points,
-    prior_constants,
     reach,
+    response_of,
     settings_of,
     short,
     small_multiples,
@@ -58,6 +61,7 @@ from bayescale.plot.style import (
     upright,
 )
 from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.posterior import fitted as fitted_posterior
 from bayescale.posterior.predictive import run_variance
 
@@ -132,15 +136,13 @@ def intervals(
             groups, averaged = [{c: float(asked[c]) for c in others}], True
     start = low if later is None else min(low, extremes(later, name)[0])
     grid = np.unique(np.concatenate([np.geomspace(start, end, GRID), [low, high]]))
-    drawn = []
-    for setting in groups:
-        forecast = posterior.predict(pd.DataFrame({name: grid, **setting}), kind=kind)
-        drawn.append((setting, forecast.quantile(0.5), [forecast.interval(level) for level in levels]))
+    drawn = medians_and_intervals(posterior, name, grid, groups, kind, levels)
+    rising = all(float(middle[-1]) > float(middle[0]) for _, middle, _ in drawn)
     with drawing(ax) as ax:
         draw_settings(ax, drawn, grid, name, frame, later, averaged)
         log_axes(ax, start / (end / start) ** 0.03, end)
         if end > high:
-            beyond(ax, high, end, posterior.ray_power)
+            beyond(ax, high, end, posterior.ray_power, below=rising)
         if start < low:
             ax.axvspan(ax.get_xlim()[0], low, **SHADE)
         if question is not None:
@@ -148,15 +150,15 @@ def intervals(
         target_line(ax, target)
         ray = posterior.ray
         ax.set_xlabel(UNITS.get(name, name) + ("" if ray is None else f"; {ray_words(ray)}"))
-        ax.set_ylabel(posterior.law.response)
+        ax.set_ylabel(response_of(posterior))
         dress(ax)
         listed = and_list([f"{100 * level:g}" for level in levels])
         subtitle = f"intervals of {KINDS[kind]}, {listed} %; line: median"
         if averaged:
             subtitle += f"; at {quantities(groups[0])}"
-        headline(ax, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
+        headline(ax, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
         label_ends(ax, names_at_ends(ax, drawn, levels))
-        key(ax, target, loc="lower left")
+        key(ax, None if rising else target, loc="upper left" if rising else "lower left")
     return ax
 
 
@@ -176,6 +178,17 @@ def checked_levels(levels: Any) -> list[float]:
 
 Drawn = list[tuple[dict[str, float], np.ndarray, list[np.ndarray]]]
 """Settings of the other inputs, each with the median, shape (point,), and intervals, shape (side, point)."""
+
+
+def medians_and_intervals(
+    posterior: Fitted, name: str, grid: np.ndarray, groups: list[dict[str, float]], kind: str, levels: list[float]
+) -> Drawn:
+    """Forecast along one input at each setting of the others."""
+    forecasts = [posterior.predict(pd.DataFrame({name: grid, **setting}), kind=kind) for setting in groups]
+    return [
+        (setting, forecast.quantile(0.5), [forecast.interval(level) for level in levels])
+        for setting, forecast in zip(groups, forecasts, strict=True)
+    ]
 
 
 def draw_settings(
@@ -299,7 +312,7 @@ def forecast(
         dress(ax, grid="x")
         where = ", ".join(f"{c} = {short(v, 3)}" for c, v in forecast.points.iloc[point].items())
         ratio = float(forecast.ratio[point])
-        far = f"; extrapolation: {short(ratio)}x beyond the data" if ratio > 1 else ""
+        far = f"; extrapolation: {factor_shown(ratio)}x beyond the data" if ratio > 1 else ""
         headline(ax, forecast.label or "forecast", f"{KINDS[forecast.kind]} at {where}{far}")
     return ax
 
@@ -325,7 +338,7 @@ def constants(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = N
     subtitle = "posterior, median and 90 % interval"
     if known:
         subtitle += "; dashed: prior, where a constant has its own"
-    return small_multiples(panels, axes, in_words(f"{posterior.law.name} on {posterior.runs.name}"), subtitle)
+    return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
 
 
 def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
@@ -356,7 +369,7 @@ def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = Non
     return small_multiples(
         panels,
         axes,
-        in_words(f"What the data say: {posterior.law.name} on {posterior.runs.name}"),
+        f"What the data say: {posterior.law.name} on {posterior.runs.name}",
         "filled: posterior, dashed: prior; learned: 1 - posterior variance / prior variance",
     )
 
@@ -395,7 +408,7 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
         discrepancy = "law and discrepancy" if posterior.discrepancy is not None else "law"
         headline(
             ax,
-            in_words(f"Residuals: {posterior.law.name} on {posterior.runs.name}"),
+            f"Residuals: {posterior.law.name} on {posterior.runs.name}",
             f"from the posterior mean curve ({discrepancy}); sd of one run: {one:.2g} %",
         )
     return ax
@@ -422,3 +435,28 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
     if kind not in formats:
         raise InputError(f"{path.name} cannot be written as {kind or 'a picture'!r}. {nearest(kind, formats)}")
     return _io.write(path, lambda part: figure.savefig(part, dpi=dpi, format=kind))
+
+
+def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
+    """Return prior draws of the quantities in `Fitted.draws` that do not follow the data's level, of all components."""
+    found = [component_prior(part) for part in posterior.components]
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
+
+
+def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
+    """Return prior draws of one component, see `prior_constants`."""
+    count, law = len(posterior.prior_draws), posterior.law
+    values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
+    values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
+    constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
+    if law.units:
+        reference = dict(zip(law.inputs, posterior.reference, strict=True))
+        # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
+        with np.errstate(over="ignore", invalid="ignore"):
+            constants = law.at_unit_scale(constants, reference)
+    levelled = law.covered[law.level[0]] if law.level else ()
+    spreads = {"residual_sd": values.residual_sd, "seed_sd": values.seed_sd, "discrepancy": values.amplitude}
+    known = {name: v for name, v in constants.items() if name not in levelled} | {
+        name: np.broadcast_to(np.asarray(v, float), count) for name, v in spreads.items()
+    }
+    return {name: np.asarray(v, float) for name, v in known.items() if name in posterior.draws}

@@ -28,9 +28,11 @@ from bayescale.plot.style import (
     dress,
     headline,
     key,
+    key_below,
     log_axes,
     measured_rows,
     note,
+    response_of,
     target_line,
 )
 from bayescale.posterior.fitted import Fitted
@@ -115,6 +117,7 @@ def isoflop(
         ax=ax,
         target=target,
         question=question,
+        response=response_of(sweep.posterior),
     )
 
 
@@ -162,6 +165,7 @@ def valleys(
     ax: Axes | None = None,
     target: float | None = None,
     question: Forecast | None = None,
+    response: str = "loss",
 ) -> Axes:
     """Draw valleys, minima, measured runs and those left out over one input; columns as in `decide.isoflop.Sweep`."""
     colors = budget_colors(minima["budget"].to_numpy(float))
@@ -192,11 +196,11 @@ def valleys(
         target_line(ax, target)
         ax.set_xlabel(AXES[input])
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short_count(value)))
-        ax.set_ylabel("loss")
+        ax.set_ylabel(response)
         dress(ax)
-        headline(ax, in_words(title), subtitle)
+        headline(ax, title, subtitle)
         note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
-        key(ax, target, loc="lower left")
+        key_below(ax)
     return ax
 
 
@@ -231,9 +235,9 @@ def draw_valley(
     line, under, over = (
         np.interp(np.log(grid), x, curve[column].to_numpy(float)) for column in ("typical", "q05", "q95")
     )
-    ax.fill_between(grid, under, over, color=color, alpha=0.14, linewidth=0, zorder=2)
+    ax.fill_between(grid, under, over, color=color, alpha=0.35, linewidth=0, zorder=2)
     # Dotted where no run was made at this budget.
-    ax.plot(grid, line, color=color, linewidth=1.6, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
+    ax.plot(grid, line, color=color, linewidth=1.1, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
     # Stars are below the runs that they would hide.
     ax.plot([row[name]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7)
     ax.plot(own[name], own["loss"], **MARKS, color=color, zorder=8)
@@ -256,10 +260,14 @@ def mark_broken(
         return ends
     bottom, top = ax.get_ylim()
     y = broken["loss"].to_numpy(float)
-    shown = np.where((y > bottom) & (y < top), y, top)
+    outside = ~((y > bottom) & (y < top))
+    if outside.any():
+        # Room for crosses at the upper edge, inside the axes.
+        ax.set_ylim(bottom, top * (top / bottom) ** 0.08)
+    shown = np.where(outside, top * (top / bottom) ** 0.04, y)
     x = broken[name].to_numpy(float)
     for size, height, budget in zip(x, shown, broken["budget"], strict=True):
-        ax.plot([size], [height], **CROSSES, color=colors.get(budget, QUIET), clip_on=False, zorder=9)
+        ax.plot([size], [height], **CROSSES, color=colors.get(budget, QUIET), zorder=9)
     ax.plot([], [], **CROSSES, color=QUIET, label="left out; at the edge: loss above or missing")
     return min(ends[0], x.min() / 1.1), max(ends[1], x.max() * 1.1)
 
@@ -327,12 +335,13 @@ def fitted(
             side.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
             side.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
             side.set_minor_locator(ticker.NullLocator())
-        ax.set_xlabel("fitted loss")
-        ax.set_ylabel("measured loss")
+        called = response_of(posterior)
+        ax.set_xlabel(f"fitted {called}")
+        ax.set_ylabel(f"measured {called}")
         dress(ax)
         headline(
             ax,
-            in_words(f"{posterior.law.name} on {posterior.runs.name}"),
+            f"{posterior.law.name} on {posterior.runs.name}",
             f"measured against fitted, law of {in_words(' and '.join(posterior.law.inputs))}; bars: 80 %; line: equal",
         )
         key(ax, loc="upper left")

@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bayescale.data.runs import Runs
-from bayescale.data.wording import in_words
 from bayescale.decide.allocation import Allocation
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.comparison import Comparison, Duel
@@ -25,12 +24,15 @@ from bayescale.decide.stopping import Stops
 from bayescale.errors import InputError
 from bayescale.evaluate.backtest import Backtest
 from bayescale.forecast import Forecast
-from bayescale.plot.calibration import reliability
+from bayescale.plot.calibration import held_out, reliability
 from bayescale.plot.decisions import crossover
 from bayescale.plot.fits import UNITS, forecast, intervals
 from bayescale.plot.isoflop import isoflop
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
 from bayescale.posterior.fitted import Fitted
+
+MOST_SHOWN = 20
+"""Most held-out runs that are drawn one by one."""
 
 
 @functools.singledispatch
@@ -69,14 +71,14 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
     low, high = float(frame[name].min()), float(frame[name].max())
     with drawing(ax) as ax:
         for number, (family, rows) in enumerate(frame.groupby("family", sort=False)):
-            label = in_words(str(family)) if number < len(PALETTE) else None
+            label = str(family) if number < len(PALETTE) else None
             ax.plot(rows[name], rows["loss"], **MARKS, color=PALETTE[number % len(PALETTE)], label=label)
         log_axes(ax, low / 1.2, high * 1.2)
         ax.set_xlabel(UNITS.get(name, name))
-        ax.set_ylabel("loss")
+        ax.set_ylabel(record.response)
         dress(ax)
         families = len(record.families)
-        headline(ax, in_words(record.name), f"{len(frame)} runs" + (f" of {families} families" if families > 1 else ""))
+        headline(ax, record.name, f"{len(frame)} runs" + (f" of {families} families" if families > 1 else ""))
         if families > 1:
             key(ax)
     return ax
@@ -90,7 +92,9 @@ def decision(record: Decision, **options: Any) -> Axes:
 
 @draw.register
 def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
-    """Draw the coverage of a backtest's intervals against their level."""
+    """Draw the held-out runs with their intervals, or of many runs the coverage of intervals against their level."""
+    if len(record.frame) <= MOST_SHOWN:
+        return held_out(record.frame, ax=ax)
     return reliability(record.coverage(np.linspace(0.05, 0.95, 19)), ax=ax)
 
 
@@ -191,7 +195,7 @@ def rows(
             low, high = np.asarray(ends, float)
             ax.hlines(height, low, high, color=BLUE, linewidth=1.6)
         ax.plot(values, height, **MARKS, color=BLUE)
-        ax.set_yticks(height, [in_words(str(label)) for label in labels])
+        ax.set_yticks(height, [str(label) for label in labels])
         ax.set_ylim(-0.6, len(values) - 0.4)
         if mark is not None:
             ax.axvline(mark, color=QUIET, linewidth=1.2, linestyle="--")

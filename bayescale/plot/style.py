@@ -7,21 +7,20 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib import ticker
+from matplotlib import patheffects, ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bayescale import checked
 from bayescale.data.runs import Runs
+from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
-from bayescale.model.parameters import constrain_draws
 from bayescale.posterior.fitted import Fitted
-from bayescale.posterior.posterior import Posterior, fitted
+from bayescale.posterior.posterior import fitted
 
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
 BLUE, ORANGE = "#0072b2", "#d55e00"
@@ -59,6 +58,8 @@ MARKS: dict[str, Any] = {
 HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.7}
 SHADE: dict[str, Any] = {"color": QUIET, "alpha": 0.09, "linewidth": 0, "zorder": 0}
 TRUTHS: dict[str, Any] = {**MARKS, "marker": "D", "markersize": 7.0}
+NOTE = 9.0
+"""Points of small text."""
 LINE = 0.046
 """Height of a line of text in the axes."""
 
@@ -109,8 +110,19 @@ def note(
     coords: Any,
     **options: Any,
 ) -> None:
-    """Write small text at a position, moved by some points."""
-    ax.annotate(text, at, shift, xycoords=coords, textcoords="offset points", color=color, fontsize=9, **options)
+    """Write small text at a position, moved by some points; a white rim keeps lines of the grid out of it."""
+    rim = [patheffects.withStroke(linewidth=2.5, foreground="white")]
+    ax.annotate(
+        text,
+        at,
+        shift,
+        xycoords=coords,
+        textcoords="offset points",
+        color=color,
+        fontsize=NOTE,
+        path_effects=rim,
+        **options,
+    )
 
 
 def headline(ax: Axes, title: str, subtitle: str) -> None:
@@ -183,16 +195,41 @@ def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
 
 
-def beyond(ax: Axes, start: float, end: float, power: float = 1.0) -> None:
-    """Shade the zone beyond the data and say how far it reaches, as this power of the input."""
+def beyond(ax: Axes, start: float, end: float, power: float = 1.0, *, below: bool = False) -> None:
+    """Shade the zone beyond the data and say how far it reaches, as this power of the input.
+
+    Args:
+        ax: Where to draw.
+        start: Where the data end.
+        end: Where the zone ends.
+        power: Power of the input that the factor is told of.
+        below: Write the words at the bottom, since the curve is at the top.
+    """
     ax.axvspan(start, end, **SHADE)
     ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     left, right = ax.get_xlim()
     share = math.log(end / start) / math.log(right / left)
-    # A narrow zone has room for a part of the sentence.
-    after, within = (" " if share > least else "\n" for least in (0.42, 0.28))
-    text = f"extrapolation:{after}up to {short((end / start) ** power)}x{within}beyond the data"
-    note(ax, text, (1, 1), (-6, -6), QUIET, "axes fraction", ha="right", va="top")
+    factor = f"up to {factor_shown((end / start) ** power)}x"
+    # The layout will take a part of the width for labels.
+    room = 0.85 * share * ax.get_window_extent().width * 72.0 / figure_of(ax).dpi - 12.0
+    texts = (f"extrapolation: {factor} beyond the data", f"extrapolation:\n{factor} beyond the data")
+    texts = (*texts, f"extrapolation:\n{factor}\nbeyond the data")
+    fitting = [text for text in texts if text_width(text) <= room]
+    # Words that find no room in the zone stand in front of it.
+    at, text = (1.0, fitting[0]) if fitting else (1.0 - share, texts[-1])
+    va, height = ("bottom", (0, 6)) if below else ("top", (1, -6))
+    note(ax, text, (at, height[0]), (-6, height[1]), QUIET, "axes fraction", ha="right", va=va)
+
+
+def text_width(text: str) -> float:
+    """Width of small text in points, about."""
+    return 0.56 * NOTE * max(map(len, text.splitlines()))
+
+
+def response_of(posterior: Fitted) -> str:
+    """What the response is called in the table of runs, or by the law."""
+    called = posterior.runs.response
+    return posterior.law.response if called == "loss" else called
 
 
 def target_line(ax: Axes, target: float | None) -> None:
@@ -221,6 +258,14 @@ def key(ax: Axes, above: float | None = None, **options: Any) -> None:
         options |= {"loc": "lower left", "bbox_to_anchor": (0.0, height + LINE)}
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize=9, labelcolor=INK, handletextpad=0.4, borderaxespad=0.6, **options)
+
+
+def key_below(ax: Axes) -> None:
+    """Add a frameless legend below the axes, where it hides nothing."""
+    ax.legend(
+        frameon=False, fontsize=NOTE, labelcolor=INK, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.0,
+        loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=4,
+    )  # fmt: skip
 
 
 def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
@@ -418,31 +463,6 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
     width = np.where(scale < smallest, np.hypot(scale, smallest), scale)
     score = (x[:, None] - location) / width
     return (np.exp(-0.5 * score**2) / (width * math.sqrt(2 * math.pi))).mean(1)
-
-
-def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
-    """Return prior draws of the quantities in `Fitted.draws` that do not follow the data's level, of all components."""
-    found = [component_prior(part) for part in posterior.components]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
-
-
-def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Return prior draws of one component, see `prior_constants`."""
-    count, law = len(posterior.prior_draws), posterior.law
-    values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
-    values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
-    constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
-    if law.units:
-        reference = dict(zip(law.inputs, posterior.reference, strict=True))
-        # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
-        with np.errstate(over="ignore", invalid="ignore"):
-            constants = law.at_unit_scale(constants, reference)
-    levelled = law.covered[law.level[0]] if law.level else ()
-    spreads = {"residual_sd": values.residual_sd, "seed_sd": values.seed_sd, "discrepancy": values.amplitude}
-    known = {name: v for name, v in constants.items() if name not in levelled} | {
-        name: np.broadcast_to(np.asarray(v, float), count) for name, v in spreads.items()
-    }
-    return {name: np.asarray(v, float) for name, v in known.items() if name in posterior.draws}
 
 
 def short(value: float, digits: int = 2) -> str:

@@ -205,6 +205,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "inputs": job.law.inputs,
         "one_ray": job.runs.one_ray,
         "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
+        "response": job.runs.response,
         "log": [dataclasses.asdict(entry) for entry in job.runs.log],
         "law": job.law.name,
         "law_print": law_print(job.law),

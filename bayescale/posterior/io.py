@@ -235,6 +235,8 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     frame = decode_table(told["columns"], arrays)
     inputs = tuple(told["inputs"])
     runs = Runs(frame, inputs, told["name"], decode_log(told["log"]), told["one_ray"])
+    # Files of earlier versions do not say what the response is called.
+    runs = dataclasses.replace(runs, response=told.get("response", "loss"))
     if (gone := told.get("left_out")) is not None:
         runs = dataclasses.replace(runs, left_out=pd.DataFrame(gone))
     # What the function of a law computes is printed in other words by other versions.

@@ -56,6 +56,7 @@ class Report:
         parts: The first page, below the headline.
         appendix: Everything else, from the second page on.
         signatures: Whether there are lines to sign on.
+        subject: The decision or the fit that the page is about, which `plot` draws.
     """
 
     title: str
@@ -65,6 +66,23 @@ class Report:
     parts: Sequence[Part]
     appendix: Sequence[Part]
     signatures: bool
+    subject: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    def plot(self, **options: Any) -> Any:
+        """Draw the decision or the fit that the page is about.
+
+        Args:
+            **options: Options of its own `plot`, such as `ax`.
+
+        Returns:
+            The matplotlib axes.
+
+        Raises:
+            InputError: For a page that was made of parts alone.
+        """
+        if self.subject is None:
+            raise InputError("This page was made without a fit or decision; make one with bs.report(posterior).")
+        return self.subject.plot(**options)
 
     def __repr__(self) -> str:
         """Return the title of the page."""

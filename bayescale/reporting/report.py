@@ -101,6 +101,7 @@ def report(
         parts=first,
         appendix=appendix,
         signatures=decision is not None,
+        subject=posterior if decision is None else decision,
     )
 
 

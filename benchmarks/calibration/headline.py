@@ -126,8 +126,15 @@ def draw_case(ax: Axes, forecasts: pd.DataFrame, ours: str) -> None:
     for method, color, shift in ((ours, BLUE, 1.0), (USUAL, ORANGE, 1.35)):
         low, high = forecasts.loc[method, ["q0.025", "q0.975"]]
         ax.vlines(scale.max() * shift, low, high, color=color, linewidth=4.0, alpha=0.8, zorder=2)
+        if method == ours:
+            note(ax, "bayescale", (scale.max() * shift, high), (0, 4), color, "data", ha="center", va="bottom")
+        else:
+            middle = float(np.sqrt(low * high))
+            note(ax, method, (scale.max() * shift, middle), (6, 0), color, "data", va="center")
     ax.plot(scale.max(), forecasts["y"].iloc[0], **TRUTHS, color=INK, zorder=5)
     ax.set_xscale("log")
+    # Room for the name right of the last bar.
+    ax.set_xlim(scale.min() / 1.3, scale.max() * 40.0)
     dress(ax)
     ax.set_xlabel("parameters")
     ax.set_title("GPT-3: six models forecast 175B", loc="left", fontsize=9.5, fontweight="bold")
