@@ -222,12 +222,12 @@ def beyond(ax: Axes, start: float, end: float, power: float = 1.0, *, below: boo
 
 
 def text_width(text: str) -> float:
-    """Width of small text in points, about."""
+    """Return the width of small text in points, about."""
     return 0.56 * NOTE * max(map(len, text.splitlines()))
 
 
 def response_of(posterior: Fitted) -> str:
-    """What the response is called in the table of runs, or by the law."""
+    """Return what the response is called in the table of runs, or else by the law."""
     called = posterior.runs.response
     return posterior.law.response if called == "loss" else called
 
