@@ -11,6 +11,8 @@ from conftest import FEW, call
 
 import bayescale as bs
 from bayescale.cli import main, misspelt
+from bayescale.cli.options import told_unless_answered
+from bayescale.data.log import LogEntry
 from bayescale.fitting.programs import TRACES
 
 PACKAGE = Path(bs.__file__).parent
@@ -433,3 +435,16 @@ def test_a_forecast_is_told_in_words_below_its_table(marin_post, tmp_path, capsy
     assert words.startswith("Forecast of one future run") and words.count("80 %") == 11
     assert "and 2 more points" in words and "x beyond the data]" in words
     assert "ratio: how many times beyond the fitted runs" in words and "p_below_target:" in words
+
+
+def test_rows_left_out_are_told_once_with_the_answer_or_before_a_refusal(capsys):
+    log = [
+        LogEntry("recognised", "info", "Recognised: loss."),
+        LogEntry("diverged", "excluded", "row 3 diverged.", (3,)),
+    ]
+    with told_unless_answered(log):
+        pass
+    assert capsys.readouterr().err == "info: Recognised: loss.\n"
+    with pytest.raises(bs.InputError), told_unless_answered(log):
+        raise bs.InputError("No.")
+    assert capsys.readouterr().err == "info: Recognised: loss.\nexcluded: row 3 diverged.\n"

@@ -24,6 +24,7 @@ from bayescale.cli.options import (
     numbers,
     reads,
     tell_log,
+    told_unless_answered,
 )
 from bayescale.errors import InputError
 
@@ -159,8 +160,9 @@ def isoflop(
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
-        tell_log(table.log)
-        found = bs.decide.isoflop(table, **further, seed=seed, law=law, **options)
+        # The answer names what was left out.
+        with told_unless_answered(table.log):
+            found = bs.decide.isoflop(table, **further, seed=seed, law=law, **options)
     written = []
     if out is not None:
         found.posterior.save(out)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,6 +144,18 @@ def tell_log(entries: Iterable[Any]) -> None:
     """Print what reading did and noticed on stderr."""
     for entry in entries:
         print(entry, file=sys.stderr)
+
+
+@contextlib.contextmanager
+def told_unless_answered(entries: Iterable[Any]) -> Iterator[None]:
+    """Print what reading did on stderr, rows that it left out only where no answer follows, which names them too."""
+    excluded = [entry for entry in entries if entry.severity == "excluded"]
+    tell_log(entry for entry in entries if entry not in excluded)
+    try:
+        yield
+    except InputError:
+        tell_log(excluded)
+        raise
 
 
 REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --at flops=1e22."}

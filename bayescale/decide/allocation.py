@@ -119,7 +119,7 @@ class Allocation(Display):
             )
         if not self.mean.scale.any() and len(self.mean.location) == 1:
             lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
-        return " ".join(lines)
+        return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
         """Return the grid as a table."""
