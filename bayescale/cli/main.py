@@ -276,8 +276,8 @@ def backtest(
     skipped: list[tuple[str, float | None, str]] = [(family, None, reason) for family, reason in unfit.items()]
     skipped += [(family, factor if math.isfinite(factor) else None, reason) for family, factor, reason in back.skipped]
     known = {entry.text for entry in log}
-    doubts = [(family, factor, note.text) for family, factor, note in back.warnings if note.text not in known]
-    for word, entries in (("left out", skipped), ("warning", doubts)):
+    warnings = [(family, factor, note.text) for family, factor, note in back.warnings if note.text not in known]
+    for word, entries in (("left out", skipped), ("warning", warnings)):
         for line in told_once(entries):
             print(f"{word}: {line}", file=sys.stderr)
     if as_json:

@@ -25,7 +25,7 @@ from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.parameters import compact
 from bayescale.model.problem import Job, Values
-from bayescale.posterior.checks import doubts
+from bayescale.posterior.checks import reasons_for_distrust
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Posterior
 
@@ -92,7 +92,7 @@ def fit(
     # All components of one shape in one call, which shares them out among the cores.
     tasks = plan.tasks(request.settings, 0)
     fitted = combine(sample_flat(tasks, seed, request.method, lambda task, count: count), plan.weights)
-    if strict and (found := doubts(fitted)):
+    if strict and (found := reasons_for_distrust(fitted)):
         raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {found[0]}")
     return fitted
 

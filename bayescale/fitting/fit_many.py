@@ -22,7 +22,7 @@ from bayescale.fitting.options import FitOptions, FitRequest, list_fit_options, 
 from bayescale.fitting.plan import FitPlan
 from bayescale.laws.law import Law
 from bayescale.model.parameters import compact
-from bayescale.posterior.checks import doubts
+from bayescale.posterior.checks import reasons_for_distrust
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Failure, Posterior
@@ -126,7 +126,7 @@ def fit_many(
 
 def reasons_against(result: Fitted | Failure) -> list[str]:
     """Return the reasons why a result must not be relied on."""
-    return [str(result.status)] if isinstance(result, Failure) else doubts(result)
+    return [str(result.status)] if isinstance(result, Failure) else reasons_for_distrust(result)
 
 
 @list_fit_options()

@@ -70,7 +70,7 @@ def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[N
     return [note for note in notes if note.severity == "warning"]
 
 
-def doubts(posterior: Fitted) -> list[str]:
+def reasons_for_distrust(posterior: Fitted) -> list[str]:
     """Return the reasons why a fit must not be relied on, whatever is asked of it; empty for one that can be."""
     status = [] if posterior.status is Status.OK else [str(posterior.status)]
     return status + [note.text for note in grave_notes(posterior)]

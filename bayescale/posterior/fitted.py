@@ -274,9 +274,9 @@ class Fitted(Display, abc.ABC):
         Such warnings say that a curve never moved, rises again, is that of a score under a law that falls, or that data
         are repeated or leak. `fit(..., strict=True)` raises for a fit that is not trustworthy.
         """
-        from bayescale.posterior.checks import doubts
+        from bayescale.posterior.checks import reasons_for_distrust
 
-        return not doubts(self)
+        return not reasons_for_distrust(self)
 
     def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> Notes:
         """List what to know before trusting this fit, or a forecast from it; see `bayescale.posterior.checks`.

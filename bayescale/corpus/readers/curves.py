@@ -83,7 +83,7 @@ def nslpfn_colpret(files: Mapping[str, Path]) -> pd.DataFrame:
         final = np.arange(len(tokens)) == len(tokens) - 1
         parts.append(pd.DataFrame({"family": name, "n_tokens": tokens, "value": losses, "is_final": final.astype(int)}))
     table = pd.concat(parts).drop_duplicates(["family", "n_tokens", "value"])
-    remark = unit_doubt(table["family"])
+    remark = unit_caveat(table["family"])
     return tidy(
         table.assign(run=table["family"], metric="loss", flag=remark),
         "nslpfn_colpret",
@@ -92,7 +92,7 @@ def nslpfn_colpret(files: Mapping[str, Path]) -> pd.DataFrame:
     )
 
 
-def unit_doubt(names: pd.Series) -> pd.Series:
+def unit_caveat(names: pd.Series) -> pd.Series:
     """Return the caveat about each model's unit, empty where there is none."""
     beginning = names.str.extract(f"^({'|'.join(_UNITS_IN_DOUBT)})", expand=False)
     return beginning.map(_UNITS_IN_DOUBT)
