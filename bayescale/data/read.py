@@ -378,7 +378,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
     if "step" in wanted and "step" in part and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
         text = f"Step 0 is a baseline before training and no scale: {counted(len(start), 'row')} left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
-        part = part.drop(index=start)
+        part, entire = part.drop(index=start), entire.drop(index=start)
     if len(part):
         part, entries = screen(part, wanted, keep=options.screen == "keep")
         log += [given.quoting(entry) for entry in entries]
@@ -391,7 +391,8 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         text = f"{len(gone)} of {len(part)} rows left out. Row {reasons}"
         log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
         part = part.drop(index=gone)
-    return Usable(part, wanted, log, entire.drop(index=part.index))
+    # Inputs that follow from others are known of the rows that are left out, too.
+    return Usable(part, wanted, log, derive(entire, wanted)[0].drop(index=part.index))
 
 
 def compute(part: pd.DataFrame) -> pd.Series:
