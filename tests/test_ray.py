@@ -15,6 +15,8 @@ from bayescale.errors import Status
 from bayescale.evaluate.track_record import entry
 
 NAMES = ("n_params", "n_tokens")
+SHORT = {"method": "nuts", "settings": bs.Nuts(50, 50, 2)}
+"""For fits of which only the law is looked at."""
 
 
 def ladder(ratio=20.0, power=1.0, sizes=(6e7, 1.5e8, 3e8, 5.3e8), seeds=(3, 2, 2, 1)):
@@ -56,7 +58,7 @@ def test_a_ladder_with_seeds_is_fitted_along_its_ray(fitted):
     assert "chinchilla_outer" in text
     one = bs.fit(bs.Runs.from_frame(ladder(), inputs=["n_params"]), seed=0)
     assert np.array_equal(positions(fitted), positions(one))
-    everything = bs.fit(bs.Runs.from_frame(ladder()), "chinchilla_outer", seed=0, settings=bs.Nuts(50, 50, 2))
+    everything = bs.fit(bs.Runs.from_frame(ladder()), "chinchilla_outer", seed=0, **SHORT)
     assert everything.law.inputs == NAMES
 
 
@@ -130,11 +132,11 @@ def test_recipes_on_rays_are_compared_along_them(fitted):
 
 @pytest.mark.slow
 def test_a_backtest_takes_a_family_for_what_all_its_inputs_are():
-    whole = bs.backtest(bs.Runs.from_frame(ladder()), ratio=4, seed=0)
+    whole = bs.backtest(bs.Runs.from_frame(ladder()), ratio=4, seed=0, **SHORT)
     assert set(whole.to_frame()["law"]) == {"plateau_power"}
     # The training rows lie on a ray, the held-out one does not.
     extra = pd.DataFrame({"n_params": [3e9], "n_tokens": [6e12], "seed": [0], "loss": [2.0]})
-    grid = bs.backtest(bs.Runs.from_frame(pd.concat([ladder(), extra])), largest=1, seed=0)
+    grid = bs.backtest(bs.Runs.from_frame(pd.concat([ladder(), extra])), largest=1, seed=0, **SHORT)
     assert set(grid.to_frame()["law"]) == {"chinchilla_outer"}
 
 
