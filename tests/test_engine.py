@@ -465,7 +465,7 @@ def test_bare_numpyro_samples_the_same_posterior(name, priors):
     with jax.enable_x64(True):
         kernel = NUTS(bs.numpyro_model(runs, priors=priors), target_accept_prob=0.95)
         sampler = MCMC(
-            kernel, num_warmup=500, num_samples=2000, num_chains=2, chain_method="sequential", progress_bar=False
+            kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
         )
         sampler.run(jax.random.key(0))
         bare = {site: np.asarray(v) for site, v in sampler.get_samples(group_by_chain=True).items()}
