@@ -28,7 +28,7 @@ needs_corpus = [
 REPEATED = ("n_params", "n_tokens", "unique_tokens")
 # Before pandas 3.1 the last binary digit of a number depends on how a file writes it.
 EXACTLY = {"rtol": 1e-15, "atol": 0}
-DIFFERENT = ("double_descent", "datablations", "coverage")  # compared in tests of their own, which say why
+DIFFERENT = ("double_descent", "datablations", "coverage", "dclm")  # compared in tests of their own, which say why
 DOWNLOADS = [name for name in SOURCES if name in download.manifest()]
 
 
@@ -38,8 +38,8 @@ def checked(name):
 
 
 def frame(name):
-    """The reader's table; two sources need a Parquet reader, which is no dependency of the package."""
-    if name.startswith("coverage"):
+    """The reader's table; three sources need a Parquet reader, which is no dependency of the package."""
+    if name.startswith(("coverage", "farseer")):
         pytest.importorskip("pyarrow")
     return corpus.frame(name)
 
@@ -86,6 +86,13 @@ class TestRealFiles:
         rates = counts["value"].groupby([counts["family"], counts["run"]]).mean()
         single = found[found["n_attempts"] == 1].set_index(["family", "model"])["value"]
         np.testing.assert_allclose(single, rates.loc[single.index], rtol=1e-7)
+
+    def test_dclm_has_its_flops_as_floats(self):
+        # The checked table spells out products that no 64-bit integer holds, which pandas reads as Python's integers.
+        expected = checked("dclm")
+        assert expected["flops"].dtype == object
+        pd.testing.assert_frame_equal(frame("dclm"), expected.astype({"flops": float}), **EXACTLY)
+        assert readers.dclm is SOURCES["dclm"].read
 
     @pytest.mark.parametrize("name", DOWNLOADS)
     def test_listing_matches_the_files(self, name):
@@ -134,6 +141,12 @@ class TestRealFiles:
             ("routing", {"metric": "loss_c4", "family": "Dense"}, ("n_params_active",), 7, 1),
             ("steplaw", {}, ("n_params_nonembed", "n_tokens", "lr", "batch_tokens"), 2438, 5),
             ("quest_quant", {}, ("n_params_nonembed", "n_tokens"), 104, 21),
+            ("il_games", {"family": "atari_bc_isoflop|Qbert"}, ("n_params", "n_samples"), 147, 1),
+            ("il_games", {"family": "atari_bc_isoflop|BattleZone"}, ("n_params", "flops"), 140, 1),
+            ("il_games", {"family": "nethack_bc|depth_vs_width"}, ("n_params",), 22, 1),
+            ("il_games", {"family": "nethack_bc_isoflop"}, ("n_params", "n_samples"), 203, 1),
+            ("dclm", {"family": "dclm|dolma_v1_no_resample"}, ("n_params", "n_tokens"), 3, 1),
+            ("rl_value_scaling", {"family": "simbav2|h1-crawl-v0"}, ("n_params", "utd"), 16, 1),
             ("double_descent", {"metric": "test_loss", "family": "nlp-model-dd"}, ("width",), 64, 1),
             ("double_descent", {"metric": "test_loss", "family": "dd-translation|d64"}, ("n_samples",), 59, 1),
         ],
@@ -143,6 +156,13 @@ class TestRealFiles:
         assert runs.inputs == inputs
         assert len(runs) == rows
         assert len(runs.families) == families
+
+    def test_farseer_leaves_out_what_is_there_twice(self):
+        pytest.importorskip("pyarrow")
+        runs = corpus.load("farseer")
+        assert runs.inputs == ("n_params", "n_tokens")
+        assert len(runs) == 407
+        assert len(corpus.load("farseer", drop_flagged=False)) == 411
 
     def test_perplexities_among_the_training_curves_become_losses(self):
         raw = corpus.frame("nslpfn_colpret").query("family == 'OPT-6.70B'")
@@ -167,6 +187,7 @@ class TestRealFiles:
             ("obs_scaling", "only metrics that rise"),
             ("sloth", "only metrics that rise"),
             ("rl_depth", "only metrics that rise"),
+            ("openclip_scaling", "only metrics that rise"),
         ],
     )
     def test_load_says_what_is_no_falling_loss(self, name, words):

@@ -231,6 +231,67 @@ SOURCES = {
         "rises; its standard error is over seeds.",
         units={"": "steps"},
     ),
+    "farseer": Source(
+        readers.farseer,
+        1,
+        "val_bpc",
+        411,
+        (("n_params", "n_tokens"),),
+        "A copy with a split of its own (upstream_split), which keeps seven large runs; four runs are there twice, of "
+        "which load() leaves the second out. The unit is nowhere stated and by its size bits a character. Sizes are "
+        "without embeddings in the paper. Needs pyarrow to read Parquet.",
+        units={"": "bits/character"},
+    ),
+    "il_games": Source(
+        readers.il_games,
+        13,
+        "bc_eval_loss, mean_return",
+        1699,
+        (("n_params", "n_samples"), ("n_params", "flops"), ("n_params",)),
+        "Imitation of players of NetHack and eight Atari games at given FLOP budgets, with sizes far off the best one "
+        "too. NetHack's points are checkpoints of runs at a constant learning rate, one at every budget; they alone "
+        "have a mean return, which rises. Four more NetHack families vary shape, learning rate or what is observed, "
+        "or hold one run. Standard errors, of NetHack only, are over the evaluation. 109 losses above that of the "
+        "uniform policy are flagged and left out by load(). BattleZone lacks the samples of 32 runs, so its second "
+        "input is the FLOP budget, and a ninth game (DoubleDunk) is an empty file upstream. Files are archives of "
+        "PyTorch, which are never loaded: their numbers are read out of them.",
+        units={"": "nats/action"},
+    ),
+    "openclip_scaling": Source(
+        readers.openclip_scaling,
+        2,
+        "imagenet1k|acc1 and 80 more scores",
+        5759,
+        (("n_params", "n_samples"),),
+        "Zero-shot accuracies and recalls of 29 CLIP models, so load() has no falling loss to offer. Models vary in "
+        "size, samples seen and training set (80M, 400M and 2B pairs); ViT-B/16 and ViT-B/32 have as many parameters "
+        "and differ almost threefold in compute. The curve of ImageNet accuracy is taken before the learning rate "
+        "has decayed. OpenAI's own model is a reference and flagged.",
+        units={"": "fraction"},
+    ),
+    "dclm": Source(
+        readers.dclm,
+        275,
+        "openlm_val_loss, 13 more losses and 34 scores",
+        17212,
+        (("n_params", "n_tokens"), ("n_params",), ("n_tokens",)),
+        "416 models on 275 training sets, a family each, of one to three sizes: a comparison of data, not a ladder of "
+        "sizes. 243 of them have a validation loss; ppl_ are losses of tasks, not perplexities. Runs that differ in "
+        "their seed mostly differ in more, so they are no replicates. Three broken runs are flagged and left out by "
+        "load().",
+        units={"openlm_val_loss": "nats/token", "ppl_": "nats", "": "fraction"},
+    ),
+    "rl_value_scaling": Source(
+        readers.rl_value_scaling,
+        4,
+        "env_steps_to_threshold",
+        68,
+        (("n_params", "utd"),),
+        "Steps in the environment until a return is reached, by size of the critic and updates per step (utd): means "
+        "over bootstrap samples with their standard deviation, which four cells lack. flops is computed from the "
+        "steps, so it is no input. At the largest size and most updates the steps rise again.",
+        units={"": "steps"},
+    ),
     "lcdb": Source(
         lambda files: readers.lcdb(),
         3958,
@@ -275,5 +336,29 @@ LEFT_OUT = {
         "",
         "MIT",
         f"{_NO_FILE} One size (124M) in 118 configurations of 5 to 75 runs: noise only.",
+    ),
+    "marin_optimizers": LeftOut(
+        "Wen et al. 2025",
+        "2509.02046",
+        "Apache-2.0",
+        f"{_NO_FILE} 449 runs of four optimisers by size, tokens, learning rate and batch.",
+    ),
+    "pythia_evals": LeftOut(
+        "Biderman et al. 2023",
+        "2304.01373",
+        "Apache-2.0",
+        f"{_NO_FILE} Task scores of 77 models by checkpoint, many of them also in obs_scaling and sloth.",
+    ),
+    "tinyml": LeftOut(
+        "small convolutional networks on CIFAR-100",
+        "",
+        "CC-BY-4.0",
+        f"{_NO_FILE} Test error by width and samples or classes, three seeds each: 84 runs.",
+    ),
+    "rl_dreamerv3_scores": LeftOut(
+        "Hafner et al. 2023",
+        "2301.04104",
+        "MIT",
+        f"{_NO_FILE} Scores by environment step of one size of agent on 574 tasks and methods.",
     ),
 }

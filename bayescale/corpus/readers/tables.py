@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from bayescale.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,6 +28,26 @@ def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFr
         cite: Keys of the papers, separated by semicolons.
         scales: The source's own columns, in order: scale inputs in raw counts, then settings.
     """
+    return rounded(_ordered(table, source, cite, scales), 8)
+
+
+def tidy_cited(
+    table: Any, source: str, citation: str, scales: Sequence[str], exact: Sequence[str] = ()
+) -> pd.DataFrame:
+    """Convert one source's table to the shared columns, with ten digits and the papers under ``citation``.
+
+    Args:
+        table: As in `tidy`.
+        source: Name of the source.
+        citation: Keys of the papers, separated by semicolons.
+        scales: The source's own columns, in order.
+        exact: Columns that keep all their digits.
+    """
+    full = _ordered(table, source, citation, scales).rename(columns={"cite": "citation"})
+    return rounded(full, 10).assign(**{name: full[name] for name in exact})
+
+
+def _ordered(table: Any, source: str, cite: str, scales: Sequence[str]) -> Any:
     constant = {
         "seed": MISSING,
         "step": MISSING,
@@ -36,8 +59,7 @@ def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFr
         "cite": cite,
     }
     absent = {name: value for name, value in constant.items() if name not in table}
-    full = table.assign(**absent)[[*_LEADING, *scales, *_TRAILING]].reset_index(drop=True)
-    return rounded(full, 8)
+    return table.assign(**absent)[[*_LEADING, *scales, *_TRAILING]].reset_index(drop=True)
 
 
 def rounded(table: Any, digits: int) -> pd.DataFrame:
@@ -54,3 +76,21 @@ def significant(values: Any, digits: int) -> np.ndarray:
 def flagged(mask: Any, remark: str) -> np.ndarray:
     """Return the remark where the mask holds, and nothing elsewhere."""
     return np.where(mask, remark, np.array(MISSING, dtype=object))
+
+
+def parquet(path: Path, columns: list[str] | None = None) -> Any:
+    """Read a Parquet file.
+
+    Args:
+        path: The file.
+        columns: Columns to read; all by default.
+
+    Raises:
+        InputError: If the package that reads Parquet is not installed.
+    """
+    import pandas as pd
+
+    try:
+        return pd.read_parquet(path, columns=columns)
+    except ImportError as error:
+        raise InputError(f"{path.name} is Parquet, which needs another package: pip install pyarrow.") from error

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayescale.corpus.readers.tables import flagged, tidy
-from bayescale.errors import InputError
+from bayescale.corpus.readers.tables import flagged, parquet, tidy
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,7 +146,7 @@ def _counts(files: Mapping[str, Path]) -> Any:
     tokens = nominal["Tokens"].to_dict() | dict.fromkeys(_PYTHIA, _PYTHIA_TOKENS)
     parts = []
     for family, path, model, problem, sampled, attempts in _SAMPLED:
-        raw = _parquet(files[f"data/{path}"], [model, problem, sampled, "Num. Samples Correct", attempts])
+        raw = parquet(files[f"data/{path}"], [model, problem, sampled, "Num. Samples Correct", attempts])
         # The counts are repeated for every number of attempts.
         once = raw[raw[attempts] == 1]
         parts.append(
@@ -164,15 +163,6 @@ def _counts(files: Mapping[str, Path]) -> Any:
             )
         )
     return pd.concat(parts, ignore_index=True)
-
-
-def _parquet(path: Path, columns: list[str]) -> Any:
-    import pandas as pd
-
-    try:
-        return pd.read_parquet(path, columns=columns)
-    except ImportError as error:
-        raise InputError("The coverage files are Parquet, which needs another package: pip install pyarrow.") from error
 
 
 def obs_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
