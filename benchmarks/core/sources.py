@@ -31,6 +31,14 @@ from benchmarks.core.problems import (
 LCDB_CURVES = 1200
 ERROR_CURVES = 200
 """LCDB curves that are fitted with their standard errors as well."""
+CLIP = (
+    "imagenet1k|acc1",
+    "vtab/cifar100|acc1",
+    "objectnet|acc1",
+    "imagenet_sketch|acc1",
+    "mscoco_captions|image_retrieval_recall@5",
+)
+"""Scores of CLIP models on sets that differ; averages over sets would count theirs twice."""
 UNFIT = "diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outlier"
 """Flags of rows that no falling law describes."""
 
@@ -148,6 +156,19 @@ def quest_quant() -> Iterator[Problem]:
             yield found
 
 
+def rl_value_scaling() -> Iterator[Problem]:
+    """Steps to a return against updates per step at each size of the critic.
+
+    Upstream's FLOPs follow from the steps, so they are no input. Sizes are four, too few to fit and forecast.
+    """
+    for (family, size), rows in table("rl_value_scaling").groupby(["family", "n_params"], sort=False):
+        name = f"{family}/{size:.3g} parameters"
+        base, points = curve("rl_value_scaling", name, "env_steps_to_threshold", rows, "utd")
+        found = cut(base, points, np.arange(len(points)) < len(points) - 1, split="largest")
+        if found is not None:
+            yield found
+
+
 def lcdb() -> Iterator[Problem]:
     """Learning curves of 20 learners on 246 data sets; a fixed draw of them, spread over data sets.
 
@@ -233,6 +254,37 @@ def steplaw() -> Iterator[Problem]:
             yield from several_inputs("steplaw", str(family), "smooth_loss", best, inputs)
 
 
+def farseer() -> Iterator[Problem]:
+    """The grid of sizes by tokens, with the split of its copy and every other one."""
+    rows, inputs = table("farseer"), ("n_params", "n_tokens")
+    points = rows[[*inputs, "loss", "flops"]].astype(float)
+    base = Problem("farseer", "farseer", "val_bpc", "several inputs", "", inputs, points.iloc[:0], points.iloc[:0])
+    found = cut(base, points, (rows["upstream_split"] == "train").to_numpy(), split="published")
+    if found is not None:
+        yield found
+    yield from several_inputs("farseer", "farseer", "val_bpc", rows, inputs)
+
+
+def il_games() -> Iterator[Problem]:
+    """Losses of imitated players at FLOP budgets, a game each; NetHack's points are checkpoints."""
+    rows = table("il_games")
+    rows = rows[(rows["metric"] == "bc_eval_loss") & rows["flops"].notna()]
+    for family, part in rows.groupby("family", sort=False):
+        yield from several_inputs("il_games", str(family), "bc_eval_loss", part, ("n_params", "n_samples"))
+
+
+def openclip_scaling() -> Iterator[Problem]:
+    """Zero-shot errors against samples seen and parameters, for each training set.
+
+    Samples come first, because a training set has three to five sizes and the largest ones were trained once.
+    """
+    rows = table("openclip_scaling")
+    rows = rows[rows["family"] == "openclip"].assign(loss=lambda rows: 1 - rows["value"])
+    for metric in CLIP:
+        for data, part in rows[rows["metric"] == metric].groupby("dataset", sort=False):
+            yield from several_inputs("openclip_scaling", str(data), metric, part, ("n_samples", "n_params"))
+
+
 # --- Families that no falling law describes -----------------------------------------------------------------
 
 
@@ -315,6 +367,7 @@ SOURCES: dict[str, Callable[[], Iterator[Problem]]] = {
     "sloth": functools.partial(leaderboards, "sloth"),
     "routing": routing_curves,
     "quest_quant": quest_quant,
+    "rl_value_scaling": rl_value_scaling,
     "lcdb": lcdb,
     "overtrain": overtrain,
     "epoch_chinchilla": epoch_chinchilla,
@@ -322,6 +375,9 @@ SOURCES: dict[str, Callable[[], Iterator[Problem]]] = {
     "datablations": datablations,
     "routing grids": routing_grids,
     "steplaw": steplaw,
+    "farseer": farseer,
+    "il_games": il_games,
+    "openclip_scaling": openclip_scaling,
     "stress": stress,
     "replicates": replicates,
     "known errors": known_errors,
