@@ -43,19 +43,6 @@ def factor_shown(value: float, digits: int = 2) -> str:
     return f"{float(f'{value:.{digits}g}'):,.12g}" if math.isfinite(value) else f"{value:g}"
 
 
-def widening_shown(value: float) -> str:
-    """Return the ratio of the widths of two intervals in words.
-
-    Args:
-        value: The factor.
-
-    Example:
-        >>> widening_shown(1.02), widening_shown(1.23)
-        ('about as wide as', '1.23 times as wide as')
-    """
-    return "about as wide as" if abs(value - 1.0) < 0.05 else f"{value:.2f} times as wide as"
-
-
 def spread_shown(value: float) -> str:
     """Write a standard deviation or standard error with two significant digits, without an exponent."""
     return f"{value:.{decimals(value)}f}"

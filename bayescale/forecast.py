@@ -25,12 +25,7 @@ KINDS = {
 }
 LEVELS = (0.5, 0.8, 0.95)
 RECORD_RATIO = 16.0
-"""Factor beyond the data up to which forecasts are as the posterior has them: where the main record ends."""
-WIDENING_POWER = 0.05
-"""Beyond it, spread about the median grows as this power of the ratio. Of 862, 509, 328 and 232 published families of
-one input the coverage of 80 % intervals was .78, .77, .76 and .74 at 30, 100, 300 and 1,000 times; with these factors
-it would have been .80. Of the 10, 9 and 9 with several inputs it was .79, .72 and .88 at 100, 300 and 1,000 times the
-compute (of the 5 left out of tuning .62, .54 and .85): too few to choose a factor on, so those are left as they are."""
+"""Factor beyond the data at which the main record of held-out runs ends."""
 COMPUTE = ("flops", "n_params", "n_tokens")
 """Compute, and the two inputs whose product it is, up to a factor."""
 SMALLEST_SCALE = 1e-12
@@ -200,18 +195,6 @@ class Forecast(Display):
                 f"  95 % {shown(low95[i], fine)} to {shown(high95[i], fine)}{far}"
             )
         return lines
-
-
-def widening(ratio: np.ndarray, inputs: int) -> np.ndarray:
-    """Return the factor on the spread of ln(response) about its median so far beyond the data, shape of `ratio`."""
-    if inputs > 1:
-        return np.ones_like(ratio)
-    return np.maximum(ratio / RECORD_RATIO, 1.0) ** WIDENING_POWER
-
-
-def widened(values: np.ndarray, factor: np.ndarray, middle: np.ndarray) -> np.ndarray:
-    """Spread draws, shape (..., point), about the middle of each point by its factor; by 1 they stay as they are."""
-    return np.where(factor == 1.0, values, middle + factor * (values - middle))
 
 
 def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:

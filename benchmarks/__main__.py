@@ -107,6 +107,19 @@ def pack(results: Results = None, as_json: Json = False) -> None:
     tell_written(store.pack(METHODS, existing(results, store.RESULTS)), as_json)
 
 
+@app.command("nested", rich_help_panel=CALIBRATION)
+def choose_nested(
+    design: Annotated[str, typer.Option(help="ladder or curve.")] = "ladder",
+) -> None:
+    """Choose the default's numbers with each source left out of its own choice; print by source (minutes)."""
+    from benchmarks.calibration import nested
+    from benchmarks.core.sources import SOURCES, problems
+
+    known([design], {"ladder": 0, "curve": 0}, "design")
+    nested.measure(design, problems(list(SOURCES)))
+    print(nested.told(design))
+
+
 @app.command("screening", rich_help_panel=CALIBRATION)
 def screening(
     seed: Annotated[int, typer.Option(help="Seed of the planted failures.")] = 0,

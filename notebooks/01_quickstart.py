@@ -34,9 +34,9 @@ small.frame[["flops", "loss"]]
 # %% [markdown]
 # ## Fit
 #
-# One input takes the law `plateau_power`, E + A / (g + x^c), in half of the draws without the plateau (g = 0). The law
-# may be wrong, so a discrepancy lets the slope depart from it and widens the intervals. The first fit of a shape
-# compiles for some seconds.
+# One input takes the law `plateau_power`, E + A / (g + x^c): in half of the draws without the plateau (g = 0), and for
+# a ladder, as here, in half of those without the floor (E = 0). The law may be wrong, so a discrepancy lets the slope
+# depart from it and widens the intervals. The first fit of a shape compiles for some seconds.
 
 # %%
 post = bs.fit(small, seed=0)

@@ -160,7 +160,15 @@ READING = {
 }
 SAMPLING = {"method": "name", "draws": "whole", "warmup": "from zero", "chains": "whole"}
 SAMPLING["target-accept"] = "probability"
-FIT = {"law": "name", "discrepancy": "name", "likelihood": "name", "seed": "from zero", **READING, **SAMPLING}
+FIT = {
+    "law": "name",
+    "discrepancy": "name",
+    "likelihood": "name",
+    "design": "name",
+    "seed": "from zero",
+    **READING,
+    **SAMPLING,
+}
 STAKES = {"cost": "at least zero", "value": "positive", "utility": "name", "unit": "unit of cost"}
 OPTIONS = {
     "read": ("read runs.csv", {"out": "write", **READING}),
@@ -182,7 +190,14 @@ OPTIONS = {
     "compare": (
         "compare fit.nc other.nc --at flops=1e20 --low 1e19 --high 1e21",
         {"at": "point", "axis": "name", "low": "positive", "high": "positive", "equal": "at least zero"}
-        | {"deadline": "positive", "seed": "from zero", "discrepancy": "name", "likelihood": "name", "law": "name"},
+        | {
+            "deadline": "positive",
+            "seed": "from zero",
+            "discrepancy": "name",
+            "likelihood": "name",
+            "design": "name",
+            "law": "name",
+        },
     ),
     "compare by cost": (
         "compare fit.nc other.nc --cost 1 --rate fit=1e18 --rate other=1e18",

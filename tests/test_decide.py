@@ -160,16 +160,7 @@ def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
     assert not bs.decide.go(marin_post, 2.25, flops=16 * 3e20).remarks
 
 
-def test_far_forecasts_are_widened_about_their_median(marin_post):
-    far, edge = marin_post.predict(flops=1e23), marin_post.predict(flops=16 * 3e20)
-    z = np.log(np.array([[16 * 3e20], [1e23]]) / marin_post.reference)
-    alone = marin_post.predictive(z, "run", np.random.default_rng(0))
-    np.testing.assert_allclose(edge.scale[:, 0], alone.scale[:, 0])
-    factor = (1e23 / 3e20 / 16) ** 0.05
-    np.testing.assert_allclose(far.scale[:, 0], factor * alone.scale[:, 1])
-    np.testing.assert_allclose(np.median(far.location), np.median(alone.location[:, 1]))
-    np.testing.assert_allclose(np.ptp(far.location), factor * np.ptp(alone.location[:, 1]))
-    # Decisions see the same.
+def test_decisions_see_the_forecast(marin_post):
     here = joint_draws(marin_post, pd.DataFrame({"flops": [1e23]}))
     assert here.curve.std() == pytest.approx(marin_post.predict(flops=1e23, kind="mean").log_draws.std(), rel=0.05)
 
@@ -251,7 +242,7 @@ def test_no_run_is_stopped_on_a_doubtful_forecast(marin_post):
 
 def test_more_runs_nearer_the_target_have_more_power(marin_post):
     near = {"near": pd.DataFrame({"flops": [6e20, 8e20]}), "far": pd.DataFrame({"flops": [4e18, 5e18]})}
-    table = bs.decide.power(marin_post, near, width=0.02, **AT).frame.set_index("plan")
+    table = bs.decide.power(marin_post, near, width=0.01, **AT).frame.set_index("plan")
     assert table.loc["near", "width"] < 0.5 * table.loc["far", "width"]
     assert table.loc["near", "power"] > table.loc["far", "power"]
 

@@ -126,7 +126,7 @@ def plain_density(vector, job):
         + norm.logpdf(named["log_fall"], np.log(0.4), 1.2)
         + norm.logpdf(named["log_residual_sd"], np.log(0.003), 1.5)
         + norm.logpdf(named["log_seed_sd"], np.log(0.0008), 0.8)
-        + norm.logpdf(named["log_discrepancy"], np.log(0.2) + 0.5 * (named["log_fall"] - np.log(0.4)), 0.8)
+        + norm.logpdf(named["log_discrepancy"], np.log(0.2) + 0.5 * (named["log_fall"] - np.log(0.4)), 1.0)
     )
     return prior + multivariate_normal(curve, covariance).logpdf(y - y.mean())
 

@@ -47,7 +47,7 @@ def test_constants_without_units_say_what_they_are_relative_to(marin_post):
     assert with_job(marin_post, law=dataclasses.replace(own, scales=(("flops", ""),))).unit == ""
 
 
-@pytest.mark.parametrize("drawn", [(True, True), (True, False), (False, False)])
+@pytest.mark.parametrize("drawn", [(True, True, True), (True, False, False), (False, False, False)])
 def test_importance_sampling_is_told_of_the_components_that_tried_it(marin_post, drawn):
     parts = [
         dataclasses.replace(
@@ -63,6 +63,6 @@ def test_importance_sampling_is_told_of_the_components_that_tried_it(marin_post,
     ]
     told = [line for line in str(combine(parts, marin_post.weights)).splitlines() if "importance sampling" in line]
     assert len(told) == (1 if any(drawn) else 0)
-    assert [line.startswith("with a plateau: ") for line in told] == (
-        [True] if drawn == (True, False) else [False] * any(drawn)
+    assert [line.startswith("with floor and plateau: ") for line in told] == (
+        [True] if drawn == (True, False, False) else [False] * any(drawn)
     )

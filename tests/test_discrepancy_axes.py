@@ -1,18 +1,17 @@
 """Axes of the discrepancy: along the inputs, along their common scale, products of two, and that none has a unit."""
 
-import dataclasses
-
 import numpy as np
 import pandas as pd
 import pytest
 
 import bayescale as bs
 from bayescale.evaluate.scores import crps
-from bayescale.model.discrepancy import default_discrepancy, directions, kernel
+from bayescale.model.designs import find_design
+from bayescale.model.discrepancy import directions, kernel
 from bayescale.model.prepare import axis_positions, make_job
 
 FAR = {"n_params": 1e10, "n_tokens": 2e11}
-ALONG_SCALE = dataclasses.replace(default_discrepancy(2), along="scale")
+ALONG_SCALE = bs.Discrepancy(along="scale")
 
 
 def grid(powers=(1.0, 1.0)):
@@ -59,7 +58,7 @@ def test_interactions_tell_a_grid_whose_inputs_do_not_add_up():
     runs = bs.Runs.from_frame(frame[~large], inputs=["n_params", "experts"], name="experts")
     errors, scores = [], []
     for interaction in (0.0, 1.0):
-        discrepancy = dataclasses.replace(default_discrepancy(2), interaction=interaction)
+        discrepancy = bs.Discrepancy(interaction=interaction)
         found = bs.fit(runs, seed=0, discrepancy=discrepancy, method="importance").predict(frame[large], kind="run")
         truth = np.log(frame.loc[large, "loss"].to_numpy())
         errors.append(np.abs(np.log(found.quantile(0.5)) - truth).mean())
@@ -93,3 +92,37 @@ def test_recoded_inputs_give_the_same_forecast():
 def test_unknown_axes_are_refused():
     with pytest.raises(bs.InputError, match="varies along"):
         bs.Discrepancy(along="depth")
+
+
+# --- Designs ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "design"),
+    [("n_params", "ladder"), ("flops", "ladder"), ("n_params_active", "ladder"), ("Params (B)", "ladder")]
+    + [(name, "curve") for name in ("n_tokens", "n_samples", "step", "n_attempts", "x")],
+)
+def test_designs_are_told_by_the_name_of_the_input(name, design):
+    assert find_design([name]) == design
+    assert find_design([name], "curve") == "curve"
+
+
+def test_the_design_that_was_taken_is_said_and_kept(tmp_path):
+    size = np.geomspace(1e7, 1e9, 6)
+    runs = bs.Runs.from_frame(pd.DataFrame({"n_tokens": size, "loss": 2.0 + (size / 1e8) ** -0.2}))
+    taken, asked = (
+        bs.fit(runs, seed=0, method="importance", settings=bs.Nuts(draws=50, chains=2), design=design)
+        for design in ("auto", "ladder")
+    )
+    assert "taken for a curve" in str(taken) and taken.weights == (0.5, 0.5)
+    assert "taken for a ladder" in str(asked) and asked.weights == (0.5, 0.25, 0.25)
+    assert float(asked.discrepancy.median) < float(taken.discrepancy.median)
+    asked.save(tmp_path / "fit.nc")
+    assert str(bs.load(tmp_path / "fit.nc")) == str(asked)
+
+
+def test_unknown_designs_are_refused():
+    with pytest.raises(bs.InputError, match=r"no design 'ladders'.*ladder"):
+        find_design(["flops"], "ladders")
+    with pytest.raises(bs.InputError, match="one input; found n_params, n_tokens"):
+        find_design(["n_params", "n_tokens"], "ladder")

@@ -218,7 +218,7 @@ def labelled(**axes):
 def test_discrepancy_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
     job = make_job(two_recipes(), law)
-    assert job.discrepancy == default_discrepancy(1)
+    assert job.discrepancy == default_discrepancy("curve")
     place = prepare.axis_positions(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
     np.testing.assert_allclose(place[:6], place[6:])
@@ -232,7 +232,7 @@ def test_discrepancy_ignores_a_label():
 def test_axes_that_are_the_inputs_change_nothing():
     plain, same = labelled(), labelled(recipe=lambda recipe, N: recipe, n_params=lambda recipe, N: N)
     one, other = (make_job(two_recipes(), law) for law in (plain, same))
-    assert one.discrepancy == other.discrepancy == default_discrepancy(2)
+    assert one.discrepancy == other.discrepancy == default_discrepancy("several")
     bases = [job.problem.evaluation.basis for job in (one, other)]
     np.testing.assert_allclose(bases[1].eigenvalues, bases[0].eigenvalues, atol=1e-10)
     z = np.log([[2.0, 5e9]] / one.reference)

@@ -38,18 +38,20 @@ def by_hand():
 # --- The default ----------------------------------------------------------------------------------------------
 
 
-def test_default_is_a_mixture_of_two_posteriors(marin_post, apart):
+def test_default_of_a_ladder_is_a_mixture_of_three_posteriors(marin_post, apart):
     assert isinstance(marin_post, bs.Mixture)
-    assert marin_post.weights == (0.5, 0.5)
-    with_plateau, without = marin_post.components
+    assert marin_post.weights == (0.5, 0.25, 0.25)
+    with_plateau, without, bare = marin_post.components
     np.testing.assert_array_equal(with_plateau.unconstrained, apart[0].unconstrained)
     assert with_plateau.settings == HALF
     assert (np.asarray(with_plateau.draws["g"]) > 0).all()
     assert (np.asarray(without.draws["g"]) == 0).all()
     found = marin_post.predict(flops=4e21)
-    one, other = (part.predict(flops=4e21) for part in marin_post.components)
-    np.testing.assert_allclose(found.location, np.concatenate([one.location, other.location]))
-    assert found.draws.shape == (CHAINS, HALF.draws, 1)
+    assert (np.asarray(bare.draws["E"]) == 0).all() and (np.asarray(bare.draws["g"]) == 0).all()
+    forecasts = [part.predict(flops=4e21) for part in marin_post.components]
+    means = [part.location.mean() for part in forecasts]
+    assert found.location.mean() == pytest.approx(np.dot(marin_post.weights, means), abs=0.003)
+    other = forecasts[1]
     # The component without a plateau is the saturating power law.
     assert other.location.mean() == pytest.approx(apart[1].predict(flops=4e21).location.mean(), abs=0.006)
 
@@ -71,23 +73,23 @@ def test_chains_are_shared_out_by_weight(marin):
     whole = bs.Nuts(chains=5)
     assert [share(whole, weight).chains for weight in (0.5, 0.8, 0.01)] == [3, 4, 1]
     assert share(whole, 0.25).least_ess == 100.0
-    (job, settings, stream), (other, same, _) = plan_fit(marin, "auto").tasks(whole, 7)
+    (job, settings, stream), (other, same, _), _ = plan_fit(marin, "auto").tasks(whole, 7)
     assert settings == same and stream == 7
     assert [float(one.problem.plateau) for one in (job, other)] == [1.0, 0.0]
     assert jax.tree.structure(job.problem) == jax.tree.structure(other.problem), "one program serves both"
 
 
-@pytest.mark.parametrize("plateau", ["present", "absent"])
+@pytest.mark.parametrize("plateau", ["present", "absent", "power"])
 def test_one_component_can_be_asked_for(marin, marin_post, plateau):
     one = bs.fit(marin, seed=0, priors={"terms": bs.Plateaus(plateau=plateau)}, settings=HALF)
     assert isinstance(one, bs.Posterior)
     np.testing.assert_array_equal(
-        one.unconstrained, marin_post.components[["present", "absent"].index(plateau)].unconstrained
+        one.unconstrained, marin_post.components[["present", "absent", "power"].index(plateau)].unconstrained
     )
 
 
 def test_unknown_plateaus_are_refused(marin):
-    with pytest.raises(bs.InputError, match="'mixture', 'present', 'absent'; found 'half'"):
+    with pytest.raises(bs.InputError, match="'mixture', 'present', 'absent', 'power'; found 'half'"):
         bs.fit(marin, seed=0, priors={"terms": bs.Plateaus(plateau="half")})
 
 
@@ -95,12 +97,14 @@ def test_unknown_plateaus_are_refused(marin):
 def test_status_is_that_of_every_component(marin, method):
     post = bs.fit(marin, seed=0, method=method)
     assert post.status is bs.Status.OK
-    assert [part.diagnostics.method for part in post.components] == [method] * 2
+    assert [part.diagnostics.method for part in post.components] == [method] * 3
     wrong = dataclasses.replace(post.components[1].diagnostics, status=bs.Status.NOT_MIXED, rhat=np.array([1.2]))
-    mixed = bs.Mixture((post.components[0], dataclasses.replace(post.components[1], diagnostics=wrong)))
+    mixed = bs.Mixture(
+        (post.components[0], dataclasses.replace(post.components[1], diagnostics=wrong), post.components[2])
+    )
     assert mixed.status is bs.Status.NOT_MIXED
     (note,) = [note for note in mixed.check() if note.code == "unconverged"]
-    assert "the component without a plateau" in note.text
+    assert "the component with a floor" in note.text
 
 
 def test_tables_are_those_of_the_mixture(marin_post):
@@ -114,7 +118,7 @@ def test_tables_are_those_of_the_mixture(marin_post):
     assert list(learned.index) == list(marin_post.components[0].names)
     assert (learned < 1.0).all()
     assert learned["log_fall"] > 0.9
-    assert "0.5 with a plateau, 2 chains x 500 draws" in str(marin_post)
+    assert "0.5 with floor and plateau, 2 chains x 500 draws" in str(marin_post)
 
 
 # --- Put together by hand ---------------------------------------------------------------------------------------
@@ -161,8 +165,8 @@ def test_what_cannot_be_mixed_is_refused(marin_post, by_hand, apart):
 
 def test_arviz_reads_every_component(marin_post):
     tree = marin_post.to_datatree()
-    assert {"component_0", "component_1", "posterior_predictive", "observed_data"} <= set(tree.children)
-    assert tree["posterior_predictive"]["loss"].shape == (CHAINS, HALF.draws, len(marin_post.runs))
+    assert {"component_0", "component_1", "component_2", "posterior_predictive", "observed_data"} <= set(tree.children)
+    assert tree["posterior_predictive"]["loss"].shape == (1, CHAINS * HALF.draws, len(marin_post.runs))
     for number, part in enumerate(marin_post.components):
         table = az.summary(tree[f"component_{number}"], round_to="none")
         moving = table[table["sd"] > 0]
@@ -192,9 +196,9 @@ def test_errors_of_means_do_not_grow_with_the_gap_between_components():
     assert mean_error(gap, layout) == 0.0
 
 
-def test_rules_are_learned_on_both_components(marin_post):
-    """A pilot that shows which model is true is worth something only if the rule has seen both."""
-    assert len(joint_draws(marin_post, marin_post.runs.frame[["flops"]].head(1)).layout) == 2
+def test_rules_are_learned_on_all_components(marin_post):
+    """A pilot that shows which model is true is worth something only if the rule has seen all."""
+    assert len(joint_draws(marin_post, marin_post.runs.frame[["flops"]].head(1)).layout) == 3
     rng = np.random.default_rng(0)
     target = np.repeat([0.0, 1.0], 4000) + 0.1 * rng.standard_normal(8000)
     shown = (target + 0.1 * rng.standard_normal(8000))[:, None]
@@ -213,6 +217,6 @@ def test_many_families_share_programs_and_come_back_whole(marin, marin_post):
     frame = pd.DataFrame(marin.frame.assign(loss=marin.frame["loss"] * 1.01))
     families = [marin, dataclasses.replace(marin, frame=frame, name="other")]
     one, other = bs.fit_many(families, seed=0)
-    assert [len(fit.components) for fit in (one, other)] == [2, 2]
+    assert [len(fit.components) for fit in (one, other)] == [3, 3]
     np.testing.assert_array_equal(one.components[1].unconstrained, marin_post.components[1].unconstrained)
     assert other.runs.name == "other"

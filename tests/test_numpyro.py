@@ -86,14 +86,16 @@ def test_the_default_mixture_forecasts_as_predict_does():
     runs = made_up("plain")
     post = bs.fit(runs, seed=0, settings=DRAWS)
     model = bs.numpyro_model(runs)
-    present, absent = (samples_of(part, f"{name}.") for name, part in zip(NAMES, post.components, strict=True))
+    every = {}
+    for name, part in zip(NAMES, post.components, strict=True):
+        every |= samples_of(part, f"{name}.")
     # Chains that were continued have more draws.
-    fewest = min(len(draws) for draws in (present | absent).values())
-    samples = {name: draws[-fewest:] for name, draws in (present | absent).items()}
+    fewest = min(map(len, every.values()))
+    samples = {name: draws[-fewest:] for name, draws in every.items()}
     compare(post, model, samples, AT["plain"])
 
 
-NAMES = ("present", "absent")
+NAMES = ("present", "absent", "power")
 
 
 def test_rows_may_be_handed_over():

@@ -63,10 +63,11 @@ def test_the_page_says_what_it_is_a_mixture_of_and_its_priors_in_words(page, mar
     (part,) = [part for part in page.appendix if part.title == "What this rests on"]
     said = " ".join(part.sentences)
     assert (
-        "a mixture of 2 posteriors of this law on the same runs: 50 % with a plateau, 50 % without a plateau." in said
+        "a mixture of 3 posteriors of this law on the same runs: 50 % with floor and plateau, 25 % with a floor, 25 % "
+        "without floor and plateau." in said
     )
     assert "Before the runs were seen: the law's value in the middle of the runs lies within a factor" in said
-    assert "Of the posterior with a plateau: " in said and "Of the posterior without a plateau: " in said
+    assert "Of the posterior with floor and plateau: " in said and "Of the posterior with a floor: " in said
     assert "Plateaus(" not in page.html() and "sd=" not in said
     single = bs.report(marin_post.components[0], with_sensitivity=False)
     (part,) = [part for part in single.appendix if part.title == "What this rests on"]

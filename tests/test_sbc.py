@@ -92,7 +92,7 @@ def test_wrong_memory_is_noticed():
 @pytest.mark.slow
 def test_the_law_is_found_where_discrepancy_could_stand_in_for_it():
     # A walk from the prior's centre ends in a mode of large discrepancy, ten or more below the truth in log density.
-    plan = sbc.generative(plan_fit(made_up(bs.LAWS["quantised_training"], 16), "quantised_training"))
+    plan = plan_fit(made_up(bs.LAWS["quantised_training"], 16), "quantised_training")
     (job,) = plan.jobs
     position, values = sbc.prior_values(plan, 60, 2000)
     one = jax.tree.map(lambda leaf: leaf[35:36], values)

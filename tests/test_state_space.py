@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import bayescale as bs
 from bayescale.model import parameters, prepare
 from bayescale.model.density import log_density, pointwise
-from bayescale.model.discrepancy import Discrepancy, kernel
+from bayescale.model.discrepancy import Discrepancy, innovation_kernel, kernel
 from bayescale.model.evaluations import Rotated, StateSpace, kalman
 from bayescale.model.evaluations.state_space import smooth
 from bayescale.model.parameters import prior_center
@@ -65,16 +65,24 @@ def test_density_and_gradient_are_the_dense_ones(seed):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-8 * np.abs(other).max())
 
 
-ONE_AXIS = Discrepancy().completed(1)
+ONE_AXIS = Discrepancy().completed("curve")
 
 
-def test_forecasts_are_the_dense_ones_on_either_side():
+@pytest.mark.parametrize("factor", [1.0, 1.8])
+def test_forecasts_are_the_dense_ones_on_either_side(factor):
     rng = np.random.default_rng(0)
     place, residual, noise = rows_in_order(1, 24)
     new, draws, square = np.array([0.3, -0.7, 2.0, -0.2, 0.0, 1.0, 0.55]), 20_000, 0.04
     shape = (draws, len(place))
     mean, variance, joint = smooth(
-        place, new, np.broadcast_to(residual, shape), np.broadcast_to(noise, shape), np.full(draws, 0.2), 1.0, rng
+        place,
+        new,
+        np.broadcast_to(residual, shape),
+        np.broadcast_to(noise, shape),
+        np.full(draws, 0.2),
+        np.full(draws, factor),
+        1.0,
+        rng,
     )
     covariance = square * kernel(place[:, None], place[:, None], ONE_AXIS) + np.diag(noise)
     cross = square * kernel(new[:, None], place[:, None], ONE_AXIS)
@@ -82,6 +90,8 @@ def test_forecasts_are_the_dense_ones_on_either_side():
     spread = square * kernel(new[:, None], new[:, None], ONE_AXIS) - cross @ np.linalg.solve(covariance, cross.T)
     np.testing.assert_allclose(mean[0], expected, atol=1e-9)
     np.testing.assert_allclose(variance[0], np.diag(spread), atol=1e-9)
+    # Joint draws have the factor on innovations.
+    spread = spread + (factor**2 - 1.0) * square * innovation_kernel(new[:, None], place[:, None], ONE_AXIS)
     error = np.sqrt(np.diag(spread) / draws)
     assert (np.abs(joint.mean(0) - expected) <= 4.5 * error + 1e-9).all()
     # Standard error of a covariance of normal draws.

@@ -23,7 +23,6 @@ from bayescale.errors import InputError, Status
 from bayescale.fitting import cache
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.diagnostics import Diagnostics
-from bayescale.model.discrepancy import default_discrepancy
 from bayescale.model.parameters import compact, constrain_draws, coordinates
 from bayescale.posterior import datatree, io
 from bayescale.posterior.encoding import decode_table, encode_table
@@ -72,7 +71,7 @@ def runs(inputs, shape):
 def synthetic(given, law, discrepancy, noise):
     """Return a fit with made-up draws, which needs no sampler."""
     if discrepancy == "scale":
-        discrepancy = dataclasses.replace(default_discrepancy(len(given.inputs)), along="scale")
+        discrepancy = bs.Discrepancy(along="scale")
     plan = plan_fit(given, law, discrepancy=discrepancy, likelihood=noise)
     return combine([made_up_posterior(job, number) for number, job in enumerate(plan.jobs)], plan.weights)
 

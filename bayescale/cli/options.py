@@ -64,6 +64,16 @@ FIT: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "likelihood": (Annotated[str | None, typer.Option(help="normal (the default) or student.")], None),
+    "design": (
+        Annotated[
+            str | None,
+            typer.Option(
+                help="ladder (finished runs of growing size or compute) or curve (more data, steps or attempts); by "
+                "default told from the name of the input."
+            ),
+        ],
+        None,
+    ),
     "method": (
         Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
         None,
@@ -94,7 +104,7 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
                 f"{'it' if len(idle) == 1 else 'them'}."
             )
         told = {name: value for name, value in given.items() if value is not None}
-        options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "method") if name in told}
+        options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "design", "method") if name in told}
         if "discrepancy" in told:
             options["discrepancy"] = named_discrepancy(told.pop("discrepancy"))
         return {"options": options | ({"settings": Nuts(**told)} if told else {})}

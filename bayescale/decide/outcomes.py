@@ -12,7 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from bayescale.errors import InputError
-from bayescale.forecast import At, widened, widening
+from bayescale.forecast import At
 from bayescale.model.problem import share_residuals
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
@@ -119,8 +119,6 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
     parts = [posterior.predictive(z, "mean", rng).draws for _ in range(repeats)]
     # JointDraws of one draw lie side by side, so that blocks are in the order of the chains.
     curve = np.stack(parts, axis=1).reshape(total * repeats, len(points))
-    factor = widening(np.maximum(posterior.ratio(x), 1.0), len(posterior.law.inputs))
-    curve = widened(curve, factor, np.median(curve, axis=0))
     single = np.sqrt(np.asarray(values.residual_sd, float) ** 2 + float(problem.single))
     scatter, seed = (
         np.repeat(np.broadcast_to(np.asarray(part, float), total), repeats) for part in (single, values.seed_sd)

@@ -31,7 +31,7 @@ from bayescale.forecast import At, query_points
 from bayescale.laws.law import Law, bind
 from bayescale.laws.published import PublishedLaw
 from bayescale.laws.registry import get as get_law
-from bayescale.model.discrepancy import default_discrepancy, eigenbasis, kernel
+from bayescale.model.discrepancy import eigenbasis, kernel
 from bayescale.model.prepare import axis_positions
 from bayescale.posterior.fitted import Fitted
 
@@ -408,7 +408,8 @@ def prior_runs(
     seeds = np.asarray(values.seed_sd, float)
     if isinstance(source, PublishedLaw):
         curve = np.log(source.predict(sizes).draws[0, 0])
-        discrepancy = default_discrepancy(len(law.axes or law.inputs))
+        discrepancy = job.discrepancy
+        assert discrepancy is not None, "the default has one"
         z = np.log(sizes.to_numpy(float) / job.reference)
         path = axis_positions(job.model.law, job.problem, job.low, z)
         power, vectors = eigenbasis(kernel(path, path, discrepancy))

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.ray import OFF_RAY
-from bayescale.digits import factor_shown, widening_shown
+from bayescale.digits import factor_shown
 from bayescale.errors import Status
-from bayescale.forecast import RECORD_RATIO, widening
+from bayescale.forecast import RECORD_RATIO
 from bayescale.posterior.checks import COLLINEAR, grave_notes
 from bayescale.posterior.fitted import Fitted
 
@@ -149,7 +149,7 @@ def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
 
 
 def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
-    """Return the caveat about a question beyond the record of held-out runs: the widening, and what would help.
+    """Return a remark on a question beyond the main record of held-out runs, with what would help.
 
     Returns:
         The sentences, or None for a question that the record reaches.
@@ -168,13 +168,10 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
         inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / reach, high)
         if at[name] < low / reach:
             inputs[name] = at[name] * reach
-    factor = float(widening(np.array([worst]), len(names))[0])
-    how = f"intervals are {widening_shown(factor)} the model alone has them" if factor > 1.0 else "few families"
-    how += ", which is what held-out runs that far out needed" if factor > 1.0 else " were checked that far out"
     return (
         f"The question lies {factor_shown(worst, 3)} times beyond the data, and the main record of held-out runs ends "
-        f"at {RECORD_RATIO:g} times: {how}. A run at {inputs_text(inputs)}, or a larger one, would bring it within "
-        "reach."
+        f"at {RECORD_RATIO:g} times: few families were checked that far out. A run at {inputs_text(inputs)}, or a "
+        "larger one, would bring it within reach."
     )
 
 

@@ -23,7 +23,7 @@ from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.errors import InputError, Status
-from bayescale.evaluate.simulate import generative, owners, prior_values, simulate
+from bayescale.evaluate.simulate import owners, prior_values, simulate
 from bayescale.fitting.fit_many import Queue, results_of
 from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.fitting.plan import FitPlan, plan_fit
@@ -138,10 +138,10 @@ def run(
     request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    assumed = generative(request.plan(runs))
+    assumed = request.plan(runs)
     others = {"discrepancy": true_discrepancy, "likelihood": true_likelihood}
     real: Any = {name: value for name, value in others.items() if value != "same"}
-    truth = generative(plan_fit(runs, law, **{**request.model, **real}))
+    truth = plan_fit(runs, law, **{**request.model, **real})
     simulable(assumed)
     simulable(truth)
     new = beyond(assumed.jobs[0], ratios)
@@ -211,7 +211,7 @@ def given(
         both = pd.concat([frame.assign(value_se=0.0), more], ignore_index=True)
         both["run"] = own_runs(len(both))
         whole = both if error else both.drop(columns="value_se")
-        return generative(request.plan(dataclasses.replace(runs, frame=whole)))
+        return request.plan(dataclasses.replace(runs, frame=whole))
 
     # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
     alone = plan_of(level, BOUNDLESS)

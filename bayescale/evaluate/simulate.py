@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from bayescale._jax import on_cores
 from bayescale.fitting.plan import FitPlan
-from bayescale.model.discrepancy import eigenbasis, kernel
+from bayescale.model.discrepancy import innovation_kernel, kernel
 from bayescale.model.level import marginal_level
 from bayescale.model.parameters import simulate_prior
 from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import Job, Values, row_variance
-from bayescale.posterior.predictive import law_at, run_variance
-
-
-def generative(plan: FitPlan) -> FitPlan:
-    """Leave out the factor on the discrepancy ahead and its trend: they answer to real curves and simulate no data."""
-    none, one = np.asarray(0.0), np.asarray(1.0)
-
-    def plain(job: Job) -> Job:
-        if job.model.discrepancy is None:
-            return job
-        discrepancy = dataclasses.replace(
-            job.model.discrepancy, ahead=none, ahead_median=one, ahead_power=none, trend=none
-        )
-        return dataclasses.replace(job, model=dataclasses.replace(job.model, discrepancy=discrepancy))
-
-    return dataclasses.replace(plan, jobs=tuple(plain(job) for job in plan.jobs))
+from bayescale.posterior.predictive import law_at, run_variance, standard_paths
 
 
 def owners(plan: FitPlan, simulations: int) -> np.ndarray:
@@ -69,10 +52,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.discrepancy is not None:
-        position = axis_positions(model.law, problem, job.low, z)
-        power, vectors = eigenbasis(kernel(position, position, model.discrepancy))
-        path = vectors @ (np.sqrt(power) * rng.standard_normal(len(z)))
-        mean = mean + values.amplitude[0] * path
+        mean = mean + values.amplitude[0] * simulate_path(job, values, z, rng)
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]
     future = np.full(len(new), run_variance(single, problem))
@@ -83,3 +63,30 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     y = np.zeros(len(problem.y))
     y[:rows] = (mean + noise)[:rows]
     return y, (mean + noise)[rows:]
+
+
+def simulate_path(job: Job, values: Values, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Simulate the discrepancy, divided by its amplitude, at the fitted rows and at points after them, (row + point,).
+
+    Args:
+        job: A model with discrepancy.
+        values: One draw, leading axis 1.
+        z: ln(x / reference) of the fitted rows and of the points, shape (row + point, input).
+        rng: Source.
+    """
+    model, problem, rows = job.model, job.problem, job.problem.rows
+    discrepancy = model.discrepancy
+    assert discrepancy is not None, "a model with discrepancy"
+    position = axis_positions(model.law, problem, job.low, z)
+    fresh = innovation_kernel(position[rows:], position[:rows], discrepancy)
+    carried = kernel(position, position, discrepancy)
+    carried[rows:, rows:] -= fresh
+    path = standard_paths(carried, 1, rng)[0]
+    factor = discrepancy.median_factor(rows) * np.exp(float(discrepancy.ahead) * rng.standard_normal())
+    edge = np.minimum(z[rows:], z[:rows].max(0))
+    law = law_at(model, values.constants, np.concatenate([z[rows:], edge]))[0]
+    onward = np.sign(law[: len(edge)] - law[len(edge) :])
+    # The law stands still at points that are not beyond the rows.
+    drift = float(discrepancy.trend) * onward * np.sqrt(np.maximum(np.diag(fresh), 0.0))
+    path[rows:] += factor * (standard_paths(fresh, 1, rng)[0] + drift)
+    return path

@@ -60,15 +60,17 @@ def fit(
             parts of ln x: fits to averages forecast better (docs/evidence/calibration.md) and take no longer, however
             many there are. Checkpoints are rows of which several name the same run, and rows of one input that name
             none.
-        law: A law or its name; "auto" is for one input a power law with a floor, fitted as a mixture of two posteriors
-            of equal weight, below a plateau and without one, and for two or three one power law each under an outer
-            power, with a floor (see `laws.automatic`).
+        law: A law or its name; "auto" is for one input a power law, fitted as a mixture of posteriors with a floor
+            and a plateau, with a floor and, for ladders, with neither; for two or three it is one power law each under
+            an outer power, with a floor (see `laws.automatic`).
         seed: Seed of all randomness; equal seeds give equal draws.
         strict: Raise if the posterior must not be trusted, see `Fitted.trustworthy`.
         **options: The options below, which every function that fits takes.
         discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
         likelihood: A `Likelihood` or its name ("normal", "student").
         priors: Replacements for single priors of the law.
+        design: "ladder" for finished runs of growing size or compute, "curve" for one model with more and more data,
+            steps or attempts; "auto" tells from the name of the input. Defaults depend on it.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.

@@ -11,7 +11,7 @@ from bayescale.fitting.batches import Task
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.options import ModelOptions
-from bayescale.model.prepare import make_jobs
+from bayescale.model.prepare import make_jobs, mixture_weights
 from bayescale.model.problem import Job
 
 
@@ -39,7 +39,9 @@ class FitPlan:
             settings: Settings of the whole fit.
             stream: Number of the family's random stream, which its components share.
         """
-        return [(job, share(settings, weight), stream) for job, weight in zip(self.jobs, self.weights, strict=True)]
+        # All components alike, so that they are sampled in one call of one compiled program.
+        part = share(settings, max(self.weights))
+        return [(job, part, stream) for job in self.jobs]
 
 
 def share(settings: Nuts, weight: float) -> Nuts:
@@ -49,10 +51,10 @@ def share(settings: Nuts, weight: float) -> Nuts:
 
 
 def plan_fit(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> FitPlan:
-    """Check one family against a law, and plan one fit for each component of the law's mixture, of equal weights.
+    """Check one family against a law, and plan one fit for each component of the law's mixture.
 
     Raises:
         InputError: For names or data that cannot work together.
     """
     jobs = make_jobs(runs, law, **options)
-    return FitPlan(jobs, (1.0 / len(jobs),) * len(jobs))
+    return FitPlan(jobs, mixture_weights(jobs))

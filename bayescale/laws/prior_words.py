@@ -81,12 +81,12 @@ def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
 def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe the prior of a floor and a plateau."""
     told, (floor, _, knee) = level(prior, names), names
-    if prior.plateau != "present":
+    if prior.plateau in ("mixture", "absent"):
         told.append(
             f"the share {floor} of it that no scale removes lies between 0 and 1 "
             f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
         )
-    if prior.plateau != "absent":
+    if prior.plateau in ("mixture", "present"):
         share = 100.0 * float(ndtr(float(prior.mean) / float(prior.spread)))
         told.append(
             f"{knee}, the plateau at small scale, and {floor}, the floor, are both open: with a chance of {share:.0f} "

@@ -213,7 +213,7 @@ class Plateaus:
         floor_mean: Centre of the floor's logit where there is no plateau.
         floor_sd: Its standard deviation.
         plateau: A key of `PLATEAUS`. Data rarely tell whether a curve has a plateau, far forecasts depend on it, and an
-            equal mixture of both forecasts most published curves better than either (docs/evidence/calibration.md).
+            mixture forecasts most published curves better than either (docs/evidence/calibration.md).
     """
 
     names: tuple[str, ...] = static(default=())
@@ -233,8 +233,9 @@ class Plateaus:
         # F and W from their difference and their product, without cancellation.
         half = 0.5 * jnp.sinh(bend) / self.both
         larger = jnp.abs(half) + jnp.sqrt(half**2 + 1.0)
-        below = jnp.where(here, self.both * jnp.where(half > 0, larger, 1.0 / larger), jnp.exp(bend))
-        above = jnp.where(here, self.both**2 / below, 0.0)
+        floored = jnp.where(jnp.asarray(scene.plateau) < -0.5, 0.0, jnp.exp(bend))
+        below = jnp.where(here, self.both * jnp.where(half > 0, larger, 1.0 / larger), floored)
+        above = jnp.where(here, self.both**2 / jnp.where(here, below, 1.0), 0.0)
         plateau = above / (1.0 + below)
         floor, term, knee = names
         return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}
@@ -245,9 +246,10 @@ class Plateaus:
 
 
 PLATEAUS = {
-    "mixture": "a mixture of two posteriors of equal weight, with a plateau and without",
-    "present": "one posterior, with a plateau",
-    "absent": "one posterior, without a plateau",
+    "mixture": "a mixture of the posteriors below, with weights that depend on the design",
+    "present": "one posterior, with a floor and a plateau",
+    "absent": "one posterior, with a floor and no plateau",
+    "power": "one posterior, a power law with neither",
 }
 """Whether a law with the prior `Plateaus` has its plateau."""
 

@@ -298,8 +298,8 @@ def has_nickname(text: str, names: Sequence[str]) -> bool:
 def automatic(inputs: tuple[str, ...]) -> Law:
     """Return the default law for some inputs, whatever they are called.
 
-    One input: a power law with a floor, in half of the draws below a plateau (see `priors.Plateaus`). Two or three: one
-    power law each under an outer power, with a floor.
+    One input: a power law, in half of the draws with a floor and below a plateau (see `priors.Plateaus`). Two or
+    three: one power law each under an outer power, with a floor.
 
     Raises:
         InputError: For more than three inputs, where no default has been shown to work.

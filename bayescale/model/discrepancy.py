@@ -20,23 +20,23 @@ ALONG = {
     "scale": "one path along the common scale of all inputs",
 }
 """Along what a discrepancy varies."""
-MOST_ROWS = 40
-"""Rows from which on the factor ahead stays as it is."""
-
-
+FEW_ROWS, MANY_ROWS = 8, 40
+"""Rows between which the median of the factor on innovations falls; the record of curves has no more of them."""
 DEFAULT: Any = None
-"""Stands for the default of a field until the number of inputs is known."""
-DEFAULTS: dict[int, dict[str, float]] = {
-    1: {"median": 0.2, "power": 0.5, "ahead": 0.7, "ahead_median": 0.85, "ahead_power": 0.4}
-    | {"trend": 0.3, "interaction": 0.0},
-    2: {"median": 0.05, "power": 1.5, "ahead": 0.5, "ahead_median": 0.85, "ahead_power": 0.0}
-    | {"trend": 0.3, "interaction": 1.0},
+"""Stands for the default of a field until the design is known."""
+DEFAULTS: dict[str, dict[str, float]] = {
+    "ladder": {"median": 0.05, "power": 1.0, "sd": 1.2, "ahead": 0.7, "ahead_median": 0.75}
+    | {"ahead_power": 0.0, "trend": 0.0, "interaction": 0.0},
+    "curve": {"median": 0.2, "power": 0.5, "sd": 1.0, "ahead": 0.7, "ahead_median": 0.75}
+    | {"ahead_power": 0.4, "trend": 0.3, "interaction": 0.0},
+    "several": {"median": 0.05, "power": 1.5, "sd": 0.8, "ahead": 0.5, "ahead_median": 0.85}
+    | {"ahead_power": 0.0, "trend": 0.3, "interaction": 1.0},
 }
-"""Defaults that depend on the number of inputs: for one, and for two or more (`docs/evidence/calibration.md`)."""
+"""Defaults that depend on the design, a key of `designs.DESIGNS` (`docs/evidence/calibration.md`)."""
 RULES = {
-    **dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median", "ahead_rows"), checked.POSITIVE),
-    **dict.fromkeys(("ahead", "interaction"), checked.AT_LEAST_ZERO),
-    **dict.fromkeys(("power", "ahead_power", "trend"), checked.FINITE),
+    **dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median"), checked.POSITIVE),
+    **dict.fromkeys(("ahead", "ahead_power", "interaction"), checked.AT_LEAST_ZERO),
+    **dict.fromkeys(("power", "trend"), checked.FINITE),
 }
 """What each number may be."""
 
@@ -50,8 +50,13 @@ class Discrepancy:
     b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may add
     a path over its plane: the benefit of one input departs from the law as the other one grows.
 
-    Fields that are left out are those that fits use by default. Of `DEFAULTS` they depend on the number of inputs, so
-    they stay None until runs are at hand: `fit(runs, discrepancy=Discrepancy())` is `fit(runs)`.
+    Beyond the training span the innovations of the slope, what is new in it, have another amplitude, A times a factor
+    that is LogNormal(ln ahead_median, ahead), with a smaller median for many rows: the future need not depart from the
+    law as the past did. Data say nothing about that factor, so its posterior is its prior. What the data say about
+    value and slope at the edge goes on.
+
+    Fields that are left out are those that fits use by default. Of `DEFAULTS` they depend on the design, so they stay
+    None until runs are at hand: `fit(runs, discrepancy=Discrepancy())` is `fit(runs)`.
 
     Attributes:
         median: Median amplitude at the fall `scale`, in log units per span^1.5.
@@ -59,16 +64,13 @@ class Discrepancy:
         sd: Spread of ln A.
         scale: The fall at which `median` holds.
         memory: Correlation length of the slope, in training spans.
-        ahead: Spread of the logarithm of a factor, one for each posterior draw, on the discrepancy's conditional
-            standard deviation beyond the data: the future need not depart as the past did. Between the smallest
-            and the largest value of every input nothing changes.
-        ahead_median: That factor's median at `ahead_rows` rows.
-        ahead_rows: Rows at which it is largest.
-        ahead_power: How it falls on either side, by exp(-ahead_power |ln(rows / ahead_rows)|): wiggles of many rows
-            overstate what their trend will do, and what few rows leave open the law holds open too. More than
-            `MOST_ROWS` count as so many: the record that chose these numbers has no more.
-        trend: By how much the discrepancy goes on where the law goes, in units of the standard deviation that it
-            gains beyond the data: real curves still move where laws have flattened. Nothing inside the data changes.
+        ahead: Spread of the logarithm of the factor on innovations beyond the training span.
+        ahead_median: Median of that factor at `FEW_ROWS` rows or fewer.
+        ahead_power: Its median falls with the number of rows n as n^-ahead_power, up to `MANY_ROWS`: wiggles of many
+            points of one curve raise the amplitude and say little about its trend, and the process has no part of
+            short memory for them.
+        trend: Mean of what innovations beyond the training span add up to, in units of their standard deviation and in
+            the direction in which the law goes: real curves still move where laws have flattened.
         interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
             zero leaves them out. They are zero at the smallest runs.
         along: Along what the slope varies, a key of `ALONG`.
@@ -76,12 +78,11 @@ class Discrepancy:
 
     median: float = DEFAULT
     power: float = DEFAULT
-    sd: float = 0.8
+    sd: float = DEFAULT
     scale: float = 0.4
     memory: float = 1.0
     ahead: float = DEFAULT
     ahead_median: float = DEFAULT
-    ahead_rows: float = 8.0
     ahead_power: float = DEFAULT
     trend: float = DEFAULT
     interaction: float = DEFAULT
@@ -93,9 +94,9 @@ class Discrepancy:
             raise InputError(f"A discrepancy varies along {', '.join(ALONG)}; found along={self.along!r}.")
         checked.fields(self, RULES)
 
-    def completed(self, axes: int) -> Discrepancy:
-        """Return the discrepancy with the default, for so many inputs or axes, of each field that was left out."""
-        left = {name: value for name, value in DEFAULTS[min(axes, 2)].items() if getattr(self, name) is None}
+    def completed(self, design: str) -> Discrepancy:
+        """Return the discrepancy with the defaults of a design, a key of `DEFAULTS`, for the fields left out."""
+        left = {name: value for name, value in DEFAULTS[design].items() if getattr(self, name) is None}
         return dataclasses.replace(self, **left)
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
@@ -103,25 +104,29 @@ class Discrepancy:
         median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
         return jnp.exp(sample("log_discrepancy", dist.Normal(median, self.sd)))
 
+    def median_factor(self, rows: int) -> float:
+        """Return the median of the factor on innovations beyond the training span of so many rows."""
+        more = min(max(rows, FEW_ROWS), MANY_ROWS) / FEW_ROWS
+        return float(self.ahead_median) * more ** -float(self.ahead_power)
+
     def factors(self, draws: int, rows: int) -> np.ndarray:
-        """Return factors on the conditional sd at new points, shape (draw,), in an order fixed for ever."""
+        """Return factors on the innovations beyond the training span, shape (draw,), in an order fixed for ever."""
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
-        away = abs(np.log(min(rows, MOST_ROWS) / float(self.ahead_rows)))
-        return float(self.ahead_median) * np.exp(float(self.ahead) * scores - float(self.ahead_power) * away)
+        return self.median_factor(rows) * np.exp(float(self.ahead) * scores)
 
 
-def default_discrepancy(n_inputs: int) -> Discrepancy:
-    """Return the default discrepancy for one input, or for several, see `docs/evidence/calibration.md`."""
-    return Discrepancy().completed(n_inputs)
+def default_discrepancy(design: str) -> Discrepancy:
+    """Return the default discrepancy of a design, a key of `DEFAULTS`; see `docs/evidence/calibration.md`."""
+    return Discrepancy().completed(design)
 
 
-def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Discrepancy | None:
-    """Return the discrepancy that a name stands for, checked against the number of axes that it would run along.
+def resolve_discrepancy(discrepancy: Discrepancy | str | None, design: str) -> Discrepancy | None:
+    """Return the discrepancy that a name stands for, its numbers checked.
 
     Args:
         discrepancy: "auto", a `Discrepancy` or None.
-        axes: Number of inputs, or of axes that the law declares.
+        design: A key of `DEFAULTS`.
 
     Raises:
         InputError: For anything else.
@@ -132,7 +137,7 @@ def resolve_discrepancy(discrepancy: Discrepancy | str | None, axes: int) -> Dis
         discrepancy = Discrepancy()
     if not isinstance(discrepancy, Discrepancy):
         raise InputError(f"discrepancy must be 'auto', None or a Discrepancy; found {discrepancy!r}.")
-    found = discrepancy.completed(axes)
+    found = discrepancy.completed(design)
     checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})
     return found
 
@@ -162,7 +167,7 @@ def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
-    """Return the covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude.
+    """Return the covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude, shape (row, column).
 
     k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
     points left of the data by its stationary increments. Axes add up, and so do, with their weight, the products of
@@ -172,13 +177,44 @@ def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
         a: Positions in spans, shape (row, input).
         b: Positions in spans, shape (column, input).
         discrepancy: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
+    """
+    return over_axes(axis_kernels(a, b, float(discrepancy.memory)), discrepancy)
+
+
+def innovation_kernel(new: Array, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+    """Return the part of `kernel` among new points that comes from innovations beyond the old ones.
+
+    The process is Markov along an axis given value and slope at the edge of the old points. What is added beyond it is
+    the same process begun at the edge with a slope of zero, independent of everything within.
+
+    Args:
+        new: Positions in spans, shape (point, input).
+        old: Positions of the fitted rows, shape (row, input).
+        discrepancy: See `kernel`.
 
     Returns:
-        Shape (row, column).
+        Shape (point, point); zero for points between the smallest and the largest old one on every axis.
     """
-    memory = float(discrepancy.memory)
+    new, old, memory = np.asarray(new), np.asarray(old), float(discrepancy.memory)
+    axes = axis_kernels(new, new, memory)
+    fresh = np.zeros_like(axes)
+    # The process is zero at position zero, wherever the rows lie. Innovations on the two sides are independent.
+    for lag in (new - np.maximum(old.max(0), 0.0), np.minimum(old.min(0), 0.0) - new):
+        lag = np.maximum(lag, 0.0)
+        forgotten = -np.expm1(-lag / memory)
+        slope = 0.5 * memory**3 * forgotten[:, None, :] * forgotten[None, :, :]
+        fresh += np.where(lag[:, None, :] * lag[None, :, :] > 0.0, axis_kernels(lag, lag, memory) - slope, 0.0)
+    return over_axes(axes, discrepancy) - over_axes(axes - fresh, discrepancy)
+
+
+def axis_kernels(a: Array, b: Array, memory: float) -> np.ndarray:
+    """Return the covariance along each axis, shape (row, column, input); arguments as of `kernel`."""
     s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
-    axes = 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
+    return 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
+
+
+def over_axes(axes: np.ndarray, discrepancy: Discrepancy) -> np.ndarray:
+    """Add up covariances along axes, shape (row, column, input), and the weighted products of each two of them."""
     total = axes.sum(-1)
     # The square of a sum holds each product of two axes twice.
     return total + 0.5 * float(discrepancy.interaction) * (total**2 - (axes**2).sum(-1))

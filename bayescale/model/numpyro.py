@@ -18,12 +18,12 @@ from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
 from bayescale.model.density import offset, within_likelihood
-from bayescale.model.discrepancy import MOST_ROWS, kernel
+from bayescale.model.discrepancy import innovation_kernel, kernel
 from bayescale.model.evaluations import Dense
 from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.options import ModelOptions
 from bayescale.model.parameters import coordinates, draw, relative_curve
-from bayescale.model.prepare import axis_positions, make_jobs, plateaus
+from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights, plateaus
 from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
 
 DETAILS = ("value_se", "run", "seed")
@@ -43,15 +43,14 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
     - `model(x, y)` observes responses `y` at inputs `x` in their place; spans, references and priors stay those of
       `runs`.
     - `model(x)` forecasts at inputs `x` given the runs, for `Predictive(model, samples)`: the site "y" is the response
-      of one future run at each row, "mean" that of the law with its discrepancy, both of shape (row,). Farther beyond
-      the runs than any published family reaches, `predict` is wider than that.
+      of one future run at each row, "mean" that of the law with its discrepancy, both of shape (row,).
 
     `x` is a mapping or frame of the law's inputs (for `model(x, y)` also value_se, run and seed, where the rows have
     them), or an array of shape (row, input); `y` has shape (row,), in the units of the response.
 
     A law that is fitted as a mixture, as the default of one input is, gives independent components whose sites begin
-    with "present." and "absent.". Each observes the runs, so each has the posterior of its own; a forecast is one of
-    either, with the weights of the mixture.
+    with their shape, such as "present." and "absent." (see `bs.Plateaus`). Each observes the runs, so each has the
+    posterior of its own; a forecast is one of them, with the weights of the mixture.
 
     Args:
         runs: Runs of one family.
@@ -72,6 +71,7 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
     if len(jobs) == 1:
         return component_model(jobs[0])
     parts = {component_name(job.law): component_model(job) for job in jobs}
+    weights = jnp.array(mixture_weights(jobs))
 
     def model(x: Any = None, y: Any = None) -> None:
         forecasts = []
@@ -80,7 +80,6 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
                 forecasts.append(part(x, y))
         if x is None or y is not None:
             return
-        weights = jnp.full(len(parts), 1.0 / len(parts))
         which = numpyro.sample("component", dist.Categorical(weights))
         for site in Future._fields:
             numpyro.deterministic(site, jnp.stack([getattr(future, site) for future in forecasts])[which])
@@ -274,34 +273,31 @@ def sample_level(values: Values, model: Model, problem: Problem, residual: Any) 
 def sample_discrepancy(values: Values, job: Job, problem: Problem, residual: Any, z: np.ndarray) -> Any:
     """Add the sites of the discrepancy at new points given the observed rows; return it, shape (point,).
 
-    Beyond the data it is wider or narrower by the discrepancy's factor, and moved by its trend; see `Discrepancy`.
+    Innovations beyond the data have a factor and a trend of their own; see `Discrepancy`.
     """
     model, discrepancy = job.model, job.model.discrepancy
     if discrepancy is None:
         return jnp.zeros(len(z))
     assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
     rows = np.asarray(problem.z)
-    inside = ((z <= rows.max(0)) & (z >= rows.min(0))).all(1)
-    edge = np.minimum(z, rows.max(0))
-    old, new = (axis_positions(model.law, job.problem, job.low, part) for part in (rows, np.concatenate([z, edge])))
+    old, new = (axis_positions(model.law, job.problem, job.low, part) for part in (rows, z))
     square = values.amplitude**2
     cross = square * kernel(new, old, discrepancy)
     covariance = problem.evaluation.row_covariance(values, problem)
     solved = jnp.linalg.solve(covariance, jnp.concatenate([residual[:, None], cross.T], axis=1))
-    mean, spread = cross @ solved[:, 0], square * kernel(new, new, discrepancy) - cross @ solved[:, 1:]
-    away = abs(np.log(min(job.problem.rows, MOST_ROWS) / float(discrepancy.ahead_rows)))
+    fresh = innovation_kernel(new, old, discrepancy)
+    spread = square * (kernel(new, new, discrepancy) - fresh) - cross @ solved[:, 1:]
     score = numpyro.sample("ahead_score", dist.Normal(0.0, 1.0))
-    factor = discrepancy.ahead_median * jnp.exp(discrepancy.ahead * score - discrepancy.ahead_power * away)
-    count = len(z)
+    factor = discrepancy.median_factor(job.problem.rows) * jnp.exp(discrepancy.ahead * score)
+    edge = np.minimum(z, rows.max(0))
     curve = relative_curve(model.law, values.constants, np.concatenate([z, edge]))
-    variance = jnp.diagonal(spread)
-    gained = jnp.sqrt(jnp.maximum(variance[:count] - variance[count:], 0.0))
-    moved = discrepancy.trend * jnp.sign(curve[:count] - curve[count:]) * factor * gained
-    scores = numpyro.sample("discrepancy_score", dist.Normal(0.0, 1.0).expand([count]).to_event(1))
-    largest = JITTER * jnp.maximum(variance.max(), 1e-12)
-    root = jnp.linalg.cholesky(spread[:count, :count] + largest * jnp.eye(count))
-    beyond = (z > edge).any(1)
-    return mean[:count] + jnp.where(beyond, moved, 0.0) + jnp.where(inside, 1.0, factor) * (root @ scores)
+    onward = jnp.sign(curve[: len(z)] - curve[len(z) :])
+    moved = discrepancy.trend * onward * factor * values.amplitude * np.sqrt(np.maximum(np.diag(fresh), 0.0))
+    scores = numpyro.sample("discrepancy_score", dist.Normal(0.0, 1.0).expand([len(z)]).to_event(1))
+    spread = spread + (factor * values.amplitude) ** 2 * fresh
+    largest = JITTER * jnp.maximum(jnp.diagonal(spread).max(), 1e-12)
+    root = jnp.linalg.cholesky(spread + largest * jnp.eye(len(z)))
+    return cross @ solved[:, 0] + moved + root @ scores
 
 
 def sample_common_residual(

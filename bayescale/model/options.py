@@ -19,3 +19,6 @@ class ModelOptions(TypedDict, total=False):
     """A `Likelihood` or its name ("normal", "student")."""
     priors: Mapping[str, Prior] | None
     """Replacements for single priors of the law."""
+    design: str
+    """"ladder" for finished runs of growing size or compute, "curve" for more and more data, steps or attempts, "auto"
+    to tell from the name of the input; the default discrepancy and the weights of a mixture depend on it."""

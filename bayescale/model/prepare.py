@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import jax
@@ -19,6 +19,7 @@ from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
+from bayescale.model.designs import SHAPE_WEIGHTS, find_design
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
 from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
 from bayescale.model.likelihood import Likelihood, resolve_likelihood
@@ -52,6 +53,7 @@ def make_jobs(
     discrepancy: Discrepancy | str | None = "auto",
     likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
+    design: str = "auto",
 ) -> tuple[Job, ...]:
     """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
 
@@ -71,26 +73,38 @@ def make_jobs(
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)
-    discrepancy = resolve_discrepancy(discrepancy, len(chosen.axes or chosen.inputs))
+    kind = find_design(tuple(chosen.axes) or chosen.inputs, design)
+    discrepancy = resolve_discrepancy(discrepancy, kind)
     likelihood = resolve_likelihood(likelihood, len(runs.inputs))
-    design = reduce_runs(runs, exempt=chosen.exempt)
+    rows = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:
-        model, problem = prepare(law, discrepancy, likelihood, design)
+        model, problem = prepare(law, discrepancy, likelihood, rows)
         model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
-        low = model.law.coordinates(problem.z[: len(design.y)]).min(0)
-        return Job(runs, law, discrepancy, likelihood, model, problem, low, np.asarray(design.reference), ray=ray)
+        low = model.law.coordinates(problem.z[: len(rows.y)]).min(0)
+        reference = np.asarray(rows.reference)
+        return Job(runs, law, discrepancy, likelihood, model, problem, low, reference, ray, kind)
 
-    return tuple(job(law) for law in components(chosen))
+    return tuple(job(law) for law in components(chosen, kind))
 
 
-def components(law: Law) -> tuple[Law, ...]:
-    """Return the laws of the components of a mixture; one law where its priors name no mixture."""
+def components(law: Law, design: str) -> tuple[Law, ...]:
+    """Return the laws of the components of a mixture; one law where its priors name no mixture.
+
+    Args:
+        law: The law.
+        design: A key of `designs.DESIGNS`, on which the components depend.
+    """
     found = plateaus(law)
     if found is None or found[1].plateau != "mixture":
         return (law,)
     key, prior = found
-    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in ("present", "absent"))
+    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in SHAPE_WEIGHTS[design])
+
+
+def mixture_weights(jobs: Sequence[Job]) -> tuple[float, ...]:
+    """Return the weights of the components that `make_jobs` returns; they sum to one."""
+    return tuple(SHAPE_WEIGHTS[jobs[0].design].values()) if len(jobs) > 1 else (1.0,)
 
 
 def plateaus(law: Law) -> tuple[str, Plateaus] | None:
@@ -131,7 +145,7 @@ def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, d
         reach=reach,
         directions=matrix,
         origin=origin,
-        plateau=np.asarray(0.0 if found is not None and found[1].plateau == "absent" else 1.0),
+        plateau=np.asarray(1.0 if found is None else {"absent": 0.0, "power": -1.0}.get(found[1].plateau, 1.0)),
         active=active,
         replicated=bool(np.max(design.count) > 1),
         latent=latent,

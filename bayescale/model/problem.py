@@ -51,7 +51,7 @@ class Problem:
     with the arrays that this takes; state-space evaluation has the rows in the order of the input. `reach` is the span
     of each of the law's `axes`, those of the inputs where it has none; `directions` and `origin` map positions in these
     spans to the axes of the discrepancy. `plateau` is zero where a law does without the plateau that it might have,
-    else one.
+    minus one where it does without its floor as well, else one.
     """
 
     z: Array
@@ -221,3 +221,5 @@ class Job:
     """Geometric mean of each input, shape (input,)."""
     ray: Ray | None = None
     """The ray along which one of several inputs was fitted, or None."""
+    design: str = "curve"
+    """What kind of runs the family has, a key of `designs.DESIGNS`."""

@@ -30,7 +30,7 @@ from bayescale.posterior.loo import log_likelihood
 from bayescale.posterior.posterior import Posterior, log_posterior, varying
 from bayescale.posterior.prior import prior_draws, prior_predictive
 
-FORMAT = 6
+FORMAT = 7
 """Version of the file layout, raised when files can no longer be read as they were."""
 DIMENSIONS = ("chain", "draw")
 RESERVED = ("chain", "draw", "run", "setting")
@@ -213,6 +213,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "discrepancy": None if job.discrepancy is None else encode(job.discrepancy),
         "likelihood": encode(job.likelihood),
         "ray": None if job.ray is None else dataclasses.asdict(job.ray),
+        "design": job.design,
         "seed": int(posterior.seed),
         "settings": encode(posterior.settings),
         "diagnostics": encode_diagnostics(posterior.diagnostics),

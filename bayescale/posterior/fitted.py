@@ -14,7 +14,7 @@ from bayescale._display import Display
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status, counted
-from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed, widened, widening
+from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
@@ -212,14 +212,12 @@ class Fitted(Display, abc.ABC):
         rng = np.random.default_rng([self.seed, 1])
         predictive = self.predictive(np.log(x / self.reference), kind, rng)
         ratio = np.maximum(self.ratio(x), 1.0)
-        # Unchanged up to the ratio where the record ends.
-        factor, middle = widening(ratio, len(self.law.inputs)), np.median(predictive.location, axis=0)
         return Forecast(
             points=points,
             kind=kind,
-            location=widened(predictive.location, factor, middle),
-            scale=factor * predictive.scale,
-            log_draws=self.folded(widened(predictive.draws, factor, middle)),
+            location=predictive.location,
+            scale=predictive.scale,
+            log_draws=self.folded(predictive.draws),
             ratio=ratio,
             label=f"{self.law.name} on {self.runs.name}",
         )
@@ -321,6 +319,8 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
     tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
     assumed = f"{discrepancy}, {tail} likelihood"
+    if fit.first.job.design in ("ladder", "curve"):
+        assumed = f"taken for a {fit.first.job.design}; {assumed}"
     shapes = [part.unconstrained.shape[:2] for part in fit.components]
     chains = [f"{counted(number, 'chain')} x {counted(draws, 'draw')}" for number, draws in shapes]
     if len(fit.components) == 1:
@@ -352,7 +352,7 @@ def weights_lines(fit: Fitted) -> list[str]:
     return [f"{label}: {said}" for label, said in zip(component_labels(fit), told, strict=True) if said]
 
 
-PLATEAU_LABELS = {"present": "with a plateau", "absent": "without a plateau"}
+PLATEAU_LABELS = {"present": "with floor and plateau", "absent": "with a floor", "power": "without floor and plateau"}
 ALONG_LABELS = {"inputs": "discrepancy along the inputs", "scale": "discrepancy along the common scale"}
 
 

@@ -245,7 +245,7 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     discrepancy, likelihood = part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"])
     job = make_job(runs, law, discrepancy=discrepancy, likelihood=likelihood)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
-    return dataclasses.replace(job, ray=ray)
+    return dataclasses.replace(job, ray=ray, design=told["design"])
 
 
 def part(kind: Any, values: Mapping[str, Any] | None) -> Any:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale._jax import on_cores
-from bayescale.model.discrepancy import eigenbasis, kernel
+from bayescale.model.discrepancy import eigenbasis, innovation_kernel, kernel
 from bayescale.model.evaluations.state_space import smooth
 from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import SAME_DIGITS, Model, Problem, Values, over_draws, row_variance, share_residuals
@@ -81,7 +81,9 @@ def predict_log(
     draws = location.copy()
     if model.discrepancy is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
-        mean, variance, joint = discrepancy_ahead(model, problem, low, values, curve, residual, z, rng)
+        mean, variance, joint = discrepancy_at(model, problem, low, values, residual, z, rng)
+        drift = trend_ahead(model, problem, low, values, curve, z)
+        mean, joint = mean + drift, joint + drift
         location, draws = location + mean, draws + joint
     if kind == "run":
         law = curve[:, rows:] + level
@@ -156,39 +158,34 @@ def run_variance(values: Values, problem: Problem) -> np.ndarray:
     return np.asarray(values.residual_sd) ** 2 + np.asarray(values.seed_sd) ** 2 + float(problem.single)
 
 
-def discrepancy_ahead(
-    model: Model,
-    problem: Problem,
-    low: np.ndarray,
-    values: Values,
-    curve: np.ndarray,
-    residual: np.ndarray,
-    z: np.ndarray,
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return mean, variance and joint draws of the discrepancy at new points, as forecasts take them, (draw, point).
+def trend_ahead(
+    model: Model, problem: Problem, low: np.ndarray, values: Values, curve: np.ndarray, z: np.ndarray
+) -> np.ndarray:
+    """Return the mean of what innovations beyond the data add up to at new points, shape (draw, point).
 
-    That is what `discrepancy_at` says; beyond the data wider or narrower by the discrepancy's factor, and moved by
-    its trend. `curve` is the law at the fitted and the new points.
+    Args:
+        model: A model with discrepancy.
+        problem: The fitted family.
+        low: Smallest of the law's coordinates among the fitted rows, shape (axis,).
+        values: Posterior draws, every leaf with leading axis draw.
+        curve: The law at the fitted and the new points, shape (draw, row + point).
+        z: ln(x / reference) of the new points, shape (point, input).
     """
-    assert model.discrepancy is not None, "a model with discrepancy"
-    rows, points, trend = residual.shape[1], len(z), float(model.discrepancy.trend)
+    discrepancy, rows = model.discrepancy, problem.rows
+    assert discrepancy is not None, "a model with discrepancy"
+    drift, trend = np.zeros((len(curve), len(z))), float(discrepancy.trend)
     # Where the data end on the way to each point beyond them.
     edge = np.minimum(z, problem.z[:rows].max(0))
     beyond = np.flatnonzero((z > edge).any(1)) if trend else np.zeros(0, int)
+    if not len(beyond):
+        return drift
     edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
-    nearest = nearest.ravel()
-    mean, variance, joint = discrepancy_at(model, problem, low, values, residual, np.concatenate([z, edges]), rng)
-    factor = model.discrepancy.factors(len(mean), rows)[:, None]
-    inside = ((z <= problem.z[:rows].max(0)) & (z >= problem.z[:rows].min(0))).all(1)
-    factors = np.where(inside, 1.0, factor)
-    apart = factors * (joint - mean)[:, :points]
-    if len(beyond):
-        onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest])
-        gained = np.maximum(variance[:, beyond] - variance[:, points + nearest], 0.0)
-        mean[:, beyond] += trend * onward * factor * np.sqrt(gained)
-    mean = mean[:, :points]
-    return mean, factors**2 * variance[:, :points], mean + apart
+    old, new = (axis_positions(model.law, problem, low, part) for part in (problem.z[:rows], z[beyond]))
+    spread = np.sqrt(np.maximum(np.diag(innovation_kernel(new, old, discrepancy)), 0.0))
+    scale = np.asarray(values.amplitude)[:, None] * discrepancy.factors(len(curve), rows)[:, None]
+    onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest.ravel()])
+    drift[:, beyond] = trend * onward * scale * spread
+    return drift
 
 
 def discrepancy_at(
@@ -200,27 +197,41 @@ def discrepancy_at(
     z: np.ndarray,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the conditional mean, variance and joint draws of the discrepancy at new points, shape (draw, point) each.
+    """Return conditional mean, variance and joint draws of the discrepancy, without its trend, (draw, point) each.
 
     Joint draws follow Matheron's rule: a draw from the prior at old and new points, corrected by what it gets wrong
-    at the old ones; one fixed factorisation serves every posterior draw.
+    at the old ones; one fixed factorisation serves every posterior draw. Innovations beyond the data are drawn apart,
+    with the factor that each draw has on them.
     """
     assert model.discrepancy is not None, "a model with discrepancy"
     rows, discrepancy, evaluation = residual.shape[1], model.discrepancy, problem.evaluation
     old, new = (axis_positions(model.law, problem, low, part) for part in (problem.z[:rows], z))
-    amplitude = np.asarray(values.amplitude)
+    amplitude, factor = np.asarray(values.amplitude)[:, None], discrepancy.factors(len(residual), rows)[:, None]
+    fresh = innovation_kernel(new, old, discrepancy)
+    gained = amplitude**2 * (factor**2 - 1.0) * np.diag(fresh)
     if old.shape[1] == 1 and not evaluation.factorises:
         limit = MANY_SEQUENTIAL_POINTS if evaluation.sequential else MANY_POINTS
         if rows + len(z) > limit:
             order = np.argsort(old[:, 0], kind="stable")
             noise = over_draws(row_variance, values, problem)[:, :rows][:, order]
             ahead, memory = new[:, 0], float(discrepancy.memory)
-            return smooth(old[order, 0], ahead, residual[:, order], noise, amplitude, memory, rng)
+            mean, variance, joint = smooth(
+                old[order, 0], ahead, residual[:, order], noise, amplitude[:, 0], factor[:, 0], memory, rng
+            )
+            return mean, variance + gained, joint
     everywhere = np.concatenate([old, new])
     whole = kernel(everywhere, everywhere, discrepancy)
-    power, vectors = eigenbasis(whole)
-    root = vectors * np.sqrt(power)
-    path = amplitude[:, None] * (rng.standard_normal((len(residual), len(root))) @ root.T)
+    carried = whole.copy()
+    carried[rows:, rows:] -= fresh
+    path = amplitude * standard_paths(carried, len(residual), rng)
+    innovation = amplitude * factor * standard_paths(fresh, len(residual), rng)
     wrong = residual - path[:, :rows] - evaluation.draw_scatter(values, problem, rng)
     mean, removed, correction = evaluation.condition(values, residual, wrong, whole, problem)
-    return mean, amplitude[:, None] ** 2 * np.diag(whole)[rows:] - removed, path[:, rows:] + correction
+    variance = amplitude**2 * np.diag(whole)[rows:] - removed + gained
+    return mean, variance, path[:, rows:] + innovation + correction
+
+
+def standard_paths(covariance: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw normal vectors of mean zero with a covariance, shape (draw, row)."""
+    power, vectors = eigenbasis(covariance)
+    return rng.standard_normal((draws, len(power))) @ (vectors * np.sqrt(power)).T

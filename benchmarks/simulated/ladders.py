@@ -43,7 +43,7 @@ def ladder(number: int, amplitude: float) -> tuple[bs.Runs, float, float]:
     every = np.append(sizes, AHEAD * sizes[-1])
     log = np.log(floor + a * every**-alpha + b * (ratio * every) ** -beta)
     if amplitude:
-        discrepancy = default_discrepancy(1)
+        discrepancy = default_discrepancy("ladder")
         fall = log[0] - log[-2]
         median = amplitude * float(discrepancy.median) * (fall / float(discrepancy.scale)) ** float(discrepancy.power)
         own = median * np.exp(float(discrepancy.sd) * rng.standard_normal())

@@ -109,6 +109,7 @@ def smooth(
     residual: np.ndarray,
     noise: np.ndarray,
     amplitude: np.ndarray,
+    factor: np.ndarray,
     memory: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,12 +121,14 @@ def smooth(
         residual: What law and level leave, shape (draw, row).
         noise: Variance around the discrepancy, shape (draw, row).
         amplitude: Shape (draw,).
+        factor: Factor of the joint draws on innovations outside the rows, shape (draw,).
         memory: Correlation length of the slope in spans.
         rng: Source of the joint draws.
 
     Returns:
-        Conditional mean, variance and joint draws at the new points, shape (draw, point) each. Joint draws follow
-        Matheron's rule: a path drawn from the prior, corrected by what it gets wrong at the rows.
+        Conditional mean, variance as if that factor were one, and joint draws at the new points, shape (draw, point)
+        each. Joint draws follow Matheron's rule: a path drawn from the prior, corrected by what it gets wrong at the
+        rows.
     """
     inside, left = np.flatnonzero(new >= 0.0), np.flatnonzero(new < 0.0)
     where = np.concatenate([old, new[inside]])
@@ -137,7 +140,8 @@ def smooth(
     for first in range(0, draws, chunk):
         some = slice(first, first + chunk)
         scale = amplitude[some]
-        path, slope = draw_path(gap, memory, len(scale), rng)
+        outside = np.where(where[order] > old.max(), factor[some, None], 1.0)
+        path, slope = draw_path(gap, memory, outside, rng)
         seen = np.zeros((len(scale), count, 2))
         seen[:, : len(old), 0] = residual[some]
         rows = scale[:, None] * path[:, np.argsort(order)[: len(old)]]
@@ -166,7 +170,7 @@ def smooth(
         # Left of the data the process knows no more than the slope with which it enters them.
         back = np.argsort(-new[left])
         steps = np.diff(-new[left][back], prepend=0.0)
-        beyond, _ = draw_path(steps, memory, len(scale), rng, -slope)
+        beyond, _ = draw_path(steps, memory, np.broadcast_to(factor[some, None], (len(scale), len(left))), rng, -slope)
         reach, _, fresh, _, _ = unit_steps(-new[left][back], memory).T
         square = scale[:, None] ** 2
         mean[some, left[back]] = -reach * start[:, :1]
@@ -182,24 +186,25 @@ def smoothed_draws(columns: Any, noise: Any, square: Any, gap: Any, mask: Any, m
 
 
 def draw_path(
-    gap: np.ndarray, memory: float, draws: int, rng: np.random.Generator, slope: np.ndarray | None = None
+    gap: np.ndarray, memory: float, factors: np.ndarray, rng: np.random.Generator, slope: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw paths of unit amplitude over gaps, shape (draw, gap), and the slopes they began with, shape (draw,).
 
     Args:
         gap: Distance of each point from the one before, of the first from the start, shape (gap,).
         memory: Correlation length of the slope in spans.
-        draws: How many.
+        factors: Factors on the innovations over each gap, shape (draw, gap).
         rng: Source.
         slope: Slope of each path at the start; by default drawn from the stationary distribution.
     """
+    draws = len(factors)
     slope = np.sqrt(0.5 * memory) * rng.standard_normal(draws) if slope is None else slope
     first, value = slope, np.zeros(draws)
     path = np.zeros((draws, len(gap)))
     for number, (a, b, q0, q1, q2) in enumerate(unit_steps(gap, memory)):
         root = np.sqrt(q0)
         across = q1 / root if root > 0 else 0.0
-        one, two = rng.standard_normal((2, draws))
+        one, two = factors[:, number] * rng.standard_normal((2, draws))
         value = value + a * slope + root * one
         slope = b * slope + across * one + np.sqrt(max(q2 - across**2, 0.0)) * two
         path[:, number] = value

@@ -9,7 +9,7 @@ from typing import Any
 
 import bayescale as bs
 from bayescale.fitting.executors import own_executor
-from bayescale.model.discrepancy import ALONG, default_discrepancy
+from bayescale.model.discrepancy import ALONG
 from benchmarks.core.methods.prediction import Prediction, runs_of, seed_of
 from benchmarks.core.problems import Problem
 
@@ -47,7 +47,7 @@ def cautious(problems: Sequence[Problem]) -> Iterator[Prediction]:
     """An equal mixture of fits with discrepancy along the inputs and along their common scale."""
 
     def both(runs: bs.Runs, seed: int) -> bs.Mixture:
-        discrepancies = [dataclasses.replace(default_discrepancy(len(runs.inputs)), along=along) for along in ALONG]
+        discrepancies = [bs.Discrepancy(along=along) for along in ALONG]
         return bs.Mixture(
             tuple(
                 bs.fit(runs, seed=seed, discrepancy=discrepancy, method="auto").first for discrepancy in discrepancies

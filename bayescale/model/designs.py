@@ -1,0 +1,45 @@
+"""Designs: what kind of runs a family has, and what the default model assumes for each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bayescale.data.columns import heading
+from bayescale.errors import InputError, nearest
+
+DESIGNS = {
+    "ladder": "finished runs of growing size or compute",
+    "curve": "one model or learner with more and more data, steps or attempts, and whatever is neither",
+    "several": "several inputs",
+}
+"""Kinds of families that the default model tells apart (`docs/evidence/calibration.md`)."""
+LADDER_INPUTS = ("n_params", "flops")
+"""Roles of the input of a ladder."""
+SHAPE_WEIGHTS: dict[str, dict[str, float]] = {
+    "ladder": {"present": 0.5, "absent": 0.25, "power": 0.25},
+    "curve": {"present": 0.5, "absent": 0.5},
+    "several": {"present": 0.5, "absent": 0.5},
+}
+"""Weights in a mixture of the shapes of a law, keys of `priors.PLATEAUS`, by design."""
+
+
+def find_design(inputs: Sequence[str], design: str = "auto") -> str:
+    """Return the design of a family, a key of `DESIGNS`.
+
+    Args:
+        inputs: Inputs of the law, or axes that it declares.
+        design: "ladder" or "curve" for one input; "auto" to tell from its name.
+
+    Raises:
+        InputError: For another design, or one of one input where there are several.
+    """
+    named = ("ladder", "curve")
+    if design not in ("auto", *named):
+        raise InputError(f"There is no design {design!r}. {nearest(design, ('auto', *named))}")
+    if len(inputs) > 1:
+        if design != "auto":
+            raise InputError(f"A {design} has one input; found {', '.join(inputs)}. Leave the design out, or fit one.")
+        return "several"
+    if design != "auto":
+        return design
+    return "ladder" if heading(inputs[0]).role in LADDER_INPUTS else "curve"
