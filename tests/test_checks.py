@@ -148,3 +148,11 @@ def test_what_was_said_of_one_fit_is_not_said_again(marin_post):
     first, second = described(rising, told, again=False), described(rising, told, again=True)
     assert first.count("rises with n_tokens") == 1 and "rises with" not in second
     assert re.search(r"\d+ notes? above holds? here too\.", second)
+
+
+def test_the_record_at_the_distance_of_a_forecast_is_noted(marin_post):
+    (note,) = [note for note in marin_post.check(marin_post.predict(flops=[1e20, 8 * 3e20])) if note.code == "record"]
+    assert note.severity == "info"
+    assert "8 times beyond the data" in note.text and "on ladders, 80 % intervals held" in note.text
+    inside = marin_post.check(marin_post.predict(flops=1e20))
+    assert "record" not in {note.code for note in inside}

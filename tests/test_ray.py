@@ -12,7 +12,7 @@ from bayescale.cli import main
 from bayescale.data.ray import find_ray
 from bayescale.decide.trust import caveats
 from bayescale.errors import Status
-from bayescale.evaluate.track_record import entry
+from bayescale.posterior.track_record import entry
 
 NAMES = ("n_params", "n_tokens")
 SHORT = {"method": "nuts", "settings": bs.Nuts(50, 50, 2)}

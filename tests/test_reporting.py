@@ -14,7 +14,7 @@ import bayescale as bs
 from bayescale.data.log import LogEntry
 from bayescale.decide.sensitivity import apart
 from bayescale.errors import InputError
-from bayescale.evaluate import track_record
+from bayescale.posterior import track_record
 from bayescale.reporting.page import plain, table_html, table_markdown
 
 AT = {"flops": 1e21}
@@ -134,7 +134,7 @@ def test_the_track_record_is_that_at_the_distance_of_the_question(marin_post):
         assert f"held {100 * row['held80']:.0f} % of the runs of {row['families']:.0f} published" in known.text
     assert "where the record ends" in track_record.entry(marin_post, {"flops": 1e26}).text
     assert "within the data" in track_record.entry(marin_post, {"flops": 1e20}).text
-    assert set(table["kind"]) == {"one", "several"}
+    assert set(table["kind"]) == {"ladder", "curve", "several"}
     assert (table["held50"] < table["held80"]).all() and (table["held80"] < table["held95"]).all()
 
 

@@ -15,6 +15,7 @@ from bayescale.forecast import RECORD_RATIO, Forecast
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.track_record import INSIDE, KINDS, entry
 
 GRAVE = ("hump", "score", "repeated_or_leaking")
 """Warnings of reading and screening that no forecast overcomes; a score only where the law falls."""
@@ -53,7 +54,8 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += check_learning(posterior) if prior else []
     points = None if forecast is None else forecast.points
-    return notes + check_repetition(posterior, points) + ([] if forecast is None else check_forecast(forecast))
+    notes += check_repetition(posterior, points)
+    return notes if forecast is None else [*notes, *check_forecast(forecast), *check_record(posterior, forecast)]
 
 
 def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[Note]:
@@ -282,6 +284,15 @@ def check_learning(posterior: Fitted) -> list[Note]:
         text = f"The data say next to nothing about {some(held)}; their values are the prior's."
         notes.append(Note("prior_dominated", "info", text))
     return notes
+
+
+def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
+    """Note how often intervals held on published families as far out as the farthest point beyond the data."""
+    worst = int(np.argmax(forecast.ratio))
+    if forecast.ratio[worst] <= INSIDE or posterior.first.job.design not in KINDS:
+        return []
+    known = entry(posterior, forecast.points.iloc[worst].astype(float).to_dict())
+    return [Note("record", "info", known.text)]
 
 
 def check_forecast(forecast: Forecast) -> list[Note]:

@@ -19,10 +19,10 @@ from bayescale.decide.go import ANSWERS, Decision
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.utility import money
 from bayescale.digits import shown
-from bayescale.evaluate import track_record
 from bayescale.laws.prior_words import prior_words
 from bayescale.plot.style import STYLE as PICTURES
 from bayescale.plot.style import figure_of, new_axes
+from bayescale.posterior import track_record
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.posterior import fitted
 from bayescale.reporting.page import Part, Report, chance_words
@@ -269,7 +269,8 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     ]
     forecast = None if decision is None else decision.forecast
     notes = [str(caveat) for caveat in decision.caveats] if decision is not None else []
-    notes += [str(note) for note in posterior.check(forecast)]
+    # The page has a table of the record.
+    notes += [str(note) for note in posterior.check(forecast) if note.code != "record"]
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks record
 
-The file is read by `bayescale.evaluate.track_record`; nothing in it is typed by hand.
+The file is read by `bayescale.posterior.track_record`; nothing in it is typed by hand.
 """
 
 from __future__ import annotations
@@ -10,18 +10,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bayescale import _io
+import pandas as pd
+
+from bayescale import _io, corpus
 from bayescale.errors import InputError
 from bayescale.evaluate.backtest import LEVELS
-from bayescale.evaluate.track_record import FILE, KINDS
+from bayescale.model.designs import find_design
+from bayescale.posterior.track_record import FILE, KINDS
 from benchmarks.calibration import tally
 from benchmarks.calibration.sections import own
 from benchmarks.core.store import RESULTS
 
 FEWEST_FAMILIES = 3
 """Families below which a share says nothing."""
-GROUPS = {"one": (("one input", "far"), "R="), "several": (("several inputs", "far, several inputs"), "k=")}
+ONE = (("one input", "far"), "R=")
+GROUPS = {"ladder": ONE, "curve": ONE, "several": (("several inputs", "far, several inputs"), "k=")}
 """Groups of the benchmark, and how its splits write the factor, by the key of `track_record.KINDS`."""
+LADDERS = ("printed figures", "routing", "quest_quant", "obs_scaling", "sloth")
+"""Sources whose families of one input are ladders, but for printed figures over other inputs."""
 
 
 def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, object]]:
@@ -44,6 +50,7 @@ def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, obje
     for kind in KINDS:
         groups, mark = GROUPS[kind]
         part = cells[cells["group"].isin(groups) & cells["split"].str.startswith(mark)]
+        part = part if kind == "several" else part[is_ladder(part) == (kind == "ladder")]
         for factor, split in sorted((float(name.removeprefix(mark)), name) for name in part["split"].unique()):
             held = tally.families(part[part["split"] == split])
             if len(held) < FEWEST_FAMILIES:
@@ -53,6 +60,17 @@ def table(folder: Path = RESULTS, ours: str = tally.OURS) -> list[dict[str, obje
                 row[f"held{100 * level:g}"] = round(tally.measured(held, name).value, 4)
             found.append(row)
     return found
+
+
+def is_ladder(cells: pd.DataFrame) -> pd.Series:
+    """Return which cells of one input the default takes for ladders."""
+    curves = {
+        tuple(name.split("/", 1))
+        for name, runs in corpus.curves(losses_only=False).items()
+        if len(runs.inputs) == 1 and find_design(runs.inputs) == "curve"
+    }
+    printed = pd.Series([pair in curves for pair in zip(cells["family"], cells["metric"], strict=True)], cells.index)
+    return cells["source"].isin(LADDERS) & ~(printed & (cells["source"] == "printed figures"))
 
 
 def write(path: Path = FILE, folder: Path = RESULTS) -> Path:

@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 class _Mark:
-    """Where the items of a tuple or dictionary begin."""
+    """A mark on the stack at which the items of a tuple or dictionary begin."""
 
 
 def constants(path: Path) -> Any:
@@ -69,7 +69,7 @@ def constants(path: Path) -> Any:
 
 
 def _followed(content: bytes, path: Path) -> Any:
-    """Follow the instructions that make plain values; note calls and leave them."""
+    """Return the plain values that the instructions make, with calls noted and not made."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for operation, argument, _ in pickletools.genops(content):

@@ -17,8 +17,8 @@ from bayescale.data.wording import long_count
 from bayescale.posterior.fitted import Fitted
 
 FILE = Path(__file__).with_name("track_record.json")
-KINDS = {"one": "one input", "several": "several inputs"}
-"""Kinds of fits that the record tells apart, by the key in the file."""
+KINDS = {"ladder": "ladders", "curve": "curves", "several": "several inputs"}
+"""Designs that the record tells apart, by the key in the file; see `model.designs`."""
 INSIDE = 1.05
 """A question within this factor of the data is not an extrapolation."""
 
@@ -57,14 +57,15 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     Example:
         >>> entry(post, {"flops": 1e21}).text  # doctest: +SKIP
     """
-    one = len(posterior.law.inputs) == 1
+    several = len(posterior.law.inputs) > 1
+    design = "several" if several else posterior.first.job.design
     factor = distance(posterior, at)
     everything = record()
-    rows = everything[everything["kind"] == ("one" if one else "several")].sort_values("factor").reset_index(drop=True)
+    rows = everything[everything["kind"] == design].sort_values("factor").reset_index(drop=True)
     reached = rows["factor"].to_numpy(float) >= factor / INSIDE
     nearest_row = int(np.argmax(reached)) if reached.any() else len(rows) - 1
     row = rows.iloc[nearest_row]
-    kind, unit = ("one input", "") if one else ("several inputs", " the compute")
+    kind, unit = KINDS[design], " the compute" if several else ""
     said = (
         f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
         f"{row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
