@@ -220,3 +220,10 @@ def test_many_families_share_programs_and_come_back_whole(marin, marin_post):
     assert [len(fit.components) for fit in (one, other)] == [3, 3]
     np.testing.assert_array_equal(one.components[1].unconstrained, marin_post.components[1].unconstrained)
     assert other.runs.name == "other"
+
+
+def test_a_trusted_law_is_not_mixed_with_its_special_case(marin):
+    jobs = make_jobs(marin, "auto", discrepancy=None)
+    assert [job.law.level[1].plateau for job in jobs] == ["present", "absent"]
+    assert plan_fit(marin, "auto", discrepancy=None).weights == (0.5, 0.5)
+    assert plan_fit(marin, "auto").weights == (0.5, 0.25, 0.25)

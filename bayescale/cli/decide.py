@@ -46,7 +46,10 @@ Unit = Annotated[str, typer.Option(help="Unit of cost and value for the texts, e
 Pilots = Annotated[Path | None, typer.Option(help="CSV of possible pilots: inputs, and optionally cost.")]
 Batch = Annotated[int, typer.Option(help="Largest number of pilots to buy together.")]
 Page = Annotated[Path | None, typer.Option(help="Also write the page that people sign here (.html or .md).")]
-Sensitive = Annotated[bool, typer.Option("--sensitivity/--no-sensitivity", help="Refit under changed assumptions.")]
+Sensitive = Annotated[
+    bool,
+    typer.Option("--sensitivity/--no-sensitivity", help="Refit under changed assumptions, for the page of --report."),
+]
 
 
 def decide(

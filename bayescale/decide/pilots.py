@@ -128,9 +128,9 @@ def next_run(
     """Rank pilots by what they would teach about one larger run.
 
     With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
-    sample information) less its own cost; without, the information about the target's curve in nats, less the share of
-    the target's price that the pilot costs. Both come from joint draws of what the pilots and the run would show, with
-    law, discrepancy and noise; no refit is needed.
+    sample information) less its own cost; without, the information about the target's curve in nats, times one less the
+    share of the target's price that the pilot costs. Both come from joint draws of what the pilots and the run would
+    show, with law, discrepancy and noise; no refit is needed.
 
     Args:
         posterior: The fit.
@@ -236,7 +236,7 @@ def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown
 
 
 def thrifty(nats: Any, cost: Any, price: float) -> Any:
-    """Return the information less the share of the target's own price that a pilot costs."""
+    """Return the information times one less the share of the target's own price that a pilot costs."""
     return nats * np.maximum(1.0 - cost / price, 0.0)
 
 

@@ -170,8 +170,8 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
             inputs[name] = at[name] * reach
     return (
         f"The question lies {factor_shown(worst, 3)} times beyond the data, and the main record of held-out runs ends "
-        f"at {RECORD_RATIO:g} times: few families were checked that far out. A run at {inputs_text(inputs)}, or a "
-        "larger one, would bring it within reach."
+        f"at {RECORD_RATIO:g} times; farther out it holds other and shorter curves. A run at {inputs_text(inputs)}, or "
+        "a larger one, would bring it within reach."
     )
 
 

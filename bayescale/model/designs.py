@@ -23,6 +23,16 @@ SHAPE_WEIGHTS: dict[str, dict[str, float]] = {
 """Weights in a mixture of the shapes of a law, keys of `priors.PLATEAUS`, by design."""
 
 
+def shape_weights(design: str, trusted: bool) -> dict[str, float]:
+    """Return the weights of the shapes in the mixture of a design.
+
+    Args:
+        design: A key of `DESIGNS`.
+        trusted: Whether the law is trusted, without discrepancy: then it is not mixed with its special case.
+    """
+    return SHAPE_WEIGHTS["curve" if trusted else design]
+
+
 def find_design(inputs: Sequence[str], design: str = "auto") -> str:
     """Return the design of a family, a key of `DESIGNS`.
 

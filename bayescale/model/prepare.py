@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Unpack
 
 import jax
@@ -19,7 +19,7 @@ from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
-from bayescale.model.designs import SHAPE_WEIGHTS, find_design
+from bayescale.model.designs import find_design, shape_weights
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
 from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
 from bayescale.model.likelihood import Likelihood, resolve_likelihood
@@ -85,26 +85,27 @@ def make_jobs(
         reference = np.asarray(rows.reference)
         return Job(runs, law, discrepancy, likelihood, model, problem, low, reference, ray, kind)
 
-    return tuple(job(law) for law in components(chosen, kind))
+    return tuple(job(law) for law in components(chosen, shape_weights(kind, discrepancy is None)))
 
 
-def components(law: Law, design: str) -> tuple[Law, ...]:
+def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
     """Return the laws of the components of a mixture; one law where its priors name no mixture.
 
     Args:
         law: The law.
-        design: A key of `designs.DESIGNS`, on which the components depend.
+        shapes: Keys of `priors.PLATEAUS`, one for each component.
     """
     found = plateaus(law)
     if found is None or found[1].plateau != "mixture":
         return (law,)
     key, prior = found
-    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in SHAPE_WEIGHTS[design])
+    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in shapes)
 
 
 def mixture_weights(jobs: Sequence[Job]) -> tuple[float, ...]:
     """Return the weights of the components that `make_jobs` returns; they sum to one."""
-    return tuple(SHAPE_WEIGHTS[jobs[0].design].values()) if len(jobs) > 1 else (1.0,)
+    first = jobs[0]
+    return tuple(shape_weights(first.design, first.discrepancy is None).values()) if len(jobs) > 1 else (1.0,)
 
 
 def plateaus(law: Law) -> tuple[str, Plateaus] | None:

@@ -301,7 +301,7 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     if forecast.ratio.max() > RECORD_RATIO:
         text = (
             f"The forecast reaches {factor_shown(forecast.ratio.max(), 3)} times beyond the data; the main record of "
-            f"held-out runs ends at {RECORD_RATIO:g} times, and fewer families were checked beyond it."
+            f"held-out runs ends at {RECORD_RATIO:g} times; farther out it holds other and shorter curves."
         )
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)

@@ -85,7 +85,7 @@ def calibrated(name: str, simulations: int = MANY) -> dict[str, Any]:
 
     case = cases()[name]
     begin, law = time.process_time(), bs.LAWS[case.law]
-    if case.right and len(components(law, "curve")) > 1:
+    if case.right and len(components(law, ("present", "absent"))) > 1:
         # So many for each component.
         simulations *= 2
     with narrowed(case.narrow):
