@@ -186,7 +186,7 @@ def test_pictures_of_a_sweep(sweep):
         assert len(stars) >= 2
         assert drawn in (0, 15)
     scattered = bs.plot.fitted(sweep.posterior, target=2.4, question=question)
-    assert scattered.get_xlabel() == "fitted loss"
+    assert scattered.get_xlabel() == "fitted eval/loss"
     assert "the run in question, 80 %" in scattered.get_legend_handles_labels()[1]
     with pytest.raises(InputError, match="n_params or n_tokens"):
         bs.plot.isoflop(sweep, input="flops")
