@@ -26,13 +26,15 @@ from bayescale.forecast import At, mixture_cdf, mixture_quantile
 from bayescale.model.parameters import read
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import combine
+from bayescale.posterior.posterior import Posterior
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
 """Laws that a fit is compared with, by number of inputs: with a floor, and without one."""
+EXACT = "no discrepancy: the law is exact"
 DISCREPANCIES = {
     "discrepancy twice as large": 2.0,
     "discrepancy half as large": 0.5,
-    "no discrepancy: the law is exact": 1e-4,
+    EXACT: 1e-4,
 }
 """Factors on the discrepancy's median amplitude; a ten-thousandth is none, and needs no program of its own."""
 NESTED = {"chinchilla_outer": ("chinchilla",)}
@@ -93,7 +95,8 @@ def changes_of(
     """Return what is to be done for each change of an assumption, which takes seconds each; it gives the answers."""
 
     def refit(label: str, group: str, **assumed: Any) -> Callable[[], list[dict[str, Any]]]:
-        return lambda: [refitted(label, group, posterior, at, target, **assumed)]
+        fit = exact(posterior) if label == EXACT else posterior
+        return lambda: [refitted(label, group, fit, at, target, **assumed)]
 
     changes: list[Callable[[], list[dict[str, Any]]]] = []
     for name in LAWS.get(len(posterior.law.inputs), ()):
@@ -114,6 +117,18 @@ def changes_of(
         noise = dataclasses.replace(posterior.likelihood, seed_sd=posterior.likelihood.seed_sd * SEED_FACTOR)
         changes.append(refit(f"seed noise {SEED_FACTOR:g} times as large", "seed noise", likelihood=noise))
     return [*changes, lambda: without_one(posterior, at, target)]
+
+
+def exact(fit: Fitted) -> Fitted:
+    """Return a fit with the components that it would have if its law were trusted; see `designs.shape_weights`."""
+    pairs = list(zip(fit.components, fit.weights, strict=True))
+    kept = [(part, weight) for part, weight in pairs if shape_of(part) != "power"] or pairs
+    return combine([part for part, _ in kept], [weight for _, weight in kept])
+
+
+def shape_of(part: Posterior) -> str:
+    """Return the shape of a component's law, a key of `priors.PLATEAUS`; empty for a law that has no such prior."""
+    return getattr(part.law.level[1], "plateau", "") if part.law.level else ""
 
 
 def refitted(
