@@ -218,7 +218,7 @@ def labelled(**axes):
 def test_discrepancy_ignores_a_label():
     law = labelled(size=lambda recipe, N: N)
     job = make_job(two_recipes(), law)
-    assert job.discrepancy == default_discrepancy("curve")
+    assert job.discrepancy == default_discrepancy("ladder")
     place = prepare.axis_positions(job.model.law, job.problem, job.low, job.problem.z[:12])
     assert place.shape == (12, 1)
     np.testing.assert_allclose(place[:6], place[6:])

@@ -73,7 +73,7 @@ def make_jobs(
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)
-    kind = find_design(tuple(chosen.axes) or chosen.inputs, design)
+    kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
     discrepancy = resolve_discrepancy(discrepancy, kind)
     likelihood = resolve_likelihood(likelihood, len(runs.inputs))
     rows = reduce_runs(runs, exempt=chosen.exempt)

@@ -285,7 +285,7 @@ def test_stratified_small_version(tmp_path):
     rows = store.stored("bayescale", tmp_path)
     assert set(rows["key"]) == {problem.key for problem in few}
     assert rows["pit"].between(0, 1).all() and np.isfinite(rows["crps"]).all()
-    written = report.write(tmp_path, tmp_path / "calibration.md", None)
+    written = report.write(tmp_path, tmp_path / "calibration.md", None, None)
     assert (tmp_path / "calibration.md").stat().st_size > 3000
     assert len(written) >= 4
 
