@@ -13,7 +13,7 @@ from bayescale.model.level import marginal_level
 from bayescale.model.parameters import simulate_prior
 from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import Job, Values, row_variance
-from bayescale.posterior.predictive import law_at, run_variance, standard_paths
+from bayescale.posterior.predictive import law_at, run_variance, standard_paths, trend_ahead
 
 
 def owners(plan: FitPlan, simulations: int) -> np.ndarray:
@@ -52,7 +52,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
     if not model.law.level:
         mean = mean - float(problem.center)
     if model.discrepancy is not None:
-        mean = mean + values.amplitude[0] * simulate_path(job, values, z, rng)
+        mean = mean + simulate_path(job, values, z, rng)
     single = jax.tree.map(lambda leaf: leaf[0], values)
     variance = np.asarray(row_variance(single, problem))[:rows]
     future = np.full(len(new), run_variance(single, problem))
@@ -66,7 +66,7 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
 
 
 def simulate_path(job: Job, values: Values, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Simulate the discrepancy, divided by its amplitude, at the fitted rows and at points after them, (row + point,).
+    """Simulate the discrepancy at the fitted rows and at points after them, (row + point,).
 
     Args:
         job: A model with discrepancy.
@@ -83,10 +83,8 @@ def simulate_path(job: Job, values: Values, z: np.ndarray, rng: np.random.Genera
     carried[rows:, rows:] -= fresh
     path = standard_paths(carried, 1, rng)[0]
     factor = discrepancy.median_factor(rows) * np.exp(float(discrepancy.ahead) * rng.standard_normal())
-    edge = np.minimum(z[rows:], z[:rows].max(0))
-    law = law_at(model, values.constants, np.concatenate([z[rows:], edge]))[0]
-    onward = np.sign(law[: len(edge)] - law[len(edge) :])
-    # The law stands still at points that are not beyond the rows.
-    drift = float(discrepancy.trend) * onward * np.sqrt(np.maximum(np.diag(fresh), 0.0))
-    path[rows:] += factor * (standard_paths(fresh, 1, rng)[0] + drift)
+    path[rows:] += factor * standard_paths(fresh, 1, rng)[0]
+    path = values.amplitude[0] * path
+    curve = law_at(model, values.constants, z)
+    path[rows:] += trend_ahead(model, problem, job.low, values, curve, z[rows:], np.array([factor]))[0]
     return path

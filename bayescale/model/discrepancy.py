@@ -178,7 +178,8 @@ def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
         b: Positions in spans, shape (column, input).
         discrepancy: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
     """
-    return over_axes(axis_kernels(a, b, float(discrepancy.memory)), discrepancy)
+    first, second = np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]
+    return over_axes(axis_kernels(first, second, float(discrepancy.memory)), discrepancy)
 
 
 def innovation_kernel(new: Array, old: Array, discrepancy: Discrepancy) -> np.ndarray:
@@ -195,26 +196,36 @@ def innovation_kernel(new: Array, old: Array, discrepancy: Discrepancy) -> np.nd
     Returns:
         Shape (point, point); zero for points between the smallest and the largest old one on every axis.
     """
-    new, old, memory = np.asarray(new), np.asarray(old), float(discrepancy.memory)
-    axes = axis_kernels(new, new, memory)
+    new = np.asarray(new)
+    return innovations(new[:, None, :], new[None, :, :], old, discrepancy)
+
+
+def innovation_variance(new: Array, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+    """Return the diagonal of `innovation_kernel`, shape (point,), without the matrix."""
+    return np.maximum(innovations(np.asarray(new), np.asarray(new), old, discrepancy), 0.0)
+
+
+def innovations(a: np.ndarray, b: np.ndarray, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+    """Return covariances of innovations between points of one broadcast shape (..., input), shape (...)."""
+    old, memory = np.asarray(old), float(discrepancy.memory)
+    axes = axis_kernels(a, b, memory)
     fresh = np.zeros_like(axes)
     # The process is zero at position zero, wherever the rows lie. Innovations on the two sides are independent.
-    for lag in (new - np.maximum(old.max(0), 0.0), np.minimum(old.min(0), 0.0) - new):
-        lag = np.maximum(lag, 0.0)
-        forgotten = -np.expm1(-lag / memory)
-        slope = 0.5 * memory**3 * forgotten[:, None, :] * forgotten[None, :, :]
-        fresh += np.where(lag[:, None, :] * lag[None, :, :] > 0.0, axis_kernels(lag, lag, memory) - slope, 0.0)
+    for edge, side in ((np.maximum(old.max(0), 0.0), 1.0), (np.minimum(old.min(0), 0.0), -1.0)):
+        s, t = (np.maximum(side * (point - edge), 0.0) for point in (a, b))
+        slope = 0.5 * memory**3 * -np.expm1(-s / memory) * -np.expm1(-t / memory)
+        fresh += np.where(s * t > 0.0, axis_kernels(s, t, memory) - slope, 0.0)
     return over_axes(axes, discrepancy) - over_axes(axes - fresh, discrepancy)
 
 
 def axis_kernels(a: Array, b: Array, memory: float) -> np.ndarray:
-    """Return the covariance along each axis, shape (row, column, input); arguments as of `kernel`."""
-    s, t = np.asarray(a)[:, None, :] / memory, np.asarray(b)[None, :, :] / memory
+    """Return the covariance along each axis between points of one broadcast shape (..., input)."""
+    s, t = a / memory, b / memory
     return 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
 
 
 def over_axes(axes: np.ndarray, discrepancy: Discrepancy) -> np.ndarray:
-    """Add up covariances along axes, shape (row, column, input), and the weighted products of each two of them."""
+    """Add up covariances along axes, shape (..., input), and the weighted products of each two of them."""
     total = axes.sum(-1)
     # The square of a sum holds each product of two axes twice.
     return total + 0.5 * float(discrepancy.interaction) * (total**2 - (axes**2).sum(-1))

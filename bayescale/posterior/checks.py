@@ -15,7 +15,7 @@ from bayescale.forecast import RECORD_RATIO, Forecast
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
-from bayescale.posterior.track_record import INSIDE, KINDS, entry
+from bayescale.posterior.track_record import INSIDE, entry
 
 GRAVE = ("hump", "score", "repeated_or_leaking")
 """Warnings of reading and screening that no forecast overcomes; a score only where the law falls."""
@@ -289,7 +289,7 @@ def check_learning(posterior: Fitted) -> list[Note]:
 def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Note how often intervals held on published families as far out as the farthest point beyond the data."""
     worst = int(np.argmax(forecast.ratio))
-    if forecast.ratio[worst] <= INSIDE or posterior.first.job.design not in KINDS:
+    if forecast.ratio[worst] <= INSIDE:
         return []
     known = entry(posterior, forecast.points.iloc[worst].astype(float).to_dict())
     return [Note("record", "info", known.text)]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayescale._jax import on_cores
-from bayescale.model.discrepancy import eigenbasis, innovation_kernel, kernel
+from bayescale.model.discrepancy import eigenbasis, innovation_kernel, innovation_variance, kernel
 from bayescale.model.evaluations.state_space import smooth
 from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import SAME_DIGITS, Model, Problem, Values, over_draws, row_variance, share_residuals
@@ -82,7 +82,8 @@ def predict_log(
     if model.discrepancy is not None:
         residual = problem.y[:rows] - curve[:, :rows] - level
         mean, variance, joint = discrepancy_at(model, problem, low, values, residual, z, rng)
-        drift = trend_ahead(model, problem, low, values, curve, z)
+        factor = model.discrepancy.factors(len(curve), rows)
+        drift = trend_ahead(model, problem, low, values, curve, z, factor)
         mean, joint = mean + drift, joint + drift
         location, draws = location + mean, draws + joint
     if kind == "run":
@@ -159,7 +160,13 @@ def run_variance(values: Values, problem: Problem) -> np.ndarray:
 
 
 def trend_ahead(
-    model: Model, problem: Problem, low: np.ndarray, values: Values, curve: np.ndarray, z: np.ndarray
+    model: Model,
+    problem: Problem,
+    low: np.ndarray,
+    values: Values,
+    curve: np.ndarray,
+    z: np.ndarray,
+    factor: np.ndarray,
 ) -> np.ndarray:
     """Return the mean of what innovations beyond the data add up to at new points, shape (draw, point).
 
@@ -170,6 +177,7 @@ def trend_ahead(
         values: Posterior draws, every leaf with leading axis draw.
         curve: The law at the fitted and the new points, shape (draw, row + point).
         z: ln(x / reference) of the new points, shape (point, input).
+        factor: Factor of each draw on innovations, shape (draw,).
     """
     discrepancy, rows = model.discrepancy, problem.rows
     assert discrepancy is not None, "a model with discrepancy"
@@ -181,8 +189,8 @@ def trend_ahead(
         return drift
     edges, nearest = np.unique(edge[beyond], axis=0, return_inverse=True)
     old, new = (axis_positions(model.law, problem, low, part) for part in (problem.z[:rows], z[beyond]))
-    spread = np.sqrt(np.maximum(np.diag(innovation_kernel(new, old, discrepancy)), 0.0))
-    scale = np.asarray(values.amplitude)[:, None] * discrepancy.factors(len(curve), rows)[:, None]
+    spread = np.sqrt(innovation_variance(new, old, discrepancy))
+    scale = np.asarray(values.amplitude)[:, None] * factor[:, None]
     onward = np.sign(curve[:, rows + beyond] - law_at(model, values.constants, edges)[:, nearest.ravel()])
     drift[:, beyond] = trend * onward * scale * spread
     return drift
@@ -207,8 +215,7 @@ def discrepancy_at(
     rows, discrepancy, evaluation = residual.shape[1], model.discrepancy, problem.evaluation
     old, new = (axis_positions(model.law, problem, low, part) for part in (problem.z[:rows], z))
     amplitude, factor = np.asarray(values.amplitude)[:, None], discrepancy.factors(len(residual), rows)[:, None]
-    fresh = innovation_kernel(new, old, discrepancy)
-    gained = amplitude**2 * (factor**2 - 1.0) * np.diag(fresh)
+    gained = amplitude**2 * (factor**2 - 1.0) * innovation_variance(new, old, discrepancy)
     if old.shape[1] == 1 and not evaluation.factorises:
         limit = MANY_SEQUENTIAL_POINTS if evaluation.sequential else MANY_POINTS
         if rows + len(z) > limit:
@@ -221,7 +228,7 @@ def discrepancy_at(
             return mean, variance + gained, joint
     everywhere = np.concatenate([old, new])
     whole = kernel(everywhere, everywhere, discrepancy)
-    carried = whole.copy()
+    fresh, carried = innovation_kernel(new, old, discrepancy), whole.copy()
     carried[rows:, rows:] -= fresh
     path = amplitude * standard_paths(carried, len(residual), rng)
     innovation = amplitude * factor * standard_paths(fresh, len(residual), rng)
