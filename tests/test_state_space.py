@@ -157,12 +157,13 @@ def test_evaluations_are_chosen_by_rows_and_errors():
 @pytest.mark.slow
 def test_ten_thousand_points_are_fitted():
     runs = long_curve(10_000)
-    post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=200, draws=30, chains=1))
-    assert all(np.isfinite(part.unconstrained).all() for part in post.components)
-    assert all(part.stats["n_steps"].mean() < 64 for part in post.components)
+    # The model that the points come from: those without a floor, which so many points refute, take longer trees.
+    post = bs.fit(runs, seed=0, settings=bs.Nuts(warmup=200, draws=30, chains=1), priors=APART)
+    (part,) = post.components
+    assert np.isfinite(part.unconstrained).all()
+    assert part.stats["n_steps"].mean() < 64
     # So many points know their scatter to one part in a hundred; chains that began elsewhere would still be there.
     total = np.sqrt(post.flat_values.residual_sd**2 + post.flat_values.seed_sd**2)
     assert abs(total.mean() / 0.01 - 1.0) < 0.04
-    few = bs.Mixture(tuple(part.thinned(10) for part in post.components))
-    middle = few.predict(flops=[1e21], kind="mean").quantile(0.5)[0]
+    middle = part.thinned(10).predict(flops=[1e21], kind="mean").quantile(0.5)[0]
     assert abs(middle / (1.5 + 2.0 * 1e4**-0.15) - 1.0) < 0.01
