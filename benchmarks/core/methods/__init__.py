@@ -13,7 +13,9 @@ from benchmarks.core.methods.bayesian import cautious, default, no_discrepancy, 
 from benchmarks.core.methods.conformal import conformal
 from benchmarks.core.methods.fitted_curves import huber_bootstrap, least_squares, residual_bootstrap, wild_bootstrap
 from benchmarks.core.methods.prediction import Prediction
+from benchmarks.core.methods.rolling import rolling_conformal
 from benchmarks.core.methods.simple_scaling_laws import simple_scaling_laws
+from benchmarks.core.methods.state_space import local_trend
 from benchmarks.core.methods.without_law import gaussian_process, last_slope
 from benchmarks.core.problems import Problem
 
@@ -40,6 +42,8 @@ METHODS: dict[str, Callable[[Sequence[Problem]], Iterable[Prediction]]] = {
     "gaussian process": gaussian_process,
     "last slope": last_slope,
     "conformal": conformal,
+    "rolling conformal": rolling_conformal,
+    "damped local trend": local_trend,
     "bayescale, cautious": cautious,
     "M4 by NUTS": sampled_m4,
     "simple-scaling-laws": simple_scaling_laws,
