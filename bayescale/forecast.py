@@ -51,6 +51,7 @@ class Forecast(Display):
         log_draws: Joint draws of the log response, shape (chain, draw, point).
         ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside.
         label: Where the forecast comes from.
+        response: What is forecast, e.g. "loss".
     """
 
     points: pd.DataFrame
@@ -60,6 +61,7 @@ class Forecast(Display):
     log_draws: np.ndarray
     ratio: np.ndarray
     label: str = ""
+    response: str = "loss"
 
     @property
     def draws(self) -> np.ndarray:

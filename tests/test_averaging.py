@@ -196,7 +196,7 @@ def test_many_points_are_forecast_like_few(post):
 def test_tree_has_a_likelihood_for_each_average_and_no_forecasts_of_thousands(post):
     tree = post.to_datatree()
     assert "posterior_predictive" not in tree
-    assert tree["component_0/log_likelihood"]["loss"].sizes["setting"] == post.first.job.problem.mask.sum()
+    assert tree["component_present/log_likelihood"]["loss"].sizes["setting"] == post.first.job.problem.mask.sum()
     assert tree["observed_data"]["loss"].sizes["run"] == len(STEPS)
 
 

@@ -21,7 +21,7 @@ def test_loo_of_a_mixture_is_that_of_the_mixture(marin_post):
     uneven = bs.Mixture(marin_post.components[:2], (0.9, 0.1)).loo()
     expected = 0.9 * densities[0] + 0.1 * densities[1]
     np.testing.assert_allclose(np.exp(uneven.elpd_i.to_numpy()), expected, rtol=1e-6)
-    child = marin_post.to_datatree()["component_0"]
+    child = marin_post.to_datatree()["component_present"]
     assert arviz_stats.loo(child).elpd == pytest.approx(own[0].elpd, rel=1e-3)
 
 

@@ -1,6 +1,8 @@
 """Mixtures: the default law of one input, with a plateau and without, and mixtures that are put together by hand."""
 
 import dataclasses
+import re
+from types import SimpleNamespace
 
 import arviz as az
 import jax
@@ -107,13 +109,21 @@ def test_status_is_that_of_every_component(marin, method):
     assert "the component with a floor" in note.text
 
 
-def test_tables_are_those_of_the_mixture(marin_post):
+def test_tables_have_the_constants_of_each_component(marin_post):
+    labels = ["with floor and plateau", "with a floor", "without floor and plateau"]
+    own = [["E", "A", "g", "c"], ["E", "A", "c"], ["A", "c"]]
     table = marin_post.summary(0.8)
-    assert table["r_hat"].max() < 1.02
-    assert (table["mcse_mean"] < 0.1 * table["sd"]).all()
-    for name, draws in marin_post.draws.items():
-        assert table.loc[name, "mean"] == pytest.approx(float(draws.mean()))
-        assert table.loc[name, "eti80_lb"] == pytest.approx(float(np.quantile(draws, 0.1)))
+    said = str(marin_post)
+    for part, weight, label, names in zip(marin_post.components, marin_post.weights, labels, own, strict=True):
+        rows = table[table["component"] == label]
+        assert list(rows.index) == [*names, "residual_sd", "seed_sd", "discrepancy"]
+        assert set(rows["weight"]) == {weight}
+        pd.testing.assert_frame_equal(
+            rows.drop(columns=["component", "weight"]), part.summary(0.8).loc[rows.index], check_dtype=False
+        )
+        block = said.partition(f"  {weight:.3g} {label},")[2].splitlines()[1 : len(rows) + 1]
+        assert [line.split()[0] for line in block] == list(rows.index)
+        assert f"{np.median(part.draws['c']):.5g}" in block[names.index("c")]
     learned = marin_post.contraction()
     assert list(learned.index) == list(marin_post.components[0].names)
     assert (learned < 1.0).all()
@@ -122,6 +132,27 @@ def test_tables_are_those_of_the_mixture(marin_post):
 
 
 # --- Put together by hand ---------------------------------------------------------------------------------------
+
+
+def test_a_component_that_the_runs_refute_is_noted_with_what_forecasts_without_it(marin_post, monkeypatch):
+    def loo(part):
+        return SimpleNamespace(elpd=fits[["present", "absent", "power"].index(part.law.level[1].plateau)])
+
+    monkeypatch.setattr(bs.Posterior, "loo", loo)
+    fits = [30.0, 29.0, 17.5]
+    (note,) = [note for note in marin_post.check() if note.code == "worse_component"]
+    assert note.severity == "info" and "by 12 nats" in note.text and "with weight 0.25" in note.text
+    assert "law='saturating_power' (bayescale fit --law saturating_power)" in note.text
+    again = eval(re.search(r"bs\.Mixture\(.*?\)", note.text)[0], {"bs": bs, "post": marin_post})
+    assert again.components == marin_post.components[:2]
+    fits = [17.0, 29.0, 30.0]
+    (note,) = [note for note in marin_post.check() if note.code == "worse_component"]
+    assert "[post.components[i] for i in [1, 2]]" in note.text
+    fits = [10.0, 30.0, 17.0]
+    (note,) = [note for note in marin_post.check() if note.code == "worse_component"]
+    assert "by 20 and 13 nats" in note.text and "post.components[1] forecasts without" in note.text
+    fits = [30.0, 29.0, 22.5]
+    assert not [note for note in marin_post.check() if note.code == "worse_component"]
 
 
 def test_weights_are_shares_of_the_draws(by_hand):
@@ -165,10 +196,18 @@ def test_what_cannot_be_mixed_is_refused(marin_post, by_hand, apart):
 
 def test_arviz_reads_every_component(marin_post):
     tree = marin_post.to_datatree()
-    assert {"component_0", "component_1", "component_2", "posterior_predictive", "observed_data"} <= set(tree.children)
+    names = ["present", "absent", "power"]
+    children = [f"component_{name}" for name in names]
+    assert {*children, "posterior_predictive", "observed_data"} <= set(tree.children)
     assert tree["posterior_predictive"]["loss"].shape == (1, CHAINS * HALF.draws, len(marin_post.runs))
-    for number, part in enumerate(marin_post.components):
-        table = az.summary(tree[f"component_{number}"], round_to="none")
+    whose = tree["posterior_predictive"]["component"].to_numpy()
+    assert [int((whose == name).sum()) for name in names] == [chains * draws for chains, draws in marin_post.layout]
+    # What the documentation says of the whole: a mixture predicts, and has no constants of its own.
+    predicted = az.summary(tree, group="posterior_predictive", kind="stats", round_to="none")
+    assert predicted["mean"].to_numpy() == pytest.approx(marin_post.runs.frame["loss"].to_numpy(), rel=0.01)
+    for child, weight, part in zip(children, marin_post.weights, marin_post.components, strict=True):
+        assert tree[child].attrs["weight"] == weight
+        table = az.summary(tree[child], round_to="none")
         moving = table[table["sd"] > 0]
         assert moving["r_hat"].max() < 1.01
         assert part.status is bs.Status.OK

@@ -15,6 +15,7 @@ from matplotlib.text import Annotation, Text
 
 import bayescale as bs
 from bayescale import plot
+from bayescale.decide.crossing import crossing_of
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
 from bayescale.plot import fits, style
@@ -196,6 +197,61 @@ def test_forecast_draws_a_density():
         assert np.trapezoid(line.get_ydata(), line.get_xdata()) == pytest.approx(1.0, abs=0.01)
 
 
+def test_forecast_of_several_points_draws_each_with_its_setting():
+    several = dataclasses.replace(
+        toy(points=3),
+        points=pd.DataFrame({"n_params": [1e9, 2e9, 3e9], "n_tokens": 1e11}),
+    )
+    ax = plot.forecast(several, target=2.1)
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["n_params 1e9", "n_params 2e9", "n_params 3e9"]
+    outer, inner = (np.array(lines.get_segments())[:, :, 0] for lines in ax.collections)
+    np.testing.assert_allclose(outer.T, several.interval(0.95))
+    np.testing.assert_allclose(inner.T, several.interval(0.8))
+    assert words(ax).count("P(below)") == 3 and "tokens" in words(ax)
+    assert ax.get_xlabel() == "predicted loss"
+    many = plot.forecast(toy(points=30))
+    assert len(many.get_yticklabels()) == 20 and "the first 20 of 30 points" in words(many)
+    # One of several can still be asked for.
+    assert plot.forecast(several, point=1).get_ylabel() == "density"
+
+
+@pytest.mark.parametrize("name", ["forecast", "points", "allocation", "allocations", "crossing", "seeds"])
+def test_pictures_call_the_response_by_its_name(name):
+    law = bs.laws.get("chinchilla").with_priors({})
+    law = dataclasses.replace(law, response="error rate").published("besiroglu2024")
+    x = np.linspace(0.0, 2.0, 9)
+    crossing = crossing_of(np.array([[-1.0], [1.0]]) + 0.0 * x, x)
+    seeds = bs.read(pd.DataFrame({"family": list("aabb"), "seed": [0, 1, 0, 1], "bpb": [1.2, 1.21, 1.3, 1.32]}))
+    drawn = {
+        "forecast": lambda: dataclasses.replace(toy(), response="error rate"),
+        "points": lambda: dataclasses.replace(toy(points=2), response="error rate"),
+        "allocation": lambda: bs.decide.allocate(law, 1e22),
+        "allocations": lambda: bs.decide.allocate(law, [1e21, 1e22]),
+        "crossing": lambda: dataclasses.replace(crossing, response="error rate"),
+        "seeds": lambda: dataclasses.replace(bs.decide.noise(seeds), response="error rate"),
+    }[name]()
+    ax = drawn.plot()
+    legend = [] if ax.get_legend() is None else [text.get_text() for text in ax.get_legend().get_texts()]
+    said = " ".join([words(ax), ax.get_title(loc="left"), ax.get_xlabel(), ax.get_ylabel(), *legend])
+    assert "error rate" in said
+    assert "loss" not in said
+
+
+def test_forecasts_of_runs_held_out_at_several_ratios_are_told_apart():
+    rows = [
+        {"family": "a", "setting": "flops=1e+20", "y": 3.0, "ratio": ratio}
+        | {name: 2.9 + shift for shift, name in enumerate(("q0.025", "q0.1", "q0.5", "q0.9", "q0.975"))}
+        | {"pit": 0.4}
+        for ratio in (3.0, 10.0)
+    ]
+    few = plot.held_out(pd.DataFrame(rows))
+    assert [label.get_text() for label in few.get_yticklabels()] == ["flops=1e+20, ratio 3", "flops=1e+20, ratio 10"]
+    one = plot.held_out(pd.DataFrame(rows[:1]))
+    assert [label.get_text() for label in one.get_yticklabels()] == ["flops=1e+20"]
+    many = bs.Backtest(pd.DataFrame(rows * 20), [], []).plot()
+    assert "ratio 3" in words(many) and "ratio 10" in words(many)
+
+
 def test_forecast_keeps_far_marks_in_sight():
     low, high = plot.forecast(toy(), target=1.2, measured=4.0).get_xlim()
     assert low < 1.2
@@ -205,6 +261,8 @@ def test_forecast_keeps_far_marks_in_sight():
 def test_forecast_refuses_absent_points_and_fixed_constants():
     with pytest.raises(InputError, match="point=2"):
         plot.forecast(toy(points=2), point=2)
+    with pytest.raises(InputError, match="name one of the 2 with point="):
+        plot.forecast(toy(points=2), measured=2.0)
     fixed = bs.laws.get("chinchilla").published("besiroglu2024").predict(n_params=1e9, n_tokens=1e11)
     with pytest.raises(InputError, match="no uncertainty"):
         plot.forecast(fixed)
@@ -212,14 +270,18 @@ def test_forecast_refuses_absent_points_and_fixed_constants():
 
 def test_constants_have_a_panel_each(posterior):
     axes = plot.constants(posterior)
-    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.draws)
+    assert [ax.get_title(loc="left") for ax in axes] == list(posterior.first.draws)
+    bare = plot.constants(posterior, component=2)
+    assert [ax.get_title(loc="left") for ax in bare] == ["A", "c", "residual_sd", "seed_sd", "discrepancy"]
+    with pytest.raises(InputError, match="no component 3; it has 0: with floor and plateau, 1: with a floor"):
+        plot.learned(posterior, component=3)
     assert "90 % interval" in words(axes[0])
     with pytest.raises(InputError, match="7 axes are needed"):
         plot.constants(posterior, axes=axes[:2])
 
 
 def test_priors_of_constants_are_those_of_the_model(posterior):
-    priors = fits.prior_constants(posterior)
+    priors = fits.component_prior(posterior.first)
     # The floor and the amplitude follow the data's level, so they have no prior of their own.
     assert set(priors) == {"c", "residual_sd", "seed_sd", "discrepancy"}
     assert np.median(priors["residual_sd"]) == pytest.approx(posterior.likelihood.residual_sd, rel=0.15)

@@ -145,8 +145,8 @@ def test_combinations_are_rebuilt(quickly_compiled):
         tree = datatree.to_datatree(posterior, derived=False)
         nodes = [node for node in tree.subtree if node.data_vars]
         arrays = {node.path.lstrip("/"): datatree.arrays_of(node) for node in nodes}
-        jobs = [io.rebuilt_job(tree.attrs, own) for own in io.by_component(arrays)]
-        assert_same(posterior, io.assembled(jobs, io.weights_of(tree.attrs), arrays))
+        jobs = [io.rebuilt_job(tree.attrs, own) for own in io.by_component(tree.attrs, arrays)]
+        assert_same(posterior, io.assembled(jobs, io.weights_of(tree.attrs), tree.attrs, arrays))
 
 
 @pytest.mark.parametrize("inputs", INPUTS, ids=" ".join)

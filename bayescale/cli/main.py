@@ -272,7 +272,7 @@ def backtest(
     if out is not None:
         back.save_csv(out)
     if plot is not None:
-        bs.plot.save(bs.plot.reliability(coverage), plot)
+        bs.plot.save(back.plot(), plot)
     skipped: list[tuple[str, float | None, str]] = [(family, None, reason) for family, reason in unfit.items()]
     skipped += [(family, factor if math.isfinite(factor) else None, reason) for family, factor, reason in back.skipped]
     known = {entry.text for entry in log}
@@ -437,17 +437,22 @@ def describe_fit(posterior: Any) -> dict[str, Any]:
     """Describe a posterior for programs."""
     import numpy as np
 
-    quantiles = {
-        name: {f"q{q:g}": float(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
-        for name, values in posterior.draws.items()
-    }
+    from bayescale.posterior.fitted import component_labels, own_draws
+
+    components = []
+    for part, label, weight in zip(posterior.components, component_labels(posterior), posterior.weights, strict=True):
+        constants = {
+            name: {f"q{q:g}": float(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
+            for name, values in own_draws(part).items()
+        }
+        components.append({"component": label, "weight": weight, "constants": constants})
     return {
         "family": posterior.runs.name,
         "law": posterior.law.name,
         "rows": len(posterior.runs),
         "status": posterior.status.name,
         "trustworthy": posterior.trustworthy,
-        "constants": quantiles,
+        "components": components,
         "unit": posterior.unit,
         "notes": [dataclasses.asdict(note) for note in posterior.check()],
     }

@@ -45,6 +45,7 @@ class Crossing(Display):
         p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
         caveats: Reasons for which no confident answer is possible.
         along: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
+        response: What the recipes are compared by, e.g. "loss".
     """
 
     first: str
@@ -63,6 +64,7 @@ class Crossing(Display):
     p_before_deadline: float | None = None
     caveats: tuple[str, ...] = ()
     along: pd.DataFrame | None = dataclasses.field(default=None, compare=False, repr=False)
+    response: str = "loss"
 
     @property
     def text(self) -> str:

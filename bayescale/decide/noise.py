@@ -106,6 +106,7 @@ class SeedNoise(Display):
         reference: Loss that another run is compared with, or None.
         within: Tolerance around it, or None.
         p_same: Probability that another run of each recipe ends within the tolerance, by recipe.
+        response: What was measured, e.g. "loss".
     """
 
     table: pd.DataFrame
@@ -119,6 +120,7 @@ class SeedNoise(Display):
     reference: float | None
     within: float | None
     p_same: Mapping[str, float]
+    response: str = "loss"
 
     @property
     def first_below(self) -> dict[str, dict[str, float] | None]:
@@ -292,6 +294,7 @@ def noise(
         reference=reference,
         within=within,
         p_same=same,
+        response=runs.response,
     )
 
 

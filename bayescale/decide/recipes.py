@@ -155,7 +155,7 @@ def comparison_of(
             crossing = crossing_of(
                 difference[:, 1:], stretch.u, names=(a, b), axis=course.label, deadline=stretch.deadline
             )
-            crossings.append(dataclasses.replace(crossing, caveats=spoken))
+            crossings.append(dataclasses.replace(crossing, caveats=spoken, response=posteriors[a].response))
     points = {name: dict(course.inputs(name, u[:1]).iloc[0].astype(float)) for name in names}
     here = np.stack([losses[name][:, 0] for name in names])
     level = np.mean([recipes[name].own[:, 0].mean() for name in names]) - here.mean(0)

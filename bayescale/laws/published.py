@@ -91,4 +91,5 @@ class PublishedLaw:
             log_draws=location[None, :, :],
             ratio=np.full(len(points), np.nan),
             label=f"{self.law.name}, constants of {self.source.key}{counted}",
+            response=self.law.response,
         )

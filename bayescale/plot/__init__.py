@@ -6,7 +6,8 @@ returns the axes. Nothing here shows a window or changes matplotlib's settings.
 
 from bayescale.plot.calibration import held_out, pit, reliability
 from bayescale.plot.decisions import crossover
-from bayescale.plot.fits import constants, forecast, intervals, learned, residuals, save
+from bayescale.plot.fits import constants, intervals, learned, residuals, save
+from bayescale.plot.forecasts import forecast
 from bayescale.plot.isoflop import fitted, isoflop
 
 __all__ = [

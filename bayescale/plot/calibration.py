@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 
 from bayescale import checked
+from bayescale.digits import factor_shown
 from bayescale.errors import InputError, counted
 from bayescale.evaluate.scores import covered
 from bayescale.plot.decisions import crossover as crossover
@@ -89,7 +90,8 @@ def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw held-out runs with the median and intervals that were forecast for them, a row each.
 
     Args:
-        frame: Columns family, setting, y and quantiles as `Backtest.frame` has them.
+        frame: Columns family, setting, y and quantiles as `Backtest.frame` has them, and ratio, which labels the rows
+            where a family has several.
         ax: Where to draw.
 
     Raises:
@@ -97,8 +99,13 @@ def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """
     need(frame, ("family", "setting", "y", "q0.025", "q0.1", "q0.5", "q0.9", "q0.975"))
     height = np.arange(len(frame))[::-1]
-    several = frame["family"].nunique() > 1
-    labels = [f"{f}, {s}" if several else str(s) for f, s in zip(frame["family"], frame["setting"], strict=True)]
+    several, cuts = frame["family"].nunique() > 1, several_cuts(frame)
+    labels = [
+        (f"{row['family']}, " if several else "")
+        + str(row["setting"])
+        + (f", ratio {factor_shown(row['ratio'], 3)}" if cuts else "")
+        for row in frame.to_dict("records")
+    ]
     observed, inside = frame["y"].to_numpy(float), []
     with drawing(ax) as ax:
         for level, low, high, width in ((95, "q0.025", "q0.975", 2.0), (80, "q0.1", "q0.9", 6.0)):
@@ -112,10 +119,16 @@ def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(-0.6, len(frame) - 0.4)
         ax.margins(x=0.1)
         dress(ax, "x")
-        told = f"{counted(len(frame), 'run')}: {', '.join(reversed(inside))}"
+        told = f"{counted(len(frame), 'forecast' if cuts else 'run')}: {', '.join(reversed(inside))}"
+        told += "; ratio: largest run over the largest that was fitted" if cuts else ""
         headline(ax, "Held-out runs and their forecasts", told)
         key_below(ax)
     return ax
+
+
+def several_cuts(frame: pd.DataFrame) -> bool:
+    """Return whether a family was cut at several ratios, so that a held-out run has several forecasts."""
+    return "ratio" in frame and bool((frame.groupby("family")["ratio"].nunique() > 1).any())
 
 
 def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:

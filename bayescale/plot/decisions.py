@@ -56,7 +56,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         certain = float((rows["q95"] - rows["q05"]).abs().max()) < 1e-9
         if not certain:
             ax.fill_between(x, rows["q05"], rows["q95"], color=BLUE, alpha=0.16, linewidth=0, label="90 %, curve")
-        ax.plot(x, rows["typical"], color=BLUE, linewidth=1.8, label="typical loss")
+        ax.plot(x, rows["typical"], color=BLUE, linewidth=1.8, label=f"typical {allocation.mean.response}")
         bottom = rows[rows["flat"]]
         if len(bottom):
             label = f"within {allocation.regret:g} of the least"
@@ -85,7 +85,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         ax.set_xlabel(
             f"{INPUT_WORDS.get(first, first)} (the rest of the budget buys {INPUT_WORDS.get(second, second)})"
         )
-        ax.set_ylabel("loss")
+        ax.set_ylabel(allocation.mean.response)
         dress(ax)
         subtitle = "printed constants carry no uncertainty"
         if not certain:
@@ -133,7 +133,7 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
             ax.axvline(crossing.deadline, color=ORANGE, linewidth=1.4, linestyle=(0, (4, 3)))
             note(ax, "deadline", (crossing.deadline, 1), (4, -14), ORANGE, ("data", "axes fraction"))
         ax.set_xlabel(INPUT_WORDS.get(crossing.axis, crossing.axis))
-        ax.set_ylabel(f"loss of {crossing.first} over {crossing.second}, in %")
+        ax.set_ylabel(f"{crossing.response} of {crossing.first} over {crossing.second}, in %")
         dress(ax)
         parts = {
             f"{crossing.first} throughout": crossing.p_always,
@@ -146,7 +146,9 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
             subtitle = f"cannot say: {crossing.caveats[0]}"
             subtitle = subtitle if len(subtitle) < 100 else subtitle[:97] + "..."
         headline(
-            ax, f"{crossing.first} against {crossing.second}: median and 90 % interval of the mean losses", subtitle
+            ax,
+            f"{crossing.first} against {crossing.second}: median and 90 % interval of the mean {crossing.response}",
+            subtitle,
         )
     return ax
 

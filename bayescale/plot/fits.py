@@ -15,7 +15,6 @@ from bayescale import _io, checked
 from bayescale.data.runs import Runs
 from bayescale.data.wording import quantities, ray_words
 from bayescale.decide.isoflop import is_sweep
-from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast, known_kind
 from bayescale.model.parameters import constrain_draws
@@ -35,32 +34,28 @@ from bayescale.plot.style import (
     along,
     and_list,
     beyond,
-    density,
     drawing,
     dress,
     extremes,
     figure_of,
     headline,
     key,
+    kind_words,
     label_ends,
     log_axes,
     matches,
     measured_rows,
-    note,
     percent,
-    plain,
     points,
     reach,
-    response_of,
     settings_of,
     short,
     small_multiples,
     target_line,
     truths,
     uncrowded,
-    upright,
 )
-from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.posterior import fitted as fitted_posterior
 from bayescale.posterior.predictive import run_variance
@@ -71,7 +66,6 @@ UNITS = {
     "flops": "training compute (FLOP)",
     "n_samples": "training samples",
 }
-KINDS = {"run": "one future run", "mean": "the mean loss"}
 GRID = 160
 
 
@@ -150,10 +144,10 @@ def intervals(
         target_line(ax, target)
         ray = posterior.ray
         ax.set_xlabel(UNITS.get(name, name) + ("" if ray is None else f"; {ray_words(ray)}"))
-        ax.set_ylabel(response_of(posterior))
+        ax.set_ylabel(posterior.response)
         dress(ax)
         listed = and_list([f"{100 * level:g}" for level in levels])
-        subtitle = f"intervals of {KINDS[kind]}, {listed} %; line: median"
+        subtitle = f"intervals of {kind_words(kind, posterior.response)}, {listed} %; line: median"
         if averaged:
             subtitle += f"; at {quantities(groups[0])}"
         headline(ax, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
@@ -241,83 +235,9 @@ def names_at_ends(ax: Axes, drawn: Drawn, levels: list[float]) -> list[tuple[flo
     return uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
 
 
-def forecast(
-    forecast: Forecast,
-    *,
-    ax: Axes | None = None,
-    point: int = 0,
-    measured: float | None = None,
-    target: float | None = None,
-) -> Axes:
-    """Draw the predictive density at one point, with its central 80 % shaded.
-
-    Args:
-        forecast: A forecast at one or more points.
-        ax: Where to draw.
-        point: Which of them, counted from 0.
-        measured: The value that a run gave in the end.
-        target: A value whose probability of being undercut is written down.
-
-    Raises:
-        InputError: If there is no such point, or if the forecast has no width.
-
-    Example:
-        >>> bs.plot.forecast(post.predict(flops=1e23), target=2.3)  # doctest: +SKIP
-    """
-    checked.instance("A forecast", forecast, Forecast, hint="Make one with post.predict(...).")
-    perhaps = checked.optional(checked.POSITIVE)
-    checked.options(point=(point, checked.SEED), measured=(measured, perhaps), target=(target, perhaps))
-    if not 0 <= point < len(forecast):
-        raise InputError(f"The forecast has {len(forecast)} points, counted from 0; found point={point}.")
-    location, scale = forecast.location[:, point], forecast.scale[:, point]
-    if np.ptp(location) == 0 and np.max(scale) == 0:
-        raise InputError(
-            "This forecast has no uncertainty (its constants are fixed), so it has no density to draw; "
-            "print it instead, or forecast from a fit."
-        )
-    first, low, middle, high, last = forecast.quantile([0.002, 0.1, 0.5, 0.9, 0.998])[:, point]
-    marks = [float(value) for value in (measured, target) if value is not None]
-    first, last = min([first, *marks]), max([last, *marks])
-    edge = 0.06 * (last - first)
-    grid = np.linspace(max(first - edge, 0.5 * first), last + edge, 500)
-    heights = density(np.log(grid), location, scale) / grid
-
-    with drawing(ax) as ax:
-        ax.fill_between(grid, heights, color=BLUE, alpha=0.12, linewidth=0)
-        inside = np.linspace(low, high, 200)
-        ax.fill_between(inside, np.interp(inside, grid, heights), color=BLUE, alpha=0.30, linewidth=0)
-        ax.plot(grid, heights, color=BLUE, linewidth=1.6)
-        ax.plot([middle, middle], [0, np.interp(middle, grid, heights)], color=BLUE, linewidth=1.2)
-        ax.set_ylim(0, 1.30 * heights.max())
-        ax.set_xlim(grid[0], grid[-1])
-        # Left of the curve there is room at this height, whatever the shape.
-        text = f"median {plain(middle, high - low)}\n80 %: {plain(low, high - low)} to {plain(high, high - low)}"
-        height = 0.62 * heights.max()
-        start = float(grid[np.argmax(heights >= height)])
-        note(ax, text, (start, height), (-8, 0), BLUE, "data", ha="right", va="center")
-        if target is not None:
-            share = float(forecast.probability_below(target)[point])
-            # Two labels point away from each other.
-            leftwards = target < measured if measured is not None else target > middle
-            text = f"target {target:g}\nP(below) = {percent(share)}"
-            upright(ax, target, INK, (0, (4, 3)), text, leftwards)
-        if measured is not None:
-            share = float(forecast.probability_below(measured)[point])
-            leftwards = measured <= target if target is not None else measured > middle
-            text = f"measured {measured:g}\nP(below) = {percent(share)}"
-            upright(ax, measured, ORANGE, "-", text, leftwards)
-        ax.set_xlabel("predicted value")
-        ax.set_yticks([])
-        ax.set_ylabel("density")
-        dress(ax, grid="x")
-        where = ", ".join(f"{c} = {short(v, 3)}" for c, v in forecast.points.iloc[point].items())
-        ratio = float(forecast.ratio[point])
-        far = f"; extrapolation: {factor_shown(ratio)}x beyond the data" if ratio > 1 else ""
-        headline(ax, forecast.label or "forecast", f"{KINDS[forecast.kind]} at {where}{far}")
-    return ax
-
-
-def constants(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True) -> np.ndarray:
+def constants(
+    posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True, component: int = 0
+) -> np.ndarray:
     """Draw the posterior of each constant, in the paper's own units where the law says how they scale.
 
     Args:
@@ -325,53 +245,70 @@ def constants(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = N
         axes: As many axes as there are constants.
         prior: Add the prior of those constants that have one of their own; a floor and amplitudes share the
             level of the law, which follows the data.
+        component: Which component of a mixture, counted from 0: the constants of its models are not the same.
 
     Returns:
         The axes, shape (constant,).
 
     Raises:
-        InputError: For too few axes.
+        InputError: For too few axes, or a component that there is not.
     """
-    before = prior_constants(fitted_posterior(posterior)) if prior else {}
-    panels = [(name, np.asarray(draws, float).ravel(), before.get(name)) for name, draws in posterior.draws.items()]
+    part, words = chosen(fitted_posterior(posterior), component)
+    before = component_prior(part) if prior else {}
+    panels = [(name, np.asarray(draws, float).ravel(), before.get(name)) for name, draws in own_draws(part).items()]
     known = [name for name, _, earlier in panels if earlier is not None]
     subtitle = "posterior, median and 90 % interval"
     if known:
         subtitle += "; dashed: prior, where a constant has its own"
-    return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
+    return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}{words}", subtitle)
 
 
-def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None) -> np.ndarray:
+def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, component: int = 0) -> np.ndarray:
     """Draw prior and posterior of each sampled coordinate, and how much of the prior's variance went away.
 
     Args:
         posterior: A fit.
         axes: As many axes as there are coordinates; the weights of single rows are left out.
+        component: Which component of a mixture, counted from 0.
 
     Returns:
         The axes, shape (coordinate,).
 
     Raises:
-        InputError: For too few axes.
+        InputError: For too few axes, or a component that there is not.
     """
-    fit = fitted_posterior(posterior)
+    part, words = chosen(fitted_posterior(posterior), component)
     # Student-t noise has a coordinate for each row, of no interest one by one.
     panels = [
         (
             name,
-            np.concatenate([part.unconstrained[..., part.names.index(name)].ravel() for part in fit.components]),
-            np.concatenate([part.prior_draws[:, part.names.index(name)] for part in fit.components]),
+            part.unconstrained[..., part.names.index(name)].ravel(),
+            part.prior_draws[:, part.names.index(name)],
             f"learned {percent(float(gone))}",
         )
-        for name, gone in fit.contraction().items()
+        for name, gone in part.contraction().items()
         if not str(name).startswith("log_weight[")
     ]
     return small_multiples(
         panels,
         axes,
-        f"What the data say: {posterior.law.name} on {posterior.runs.name}",
+        f"What the data say: {posterior.law.name} on {posterior.runs.name}{words}",
         "filled: posterior, dashed: prior; learned: 1 - posterior variance / prior variance",
     )
+
+
+def chosen(fit: Fitted, component: int) -> tuple[Posterior, str]:
+    """Return a component of a fit, and of a mixture words that say which, for titles.
+
+    Raises:
+        InputError: If there is no such component.
+    """
+    checked.options(component=(component, checked.SEED))
+    if component >= len(fit.components):
+        labels = ", ".join(f"{number}: {label}" for number, label in enumerate(component_labels(fit)))
+        raise InputError(f"The fit has no component {component}; it has {labels}.")
+    several = len(fit.components) > 1
+    return fit.components[component], f", {component_labels(fit)[component]}" if several else ""
 
 
 def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = None) -> Axes:
@@ -437,14 +374,8 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
     return _io.write(path, lambda part: figure.savefig(part, dpi=dpi, format=kind))
 
 
-def prior_constants(posterior: Fitted) -> dict[str, np.ndarray]:
-    """Return prior draws of the quantities in `Fitted.draws` that do not follow the data's level, of all components."""
-    found = [component_prior(part) for part in posterior.components]
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0] if name in posterior.draws}
-
-
 def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Return prior draws of one component, see `prior_constants`."""
+    """Return prior draws of the quantities of one model that do not follow the data's level."""
     count, law = len(posterior.prior_draws), posterior.law
     values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
     values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)

@@ -32,7 +32,6 @@ from bayescale.plot.style import (
     log_axes,
     measured_rows,
     note,
-    response_of,
     target_line,
 )
 from bayescale.posterior.fitted import Fitted
@@ -93,6 +92,7 @@ def isoflop(
             input=input,
             ax=ax,
             target=target,
+            response=source[0].mean.response,
         )
     sweep = source
     checked.instance(
@@ -101,7 +101,8 @@ def isoflop(
     if isinstance(sweep, Fitted):
         asked = None if question is None else budget_of(question)
         sweep = sweep_of(sweep, budgets=None if asked is None else [asked])
-    subtitle = "typical loss along each budget; star: least, with 90 % interval of the mean loss"
+    called = sweep.posterior.response
+    subtitle = f"typical {called} along each budget; star: least, with 90 % interval of the mean {called}"
     if len(sweep.exponents):
         a = sweep.exponents.loc[input]
         subtitle = f"star: least; {'N' if input == 'n_params' else 'D'}* grows as C^{a['power']:.2f}"
@@ -117,7 +118,7 @@ def isoflop(
         ax=ax,
         target=target,
         question=question,
-        response=response_of(sweep.posterior),
+        response=called,
     )
 
 
@@ -335,7 +336,7 @@ def fitted(
             side.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))
             side.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:.10g}"))
             side.set_minor_locator(ticker.NullLocator())
-        called = response_of(posterior)
+        called = posterior.response
         ax.set_xlabel(f"fitted {called}")
         ax.set_ylabel(f"measured {called}")
         dress(ax)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -21,12 +22,14 @@ from bayescale.decide.noise import SeedDifference, SeedNoise
 from bayescale.decide.pilots import Ranking
 from bayescale.decide.planning import Power
 from bayescale.decide.stopping import Stops
+from bayescale.digits import factor_shown
 from bayescale.errors import InputError
 from bayescale.evaluate.backtest import Backtest
 from bayescale.forecast import Forecast
-from bayescale.plot.calibration import held_out, reliability
+from bayescale.plot.calibration import held_out, reliability, several_cuts
 from bayescale.plot.decisions import crossover
-from bayescale.plot.fits import UNITS, forecast, intervals
+from bayescale.plot.fits import UNITS, intervals
+from bayescale.plot.forecasts import forecast
 from bayescale.plot.isoflop import isoflop
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
 from bayescale.posterior.fitted import Fitted
@@ -55,7 +58,7 @@ draw.register(Crossing, crossover)
 
 @draw.register
 def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
-    """Draw the loss of runs over the input that spans most, one colour a family.
+    """Draw the response of runs over the input that spans most, one colour a family.
 
     Args:
         record: Runs with a scale input.
@@ -92,10 +95,20 @@ def decision(record: Decision, **options: Any) -> Axes:
 
 @draw.register
 def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
-    """Draw the held-out runs with their intervals, or of many runs the coverage of intervals against their level."""
+    """Draw the held-out runs with their intervals, or of many runs the coverage of intervals against their level.
+
+    Of several ratios the coverage is that of each.
+    """
     if len(record.frame) <= MOST_SHOWN:
         return held_out(record.frame, ax=ax)
-    return reliability(record.coverage(np.linspace(0.05, 0.95, 19)), ax=ax)
+    levels = np.linspace(0.05, 0.95, 19)
+    if not several_cuts(record.frame):
+        return reliability(record.coverage(levels), ax=ax)
+    parts = [
+        dataclasses.replace(record, frame=part).coverage(levels, method=f"ratio {factor_shown(float(ratio), 3)}")
+        for ratio, part in record.frame.groupby("ratio", sort=True)
+    ]
+    return reliability(pd.concat(parts, ignore_index=True), ax=ax)
 
 
 @draw.register
@@ -141,7 +154,7 @@ def ranking(record: Ranking, *, ax: Axes | None = None) -> Axes:
 
 @draw.register
 def seed_noise(record: SeedNoise, *, ax: Axes | None = None) -> Axes:
-    """Draw the mean loss of each recipe and setting with two standard errors."""
+    """Draw the mean response of each recipe and setting with two standard errors."""
     table = record.table
     varying = [c for c in table if c not in ("runs", "mean", "se", "sd") and table[c].nunique() > 1] or ["family"]
     labels = [
@@ -152,7 +165,7 @@ def seed_noise(record: SeedNoise, *, ax: Axes | None = None) -> Axes:
     return rows(
         labels,
         mean,
-        "Mean loss over seeds",
+        f"Mean {record.response} over seeds",
         "bars: two standard errors",
         ends=[mean - error, mean + error],
         mark=record.bar,

@@ -226,10 +226,9 @@ def text_width(text: str) -> float:
     return 0.56 * NOTE * max(map(len, text.splitlines()))
 
 
-def response_of(posterior: Fitted) -> str:
-    """Return what the response is called in the table of runs, or else by the law."""
-    called = posterior.runs.response
-    return posterior.law.response if called == "loss" else called
+def kind_words(kind: str, response: str) -> str:
+    """Say in words what kind of forecast is drawn."""
+    return "one future run" if kind == "run" else f"the mean {response}"
 
 
 def target_line(ax: Axes, target: float | None) -> None:

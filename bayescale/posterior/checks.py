@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -35,6 +36,10 @@ RISES_THROUGHOUT = 0.7
 """Correlation of ln x and ln y above which a response does not rise again but always."""
 STEEPENING = 0.3
 """Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
+REFUTED = 8.0
+"""Nats of leave-one-out log density by which a component of a mixture fits worse than another, to be named."""
+ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
+"""Laws that are one component of the default mixture, by its label."""
 WORTH_NEW = 4.0
 """Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
@@ -45,14 +50,15 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     Args:
         posterior: A fit.
         forecast: A forecast whose distance and width to judge as well.
-        prior: Say also which coordinates the data did not move, which takes draws from the prior.
+        prior: Say also which coordinates the data did not move, and which components of a mixture fit much worse than
+            another: both take longer.
     """
     shape = check_shape(posterior)
     # Reading says of a table what the shape of its curve says again.
     told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
     table = [note for note in check_table(posterior) if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
-    notes += check_learning(posterior) if prior else []
+    notes += [*check_components(posterior), *check_learning(posterior)] if prior else []
     points = None if forecast is None else forecast.points
     notes += check_repetition(posterior, points)
     return notes if forecast is None else [*notes, *check_forecast(forecast), *check_record(posterior, forecast)]
@@ -284,6 +290,44 @@ def check_learning(posterior: Fitted) -> list[Note]:
         text = f"The data say next to nothing about {some(held)}; their values are the prior's."
         notes.append(Note("prior_dominated", "info", text))
     return notes
+
+
+def check_components(fit: Fitted) -> list[Note]:
+    """Note components of a mixture that describe the runs much worse than another, and how to leave them out.
+
+    They are compared by their leave-one-out log density, which allows for the freedom of each.
+    """
+    if len(fit.components) == 1:
+        return []
+    with warnings.catch_warnings():
+        # Rows that PSIS finds influential move the sum by less than what is noted here.
+        warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")
+        fits = np.array([float(part.loo().elpd) for part in fit.components])
+    best, labels = int(np.argmax(fits)), component_labels(fit)
+    worse = [number for number, elpd in enumerate(fits) if fits[best] - elpd > REFUTED]
+    if not worse:
+        return []
+    kept = [number for number in range(len(fits)) if number not in worse]
+    models = " and the model ".join(labels[number] for number in worse)
+    gaps = " and ".join(f"{fits[best] - fits[number]:.0f}" for number in worse)
+    shares = " and ".join(f"{fit.weights[number]:.3g}" for number in worse)
+    which = f"[:{len(kept)}]" if kept == list(range(len(kept))) else ""
+    remedy = f"post.components[{kept[0]}] forecasts without"
+    if len(kept) > 1:
+        parts = [f"post.{name}{which}" for name in ("components", "weights")]
+        if not which:
+            parts = [f"[{part}[i] for i in {kept}]" for part in parts]
+        remedy = f"bs.Mixture({', '.join(parts)}) forecasts without"
+    named = next((ONE_MODEL[labels[number]] for number in kept if labels[number] in ONE_MODEL), None)
+    if named:
+        remedy += f", and law={named!r} (bayescale fit --law {named}) fits one model alone"
+    several = len(worse) > 1
+    text = (
+        f"The model {models} {'describe' if several else 'describes'} these runs worse than the model {labels[best]}, "
+        f"by {gaps} nats of leave-one-out log density. The weights do not depend on the runs, so every forecast still "
+        f"contains {'them' if several else 'it'} with weight {shares}; {remedy}."
+    )
+    return [Note("worse_component", "info", text)]
 
 
 def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:

@@ -25,7 +25,7 @@ from bayescale.posterior.encoding import (
     encode_values,
     law_print,
 )
-from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.fitted import Fitted, component_labels, component_names
 from bayescale.posterior.loo import log_likelihood
 from bayescale.posterior.posterior import Posterior, log_posterior, varying
 from bayescale.posterior.prior import prior_draws, prior_predictive
@@ -51,9 +51,15 @@ def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) ->
     of them, with the names of the runs as its coordinate where they are unique. What else a fit is rebuilt from on
     loading is in values (draws at the reference scale) and fit (names as they are, all columns, a text of settings).
 
-    A mixture has one child tree for each component, `component_0` and so on, which ArviZ reads as any posterior:
-    convergence is a matter of each component. Beside them are posterior_predictive, observed_data and constant_data of
-    the mixture.
+    A mixture has one child tree for each component, which ArviZ reads as any posterior: convergence is a matter of each
+    component. Its name says which model it is, `component_present`, `component_absent` or `component_power` for the
+    default of one input (see `priors.PLATEAUS`), and its attributes `component` and `weight` say so in words. Beside
+    them are posterior_predictive, observed_data and constant_data of the mixture; the coordinate `component` of
+    posterior_predictive names the component of each draw. There is no posterior of the mixture: its components have
+    different constants, and chains of different models do not mix.
+
+    With `tree` for what this returns, `az.summary(tree["component_present"])` summarises a component, and
+    `az.summary(tree, group="posterior_predictive", kind="stats")` what the mixture says of each run.
 
     Args:
         fit: What to convert.
@@ -69,21 +75,23 @@ def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) ->
         groups = data_groups(fit)
         if derived and len(fit.runs) <= PREDICTED:
             groups["posterior_predictive"] = predicted(fit)
-        for number, part in enumerate(fit.components):
+        for name, part in zip(component_names(fit), fit.components, strict=True):
             own = posterior_groups(part, derived)
-            groups |= {f"{child(number)}/{name}": group for name, group in own.items()}
+            groups |= {f"{child(name)}/{group}": values for group, values in own.items()}
     tree = xr.DataTree.from_dict(groups)
-    for number, part in enumerate(fit.components if len(fit.components) > 1 else ()):
-        tree[child(number)].attrs = attributes(part)
+    if len(fit.components) > 1:
+        told = zip(component_names(fit), component_labels(fit), fit.weights, fit.components, strict=True)
+        for name, label, weight, part in told:
+            tree[child(name)].attrs = attributes(part) | {"component": label, "weight": weight}
     tree.attrs = attributes(fit) | ({} if key is None else {"archive_key": key})
     tree.attrs["digests"] = json.dumps({name: digest_of(arrays_of(tree[name])) for name in groups})
     tree.attrs["digest"] = digest_of_attributes(tree.attrs)
     return tree
 
 
-def child(number: int) -> str:
-    """Name of the child tree of a component."""
-    return f"component_{number}"
+def child(name: str) -> str:
+    """Name of the child tree of a component, see `component_names`."""
+    return f"component_{name}"
 
 
 def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions: str) -> Any:
@@ -124,9 +132,16 @@ def data_groups(fit: Fitted) -> dict[str, Any]:
 
 
 def predicted(fit: Fitted) -> Any:
-    """Return the group posterior_predictive: future runs at the fitted inputs."""
+    """Return the group posterior_predictive: future runs at the fitted inputs, and whose draws they are."""
     forecast = fit.forecast_at(fit.runs.frame, "run")
-    return dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "run")
+    group = dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "run")
+    if len(fit.components) == 1:
+        return group
+    sizes = [chains * draws for chains, draws in fit.layout]
+    whose = fit.folded(np.repeat(np.array(component_names(fit), dtype=object), sizes))
+    # Components of equal length keep their chains; others are one chain.
+    along = (("chain",), whose[:, 0]) if len(whose) > 1 else (("draw",), whose[0])
+    return group.assign_coords(component=along)
 
 
 def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
@@ -227,6 +242,7 @@ def attributes(fit: Fitted) -> dict[str, Any]:
     whole: dict[str, Any] = {"bayescale_format": FORMAT}
     if len(fit.components) > 1:
         whole["weights"] = json.dumps(fit.weights)
+        whole["components"] = json.dumps(component_names(fit))
     posterior = fit.first
     job = posterior.job
     settings = {name: value for name, value in encode(posterior.settings).items() if name != "role"}

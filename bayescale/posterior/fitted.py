@@ -63,6 +63,12 @@ class Fitted(Display, abc.ABC):
         return self.first.job.law
 
     @property
+    def response(self) -> str:
+        """What the response is called in the table of runs, or else by the law."""
+        called = self.runs.response
+        return self.law.response if called == "loss" else called
+
+    @property
     def discrepancy(self) -> Discrepancy | None:
         """The discrepancy of the first component, or None."""
         return self.first.job.discrepancy
@@ -220,6 +226,7 @@ class Fitted(Display, abc.ABC):
             log_draws=self.folded(predictive.draws),
             ratio=ratio,
             label=f"{self.law.name} on {self.runs.name}",
+            response=self.response,
         )
 
     @property
@@ -281,7 +288,8 @@ class Fitted(Display, abc.ABC):
 
         Args:
             forecast: A forecast whose distance and width to judge as well.
-            prior: Say also which coordinates the data did not move, which takes draws from the prior.
+            prior: Say also which coordinates the data did not move, and which components of a mixture fit much worse
+                than another: both take longer.
         """
         from bayescale.posterior.checks import notes_on
 
@@ -325,15 +333,13 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     chains = [f"{counted(number, 'chain')} x {counted(draws, 'draw')}" for number, draws in shapes]
     if len(fit.components) == 1:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
+        lines += quantity_lines(fit.first)
     else:
-        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of posteriors, by weight:"]
-        labels = component_labels(fit)
-        lines += [f"  {w:.3g} {label}, {n}" for w, label, n in zip(fit.weights, labels, chains, strict=True)]
-    width = max(map(len, fit.draws))
-    for name, values in fit.draws.items():
-        low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
-        prior = "" if name != "seed_sd" or fit.replicated else "   from the prior: no two runs at equal settings"
-        lines.append(f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}{prior}")
+        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of models, by weight:"]
+        for part, w, label, n in zip(fit.components, fit.weights, component_labels(fit), chains, strict=True):
+            lines += [f"  {w:.3g} {label}, {n}", *(f"  {line}" for line in quantity_lines(part))]
+    if not fit.replicated and "seed_sd" in fit.first.draws:
+        lines.append("seed_sd is from the prior: no two runs at equal settings.")
     if fit.unit:
         constants = ", ".join(fit.law.constants)
         lines.append(f"{constants} hold for {fit.unit}: {fit.law.name} declares no units= by which to convert them.")
@@ -342,6 +348,22 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     if notes:
         lines += [str(note) for note in fit.check() if note.code != "unconverged"]
     return "\n".join(lines)
+
+
+def quantity_lines(part: Posterior) -> list[str]:
+    """Write the median and 90 % interval of each quantity of one model, a line each."""
+    shown = own_draws(part)
+    width = max(map(len, shown))
+    bounds = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in shown.items()}
+    return [
+        f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}"
+        for name, (low, middle, high) in bounds.items()
+    ]
+
+
+def own_draws(part: Posterior) -> dict[str, np.ndarray]:
+    """Return the draws of one model, without the constants that it lacks, which are zero throughout."""
+    return {name: values for name, values in part.draws.items() if np.any(values)}
 
 
 def weights_lines(fit: Fitted) -> list[str]:
@@ -365,3 +387,14 @@ def component_labels(fit: Fitted) -> list[str]:
             words.append("no discrepancy" if part.discrepancy is None else ALONG_LABELS[part.discrepancy.along])
         found.append(", ".join(word for word in words if word) or f"component {number}")
     return found if len(set(found)) == len(found) else [f"component {number}" for number in range(len(found))]
+
+
+def component_names(fit: Fitted) -> list[str]:
+    """Name each component in a word, for files: its plateau, else its discrepancy, whichever tells all apart.
+
+    Numbers from 0 name components that neither tells apart.
+    """
+    shapes = [str(getattr(part.law.level[1], "plateau", "")) if part.law.level else "" for part in fit.components]
+    axes = ["none" if part.discrepancy is None else part.discrepancy.along for part in fit.components]
+    numbers = [str(number) for number in range(len(shapes))]
+    return next(names for names in (shapes, axes, numbers) if len(set(names)) == len(names) and all(names))

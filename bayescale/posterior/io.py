@@ -83,8 +83,8 @@ def load(path: str | Path) -> Posterior | Mixture:
         raise InputError(f"{path} was written by bayescale {writer}, whose files are no longer read. Fit again.")
     try:
         check(attrs, groups)
-        jobs = [rebuilt_job(attrs, own) for own in by_component(groups)]
-        return assembled(jobs, weights_of(attrs), groups)
+        jobs = [rebuilt_job(attrs, own) for own in by_component(attrs, groups)]
+        return assembled(jobs, weights_of(attrs), attrs, groups)
     except InputError as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -192,7 +192,7 @@ def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Poste
     attrs, groups = contents(path, ("sample_stats", "unconstrained_posterior", "values", "fit"))
     try:
         check(attrs, groups, whole=False)
-        return assembled(jobs, weights, groups)
+        return assembled(jobs, weights, attrs, groups)
     except InputError as error:
         raise InputError(f"{path} cannot be loaded: {str(error).rstrip('.')}.") from None
     except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -204,12 +204,16 @@ def weights_of(attrs: Mapping[str, Any]) -> tuple[float, ...]:
     return tuple(json.loads(attrs["weights"])) if "weights" in attrs else (1.0,)
 
 
-def by_component(groups: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
+def by_component(
+    attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Mapping[str, Any]]]:
     """Return the groups of each component of a file, by their own names."""
     if "fit" in groups:
         return [dict(groups)]
-    count = sum(name.endswith("/fit") for name in groups)
-    starts = [child(number) + "/" for number in range(count)]
+    # Earlier files number their components.
+    numbers = [str(number) for number in range(sum(name.endswith("/fit") for name in groups))]
+    names = json.loads(attrs["components"]) if "components" in attrs else numbers
+    starts = [child(name) + "/" for name in names]
     return [{n.removeprefix(s): arrays for n, arrays in groups.items() if n.startswith(s)} for s in starts]
 
 
@@ -254,10 +258,15 @@ def part(kind: Any, values: Mapping[str, Any] | None) -> Any:
 
 
 def assembled(
-    jobs: Sequence[Job], weights: Sequence[float], groups: Mapping[str, Mapping[str, Any]]
+    jobs: Sequence[Job],
+    weights: Sequence[float],
+    attrs: Mapping[str, Any],
+    groups: Mapping[str, Mapping[str, Any]],
 ) -> Posterior | Mixture:
     """Build a fit from the jobs of its components and what a file holds."""
-    return combine([posterior_of(job, own) for job, own in zip(jobs, by_component(groups), strict=True)], weights)
+    return combine(
+        [posterior_of(job, own) for job, own in zip(jobs, by_component(attrs, groups), strict=True)], weights
+    )
 
 
 def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior:

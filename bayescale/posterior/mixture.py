@@ -14,7 +14,7 @@ from bayescale import checked
 from bayescale.errors import InputError, Status
 from bayescale.inference.nuts import Nuts
 from bayescale.model.problem import Values
-from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import Predictive
 
@@ -23,8 +23,8 @@ from bayescale.posterior.predictive import Predictive
 class Mixture(Fitted):
     """A weighted mixture of posteriors of one law on the same runs.
 
-    Forecasts and tables are those of the mixture: each component contributes draws in proportion to its weight.
-    Convergence is a matter of each component by itself: `to_datatree` has a child tree for each.
+    Forecasts are those of the mixture: each component contributes draws in proportion to its weight. Constants and
+    convergence are a matter of each component by itself: `summary` has the rows of each, `to_datatree` a child tree.
 
     Attributes:
         components: Posteriors of the same runs, under the same law; priors, discrepancy and likelihood may differ.
@@ -97,7 +97,11 @@ class Mixture(Fitted):
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Return all quantities that the components have in common by name, shape (chain, draw) each."""
+        """Return all quantities by name, of all components together, shape (chain, draw) each.
+
+        A constant that a component lacks is zero in its draws, and one of equal name may mean something else: the
+        exponent of a law with a floor is not that of a law without. Read constants from `components`.
+        """
         return self.joined([part.draws for part in self.kept])
 
     @functools.cached_property
@@ -125,30 +129,21 @@ class Mixture(Fitted):
         return self.first.log_law(z, self.flat_values.constants if constants is None else constants)
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a table of every quantity of the mixture: mean, sd, central interval, effective sample sizes, R-hat.
+        """Return the table of `Posterior.summary` for each component, one below the other.
 
-        R-hat is the largest of any component, effective sample sizes are the smallest over the component's weight, and
-        Monte Carlo errors are those of the weighted mean of the components.
+        Components are models of their own, so their constants are not averaged. Columns `component` and `weight` say
+        whose a row is; constants that a component lacks have no row.
 
         Args:
             level: Central probability of the interval.
         """
-        tables = [part.summary(level) for part in self.components]
-        whole = tables[0].loc[list(self.draws)].copy()
-        tables = [table.loc[whole.index] for table in tables]
-        flat = {name: values.ravel() for name, values in self.draws.items()}
-        ends = [column for column in whole if column.startswith(("eti", "hdi"))]
-        for name, values in flat.items():
-            bounds = np.quantile(values, [0.5 - level / 2, 0.5 + level / 2])
-            whole.loc[name, ["mean", "sd", *ends]] = [values.mean(), values.std(ddof=1), *bounds]
-        whole["r_hat"] = np.fmax.reduce([table["r_hat"].to_numpy(float) for table in tables])
-        for column in ("ess_bulk", "ess_tail"):
-            sizes = [table[column].to_numpy(float) / w for table, w in zip(tables, self.weights, strict=True)]
-            whole[column] = np.fmin.reduce(sizes)
-        for column in ("mcse_mean", "mcse_sd"):
-            errors = [w * table[column].fillna(0.0) for table, w in zip(tables, self.weights, strict=True)]
-            whole[column] = np.sqrt(sum(error.to_numpy(float) ** 2 for error in errors))
-        return whole
+        parts = []
+        for part, label, weight in zip(self.components, component_labels(self), self.weights, strict=True):
+            table = part.summary(level).loc[list(own_draws(part))]
+            table.insert(0, "component", label)
+            table.insert(1, "weight", weight)
+            parts.append(table)
+        return pd.concat(parts)
 
     def contraction(self) -> pd.Series:
         """Return 1 - posterior variance / prior variance of each coordinate, both averaged over components.

@@ -23,7 +23,7 @@ from bayescale.laws.prior_words import prior_words
 from bayescale.plot.style import STYLE as PICTURES
 from bayescale.plot.style import figure_of, new_axes
 from bayescale.posterior import track_record
-from bayescale.posterior.fitted import Fitted, component_labels
+from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import fitted
 from bayescale.reporting.page import Part, Report, chance_words
 
@@ -325,11 +325,13 @@ def pilots(decision: Decision) -> Part:
 
 
 def constants(posterior: Fitted) -> Part:
-    """Return the constants of the law with intervals."""
+    """Return the constants of the law with intervals, of a mixture those of each model."""
     rows = []
-    for name, values in posterior.draws.items():
-        low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
-        rows.append({"quantity": name, "5 %": low, "median": median, "95 %": high})
+    for part, label, weight in zip(posterior.components, component_labels(posterior), posterior.weights, strict=True):
+        whose = {} if len(posterior.components) == 1 else {"model": label, "weight": weight}
+        for name, values in own_draws(part).items():
+            low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+            rows.append({**whose, "quantity": name, "5 %": low, "median": median, "95 %": high})
     return Part("Constants of the fit", table=pd.DataFrame(rows))
 
 
