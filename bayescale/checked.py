@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
+import inspect
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, some, unknown_keyword
+
+ALIKE = 0.75
+"""Likeness from which on a keyword is taken for a misspelt option."""
 
 
 class Rule(NamedTuple):
@@ -162,3 +168,87 @@ def shortened(value: Any) -> str:
         return "a number of thousands of digits"
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def known_keywords[T](named: T) -> T:
+    """Return a function, or a class, that refuses keyword arguments that it lacks with the name that was meant.
+
+    Of a class that holds for making one and for its public methods. Of a function that takes inputs of a law by keyword
+    (`**inputs`), a keyword that no input is like and an option is like is taken for that option; others that take any
+    keyword say which they hand on, see `handing_on`.
+
+    Args:
+        named: The function or class.
+
+    Example:
+        >>> @known_keywords
+        ... def read(path, loss=None):
+        ...     return path
+        >>> read("runs.csv", los="x")
+        Traceback (most recent call last):
+        bayescale.errors.InputError: read() has no option 'los'. Did you mean 'loss'? Known names: loss, path.
+    """
+    if isinstance(named, type):
+        for name, member in list(vars(named).items()):
+            inside = member.__func__ if isinstance(member, classmethod) else member
+            if inspect.isfunction(inside) and (name == "__init__" or not name.startswith("_")):
+                guarded = refusing_others(inside, named.__name__ if name == "__init__" else name)
+                setattr(named, name, classmethod(guarded) if isinstance(member, classmethod) else guarded)
+        return named
+    return refusing_others(named, getattr(named, "__name__", ""))
+
+
+def handing_on(names: Iterable[str]) -> Callable[..., Any]:
+    """Return a decorator like `known_keywords` for a function that hands keywords of these names on to another."""
+    return lambda function: refusing_others(function, function.__name__, frozenset(names))
+
+
+def names_of(function: Any) -> set[str]:
+    """Return the names of the keywords of a function."""
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, parameter in inspect.signature(function).parameters.items() if parameter.kind in by_name}
+
+
+def refusing_others(function: Any, name: str, handed_on: frozenset[str] = frozenset()) -> Any:
+    """Return a function that refuses keyword arguments that it lacks; see `known_keywords`.
+
+    Args:
+        function: The function.
+        name: What it is called in messages.
+        handed_on: Further keywords, which it hands on to another.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
+    if rest not in (None, "inputs") and not handed_on:
+        return function
+    known = names_of(function) | handed_on
+
+    @functools.wraps(function)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if not kwargs.keys() <= known:
+            others = [given for given in kwargs if given not in known]
+            if rest == "inputs":
+                taken = inputs_of(args[0] if args else None)
+                others = [one for one in others if one not in taken and nearer_option(one, known, taken)]
+            for given in others:
+                raise unknown_keyword(f"{name}()", given, known - {"self", "cls"})
+        return function(*args, **kwargs)
+
+    return guarded
+
+
+def inputs_of(asked: Any) -> set[str]:
+    """Return the inputs of the law of a fit, of the first of several fits, or of a law, and those of compute."""
+    if isinstance(asked, Mapping):
+        asked = next(iter(asked.values()), None)
+    law = getattr(asked, "law", asked)
+    return {"flops", "n_params", "n_tokens", *(getattr(law, "inputs", None) or ())}
+
+
+def nearer_option(name: str, options: Iterable[str], inputs: Iterable[str]) -> bool:
+    """Return whether a keyword is like an option, and no input is more like it."""
+
+    def likeness(others: Iterable[str]) -> float:
+        return max(difflib.SequenceMatcher(None, name, other).ratio() for other in others)
+
+    return likeness(options) >= max(ALIKE, likeness(inputs))

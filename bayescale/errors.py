@@ -86,6 +86,17 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {close!r}? " if close else ""
 
 
+def unknown_keyword(what: str, name: str, known: Iterable[str]) -> InputError:
+    """Return the error for a keyword argument that does not exist, with the nearest that does.
+
+    Args:
+        what: What has no such option.
+        name: What was given.
+        known: The options that there are.
+    """
+    return InputError(f"{what} has no option {name!r}. {nearest(name, known)}")
+
+
 def closest(name: str, known: Iterable[str]) -> str:
     """Return the known name that is most like another; empty where none is close."""
     return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)), "")

@@ -13,6 +13,7 @@ from scipy.special import ndtr, ndtri
 from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
+from bayescale.checked import known_keywords
 from bayescale.data.zeros import lifted
 from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, counted, nearest, some
@@ -36,6 +37,7 @@ BLOCK = 1 << 20
 """Numbers held at a time, draws times quantiles sought side by side."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Forecast(Display):
     """Predictive distribution of the response at several points.

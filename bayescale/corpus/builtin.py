@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayescale.checked import known_keywords
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -56,6 +58,7 @@ def published() -> pd.DataFrame:
     return _csv("published_runs.csv").copy()
 
 
+@known_keywords
 def marin_forecast() -> pd.DataFrame:
     """Return a dated public forecast by the Marin project: four fits, nine budgets.
 
@@ -65,6 +68,7 @@ def marin_forecast() -> pd.DataFrame:
     return _csv("marin_forecast.csv").copy()
 
 
+@known_keywords
 def checkpoint_noise() -> pd.DataFrame:
     """Return the scatter of ten task losses over the last ten checkpoints of one model.
 
@@ -80,6 +84,7 @@ def caveats() -> dict[str, str]:
     return {row["family"]: row["caveats"] for row in csv.DictReader(text.splitlines())}
 
 
+@known_keywords
 def axis(df: pd.DataFrame) -> tuple[str, ...]:
     """Choose the inputs that one family's curve is fitted on.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from bayescale.checked import known_keywords
 from bayescale.corpus import builtin
 from bayescale.errors import some
 
@@ -14,6 +15,7 @@ _PRINTED = 0.0015
 """Largest gap in ln(perplexity) that rounding or truncating two decimals explains."""
 
 
+@known_keywords
 def check() -> list[str]:
     """Recompute what the built-in figures say about each other.
 

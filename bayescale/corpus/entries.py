@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bayescale.checked import known_keywords
 from bayescale.corpus import builtin, download
 from bayescale.corpus.readers import curve_database
 from bayescale.corpus.sources import LEFT_OUT, SOURCES, Source
@@ -23,11 +24,13 @@ _LEFT_OUT = r"diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outli
 _NORMAL_95 = 1.959964
 
 
+@known_keywords
 def names() -> list[str]:
     """Return every name that `load` and `frame` accept: built-in families, then sources to fetch."""
     return [*builtin.caveats(), *SOURCES]
 
 
+@known_keywords
 def table() -> pd.DataFrame:
     """Describe the corpus without touching the network.
 
@@ -40,6 +43,7 @@ def table() -> pd.DataFrame:
     return pd.DataFrame([*_built_in_entries(), *_source_entries(), *_entries_left_out()])
 
 
+@known_keywords
 def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFrame:
     """Return the rows of one entry as they are: every metric, perplexities not yet converted.
 
@@ -50,6 +54,7 @@ def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFra
     return _rows(name, progress)
 
 
+@known_keywords
 def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
     """Make sure that the files of a source are on this machine and are the published ones.
 
@@ -73,6 +78,7 @@ def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
     return download.fetch(name, progress=progress)
 
 
+@known_keywords
 def state(name: str) -> str:
     """Describe where the rows of an entry are: "built in", "verified (3 files)", "not fetched" and so on."""
     if name in download.manifest():
@@ -86,6 +92,7 @@ def state(name: str) -> str:
     return "built in"
 
 
+@known_keywords
 def load(
     name: str,
     *,
@@ -136,6 +143,7 @@ def load(
     return _runs(rows, f"{family or name}/{metric}", inputs)
 
 
+@known_keywords
 def curves(min_points: int = 5, losses_only: bool = True) -> dict[str, Runs]:
     """Return every built-in curve that one law could describe, as ``"family/metric"``.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale.checked import handing_on, known_keywords
 from bayescale.data.assign import Cells, assign
 from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
@@ -31,6 +32,7 @@ COUNTED = ("correct", "n_items", "attempts")
 """Counts that responses are computed from."""
 
 
+@known_keywords
 def read(
     source: Any,
     *,
@@ -159,6 +161,7 @@ class Options:
         return {**(self.columns or {}), **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
 
 
+@handing_on(Options.__dataclass_fields__)
 def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, str]]:
     """Read the families of a table one by one, so that none takes another down.
 
@@ -426,6 +429,7 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.Data
     return given.table.reset_index(drop=True)
 
 
+@known_keywords
 def read_csv(
     path: Any, *, columns: Mapping[str, str] | None = None, inputs: Any = None, name: str | None = None
 ) -> Runs:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale._display import Display
-from bayescale.checked import one_screen
+from bayescale.checked import known_keywords, one_screen
 from bayescale.data.checkpoints import own_runs
 from bayescale.errors import InputError, counted, nearest, one_scale, some
 
@@ -32,6 +32,7 @@ NO_INPUTS = ("family", "run", "metric", "loss", "value_se")
 """Columns that are never scales."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Runs(Display):
     """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.

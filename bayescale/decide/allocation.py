@@ -18,6 +18,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.decide.budgets import Allocations
 from bayescale.decide.optima import connected, law_optima, lowest, refined
 from bayescale.decide.trust import Caveat, caveats, inputs_text
@@ -37,6 +38,7 @@ LARGEST = 1e30
 CONTAINS = "the law's constants and the discrepancy; not the cost function, nor a change of data or recipe"
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Allocation(Display):
     """Best split of a budget, with its uncertainty.
@@ -166,6 +168,7 @@ def allocate(posterior: Fitted | PublishedLaw, flops: float, **options: Any) -> 
 @overload
 def allocate(posterior: Fitted | PublishedLaw, flops: Sequence[float] | np.ndarray, **options: Any) -> Allocations: ...
 # The options, which both overloads pass on, are written once.
+@known_keywords
 def allocate(  # pyright: ignore[reportInconsistentOverload]
     posterior: Fitted | PublishedLaw,
     flops: float | Sequence[float] | np.ndarray,

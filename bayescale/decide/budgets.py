@@ -10,12 +10,13 @@ import numpy as np
 import pandas as pd
 
 from bayescale._display import Display
-from bayescale.checked import one_screen
+from bayescale.checked import known_keywords, one_screen
 
 if TYPE_CHECKING:
     from bayescale.decide.allocation import Allocation
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Allocations(Display):
     """Best split of each of several budgets.

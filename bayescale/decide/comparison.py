@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.decide.course import FARTHEST
 from bayescale.decide.crossing import Crossing, share
 from bayescale.decide.trust import Caveat
@@ -21,6 +22,7 @@ TOLD_APART = 0.65
 """Probability to be the better one of two below which a recipe is not told from the other."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Duel(Display):
     """Two recipes at the point in question.
@@ -97,6 +99,7 @@ class Duel(Display):
         }
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Comparison(Display):
     """Recipes compared: the better one, with probabilities.

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 
 from bayescale._display import Display
-from bayescale.checked import one_screen
+from bayescale.checked import known_keywords, one_screen
 from bayescale.errors import InputError
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 """Quantiles that records hold."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Crossing(Display):
     """Posterior of where recipe A becomes better than recipe B, within a range: a mixture with atoms.

@@ -13,6 +13,7 @@ from scipy.special import ndtr
 from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
+from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
@@ -34,6 +35,7 @@ CLEAR = 2.0
 """Monte-Carlo standard errors between the two actions below which the draws do not tell them apart."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Decision(Display):
     """Decision whether to buy a run.
@@ -190,6 +192,7 @@ class Decision(Display):
         return "\n".join([line for line in lines if line] + [f"warning: {caveat}" for caveat in self.caveats[1:]])
 
 
+@known_keywords
 def go(
     posterior: Fitted,
     target: float,

@@ -16,6 +16,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import handing_on, known_keywords
 from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.data.runs import Runs
 from bayescale.data.wording import power_of_ten, short_count
@@ -25,6 +26,7 @@ from bayescale.decide.trust import Caveat, caveats
 from bayescale.digits import shown
 from bayescale.errors import InputError, counted, some
 from bayescale.fitting.fit import fit
+from bayescale.fitting.options import option_defaults
 from bayescale.forecast import as_numbers
 from bayescale.posterior.fitted import Fitted
 
@@ -41,6 +43,7 @@ SEARCH = (1e2, 1e16)
 ND = ("n_params", "n_tokens")
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Sweep(Display):
     """The valleys of an isoFLOP sweep, and the frontier through their minima.
@@ -163,6 +166,7 @@ class Sweep(Display):
         return self.text
 
 
+@handing_on(option_defaults())
 def isoflop(
     source: Runs | Fitted,
     *,

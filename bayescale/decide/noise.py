@@ -19,6 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.digits import decimals, shown, spread_shown, spreads_shown
@@ -87,6 +88,7 @@ class SeedDifference(Display):
         )
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class SeedNoise(Display):
     """Estimates from replicates: seed sd, means, differences.
@@ -216,6 +218,7 @@ class SeedNoise(Display):
         return self.text
 
 
+@known_keywords
 def noise(
     runs: Runs,
     *,

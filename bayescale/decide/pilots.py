@@ -12,6 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
+from bayescale.checked import known_keywords
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
@@ -33,6 +34,7 @@ BATCH = checked.whole(1, 1000)
 """How many pilots may be bought together."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Ranking(Display):
     """Candidate pilots, best first, and the batch to buy.
@@ -110,6 +112,7 @@ RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kin
 """Columns of a ranking beside the inputs."""
 
 
+@known_keywords
 def next_run(
     posterior: Fitted,
     candidates: pd.DataFrame | None = None,

@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
@@ -40,6 +41,7 @@ PLACEHOLDER = 3.0
 """Loss of runs that are not run yet; only relative differences count."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Power(Display):
     """Expected results of each plan.
@@ -93,6 +95,7 @@ class Power(Display):
         return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
 
 
+@known_keywords
 def ladders(
     low: Mapping[str, float], high: Mapping[str, float], runs: list[int], seeds: list[int] | None = None
 ) -> dict[str, pd.DataFrame]:
@@ -135,6 +138,7 @@ def ladders(
     return plans
 
 
+@known_keywords
 def power(
     source: Fitted | PublishedLaw | Law | str,
     plans: Mapping[str, pd.DataFrame],

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bayescale import checked
+from bayescale.checked import handing_on, known_keywords, names_of
 from bayescale.data.runs import Runs
 from bayescale.decide.comparison import Comparison, Duel
 from bayescale.decide.course import (
@@ -34,6 +35,7 @@ from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
 
 
+@known_keywords
 def compare(
     posteriors: Mapping[str, Fitted] | Runs,
     *,
@@ -312,6 +314,7 @@ def all_caveats(
     return result
 
 
+@handing_on(names_of(compare) - {"posteriors"})
 def crossover(
     first: Fitted,
     second: Fitted,
@@ -328,6 +331,7 @@ def crossover(
     return compare(dict(zip(names, (first, second), strict=True)), range=range, **options).crossings[0]
 
 
+@handing_on(names_of(compare) - {"posteriors"})
 def speedup(first: Fitted, second: Fitted, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
     """Return the factor on the cost with which the first recipe equals the second (`Duel.speedup`); see `compare`.
 

@@ -17,6 +17,7 @@ import pandas as pd
 
 from bayescale import checked, laws
 from bayescale._jax import on_cores
+from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.decide.outcomes import at_point
 from bayescale.errors import InputError, Status
@@ -47,6 +48,7 @@ WEIGHABLE = 0.7
 QUANTILES = (0.1, 0.5, 0.9)
 
 
+@known_keywords
 def sensitivity(
     posterior: Fitted,
     target: float | None = None,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import money
@@ -23,6 +24,7 @@ CHANCE = 0.1
 """A run whose chance of meeting the target is below this is stopped where no stakes are given."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Stops(Display):
     """Recommended action for each run in progress.
@@ -84,6 +86,7 @@ class Stops(Display):
         return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
 
 
+@known_keywords
 def stop_early(
     posteriors: Fitted | Mapping[str, Fitted],
     target: float,

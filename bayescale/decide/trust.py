@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from bayescale.checked import known_keywords
 from bayescale.data.ray import OFF_RAY
 from bayescale.digits import factor_shown
 from bayescale.errors import Status
@@ -18,6 +19,7 @@ INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Caveat:
     """One reason for which a question cannot be answered from these runs.
@@ -39,6 +41,7 @@ class Caveat:
         return f"{self.text} {self.remedy}"
 
 
+@known_keywords
 def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
     """List the caveats of an answer about the run `at`; empty where a confident answer is possible.
 

@@ -14,6 +14,7 @@ from scipy.stats import norm
 
 from bayescale import checked
 from bayescale._record import Array
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError, nearest
 
 UTILITIES = {
@@ -24,6 +25,7 @@ UTILITIES = {
 """Named utilities and what they say."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Utility:
     """Worth of both actions for an outcome y of the run.

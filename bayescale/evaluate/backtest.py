@@ -14,7 +14,7 @@ import pandas as pd
 
 from bayescale import _io
 from bayescale._display import Display
-from bayescale.checked import one_screen, shortened, whole
+from bayescale.checked import known_keywords, one_screen, shortened, whole
 from bayescale.checked import options as check_options
 from bayescale.data.ray import find_ray
 from bayescale.data.runs import Runs, checked, scale_of, several
@@ -62,6 +62,7 @@ class Split:
     scale: np.ndarray
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Backtest(Display):
     """Forecasts of held-out runs and how good they were.

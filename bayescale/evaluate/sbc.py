@@ -19,6 +19,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._jax import on_cores
+from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
@@ -48,6 +49,7 @@ BOUNDLESS = 1e3
 """Relative standard error of runs that must not count."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Ranks:
     """Ranks of simulated truths among posterior draws.
@@ -87,6 +89,7 @@ class Ranks:
         return pd.DataFrame(table, index=pd.Index(self.names, name="quantity"))
 
 
+@known_keywords
 def departure(ranks: np.ndarray) -> float:
     """Return the largest standardised gap between the distribution of ranks and the uniform one."""
     below = np.bincount(ranks, minlength=KEPT + 1).cumsum()[:-1] / len(ranks)

@@ -10,7 +10,7 @@ from typing import Any
 
 from bayescale import checked
 from bayescale.data.runs import Runs
-from bayescale.errors import InputError, closest, nearest
+from bayescale.errors import InputError, closest, nearest, unknown_keyword
 from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.nuts import Nuts, check_settings
 from bayescale.laws.law import Law
@@ -135,4 +135,4 @@ def unknown_option(what: str, name: str, known: Iterable[str]) -> InputError:
         return InputError(
             f"{what} has no option {name!r}. Did you mean settings=bs.Nuts({near}=...) (--{near.replace('_', '-')})?"
         )
-    return InputError(f"{what} has no option {name!r}. {nearest(name, known)}")
+    return unknown_keyword(what, name, known)

@@ -20,6 +20,7 @@ from numpyro.infer.util import ParamInfo
 from bayescale import checked
 from bayescale._jax import key_of
 from bayescale._record import Array, record, static
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError
 
 Potential = Callable[[Any], Any]
@@ -27,6 +28,7 @@ DIFFERENCE = 1e-4
 """Step of the differences that give the Hessian at the mode; coordinates are about unit scale."""
 
 
+@known_keywords
 @record
 class Nuts:
     """Settings of the sampler; counts are part of the compile key, the rest is data.

@@ -12,11 +12,13 @@ import numpy as np
 
 from bayescale._jax import on_cores
 from bayescale._record import record, static
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError, nearest
 from bayescale.laws.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
 from bayescale.laws.published import Published, PublishedLaw
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class LawInfo:
     """The documentation of a law: nothing here changes a fit."""
@@ -43,6 +45,7 @@ class LawInfo:
     """Section of the catalogue; by default the module of the law's function."""
 
 
+@known_keywords
 @record
 class Law:
     """The mean function of a scaling law with the priors of its constants.

@@ -19,6 +19,7 @@ import numpyro.distributions as dist
 
 from bayescale import checked
 from bayescale._record import Array, record, static
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError
 
 Sample = Callable[[str, dist.Distribution], Any]
@@ -71,6 +72,7 @@ def check_priors(priors: Any) -> None:
             )
 
 
+@known_keywords
 @record
 class Positive:
     """A positive constant: LogNormal(ln median, sd). Coordinate: its logarithm."""
@@ -85,6 +87,7 @@ class Positive:
         return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd)))}
 
 
+@known_keywords
 @record
 class Exponent(Positive):
     """An exponent per unit of ln x, LogNormal(ln median, sd): only where a published law says so."""
@@ -93,6 +96,7 @@ class Exponent(Positive):
     sd: float = 0.5
 
 
+@known_keywords
 @record
 class Outer(Positive):
     """The outer power k of a sum of terms, LogNormal(0, 0.5) (reference: P-k of the Skaling form)."""
@@ -101,6 +105,7 @@ class Outer(Positive):
     sd: float = 0.5
 
 
+@known_keywords
 @record
 class Fraction:
     """A constant in (0, 1): its logit is Normal(mean, sd)."""
@@ -115,6 +120,7 @@ class Fraction:
         return {name: jax.nn.sigmoid(sample(f"logit_{name}", dist.Normal(self.mean, self.sd)))}
 
 
+@known_keywords
 @record
 class Real:
     """A constant of either sign: Normal(mean, sd)."""
@@ -129,6 +135,7 @@ class Real:
         return {name: sample(name, dist.Normal(self.mean, self.sd))}
 
 
+@known_keywords
 @record
 class Level:
     """The amplitude that scales the whole law.
@@ -152,6 +159,7 @@ class Level:
         return {name: values[name] * level}
 
 
+@known_keywords
 @record
 class Shares:
     """Terms that add up to the law's value at the reference scale: a level and how it is shared.
@@ -194,6 +202,7 @@ class Shares:
         return {name: values[name] * (level if name in floor else inner) for name in names}
 
 
+@known_keywords
 @record
 class Plateaus:
     """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and one number for how it bends.
@@ -257,6 +266,7 @@ LEVELS = (Level, Shares, Plateaus)
 """Roles that scale the whole law, so that its level can be integrated out."""
 
 
+@known_keywords
 @record
 class Fall:
     """Exponents through what they do: the fall of log y over one training span.
@@ -293,6 +303,7 @@ class Fall:
         return {name: exponents[i] for i, name in enumerate(names)}
 
 
+@known_keywords
 @record
 class Fixed:
     """A constant that is not sampled."""
@@ -310,6 +321,7 @@ class Fixed:
 # --- Roles for laws of one input, in units of its training span ---------------------------------------------
 
 
+@known_keywords
 @record
 class Slope(Positive):
     """An exponent whose gross fall over the training span, exponent times span, is LogNormal(ln median, sd)."""
@@ -324,6 +336,7 @@ class Slope(Positive):
         return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd))) / span}
 
 
+@known_keywords
 @record
 class Turn(Real):
     """A change of exponent of either sign; times the training span it is Normal(mean, sd)."""
@@ -337,6 +350,7 @@ class Turn(Real):
         return {name: sample(name, dist.Normal(self.mean, self.sd)) / span}
 
 
+@known_keywords
 @record
 class Break:
     """Inputs at which a law bends, in increasing order: anywhere in the data, or somewhat outside.

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayescale._record import Array, record, static
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast, query_points
 
@@ -56,6 +57,7 @@ def secondary(*, cite: str = "", note: str = "", **constants: float) -> Publishe
     return Published("", cite, tuple(constants.items()), "secondary", note)
 
 
+@known_keywords
 @record
 class PublishedLaw:
     """A law with fixed constants: no uncertainty, so every interval has zero width."""

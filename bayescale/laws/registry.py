@@ -7,6 +7,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from bayescale.checked import handing_on, known_keywords
 from bayescale.errors import InputError, nearest, some, suggestion
 from bayescale.laws.law import Law, LawInfo, renamed, signature_constants
 from bayescale.laws.papers import Paper, matches, paper_of, words_of
@@ -17,6 +18,7 @@ LAWS: dict[str, Law] = {}
 """Every registered law by name, built-in ones first."""
 
 
+@known_keywords
 class Alias(NamedTuple):
     """Another paper's name for a law: same function, same priors, no constants of its own."""
 
@@ -37,6 +39,7 @@ def unit_table(units: Any) -> Any:
     return tuple((key, tuple(value) if isinstance(value, list) else (tuple(value),)) for key, value in rows)
 
 
+@known_keywords
 def register_law(
     *,
     inputs: str | tuple[str, ...],
@@ -162,6 +165,7 @@ def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, 
     )
 
 
+@handing_on(Law.__dataclass_fields__)
 def variant(
     base: str,
     *,
@@ -197,7 +201,7 @@ def variant(
         section: Section of the catalogue; that of the base by default.
         **changes: Other fields of `Law` that differ, e.g. `response`.
     """
-    law = renamed(LAWS[base], inputs or LAWS[base].inputs).with_priors(priors or {})
+    law = renamed(get(base), inputs or LAWS[base].inputs).with_priors(priors or {})
     info = LawInfo(
         summary=summary,
         caveats=caveats,
@@ -214,11 +218,13 @@ def variant(
     return law
 
 
+@known_keywords
 def alias(name: str, law: str, cite: str, summary: str = "") -> None:
     """Add the name that another paper gives a law."""
     ALIASES[name] = Alias(law, cite, summary or LAWS[law].info.summary)
 
 
+@known_keywords
 def get(law: str | Law) -> Law:
     """Return a law by name or alias (a law passes through).
 
@@ -243,6 +249,7 @@ def papers_of(law: Law) -> list[Paper]:
     return [paper for cite in dict.fromkeys(cites) if (paper := paper_of(cite)) is not None]
 
 
+@known_keywords
 def search(text: str) -> tuple[str, ...]:
     """Return the names of laws by name, nickname, author, year or title of the paper.
 
@@ -295,6 +302,7 @@ def has_nickname(text: str, names: Sequence[str]) -> bool:
     return any("".join(words_of(text)) == "".join(words_of(one)) for name in names for one in LAWS[name].info.nicknames)
 
 
+@known_keywords
 def automatic(inputs: tuple[str, ...]) -> Law:
     """Return the default law for some inputs, whatever they are called.
 

@@ -13,6 +13,7 @@ from scipy.special import ndtri
 
 from bayescale import checked
 from bayescale._record import Array, record, static
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError
 
 ALONG = {
@@ -41,6 +42,7 @@ RULES = {
 """What each number may be."""
 
 
+@known_keywords
 @record
 class Discrepancy:
     """An integrated Ornstein-Uhlenbeck process in log scale: the local slope varies and is forgotten.

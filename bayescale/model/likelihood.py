@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 
 from bayescale import checked
 from bayescale._record import record
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError, nearest
 
 SMALLEST_SCATTER = 0.01 * math.exp(-9)
@@ -39,6 +40,7 @@ RULES = {
 """What each number may be."""
 
 
+@known_keywords
 @record
 class Likelihood:
     """Distribution of one measurement of ln(loss) around its truth, in three separate parts.

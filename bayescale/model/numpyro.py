@@ -13,6 +13,7 @@ import numpyro.distributions as dist
 import pandas as pd
 from numpyro.handlers import scope
 
+from bayescale.checked import handing_on
 from bayescale.data.design import reduce_runs
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError
@@ -32,6 +33,7 @@ JITTER = 1e-12
 """Relative to the largest variance, so that covariances of points at fitted settings can be factorised."""
 
 
+@handing_on(ModelOptions.__annotations__)
 def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Callable[..., None]:
     """Return the model that `fit` samples as an ordinary NumPyro function `model(x=None, y=None)`.
 

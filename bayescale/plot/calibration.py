@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from scipy.stats import binom
 
 from bayescale import checked
+from bayescale.checked import known_keywords
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError, counted
 from bayescale.evaluate.scores import covered
@@ -38,6 +39,7 @@ from bayescale.plot.style import (
 # --- Pictures of many forecasts ----------------------------------------------------------------------------
 
 
+@known_keywords
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the observed coverage of intervals against their nominal level.
 
@@ -86,6 +88,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
+@known_keywords
 def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw held-out runs with the median and intervals that were forecast for them, a row each.
 
@@ -131,6 +134,7 @@ def several_cuts(frame: pd.DataFrame) -> bool:
     return "ratio" in frame and bool((frame.groupby("family")["ratio"].nunique() > 1).any())
 
 
+@known_keywords
 def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
     """Draw the histogram of where outcomes fell in their forecasts, which is flat for calibrated ones.
 

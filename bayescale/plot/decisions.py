@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 
+from bayescale.checked import known_keywords
 from bayescale.digits import factor_shown
 from bayescale.plot.style import (
     BLUE,
@@ -102,6 +103,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
     return ax
 
 
+@known_keywords
 def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
     """Draw by how much one recipe is better along a range, with its 90 % interval and the probability at both ends.
 

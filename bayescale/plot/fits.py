@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from bayescale import _io, checked
+from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.wording import quantities, ray_words
 from bayescale.decide.isoflop import is_sweep
@@ -72,6 +73,7 @@ GRID = 160
 # --- Pictures of one fit -----------------------------------------------------------------------------------
 
 
+@known_keywords
 def intervals(
     posterior: Fitted,
     *,
@@ -235,6 +237,7 @@ def names_at_ends(ax: Axes, drawn: Drawn, levels: list[float]) -> list[tuple[flo
     return uncrowded(ax, [(float(middle[-1]), "median", BLUE), *reversed(lower)])
 
 
+@known_keywords
 def constants(
     posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True, component: int = 0
 ) -> np.ndarray:
@@ -263,6 +266,7 @@ def constants(
     return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}{words}", subtitle)
 
 
+@known_keywords
 def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, component: int = 0) -> np.ndarray:
     """Draw prior and posterior of each sampled coordinate, and how much of the prior's variance went away.
 
@@ -311,6 +315,7 @@ def chosen(fit: Fitted, component: int) -> tuple[Posterior, str]:
     return fit.components[component], f", {component_labels(fit)[component]}" if several else ""
 
 
+@known_keywords
 def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = None) -> Axes:
     """Draw how far each run lies from the posterior mean curve, against the spread expected of one run.
 
@@ -351,6 +356,7 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
     return ax
 
 
+@known_keywords
 def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
     """Write the figure of some axes to a file, completely or not at all.
 

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bayescale import checked
+from bayescale.checked import known_keywords
 from bayescale.data.wording import quantities
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError
@@ -32,6 +33,7 @@ MOST_POINTS = 20
 """Most points of a forecast that are drawn side by side."""
 
 
+@known_keywords
 def forecast(
     forecast: Forecast,
     *,

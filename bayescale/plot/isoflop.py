@@ -12,6 +12,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 
 from bayescale import checked
+from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.wording import in_words, power_of_ten, short_count
 from bayescale.errors import InputError, nearest
@@ -47,6 +48,7 @@ CROSSES = {"linestyle": "none", "marker": "X", "markersize": 8.0, "markerfacecol
 AXES = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
+@known_keywords
 def isoflop(
     source: Sweep | Fitted | Allocation | Allocations,
     *,
@@ -281,6 +283,7 @@ def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run
     ax.plot([x], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
 
 
+@known_keywords
 def fitted(
     posterior: Fitted,
     *,

@@ -11,6 +11,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale.checked import known_keywords
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status, counted
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
 
 
+@known_keywords
 class Fitted(Display, abc.ABC):
     """A fit of a scaling law: one posterior (`Posterior`), or a weighted mixture of several (`Mixture`)."""
 

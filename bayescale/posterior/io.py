@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import _io, checked
+from bayescale.checked import known_keywords
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, some
@@ -59,6 +60,7 @@ def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None
     return _io.write(path, lambda part: tree.to_netcdf(part, engine="h5netcdf"))
 
 
+@known_keywords
 def load(path: str | Path) -> Posterior | Mixture:
     """Read a fit that `save` wrote.
 

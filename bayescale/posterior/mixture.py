@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale.checked import known_keywords
 from bayescale.errors import InputError, Status
 from bayescale.inference.nuts import Nuts
 from bayescale.model.problem import Values
@@ -19,6 +20,7 @@ from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import Predictive
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
 class Mixture(Fitted):
     """A weighted mixture of posteriors of one law on the same runs.

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._jax import on_cores
+from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, Status
 from bayescale.inference.diagnostics import Diagnostics
@@ -26,6 +27,7 @@ from bayescale.posterior.predictive import Predictive, law_at, predict_log
 PRIOR_DRAWS = 2000
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
 class Posterior(Fitted):
     """Draws from the posterior of one model of a scaling law.
@@ -202,6 +204,7 @@ def fitted(posterior: Any) -> Fitted:
     )
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Failure:
     """Result of a family that could not be fitted, in place of a posterior.

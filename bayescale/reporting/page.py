@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import _io
+from bayescale.checked import known_keywords
 from bayescale.data.wording import NAMES, power_of_ten
 from bayescale.errors import InputError
 
@@ -44,6 +45,7 @@ class Part:
     """A probability to draw, and the break-even one."""
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Report:
     """A page before it is written.

@@ -14,6 +14,7 @@ from matplotlib import pyplot, rc_context
 from matplotlib.axes import Axes
 
 from bayescale import __version__, checked, plot
+from bayescale.checked import known_keywords
 from bayescale.data.wording import in_words, quantities, ray_words
 from bayescale.decide.go import ANSWERS, Decision
 from bayescale.decide.sensitivity import sensitivity
@@ -41,6 +42,7 @@ SAMPLERS = {
 """What drew the draws, by `Diagnostics.method`."""
 
 
+@known_keywords
 def report(
     posterior: Fitted,
     decision: Decision | None = None,
