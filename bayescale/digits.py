@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 MOST_DECIMALS = 12
+NOTHING = "\N{EN DASH}"
+"""Cell of a printed table that holds nothing."""
 
 
 def decimals(resolution: float) -> int:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import sys
 import types
+from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,7 +34,8 @@ class FakePosterior:
     status = Status.OK
 
     def __init__(self, runs):
-        self.runs, self.asked = runs, []
+        self.runs, self.asked, self.first = runs, [], self
+        self.job = SimpleNamespace(design="curve" if "curve" in runs.name else "ladder")
 
     def check(self, *, prior):
         assert not prior
@@ -154,8 +156,21 @@ def test_largest_holds_out_ties_together(calls):
     runs = bs.Runs.from_frame(table([1e18, 1e22, 1e19, 1e20, 1e21, 1e21]))
     result = backtest(runs, largest=2, seed=0)
     assert result.frame["row"].tolist() == [1, 4, 5]
+    # Sizes are counted, not rows: three seeds of the largest size are one.
+    seeds = bs.Runs.from_frame(table([1e18, 1e19, 1e20, 1e21, 1e22, 1.00000000001e22, 1e22]))
+    assert backtest(seeds, largest=1, seed=0).frame["row"].tolist() == [4, 5, 6]
+    assert backtest(seeds, largest=2, seed=0).frame["row"].tolist() == [3, 4, 5, 6]
     np.testing.assert_allclose(result.frame["ratio"], 100.0)
     assert calls[0][0][0].frame["flops"].tolist() == [1e18, 1e19, 1e20]
+
+
+def test_print_states_what_families_were_taken_for(calls):
+    one = [bs.Runs.from_frame(table([1e18, 1e19, 1e20, 1e21], family=name), name=name) for name in ("a", "b", "curve")]
+    assert "1 family, taken for a ladder; design= (--design) says otherwise" in str(backtest(one[:1], ratio=2, seed=0))
+    assert "2 families, taken for ladders;" in str(backtest(one[:2], ratio=2, seed=0))
+    mixed = backtest(one, ratio=2, seed=0)
+    assert "taken for 2 ladders, 1 curve;" in str(mixed)
+    assert mixed.designs == {"a": "ladder", "b": "ladder", "curve": "curve"}
 
 
 def test_scale_of_rows():

@@ -233,8 +233,7 @@ OPTIONS = {
     "demo": ("demo", {"out": "folder", "seed": "from zero"}),
     "fit": (
         "fit runs.csv",
-        {"out": "write", "folder": "folder", "plot": "write", "strict": "flag", "no-strict": "flag"}
-        | {"caution": "name", **FIT},
+        {"out": "write", "folder": "folder", "plot": "write", "strict": "flag", "no-strict": "flag"} | FIT,
     ),
     "predict": (
         "predict fit.nc --at flops=1e21",
@@ -242,7 +241,7 @@ OPTIONS = {
     ),
     "backtest": (
         "backtest runs.csv --ratio 10",
-        {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", "caution": "name"} | {**FIT},
+        {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", **FIT},
     ),
     "laws": ("laws", {}),
     "corpus list": ("corpus list", {}),
@@ -303,6 +302,7 @@ IDLE = [
     ("report fit.nc --out page.md --cost 3", "--cost has no effect without --at"),
     ("report fit.nc --out page.md --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --cost"),
     ("next-run fit.nc --at flops=1e21 --utility step", "--utility has no effect without --target"),
+    ("next-run fit.nc --at flops=1e21 --unit USD", "unit (--unit) has no effect without cost= (--cost)"),
     ("stop fit.nc --at flops=1e21 --target 2.5 --remaining 1 --value 2 --chance .2", "--chance has no effect beside"),
     ("stop fit.nc --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --remaining"),
     ("power --fit fit.nc --at flops=1e21 --runs 4 --plan pilots.csv --width .1", "--runs has no effect without --low"),
@@ -356,7 +356,7 @@ def test_a_question_without_stakes_takes_no_stakes(marin_post):
 
 def test_functions_refuse_options_without_effect(marin_post, files):
     seeds = bs.read(files / "seeded.csv", columns={"family": "recipe"})
-    fits = {"run": marin_post}
+    fits, plans = {"run": marin_post}, bs.decide.ladders({"flops": 1e18}, {"flops": 1e20}, [4])
     for asked, words in {
         lambda: bs.decide.compare(
             seeds, equal=0.1, at={"flops": 1e18}
@@ -364,6 +364,11 @@ def test_functions_refuse_options_without_effect(marin_post, files):
         lambda: bs.decide.stop_early(fits, 2.5, remaining=1.0, value=2.0, chance=0.3, flops=1e21): "chance",
         lambda: bs.decide.stop_early(fits, 2.5, unit="USD", flops=1e21): "unit",
         lambda: bs.decide.next_run(marin_post, utility="per_nat", flops=1e21): "utility",
+        lambda: bs.decide.next_run(marin_post, unit="USD", flops=1e21): "unit",
+        lambda: bs.decide.go(marin_post, 2.5, value=1.0, utility=lambda y: 2.5 - y, flops=1e21): "value",
+        lambda: bs.decide.compare({"a": marin_post, "b": marin_post}, at={"flops": 1e21}, unit="USD"): "unit",
+        lambda: bs.decide.power(marin_post, plans, width=0.1, sure=0.8, flops=1e21): "sure",
+        lambda: bs.decide.power(marin_post, plans, width=0.1, simulations=9, flops=1e21): "simulations",
     }.items():
         with pytest.raises(bs.InputError, match=words):
             asked()
@@ -373,7 +378,8 @@ PYTHON_ONLY = """
 corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
-model/prepare.py:make_job plot/fits.py plot/isoflop.py plot/records.py posterior/posterior.py
+model/prepare.py:make_job plot/fits.py plot/forecasts.py plot/isoflop.py plot/records.py posterior/posterior.py
+decide/go.py:staked_utility
 """.split()
 """Files, or functions of files, whose messages name arguments that the command gives by itself or does not have."""
 

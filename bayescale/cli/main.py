@@ -244,8 +244,13 @@ def backtest(
     reading: dict[str, Any],
     options: dict[str, Any],
     law: LawName = "auto",
-    ratio: Annotated[list[float] | None, typer.Option(help="Fit below C_max / ratio; repeatable.")] = None,
-    largest: Annotated[int | None, typer.Option(help="Hold out this many of the largest points.")] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(help="Fit the runs at least this many times smaller than the largest; repeatable."),
+    ] = None,
+    largest: Annotated[
+        int | None, typer.Option(help="Hold out this many of the largest sizes, with all runs of each.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Write every held-out row (CSV) here.")] = None,
     seed: Seed = 0,
     plot: Plot = None,
@@ -287,12 +292,25 @@ def backtest(
         shares = json.loads(coverage.to_json(orient="records"))
         told = [dataclasses.asdict(entry) for entry in log]
         ratios = json.loads(back.by_ratio().to_json(orient="records")) if largest is None else []
-        emit({"rows": rows, "coverage": shares, "by_ratio": ratios, "skipped": left, "warnings": warnings, "log": told})
+        emit(
+            {
+                "rows": rows,
+                "coverage": shares,
+                "by_ratio": ratios,
+                "designs": back.designs,
+                "skipped": left,
+                "warnings": warnings,
+                "log": told,
+            }
+        )
         return
     if largest is None:
         print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
     else:
-        print(coverage.to_string(index=False, na_rep="-"))
+        # Of one family there is no interval over families.
+        print(coverage.dropna(axis="columns", how="all").to_string(index=False))
+    if taken := back.design_text():
+        print(f"\nThe runs were {taken}.")
     print(f"\nHeld-out runs:\n{back.held_out_text()}")
     if out is not None:
         print(f"wrote {out}", file=sys.stderr)

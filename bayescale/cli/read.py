@@ -13,6 +13,7 @@ import typer
 from bayescale import _io
 from bayescale.cli.given import check_files
 from bayescale.cli.options import Json, Source, emit, reads, tell_log
+from bayescale.digits import NOTHING
 
 
 @reads
@@ -46,6 +47,6 @@ def read(
         return
     tell_log(found.log)
     print(found, file=sys.stderr)
-    print(found.frame.to_string(index=False))
+    print(found.frame.to_string(index=False, na_rep=NOTHING))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

@@ -307,6 +307,8 @@ def staked_utility(
     """
     if cost is None and not callable(utility):
         raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
+    if callable(utility) and value is not None:
+        raise InputError("value has no effect with a function for utility=, which says what outcomes are worth.")
     return make_utility(utility, target, 1.0 if cost is None else float(cost), value)
 
 

@@ -22,7 +22,7 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
-from bayescale.digits import decimals, shown, spread_shown, spreads_shown
+from bayescale.digits import NOTHING, decimals, shown, spread_shown, spreads_shown
 from bayescale.errors import InputError, counted, some
 from bayescale.forecast import mixture_cdf, mixture_quantile
 
@@ -53,6 +53,7 @@ class SeedDifference(Display):
         low: Lower end of the interval.
         high: Upper end.
         p_better: Probability that B has the lower mean.
+        level: Central probability of the interval.
     """
 
     first: str
@@ -65,6 +66,7 @@ class SeedDifference(Display):
     low: float
     high: float
     p_better: float
+    level: float = 0.9
 
     def __repr__(self) -> str:
         """Return the text, cut to one screen."""
@@ -83,8 +85,9 @@ class SeedDifference(Display):
         unpaired = f", unpaired {spread_shown(self.unpaired_error)}" if self.pairs else ""
         return (
             f"{verdict}{where} with probability {chance(max(self.p_better, 1.0 - self.p_better))}: {self.second} less "
-            f"{self.first} is {shown(self.difference, self.error)} ({shown(self.low, self.error)} to "
-            f"{shown(self.high, self.error)}; se {spread_shown(self.error)}{unpaired}; {how})."
+            f"{self.first} is {shown(self.difference, self.error)} ({100 * self.level:g} %: "
+            f"{shown(self.low, self.error)} to {shown(self.high, self.error)}; se "
+            f"{spread_shown(self.error)}{unpaired}; {how})."
         )
 
 
@@ -398,7 +401,7 @@ def difference_of(
     low, high = mixture_quantile(np.array([0.5 - level / 2, 0.5 + level / 2]), location, scale)[:, 0]
     p_better = float(mixture_cdf(np.zeros(1), location, scale)[0])
     pairs = len(apart) if len(apart) >= 2 else 0
-    return SeedDifference(*names, setting, pairs, mean, error, unpaired, float(low), float(high), p_better)
+    return SeedDifference(*names, setting, pairs, mean, error, unpaired, float(low), float(high), p_better, level)
 
 
 def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
@@ -454,7 +457,7 @@ def difference_lines(differences: Sequence[SeedDifference], level: float) -> lis
             "difference": [f"{d.difference:+.{places}f}" for d in differences],
             f"{level * 100:g} % interval": [f"{d.low:+.{places}f} to {d.high:+.{places}f}" for d in differences],
             "se": [f"{d.error:.{places}f}" for d in differences],
-            "unpaired se": [f"{d.unpaired_error:.{places}f}" if d.pairs else "-" for d in differences],
+            "unpaired se": [f"{d.unpaired_error:.{places}f}" if d.pairs else NOTHING for d in differences],
             "shared seeds": [d.pairs or "none" for d in differences],
             "better": [d.second if d.p_better > 0.5 else d.first for d in differences],
             "with probability": [chance(max(d.p_better, 1.0 - d.p_better)) for d in differences],

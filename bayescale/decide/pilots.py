@@ -17,6 +17,7 @@ from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import Utility, make_utility, money
+from bayescale.digits import NOTHING
 from bayescale.errors import InputError, some
 from bayescale.forecast import At, as_numbers, beside
 from bayescale.posterior.fitted import Fitted
@@ -104,7 +105,7 @@ class Ranking(Display):
 
     def __str__(self) -> str:
         """Return the sentence, the table and caveats."""
-        table = self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")
+        table = self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")
         return "\n".join([self.text, table, *(f"warning: {caveat}" for caveat in self.caveats)])
 
 
@@ -181,6 +182,11 @@ def next_run(
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
     # Costs of the user's own say nothing about the target's, unless that is given too.
     own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
+    if unit and cost is None and not own:
+        raise InputError(
+            "unit (--unit) has no effect without cost= (--cost), or candidates (--candidates) with a column cost: "
+            "costs are relative to that of the run in question then."
+        )
     price = np.inf if own else 1.0 if cost is None else cost
     table = priced(posterior, table, at, 1.0 if cost is None else cost, pilot_cost)
     return rank(posterior, table, at, chosen, batch, unit, price, np.inf if budget is None else budget)

@@ -24,6 +24,7 @@ from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.trust import inputs_text
+from bayescale.digits import NOTHING
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
 from bayescale.fitting.fit_many import fit_many
@@ -37,6 +38,8 @@ from bayescale.model.prepare import axis_positions
 from bayescale.posterior.fitted import Fitted
 
 SIMULATIONS = 40
+SURE = 0.9
+"""Probability at which a decision counts as clear."""
 PLACEHOLDER = 3.0
 """Loss of runs that are not run yet; only relative differences count."""
 
@@ -92,7 +95,9 @@ class Power(Display):
 
     def __str__(self) -> str:
         """Return the sentence and the table."""
-        return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
+        return "\n".join(
+            [self.text, self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")]
+        )
 
 
 @known_keywords
@@ -146,7 +151,7 @@ def power(
     width: float | None = None,
     difference: float | None = None,
     target: float | None = None,
-    sure: float = 0.9,
+    sure: float = SURE,
     level: float = 0.8,
     wanted: float = 0.8,
     simulations: int = SIMULATIONS,
@@ -193,6 +198,13 @@ def power(
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_aim(given, plans)
+    if target is None and sure != SURE:
+        raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")
+    if isinstance(source, Fitted) and not refit and simulations != SIMULATIONS:
+        raise InputError(
+            "simulations (--simulations) has no effect with a fit (--fit), whose draws say what a plan teaches; "
+            "leave it out, or set refit=True in Python."
+        )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):

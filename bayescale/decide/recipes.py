@@ -34,6 +34,9 @@ from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point, uncon
 from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
 
+COST = "cost"
+"""What cost is called by default."""
+
 
 @known_keywords
 def compare(
@@ -46,7 +49,7 @@ def compare(
     paths: Mapping[str, Inputs] | None = None,
     rates: Mapping[str, tuple[float, float]] | None = None,
     cost: float | None = None,
-    unit: str = "cost",
+    unit: str = COST,
     deadline: float | None = None,
     pairing: str = "auto",
     seed: int = 0,
@@ -86,7 +89,7 @@ def compare(
     """
     if isinstance(posteriors, Runs):
         given = {"at": at, "axis": axis, "range": range, "paths": paths, "rates": rates, "cost": cost}
-        given |= {"deadline": deadline, "equal": equal or None}
+        given |= {"deadline": deadline, "equal": equal or None, "unit": None if unit == COST else unit}
         idle = [name for name, value in given.items() if value is not None]
         return compare_seeds(posteriors, idle)
     names = check_recipes(posteriors, pairing, equal, at)
@@ -96,6 +99,8 @@ def compare(
     course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
     if deadline is not None and range is None:
         raise InputError("deadline needs range=(low, high) (--low and --high), the stretch on which a crossing counts.")
+    if unit != COST and rates is None and paths is None:
+        raise InputError("unit (--cost-unit) has no effect without rates= (--rate), which put cost on the axis.")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
     ratios = {

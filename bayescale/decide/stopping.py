@@ -15,6 +15,7 @@ from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.decide.utility import money
+from bayescale.digits import NOTHING
 from bayescale.errors import InputError
 from bayescale.forecast import At
 from bayescale.posterior.fitted import Fitted
@@ -83,7 +84,9 @@ class Stops(Display):
 
     def __str__(self) -> str:
         """Return the sentence and the table."""
-        return "\n".join([self.text, self.frame.to_string(index=False, float_format=lambda value: f"{value:.4g}")])
+        return "\n".join(
+            [self.text, self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")]
+        )
 
 
 @known_keywords

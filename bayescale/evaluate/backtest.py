@@ -24,6 +24,7 @@ from bayescale.evaluate import scores
 from bayescale.fitting.fit_many import fit_many
 from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.laws.law import Law
+from bayescale.model.designs import DESIGNS
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Failure
@@ -194,9 +195,10 @@ class Backtest(Display):
             f"{100 * level:g} % held {100 * coverage:.0f} %"
             for level, coverage in self.coverage()[["level", "coverage"]].to_numpy()
         )
+        taken = self.design_text()
         lines = [
             f"Backtest: {counted(len(self.frame), 'held-out run')} of "
-            f"{counted(self.frame['family'].nunique(), 'family', 'families')}",
+            f"{counted(self.frame['family'].nunique(), 'family', 'families')}{f', {taken}' if taken else ''}",
             f"  {held}",
             f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
             f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
@@ -205,6 +207,27 @@ class Backtest(Display):
         lines += [f"  skipped {line}" for line in told_once(self.skipped)]
         lines += [f"  doubtful {line}" for line in told_once((f, ratio, note.text) for f, ratio, note in self.warnings)]
         return "\n".join(lines)
+
+    @property
+    def designs(self) -> dict[str, str]:
+        """Design that each fitted family was taken for, a key of `DESIGNS`, by the name of its runs."""
+        return {post.runs.name: post.first.job.design for post in self.posteriors}
+
+    def design_text(self) -> str:
+        """Write what families were taken for, with the number of each design where there are several."""
+        taken = list(self.designs.values())
+        kinds = {kind: taken.count(kind) for kind in DESIGNS if kind in taken}
+        if not kinds or list(kinds) == ["several"]:
+            return "fitted along several inputs" if kinds else ""
+        if len(kinds) == 1:
+            ((kind, number),) = kinds.items()
+            told = f"a {kind}" if number == 1 else f"{kind}s"
+        else:
+            told = ", ".join(
+                f"{number} of several inputs" if kind == "several" else counted(number, kind)
+                for kind, number in kinds.items()
+            )
+        return f"taken for {told}; design= (--design) says otherwise"
 
     def held_out_text(self, most: int = 10) -> str:
         """Write the held-out runs as a table: setting, observed value, median, intervals and whether they hold it.
@@ -270,7 +293,7 @@ def backtest(
         law: A law or its name; "auto" is chosen for each family as in `fit`.
         ratio: Train on rows up to the largest scale divided by this, hold out the rest; several give a split
             each.
-        largest: Instead, hold out this many of the largest rows, and any at the scale of the last of them.
+        largest: Instead, hold out the runs of this many of the largest sizes (distinct scales), all runs of each.
         seed: Seed of all randomness.
         progress: Show a bar; by default only on a terminal.
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
@@ -343,7 +366,7 @@ def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> 
         found = "neither" if ratio is None else "both"
         raise InputError(
             "Say what to hold out: ratio=10 (--ratio 10) for rows within a factor 10 of the largest, or largest=1 "
-            f"(--largest 1) for the single largest; found {found}."
+            f"(--largest 1) for the runs of the largest size; found {found}."
         )
     if largest is not None:
         if isinstance(largest, bool) or not isinstance(largest, (int, np.integer)) or largest < 1:
@@ -366,10 +389,12 @@ def cut_family(family: Runs, label: str, ratio: float | None, largest: int | Non
     if ratio is not None:
         return Split(family, label, ratio, scale <= scale.max() / ratio * (1.0 + TOLERANCE), scale)
     assert largest is not None, "checked_cuts saw to it"
-    if largest >= len(scale):
+    # Runs of one size are replicates or equals, and would give each other away.
+    sizes = np.sort(scale)
+    sizes = sizes[np.diff(sizes, prepend=0.0) > TOLERANCE * sizes]
+    if largest >= len(sizes):
         return Split(family, label, math.nan, np.zeros(len(scale), bool), scale)
-    # Rows at the scale of the last held-out one are its replicates or equals, and would give it away.
-    train = scale < np.sort(scale)[-largest] * (1.0 - TOLERANCE)
+    train = scale < sizes[-largest] * (1.0 - TOLERANCE)
     factor = float(scale.max() / scale[train].max()) if train.any() else math.nan
     return Split(family, label, factor, train, scale)
 

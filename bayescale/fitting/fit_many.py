@@ -189,7 +189,8 @@ def line_up(
     """Check all that can be checked before anything is compiled.
 
     Raises:
-        InputError: For a family that is no Runs, a law that cannot be sent, or if no family can be fitted.
+        InputError: For a family that is not a `Runs`, a law that cannot be sent to other processes, or if no family can
+            be fitted.
     """
     families = several(families)
     plans: dict[int, FitPlan] = {}

@@ -29,7 +29,7 @@ HIGHER = 1.0
 
 
 def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
-    """Sample all chains of one family one after the other, from where they begin or an earlier call has left them.
+    """Sample all chains of one family one after the other, from their start or from where an earlier call ended.
 
     Args:
         key: Words of a random key.

@@ -95,8 +95,9 @@ def optimise_from_prior(key: Array, model: Model, problem: Problem, steps: int, 
 def loosened(vector: Array, model: Model, problem: Problem) -> Any:
     """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
 
-    Far from the data a density with little scatter is a steep and crooked valley, where optimisation gets stuck: of
-    simulated data without discrepancy, it missed the mode in more than half of the cases, and from here in few.
+    Far from the data, a density with little scatter is a steep and bent valley, in which optimisation gets stuck. On
+    simulated data without discrepancy it missed the mode in more than half of the cases, but in few of them when it
+    began at these coordinates.
     """
     values, _ = read(vector, model, problem)
     residual, rows = problem.y - offset(model, problem, values), problem.mask.sum()

@@ -47,21 +47,22 @@ RULES = {
 class Discrepancy:
     """An integrated Ornstein-Uhlenbeck process in log scale: the local slope varies and is forgotten.
 
-    On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of
-    a stationary slope with memory of `memory` spans; axes add up and share one amplitude A. Given the net fall
-    b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may add
-    a path over its plane: the benefit of one input departs from the law as the other one grows.
+    On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of a
+    stationary slope with a correlation length of `memory` spans; axes add up and share one amplitude A. Given the net
+    fall b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may
+    add a path over its plane: the benefit of one input departs from the law as the other one grows.
 
-    Beyond the training span the innovations of the slope, what is new in it, have another amplitude, A times a factor
-    that is LogNormal(ln ahead_median, ahead), with a smaller median for many rows: the future need not depart from the
-    law as the past did. Data say nothing about that factor, so its posterior is its prior. What the data say about
-    value and slope at the edge goes on.
+    Beyond the training span the innovations of the slope (its new changes) have another amplitude: A times a factor
+    that is LogNormal(ln ahead_median, ahead), with a smaller median for many rows. The future need not depart from the
+    law as the past did. Data say nothing about that factor, so its posterior is its prior. The value and the slope that
+    the data show at the edge carry on beyond it.
 
-    Fields that are left out are those that fits use by default. Of `DEFAULTS` they depend on the design, so they stay
-    None until runs are at hand: `fit(runs, discrepancy=Discrepancy())` is `fit(runs)`.
+    A field that is left out has the value that fits use by default. For the fields in `DEFAULTS` that value depends on
+    the design of the runs, so they are None until a fit knows it: `fit(runs, discrepancy=Discrepancy())` is the same as
+    `fit(runs)`.
 
     Attributes:
-        median: Median amplitude at the fall `scale`, in log units per span^1.5.
+        median: Median of A for a law that falls by `scale` over a span, in log units per span^1.5.
         power: How the amplitude grows with the law's own fall.
         sd: Spread of ln A.
         scale: The fall at which `median` holds.

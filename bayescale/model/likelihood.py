@@ -60,7 +60,7 @@ class Likelihood:
         seed_sd: Median of the LogNormal prior of the seed noise's standard deviation, relative to the loss; None leaves
             the term out.
         seed_spread: Standard deviation of the logarithm of that prior.
-        tail: Degrees of freedom of a Student-t for rows that stray, or None for normal rows.
+        tail: Degrees of freedom of a Student-t for data with outliers, or None for a normal.
     """
 
     residual_sd: float = DEFAULT

@@ -172,7 +172,7 @@ def encode_table(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, n
     """Write the columns of a table as arrays under names that any file takes.
 
     Returns:
-        One card a column with its name and type, and the arrays: `column_0` and so on.
+        A description of each column (its name and type), and the arrays: `column_0` and so on.
     """
     cards, arrays = [], {}
     for number, name in enumerate(frame):

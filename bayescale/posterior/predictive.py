@@ -208,8 +208,8 @@ def discrepancy_at(
     """Return conditional mean, variance and joint draws of the discrepancy, without its trend, (draw, point) each.
 
     Joint draws follow Matheron's rule: a draw from the prior at old and new points, corrected by what it gets wrong
-    at the old ones; one fixed factorisation serves every posterior draw. Innovations beyond the data are drawn apart,
-    with the factor that each draw has on them.
+    at the old ones; one fixed factorisation serves every posterior draw. Innovations beyond the data are drawn
+    separately, with the factor of each posterior draw.
     """
     assert model.discrepancy is not None, "a model with discrepancy"
     rows, discrepancy, evaluation = residual.shape[1], model.discrepancy, problem.evaluation
