@@ -16,7 +16,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale._display import Display
-from bayescale.checked import handing_on, known_keywords
+from bayescale.checked import handing_on, known_keywords, names_of
 from bayescale.data.ray import FLOPS_PER_PARAMETER_AND_TOKEN
 from bayescale.data.runs import Runs
 from bayescale.data.wording import power_of_ten, short_count
@@ -26,7 +26,6 @@ from bayescale.decide.trust import Caveat, caveats
 from bayescale.digits import shown
 from bayescale.errors import InputError, counted, some
 from bayescale.fitting.fit import fit
-from bayescale.fitting.options import option_defaults
 from bayescale.forecast import as_numbers
 from bayescale.posterior.fitted import Fitted
 
@@ -166,7 +165,7 @@ class Sweep(Display):
         return self.text
 
 
-@handing_on(option_defaults())
+@handing_on(names_of(fit) - {"runs"})
 def isoflop(
     source: Runs | Fitted,
     *,

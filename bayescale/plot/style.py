@@ -227,7 +227,7 @@ def text_width(text: str) -> float:
 
 
 def kind_words(kind: str, response: str) -> str:
-    """Say in words what kind of forecast is drawn."""
+    """Describe in words what kind of forecast is drawn."""
     return "one future run" if kind == "run" else f"the mean {response}"
 
 

@@ -66,7 +66,7 @@ class Fitted(Display, abc.ABC):
 
     @property
     def response(self) -> str:
-        """What the response is called in the table of runs, or else by the law."""
+        """Name of the response in the table of runs, or else that of the law."""
         called = self.runs.response
         return self.law.response if called == "loss" else called
 
