@@ -146,3 +146,13 @@ def test_differences_at_several_settings_are_a_table_of_equal_decimals():
     assert len(decimals) == 1 and len({len(line) for line in table}) == 1
     gaps = re.findall(r"show (0\.\d+)", next(line for line in lines if "Smallest gap" in line))
     assert len({len(gap) for gap in gaps}) == 1
+
+
+def test_intervals_of_differences_state_their_level_and_empty_cells_a_dash():
+    rows = [("a", 0, 3.28), ("a", 1, 3.281), ("b", 2, 3.27), ("b", 3, 3.272), ("c", 0, 3.26), ("c", 1, 3.263)]
+    table = pd.DataFrame(rows, columns=["family", "seed", "loss"])
+    one = bs.decide.noise(bs.Runs.from_frame(table[table["family"] != "c"], inputs=[]), level=0.8)
+    assert "(80 %: -0." in one.differences[0].text
+    several = str(bs.decide.noise(bs.Runs.from_frame(table, inputs=[])))
+    assert "90 % interval" in several
+    assert " \N{EN DASH} " in several and " - " not in several
