@@ -265,14 +265,7 @@ def backtest(
     tell_log([] if as_json else log)
     from bayescale.evaluate.backtest import told_once
 
-    back = bs.backtest(
-        families,
-        law,
-        ratio=ratio or None,
-        largest=largest,
-        seed=seed,
-        **options,
-    )
+    back = bs.backtest(families, law, ratio=ratio or None, largest=largest, seed=seed, **options)
     coverage = back.coverage()
     if out is not None:
         back.save_csv(out)
@@ -292,28 +285,29 @@ def backtest(
         shares = json.loads(coverage.to_json(orient="records"))
         told = [dataclasses.asdict(entry) for entry in log]
         ratios = json.loads(back.by_ratio().to_json(orient="records")) if largest is None else []
-        emit(
-            {
-                "rows": rows,
-                "coverage": shares,
-                "by_ratio": ratios,
-                "designs": back.designs,
-                "skipped": left,
-                "warnings": warnings,
-                "log": told,
-            }
-        )
+        answer = {"rows": rows, "coverage": shares, "by_ratio": ratios, "designs": back.designs}
+        emit({**answer, "skipped": left, "warnings": warnings, "log": told})
         return
-    if largest is None:
-        print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
-    else:
+    tell_backtest(back, counts_sizes=largest is not None)
+    if out is not None:
+        print(f"wrote {out}", file=sys.stderr)
+
+
+def tell_backtest(back: Any, counts_sizes: bool) -> None:
+    """Print the tables of a backtest, and what its runs were taken for.
+
+    Args:
+        back: A backtest.
+        counts_sizes: Whether sizes were held out, not ratios.
+    """
+    if counts_sizes:
         # Of one family there is no interval over families.
-        print(coverage.dropna(axis="columns", how="all").to_string(index=False))
+        print(back.coverage().dropna(axis="columns", how="all").to_string(index=False))
+    else:
+        print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
     if taken := back.design_text():
         print(f"\nThe runs were {taken}.")
     print(f"\nHeld-out runs:\n{back.held_out_text()}")
-    if out is not None:
-        print(f"wrote {out}", file=sys.stderr)
 
 
 @app.command()

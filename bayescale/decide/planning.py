@@ -198,13 +198,9 @@ def power(
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_aim(given, plans)
-    if target is None and sure != SURE:
-        raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")
-    if isinstance(source, Fitted) and not refit and simulations != SIMULATIONS:
-        raise InputError(
-            "simulations (--simulations) has no effect with a fit (--fit), whose draws say what a plan teaches; "
-            "leave it out, or set refit=True in Python."
-        )
+    refuse_idle(
+        target is None and sure != SURE, isinstance(source, Fitted) and not refit and simulations != SIMULATIONS
+    )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if target is not None and isinstance(source, Law):
@@ -236,6 +232,22 @@ def power(
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Power(frame, aim_text(given, level, sure, point), point, wanted)
+
+
+def refuse_idle(sure: bool, simulations: bool) -> None:
+    """Refuse options that were given where they have no effect.
+
+    Args:
+        sure: Whether `sure` is one of them.
+        simulations: Whether `simulations` is.
+    """
+    if sure:
+        raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")
+    if simulations:
+        raise InputError(
+            "simulations (--simulations) has no effect with a fit (--fit), whose draws say what a plan teaches; "
+            "leave it out, or set refit=True in Python."
+        )
 
 
 def check_aim(given: Mapping[str, float], plans: Mapping[str, pd.DataFrame]) -> None:
