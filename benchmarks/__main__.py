@@ -120,6 +120,15 @@ def choose_nested(
     print(nested.told(design))
 
 
+@app.command("simultaneous", rich_help_panel=CALIBRATION)
+def simultaneous(as_json: Json = False) -> None:
+    """Score bands over all held-out runs of a problem at once, on a subsample (minutes)."""
+    from benchmarks.calibration import simultaneous
+    from benchmarks.core.sources import SOURCES, problems
+
+    tell_written([simultaneous.measure(problems(list(SOURCES)))], as_json)
+
+
 @app.command("screening", rich_help_panel=CALIBRATION)
 def screening(
     seed: Annotated[int, typer.Option(help="Seed of the planted failures.")] = 0,

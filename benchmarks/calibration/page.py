@@ -16,7 +16,7 @@ from matplotlib import pyplot
 from bayescale.errors import InputError
 from bayescale.evaluate.backtest import LEVELS
 from bayescale.plot.style import figure_of
-from benchmarks.calibration import headline, pictures, sections, tally
+from benchmarks.calibration import by_sources, headline, pictures, sections, simultaneous, tally
 from benchmarks.calibration.sections import own
 from benchmarks.calibration.tally import COVERS, LINES, OURS, PARTS, families, measured
 from benchmarks.calibration.worst import worst
@@ -71,9 +71,12 @@ def write(
     cells = tally.cells(rows)
     page.parent.mkdir(parents=True, exist_ok=True)
     drawn = draw(rows, cells, page, ours)
+    alike = by_sources.measured(rows, cells, ours)
     parts = [
         sections.answer(cells, ours),
         sections.headline(cells, ours),
+        by_sources.section(alike),
+        simultaneous.section(folder / simultaneous.RESULTS.name),
         sections.reliability(drawn),
         sections.rivals(cells, ours),
         sections.sometimes(cells, ours),
@@ -92,7 +95,7 @@ def write(
         renew(readme, headline.text(cells, rows, ours))
         written.append(readme)
     if overview is not None:
-        renew(overview, summary(cells, ours))
+        renew(overview, summary(cells, ours, by_sources.brief(alike)))
         written.append(overview)
     return written
 
@@ -127,8 +130,8 @@ def around(path: Path, name: str = "calibration") -> tuple[str, str]:
 # --- The README and the pictures -----------------------------------------------------------------------------
 
 
-def summary(cells: pd.DataFrame, ours: str) -> str:
-    """The overview's table: coverage of the default on sources left out, and of the usual fit."""
+def summary(cells: pd.DataFrame, ours: str, alike: str = "") -> str:
+    """The overview's table: coverage of the default on sources left out, and of the usual fit; then a paragraph."""
     left = own(cells, ours, False)
     rival = own(cells, PLAIN, False) if ours != PLAIN else left.iloc[:0]
     both = bool(len(rival))
@@ -151,7 +154,7 @@ def summary(cells: pd.DataFrame, ours: str) -> str:
         "error of the median",
     ]
     table = grid([*head, f"{PLAIN}, 95 %"] if both else head, body)
-    return sections.render("overview", usual=PLAIN if both else "", table=table)
+    return sections.render("overview", usual=PLAIN if both else "", table=table, alike=alike)
 
 
 def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict[str, Path]:

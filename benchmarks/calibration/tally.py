@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.errors import InputError
-from bayescale.evaluate.backtest import LEVELS
+from bayescale.evaluate.backtest import LEVELS, QUANTILES
 from benchmarks.core import store
 from benchmarks.core.estimates import Estimate, cluster_of, estimate, means_again
 from benchmarks.core.methods import METHODS, PARTIAL
@@ -24,7 +24,7 @@ from benchmarks.core.problems import DEVELOPMENT, FAR
 
 OURS = "bayescale"
 COVERS = tuple(f"cover{100 * level:g}" for level in LEVELS)
-MEASURES = (*COVERS, "pit", "crps", "log_score", "rmsle", "width")
+MEASURES = (*COVERS, "pit", "crps", "own_scale", "log_score", "rmsle", "width")
 UNTRUSTED = ("not_monotone", "repeated")
 """Codes of `check()` that say: do not trust this forecast."""
 FLOOR = -10.0
@@ -122,18 +122,39 @@ def load(folder: Path) -> pd.DataFrame:
 
 
 def distinct(rows: pd.DataFrame) -> pd.DataFrame:
-    """Leave out problems that repeat another: the same family and metric, fitted rows and held-out rows.
+    """Leave out problems that repeat another, for every method alike: as many fitted runs, and the same held out.
 
-    The largest run of a ladder whose steps are a factor of two is what lies twice as far, too.
+    The largest run of a ladder whose steps are a factor of two is what lies twice as far, too, and some curves were
+    published under two names. Designs with their standard errors or seeds and thinned curves are problems of their own,
+    and so are small designs of different runs. Errors of LCDB are coarse, so two of its curves may agree by chance.
     """
-    curve = ["method", "source", "family", "metric"]
-    shown = rows.groupby(["method", "key"], sort=False).agg(y=("y", tuple), ratio=("ratio", tuple))
-    named = rows[["key", *curve, "group", "n_train"]].drop_duplicates().join(shown, on=["method", "key"])
-    # Thinned curves, and designs with their standard errors or seeds, are problems of their own.
-    named["kind"] = named["group"].where(named["group"].isin(["sparsified", "known errors", "replicates"]), "whole")
-    repeats = named.duplicated([*curve, "kind", "n_train", "y", "ratio"])
-    kept = named.loc[~repeats, ["method", "key"]]
-    return rows.merge(kept, on=["method", "key"], how="inner")
+    problems = rows.drop_duplicates(["key", "row"]).sort_values("row")
+    shown = problems.groupby("key", sort=False).agg(y=("y", digits), ratio=("ratio", digits))
+    named = problems.drop_duplicates("key").set_index("key")[
+        ["source", "family", "metric", "group", "split", "n_train"]
+    ]
+    named = named.join(shown).reset_index()
+    apart = ["sparsified", "known errors", "replicates", "stress"]
+    named["kind"] = named["group"].where(named["group"].isin(apart), "whole")
+    design, lcdb = named["group"] == "small design", named["source"].str.startswith("lcdb")
+    named["own"] = named["family"].where(lcdb, "") + "|" + named["metric"].where(lcdb, "")
+    named["own"] += "|" + named["split"].where(design, "")
+    # Of two the nearer one stays: R=2 before the largest run, R=16 before R=30.
+    named["place"] = named["split"].map(place_of)
+    named = named.sort_values(["place", "source", "key"])
+    repeats = named.loc[named.duplicated(["kind", "own", "n_train", "y", "ratio"]), "key"]
+    return rows[~rows["key"].isin(repeats)]
+
+
+def digits(values: pd.Series) -> str:
+    """Write numbers with five digits, so that rows written in other ways compare."""
+    return " ".join(f"{value:.5g}" for value in values)
+
+
+def place_of(split: str) -> tuple[int, float]:
+    """Order of splits: published and half, ratios, the largest run, and others."""
+    name, _, factor = split.partition("=")
+    return {"published": 0, "half": 1, "R": 2, "k": 2, "largest": 3}.get(name, 4), float(factor or 0)
 
 
 def cells(rows: pd.DataFrame) -> pd.DataFrame:
@@ -155,6 +176,7 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     table = rows[[*CELL, "key", "pit", "n_train", "seconds", "ratio"]].assign(
         **{name: away <= 0.5 * level + 1e-12 for name, level in zip(COVERS, LEVELS, strict=True)},
         crps=rows["crps"].astype(float).fillna(np.inf),
+        own_scale=own_scale(rows),
         width=rows["width"].astype(float).fillna(np.inf),
         log_score=rows["log_score"].astype(float).fillna(FLOOR).clip(lower=FLOOR),
         square=(error**2).fillna(np.inf),
@@ -165,11 +187,22 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
     )
     table["flagged"] = [bool(set(codes.split(",")) & set(UNTRUSTED)) for codes in table["notes"]]
     grouped = table.groupby([*CELL, "key"], sort=False)
-    means = grouped[[*COVERS, "pit", "crps", "log_score", "square", "missed"]].mean()
+    means = grouped[[*COVERS, "pit", "crps", "own_scale", "log_score", "square", "missed"]].mean()
     firsts = grouped[["n_train", "ok", "seconds", "flagged", "rises", "notes"]].first()
     result = means.join(firsts).join(grouped["ratio"].max()).join(grouped["width"].median()).reset_index()
     result["rmsle"] = np.sqrt(result.pop("square"))
     return result.assign(developed=result["source"].isin(DEVELOPMENT), cluster=cluster_of(result))
+
+
+def own_scale(rows: pd.DataFrame) -> pd.Series:
+    """CRPS of the response itself: twice the quantile score, integrated over the quantiles that a row has."""
+    levels = [level for level in QUANTILES if f"q{level:g}" in rows]
+    edges = np.concatenate([[0.0], 0.5 * (np.array(levels)[1:] + np.array(levels)[:-1]), [1.0]])
+    total = pd.Series(0.0, rows.index)
+    for level, weight in zip(levels, np.diff(edges), strict=True):
+        miss = rows["y"].astype(float) - rows[f"q{level:g}"].astype(float)
+        total += 2.0 * weight * np.maximum(level * miss, (level - 1.0) * miss)
+    return total.fillna(np.inf)
 
 
 def families(part: pd.DataFrame, *by: str) -> pd.DataFrame:

@@ -127,7 +127,8 @@ def collect(folder: Path = RESULTS, targets: Sequence[float] = TARGETS) -> Decis
             continue
         rows = rows[rows["group"] != "stress"]
         tables[method] = rows.loc[rows.groupby("key")["ratio"].idxmax()].set_index("key")
-    keys = sorted(set.intersection(*[set(table.index) for table in tables.values()]))
+    once = set(tally.distinct(stored(OURS, folder))["key"]) if OURS in tables else set()
+    keys = sorted(once.intersection(*[set(table.index) for table in tables.values()]))
     ends = {method: log_quantiles(table.loc[keys]) for method, table in tables.items()}
     goals = np.array(
         [
