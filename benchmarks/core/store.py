@@ -258,7 +258,9 @@ def pack(methods: Iterable[str], folder: Path = RESULTS) -> list[Path]:
             old = parquet.read_table(path)
             names = everything.drop_duplicates("problem").set_index("problem")["key"]
             stays = ~names[old["problem"].to_numpy()].isin(rows["key"]).to_numpy()
-            table = pa.concat_tables([old.filter(pa.array(stays)), table]).unify_dictionaries()
+            # Text may have been written as another type of string.
+            old = old.filter(pa.array(stays)).cast(table.schema)
+            table = pa.concat_tables([old, table]).unify_dictionaries()
         whole_numbers = [name for name in table.column_names if name in ANSWERS]
         split = {"problem": "DELTA_BINARY_PACKED", **dict.fromkeys(whole_numbers, "BYTE_STREAM_SPLIT")}
         words = [name for name in table.column_names if name not in split]
@@ -333,7 +335,7 @@ def answers(rows: pd.DataFrame, numbers: np.ndarray, method: str) -> pa.Table:
     values |= {"width": width, "miss": (np.log(rows["y"].to_numpy(float)) - logs[MIDDLE]) / scale}
     values |= {name: (logs[name] - logs[MIDDLE]) / scale for name in ANSWERS if name in logs}
     columns = {"problem": pa.array(numbers)}
-    columns |= {name: pa.array(rows[name]).dictionary_encode() for name in ("status", "notes")}
+    columns |= {name: pa.array(rows[name], pa.string()).dictionary_encode() for name in ("status", "notes")}
     columns |= {"seconds": pa.array(rows["seconds"].to_numpy(np.float32))}
     columns |= {name: pa.array(coding.encode(values[name])) for name, coding in ANSWERS.items()}
     return pa.table(columns).replace_schema_metadata({"method": method})
