@@ -110,13 +110,14 @@ def pack(results: Results = None, as_json: Json = False) -> None:
 @app.command("nested", rich_help_panel=CALIBRATION)
 def choose_nested(
     design: Annotated[str, typer.Option(help="ladder or curve.")] = "ladder",
+    most: Annotated[int, typer.Option(min=1, help="Most problems of a source, evenly spaced among them.")] = 160,
 ) -> None:
     """Choose the default's numbers with each source left out of its own choice; print by source (minutes)."""
     from benchmarks.calibration import nested
     from benchmarks.core.sources import SOURCES, problems
 
     known([design], {"ladder": 0, "curve": 0}, "design")
-    nested.measure(design, problems(list(SOURCES)))
+    nested.measure(design, problems(list(SOURCES)), most=most)
     print(nested.told(design))
 
 

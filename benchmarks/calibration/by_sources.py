@@ -20,6 +20,7 @@ from benchmarks.calibration import tally
 from benchmarks.calibration.tally import COVERS, FEW_FAMILIES, families
 from benchmarks.core.estimates import Estimate, cluster_of
 from benchmarks.core.markdown import fraction, grid, ranged, templates
+from benchmarks.core.problems import UNSEEN
 
 KINDS = {"one input": ("one input", "lcdb"), "several inputs": ("several inputs",)}
 """Groups of problems of one input and of several."""
@@ -237,13 +238,31 @@ def measured(rows: pd.DataFrame, cells: pd.DataFrame, ours: str) -> list[dict[st
     return found
 
 
-def section(found: Sequence[dict[str, Any]]) -> str:
-    """Return the section of the calibration page from what `measured` found; nothing if that is nothing."""
+def unseen(cells: pd.DataFrame, ours: str) -> str:
+    """Table of the sources that no choice has looked at, or nothing without results on them."""
+    body = []
+    mine = cells[(cells["method"] == ours) & cells["source"].isin(UNSEEN) & cells["group"].isin(tally.WHOLE)]
+    for source, part in mine.groupby("source", sort=False):
+        table = families(part)
+        shown = [ranged(tally.measured(table, name)) for name in (*COVERS, "pit")]
+        body.append([source, f"{len(table):,}", f"{len(part):,}", *shown])
+    head = ("source", "families", "problems", *(f"{100 * level:g} %" for level in LEVELS), "mean PIT")
+    return grid(head, body) if body else ""
+
+
+def section(found: Sequence[dict[str, Any]], unseen: str) -> str:
+    """Return the section of the calibration page; nothing without results on sources left out.
+
+    Args:
+        found: What `measured` found.
+        unseen: Table of the sources that no choice has looked at.
+    """
     if not found:
         return ""
     return render(
         "by_sources",
         errors=error_table(found),
+        unseen=unseen,
         dependence=[(part["kind"], correlation_words(part["chance"])) for part in found],
         against=[(part["kind"], against_table(part["against"]), counts(part["against"])) for part in found],
         rivals=[

@@ -74,27 +74,41 @@ MIXTURES = (
     (("present", 0.34), ("absent", 0.33), ("power", 0.33)),
 )
 PRIORS = ((0.2, 0.5, 0.8), (0.2, 0.5, 1.2), (0.1, 1.0, 0.8), (0.1, 1.0, 1.2), (0.05, 1.0, 0.8), (0.05, 1.0, 1.2))
+TRENDS = (0.0, 0.3)
 CANDIDATES = tuple(
-    Candidate(*prior, trend, mixture) for prior, trend, mixture in itertools.product(PRIORS, (0.0, 0.3), MIXTURES)
+    Candidate(*prior, trend, mixture) for prior, trend, mixture in itertools.product(PRIORS, TRENDS, MIXTURES)
 )
 
 
-def measure(design: str, problems: Sequence[Problem], path: Path = RESULTS) -> Path:
-    """Score the candidates that are missing on the problems of a design, and store a row a candidate and source."""
-    chosen = list(suited(design, problems))
+def measure(design: str, problems: Sequence[Problem], path: Path = RESULTS, most: int = MOST) -> Path:
+    """Score the candidates that are missing on the problems of a design, and store a row a candidate and source.
+
+    Args:
+        design: ladder or curve.
+        problems: All problems.
+        path: The file of the rows.
+        most: Most problems of a source.
+    """
+    chosen = list(suited(design, problems, most))
     for prior in PRIORS:
         rows = stored(path)
         known = {(row["design"], row["candidate"]) for row in rows}
         own = [candidate for candidate in CANDIDATES if candidate.prior == prior]
         if missing := [candidate for candidate in own if (design, candidate.name) not in known]:
             fits = {shape: fitted(chosen, shape, prior) for shape in ("present", "absent", "power")}
-            store(rows + [row for candidate in missing for row in scored(design, candidate, chosen, fits)], path)
+            found = [row for trend in TRENDS for row in scored(design, same(missing, trend), chosen, fits)]
+            store(rows + found, path)
             print(f"{design}: {prior} done", file=sys.stderr)
     return path
 
 
-def suited(design: str, problems: Sequence[Problem]) -> Iterator[Problem]:
-    """Yield the problems of a design, none of them twice, at most `MOST` of a source."""
+def same(candidates: Sequence[Candidate], trend: float) -> list[Candidate]:
+    """Return the candidates of a trend; of one prior they differ in weights only."""
+    return [candidate for candidate in candidates if candidate.trend == trend]
+
+
+def suited(design: str, problems: Sequence[Problem], most: int = MOST) -> Iterator[Problem]:
+    """Yield the problems of a design, none of them twice, at most so many of a source."""
     found: dict[str, list[Problem]] = {}
     seen: set[Any] = set()
     for problem in problems:
@@ -106,7 +120,7 @@ def suited(design: str, problems: Sequence[Problem]) -> Iterator[Problem]:
             seen.add(same)
             found.setdefault(problem.source, []).append(problem)
     for own in found.values():
-        picks = np.unique(np.linspace(0, len(own) - 1, min(MOST, len(own))).round().astype(int))
+        picks = np.unique(np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int))
         yield from (own[i] for i in picks)
 
 
@@ -132,46 +146,57 @@ def fitted(problems: Sequence[Problem], shape: str, prior: tuple[float, float, f
 
 
 def scored(
-    design: str, candidate: Candidate, problems: Sequence[Problem], fits: dict[str, dict[str, bs.Posterior]]
+    design: str, candidates: Sequence[Candidate], problems: Sequence[Problem], fits: dict[str, dict[str, bs.Posterior]]
 ) -> Iterator[dict[str, Any]]:
-    """Yield a row a source: scores of one candidate, families alike, and problems alike within them."""
-    rows = []
+    """Yield a row a candidate and source: its scores, families alike, and problems alike within them.
+
+    Args:
+        design: ladder or curve.
+        candidates: Candidates that differ in their weights only.
+        problems: The problems of the design.
+        fits: Fits of each shape of the law by the problem's key.
+    """
+    rows: dict[str, list[dict[str, Any]]] = {candidate.name: [] for candidate in candidates}
     for problem in problems:
-        if not all(problem.key in own for own in fits.values()):
+        if not candidates or not all(problem.key in own for own in fits.values()):
             continue
         y = np.log(problem.held["loss"].to_numpy(float))
-        location, scale = mixed(candidate, problem, fits)
-        pit = scores.pit(y, location, scale)
-        inside = {f"{level:g}": (np.abs(pit - 0.5) <= level / 2).mean() for level in LEVELS}
-        score = {
-            "crps": scores.crps(y, location, scale).mean(),
-            "log_score": scores.log_score(y, location, scale).mean(),
-        }
-        rows.append({"source": problem.source, "family": problem.family, "pit": pit.mean()} | score | inside)
-    table = pd.DataFrame(rows).groupby(["source", "family"]).mean()
-    means, counts = table.groupby("source").mean(), table.groupby("source").size()
-    for source, row in means.iterrows():
-        numbers = {name: float(f"{value:.5g}") for name, value in row.items()}
-        own = {"design": design, "candidate": candidate.name, "source": source, "families": int(counts[source])}
-        yield own | numbers
+        parts = {shape: forecast(candidates[0].trend, problem, own) for shape, own in fits.items()}
+        for candidate in candidates:
+            location, scale = mixed(candidate, parts)
+            pit = scores.pit(y, location, scale)
+            inside = {f"{level:g}": (np.abs(pit - 0.5) <= level / 2).mean() for level in LEVELS}
+            score = {
+                "crps": scores.crps(y, location, scale).mean(),
+                "log_score": scores.log_score(y, location, scale).mean(),
+            }
+            named = {"source": problem.source, "family": problem.family, "pit": pit.mean()}
+            rows[candidate.name].append(named | score | inside)
+    for name, own in rows.items():
+        table = pd.DataFrame(own).groupby(["source", "family"]).mean()
+        means, counts = table.groupby("source").mean(), table.groupby("source").size()
+        for source, row in means.iterrows():
+            numbers = {measure: float(f"{value:.5g}") for measure, value in row.items()}
+            yield {"design": design, "candidate": name, "source": source, "families": int(counts[source])} | numbers
 
 
-def mixed(
-    candidate: Candidate, problem: Problem, fits: dict[str, dict[str, bs.Posterior]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the components of a candidate's forecast of the held-out runs, means and sds, shape (draw, held)."""
-    parts = []
+def forecast(trend: float, problem: Problem, fits: dict[str, bs.Posterior]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the components of one shape's forecast of the held-out runs under a trend, shape (draw, held)."""
+    fit = fits[problem.key]
+    discrepancy = dataclasses.replace(fit.job.model.discrepancy, trend=np.asarray(trend))
+    job = dataclasses.replace(fit.job, model=dataclasses.replace(fit.job.model, discrepancy=discrepancy))
+    found = dataclasses.replace(fit, job=job).predict(problem.held, kind="run")
+    return found.location, found.scale
+
+
+def mixed(candidate: Candidate, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the components of a candidate's forecast, means and sds, from those of each shape of the law."""
+    chosen = []
     for shape, weight in candidate.weights:
-        if (count := round(DRAWS * weight)) == 0:
-            continue
-        fit = fits[shape][problem.key]
-        model = fit.job.model
-        discrepancy = dataclasses.replace(model.discrepancy, trend=np.asarray(candidate.trend))
-        job = dataclasses.replace(fit.job, model=dataclasses.replace(model, discrepancy=discrepancy))
-        forecast = dataclasses.replace(fit, job=job).predict(problem.held, kind="run")
-        picks = np.linspace(0, len(forecast.location) - 1, count).round().astype(int)
-        parts.append((forecast.location[picks], forecast.scale[picks]))
-    location, scale = (np.concatenate(sides) for sides in zip(*parts, strict=True))
+        location, scale = parts[shape]
+        picks = np.linspace(0, len(location) - 1, round(DRAWS * weight)).round().astype(int)
+        chosen.append((location[picks], scale[picks]))
+    location, scale = (np.concatenate(sides) for sides in zip(*chosen, strict=True))
     return location, scale
 
 

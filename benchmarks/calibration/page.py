@@ -75,7 +75,7 @@ def write(
     parts = [
         sections.answer(cells, ours),
         sections.headline(cells, ours),
-        by_sources.section(alike),
+        by_sources.section(alike, by_sources.unseen(cells, ours)),
         simultaneous.section(folder / simultaneous.RESULTS.name),
         sections.reliability(drawn),
         sections.rivals(cells, ours),

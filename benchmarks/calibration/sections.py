@@ -29,6 +29,7 @@ from benchmarks.core.problems import (
     RATIOS,
     SCORED,
     SCORED_GRID,
+    UNSEEN,
 )
 
 NSLPFN = {
@@ -453,5 +454,6 @@ def protocol(cells: pd.DataFrame) -> str:
         metrics=METRICS,
         resamples=estimates.RESAMPLES,
         development=list(DEVELOPMENT),
+        unseen=list(UNSEEN),
         left=list(dict.fromkeys(cells.loc[~cells["developed"] & (cells["group"] != "stress"), "source"])),
     )

@@ -30,7 +30,7 @@ from benchmarks.core.rows import store as store_rows
 from benchmarks.core.rows import stored
 
 RESULTS = store.RESULTS / "simultaneous.json"
-MOST = 24
+MOST = 12
 """Most problems of a source and group, evenly spaced among its families."""
 BATCH = 10
 """Problems after which rows are stored."""

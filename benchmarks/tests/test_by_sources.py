@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import norm
 
 from bayescale.evaluate.backtest import LEVELS, QUANTILES
-from benchmarks.calibration import by_sources, simultaneous, tally
+from benchmarks.calibration import by_sources, nested, simultaneous, tally
 from benchmarks.core.estimates import cluster_of
 from benchmarks.core.problems import Problem
 
@@ -161,3 +161,30 @@ def test_the_subsample_spreads_over_families_and_groups():
     assert {one.split for one in chosen} == {"half", "R=2", "R=4"}
     few = simultaneous.suited(everything[:6])
     assert {one.key for one in few} == {one.key for one in everything[:6]}
+
+
+# --- Nested choices ------------------------------------------------------------------------------------------
+
+
+def test_each_source_is_forecast_with_what_the_others_choose():
+    def scored(candidate, source, crps):
+        return {"candidate": candidate, "source": source, "crps": crps, "log_score": 0.0}
+
+    # One is best on the first source only, by so much that all sources together choose it.
+    table = pd.DataFrame(
+        [scored("one", "a", 0.01), scored("one", "b", 1.1), scored("one", "c", 1.1)]
+        + [scored("two", source, 1.0) for source in "abc"]
+    )
+    assert nested.choose(table) == "one"
+    found = nested.nested(table).set_index("source")["candidate"]
+    assert found.to_dict() == {"a": "two", "b": "one", "c": "one"}
+
+
+def test_a_mixture_takes_components_by_weight():
+    parts = {shape: (np.full((400, 2), place), np.ones((400, 2))) for place, shape in enumerate(["present", "absent"])}
+    parts["power"] = (np.full((400, 2), 2.0), np.ones((400, 2)))
+    halves, quarters = (next(c for c in nested.CANDIDATES if c.weights == weights) for weights in nested.MIXTURES[:2])
+    for candidate, counts in ((halves, [200, 200, 0]), (quarters, [200, 100, 100])):
+        location, scale = nested.mixed(candidate, parts)
+        assert [int((location[:, 0] == place).sum()) for place in range(3)] == counts
+        assert location.shape == scale.shape
