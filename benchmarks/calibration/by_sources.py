@@ -26,6 +26,7 @@ KINDS = {"one input": ("one input", "lcdb"), "several inputs": ("several inputs"
 """Groups of problems of one input and of several."""
 SIMULATIONS = 400
 RESAMPLES = 2000
+RIVALS = ("method", "CRPS of ln y", "CRPS of the response", *(f"error at {100 * level:g} %" for level in LEVELS))
 FEW_SOURCES = 3
 """With fewer sources, resampling them says next to nothing."""
 CORRELATIONS = np.append(np.linspace(0.0, 0.95, 20), 0.99)
@@ -178,32 +179,36 @@ def against_best(cells: pd.DataFrame, ours: str, names: Sequence[str]) -> pd.Dat
     return pd.DataFrame(rows)
 
 
-def over_rivals(cells: pd.DataFrame, ours: str, names: Sequence[str]) -> list[list[str]]:
-    """Return a line a rival: geometric mean over sources of the CRPS ratio, on ln y and on the response's scale.
+def over_rivals(cells: pd.DataFrame, ours: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """Return of each rival the CRPS ratios on ln y and on the response's scale, and its errors of coverage; ours last.
 
     Args:
         cells: Cells on problems that all methods have.
         ours: The method compared.
         names: Its rivals.
     """
-    body = []
+    found = []
     for rival in names:
-        shown = []
+        ratios = {}
         for measure in ("crps", "own_scale"):
             logs = [np.log(ratio_on(part, ours, rival, measure)) for _, part in cells.groupby("source", sort=False)]
-            found = over_sources(np.array(logs))
-            ends = np.exp([found.value, found.low, found.high]).tolist()
-            shown.append(ranged(Estimate(*ends, found.families)))
-        body.append([rival, *shown])
-    return body
+            ratios[measure] = multiple(over_sources(np.array(logs)))
+        found.append({"name": rival, "errors": errors(covers(cells[cells["method"] == rival])), **ratios})
+    return [*found, {"name": ours, "errors": errors(covers(cells[cells["method"] == ours]))}]
+
+
+def multiple(logs: Estimate) -> Estimate:
+    """Turn a mean of logarithms into a geometric mean."""
+    return Estimate(*np.exp([logs.value, logs.low, logs.high]).tolist(), logs.families)
 
 
 def ratio_on(part: pd.DataFrame, ours: str, rival: str, measure: str) -> float:
     """Ratio of two methods' scores, as a geometric mean over the families of a source, whose units may differ."""
     table = families(part[part["method"].isin([ours, rival])])
-    wide = table.pivot(index=["source", "family"], columns="method", values=measure).clip(lower=1e-12)
-    finite = wide[np.isfinite(wide).all(axis=1)]
-    return float(np.exp(np.log(finite[ours] / finite[rival]).mean())) if len(finite) else np.nan
+    wide = table.pivot(index=["source", "family"], columns="method", values=measure)
+    # Bounds as everywhere; the response's scale has its own.
+    wide = wide.clip(1e-9, tally.LARGEST) if measure == "crps" else wide.clip(lower=1e-300)
+    return float(np.exp(np.log(wide[ours] / wide[rival]).mean()))
 
 
 # --- The section ---------------------------------------------------------------------------------------------
@@ -265,11 +270,7 @@ def section(found: Sequence[dict[str, Any]], unseen: str) -> str:
         unseen=unseen,
         dependence=[(part["kind"], correlation_words(part["chance"])) for part in found],
         against=[(part["kind"], against_table(part["against"]), counts(part["against"])) for part in found],
-        rivals=[
-            (part["kind"], grid(("rival", "CRPS of ln y", "CRPS of the response"), part["rivals"]))
-            for part in found
-            if part["rivals"]
-        ],
+        rivals=[(part["kind"], rival_table(part["rivals"])) for part in found if part["rivals"]],
         simulations=SIMULATIONS,
         resamples=RESAMPLES,
         few=FEW_FAMILIES,
@@ -288,6 +289,16 @@ def error_table(found: Sequence[dict[str, Any]]) -> str:
         body.append(["", "", "", "", "calibrated, by chance", *shown])
     head = ("problems", "sources", "families", "runs", "whose", *(f"{100 * level:g} %" for level in LEVELS))
     return grid(head, body)
+
+
+def rival_table(rivals: Sequence[dict[str, Any]]) -> str:
+    """A line a method, the one that the page is about last."""
+    body = []
+    for rival in rivals:
+        ratios = [ranged(rival[measure]) if measure in rival else "1" for measure in ("crps", "own_scale")]
+        name = rival["name"] if "crps" in rival else f"**{rival['name']}**"
+        body.append([name, *ratios, *(points(error) for error in rival["errors"])])
+    return grid(RIVALS, body)
 
 
 def points(found: Estimate) -> str:
@@ -317,13 +328,12 @@ def counts(against: pd.DataFrame) -> str:
     if not len(against):
         return ""
     ratios = np.log([ratio.value for ratio in against["ratio"]])
-    mean = over_sources(np.asarray(ratios))
-    ends = np.exp([mean.value, mean.low, mean.high]).tolist()
+    mean = multiple(over_sources(np.asarray(ratios)))
     order = against["order"].value_counts()
     return (
         f"ahead in {order.get('ahead', 0)}, within the error in {order.get('within the error', 0)} and behind in "
         f"{order.get('behind', 0)} of {len(against)}; geometric mean over sources "
-        f"{ranged(Estimate(*ends, mean.families))}"
+        f"{ranged(mean)}"
     )
 
 
@@ -337,7 +347,21 @@ def brief(found: Sequence[dict[str, Any]]) -> str:
             "chance": [f"{value:.0f}" for value in 100 * part["chance"].errors.mean(0)],
             "order": part["against"]["order"].value_counts().to_dict() if len(part["against"]) else {},
             "compared": len(part["against"]),
+            "calibrated": calibrated(part["rivals"]),
         }
         for part in found
     ]
     return render("by_sources_brief", parts=parts, levels=[f"{100 * level:g}" for level in LEVELS]) if parts else ""
+
+
+def calibrated(rivals: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The rival whose coverage is nearest to what it states, over sources and levels; nothing without rivals."""
+    if not rivals:
+        return {}
+    best = min(rivals[:-1], key=lambda rival: sum(error.value for error in rival["errors"]))
+    return {
+        "name": best["name"],
+        "errors": [f"{100 * error.value:.0f}" for error in best["errors"]],
+        "ours": [f"{100 * error.value:.0f}" for error in rivals[-1]["errors"]],
+        "crps": best["crps"],
+    }

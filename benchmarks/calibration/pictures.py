@@ -72,7 +72,7 @@ def legend_below(axes: np.ndarray, names: Sequence[str], dots: bool = False) -> 
     """Write the methods under all panels, as lines or as dots."""
     styles = {name: dot(look, 7.0) if dots else look for name, look in looks(names).items()}
     handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
-    options: dict[str, Any] = {"loc": "lower center", "ncols": 5, "frameon": False, "fontsize": 8.5, "labelcolor": INK}
+    options: dict[str, Any] = {"loc": "lower center", "ncols": 4, "frameon": False, "fontsize": 8.5, "labelcolor": INK}
     figure_of(axes[0]).legend(handles=handles, handlelength=2.0, columnspacing=1.4, **options)
 
 
@@ -95,7 +95,7 @@ def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequenc
         # Two and four panels make fuller rows of two.
         columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
         height = 2.5 if columns == 3 else 3.5
-        axes = sheet(len(panels), columns, height, "Do the intervals hold?", subtitle, foot=0.5)
+        axes = sheet(len(panels), columns, height, "Do the intervals hold?", subtitle, foot=0.68)
         for ax, (title, keys) in zip(axes, panels.items(), strict=True):
             ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
             count = 0
@@ -219,7 +219,7 @@ def sharpness(
         subtitle: What the cells are.
     """
     with matplotlib.rc_context(STYLE):
-        axes = sheet(len(parts), 2, 2.7, "Coverage first, then narrow intervals", subtitle, foot=0.5)
+        axes = sheet(len(parts), 2, 2.7, "Coverage first, then narrow intervals", subtitle, foot=0.68)
         for ax, (title, groups) in zip(axes, parts.items(), strict=True):
             part = tally.families(table[table["group"].isin(groups)])
             ax.axvline(0.95, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)

@@ -195,14 +195,17 @@ def cells(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def own_scale(rows: pd.DataFrame) -> pd.Series:
-    """CRPS of the response itself: twice the quantile score, integrated over the quantiles that a row has."""
+    """CRPS of the response itself: twice the quantile score, integrated over the quantiles that a row has.
+
+    It counts as `LARGEST` times the outcome at most, so that no infinite interval decides a mean.
+    """
     levels = [level for level in QUANTILES if f"q{level:g}" in rows]
     edges = np.concatenate([[0.0], 0.5 * (np.array(levels)[1:] + np.array(levels)[:-1]), [1.0]])
     total = pd.Series(0.0, rows.index)
     for level, weight in zip(levels, np.diff(edges), strict=True):
         miss = rows["y"].astype(float) - rows[f"q{level:g}"].astype(float)
         total += 2.0 * weight * np.maximum(level * miss, (level - 1.0) * miss)
-    return total.fillna(np.inf)
+    return np.minimum(total.fillna(np.inf), LARGEST * rows["y"].astype(float))
 
 
 def families(part: pd.DataFrame, *by: str) -> pd.DataFrame:

@@ -128,7 +128,7 @@ def test_scores_on_the_scale_of_the_response_have_its_unit():
     # A point forecast is charged its distance.
     sharp = {name: 3.0 for name in near if name.startswith("q0")}
     assert tally.own_scale(pd.DataFrame([{**near, **sharp}]))[0] == pytest.approx(2.0)
-    assert np.isinf(tally.own_scale(pd.DataFrame([{**near, "q0.975": np.nan}]))[0])
+    assert tally.own_scale(pd.DataFrame([{**near, "q0.975": np.nan}]))[0] == tally.LARGEST
 
 
 # --- All held-out runs at once -------------------------------------------------------------------------------

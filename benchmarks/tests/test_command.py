@@ -64,6 +64,6 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch, capsys):
 
 def test_results_and_files_stay_small():
     files = list(store.RESULTS.iterdir())
-    assert sum(path.stat().st_size for path in files if path.suffix != ".jsonl") < 6e6
+    assert sum(path.stat().st_size for path in files if path.suffix != ".jsonl") < 1e7
     code = [path for path in store.RESULTS.parent.rglob("*.py") if len(path.read_text().splitlines()) > 500]
     assert files and not code
