@@ -41,6 +41,8 @@ STATED = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 GRID = np.round(np.arange(0.02, 0.99, 0.02), 2)
 """Where distribution functions of the PIT are compared."""
 BINS = 10
+RIVALS = tuple(PALETTE[number] for number in (1, 2, 3, 5, 6))
+"""Colours of rivals; the one left out is hard to tell from the first in a small picture."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (2, 1.2)))
 
 
@@ -49,7 +51,7 @@ def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     rivals = [name for name in METHODS if name in names and name != names[0]]
     result = {names[0]: {"color": BLUE, "linewidth": 2.4, "zorder": 5}}
     for number, name in enumerate(rivals):
-        color, dash = PALETTE[1 + number % 6], DASHES[number // 6]
+        color, dash = RIVALS[number % len(RIVALS)], DASHES[number // len(RIVALS)]
         result[name] = {"color": color, "linestyle": dash, "linewidth": 1.3, "zorder": 3}
     return result
 
