@@ -75,6 +75,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         "answer",
         families=len(overall),
         sources=left["source"].nunique(),
+        unseen=[name for name in UNSEEN if name in set(left["source"])],
         held=[
             f"{100 * level:g} % intervals held {100 * covers[name].value:.0f} %"
             for name, level in zip(COVERS, LEVELS, strict=True)
