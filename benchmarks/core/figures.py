@@ -10,7 +10,7 @@ from bayescale import _io, plot
 
 LARGEST = 80_000
 """Most bytes of a picture, so that the repository stays small."""
-TRIED = tuple((dpi, colors) for dpi in (150, 110, 80) for colors in (64, 48, 32, 24, 16))
+TRIED = tuple((dpi, colors) for dpi in (150, 110, 80) for colors in (64, 48, 32))
 """Pixels an inch and sizes of the palette, in the order in which they are tried."""
 
 
