@@ -74,6 +74,13 @@ FIT: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
+    "prior_from": (
+        Annotated[
+            Path | None,
+            typer.Option(help="An earlier fit (.nc) of the family, whose model and prior are kept, to add runs to it."),
+        ],
+        None,
+    ),
     "method": (
         Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
         None,
@@ -107,6 +114,10 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
         options: dict[str, Any] = {name: told.pop(name) for name in ("likelihood", "design", "method") if name in told}
         if "discrepancy" in told:
             options["discrepancy"] = named_discrepancy(told.pop("discrepancy"))
+        if "prior_from" in told:
+            from bayescale.posterior.io import load
+
+            options["prior_from"] = load(told.pop("prior_from"))
         return {"options": options | ({"settings": Nuts(**told)} if told else {})}
 
     return extended(verb, "options", FIT, gathered)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bayescale._record import Array, record, static
 from bayescale.data.checkpoints import averaged, curves, long_curves
-from bayescale.errors import InputError, some
-
-if TYPE_CHECKING:
-    pass
 from bayescale.data.runs import Runs, need_scales
+from bayescale.errors import InputError, some
 
 INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
@@ -145,6 +142,17 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         single=np.asarray(single),
         one_run=one_run,
         inert=inert_inputs(spread),
+    )
+
+
+def referred(design: Design, reference: Array, center: Array) -> Design:
+    """Return a design relative to another geometric mean of each input, shape (input,), and mean of ln(loss)."""
+    return dataclasses.replace(
+        design,
+        z=np.asarray(design.z) + np.log(design.reference) - np.log(reference),
+        y=np.asarray(design.y) + float(design.center) - float(center),
+        reference=reference,
+        center=np.asarray(center, float),
     )
 
 

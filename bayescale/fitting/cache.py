@@ -13,7 +13,7 @@ from bayescale import __version__, _io
 from bayescale.errors import InputError
 from bayescale.fitting.options import FitRequest
 from bayescale.fitting.plan import FitPlan
-from bayescale.posterior.encoding import encode, encode_prior
+from bayescale.posterior.encoding import encode, encode_prior, encode_scale
 from bayescale.posterior.encoding import fingerprint as fingerprint
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.io import FORMAT, archive_key, load_for, save
@@ -80,6 +80,7 @@ def key(plan: FitPlan, request: FitRequest) -> str:
         "axes": {name: fingerprint(axis, len(job.law.inputs), ()) for name, axis in job.law.axes},
         "discrepancy": [None if part.discrepancy is None else encode(part.discrepancy) for part in plan.jobs],
         "likelihood": [encode(part.likelihood) for part in plan.jobs],
+        "prior_scale": None if job.prior_scale is None else encode_scale(job.prior_scale),
         "settings": encode(request.settings),
         "method": request.method,
         "seed": request.seed,

@@ -71,6 +71,10 @@ def fit(
         priors: Replacements for single priors of the law.
         design: "ladder" for finished runs of growing size or compute, "curve" for one model with more and more data,
             steps or attempts; "auto" tells from the name of the input. Defaults depend on it.
+        prior_from: An earlier fit of the family whose model and prior are kept: law, priors, discrepancy, likelihood,
+            and the range of runs that they are relative to. By default the prior is relative to the runs at hand, so
+            it moves a little with each run that is added; with it, a fit to old and new runs is the posterior of the
+            old ones updated by the new ones.
         settings: Counts and target acceptance of NUTS.
         method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
             importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.

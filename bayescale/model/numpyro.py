@@ -14,7 +14,7 @@ import pandas as pd
 from numpyro.handlers import scope
 
 from bayescale.checked import handing_on
-from bayescale.data.design import reduce_runs
+from bayescale.data.design import reduce_runs, referred
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
@@ -149,8 +149,8 @@ def raw_problem(job: Job, runs: Runs) -> Problem:
     """
     # Student-t with discrepancy has one precision for each setting, so replicates stay together.
     design = reduce_runs(runs, collapse=job.problem.latent, exempt=job.law.exempt)
-    z = np.asarray(design.z) + np.log(design.reference) - np.log(job.reference)
-    rows = len(z)
+    design = referred(design, job.reference, job.problem.center)
+    z, rows = design.z, len(design.y)
     covariance = np.zeros((rows, rows))
     if job.model.discrepancy is not None:
         point = axis_positions(job.model.law, job.problem, job.low, z)
@@ -158,7 +158,7 @@ def raw_problem(job: Job, runs: Runs) -> Problem:
     return dataclasses.replace(
         job.problem,
         z=z,
-        y=np.asarray(design.y) + float(design.center) - float(job.problem.center),
+        y=design.y,
         mask=np.ones(rows),
         count=np.asarray(design.count, float),
         squares=np.asarray(design.squares, float),

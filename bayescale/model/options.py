@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypedDict
+from typing import Any, TypedDict
 
 from bayescale.laws.priors import Prior
 from bayescale.model.discrepancy import Discrepancy
@@ -22,3 +22,6 @@ class ModelOptions(TypedDict, total=False):
     design: str
     """"ladder" for finished runs of growing size or compute, "curve" for more and more data, steps or attempts, "auto"
     to tell from the name of the input; the default discrepancy and the weights of a mixture depend on it."""
+    prior_from: Any
+    """An earlier fit of the family, whose model and prior are kept: a fit to old and new runs is then the posterior of
+    the old ones, updated by the new ones."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Unpack
+from typing import Any, Unpack
 
 import jax
 import numpy as np
@@ -12,11 +12,12 @@ import numpy as np
 from bayescale import laws
 from bayescale._jax import bucket, padded, padded_square
 from bayescale._record import Array
-from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs
-from bayescale.data.ray import find_ray
+from bayescale.checked import shortened
+from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
+from bayescale.data.ray import Ray, find_ray
 from bayescale.data.runs import Runs, checked, need_scales
 from bayescale.data.zeros import refuse_zeros
-from bayescale.errors import InputError
+from bayescale.errors import InputError, some
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import Plateaus, Prior, check_priors
 from bayescale.model.designs import find_design, shape_weights
@@ -24,7 +25,7 @@ from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, ker
 from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
 from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.options import ModelOptions
-from bayescale.model.problem import Basis, Evaluation, Job, Model, Problem
+from bayescale.model.problem import Basis, Evaluation, Job, Model, PriorScale, Problem
 
 STATE_SPACE_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
@@ -54,6 +55,7 @@ def make_jobs(
     likelihood: Likelihood | str = "normal",
     priors: Mapping[str, Prior] | None = None,
     design: str = "auto",
+    prior_from: Any = None,
 ) -> tuple[Job, ...]:
     """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
 
@@ -64,6 +66,9 @@ def make_jobs(
     check_priors(priors)
     if not runs.inputs:
         need_scales(runs)
+    if prior_from is not None:
+        told = {"law": law, "discrepancy": discrepancy, "likelihood": likelihood, "priors": priors, "design": design}
+        return continued(runs, prior_from, told)
     ray = None
     if isinstance(law, str) and law == "auto":
         ray = None if runs.one_ray is False else find_ray(runs.frame, runs.inputs)
@@ -79,13 +84,71 @@ def make_jobs(
     rows = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:
-        model, problem = prepare(law, discrepancy, likelihood, rows)
-        model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
-        low = model.law.coordinates(problem.z[: len(rows.y)]).min(0)
+        model, problem, low = prepare(law, discrepancy, likelihood, rows)
         reference = np.asarray(rows.reference)
         return Job(runs, law, discrepancy, likelihood, model, problem, low, reference, ray, kind)
 
     return tuple(job(law) for law in components(chosen, shape_weights(kind, discrepancy is None)))
+
+
+def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
+    """Return the jobs of runs under the prior of an earlier fit.
+
+    Args:
+        runs: The runs.
+        fit: The earlier fit.
+        told: What was said of the model beside the fit, by name.
+
+    Raises:
+        InputError: For what is no fit, for options that the fit decides, and for runs that lack its inputs.
+    """
+    jobs: list[Job] = [part.job for part in getattr(fit, "components", ())]
+    if not jobs:
+        raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
+    defaults = {"law": "auto", "discrepancy": "auto", "likelihood": "normal", "priors": None, "design": "auto"}
+    for name, value in told.items():
+        if value is not defaults[name] and value != defaults[name]:
+            raise InputError(
+                f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
+            )
+    first = jobs[0]
+    ray = None
+    if first.ray is not None:
+        ray = find_ray(runs.frame, runs.inputs)
+        if ray is None or ray.names[0] != first.ray.names[0]:
+            raise InputError(
+                f"The earlier fit is along one ray of {' and '.join(first.ray.names)}, and these runs do not lie on "
+                "one; fit them without prior_from (--prior-from)."
+            )
+    if absent := [name for name in first.law.inputs if name not in runs.frame]:
+        raise InputError(
+            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
+        )
+    runs = dataclasses.replace(runs, inputs=first.law.inputs)
+    refuse_zeros(first.law, runs.frame, runs.name)
+    return tuple(on_scale(job, runs, ray, job.prior_scale or scale_of(job)) for job in jobs)
+
+
+def scale_of(job: Job) -> PriorScale:
+    """Return the scales that the priors of a job are relative to."""
+    problem = job.problem
+    arrays = {name: np.asarray(getattr(problem, name)) for name in ("span", "reach", "directions", "origin")}
+    inert = tuple(not flag for flag in problem.active)
+    return PriorScale(reference=job.reference, center=float(problem.center), inert=inert, low=job.low, **arrays)
+
+
+def on_scale(job: Job, runs: Runs, ray: Ray | None, scale: PriorScale) -> Job:
+    """Return a job of runs with the model of another job and the scales that its prior is relative to."""
+    rows = referred(reduce_runs(runs, exempt=job.law.exempt), scale.reference, scale.center)
+    rows = dataclasses.replace(rows, span=scale.span, inert=scale.inert)
+    discrepancy = job.discrepancy
+    if discrepancy is not None:
+        # The number of rows of the earlier fit decides the factor beyond the data.
+        median = discrepancy.median_factor(job.problem.rows)
+        discrepancy = dataclasses.replace(discrepancy, ahead_median=median, ahead_power=0.0)
+    model, problem, low = prepare(job.law, discrepancy, job.likelihood, rows, scale)
+    found = Job(runs, job.law, discrepancy, job.likelihood, model, problem, low, scale.reference, ray, job.design)
+    return dataclasses.replace(found, prior_scale=scale)
 
 
 def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
@@ -113,21 +176,47 @@ def plateaus(law: Law) -> tuple[str, Plateaus] | None:
     return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
 
 
-def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design) -> tuple[Model, Problem]:
-    """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow."""
+def prepare(
+    law: Law,
+    discrepancy: Discrepancy | None,
+    likelihood: Likelihood,
+    design: Design,
+    scale: PriorScale | None = None,
+) -> tuple[Model, Problem, np.ndarray]:
+    """Build the model and the padded arrays for one family, choosing the evaluation that its rows allow.
+
+    Args:
+        law: The law.
+        discrepancy: The discrepancy, or None.
+        likelihood: The likelihood.
+        design: The rows, relative to `scale` where there is one.
+        scale: Scales of an earlier fit that the prior is relative to, or None for those of the rows.
+
+    Returns:
+        Model, arrays, and the position on each axis from which positions in spans count, shape (axis,).
+    """
     rows = len(design.y)
     # Along what the discrepancy acts is in the arrays, so one program serves all.
     plain = None if discrepancy is None else dataclasses.replace(discrepancy, along="inputs")
     active = tuple(not flag for flag in design.inert)
     model = Model(engine_law(law, active, design.reference), plain, likelihood)
+    model = jax.tree.map(lambda leaf: np.asarray(leaf, float), model)
     found = plateaus(law)
-    kind = choose_evaluation(law, discrepancy, likelihood, design)
+    point = model.law.coordinates(design.z)
+    if scale is None:
+        low = point.min(0)
+        reach = np.maximum(np.ptp(point, axis=0), SHORTEST_SPAN) if law.axes else np.asarray(design.span, float)
+    else:
+        low, reach = scale.low, scale.reach
+    kind = choose_evaluation(law, discrepancy, likelihood, design, begins=bool(np.allclose(low, point.min(0))))
     if kind is StateSpace:
         design = ordered(design)
-    point = model.law.coordinates(design.z)
-    reach = np.maximum(np.ptp(point, axis=0), SHORTEST_SPAN) if law.axes else np.asarray(design.span, float)
-    position = (point - point.min(0)) / reach
-    matrix, origin = directions(position, "inputs" if discrepancy is None else discrepancy.along)
+        point = model.law.coordinates(design.z)
+    position = (point - low) / reach
+    if scale is None:
+        matrix, origin = directions(position, "inputs" if discrepancy is None else discrepancy.along)
+    else:
+        matrix, origin = scale.directions, scale.origin
     latent = kind is Dense and likelihood.tail is not None
     # Student-t with discrepancy has one latent precision a row, so its rows are not padded.
     size = rows if latent else bucket(rows)
@@ -151,18 +240,26 @@ def prepare(law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, d
         replicated=bool(np.max(design.count) > 1),
         latent=latent,
     )
-    return model, problem
+    return model, problem, low
 
 
 def choose_evaluation(
-    law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design
+    law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design, *, begins: bool = True
 ) -> type[Evaluation]:
-    """Return the evaluation that suits the rows of a family: the fastest of those that are exact for them."""
+    """Return the evaluation that suits the rows of a family: the fastest of those that are exact for them.
+
+    Args:
+        law: The law.
+        discrepancy: The discrepancy, or None.
+        likelihood: The likelihood.
+        design: The rows.
+        begins: Whether the discrepancy begins at the first row, as state-space evaluation has it.
+    """
     rows, diagonal, heavy = len(design.y), design.diagonal, likelihood.tail is not None
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
     if discrepancy is None:
         return Independent if diagonal else Dense
-    one_axis = design.z.shape[1] == 1 and not law.axes
+    one_axis = begins and design.z.shape[1] == 1 and not law.axes
     if not heavy and diagonal and one_axis and (rows >= STATE_SPACE_ROWS or not alike):
         return StateSpace
     return Dense if heavy or not diagonal or not alike else Rotated

@@ -206,6 +206,31 @@ def filled(values: Values, draws: int) -> Values:
 
 
 @dataclasses.dataclass(frozen=True)
+class PriorScale:
+    """Scales that turn the priors of a model into priors of laws in raw units: those of the runs that it was made for.
+
+    Attributes:
+        reference: Geometric mean of each input, shape (input,).
+        center: Mean of ln(loss).
+        span: Training span of ln x, shape (input,).
+        inert: For each input whether it hardly varies.
+        low: Smallest of the law's coordinates, shape (axis,).
+        reach: Span of each axis, shape (axis,).
+        directions: See `discrepancy.directions`, shape (input, axis).
+        origin: Likewise, shape (axis,).
+    """
+
+    reference: np.ndarray
+    center: float
+    span: np.ndarray
+    inert: tuple[bool, ...]
+    low: np.ndarray
+    reach: np.ndarray
+    directions: np.ndarray
+    origin: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Job:
     """One model of one family, ready to be sampled."""
 
@@ -223,3 +248,5 @@ class Job:
     """The ray along which one of several inputs was fitted, or None."""
     design: str = "curve"
     """What kind of runs the family has, a key of `designs.DESIGNS`."""
+    prior_scale: PriorScale | None = None
+    """Scales of the fit whose prior was kept, or None for those of the runs themselves."""

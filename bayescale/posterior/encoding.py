@@ -21,7 +21,7 @@ from bayescale.errors import InputError, Status
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.laws import priors
 from bayescale.laws.law import Law
-from bayescale.model.problem import Values
+from bayescale.model.problem import PriorScale, Values
 
 PLAIN_KINDS = "biuf"
 """Kinds of arrays that files hold as they are: truth values, whole numbers and floats."""
@@ -163,6 +163,17 @@ def decode_values(arrays: Mapping[str, np.ndarray], chains: int, draws: int) -> 
 def decode_log(entries: list[dict[str, Any]]) -> tuple[LogEntry, ...]:
     """Rebuild the log of a table from plain values."""
     return tuple(LogEntry(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}) for entry in entries)
+
+
+def encode_scale(scale: PriorScale) -> dict[str, Any]:
+    """Write the scales of a prior as plain values."""
+    return {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(scale).items()}
+
+
+def decode_scale(values: Mapping[str, Any]) -> PriorScale:
+    """Rebuild the scales of a prior from `encode_scale`'s output."""
+    arrays = {name: np.asarray(value, float) for name, value in values.items() if name not in ("inert", "center")}
+    return PriorScale(inert=tuple(values["inert"]), center=values["center"], **arrays)
 
 
 # --- Tables -------------------------------------------------------------------------------------------------

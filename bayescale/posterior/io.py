@@ -23,12 +23,13 @@ from bayescale.inference.nuts import Nuts
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import compact, coordinates
-from bayescale.model.prepare import make_job
+from bayescale.model.prepare import make_job, on_scale
 from bayescale.model.problem import Job
 from bayescale.posterior.datatree import DIMENSIONS, FORMAT, child, readable, to_datatree
 from bayescale.posterior.encoding import (
     decode_diagnostics,
     decode_log,
+    decode_scale,
     decode_table,
     decode_values,
     digest_of,
@@ -251,6 +252,8 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     discrepancy, likelihood = part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"])
     job = make_job(runs, law, discrepancy=discrepancy, likelihood=likelihood)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
+    if (scale := told.get("prior_scale")) is not None:
+        job = on_scale(job, runs, ray, decode_scale(scale))
     return dataclasses.replace(job, ray=ray, design=told["design"])
 
 
