@@ -46,6 +46,7 @@ EVERYWHERE = set(VERBS)
 PLACES = {
     "data/ray.py": EVERYWHERE,
     "data/": READS,
+    "model/prepare.py:continued": SAMPLES,
     "laws/law.py": SAMPLES,
     "errors.py:one_scale": READS,
     "decide/allocation.py": {"allocate"},
@@ -165,6 +166,7 @@ FIT = {
     "discrepancy": "name",
     "likelihood": "name",
     "design": "name",
+    "prior-from": "read",
     "seed": "from zero",
     **READING,
     **SAMPLING,
