@@ -278,8 +278,9 @@ def test_bad_values_end_with_one_sentence(label, files, capsys, monkeypatch):
     monkeypatch.chdir(files)
     line, options = OPTIONS[label]
     before, here, wrong = sum(TRACES.values()), sorted(files.iterdir()), []
-    for option, kind in options.items():
-        for value in BAD.get(kind, ()):
+    for number, (option, kind) in enumerate(options.items()):
+        # Every second value of an option, and the others of the next one: the options of a kind share a reader.
+        for value in BAD.get(kind, ())[number % 2 :: 2]:
             try:
                 code = call(*line.split(), f"--{option}={value}")
             except Exception as error:

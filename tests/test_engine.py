@@ -490,19 +490,19 @@ def mean_and_error(draws):
     return draws.mean(), draws.std() / np.sqrt(ess)
 
 
-FAMILIES = ["marin_moe_v16_minima/paloma_macro_loss", "cerebras_gpt/pile_test_xent", "gopher/curation_ppl_0shot"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "priors"), list(zip(FAMILIES, (None, APART, APART), strict=True)))
+@pytest.mark.parametrize(
+    ("name", "priors"),
+    [("marin_moe_v16_minima/paloma_macro_loss", None), ("gopher/curation_ppl_0shot", APART)],
+)
 def test_bare_numpyro_samples_the_same_posterior(name, priors):
     runs = bs.corpus.curves()[name]
-    post = bs.fit(runs, seed=0, priors=priors, settings=bs.Nuts(warmup=500, draws=2000))
+    post = bs.fit(runs, seed=0, priors=priors)
     assert post.status is bs.Status.OK
     with jax.enable_x64(True):
         kernel = NUTS(bs.numpyro_model(runs, priors=priors), target_accept_prob=0.95)
         sampler = MCMC(
-            kernel, num_warmup=1000, num_samples=4000, num_chains=2, chain_method="sequential", progress_bar=False
+            kernel, num_warmup=500, num_samples=1500, num_chains=2, chain_method="sequential", progress_bar=False
         )
         sampler.run(jax.random.key(0))
         bare = {site: np.asarray(v) for site, v in sampler.get_samples(group_by_chain=True).items()}
@@ -519,7 +519,7 @@ def test_bare_numpyro_samples_the_same_posterior(name, priors):
 
 @pytest.mark.slow
 def test_built_in_curves_converge():
-    posteriors = bs.fit_many(bs.corpus.curves().values(), seed=0)
+    posteriors = bs.fit_many(list(bs.corpus.curves().values())[::2], seed=0)
     measures = [[part.diagnostics for part in p.components] for p in posteriors]
     # Weighted draws, to which chains fall back, have no R-hat.
     sound = [

@@ -490,7 +490,8 @@ np.save(sys.argv[2], [result.unconstrained[:2] for result in results])
 @pytest.mark.parametrize("path", ["mapped", "vectorized"])
 def test_eight_devices_draw_what_one_draws(path, here, tmp_path):
     # Five families on eight devices: the path of several GPUs or TPUs, padding included.
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags}
     command = [sys.executable, "-c", SHARED_OUT, str(Path(__file__).parent), str(tmp_path / "out.npy"), path]
     subprocess.run(command, env=environment, check=True)
     for one, position in zip(here, np.load(tmp_path / "out.npy"), strict=True):

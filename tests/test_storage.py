@@ -140,7 +140,7 @@ def test_combinations_are_rebuilt(quickly_compiled):
     """In memory: files are next. A step without a common factor with any axis meets every pair of values."""
     every = list(combinations())
     assert len(every) == 1620
-    for inputs, shape, noise, discrepancy in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 7]:
+    for inputs, shape, noise, discrepancy in every[:: 1 if os.environ.get("BAYESCALE_ALL_COMBINATIONS") else 13]:
         posterior = synthetic(runs(inputs, shape), "auto", discrepancy, noise)
         tree = datatree.to_datatree(posterior, derived=False)
         nodes = [node for node in tree.subtree if node.data_vars]
