@@ -135,27 +135,61 @@ class Forecast(Display):
             )
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
 
-    def measured(self, value_se: float | Array) -> Forecast:
-        """Return the forecast of a measurement with a known standard error, as `value_se` of the runs states it.
+    def measured(self, value_se: float | Array | None = None, *, items: float | Array | None = None) -> Forecast:
+        """Return the forecast of a measurement of the response that has an error of its own.
 
         Args:
-            value_se: Standard errors on the scale of the response, one number or shape (point,).
+            value_se: Its standard errors on the scale of the response, as `value_se` of the runs states them, one
+                number or shape (point,).
+            items: In place of them the numbers of items that a rate, such as an error rate, is measured on, one number
+                or shape (point,): the standard error is sqrt(p (1 - p) / items) at the median p.
 
         Raises:
-            InputError: For errors that are negative or not finite.
+            InputError: For errors or items that cannot be, for neither or both, and for items of a response that is
+                no rate.
+
+        Example:
+            >>> post.predict(flops=1e21).measured(items=1000).interval(0.95)  # doctest: +SKIP
         """
-        given = as_numbers("value_se", value_se)
-        if given.shape not in ((), (1,), (len(self.points),)):
-            raise InputError(
-                f"Standard errors are one, or one for each point; found {given.size} for "
-                f"{counted(len(self.points), 'point')}."
-            )
-        errors = np.broadcast_to(given, len(self.points))
-        if not (np.isfinite(errors) & (errors >= 0)).all():
-            raise InputError(f"value_se must be a standard error of zero or more; found {some(list(errors))}.")
-        spread = errors / self.quantile(0.5)
+        if (value_se is None) == (items is None):
+            raise InputError("Say how well the response is measured by value_se= (--value-se) or by items= (--items).")
+        middle = self.quantile(0.5)
+        if value_se is not None:
+            errors = self.per_point("value_se", value_se, "a standard error of zero or more")
+        else:
+            counts = self.per_point("items", items, "a number of items of one or more", least=1.0)
+            if not (middle < 1.0).all():
+                raise InputError(
+                    f"items= (--items) are those of a rate below 1; found a response of {some(list(middle))}. Give "
+                    "value_se= (--value-se), its standard error."
+                )
+            errors = np.sqrt(middle * (1.0 - middle) / counts)
+        spread = errors / middle
         noise = spread * np.random.default_rng(len(self.points)).standard_normal(self.log_draws.shape)
         return dataclasses.replace(self, scale=np.hypot(self.scale, spread), log_draws=self.log_draws + noise)
+
+    def per_point(self, name: str, values: float | Array | None, what: str, least: float = 0.0) -> np.ndarray:
+        """Return a number for each point.
+
+        Args:
+            name: What the numbers are called.
+            values: One number, or one for each point.
+            what: What a number is, for messages.
+            least: The smallest that there may be.
+
+        Raises:
+            InputError: For other shapes and numbers.
+        """
+        given = as_numbers(name, values)
+        if given.shape not in ((), (1,), (len(self.points),)):
+            raise InputError(
+                f"{name} is one number, or one for each point; found {given.size} for "
+                f"{counted(len(self.points), 'point')}."
+            )
+        found = np.broadcast_to(given, len(self.points))
+        if not (np.isfinite(found) & (found >= least)).all():
+            raise InputError(f"{name} must be {what}; found {some(list(found))}.")
+        return found
 
     def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
         """Return one row a point: inputs, kind, extrapolation ratio, mean, median and interval ends."""

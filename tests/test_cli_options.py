@@ -57,6 +57,7 @@ PLACES = {
     "decide/utility.py": {"decide", "next-run", "report"},
     "evaluate/backtest.py": {"backtest"},
     "forecast.py:query_points": {"predict", "decide", "next-run", "stop", "report"},
+    "forecast.py:measured": {"predict"},
     "forecast.py:other_inputs": {"predict", "decide", "next-run", "stop", "report", "compare"},
     "laws/registry.py:automatic": SAMPLES,
     "decide/planning.py": {"power"},
@@ -129,6 +130,7 @@ HUGE = str(10**30)
 BAD = {
     "positive": POSITIVE,
     "at least zero": NO_NUMBER,
+    "items": [*POSITIVE, "0.5"],
     "probability": [*POSITIVE, "1", "1.5"],
     "above one": [*POSITIVE, "1", "0.5"],
     "whole": [*POSITIVE, "1.5", "1e12", HUGE],
@@ -239,7 +241,8 @@ OPTIONS = {
     ),
     "predict": (
         "predict fit.nc --at flops=1e21",
-        {"at": "point", "kind": "name", "levels": "probabilities", "target": "positive", "plot": "write"},
+        {"at": "point", "kind": "name", "levels": "probabilities", "target": "positive", "plot": "write"}
+        | {"value-se": "at least zero", "items": "items"},
     ),
     "backtest": (
         "backtest runs.csv --ratio 10",

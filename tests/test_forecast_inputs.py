@@ -1,9 +1,11 @@
-"""Questions about inputs that a fit lacks say what to give instead."""
+"""Questions about inputs that a fit lacks say what to give instead; measurements have errors of their own."""
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import bayescale as bs
-from bayescale.forecast import query_points
+from bayescale.forecast import Forecast, query_points
 
 SIZES = ("n_params", "n_tokens")
 
@@ -24,3 +26,33 @@ def test_parameters_and_tokens_of_a_fit_along_compute_are_turned_into_compute():
 def test_other_unknown_inputs_are_listed():
     with pytest.raises(bs.InputError, match="Did you mean 'n_params'"):
         query_points(SIZES, None, {"n_param": 1e9, "n_tokens": 1e10})
+
+
+def rates(medians, points=2000):
+    """A forecast of rates whose draws are all alike: what a measurement adds is all that spreads."""
+    middle = np.log(np.asarray(medians, float))
+    draws = np.broadcast_to(middle, (2, points, len(middle)))
+    flat = draws.reshape(-1, len(middle))
+    table = pd.DataFrame({"flops": np.ones(len(middle))})
+    return Forecast(table, "run", flat, np.zeros(flat.shape), draws, np.ones(len(middle)))
+
+
+def test_items_of_a_rate_spread_its_measurement_as_counts_do():
+    rate, items = np.array([0.3, 0.3, 0.6]), np.array([100.0, 10_000.0, 1000.0])
+    forecast = rates(rate).measured(items=items)
+    counts = np.random.default_rng(0).binomial(items.astype(int), rate, (100_000, 3)) / items
+    np.testing.assert_allclose(forecast.draws.reshape(-1, 3).std(0), counts.std(0), rtol=0.06)
+    low, high = forecast.interval(0.9)
+    np.testing.assert_allclose(low, np.quantile(counts, 0.05, axis=0), rtol=0.04)
+    np.testing.assert_allclose(high, np.quantile(counts, 0.95, axis=0), rtol=0.04)
+    np.testing.assert_allclose(forecast.scale[0], rates(rate).measured(np.sqrt(rate * (1 - rate) / items)).scale[0])
+
+
+def test_measurements_that_cannot_be_are_refused():
+    for options in ({}, {"value_se": 0.1, "items": 10}):
+        with pytest.raises(bs.InputError, match=r"value_se= \(--value-se\) or by items= \(--items\)"):
+            rates([0.3]).measured(**options)
+    with pytest.raises(bs.InputError, match=r"those of a rate below 1; found a response of 2\.5"):
+        rates([2.5]).measured(items=100)
+    with pytest.raises(bs.InputError, match="one for each point; found 2 for 1 point"):
+        rates([0.5]).measured(items=[10, 20])

@@ -22,6 +22,7 @@ TEXT = pd.DataFrame({"flops": ["a", "b"]})
 BAD = {
     "positive": NO_POSITIVE,
     "at least zero": [*NO_NUMBERS, -1.0],
+    "items": [*NO_POSITIVE, 0.5],
     "probability": [*NO_POSITIVE, 1.0, 1.5],
     "whole": [*NO_POSITIVE, 1.5, 1e12, 10**30],
     "from zero": [*NO_NUMBERS, -1, 1.5],
@@ -120,6 +121,7 @@ FUNCTIONS = {
         {"target": "positive"},
     ),
     "measured": (lambda forecast, **o: forecast.measured(**o), {"forecast": "forecast"}, {"value_se": "at least zero"}),
+    "measured on items": (lambda forecast, **o: forecast.measured(**o), {"forecast": "rate"}, {"items": "items"}),
     "report": (
         bs.report,
         {"posterior": "post", "with_sensitivity": False},
@@ -268,6 +270,12 @@ LEGITIMATE = {("fit_many", "families"), ("fit_each", "families")}
 """Where an empty list asks for nothing, and gets it."""
 
 
+def shrunk(forecast):
+    """The forecast of a tenth of the response, which is a rate below one."""
+    by = math.log(10.0)
+    return dataclasses.replace(forecast, location=forecast.location - by, log_draws=forecast.log_draws - by)
+
+
 @pytest.fixture(scope="module")
 def known(marin, marin_post):
     return {
@@ -276,6 +284,7 @@ def known(marin, marin_post):
         "post": marin_post,
         "pair": {"A": marin_post, "B": marin_post},
         "forecast": marin_post.predict(flops=1e21),
+        "rate": shrunk(marin_post.predict(flops=1e21)),
         "seeded": bs.read(SEEDED),
     }
 

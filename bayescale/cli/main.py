@@ -181,6 +181,12 @@ def predict(
     kind: Annotated[str, typer.Option(help="run (one future run) or mean (the curve).")] = "run",
     levels: Levels = "0.5,0.8,0.95",
     target: Annotated[float | None, typer.Option(help="Also print P(loss < target).")] = None,
+    value_se: Annotated[
+        float | None, typer.Option(help="Standard error with which the response will be measured.")
+    ] = None,
+    items: Annotated[
+        float | None, typer.Option(help="Number of items that the response, a rate, will be measured on.")
+    ] = None,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -195,6 +201,8 @@ def predict(
     if any(set(point) != set(points[0]) for point in points):
         raise InputError("Every --at must name the same inputs.")
     forecast = posterior.predict(columns, kind=kind)
+    if value_se is not None or items is not None:
+        forecast = forecast.measured(value_se, items=items)
     frame = forecast.to_frame(chosen)
     if target is not None:
         frame["p_below_target"] = forecast.probability_below(target)
