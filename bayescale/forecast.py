@@ -29,6 +29,8 @@ RECORD_RATIO = 16.0
 """Factor beyond the data at which the main record of held-out runs ends."""
 COMPUTE = ("flops", "n_params", "n_tokens")
 """Compute, and the two inputs whose product it is, up to a factor."""
+FITTED = "its residual is partly known, so the interval is narrower than beside it; see docs/concepts/kind.md."
+"""What to know of the forecast of a run at a fitted setting."""
 SMALLEST_SCALE = 1e-12
 """Standard deviation of what is a step in effect."""
 PAST = 1e-3
@@ -54,6 +56,8 @@ class Forecast(Display):
         ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside.
         label: Where the forecast comes from.
         response: What is forecast, e.g. "loss".
+        fitted: Whether a point is a fitted setting, at which the residual of a run is partly known and its interval
+            narrower than beside it, shape (point,); None where no runs were fitted.
     """
 
     points: pd.DataFrame
@@ -64,6 +68,7 @@ class Forecast(Display):
     ratio: np.ndarray
     label: str = ""
     response: str = "loss"
+    fitted: np.ndarray | None = None
 
     @property
     def draws(self) -> np.ndarray:
@@ -211,7 +216,7 @@ class Forecast(Display):
 
     def __str__(self) -> str:
         """Return what is forecast, and its extrapolation factor."""
-        return "\n".join([self.heading, *self.verdicts()])
+        return "\n".join([self.heading, *self.verdicts(), *self.remarks()])
 
     @property
     def heading(self) -> str:
@@ -233,6 +238,13 @@ class Forecast(Display):
                 f"  95 % {shown(low95[i], fine)} to {shown(high95[i], fine)}{far}"
             )
         return lines
+
+    def remarks(self) -> list[str]:
+        """Say in one line which points are fitted settings, whose intervals are narrower; no line if none is."""
+        if self.fitted is None or not self.fitted.any():
+            return []
+        which = f" ({counted(int(self.fitted.sum()), 'point')} of {len(self)})" if len(self) > 1 else ""
+        return [f"At a fitted setting{which}: {FITTED}"]
 
 
 def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:

@@ -235,6 +235,7 @@ def explained(forecast: Any, target: float | None) -> str:
     lines = ["", forecast.heading, *listed[:MOST_TOLD]]
     if len(listed) > MOST_TOLD:
         lines.append(f"  and {counted(len(listed) - MOST_TOLD, 'more point')}")
+    lines += forecast.remarks()
     lines.append(
         "ratio: how many times beyond the fitted runs a point lies, by the input that goes farthest; 1: inside."
     )

@@ -180,7 +180,9 @@ def medians_and_intervals(
     posterior: Fitted, name: str, grid: np.ndarray, groups: list[dict[str, float]], kind: str, levels: list[float]
 ) -> Drawn:
     """Forecast along one input at each setting of the others."""
-    forecasts = [posterior.predict(pd.DataFrame({name: grid, **setting}), kind=kind) for setting in groups]
+    # Each point as a setting that was not fitted: at fitted settings the interval of a run is narrower.
+    points = [posterior.on_ray(pd.DataFrame({name: grid, **setting}), {}) for setting in groups]
+    forecasts = [posterior.forecast_at(rows, kind, new_setting=True) for rows in points]
     return [
         (setting, forecast.quantile(0.5), [forecast.interval(level) for level in levels])
         for setting, forecast in zip(groups, forecasts, strict=True)

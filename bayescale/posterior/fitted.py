@@ -22,7 +22,7 @@ from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Values
 from bayescale.posterior.notes import Notes
-from bayescale.posterior.predictive import Predictive
+from bayescale.posterior.predictive import Predictive, at_fitted_settings
 
 if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
@@ -121,13 +121,16 @@ class Fitted(Display, abc.ABC):
         """Chains and draws of each that every component contributes to joined draws."""
 
     @abc.abstractmethod
-    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
+    def predictive(
+        self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False
+    ) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input), for all joined draws.
 
         Args:
             z: Where to predict.
             kind: "mean" or "run".
             rng: Source of joint draws.
+            new_setting: Take every point for a setting that was not fitted.
         """
 
     @abc.abstractmethod
@@ -214,11 +217,19 @@ class Fitted(Display, abc.ABC):
             names = ("flops",)
         return ray.locate(query_points(names or ray.names[:1], at, inputs))
 
-    def forecast_at(self, points: pd.DataFrame, kind: str) -> Forecast:
-        """Forecast at located points, on the ray of the runs where they lie on one; see `predict`."""
+    def forecast_at(self, points: pd.DataFrame, kind: str, *, new_setting: bool = False) -> Forecast:
+        """Forecast at located points, on the ray of the runs where they lie on one; see `predict`.
+
+        Args:
+            points: All inputs in raw counts, a row a point.
+            kind: "run" or "mean".
+            new_setting: Take every point for a setting that was not fitted, as the interval of a picture does.
+        """
         x = self.law_inputs(points)
+        z = np.log(x / self.reference)
         rng = np.random.default_rng([self.seed, 1])
-        predictive = self.predictive(np.log(x / self.reference), kind, rng)
+        predictive = self.predictive(z, kind, rng, new_setting)
+        known = at_fitted_settings(self.first.job.problem, z).any(1) & (kind == "run") & (not new_setting)
         ratio = np.maximum(self.ratio(x), 1.0)
         return Forecast(
             points=points,
@@ -229,6 +240,7 @@ class Fitted(Display, abc.ABC):
             ratio=ratio,
             label=f"{self.law.name} on {self.runs.name}",
             response=self.response,
+            fitted=known,
         )
 
     @property

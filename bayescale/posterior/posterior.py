@@ -123,9 +123,12 @@ class Posterior(Fitted):
         )
         return filled(full, chains * draws)
 
-    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator) -> Predictive:
+    def predictive(
+        self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False
+    ) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input); see `predictive`."""
-        return predict_log(self.job.model, self.job.problem, self.job.low, self.flat_values, z, kind, rng)
+        job = self.job
+        return predict_log(job.model, job.problem, job.low, self.flat_values, z, kind, rng, new_setting)
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """Return ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""

@@ -59,6 +59,7 @@ def predict_log(
     z: np.ndarray,
     kind: str,
     rng: np.random.Generator,
+    new_setting: bool = False,
 ) -> Predictive:
     """Predict ln(loss) at new points.
 
@@ -70,6 +71,7 @@ def predict_log(
         z: ln(x / reference) of the new points, shape (point, input).
         kind: "mean" or "run".
         rng: Source of the joint draws.
+        new_setting: Take every point for a setting of its own, also where it equals a fitted one; see `new_runs`.
     """
     rows = problem.rows
     curve = law_at(model, values.constants, np.concatenate([problem.z[:rows], z]))
@@ -88,7 +90,8 @@ def predict_log(
         location, draws = location + mean, draws + joint
     if kind == "run":
         law = curve[:, rows:] + level
-        new = new_runs(model, problem, values, problem.y[:rows] - curve[:, :rows] - level, z, rng)
+        left = problem.y[:rows] - curve[:, :rows] - level
+        new = new_runs(model, problem, values, left, z, rng, new_setting)
         location = location + new.share * (law + new.shown - location)
         variance = (1.0 - new.share) ** 2 * variance + new.variance
         draws = draws + new.share * (law + new.shown - draws) + new.noise
@@ -112,8 +115,25 @@ class NewRuns(NamedTuple):
     """Joint draws: runs at equal points share their residual, and each has a seed of its own."""
 
 
+def at_fitted_settings(problem: Problem, z: np.ndarray) -> np.ndarray:
+    """Return which fitted rows have the setting of each new point and share its residual, shape (point, row).
+
+    Args:
+        problem: The fitted family.
+        z: ln(x / reference) of the new points, shape (point, input).
+    """
+    same = np.abs(z[:, None, :] - problem.z[None, : problem.rows]).max(-1) < 0.1**SAME_DIGITS
+    return same & share_residuals(problem)
+
+
 def new_runs(
-    model: Model, problem: Problem, values: Values, residual: np.ndarray, z: np.ndarray, rng: np.random.Generator
+    model: Model,
+    problem: Problem,
+    values: Values,
+    residual: np.ndarray,
+    z: np.ndarray,
+    rng: np.random.Generator,
+    new_setting: bool = False,
 ) -> NewRuns:
     """Return what single runs add to the curve at new points, given what runs at the same settings showed.
 
@@ -124,6 +144,8 @@ def new_runs(
         residual: What the law leaves of the fitted rows, shape (draw, row).
         z: ln(x / reference) of the new points, shape (point, input).
         rng: Source of the joint draws.
+        new_setting: Leave out what runs at the same settings showed, so that an interval drawn along an input does not
+            become narrower at the fitted settings.
     """
     draws, rows = residual.shape
     square = np.broadcast_to(np.asarray(values.residual_sd, float) ** 2, draws)[:, None]
@@ -136,12 +158,12 @@ def new_runs(
     if model.likelihood.tail is not None:
         half = 0.5 * float(model.likelihood.tail)
         tail = 1.0 / rng.gamma(half, 1.0 / half, size=(draws, setting.max() + 1))[:, setting]
-    if share_residuals(problem):
+    known = at_fitted_settings(problem, z)
+    if known.any() and not new_setting:
         weights = np.broadcast_to(np.asarray(values.weights, float), (draws, len(problem.y)))[:, :rows]
         own = over_draws(row_variance, values, problem)[:, :rows] - square
-        same = np.abs(z[:, None, :] - problem.z[None, :rows]).max(-1) < 0.1**SAME_DIGITS
-        for point in np.flatnonzero(same.any(1)):
-            there = same[point]
+        for point in np.flatnonzero(known.any(1)):
+            there = known[point]
             precision = (weights / own)[:, there]
             total = precision.sum(1)
             scatter = square[:, 0] / weights[:, there].mean(1)
