@@ -21,7 +21,7 @@ class UntrustworthyFit(RuntimeError):
 class Status(enum.Enum):
     """State of a fit; the value is the sentence a person reads."""
 
-    OK = "Converged: effective sample sizes are sufficient and no diagnostic objects."
+    OK = "Converged: effective sample sizes suffice and all diagnostics passed."
     FEW_DRAWS = (
         "Effective sample size is too small for stable quantiles; fit with settings=Nuts(draws=2000) (--draws 2000)."
     )

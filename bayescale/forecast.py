@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.checked import known_keywords
+from bayescale.data.columns import heading
 from bayescale.data.zeros import lifted
 from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, counted, nearest, some
@@ -26,7 +27,12 @@ KINDS = {
 }
 LEVELS = (0.5, 0.8, 0.95)
 RECORD_RATIO = 16.0
-"""Factor beyond the data at which the main record of held-out runs ends."""
+"""Factor beyond the data at which the main test of intervals on held-out runs ends."""
+TESTED = (
+    f"the main test of intervals on held-out runs reaches {RECORD_RATIO:g} times, and tests farther out are on fewer "
+    "ladders and on other, shorter curves"
+)
+"""How far forecasts were tested; `posterior.track_record` has the numbers of each distance."""
 COMPUTE = ("flops", "n_params", "n_tokens")
 """Compute, and the two inputs whose product it is, up to a factor."""
 FITTED = "its residual is partly known, so the interval is narrower than beside it; see docs/concepts/kind.md."
@@ -240,7 +246,7 @@ class Forecast(Display):
         return lines
 
     def remarks(self) -> list[str]:
-        """Say in one line which points are fitted settings, whose intervals are narrower; no line if none is."""
+        """Return a line that says which points are fitted settings, whose intervals are narrower; none without any."""
         if self.fitted is None or not self.fitted.any():
             return []
         which = f" ({counted(int(self.fitted.sum()), 'point')} of {len(self)})" if len(self) > 1 else ""
@@ -354,13 +360,45 @@ def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] 
     return nearest(unknown, names)
 
 
-def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
+def our_names[T: (pd.DataFrame, Mapping[str, Any])](given: T, names: Sequence[str]) -> T:
+    """Return inputs of a question by the names of the law, where they are spelt as tables of runs spell them.
+
+    A name that is not an input is read as reading a table would: `params` and `N` are n_params. It is replaced if that
+    is an input, no other name means the same, and it says no unit.
+
+    Args:
+        given: Inputs by name.
+        names: Inputs that there are.
+
+    Example:
+        >>> our_names({"params": 7e9, "D": 1e12}, ("n_params", "n_tokens"))
+        {'n_params': 7000000000.0, 'n_tokens': 1000000000000.0}
+    """
+    roles: dict[str, list[Any]] = {}
+    if all(name in given for name in names):
+        return given
+    for name in given:
+        found = heading(str(name))
+        if name not in names and found.role in names and found.role not in given and found.factor == 1.0:
+            roles.setdefault(found.role, []).append(name)
+    renamed = {spelt[0]: role for role, spelt in roles.items() if len(spelt) == 1}
+    if not renamed:
+        return given
+    if isinstance(given, pd.DataFrame):
+        return given.rename(columns=renamed)
+    return {renamed.get(name, name): value for name, value in given.items()}
+
+
+def query_points(
+    names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any], others: Sequence[str] = ()
+) -> pd.DataFrame:
     """Collect query inputs into a frame with one column for each of `names`.
 
     Args:
         names: Inputs that the law needs.
         at: A table with these columns, or scalars or arrays by name; or None.
         inputs: Scalars or arrays by name, where `at` is None; scalars are repeated.
+        others: Further names that a question may have instead, for messages.
 
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.
@@ -370,10 +408,12 @@ def query_points(names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any
         raise InputError("Give inputs either in at= or by keyword, not both.")
     if isinstance(at, Mapping):
         inputs, at = at, None
+    at, inputs = (None if at is None else our_names(at, names)), our_names(inputs, names)
     table = dict(inputs) if at is None else {name: at[name] for name in names if name in at}
     unknown = [name for name in inputs if name not in names]
     if unknown:
-        raise InputError(f"Unknown input {unknown[0]!r}. {other_inputs(unknown[0], names, inputs)}")
+        also = tuple(name for name in others if name not in names)
+        raise InputError(f"Unknown input {unknown[0]!r}. {other_inputs(unknown[0], (*names, *also), inputs)}")
     missing = [name for name in names if name not in table]
     if missing and at is not None and (others := [name for name in at if name in COMPUTE]):
         raise InputError(f"{', '.join(missing)} is missing. {other_inputs(others[0], names, at)}")

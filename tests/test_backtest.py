@@ -230,8 +230,14 @@ def test_each_ratio_has_a_row_of_its_own(tmp_path, capsys, monkeypatch):
     (tmp_path / "runs.csv").write_text("flops,loss\n1e18,3\n1e19,2.8\n1e20,2.7\n")
     monkeypatch.setattr(bs, "backtest", lambda *a, **o: both)
     assert call("backtest", tmp_path / "runs.csv", "--ratio", "3", "--ratio", "10") == 0
-    header, *rows = capsys.readouterr().out.partition("\n\n")[0].splitlines()
-    assert header.split()[:4] == ["requested_ratio", "families", "held_out", "extrapolation"] and len(rows) == 2
+    held, shares = capsys.readouterr().out.split("\n\n")[:2]
+    assert held.startswith("Held-out runs:") and held.count("flops=1e+20") == 5
+    title, header, *rows = shares.splitlines()
+    assert (
+        title == "Coverage by ratio:"
+        and header.split()[:4] == ["requested_ratio", "families", "held_out", "extrapolation"]
+        and len(rows) == 2
+    )
 
 
 def test_held_out_runs_are_shown_one_by_one(calls):
@@ -245,6 +251,13 @@ def test_held_out_runs_are_shown_one_by_one(calls):
     many = dataclasses.replace(result, frame=pd.concat([result.frame] * 14, ignore_index=True))
     assert many.held_out_text().splitlines()[-1] == "and 4 more held-out runs"
     assert many.held_out_text().count("flops=1e+20") == 10
+
+
+def test_coverage_of_a_few_runs_is_a_count():
+    few, more = made({"a": [0.5, 0.97]}), made({"a": [0.5, 0.97, 0.5, 0.5, 0.5]})
+    assert few.coverage_text() == "Coverage: 50 % held 1 of 2, 80 % held 1 of 2, 95 % held 2 of 2; too few for a share."
+    assert more.coverage_text().startswith("Coverage of 5 held-out runs:")
+    assert more.held_words() == ["50 % held 80 %", "80 % held 80 %", "95 % held 100 %"]
 
 
 def test_equal_sentences_about_families_are_told_once():

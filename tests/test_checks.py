@@ -107,6 +107,23 @@ def test_a_score_of_two_inputs_is_no_loss(marin_post):
     assert "score" not in {entry.code for entry in bs.read(losses).log}
 
 
+@pytest.mark.parametrize("height", [0.3, 1.0])
+def test_a_floor_above_measured_losses_is_no_floor(marin_post, height):
+    floor = np.median(marin_post.components[1].draws["E"])
+    assert marin_post.components[1].law.level[1].plateau == "absent"
+    lowest = height * 1.05 * floor
+    found = [note for note in posed_run(marin_post, lowest).check() if note.code == "floor_above_data"]
+    assert len(found) == (height < 1.0)
+    if found:
+        assert found[0].severity == "info" and f"E {floor:.3g} (with a floor)" in found[0].text
+        assert f"lowest is {lowest:.3g}" in found[0].text and "E as the limit" in found[0].text
+
+
+def posed_run(posterior, lowest):
+    """The same draws as if the losses had been scaled to end at `lowest`."""
+    return posed(posterior, loss=FALLING * lowest / FALLING.min())
+
+
 def test_scatter_is_no_rise(marin_post):
     rng = np.random.default_rng(0)
     noisy = [FALLING * np.exp(0.05 * rng.standard_normal(9)) for _ in range(200)]

@@ -153,7 +153,7 @@ def test_far_questions_get_an_answer_and_say_where_the_record_ends(marin_post):
         decision = bs.decide.go(marin_post, target, cost=1.0, value=2.0, flops=1e23)
         assert decision.answer in answers
         assert "333 times beyond" in decision.text
-        assert "ends at 16 times" in decision.text
+        assert "reaches 16 times" in decision.text
         # The run that is named would bring the question within the record, and is the smallest that does.
         assert "flops=6.25e+21" in decision.text
     assert bs.decide.go(marin_post, 2.25, flops=1.05e24).probability > 0

@@ -17,6 +17,8 @@ def test_names_of_all_lengths_stand_in_line(marin_post):
     rows = rows_of(str(marin_post))
     assert {row.index("90 %") for row in rows} == {rows[0].index("90 %")}
     assert sum(row.startswith("    discrepancy ") for row in rows) == len(marin_post.components)
+    spreads = [row for row in rows if row.split()[0] in ("residual_sd", "seed_sd", "discrepancy")]
+    assert {row for row in rows if "   relative, " in row} == set(spreads) and spreads
 
 
 def test_seed_noise_without_replicates_is_said_to_be_the_prior(marin_post):

@@ -25,7 +25,28 @@ def test_parameters_and_tokens_of_a_fit_along_compute_are_turned_into_compute():
 
 def test_other_unknown_inputs_are_listed():
     with pytest.raises(bs.InputError, match="Did you mean 'n_params'"):
-        query_points(SIZES, None, {"n_param": 1e9, "n_tokens": 1e10})
+        query_points(SIZES, None, {"n_parmas": 1e9, "n_tokens": 1e10})
+
+
+@pytest.mark.parametrize(
+    "given", [{"params": 1e9, "tokens": 1e10}, {"N": 1e9, "D": 1e10}, {"n_params": 1e9, "train_tokens": 1e10}]
+)
+def test_inputs_may_be_spelt_as_in_tables_of_runs(given):
+    for points in (query_points(SIZES, None, given), query_points(SIZES, pd.DataFrame([given]), {})):
+        assert points.to_dict("list") == {"n_params": [1e9], "n_tokens": [1e10]}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"params": 1e9, "model_size": 2e9, "n_tokens": 1e10},
+        {"params_b": 1.0, "n_tokens": 1e10},
+        {"n_params": 1e9, "params": 1e9, "n_tokens": 1e10},
+    ],
+)
+def test_spellings_that_may_mean_more_than_one_thing_are_refused_with_all_names(given):
+    with pytest.raises(bs.InputError, match="Unknown input.*Known names: flops, n_params, n_tokens"):
+        query_points(SIZES, None, given, others=("flops",))
 
 
 def rates(medians, points=2000):

@@ -10,6 +10,7 @@ from conftest import FEW
 import bayescale as bs
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import joint_draws
+from bayescale.decide.pilots import below_error
 from bayescale.decide.utility import make_utility, normal_information
 from bayescale.errors import InputError
 
@@ -102,6 +103,20 @@ def test_worthless_pilots_are_not_bought(marin_post):
     assert ranking.batch == []
     assert "No candidate is worth its cost" in ranking.text
     json.dumps(ranking.to_dict())
+
+
+def test_a_pilot_that_repeats_a_run_or_is_worth_less_than_its_error_is_called_so(marin_post):
+    largest = float(marin_post.runs.frame["flops"].max())
+    pilots = pd.DataFrame({"flops": [largest], "cost": [5.0]})
+    stakes = {"cost": 1.0, "value": 2.0, "pilots": pilots}
+    decision = bs.decide.go(marin_post, 2.6, **stakes, **AT)
+    assert f"the best, another seed of the run at flops={largest:.3g}, costs 5" in decision.change
+    best = decision.pilots.frame.iloc[0]
+    assert ("less than the Monte-Carlo error" in decision.change) == (best["evsi"] < best["evsi_error"])
+    bought = bs.decide.next_run(marin_post, pilots.assign(cost=0.001), **AT)
+    assert ("another seed of the run at" in bought.text) == bool(bought.batch)
+    assert below_error(1.0, 2.0, "USD") == ", less than the Monte-Carlo error of 2 USD"
+    assert below_error(2.0, 1.0, "USD") == ""
 
 
 def test_costs_scale_with_the_run_or_come_from_the_user(marin_post):

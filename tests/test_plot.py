@@ -71,6 +71,28 @@ def markers(ax: Axes, marker: str) -> int:
     return sum(len(line.get_xdata()) for line in ax.lines if line.get_marker() == marker)
 
 
+# --- Bands at fitted settings ----------------------------------------------------------------------------------
+
+
+def test_intervals_of_pictures_do_not_become_narrow_at_fitted_settings(posterior):
+    seen = posterior.runs.frame["flops"].to_numpy()[:3]
+    grid = pd.DataFrame({"flops": np.ravel(np.column_stack([seen, 1.01 * seen]))})
+
+    def width(forecast):
+        low, high = forecast.interval(0.95)
+        return np.log(high / low).reshape(-1, 2)
+
+    new, known = posterior.forecast_at(grid, "run", new_setting=True), posterior.predict(grid)
+    np.testing.assert_allclose(width(new)[:, 0], width(new)[:, 1], rtol=0.1)
+    np.testing.assert_allclose(width(known)[:, 1], width(new)[:, 1], rtol=0.05)
+    assert (width(known)[:, 0] < 0.9 * width(known)[:, 1]).all()
+    assert known.fitted.tolist() == [True, False] * 3 and not new.fitted.any()
+    assert "At a fitted setting (3 points of 6): its residual is partly known" in str(known)
+    assert "fitted setting" not in str(posterior.predict(grid, kind="mean")) + str(new)
+    ((_, _, (drawn,)),) = fits.medians_and_intervals(posterior, "flops", grid["flops"].to_numpy(), [{}], "run", [0.95])
+    np.testing.assert_allclose(drawn, new.interval(0.95))
+
+
 # --- Bands -------------------------------------------------------------------------------------------------
 
 

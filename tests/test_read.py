@@ -77,6 +77,15 @@ def test_table_pasted_from_a_thread(monkeypatch, capsys):
     assert {entry["severity"] for entry in body["log"]} == {"info", "excluded"}
 
 
+def test_columns_that_are_kept_lose_their_emphasis_only():
+    text = (
+        "| Model | Hardware | Params | Tokens | Loss |\n|---|---|---|---|---|\n| tiny | a*b | 45M | 1B | 3.9 |\n"
+        "| **XL** | `H100` | 1.3B | 26B | 2.7 |\n| [base](https://a.b/c) | *H200* | 350M | 7B | 3.1 |\n"
+    )
+    frame = read(text).frame
+    assert frame["Model"].tolist() == ["tiny", "XL", "base"] and frame["Hardware"].tolist() == ["a*b", "H100", "H200"]
+
+
 def test_chart_with_one_column_a_run():
     steps, runs = np.arange(0, 40, 2), ("70m", "160m")
     frame = pd.DataFrame({"Step": steps})

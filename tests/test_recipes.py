@@ -236,8 +236,11 @@ def test_far_away_the_answer_says_where_the_record_ends(fits):
     two = {name: fits[name] for name in "AB"}
     found = compare(two, at={"n_params": 1e11}, range=(1e9, 1e11))
     assert found.answer == found.best
-    assert "ends at 16 times" in found.text
-    assert "would bring it within reach" in found.text
+    assert "reaches 16 times" in found.text and "would bring it within 16 times" in found.text
+    far = max(fit.ratio(np.array([[1e11]]))[0] for fit in two.values())
+    assert found.reach == pytest.approx(far)
+    assert f"{far:.3g} times beyond the data" in found.text.splitlines()[0]
+    assert "beyond the data" not in dataclasses.replace(found, reach=2.0).text.splitlines()[0]
     assert not speedup(*two.values(), at={"n_params": 1e11}).text.startswith("Cannot say")
 
 

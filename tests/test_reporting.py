@@ -112,8 +112,8 @@ def test_the_first_page_has_what_is_signed_and_no_code(page):
         "go",
         "What is at stake",
         "track record",
-        "Where this run would lie",
         "What would change",
+        "Where this run would lie",
     )
     places = [text.index(words) for words in (*order, "Signature")]
     assert places == sorted(places)
@@ -132,7 +132,7 @@ def test_the_track_record_is_that_at_the_distance_of_the_question(marin_post):
         row = known.table.iloc[known.nearest_row]
         assert row["factor"] == place and known.factor == pytest.approx(factor)
         assert f"held {100 * row['held80']:.0f} % of the runs of {row['families']:.0f} published" in known.text
-    assert "where the record ends" in track_record.entry(marin_post, {"flops": 1e26}).text
+    assert "farther than any test on ladders" in track_record.entry(marin_post, {"flops": 1e26}).text
     assert "within the data" in track_record.entry(marin_post, {"flops": 1e20}).text
     assert set(table["kind"]) == {"ladder", "curve", "several"}
     assert (table["held50"] < table["held80"]).all() and (table["held80"] < table["held95"]).all()
@@ -238,8 +238,9 @@ def test_changing_assumptions_shows_how_far_it_is(marin_post, monkeypatch):
     decision = bs.decide.go(marin_post, 2.6, at={"flops": 1e21})
     page = bs.report(marin_post, decision, progress=False)
     assert asked[1:] == [(len(done) / 2, False)]
-    # A law is named in words on the whole page.
-    assert "_power" not in page.html() and "saturating power" in page.html()
+    # A law has one name on the whole page, in texts and pictures.
+    assert "plateau power" not in page.html() and "plateau_power: " in page.html()
+    assert "saturating_power" in page.html()
 
 
 def test_no_bar_where_a_program_reads_the_answer(marin_post, tmp_path, monkeypatch, capsys):

@@ -309,14 +309,13 @@ def tell_backtest(back: Any, counts_sizes: bool) -> None:
         back: A backtest.
         counts_sizes: Whether sizes were held out, not ratios.
     """
+    print(f"Held-out runs:\n{back.held_out_text()}\n")
     if counts_sizes:
-        # Of one family there is no interval over families.
-        print(back.coverage().dropna(axis="columns", how="all").to_string(index=False))
+        print(back.coverage_text())
     else:
-        print(back.by_ratio().to_string(index=False, float_format="{:.4g}".format))
+        print(f"Coverage by ratio:\n{back.by_ratio().to_string(index=False, float_format='{:.4g}'.format)}")
     if taken := back.design_text():
         print(f"\nThe runs were {taken}.")
-    print(f"\nHeld-out runs:\n{back.held_out_text()}")
 
 
 @app.command()

@@ -47,6 +47,7 @@ _POWER = re.compile(
 _PETAFLOP_DAYS = re.compile(r"(?P<number>.*?)\s*p(?:eta)?f(?:lops?)?(?:/s)?[-\s]?days?", re.IGNORECASE)
 _REMARK = re.compile(r"^(?P<number>.*?)\s*[(\[](?P<words>[^()\[\]\d]+)[)\]]$")
 _PLUS_MINUS = re.compile(r"^(?P<number>.+?)\s*(?:±|\+/-|\+-)\s*(?P<spread>[\d.,e+-]+)\s*%?$", re.IGNORECASE)
+_MARKED = re.compile(r"(\*{1,3}|__|`)[^*`]+\1|\[[^\]]+\]\([^)]*\)")
 _PLAIN = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d{1,2})?", re.IGNORECASE)
 _GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
@@ -122,6 +123,11 @@ def clean(text: str) -> tuple[str, bool]:
     marked = re.sub(r"^(\*\*\*|\*\*|__|\*|_|`)+\s*(.*?)\s*(\*\*\*|\*\*|__|\*|_|`)+$", r"\2", bare)
     marked = re.sub(r"(?<=[\d%a-z)])\s*[*†‡§]+$", "", marked, flags=re.IGNORECASE).strip()
     return marked, marked != raw
+
+
+def unmarked(text: str) -> str:
+    """Take emphasis and links off a cell that is a text, e.g. ``**XL**``; other texts stay as they are."""
+    return clean(text)[0] if text.startswith(("**", "`", "__")) or _MARKED.fullmatch(text.strip()) else text
 
 
 def missing(value: Any) -> bool:
@@ -316,15 +322,20 @@ def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str])
     return ".", None if point < comma and not proved else ambiguous
 
 
+def labels(column: Sequence[Any]) -> list[Any]:
+    """Return cells as they are, texts without emphasis, and None where there is no value."""
+    return [None if missing(value) else unmarked(value) if isinstance(value, str) else value for value in column]
+
+
 def tidy(column: Sequence[Any], decimal: str | None, proved: set[str]) -> list[Any]:
     """Turn a column that no one asked for into numbers where every cell is one; keep it as it is otherwise."""
     present = [value for value in column if not missing(value)]
     texts = {value for value in present if isinstance(value, str)}
     if not texts or any(re.fullmatch(r"0\d+", text.strip()) for text in texts):
-        return [None if missing(value) else value for value in column]
+        return labels(column)
     if all(_PLAIN.fullmatch(text.strip()) for text in texts) and decimal != "," and "," not in proved:
         return [math.nan if missing(value) else float(value) for value in column]
     read = read_column(column, decimal=decimal, proved=proved)
     if read.unreadable or read.undecided or read.status or np.isnan(read.values).all():
-        return [None if missing(value) else value for value in column]
+        return labels(column)
     return read.values.tolist()

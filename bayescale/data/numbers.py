@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.assign import Cells, shell
-from bayescale.data.cells import Column, clean, missing, tidy
+from bayescale.data.cells import Column, missing, tidy, unmarked
 from bayescale.data.columns import ROLES, unit_of
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, counted, some
@@ -139,7 +139,7 @@ def text_of(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
         return None
     text = " ".join(str(value).split())
-    return clean(text)[0] if text.startswith(("**", "`", "__")) else text
+    return unmarked(text)
 
 
 def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> None:

@@ -43,8 +43,8 @@ class Runs(Display):
         inputs: Scale inputs that a law may use, in order; none where all runs have one scale.
         name: What the runs are called in prints and pictures.
         log: What was recognised, converted, left out and noticed when the table was read.
-        one_ray: Whether `law="auto"` takes the runs for a ladder along one ray (see `data.ray`); None: if they all lie
-            on one.
+        one_ray: Whether `law="auto"` fits one input along a ray instead of all inputs (see `data.ray`). True and None
+            do so where all runs lie on one ray, False never does.
         left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
         response: What the column loss is called in the table, for pictures.
     """

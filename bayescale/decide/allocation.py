@@ -24,7 +24,7 @@ from bayescale.decide.optima import connected, law_optima, lowest, refined
 from bayescale.decide.trust import Caveat, caveats, inputs_text
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import RECORD_RATIO, Forecast, known_kind
+from bayescale.forecast import RECORD_RATIO, TESTED, Forecast, known_kind
 from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
 from bayescale.posterior.fitted import Fitted
@@ -115,10 +115,7 @@ class Allocation(Display):
             f"Contained: {CONTAINS}.",
         ]
         if (far := float(self.mean.ratio[0])) > RECORD_RATIO:
-            lines.append(
-                f"The choice lies {factor_shown(far, 3)} times beyond the data, and the main record of held-out runs "
-                f"ends at {RECORD_RATIO:g} times."
-            )
+            lines.append(f"The choice lies {factor_shown(far, 3)} times beyond the data; {TESTED}.")
         if not self.mean.scale.any() and len(self.mean.location) == 1:
             lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]
         return "\n".join(lines)

@@ -17,6 +17,7 @@ from bayescale.decide.crossing import Crossing, share
 from bayescale.decide.trust import Caveat
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError, some
+from bayescale.forecast import RECORD_RATIO
 
 TOLD_APART = 0.65
 """Probability to be the better one of two below which a recipe is not told from the other."""
@@ -118,6 +119,7 @@ class Comparison(Display):
         caveats: Reasons for which no confident answer is possible, by recipe.
         remarks: What to know about the answer, such as that the question lies beyond the record.
         next_point: Point of the axis at which one more run of each recipe would help to tell them apart.
+        reach: How many times the point lies beyond the data of the recipe that it is farthest from; 1 inside.
     """
 
     names: tuple[str, ...]
@@ -133,6 +135,13 @@ class Comparison(Display):
     caveats: Mapping[str, tuple[Caveat, ...]]
     remarks: tuple[str, ...] = ()
     next_point: float = float("nan")
+    reach: float = 1.0
+
+    @property
+    def where(self) -> str:
+        """The point in words, and how far beyond the data it lies where that is farther than intervals were tested."""
+        told = f"at {self.axis} {self.point:.3g}"
+        return f"{told}, {factor_shown(self.reach, 3)} times beyond the data" if self.reach > RECORD_RATIO else told
 
     @property
     def best(self) -> str:
@@ -160,10 +169,10 @@ class Comparison(Display):
     @property
     def choice(self) -> str:
         """The sentences that say which recipe to choose, or that nothing tells the best ones apart."""
-        best, where = self.best, f"at {self.axis} {self.point:.3g}"
+        best, where = self.best, self.where
         names = (best, *(name for name in self.names if name != best))
         lost = ", ".join(f"{name} {self.regret_nats[name]:.2g}" for name in names)
-        given = f"Loss that each choice is expected to give away: {lost}."
+        given = f"Expected loss above that of the best recipe, by choice: {lost}."
         if not self.tied:
             share_best = share(self.p_best[best])
             return f"Choose {best} {where}: its curve is the best with probability {share_best}.\n{given}"
@@ -187,7 +196,7 @@ class Comparison(Display):
     @property
     def text(self) -> str:
         """The answer in words."""
-        where = f"at {self.axis} {self.point:.3g}"
+        where = self.where
         if self.answer == "cannot say":
             reasons: dict[str, list[str]] = {}
             for name, found in self.caveats.items():

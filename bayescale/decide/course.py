@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
-from bayescale.forecast import other_inputs
+from bayescale.forecast import other_inputs, our_names
 from bayescale.posterior.fitted import Fitted
 
 FARTHEST = 1000.0
@@ -138,8 +138,9 @@ def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[s
         InputError: If the point lies off a recipe's ray, or if recipes have different points there.
     """
     rays = [posterior for posterior in posteriors.values() if posterior.ray is not None]
+    at = our_names(dict(at), [name for one in posteriors.values() for name in (*one.law.inputs, *ray_names(one))])
     if not rays or not at:
-        return dict(at)
+        return at
     found: dict[str, float] = {}
     for name, posterior in posteriors.items():
         if (ray := posterior.ray) is None:
@@ -156,6 +157,11 @@ def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[s
             )
         found |= here
     return found
+
+
+def ray_names(posterior: Fitted) -> tuple[str, ...]:
+    """Return the inputs of a fit's ray; none where there is no ray."""
+    return () if posterior.ray is None else posterior.ray.names
 
 
 def check_point(point: Mapping[str, Any], names: Sequence[str]) -> None:

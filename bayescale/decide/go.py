@@ -15,7 +15,7 @@ from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
-from bayescale.decide.pilots import BATCH, Ranking, ladder, priced, rank
+from bayescale.decide.pilots import BATCH, Ranking, below_error, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
@@ -154,8 +154,9 @@ class Decision(Display):
             best = self.pilots.frame.iloc[0]
             inputs = inputs_text({name: float(best[name]) for name in self.at if name in best})
             sentences.append(
-                f"No pilot pays: the best, at {inputs}, costs {money(best['cost'], self.unit)} and its result is worth "
-                f"{money(best['evsi'], self.unit)}."
+                f"No pilot pays: the best, {'another seed of the run ' if best['kind'] == 'seed' else ''}at {inputs}, "
+                f"costs {money(best['cost'], self.unit)} and its result is worth {money(best['evsi'], self.unit)}"
+                f"{below_error(best['evsi'], best['evsi_error'], self.unit)}."
             )
         return " ".join(sentences)
 
@@ -211,8 +212,9 @@ def go(
 
     The run pays if its expected worth over posterior predictive draws (law, discrepancy, run-to-run and seed noise) is
     positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the
-    runs cannot carry one: a question off the ray of all runs, two scales, chains that did not converge. Far questions
-    are answered, with intervals as wide as held-out runs that far out needed, and say where the record ends.
+    runs cannot carry one: a question off the ray of all runs, two scales, chains that did not converge. Questions
+    far beyond the data are answered. The discrepancy, whose size was chosen on held-out runs, makes their intervals
+    wide, and a remark says how far intervals were tested.
 
     Args:
         posterior: The fit.

@@ -141,9 +141,11 @@ class SeedNoise(Display):
         """The answer in words."""
         ends = [end for share, end in self.sd.items() if share != 0.5]
         middle, low, high = spreads_shown([self.sd[0.5], min(ends), max(ends)])
+        relative = self.sd[0.5] / float(np.average(self.table["mean"], weights=self.table["runs"]))
+        few = "; with so few the prior of published replicates decides" if self.freedom < 3 else ""
         lines = [
-            f"Seed sd {middle} ({self.level * 100:g} %: {low} to {high}), from {counted(self.freedom, 'degree')} of "
-            "freedom" + ("; with so few the prior of published replicates decides." if self.freedom < 3 else ".")
+            f"Seed sd {middle} in units of the {self.response} ({self.level * 100:g} %: {low} to {high}), "
+            f"{100 * relative:.2g} % of its mean, from {counted(self.freedom, 'degree')} of freedom{few}."
         ]
         lines += difference_lines(self.differences, self.level)
         if not self.differences and len(self.table) == 1:

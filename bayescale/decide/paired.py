@@ -138,8 +138,9 @@ class Ratio:
                 "interval is too wide."
             )
         return (
-            f"{names} were compared by the ratio of their losses at {self.common} common scales: contained are its "
-            "level, slope, discrepancy and noise, while what both share cancels."
+            f"{names} were compared by the ratio of their losses at {self.common} common scales. The interval contains "
+            "the uncertainty of that ratio: of its level, slope, discrepancy and noise. Errors that both recipes share "
+            "cancel in it."
         )
 
     def predict(self, points: pd.DataFrame, kind: str = "mean") -> Forecast:

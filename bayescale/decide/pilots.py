@@ -72,14 +72,19 @@ class Ranking(Display):
         chosen = [self.frame.loc[number] for number in self.batch]
         columns = {name: next((c for c in (f"{name} (input)", name) if c in self.frame), None) for name in self.at}
         inputs = {name: column for name, column in columns.items() if column is not None}
-        listed = "; ".join(inputs_text({name: float(row[c]) for name, c in inputs.items()}) for row in chosen)
+        listed = "; ".join(
+            ("another seed of the run at " if row["kind"] == "seed" else "")
+            + inputs_text({name: float(row[c]) for name, c in inputs.items()})
+            for row in chosen
+        )
         spent = money(sum(row["cost"] for row in chosen), self.unit)
         if self.evpi is None:
             first = chosen[0]
             after = "" if len(chosen) > 1 else f", which brings its uncertainty from {self.sd_now:.3%}"
             after += "" if len(chosen) > 1 else f" to {first['sd_after']:.3%}"
             return f"Run {listed} ({spent}): {self.batch_value:.2f} nats about the run at {where}{after}."
-        return f"Run {listed} for {spent}: worth {money(self.batch_value, self.unit)} more than it costs."
+        error = below_error(self.batch_value, chosen[0]["evsi_error"], self.unit) if len(chosen) == 1 else ""
+        return f"Run {listed} for {spent}: worth {money(self.batch_value, self.unit)} more than it costs{error}."
 
     def to_frame(self) -> pd.DataFrame:
         """Return a copy of the table."""
@@ -107,6 +112,11 @@ class Ranking(Display):
         """Return the sentence, the table and caveats."""
         table = self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")
         return "\n".join([self.text, table, *(f"warning: {caveat}" for caveat in self.caveats)])
+
+
+def below_error(worth: float, error: float, unit: str) -> str:
+    """Write that a worth is less than its Monte-Carlo error; empty where it is not."""
+    return f", less than the Monte-Carlo error of {money(error, unit)}" if worth < error else ""
 
 
 RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kind", "rank")

@@ -104,7 +104,10 @@ class Power(Display):
 def ladders(
     low: Mapping[str, float], high: Mapping[str, float], runs: list[int], seeds: list[int] | None = None
 ) -> dict[str, pd.DataFrame]:
-    """Return plans of so many sizes, evenly spaced in log scale between two runs, with so many seeds each.
+    """Return a plan of runs for each number of sizes and each number of seeds.
+
+    The sizes of a plan are evenly spaced in log scale between the smallest and the largest run, and each is run with as
+    many seeds.
 
     Args:
         low: Inputs of the smallest run, raw counts by name.

@@ -166,6 +166,7 @@ def comparison_of(
     points = {name: dict(course.inputs(name, u[:1]).iloc[0].astype(float)) for name in names}
     here = np.stack([losses[name][:, 0] for name in names])
     level = np.mean([recipes[name].own[:, 0].mean() for name in names]) - here.mean(0)
+    reach = max(float(one.ratio(law_point(one, points[name]))[0]) for name, one in posteriors.items())
     fars = [far_caveat(posterior, points[name]) for name, posterior in posteriors.items()]
     return Comparison(
         names=names,
@@ -181,6 +182,7 @@ def comparison_of(
         caveats=found,
         next_point=next_point(posteriors, course),
         remarks=tuple(dict.fromkeys(far for far in fars if far is not None)),
+        reach=max(reach, 1.0),
     )
 
 

@@ -112,7 +112,8 @@ def stop_early(
         target: Loss that the finished run must meet.
         remaining: What it costs to finish a run.
         value: What a finished run that meets the target is worth, in the same unit.
-        chance: Probability below which a run is stopped; with stakes remaining / value replaces it.
+        chance: Probability below which a run is stopped. Where `remaining` and `value` are given it is not used: a run
+            is then stopped below the probability remaining / value.
         unit: Unit of remaining and value, for texts.
         at: Where runs end, e.g. `step=100_000`, as a mapping or a table of one row.
         **inputs: The same by keyword, for names that are no options.

@@ -11,7 +11,7 @@ from bayescale.checked import known_keywords
 from bayescale.data.ray import OFF_RAY
 from bayescale.digits import factor_shown
 from bayescale.errors import Status
-from bayescale.forecast import RECORD_RATIO
+from bayescale.forecast import RECORD_RATIO, TESTED
 from bayescale.posterior.checks import COLLINEAR, grave_notes
 from bayescale.posterior.fitted import Fitted
 
@@ -152,10 +152,10 @@ def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
 
 
 def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
-    """Return a remark on a question beyond the main record of held-out runs, with what would help.
+    """Return a remark on a question beyond the main test on held-out runs, with what would help.
 
     Returns:
-        The sentences, or None for a question that the record reaches.
+        The sentences, or None for a question that the test reaches.
     """
     names, frame = posterior.law.inputs, posterior.runs.frame
     worst = float(posterior.ratio(law_point(posterior, at))[0])
@@ -172,9 +172,8 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
         if at[name] < low / reach:
             inputs[name] = at[name] * reach
     return (
-        f"The question lies {factor_shown(worst, 3)} times beyond the data, and the main record of held-out runs ends "
-        f"at {RECORD_RATIO:g} times; farther out it holds other and shorter curves. A run at {inputs_text(inputs)}, or "
-        "a larger one, would bring it within reach."
+        f"The question lies {factor_shown(worst, 3)} times beyond the data; {TESTED}. A run at {inputs_text(inputs)}, "
+        f"or a larger one, would bring it within {RECORD_RATIO:g} times."
     )
 
 

@@ -41,6 +41,8 @@ FEWEST = 3
 TOLERANCE = 1e-9
 """Relative rounding that is forgiven where scales are compared."""
 RESAMPLES = 1000
+FEWEST_SHARED = 5
+"""Held-out runs below which coverage is told as a count, not as a share."""
 OVERALL = "overall"
 
 
@@ -143,6 +145,23 @@ class Backtest(Display):
             table.append((method, float(level), float(means.mean()), float(low), float(high)))
         return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
 
+    def coverage_text(self) -> str:
+        """Write how many held-out runs lie inside central intervals, as shares of families where there are enough."""
+        if len(self.frame) < FEWEST_SHARED:
+            return f"Coverage: {', '.join(self.held_words())}; too few for a share."
+        # Of one family there is no interval over families.
+        table = self.coverage().dropna(axis="columns", how="all").to_string(index=False)
+        return f"Coverage of {counted(len(self.frame), 'held-out run')}:\n{table}"
+
+    def held_words(self) -> list[str]:
+        """Write for each level how many runs its intervals held, or which share of them, averaged over families."""
+        away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
+        if len(away) < FEWEST_SHARED:
+            inside = {level: int((away <= 0.5 * level + 1e-12).sum()) for level in LEVELS}
+            return [f"{100 * level:g} % held {count} of {len(away)}" for level, count in inside.items()]
+        shares = self.coverage()[["level", "coverage"]].to_numpy()
+        return [f"{100 * level:g} % held {100 * share:.0f} %" for level, share in shares]
+
     def scores(self) -> pd.DataFrame:
         """Return the mean scores of each family and, in the last row, the mean over families.
 
@@ -191,10 +210,7 @@ class Backtest(Display):
     def __str__(self) -> str:
         """Return the number of forecasts, their coverage and the width of their intervals."""
         mean = self.scores().iloc[-1]
-        held = ", ".join(
-            f"{100 * level:g} % held {100 * coverage:.0f} %"
-            for level, coverage in self.coverage()[["level", "coverage"]].to_numpy()
-        )
+        held = ", ".join(self.held_words())
         taken = self.design_text()
         lines = [
             f"Backtest: {counted(len(self.frame), 'held-out run')} of "

@@ -68,7 +68,7 @@ def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
     told = level(prior, names)
     if prior.floor:
         told.append(
-            f"the share {names[0]} of it that no scale removes lies between 0 and 1 "
+            f"the floor {names[0]} is a share of the law's value in the middle of the runs, between 0 and 1 "
             f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
         )
     if len(terms) > 1:
@@ -83,7 +83,7 @@ def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
     told, (floor, _, knee) = level(prior, names), names
     if prior.plateau in ("mixture", "absent"):
         told.append(
-            f"the share {floor} of it that no scale removes lies between 0 and 1 "
+            f"the floor {floor} is a share of the law's value in the middle of the runs, between 0 and 1 "
             f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
         )
     if prior.plateau in ("mixture", "present"):
@@ -98,7 +98,8 @@ def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
 def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe the prior of the net fall."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
-    told = [f"over the range of the runs the law falls by a factor set by {several(names)} ({between})"]
+    verb = "is" if len(names) == 1 else "are"
+    told = [f"{several(names)} {verb} such that the law falls over the range of the runs by a factor ({between})"]
     if len(names) > 1:
         told.append("its inputs have about equal parts in that fall, each to a factor of a few")
     return told

@@ -164,9 +164,9 @@ class Level:
 class Shares:
     """Terms that add up to the law's value at the reference scale: a level and how it is shared.
 
-    `Shares(("E", "A", "B"))` samples the irreducible share E/(E+A+B) and the share of A in A+B, because these
-    are what the data see; the level is integrated out as for `Level`. With `outer="k"` the reducible part is
-    (A + B)^k. Without `floor=True` the first name is an ordinary term.
+    `Shares(("E", "A", "B"))` samples the irreducible share E / (E + A + B) and the share A / (A + B), about which data
+    say more than about E, A and B themselves; the level is integrated out as for `Level`. With `outer="k"` the
+    reducible part is (A + B)^k. With `floor=False` the first name is a term like the others.
     """
 
     names: tuple[str, ...] = static(default=())

@@ -12,10 +12,12 @@ from bayescale.data.runs import DISTINCT, Runs
 from bayescale.data.trends import shape_warnings
 from bayescale.digits import factor_shown
 from bayescale.errors import Status, counted, some
-from bayescale.forecast import RECORD_RATIO, Forecast
+from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
+from bayescale.laws.priors import Plateaus, Shares
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.predictive import run_variance
 from bayescale.posterior.track_record import INSIDE, entry
 
 GRAVE = ("hump", "score", "repeated_or_leaking")
@@ -40,6 +42,8 @@ REFUTED = 8.0
 """Nats of leave-one-out log density by which a component of a mixture fits worse than another, to be named."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
 """Laws that are one component of the default mixture, by its label."""
+SCATTERS = 2.0
+"""Standard deviations of one run by which a floor has to lie above the lowest measured value, to be named."""
 WORTH_NEW = 4.0
 """Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
@@ -59,6 +63,7 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     table = [note for note in check_table(posterior) if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += [*check_components(posterior), *check_learning(posterior)] if prior else []
+    notes += check_floor(posterior)
     points = None if forecast is None else forecast.points
     notes += check_repetition(posterior, points)
     return notes if forecast is None else [*notes, *check_forecast(forecast), *check_record(posterior, forecast)]
@@ -330,6 +335,36 @@ def check_components(fit: Fitted) -> list[Note]:
     return [Note("worse_component", "info", text)]
 
 
+def check_floor(fit: Fitted) -> list[Note]:
+    """Note a floor that lies above measured values by more than runs scatter: it is no limit of the response."""
+    lowest, found = float(fit.runs.frame["loss"].min()), []
+    for part, label in zip(fit.components, component_labels(fit), strict=True):
+        if (name := floor_name(part)) is None or not np.any(part.draws[name]):
+            continue
+        one = float(np.sqrt(np.median(run_variance(part.flat_values, part.job.problem))))
+        middle = float(np.median(part.draws[name]))
+        if middle > lowest * np.exp(SCATTERS * one):
+            found.append((name, middle, f" ({label})" if len(fit.components) > 1 else ""))
+    if not found:
+        return []
+    told = " and ".join(f"{name} {middle:.3g}{which}" for name, middle, which in found)
+    carrier = "noise puts runs" if fit.discrepancy is None else "the discrepancy carries the curve"
+    text = (
+        f"{told}, the floor, lies above measured values (the lowest is {lowest:.3g}): {carrier} below it. Do not read "
+        f"{found[0][0]} as the limit of the {fit.response}."
+    )
+    return [Note("floor_above_data", "info", text)]
+
+
+def floor_name(part: Posterior) -> str | None:
+    """Return the constant that is the floor of a law whose prior declares one, or None."""
+    if part.law.level is None:
+        return None
+    key, prior = part.law.level
+    declared = prior.floor if isinstance(prior, Shares) else isinstance(prior, Plateaus)
+    return part.law.covered[key][0] if declared else None
+
+
 def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Note how often intervals held on published families as far out as the farthest point beyond the data."""
     worst = int(np.argmax(forecast.ratio))
@@ -343,10 +378,7 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     """Note forecasts that reach far or say little."""
     notes = []
     if forecast.ratio.max() > RECORD_RATIO:
-        text = (
-            f"The forecast reaches {factor_shown(forecast.ratio.max(), 3)} times beyond the data; the main record of "
-            f"held-out runs ends at {RECORD_RATIO:g} times; farther out it holds other and shorter curves."
-        )
+        text = f"The forecast reaches {factor_shown(forecast.ratio.max(), 3)} times beyond the data; {TESTED}."
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)
     width = float(np.max(np.log(high / low)))

@@ -15,7 +15,7 @@ from bayescale.checked import known_keywords
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status, counted
-from bayescale.forecast import At, Forecast, known_kind, query_points, refuse_unnamed
+from bayescale.forecast import At, Forecast, known_kind, our_names, query_points, refuse_unnamed
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
@@ -121,9 +121,7 @@ class Fitted(Display, abc.ABC):
         """Chains and draws of each that every component contributes to joined draws."""
 
     @abc.abstractmethod
-    def predictive(
-        self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False
-    ) -> Predictive:
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input), for all joined draws.
 
         Args:
@@ -145,6 +143,8 @@ class Fitted(Display, abc.ABC):
     @abc.abstractmethod
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
+
+        `residual_sd`, `seed_sd` and `discrepancy` are relative to the response: 0.0035 is 0.35 % of it.
 
         Args:
             level: Central probability of the interval.
@@ -211,11 +211,13 @@ class Fitted(Display, abc.ABC):
         if ray is None:
             points = query_points(self.law.inputs, at, inputs)
             return points, np.ones(len(points))
+        others = (*ray.names, *(["flops"] if set(ray.names) == {"n_params", "n_tokens"} else []))
+        at, inputs = (None if at is None else our_names(at, others)), our_names(inputs, others)
         named = inputs if at is None or inputs else at
         names = tuple(name for name in ray.names if name in named)
-        if not names and set(ray.names) == {"n_params", "n_tokens"} and "flops" in named:
+        if not names and "flops" in others and "flops" in named:
             names = ("flops",)
-        return ray.locate(query_points(names or ray.names[:1], at, inputs))
+        return ray.locate(query_points(names or ray.names[:1], at, inputs, others))
 
     def forecast_at(self, points: pd.DataFrame, kind: str, *, new_setting: bool = False) -> Forecast:
         """Forecast at located points, on the ray of the runs where they lie on one; see `predict`.
@@ -364,6 +366,10 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     return "\n".join(lines)
 
 
+SPREADS = ("residual_sd", "seed_sd", "discrepancy")
+"""Standard deviations among the quantities of a fit, relative to the response."""
+
+
 def quantity_lines(part: Posterior) -> list[str]:
     """Write the median and 90 % interval of each quantity of one model, a line each."""
     shown = own_draws(part)
@@ -371,6 +377,7 @@ def quantity_lines(part: Posterior) -> list[str]:
     bounds = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in shown.items()}
     return [
         f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}"
+        + (f"   relative, {100 * middle:.2g} %" if name in SPREADS else "")
         for name, (low, middle, high) in bounds.items()
     ]
 

@@ -121,9 +121,7 @@ class Mixture(Fitted):
         """Return the constrained values of all components' draws, leading axis draw."""
         return jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part.flat_values for part in self.kept])
 
-    def predictive(
-        self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False
-    ) -> Predictive:
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points for the draws of all components."""
         parts = [part.predictive(z, kind, rng, new_setting) for part in self.kept]
         return Predictive(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))

@@ -123,9 +123,7 @@ class Posterior(Fitted):
         )
         return filled(full, chains * draws)
 
-    def predictive(
-        self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False
-    ) -> Predictive:
+    def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input); see `predictive`."""
         job = self.job
         return predict_log(job.model, job.problem, job.low, self.flat_values, z, kind, rng, new_setting)

@@ -73,7 +73,8 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     if factor <= INSIDE:
         said = f"This question lies within the data, nearer than the record begins. {said}"
     elif not reached.any():
-        said = f"This question lies {long_count(factor)} times{unit} beyond the data, where the record ends. {said}"
+        away = f"{long_count(factor)} times{unit} beyond the data, farther than any test on {kind}"
+        said = f"This question lies {away}. {said}"
     else:
         said = f"This question lies {long_count(factor)} times{unit} beyond the data. {said}"
     return Entry(rows, nearest_row, factor, said)

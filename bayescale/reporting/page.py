@@ -281,8 +281,9 @@ p{margin:.4rem 0}
 .go .answer{color:var(--go)}.no-go .answer{color:var(--stop)}
 .pilot-first .answer,.cannot-say .answer{color:var(--wait)}
 .headline{font-size:1.05rem}
-.first{display:grid;grid-template-columns:1fr 1fr;column-gap:2rem;align-items:start}
-section{min-width:0;grid-column:1/-1}section.half{grid-column:auto}
+.first{display:grid;grid-template-columns:1fr 1fr;column-gap:2rem;align-items:start;grid-template-rows:auto 1fr}
+section{min-width:0;grid-column:1/-1}section.half{grid-column:1}
+section.half:nth-child(2){grid-column:2;grid-row:1/span 2}
 @media screen and (max-width:44rem){.first{display:block}body{padding:.8rem}}
 .gauge svg{width:100%;height:1.2rem;display:block}.gauge p{font-weight:600;margin:.15rem 0}
 .gauge .all{fill:var(--line)}.gauge .chance{fill:#2f6db0}

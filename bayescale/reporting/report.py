@@ -21,10 +21,11 @@ from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.utility import money
 from bayescale.digits import shown
 from bayescale.laws.prior_words import prior_words
+from bayescale.laws.registry import LAWS
 from bayescale.plot.style import STYLE as PICTURES
 from bayescale.plot.style import figure_of, new_axes
 from bayescale.posterior import track_record
-from bayescale.posterior.fitted import Fitted, component_labels, own_draws
+from bayescale.posterior.fitted import SPREADS, Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import fitted
 from bayescale.reporting.page import Part, Report, chance_words
 
@@ -72,20 +73,21 @@ def report(
     changes = changed(posterior, decision, progress) if decision is not None and with_sensitivity else None
     first, appendix = [], []
     if decision is None:
-        headline = in_words(f"{posterior.law.name} on {posterior.runs}")
-        made = title or f"Scaling law of {in_words(posterior.runs.name)}"
+        headline = words(f"{posterior.law.name} on {posterior.runs}")
+        made = title or f"Scaling law of {words(posterior.runs.name)}"
         first.append(
             Part("The fit", pictures=[picture(page_intervals(posterior, None), "Runs and predictive intervals")])
         )
-        first.append(Part("What to know", notes=[*counted(posterior), in_words(str(posterior.status))]))
+        first.append(Part("What to know", notes=[*counted(posterior), words(str(posterior.status))]))
     else:
         headline = answer_of(decision)
         made = title or (
             f"Should we make the run with {run_words(decision.at)}, to end below a {response(posterior)} of "
             f"{decision.target:g}?"
         )
-        first += [stakes(decision), chances(posterior, decision), question_picture(posterior, decision)]
-        first.append(what_would_change(posterior, decision, changes))
+        # The second part is the longest: what would change the answer stands below the first, beside it.
+        first += [stakes(decision), chances(posterior, decision), what_would_change(posterior, decision, changes)]
+        first.append(question_picture(posterior, decision))
         appendix.append(forecasts(posterior, decision))
     appendix.append(assumptions(posterior, decision))
     if len(posterior.law.inputs) > 1:
@@ -107,6 +109,12 @@ def report(
     )
 
 
+def words(text: str) -> str:
+    """Rewrite code in a sentence in words, but laws by the names that pictures and `bayescale laws` give them."""
+    names = "|".join(sorted((name for name in LAWS if "_" in name), key=len, reverse=True))
+    return "".join(part if part in LAWS else in_words(part) for part in re.split(rf"(?<!\w)({names})(?!\w)", text))
+
+
 # --- The first page -------------------------------------------------------------------------------------------
 
 
@@ -114,12 +122,10 @@ def answer_of(decision: Decision) -> str:
     """Return the answer in one sentence without code."""
     run = f"the run with {run_words(decision.at)}"
     if decision.answer == "cannot say":
-        return (
-            f"These runs cannot say whether {run} ends below {decision.target:g}. {in_words(decision.caveats[0].text)}"
-        )
+        return f"These runs cannot say whether {run} ends below {decision.target:g}. {words(decision.caveats[0].text)}"
     if decision.answer == "pilot first":
         assert decision.pilots is not None, "a pilot that pays"
-        return f"Make a smaller run before {run}, and decide again. {in_words(decision.pilots.text)}"
+        return f"Make a smaller run before {run}, and decide again. {words(decision.pilots.text)}"
     side = "Make" if decision.answer == "go" else "Do not make"
     reason = f"it ends below {decision.target:g} with probability {chance_words(decision.probability)}"
     if decision.break_even is not None:
@@ -201,16 +207,16 @@ def page_intervals(posterior: Fitted, decision: Decision | None) -> Axes:
 
 def what_would_change(posterior: Fitted, decision: Decision, changes: Part | None) -> Part:
     """List what would change the answer, and what else has to be known before signing."""
-    notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", in_words(decision.change)) if part]
+    notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", words(decision.change)) if part]
     if decision.answer != "cannot say":
-        notes += [in_words(str(caveat)) for caveat in decision.caveats]
-    notes += [in_words(text) for text in decision.remarks]
+        notes += [words(str(caveat)) for caveat in decision.caveats]
+    notes += [words(text) for text in decision.remarks]
     if changes is not None:
-        notes.append(in_words(" ".join(changes.sentences)))
+        notes.append(words(" ".join(changes.sentences)))
     if not notes:
         notes = ["Nothing that was looked at."]
     shown_notes = list(dict.fromkeys(notes))[:MOST_CHANGES]
-    return Part("What would change the answer", notes=[*shown_notes, *counted(posterior)])
+    return Part("What would change the answer", notes=[*shown_notes, *counted(posterior)], half=True)
 
 
 def counted(posterior: Fitted) -> list[str]:
@@ -234,7 +240,7 @@ def run_words(at: dict[str, float]) -> str:
 
 def response(posterior: Fitted) -> str:
     """Name of what is forecast, in words."""
-    return in_words(posterior.law.response.split(",")[0])
+    return words(posterior.law.response.split(",")[0])
 
 
 # --- The appendix -----------------------------------------------------------------------------------------------
@@ -252,7 +258,7 @@ def forecasts(posterior: Fitted, decision: Decision) -> Part:
     density = picture(
         plot.forecast(decision.forecast, target=decision.target), "Where one run with a new seed would end"
     )
-    return Part("The forecast", [in_words(decision.chances), in_words(decision.stake)], pd.DataFrame(rows), [density])
+    return Part("The forecast", [words(decision.chances), words(decision.stake)], pd.DataFrame(rows), [density])
 
 
 def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
@@ -263,7 +269,7 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
         discrepancy = "discrepancy: the truth departs from the law, little inside the data and more with distance"
     tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
-        f"Law {in_words(law.name)}: {law.info.summary}",
+        f"Law {law.name}: {law.info.summary}",
         *mixture_words(posterior),
         f"Beyond the law: {discrepancy}; {tail} likelihood of runs around it"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),
@@ -300,7 +306,7 @@ def priors_words(posterior: Fitted) -> list[str]:
 def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:
     """List the answers under changed assumptions."""
     table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
-    table["change"] = table["change"].map(in_words)
+    table["change"] = table["change"].map(words)
     stated = table.dropna(subset=["probability"])
     low, high = stated["probability"].min(), stated["probability"].max()
     sentences = [f"Under the changes below the probability lies between {low:.2f} and {high:.2f}."]
@@ -322,7 +328,7 @@ def pilots(decision: Decision) -> Part:
     names = {"evsi": "worth of its result", "evsi_error": "Monte-Carlo error", "enbs": "worth less cost"}
     names |= {"information": "information (nats)", "sd_after": "sd of ln loss left"}
     table = decision.pilots.frame.rename(columns=names).drop(columns="rank")
-    sentences = [in_words(text) for text in (decision.pilots.text, *(caveat.remedy for caveat in decision.caveats))]
+    sentences = [words(text) for text in (decision.pilots.text, *(caveat.remedy for caveat in decision.caveats))]
     return Part("What to run next", sentences, table)
 
 
@@ -333,7 +339,8 @@ def constants(posterior: Fitted) -> Part:
         whose = {} if len(posterior.components) == 1 else {"model": label, "weight": weight}
         for name, values in own_draws(part).items():
             low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
-            rows.append({**whose, "quantity": name, "5 %": low, "median": median, "95 %": high})
+            called = f"{name} (relative)" if name in SPREADS else name
+            rows.append({**whose, "quantity": called, "5 %": low, "median": median, "95 %": high})
     return Part("Constants of the fit", table=pd.DataFrame(rows))
 
 
@@ -342,9 +349,7 @@ def data(posterior: Fitted) -> Part:
     frame = posterior.runs.frame
     shown = frame.drop(columns="family") if frame["family"].nunique() == 1 else frame
     rest = len(frame) - MOST_ROWS
-    sentence = f"{in_words(str(posterior.runs))}." + (
-        f" The first {MOST_ROWS} of {len(frame)} runs:" if rest > 0 else ""
-    )
+    sentence = f"{words(str(posterior.runs))}." + (f" The first {MOST_ROWS} of {len(frame)} runs:" if rest > 0 else "")
     return Part("The runs", [sentence], shown.head(MOST_ROWS))
 
 
