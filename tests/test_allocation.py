@@ -203,7 +203,7 @@ def test_far_away_the_choice_says_where_the_record_ends(posterior):
     found = allocate(posterior, 1e25)
     assert found.answer == "allocate"
     assert "times beyond the data" in found.text
-    assert "ends at 16 times" in found.text
+    assert "reaches 16 times" in found.text
     assert "beyond the data" not in allocate(posterior, 3e20).text
 
 

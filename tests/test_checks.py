@@ -107,16 +107,15 @@ def test_a_score_of_two_inputs_is_no_loss(marin_post):
     assert "score" not in {entry.code for entry in bs.read(losses).log}
 
 
-@pytest.mark.parametrize("height", [0.3, 1.0])
-def test_a_floor_above_measured_losses_is_no_floor(marin_post, height):
-    floor = np.median(marin_post.components[1].draws["E"])
-    assert marin_post.components[1].law.level[1].plateau == "absent"
-    lowest = height * 1.05 * floor
-    found = [note for note in posed_run(marin_post, lowest).check() if note.code == "floor_above_data"]
-    assert len(found) == (height < 1.0)
-    if found:
-        assert found[0].severity == "info" and f"E {floor:.3g} (with a floor)" in found[0].text
-        assert f"lowest is {lowest:.3g}" in found[0].text and "E as the limit" in found[0].text
+def test_a_floor_above_measured_losses_is_no_floor(marin_post):
+    floors = [float(np.median(part.draws["E"])) for part in marin_post.components[:2]]
+    for lowest, above in ((0.5 * min(floors), floors), (0.5 * sum(floors), [max(floors)]), (1.1 * max(floors), [])):
+        notes = [note for note in posed_run(marin_post, lowest).check() if note.code == "floor_above_data"]
+        assert len(notes) == (len(above) > 0)
+        for note in notes:
+            assert note.severity == "info" and note.text.count("(component") == len(above)
+            assert all(f"E {floor:.3g} (" in note.text for floor in above)
+            assert f"lowest is {lowest:.3g}" in note.text and "E as the limit of the loss" in note.text
 
 
 def posed_run(posterior, lowest):

@@ -45,7 +45,7 @@ def test_inputs_may_be_spelt_as_in_tables_of_runs(given):
     ],
 )
 def test_spellings_that_may_mean_more_than_one_thing_are_refused_with_all_names(given):
-    with pytest.raises(bs.InputError, match="Unknown input.*Known names: flops, n_params, n_tokens"):
+    with pytest.raises(bs.InputError, match=r"Unknown input.*Known names: flops, n_params, n_tokens"):
         query_points(SIZES, None, given, others=("flops",))
 
 
