@@ -265,6 +265,7 @@ def constants(
     subtitle = "posterior, median and 90 % interval"
     if known:
         subtitle += "; dashed: prior, where a constant has its own"
+    subtitle += "; sds are relative"
     return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}{words}", subtitle)
 
 
