@@ -19,6 +19,10 @@ ALIKE = 0.75
 """Likeness from which on a keyword is taken for a misspelt option."""
 
 
+EXAMPLES = {"seed": "0", "simulations": "500", "range": "(1e20, 1e22)"}
+"""Values with which messages show arguments that a function needs."""
+
+
 class Rule(NamedTuple):
     """Rule for the values of a field.
 
@@ -217,7 +221,7 @@ def refusing_others(function: Any, name: str, handed_on: frozenset[str] = frozen
         name: What it is called in messages.
         handed_on: Further keywords, which it hands on to another.
     """
-    parameters = inspect.signature(function).parameters.values()
+    parameters = list(inspect.signature(function).parameters.values())
     rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
     if rest not in (None, "inputs") and not handed_on:
         return function
@@ -232,9 +236,34 @@ def refusing_others(function: Any, name: str, handed_on: frozenset[str] = frozen
                 others = [one for one in others if one not in taken and nearer_option(one, known, taken)]
             for given in others:
                 raise unknown_keyword(f"{name}()", given, known - {"self", "cls"})
+        refuse_missing(name, parameters, args, kwargs)
         return function(*args, **kwargs)
 
     return guarded
+
+
+def refuse_missing(
+    name: str, parameters: Iterable[inspect.Parameter], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> None:
+    """Refuse a call of a function, not of a method, that lacks an argument it needs.
+
+    Args:
+        name: What the function is called.
+        parameters: Its parameters.
+        args: What was given by position.
+        kwargs: What was given by name.
+
+    Raises:
+        InputError: With the first that is missing, and a call as it should be.
+    """
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if any(p.name in ("self", "cls") for p in needed):
+        return
+    named = [p for p in needed if p.kind is p.KEYWORD_ONLY]
+    missing = [p for p in [p for p in needed if p not in named][len(args) :] + named if p.name not in kwargs]
+    if missing:
+        call = [p.name if p not in named else f"{p.name}={EXAMPLES.get(p.name, '...')}" for p in needed]
+        raise InputError(f"{missing[0].name} is missing: {name}({', '.join(call)}).")
 
 
 def inputs_of(asked: Any) -> set[str]:

@@ -64,6 +64,7 @@ class Forecast(Display):
         response: What is forecast, e.g. "loss".
         fitted: Whether a point is a fitted setting, at which the residual of a run is partly known and its interval
             narrower than beside it, shape (point,); None where no runs were fitted.
+        below: Whether a point outside the training range lies below it, shape (point,) or one for all.
     """
 
     points: pd.DataFrame
@@ -75,6 +76,7 @@ class Forecast(Display):
     label: str = ""
     response: str = "loss"
     fitted: np.ndarray | None = None
+    below: np.ndarray | bool = False
 
     @property
     def draws(self) -> np.ndarray:
@@ -229,6 +231,11 @@ class Forecast(Display):
         """Return what is forecast, in one line."""
         return f"Forecast of {KINDS[self.kind]} ({self.label})"
 
+    def distance(self, point: int, digits: int = 3) -> str:
+        """Return how far a point lies outside the training range: `100x beyond the data`, or below it."""
+        side = "below" if np.broadcast_to(self.below, len(self.points))[point] else "beyond"
+        return f"{factor_shown(self.ratio[point], digits)}x {side} the data"
+
     def verdicts(self) -> list[str]:
         """Describe the forecast of each point and its extrapolation factor, a line a point."""
         lines = []
@@ -237,7 +244,7 @@ class Forecast(Display):
         middle, resolution = self.quantile(0.5), self.resolution
         for i, row in enumerate(self.points.to_dict("records")):
             where = ", ".join(f"{name}={value:.3g}" for name, value in row.items())
-            far = f"  [{factor_shown(self.ratio[i], 3)}x beyond the data]" if self.ratio[i] > 1 else ""
+            far = f"  [{self.distance(i)}]" if self.ratio[i] > 1 else ""
             fine = resolution[i]
             lines.append(
                 f"  {where}: {shown(middle[i], fine)}  80 % {shown(low[i], fine)} to {shown(high[i], fine)}"

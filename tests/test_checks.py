@@ -172,3 +172,18 @@ def test_the_record_at_the_distance_of_a_forecast_is_noted(marin_post):
     assert "8 times beyond the data" in note.text and "on ladders, 80 % intervals held" in note.text
     inside = marin_post.check(marin_post.predict(flops=1e20))
     assert "record" not in {note.code for note in inside}
+
+
+def test_no_record_is_quoted_below_the_data(marin_post):
+    forecast = marin_post.predict(flops=1e15)
+    assert "[1,000x below the data]" in str(forecast)
+    notes = {note.code: note.text for note in marin_post.check(forecast, prior=False)}
+    assert "1,000 times below the data" in notes["record"] and "intervals held" not in notes["record"]
+    assert "far" not in notes
+    decision = bs.decide.go(marin_post, 5.0, flops=1e15)
+    assert "1,000 times below the data" in decision.text and "beyond" not in decision.text
+    page = bs.report(marin_post, decision, with_sensitivity=False).markdown()
+    assert "1,000 times below the data" in page
+    # Of points on both sides, the record is of those beyond the data.
+    both = marin_post.check(marin_post.predict(flops=[1e15, 8 * 3e20]), prior=False)
+    assert "8 times beyond" in next(note.text for note in both if note.code == "record")

@@ -475,3 +475,37 @@ def test_rows_left_out_are_told_once_with_the_answer_or_before_a_refusal(capsys)
     with pytest.raises(bs.InputError), told_unless_answered(log):
         raise bs.InputError("No.")
     assert capsys.readouterr().err == "info: Recognised: loss.\nexcluded: row 3 diverged.\n"
+
+
+def test_what_is_counted_or_paid_may_have_a_suffix(marin_post, tmp_path, capsys):
+    fit = tmp_path / "fit.nc"
+    marin_post.save(fit)
+    asked = ("decide", fit, "--at", "flops=1e21", "--target", "2.6", "--json")
+    assert call(*asked, "--cost", "1.2M", "--value", "3M") == 0
+    short = capsys.readouterr().out
+    assert call(*asked, "--cost", "1200000", "--value", "3e6") == 0
+    assert short == capsys.readouterr().out and '"cost": 1200000.0' in short
+    for typed, words in (
+        ("0", "cost= (--cost), a positive number; found 0."),
+        ("1.2Q", "--cost must be a valid number"),
+    ):
+        assert call(*asked, "--cost", typed, "--value", "3M") == 2
+        assert words in capsys.readouterr().err
+
+
+def test_the_command_alone_prints_its_help_and_no_more(capsys):
+    for arguments in ((), ("corpus",)):
+        assert call(*arguments) == 2
+        out, err = capsys.readouterr()
+        assert "Usage:" in out and err == ""
+
+
+def test_a_saved_fit_is_no_table_and_more_sizes_than_there_are_cannot_be_held_out(marin_post, files, tmp_path, capsys):
+    marin_post.save(tmp_path / "fit.nc")
+    for verb in ("fit", "backtest", "noise"):
+        options = ("--ratio", "3") if verb == "backtest" else ()
+        assert call(verb, tmp_path / "fit.nc", *options) == 2
+        said = capsys.readouterr().err
+        assert "fit.nc is a saved fit" in said and "bayescale predict" in said
+    assert call("backtest", files / "runs.csv", "--largest", "10") == 2
+    assert "--largest 10" in capsys.readouterr().err

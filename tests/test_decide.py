@@ -95,6 +95,13 @@ def test_the_answer_turns_at_the_turning_target(marin_post):
     assert bs.decide.go(marin_post, turning * 0.996, **stakes, **AT).answer == "no-go"
 
 
+def test_a_headline_says_how_far_beyond_the_record_the_run_is(marin_post):
+    far = bs.decide.go(marin_post, 2.6, flops=100 * 3e20)
+    assert far.headline == "Go, 100x beyond the data: the run at flops=3e+22."
+    near = bs.decide.go(marin_post, 2.61, **AT)
+    assert near.headline == "Go on the run at flops=1e+21."
+
+
 def test_texts_say_what_a_meeting_asks(marin_post):
     decision = bs.decide.go(marin_post, 2.61, cost=1.2e6, value=2.5e6, unit="USD", **AT)
     chance = f"probability {decision.probability:.2f}"

@@ -12,6 +12,7 @@ import bayescale as bs
 from bayescale.data.wording import short_count
 from bayescale.decide.isoflop import budgets_of, parabola_of
 from bayescale.errors import InputError
+from bayescale.plot.isoflop import valleys
 
 E, A, ALPHA, B, BETA = 1.7, 350.0, 0.34, 460.0, 0.29
 POWER = BETA / (ALPHA + BETA)
@@ -230,3 +231,26 @@ def test_the_verb_reads_a_sweep_and_draws_it(tmp_path, capsys):
     assert again["exponents"] == said["exponents"]
     assert call("allocate", fit, "--flops", "1e20", "--flops", "1e21", "--json", "--plot", picture) == 0
     assert len(json.loads(capsys.readouterr().out)["allocations"]) == 2
+
+
+def test_valleys_end_where_their_losses_were_computed():
+    x = np.geomspace(1e7, 1e9, 41)
+    loss = 2.5 + 0.1 * np.log(x / 1e8) ** 2
+    curve = pd.DataFrame({"budget": 1e19, "n_params": x, "n_tokens": 1e19 / 6 / x, "typical": loss})
+    curve = curve.assign(q05=loss - 0.01, q95=loss + 0.01)
+    least = {"budget": 1e19, "n_params": 1e8, "n_tokens": 1e19 / 6e8, "loss": 2.5, "flat_low": 5e7, "flat_high": 2e8}
+    least |= {"flat_tokens_low": 1e19 / 12e8, "flat_tokens_high": 1e19 / 3e8}
+    runs = pd.DataFrame({"budget": 1e19, "n_params": [1e7, 1e9], "n_tokens": 1e19 / 6 / np.array([1e7, 1e9])})
+    # Left out: one without a loss and one that diverged, each far beyond the runs.
+    gone = pd.DataFrame({"budget": 1e19, "n_params": [1e5, 1e11], "loss": [np.nan, 11.0]})
+    gone["n_tokens"] = 1e19 / 6 / gone["n_params"]
+    for name in ("n_params", "n_tokens"):
+        frame = pd.DataFrame([least])
+        ax = valleys(curve, frame, runs.assign(loss=loss[[0, -1]]), "one budget", "a valley", input=name, broken=gone)
+        (line,) = [line for line in ax.lines if len(line.get_xdata()) == 120]
+        at = np.asarray(line.get_xdata())
+        sizes = at if name == "n_params" else 1e19 / 6 / at
+        assert sizes.min() >= 0.999e7 and sizes.max() <= 1.001e9
+        np.testing.assert_allclose(line.get_ydata(), 2.5 + 0.1 * np.log(sizes / 1e8) ** 2, atol=2e-3)
+        low, high = ax.get_xlim()
+        assert low < gone[name].min() and high > gone[name].max()

@@ -113,6 +113,8 @@ def test_tables_have_the_constants_of_each_component(marin_post):
     labels = ["with floor and plateau", "with a floor", "without floor and plateau"]
     own = [["E", "A", "g", "c"], ["E", "A", "c"], ["A", "c"]]
     table = marin_post.summary(0.8)
+    # The first columns are those that a narrow terminal shows.
+    assert list(table)[:4] == ["mean", "sd", "eti80_lb", "eti80_ub"]
     said = str(marin_post)
     for part, weight, label, names in zip(marin_post.components, marin_post.weights, labels, own, strict=True):
         rows = table[table["component"] == label]

@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import norm
 
 import bayescale as bs
 from bayescale.decide.noise import noise
@@ -144,8 +145,20 @@ def test_differences_at_several_settings_are_a_table_of_equal_decimals():
     assert len(table) == 3 and "n_params 3e+08" in table[1]
     decimals = {len(number.partition(".")[2]) for line in table for number in re.findall(r"[+-]\d\.\d+", line)}
     assert len(decimals) == 1 and len({len(line) for line in table}) == 1
-    gaps = re.findall(r"show (0\.\d+)", next(line for line in lines if "Smallest gap" in line))
-    assert len({len(gap) for gap in gaps}) == 1
+    told = next(line for line in lines if "Smallest difference" in line)
+    gaps = re.findall(r"seeds (0\.\d+)", told)
+    assert len(gaps) == 5 and len({len(gap) for gap in gaps}) == 1
+
+
+def test_a_smallest_difference_states_its_certainty_and_power():
+    rows = [("a", 0, 3.28), ("a", 1, 3.281), ("b", 2, 3.27), ("b", 3, 3.272)]
+    found = noise(bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "seed", "loss"]), inputs=[]), seeds=[4])
+    (row,) = found.resolution.to_dict("records")
+    assert "95 % certainty of its sign in 80 % of experiments (power)" in found.text
+    assert (row["certainty"], row["power"]) == (0.95, 0.8)
+    # Of experiments with that difference, so many have an estimate above the certain one.
+    error = found.sd[0.5] * np.sqrt(2.0 / 4)
+    assert norm.sf(norm.ppf(row["certainty"]) - row["gap"] / error) == pytest.approx(row["power"], abs=1e-3)
 
 
 def test_intervals_of_differences_state_their_level_and_empty_cells_a_dash():

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import bayescale as bs
+from bayescale.errors import InputError
 from bayescale.fitting.options import FitOptions
 from bayescale.fitting.programs import TRACES
 from bayescale.model.prepare import make_jobs
@@ -398,3 +399,21 @@ def test_a_misspelt_keyword_is_refused_with_the_one_meant(function, name, words,
     # Without a seed too, of which Python would complain first.
     with pytest.raises(bs.InputError, match=words):
         function(marin, **{name: 3})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda runs: bs.fit(runs), r"seed is missing: fit\(runs, seed=0\)"),
+        (lambda runs: bs.fit_many([runs]), r"seed is missing: fit_many\(families, seed=0\)"),
+        (lambda runs: bs.backtest(runs, ratio=3), r"seed is missing: backtest\(runs, seed=0\)"),
+        (lambda runs: bs.sbc.run(runs), r"simulations is missing: run\(runs, simulations=500, seed=0\)"),
+        (lambda runs: bs.decide.crossover(runs, runs), r"range is missing: crossover\(first, second, range="),
+        (lambda runs: bs.decide.go(runs), r"target is missing: go\(posterior, target\)"),
+        (lambda runs: bs.fit("my.csv", seed=0), r"found str. Read the file first: bs.read\('my.csv'\)"),
+        (lambda runs: bs.fit(runs.frame, seed=0), r"found DataFrame. Read the table first: bs.read\(table\)"),
+    ],
+)
+def test_a_call_that_lacks_an_argument_is_refused_in_one_sentence(marin, call, words):
+    with pytest.raises(InputError, match=words):
+        call(marin)

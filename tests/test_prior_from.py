@@ -74,6 +74,22 @@ def test_prior_without_it_moves_with_the_runs(marin, marin_post):
     assert make_jobs(runs, prior_from=again)[0].prior_scale is kept.prior_scale
 
 
+def test_the_kept_prior_is_said_and_a_foreign_one_warned_of(marin, marin_post):
+    def said(runs):
+        fit = dataclasses.replace(marin_post.components[0], job=make_jobs(runs, prior_from=marin_post)[0])
+        return next(note for note in fit.check(prior=False) if note.code == "prior_from"), str(fit)
+
+    note, text = said(more([1e22], [2.4]))
+    assert (note.severity, note.text) == (
+        "info",
+        "Model and prior are those of an earlier fit: plateau_power on marin, 6 runs.",
+    )
+    assert text.count(note.text) == 1
+    other = runs_of(flops=MARIN["flops"], loss=[*MARIN["loss"][:2], 3.0, 2.9, 2.8, 2.7])
+    note, _ = said(other)
+    assert note.severity == "warning" and "4 of those 6 runs are not among these 6" in note.text
+
+
 def test_many_rows_keep_the_prior(marin_post):
     rng = np.random.default_rng(0)
     flops = np.geomspace(1e17, 1e22, 300)

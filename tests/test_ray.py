@@ -94,14 +94,35 @@ def test_plans_and_pilots_on_the_ray_may_name_any_input(fitted):
     assert decision.pilots.frame["n_params"][0] == pytest.approx(1e9)
 
 
+def test_departures_are_stated_at_the_first_input():
+    ray = find_ray(ladder(power=1.5), NAMES)
+    there = float(ray.inputs(3e8)["n_tokens"].iloc[0])
+    said = ray.departure({"n_params": 3e8, "n_tokens": there / 7})
+    assert said.startswith("7 (at n_params=3e+08 n_tokens is ")
+
+
+@pytest.mark.slow
+def test_the_ends_of_a_ray_are_inside_and_below_it_is_said(fitted):
+    for row in (fitted.runs.frame.iloc[0], fitted.runs.frame.iloc[-1]):
+        assert " the data]" not in str(fitted.predict(n_params=row["n_params"], n_tokens=row["n_tokens"]))
+        assert fitted.predict(n_tokens=row["n_tokens"]).ratio[0] == 1.0
+    assert "[1,000x below the data]" in str(fitted.predict(n_params=6e7 / 1e3**0.5))
+    ax = bs.plot.intervals(fitted)
+    said = " ".join(text.get_text() for text in ax.texts).replace("\n", " ")
+    assert "up to 100x the compute" in said and "beyond the data" not in said
+
+
 @pytest.mark.slow
 def test_questions_off_the_ray_say_what_would_be_needed(fitted):
     off = {"n_params": 2e9, "n_tokens": 1e12}
-    with pytest.raises(bs.InputError, match=r"one ray.*factor 5.*Add small runs off the ray"):
+    with pytest.raises(
+        bs.InputError, match=r"one ray.*factor 25 \(n_tokens / n_params is 500, not 20\).*Add small runs off the ray"
+    ):
         fitted.predict(**off)
     (caveat,) = [found for found in caveats(fitted, off) if found.code == "one_ray"]
     # As far off the ray as the question: the run has 25 times the tokens that the ray has at its parameters.
     assert caveat.run["n_tokens"] / caveat.run["n_params"] == pytest.approx(500.0)
+    assert "factor 25 (" in caveat.text
     assert bs.decide.go(fitted, 2.2, **off).answer == "cannot say"
     with pytest.raises(bs.InputError, match=r"one ray.*cannot tell how to split"):
         bs.decide.allocate(fitted, 1e21)

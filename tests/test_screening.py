@@ -350,3 +350,17 @@ def test_rows_that_are_kept_are_not_called_excluded():
         rows, log = screen(table, ("n_params", "n_tokens"), keep=keep)
         (entry,) = [entry for entry in log if entry.code == "unfinished"]
         assert (len(rows), entry.severity) == (8 if keep else 7, severity)
+
+
+def test_rows_that_no_fit_can_use_are_never_kept():
+    table = ladder(10).assign(status=["finished"] * 9 + ["CRASHED"])
+    table.loc[5, "loss"] = np.nan
+    rows, log = screen(table, BOTH, keep=True)
+    assert list(rows.index) == [1, 2, 3, 4, *range(6, 11)]
+    assert [(entry.code, entry.severity) for entry in log] == [("unfinished", "warning"), ("missing_loss", "excluded")]
+    assert log[1].text.endswith("no loss: left out.")
+    (crashed, gone) = screen(table, BOTH)[1]
+    # What one row is told of is one row, and no option is offered that would change nothing.
+    assert "keeps it)" in crashed.text and "keep" not in gone.text
+    with pytest.raises(InputError, match=r"No row is left of 10: .*left out\.$"):
+        screen(ladder(10).assign(loss=np.nan), BOTH, keep=True)

@@ -19,6 +19,7 @@ from bayescale.cli.options import (
     Plot,
     Seed,
     Source,
+    amount,
     emit,
     fit_options,
     numbers,
@@ -39,8 +40,8 @@ AT_SCALES = ("at", "axis", "low", "high", "equal", "deadline", "rate", "cost", "
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
 At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
 Targets = Annotated[list[float] | None, typer.Option("--target", help="Loss to be met; repeatable.")]
-Cost = Annotated[float | None, typer.Option(help="What the run costs, in any unit.")]
-Value = Annotated[float | None, typer.Option(help="What meeting the target is worth, in the unit of --cost.")]
+Cost = Annotated[float | None, amount("What the run costs, in any unit.")]
+Value = Annotated[float | None, amount("What meeting the target is worth, in the unit of --cost.")]
 UtilityName = Annotated[str, typer.Option(help="step, per_nat or opportunity; see `bayescale.decide.UTILITIES`.")]
 Unit = Annotated[str, typer.Option(help="Unit of cost and value for the texts, e.g. USD or GPU-hours.")]
 Pilots = Annotated[Path | None, typer.Option(help="CSV of possible pilots: inputs, and optionally cost.")]
@@ -97,14 +98,14 @@ def decide(
 
 def allocate(
     fit: Fit,
-    flops: Annotated[list[float], typer.Option(help="The budget in FLOPs, 6 N D; repeatable.")],
+    flops: Annotated[list[float], amount("The budget in FLOPs, 6 N D; repeatable.")],
     at: Annotated[str | None, typer.Option(help="The law's other inputs, e.g. n_experts=8.")] = None,
-    served: Annotated[float, typer.Option(help="Tokens that the model will serve; adds 2 N served.")] = 0.0,
-    unique_tokens: Annotated[float | None, typer.Option(help="Distinct tokens that exist.")] = None,
-    min_params: Annotated[float | None, typer.Option(help="Smallest first input.")] = None,
-    max_params: Annotated[float | None, typer.Option(help="Largest first input.")] = None,
-    min_tokens: Annotated[float | None, typer.Option(help="Smallest second input.")] = None,
-    max_tokens: Annotated[float | None, typer.Option(help="Largest second input.")] = None,
+    served: Annotated[float, amount("Tokens that the model will serve; adds 2 N served.")] = 0.0,
+    unique_tokens: Annotated[float | None, amount("Distinct tokens that exist.")] = None,
+    min_params: Annotated[float | None, amount("Smallest first input.")] = None,
+    max_params: Annotated[float | None, amount("Largest first input.")] = None,
+    min_tokens: Annotated[float | None, amount("Smallest second input.")] = None,
+    max_tokens: Annotated[float | None, amount("Largest second input.")] = None,
     regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
     plot: Plot = None,
     as_json: Json = False,
@@ -141,7 +142,7 @@ def isoflop(
     reading: dict[str, Any],
     options: dict[str, Any],
     budget: Annotated[
-        list[float] | None, typer.Option(help="Budget to look at besides those of the runs, in FLOPs; repeatable.")
+        list[float] | None, amount("Budget to look at besides those of the runs, in FLOPs; repeatable.")
     ] = None,
     regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
@@ -190,15 +191,15 @@ def compare(
     options: dict[str, Any],
     at: Annotated[str | None, typer.Option(help="Inputs at the point in question, e.g. n_params=7e9.")] = None,
     axis: Annotated[str | None, typer.Option(help="Input along which recipes are compared.")] = None,
-    low: Annotated[float | None, typer.Option(help="Start of the axis between which crossings are sought.")] = None,
-    high: Annotated[float | None, typer.Option(help="Its end.")] = None,
+    low: Annotated[float | None, amount("Start of the axis between which crossings are sought.")] = None,
+    high: Annotated[float | None, amount("Its end.")] = None,
     equal: Annotated[float, typer.Option(help="Difference in ln loss that counts as none.")] = 0.0,
-    deadline: Annotated[float | None, typer.Option(help="Point by which a recipe should be better.")] = None,
+    deadline: Annotated[float | None, amount("Point by which a recipe should be better.")] = None,
     rate: Annotated[
         list[str] | None,
         typer.Option(help="RECIPE=units of the input a unit of cost buys[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
     ] = None,
-    cost: Annotated[float | None, typer.Option(help="The point in question in the unit of cost, with --rate.")] = None,
+    cost: Annotated[float | None, amount("The point in question in the unit of cost, with --rate.")] = None,
     cost_unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
     law: LawName = "auto",
     seed: Seed = 0,
@@ -303,7 +304,7 @@ def next_run(
     utility: UtilityName = "step",
     unit: Unit = "",
     batch: Batch = 1,
-    budget: Annotated[float | None, typer.Option(help="Largest sum of the pilots' costs.")] = None,
+    budget: Annotated[float | None, amount("Largest sum of the pilots' costs.")] = None,
     as_json: Json = False,
 ) -> None:
     """Rank pilots by what they would teach about one larger run."""
@@ -333,7 +334,7 @@ def stop(
     fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
     at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
     target: Annotated[float, typer.Option(help="Loss that a finished run must meet.")],
-    remaining: Annotated[float | None, typer.Option(help="What it costs to finish a run.")] = None,
+    remaining: Annotated[float | None, amount("What it costs to finish a run.")] = None,
     value: Value = None,
     chance: Annotated[float | None, typer.Option(help="Stop below this chance, where no stakes are given.")] = None,
     unit: Unit = "",

@@ -24,6 +24,7 @@ from bayescale.cli.options import (
     Plot,
     Seed,
     Source,
+    amount,
     emit,
     fit_options,
     members,
@@ -86,6 +87,9 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
+        # Without a verb the help was printed, and there is nothing to add.
+        if type(error).__name__ == "NoArgsIsHelpError":
+            sys.exit(2)
         # Click's own usage errors carry a message and the exit code 2.
         if hasattr(error, "format_message"):
             finish(misspelt(error) or refusal(error), 2)
@@ -184,9 +188,7 @@ def predict(
     value_se: Annotated[
         float | None, typer.Option(help="Standard error with which the response will be measured.")
     ] = None,
-    items: Annotated[
-        float | None, typer.Option(help="Number of items that the response, a rate, will be measured on.")
-    ] = None,
+    items: Annotated[float | None, amount("Number of items that the response, a rate, will be measured on.")] = None,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -237,7 +239,8 @@ def explained(forecast: Any, target: float | None) -> str:
         lines.append(f"  and {counted(len(listed) - MOST_TOLD, 'more point')}")
     lines += forecast.remarks()
     lines.append(
-        "ratio: how many times beyond the fitted runs a point lies, by the input that goes farthest; 1: inside."
+        "ratio: how many times beyond the fitted runs (or below them) a point lies, by the input that goes farthest; "
+        "1: inside."
     )
     lines.append("q0.5: the median; q0.1 to q0.9: the 80 % interval, and so on.")
     if target is not None:

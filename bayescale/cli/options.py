@@ -193,6 +193,8 @@ def refusal(error: Any) -> str:
     checks = getattr(error.__context__, "errors", list)()
     if checks and getattr(error, "param", None) is not None:
         expected = checks[0]["msg"].partition(",")[0].replace("Input should be", "must be")
+        # What `number` refuses comes without words on what it expects.
+        expected = expected.replace("Value error", "must be a valid number, such as 1.2M")
         return f"{error.param.opts[0]} {expected}; found {shortened(checks[0]['input'])}."
     text = str(error.format_message())
     return text if text.endswith((".", "?", ")")) else f"{text}."
@@ -221,13 +223,20 @@ def numbers(text: str) -> dict[str, float]:
     """Read `n_params=70e9,n_tokens=1.4e12`."""
     named = pairs(text.split(","), "--at")
     try:
-        return {name: counted(value) for name, value in named.items()}
+        return {name: number(value) for name, value in named.items()}
     except ValueError:
         raise InputError(f"--at expects numbers, e.g. n_params=70e9 or 70B; found {text!r}.") from None
 
 
-def counted(text: str) -> float:
+def amount(text: str) -> Any:
+    """Return an option, of this help, for what is counted or paid: a number with or without a suffix, see `number`."""
+    return typer.Option(parser=number, metavar="NUMBER", help=text)
+
+
+def number(text: str | float) -> float:
     """Read a number with or without a suffix, as tables have them: 7e9 or 7B."""
+    if not isinstance(text, str):
+        return float(text)
     from bayescale.data.cells import SUFFIXES
 
     factor = SUFFIXES.get(text.strip()[-1:].lower())

@@ -91,6 +91,22 @@ class Ray:
         powers = np.array(self.powers)
         return np.exp(self.center[0] + logs @ powers / (powers @ powers))
 
+    def departure(self, point: Mapping[Any, Any]) -> str:
+        """Return the factor between a point and the ray at its first input: `5 (n_tokens / n_params 100, not 20)`.
+
+        Args:
+            point: All inputs of the point.
+        """
+        first = self.names[0]
+        there = self.inputs(float(point[first])).iloc[0]
+        away = {name: float(np.exp(abs(np.log(point[name] / there[name])))) for name in self.names[1:]}
+        name = max(away, key=lambda one: away[one])
+        found, usual = float(point[name]), float(there[name])
+        said = f"at {first}={float(point[first]):.3g} {name} is {found:.3g}, not {usual:.3g}"
+        if self.powers[self.names.index(name)] == 1.0:
+            said = f"{name} / {first} is {found / point[first]:.3g}, not {usual / point[first]:.3g}"
+        return f"{away[name]:.2g} ({said})"
+
     def remedy(self, point: Mapping[str, float], smallest: float) -> tuple[dict[str, float], str]:
         """Return the smallest run that would show how the response varies off the ray, and a sentence about it.
 
@@ -119,10 +135,10 @@ class Ray:
         on_ray = self.inputs(point[self.names[0]]).iloc[0]
         there = ", ".join(f"{name}={value:.3g}" for name, value in on_ray.items())
         raise InputError(
-            f"All runs lie on one ray ({self.text}), and {asked} lies off it by a factor {beside[worst]:.2g}: what "
-            f"each input does alone is not in these data. On the ray {there}. {self.remedy(point, smallest)[1]} A law "
-            "of all inputs (law='chinchilla_outer', bayescale fit --law chinchilla_outer) answers off the ray from "
-            "its prior."
+            f"All runs lie on one ray ({self.text}), and {asked} lies off it by a factor {self.departure(point)}: "
+            f"what each input does alone is not in these data. On the ray {there}. {self.remedy(point, smallest)[1]} "
+            "A law of all inputs (law='chinchilla_outer', bayescale fit --law chinchilla_outer) answers off the ray "
+            "from its prior."
         )
 
 

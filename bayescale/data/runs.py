@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -340,9 +341,12 @@ def checked(runs: Any) -> Runs:
     """
     if isinstance(runs, Runs):
         return runs
-    raise InputError(
-        f"Runs are expected; found {type(runs).__name__}. Make them with Runs.from_frame(table) or bs.read(path)."
-    )
+    hint = "Make them with bs.read(path) or bs.read(table)."
+    if isinstance(runs, str | os.PathLike):
+        hint = f"Read the file first: bs.read({os.fspath(runs)!r})."
+    elif isinstance(runs, pd.DataFrame):
+        hint = "Read the table first: bs.read(table)."
+    raise InputError(f"Runs are expected; found {type(runs).__name__}. {hint}")
 
 
 def several(families: Any) -> list[Any]:

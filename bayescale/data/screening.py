@@ -92,7 +92,7 @@ def screen(
         table: Columns by their recognised names (family, run, seed, step, the inputs, loss, value_se, status, note,
             planned_tokens, train_loss), others under their own; the index is the number of the row in the file.
         inputs: Scale inputs of the fit.
-        keep: Return every row; the log says which would have been left out.
+        keep: Return every row that a fit can use; the log says which would have been left out.
 
     Example:
         >>> import pandas as pd
@@ -104,22 +104,33 @@ def screen(
     """
     left = table
     entries: list[LogEntry] = []
-    done = "kept, as asked" if keep else "left out (screen='keep', --screen keep in the shell, keeps them)"
+    unusable: list[int] = []
     for rule in RULES:
         for finding in rule(left, inputs):
             rows = tuple(int(row) for row in finding.rows)
             if not finding.excludes:
                 entries.append(LogEntry(finding.code, "warning", finding.text, rows, finding.columns))
             elif not (named := left.index.intersection(list(rows))).empty:
-                severity = "warning" if keep else "excluded"
-                entries.append(LogEntry(finding.code, severity, f"{finding.text}: {done}.", rows, finding.columns))
+                severity = "warning" if keep and finding.usable else "excluded"
+                text = f"{finding.text}: {done(finding, keep)}."
+                entries.append(LogEntry(finding.code, severity, text, rows, finding.columns))
+                unusable += [] if finding.usable else list(named)
                 left = left.drop(index=named)
-    if len(left) == 0 and len(table) and not keep:
-        raise InputError(
-            f"No row is left of {len(table)}: {entries[-1].text} Use screen='keep' (--screen keep) to fit them all."
-        )
+    if len(left) == 0 and len(table) and (not keep or len(unusable) == len(table)):
+        usable = len(unusable) < len(table)
+        advice = " Use screen='keep' (--screen keep) to fit those that have a loss and inputs." if usable else ""
+        raise InputError(f"No row is left of {len(table)}: {entries[-1].text}{advice}")
     entries += warnings_about(left, inputs, family_labels(left, ""))
-    return (table if keep else left), tuple(entries)
+    return (table.drop(index=unusable) if keep else left), tuple(entries)
+
+
+def done(finding: Finding, keep: bool) -> str:
+    """Say what was done with the rows of a finding, and what would keep them where a fit can use them."""
+    if not finding.usable:
+        return "left out"
+    if keep:
+        return "kept, as asked"
+    return f"left out (screen='keep', --screen keep in the shell, keeps {'it' if len(finding.rows) == 1 else 'them'})"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +143,7 @@ class Finding:
         text: A sentence without its full stop where rows are left out, a whole one else.
         columns: Columns it is about.
         excludes: Whether the rows are to be left out.
+        usable: Whether a fit could use them all the same; it cannot use rows without a loss or an input.
     """
 
     code: str
@@ -139,6 +151,7 @@ class Finding:
     text: str
     columns: tuple[str, ...] = ()
     excludes: bool = True
+    usable: bool = True
 
 
 def numbered(rows: Sequence[object]) -> str:
@@ -208,7 +221,7 @@ def _missing(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
             what = "no finite" if infinite else "no"
             code = "missing_loss" if column == "loss" else "missing_input"
             verb = "has" if len(gone) == 1 else "have"
-            yield Finding(code, gone, f"{numbered(gone)} {verb} {what} {column}", (column,))
+            yield Finding(code, gone, f"{numbered(gone)} {verb} {what} {column}", (column,), usable=False)
 
 
 def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:

@@ -98,6 +98,13 @@ def quantities(inputs: Mapping[str, float]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
+def factor_unit(ray: Ray | None) -> str:
+    """Return what the extrapolation factor of a fit is one of, which along a ray is all inputs together."""
+    if ray is None or sum(ray.powers) == 1.0:
+        return "beyond the data"
+    return "the compute" if set(ray.names) == {"n_params", "n_tokens"} else "all inputs together"
+
+
 def ray_words(ray: Ray) -> str:
     """Describe the line on which all runs lie."""
     first, parts = ray.names[0], []

@@ -29,6 +29,7 @@ from bayescale.laws.optimum import train_flops
 from bayescale.laws.published import PublishedLaw
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
+from bayescale.posterior.track_record import ONLY_LARGER
 
 SEARCH = (1e2, 1e16)
 """Sizes of the first input among which the law's optimum is sought."""
@@ -114,7 +115,9 @@ class Allocation(Display):
             f"expected to cost {max(self.plug_in_excess, 0.0):.2g} more than the choice.",
             f"Contained: {CONTAINS}.",
         ]
-        if (far := float(self.mean.ratio[0])) > RECORD_RATIO:
+        if (far := float(self.mean.ratio[0])) > RECORD_RATIO and np.any(self.mean.below):
+            lines.append(f"The choice lies {factor_shown(far, 3)} times below the data. {ONLY_LARGER}")
+        elif far > RECORD_RATIO:
             lines.append(f"The choice lies {factor_shown(far, 3)} times beyond the data; {TESTED}.")
         if not self.mean.scale.any() and len(self.mean.location) == 1:
             lines[1:] = [f"Loss {float(self.mean.typical[0]):.4g}; printed constants carry no uncertainty.", lines[2]]

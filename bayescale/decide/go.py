@@ -20,7 +20,7 @@ from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law
 from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import shown
 from bayescale.errors import InputError, some
-from bayescale.forecast import At, Forecast
+from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.fitted import Fitted
 
 ANSWERS = {
@@ -96,13 +96,16 @@ class Decision(Display):
     @property
     def headline(self) -> str:
         """The answer in one sentence."""
-        what = f"the run at {inputs_text(self.at)}"
+        what, far = f"the run at {inputs_text(self.at)}", ""
+        if self.forecast.ratio[0] > RECORD_RATIO:
+            far = f", {self.forecast.distance(0)}"
         if self.answer == "cannot say":
             return f"Cannot say whether {what} meets {self.target:g}: {self.caveats[0].text}"
         if self.answer == "pilot first":
             assert self.pilots is not None
-            return f"Pilot first, before {what}. {self.pilots.text}"
-        return f"{'Go' if self.answer == 'go' else 'No go'} on {what}."
+            return f"Pilot first, before {what}{far}. {self.pilots.text}"
+        answer = "Go" if self.answer == "go" else "No go"
+        return f"{answer}{far}: {what}." if far else f"{answer} on {what}."
 
     @property
     def chances(self) -> str:

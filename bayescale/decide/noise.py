@@ -103,8 +103,9 @@ class SeedNoise(Display):
         freedom: Degrees of freedom behind it: runs less settings.
         level: Central probability of all intervals.
         differences: One for each pair of recipes and setting.
-        resolution: One row a number of seeds: the smallest difference of two recipes that so many seeds of each show
-            with a power of .8 (`gap`, and `gap_paired` where recipes share seeds).
+        resolution: One row a number of seeds: the smallest true difference of two recipes (`gap`, and `gap_paired`
+            where recipes share seeds) whose sign so many seeds of each show with a certainty (`certainty`) of .95,
+            with a probability (`power`) of .8.
         bar: Loss that a mean should fall below, or None.
         passed: One row a recipe and setting: `mean`, `se`, `below` (whether the mean is below the bar) and
             `probability` that the expected loss is; empty without a bar.
@@ -157,11 +158,14 @@ class SeedNoise(Display):
             column = "gap_paired" if "gap_paired" in self.resolution else "gap"
             gaps = spreads_shown(list(self.resolution[column].astype(float)))
             told = [
-                f"{counted(int(seeds), 'seed shows', 'seeds show')} {gap}"
+                f"{counted(int(seeds), 'seed')} {gap}"
                 for seeds, gap in zip(self.resolution["seeds"], gaps, strict=True)
             ]
             how = " (paired by seed)" if "gap_paired" in self.resolution else ""
-            lines.append(f"Smallest gap of two recipes that so many seeds of each show{how}: {', '.join(told)}.")
+            lines.append(
+                f"Smallest difference of two recipes that is found with {100 * CLEAR:g} % certainty of its sign in "
+                f"{100 * POWER:g} % of experiments (power), by seeds of each recipe{how}: {', '.join(told)}."
+            )
         lines += self.bar_lines()
         for family, probability in self.p_same.items():
             lines.append(
@@ -279,7 +283,8 @@ def noise(
     paired = paired_sds(frame, axes)
     for count in sorted({int(number) for number in seeds}):
         factor = ndtri(CLEAR) + ndtri(POWER)
-        row = {"seeds": count, "gap": float(factor * np.sqrt(2.0 / count) * center * np.median(spread))}
+        gap = float(factor * np.sqrt(2.0 / count) * center * np.median(spread))
+        row = {"seeds": count, "certainty": CLEAR, "power": POWER, "gap": gap}
         rows.append(row | ({} if paired is None else {"gap_paired": float(factor * paired / np.sqrt(count))}))
     passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "below", "probability"])
     if bar is not None:

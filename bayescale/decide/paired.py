@@ -170,6 +170,7 @@ def quotient(a: Forecast, b: Forecast) -> Forecast:
         scale=np.hypot(a.scale[number[0]], b.scale[number[1]]),
         log_draws=(joint[0] - joint[1])[None],
         ratio=np.maximum(a.ratio, b.ratio),
+        below=np.where(b.ratio > a.ratio, b.below, a.below),
         label=f"{a.label} over {b.label}",
     )
 

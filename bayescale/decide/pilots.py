@@ -367,6 +367,8 @@ def priced(
         prices = checked.positive_columns("candidates", table, ["cost"])["cost"].to_numpy()
     elif pilot_cost is not None:
         prices = np.broadcast_to(as_numbers("Costs of candidates", pilot_cost(table)), len(table))
+    elif cost <= 0:
+        raise InputError(f"Pilots are priced in proportion to cost= (--cost), a positive number; found {cost:g}.")
     else:
         prices = cost * posterior.scales(table) / posterior.scales(pd.DataFrame([at]))[0]
     if not (np.isfinite(prices) & (prices > 0)).all():

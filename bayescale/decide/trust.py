@@ -14,6 +14,7 @@ from bayescale.errors import Status
 from bayescale.forecast import RECORD_RATIO, TESTED
 from bayescale.posterior.checks import COLLINEAR, grave_notes
 from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.track_record import ONLY_LARGER
 
 INSIDE = 1.05
 """A point within this factor of the training range of an input counts as inside."""
@@ -102,9 +103,10 @@ def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
         return None
     there = np.log([at[name] for name in names])[moving] - center
     along = (there @ axes[0]) * axes[0]
-    away = np.abs(there - along).max()
-    if away < np.log(OFF_RAY):
+    if np.abs(there - along).max() < np.log(OFF_RAY):
         return None
+    # As people compare: where the ray has the other inputs at the first one.
+    away = np.abs(there - axes[0] * (there[0] / axes[0][0])).max()
     # The smallest run, moved off the ray towards the question.
     run = x[np.argmin(x.sum(1))].copy()
     run[moving] += there - along
@@ -125,7 +127,7 @@ def off_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     run, remedy = ray.remedy(full.iloc[0].astype(float).to_dict(), posterior.ray_start)
     text = (
         f"All {len(posterior.runs)} runs lie on one ray ({ray.text}), and the question lies off it by a factor "
-        f"{beside[0]:.2g}: what each input does alone is not in these data."
+        f"{ray.departure(full.iloc[0])}: what each input does alone is not in these data."
     )
     return Caveat("one_ray", text, run, remedy)
 
@@ -158,9 +160,12 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
         The sentences, or None for a question that the test reaches.
     """
     names, frame = posterior.law.inputs, posterior.runs.frame
-    worst = float(posterior.ratio(law_point(posterior, at))[0])
+    point = law_point(posterior, at)
+    worst = float(posterior.ratio(point)[0])
     if worst <= RECORD_RATIO * (1.0 + 1e-9):
         return None
+    if posterior.below(point)[0]:
+        return f"The question lies {factor_shown(worst, 3)} times below the data. {ONLY_LARGER}"
     inputs = {}
     # Along a ray the ratio is that of the product of all inputs.
     reach = RECORD_RATIO ** (1.0 / posterior.ray_power)

@@ -347,9 +347,9 @@ def backtest(
             else:
                 splits.append(split)
     if not splits:
-        at = "" if largest is not None else " at {:g}"
+        at, asked = (" at {:g}", "") if largest is None else ("", f" with largest={largest} (--largest {largest})")
         reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
-        raise InputError(f"No family can be split. {reasons} Use a smaller ratio (or largest), or more runs.")
+        raise InputError(f"No family can be split{asked}. {reasons} Hold out fewer, or use more runs.")
     # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
     training = [
         dataclasses.replace(

@@ -114,6 +114,7 @@ def list_fit_options[**P, R](**changed: Any) -> Callable[[Callable[P, R]], Calla
             for name in kwargs:
                 if name not in known:
                     raise unknown_option(f"{function.__name__}()", name, known)
+            checked.refuse_missing(function.__name__, own.parameters.values(), args, kwargs)
             return function(*args, **kwargs)
 
         run.__signature__ = own.replace(parameters=[*kept, *listed])  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from bayescale._jax import bucket, padded, padded_square
 from bayescale._record import Array
 from bayescale.checked import shortened
 from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
+from bayescale.data.log import LogEntry
 from bayescale.data.ray import Ray, find_ray
 from bayescale.data.runs import Runs, checked, need_scales
 from bayescale.data.zeros import refuse_zeros
@@ -126,7 +127,28 @@ def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
         )
     runs = dataclasses.replace(runs, inputs=first.law.inputs)
     refuse_zeros(first.law, runs.frame, runs.name)
+    runs = dataclasses.replace(runs, log=(*runs.log, kept_prior(fit, runs)))
     return tuple(on_scale(job, runs, ray, job.prior_scale or scale_of(job)) for job in jobs)
+
+
+def kept_prior(fit: Any, runs: Runs) -> LogEntry:
+    """Return the log entry about the earlier fit whose prior is kept: a warning where its runs are not among these.
+
+    Args:
+        fit: The earlier fit.
+        runs: The runs at hand.
+    """
+    earlier, columns = fit.runs.frame, [*runs.inputs, "loss"]
+    here = {tuple(row) for row in runs.frame[columns].to_numpy(float)}
+    gone = sum(tuple(row) not in here for row in earlier[columns].to_numpy(float))
+    text = f"Model and prior are those of an earlier fit: {fit.law.name} on {fit.runs.name}, {len(earlier)} runs."
+    if not gone:
+        return LogEntry("prior_from", "info", text)
+    text += (
+        f" {gone} of those {len(earlier)} runs are not among these {len(runs)}, whose prior is another if they are of "
+        "another family; fit such runs without prior_from (--prior-from)."
+    )
+    return LogEntry("prior_from", "warning", text)
 
 
 def scale_of(job: Job) -> PriorScale:

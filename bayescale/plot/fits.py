@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from bayescale import _io, checked
 from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
-from bayescale.data.wording import quantities, ray_words
+from bayescale.data.wording import factor_unit, quantities, ray_words
 from bayescale.decide.isoflop import is_sweep
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import Forecast, known_kind
@@ -117,7 +117,7 @@ def intervals(
     frame = posterior.runs.frame
     later = None if truth is None else measured_rows(truth, posterior.law.inputs)
     low, high = extremes(frame, name)
-    end = reach(high, upto, later, name)
+    end, low_end = reach(high, upto, later, name), low
     others = [c for c in posterior.law.inputs if c != name]
     groups, averaged = settings_of(frame, others)
     if input is None and upto is None and kind == "run" and others:
@@ -127,10 +127,10 @@ def intervals(
             return fitted(posterior, ax=ax, truth=truth, target=target, question=question)
     if question is not None:
         asked = question.points.iloc[0]
-        end = max(end, float(asked[name]))
+        end, low_end = max(end, float(asked[name])), float(asked[name])
         if others:
             groups, averaged = [{c: float(asked[c]) for c in others}], True
-    start = low if later is None else min(low, extremes(later, name)[0])
+    start = min(low, low_end, *([] if later is None else [extremes(later, name)[0]]))
     grid = np.unique(np.concatenate([np.geomspace(start, end, GRID), [low, high]]))
     drawn = medians_and_intervals(posterior, name, grid, groups, kind, levels)
     rising = all(float(middle[-1]) > float(middle[0]) for _, middle, _ in drawn)
@@ -138,7 +138,7 @@ def intervals(
         draw_settings(ax, drawn, grid, name, frame, later, averaged)
         log_axes(ax, start / (end / start) ** 0.03, end)
         if end > high:
-            beyond(ax, high, end, posterior.ray_power, below=rising)
+            beyond(ax, high, end, posterior.ray_power, below=rising, unit=factor_unit(posterior.ray))
         if start < low:
             ax.axvspan(ax.get_xlim()[0], low, **SHADE)
         if question is not None:

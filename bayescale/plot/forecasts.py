@@ -8,7 +8,6 @@ from matplotlib.axes import Axes
 from bayescale import checked
 from bayescale.checked import known_keywords
 from bayescale.data.wording import quantities
-from bayescale.digits import factor_shown
 from bayescale.errors import InputError
 from bayescale.forecast import Forecast
 from bayescale.plot.style import (
@@ -101,8 +100,8 @@ def side_by_side(forecast: Forecast, ax: Axes | None, target: float | None) -> A
         dress(ax, "x")
         told = kind_words(forecast.kind, forecast.response)
         told += f"; at {quantities(fixed)}" if fixed else ""
-        if (farthest := float(np.max(forecast.ratio))) > 1:
-            told += f"; up to {factor_shown(farthest)}x beyond the data"
+        if forecast.ratio[farthest := int(np.argmax(forecast.ratio))] > 1:
+            told += f"; up to {forecast.distance(farthest, 2)}"
         if number < len(forecast):
             told += f"; the first {number} of {len(forecast)} points"
         headline(ax, forecast.label or "forecast", told)
@@ -154,7 +153,6 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
         ax.set_ylabel("density")
         dress(ax, grid="x")
         where = ", ".join(f"{c} = {short(v, 3)}" for c, v in forecast.points.iloc[point].items())
-        ratio = float(forecast.ratio[point])
-        far = f"; extrapolation: {factor_shown(ratio)}x beyond the data" if ratio > 1 else ""
+        far = f"; extrapolation: {forecast.distance(point, 2)}" if forecast.ratio[point] > 1 else ""
         headline(ax, forecast.label or "forecast", f"{kind_words(forecast.kind, forecast.response)} at {where}{far}")
     return ax

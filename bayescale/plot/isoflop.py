@@ -178,9 +178,8 @@ def valleys(
         for row in minima.to_dict("records"):
             own = measured[measured["budget"] == row["budget"]]
             curve = curves[curves["budget"] == row["budget"]].sort_values(input)
-            gone = [] if broken is None else broken.loc[broken["budget"] == row["budget"], input]
             # A valley is drawn where it was measured and around its bottom; the walls say nothing.
-            shown = [row[flat[0]], row[flat[1]], row[input], *own[input], *gone]
+            shown = [row[flat[0]], row[flat[1]], row[input], *own[input]]
             extents.append(draw_valley(ax, curve, row, own, shown, input, colors[row["budget"]]))
         ax.plot(
             minima[input], minima["loss"], color=INK, linewidth=1.1, linestyle=(0, (4, 3)), zorder=6, label="frontier"
@@ -202,7 +201,9 @@ def valleys(
         ax.set_ylabel(response)
         dress(ax)
         headline(ax, title, subtitle)
-        note(ax, "compute in FLOP", (1, 1), (-4, -8), QUIET, "axes fraction", ha="right", va="top")
+        # Below the strip of runs that were left out.
+        height = -8 if broken is None or broken.empty else -28
+        note(ax, "compute in FLOP", (1, 1), (-4, height), QUIET, "axes fraction", ha="right", va="top")
         key_below(ax)
     return ax
 
@@ -225,16 +226,18 @@ def draw_valley(
         curve: Typical loss and its interval along the budget, in order of the input.
         row: Budget, best input and loss.
         own: Runs at this budget.
-        shown: Values of the input that the drawing has to include.
+        shown: Values of the input that the drawing includes, as far as losses were computed there.
         name: The input on the x axis.
         color: Colour of the budget.
 
     Returns:
         Smallest and largest input and loss of what was drawn.
     """
-    start, end = min(shown) / 1.2, max(shown) * 1.2
+    sizes = curve[name].to_numpy(float)
+    # Beyond its ends an interpolation would go on flat.
+    start, end = max(min(shown) / 1.2, sizes[0]), min(max(shown) * 1.2, sizes[-1])
     grid = np.geomspace(start, end, 120)
-    x = np.log(curve[name].to_numpy(float))
+    x = np.log(sizes)
     line, under, over = (
         np.interp(np.log(grid), x, curve[column].to_numpy(float)) for column in ("typical", "q05", "q95")
     )

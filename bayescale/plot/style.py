@@ -195,7 +195,9 @@ def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
         ax.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: short(value)))
 
 
-def beyond(ax: Axes, start: float, end: float, power: float = 1.0, *, below: bool = False) -> None:
+def beyond(
+    ax: Axes, start: float, end: float, power: float = 1.0, *, below: bool = False, unit: str = "beyond the data"
+) -> None:
     """Shade the zone beyond the data and say how far it reaches, as this power of the input.
 
     Args:
@@ -204,6 +206,7 @@ def beyond(ax: Axes, start: float, end: float, power: float = 1.0, *, below: boo
         end: Where the zone ends.
         power: Power of the input that the factor is told of.
         below: Write the words at the bottom, since the curve is at the top.
+        unit: What the factor is one of, where that is not the x axis: `the compute`.
     """
     ax.axvspan(start, end, **SHADE)
     ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
@@ -212,8 +215,8 @@ def beyond(ax: Axes, start: float, end: float, power: float = 1.0, *, below: boo
     factor = f"up to {factor_shown((end / start) ** power)}x"
     # The layout will take a part of the width for labels.
     room = 0.85 * share * ax.get_window_extent().width * 72.0 / figure_of(ax).dpi - 12.0
-    texts = (f"extrapolation: {factor} beyond the data", f"extrapolation:\n{factor} beyond the data")
-    texts = (*texts, f"extrapolation:\n{factor}\nbeyond the data")
+    texts = (f"extrapolation: {factor} {unit}", f"extrapolation:\n{factor} {unit}")
+    texts = (*texts, f"extrapolation:\n{factor}\n{unit}")
     fitting = [text for text in texts if text_width(text) <= room]
     # Words that find no room in the zone stand in front of it.
     at, text = (1.0, fitting[0]) if fitting else (1.0 - share, texts[-1])

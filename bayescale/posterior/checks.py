@@ -106,8 +106,9 @@ def check_sampler(fit: Fitted) -> list[Note]:
 
 
 def check_table(posterior: Fitted) -> list[Note]:
-    """Note what reading and screening warned of."""
-    return [Note(entry.code, "warning", entry.text) for entry in posterior.runs.log if entry.severity == "warning"]
+    """Note what reading and screening warned of, and the earlier fit whose prior was kept."""
+    entries = [entry for entry in posterior.runs.log if entry.severity == "warning" or entry.code == "prior_from"]
+    return [Note(entry.code, entry.severity, entry.text) for entry in entries]
 
 
 def check_convergence(posterior: Posterior, which: str) -> list[Note]:
@@ -367,7 +368,9 @@ def floor_name(part: Posterior) -> str | None:
 
 def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Note how often intervals held on published families as far out as the farthest point beyond the data."""
-    worst = int(np.argmax(forecast.ratio))
+    beyond = np.where(forecast.below, 1.0, forecast.ratio)
+    # The record is of points beyond the data; those below are told of where there are no others.
+    worst = int(np.argmax(beyond if beyond.max() > INSIDE else forecast.ratio))
     if forecast.ratio[worst] <= INSIDE:
         return []
     known = entry(posterior, forecast.points.iloc[worst].astype(float).to_dict())
@@ -377,8 +380,9 @@ def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
 def check_forecast(forecast: Forecast) -> list[Note]:
     """Note forecasts that reach far or say little."""
     notes = []
-    if forecast.ratio.max() > RECORD_RATIO:
-        text = f"The forecast reaches {factor_shown(forecast.ratio.max(), 3)} times beyond the data; {TESTED}."
+    beyond = np.where(forecast.below, 1.0, forecast.ratio)
+    if beyond.max() > RECORD_RATIO:
+        text = f"The forecast reaches {factor_shown(beyond.max(), 3)} times beyond the data; {TESTED}."
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)
     width = float(np.max(np.log(high / low)))

@@ -27,6 +27,9 @@ from bayescale.posterior.predictive import Predictive, at_fitted_settings
 if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
 
+ROUNDING = 1e-6
+"""Extrapolation factors this close to one are one."""
+
 
 @known_keywords
 class Fitted(Display, abc.ABC):
@@ -243,6 +246,7 @@ class Fitted(Display, abc.ABC):
             label=f"{self.law.name} on {self.runs.name}",
             response=self.response,
             fitted=known,
+            below=self.below(x),
         )
 
     @property
@@ -258,7 +262,14 @@ class Fitted(Display, abc.ABC):
         a ladder is as far from a question whichever of its inputs is fitted.
         """
         seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
-        return np.maximum(x / seen.max(0), seen.min(0) / x).max(1) ** self.ray_power
+        factor = np.maximum(x / seen.max(0), seen.min(0) / x).max(1) ** self.ray_power
+        # Inputs along a ray come from logarithms, so those of the outermost runs are equal up to rounding only.
+        return np.where(np.abs(factor - 1.0) < ROUNDING, 1.0, factor)
+
+    def below(self, x: np.ndarray) -> np.ndarray:
+        """Return whether the input that goes farthest lies below the runs at points outside of them, shape (point,)."""
+        seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
+        return ((seen.min(0) / x).max(1) > (x / seen.max(0)).max(1)) & (self.ratio(x) > 1.0)
 
     @property
     def ray_power(self) -> float:

@@ -133,8 +133,8 @@ class Mixture(Fitted):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return the table of `Posterior.summary` for each component, one below the other.
 
-        Components are models of their own, so their constants are not averaged. Columns `component` and `weight` say
-        whose a row is; constants that a component lacks have no row.
+        Components are models of their own, so their constants are not averaged. The last columns, `component` and
+        `weight`, say whose a row is; constants that a component lacks have no row.
 
         Args:
             level: Central probability of the interval.
@@ -142,9 +142,7 @@ class Mixture(Fitted):
         parts = []
         for part, label, weight in zip(self.components, component_labels(self), self.weights, strict=True):
             table = part.summary(level).loc[list(own_draws(part))]
-            table.insert(0, "component", label)
-            table.insert(1, "weight", weight)
-            parts.append(table)
+            parts.append(table.assign(component=label, weight=weight))
         return pd.concat(parts)
 
     def contraction(self) -> pd.Series:

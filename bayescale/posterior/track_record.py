@@ -19,6 +19,8 @@ from bayescale.posterior.fitted import Fitted
 FILE = Path(__file__).with_name("track_record.json")
 KINDS = {"ladder": "ladders", "curve": "curves", "several": "several inputs"}
 """Designs that the record tells apart, by the key in the file; see `model.designs`."""
+ONLY_LARGER = "The record of held-out runs is of runs larger than the fitted ones, so it says nothing there."
+"""What to know of the record at a question below the data."""
 INSIDE = 1.05
 """A question within this factor of the data is not an extrapolation."""
 
@@ -29,14 +31,15 @@ class Entry:
 
     Attributes:
         table: Rows of this kind: factor, families, and the share of runs inside the 50, 80 and 95 % intervals.
-        nearest_row: Row that belongs to the question: the smallest factor that reaches it, or the last.
-        factor: How far beyond the data the question lies: along its furthest input for a law of one input, in compute
-            for several.
+        nearest_row: Row that belongs to the question: the smallest factor that reaches it, or the last; None below the
+            data, of which there is no record.
+        factor: How far beyond (or below) the data the question lies: along its furthest input for a law of one input,
+            in compute for several.
         text: The sentence a person reads.
     """
 
     table: pd.DataFrame
-    nearest_row: int
+    nearest_row: int | None
     factor: float
     text: str
 
@@ -62,6 +65,11 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     factor = distance(posterior, at)
     everything = record()
     rows = everything[everything["kind"] == design].sort_values("factor").reset_index(drop=True)
+    x = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
+    lower = float(posterior.ratio(x)[0])
+    # Of several inputs one may lie below the data while compute does not.
+    if posterior.below(x)[0] and lower > INSIDE and (factor <= INSIDE or not several):
+        return Entry(rows, None, lower, f"This question lies {long_count(lower)} times below the data. {ONLY_LARGER}")
     reached = rows["factor"].to_numpy(float) >= factor / INSIDE
     nearest_row = int(np.argmax(reached)) if reached.any() else len(rows) - 1
     row = rows.iloc[nearest_row]

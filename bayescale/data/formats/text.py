@@ -15,6 +15,9 @@ MARKS = (
 )
 """Byte order marks, longer ones first where one begins like another."""
 
+HDF = b"\x89HDF\r\n\x1a\n"
+"""Start of the files that fits are saved in."""
+
 
 def decode(content: bytes, label: str) -> tuple[str, str]:
     """Return the text of a file and the encoding that it is in.
@@ -33,6 +36,11 @@ def decode(content: bytes, label: str) -> tuple[str, str]:
 def decoded(content: bytes, label: str) -> tuple[str, str]:
     """Decode with the first encoding that fits."""
     marked = next((encoding for mark, encoding in MARKS if content.startswith(mark)), None)
+    if content.startswith(HDF):
+        raise InputError(
+            f"{label} is a saved fit, and a table of runs is expected. Ask the fit with bs.load({label!r}) (bayescale "
+            f"predict {label} --at ...)."
+        )
     refused = InputError(f"{label} is not text; a CSV file in UTF-8 is expected.")
     if marked is None:
         # Text of 16 bits a character without a mark has a zero in every second byte.
