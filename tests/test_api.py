@@ -96,7 +96,7 @@ def test_misspelt_keywords_of_methods_lead_to_those_that_were_meant(marin):
         lambda: bs.Runs.from_frame(marin.frame, nam="a"): "name",
         lambda: bs.read_families("absent.csv", los="a"): "loss",
         lambda: bs.numpyro_model(marin, prior={}): "priors",
-        lambda: law.predict(n_param=1e9, n_tokens=1e10): "n_params",
+        lambda: law.predict(n_prams=1e9, n_tokens=1e10): "n_params",
     }.items():
         with pytest.raises(bs.InputError, match=rf"Did you mean '{meant}'\?"):
             asked()

@@ -108,7 +108,7 @@ def test_default_fit(marin, marin_post):
 
 def test_slips_are_told_what_was_expected(marin, marin_post):
     slips = [
-        (lambda: bs.fit(marin.frame, seed=0), "found DataFrame. Make them with Runs.from_frame"),
+        (lambda: bs.fit(marin.frame, seed=0), "found DataFrame. Read the table first"),
         (lambda: bs.fit(marin, seed=0, discrepancy=False), "discrepancy must be .* found False"),
         (lambda: marin_post.predict(1e21), r"predict\(at=\{.flops.: 1e21\}\)"),
         (lambda: marin_post.predict(flops=[[1e21]]), r"array of shape \(1, 1\)"),

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import bayescale as bs
+from bayescale.posterior.loo import elpd
 
 
 @pytest.mark.filterwarnings("ignore:Estimated shape parameter")
@@ -16,6 +17,7 @@ def test_loo_of_a_mixture_is_that_of_the_mixture(marin_post):
         np.exp(found.elpd_i.to_numpy()), np.average(densities, axis=0, weights=marin_post.weights), rtol=1e-6
     )
     assert found.elpd == pytest.approx(float(found.elpd_i.sum()))
+    assert [elpd(part) for part in marin_post.components] == pytest.approx([one.elpd for one in own], abs=0.05)
     # Never below the worse model, never above the better one.
     assert min(one.elpd for one in own) - 1e-9 <= found.elpd <= max(one.elpd for one in own) + 1e-9
     uneven = bs.Mixture(marin_post.components[:2], (0.9, 0.1)).loo()

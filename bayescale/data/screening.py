@@ -125,7 +125,7 @@ def screen(
 
 
 def done(finding: Finding, keep: bool) -> str:
-    """Say what was done with the rows of a finding, and what would keep them where a fit can use them."""
+    """Return what was done with the rows of a finding, and what would keep them where a fit can use them."""
     if not finding.usable:
         return "left out"
     if keep:

@@ -347,7 +347,8 @@ def backtest(
             else:
                 splits.append(split)
     if not splits:
-        at, asked = (" at {:g}", "") if largest is None else ("", f" with largest={largest} (--largest {largest})")
+        told = shortened(largest)
+        at, asked = (" at {:g}", "") if largest is None else ("", f" with largest={told} (--largest {told})")
         reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
         raise InputError(f"No family can be split{asked}. {reasons} Hold out fewer, or use more runs.")
     # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +14,7 @@ from bayescale.errors import Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
 from bayescale.laws.priors import Plateaus, Shares
 from bayescale.posterior.fitted import Fitted, component_labels
+from bayescale.posterior.loo import elpd
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import run_variance
@@ -305,10 +305,7 @@ def check_components(fit: Fitted) -> list[Note]:
     """
     if len(fit.components) == 1:
         return []
-    with warnings.catch_warnings():
-        # Rows that PSIS finds influential move the sum by less than what is noted here.
-        warnings.filterwarnings("ignore", message="Estimated shape parameter of Pareto")
-        fits = np.array([float(part.loo().elpd) for part in fit.components])
+    fits = np.array([elpd(part) for part in fit.components])
     best, labels = int(np.argmax(fits)), component_labels(fit)
     worse = [number for number, elpd in enumerate(fits) if fits[best] - elpd > REFUTED]
     if not worse:

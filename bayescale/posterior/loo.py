@@ -38,6 +38,22 @@ def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
     return flat.reshape(-1, draws, flat.shape[-1]), by_run
 
 
+def elpd(posterior: Posterior) -> float:
+    """Return the expected log predictive density of all rows, each left out, of one model, as `loo` estimates it.
+
+    It says nothing about rows that are influential, so that threads may ask at once: warnings cannot be kept quiet in
+    one of several threads.
+    """
+    from arviz_stats.base import array_stats
+
+    values, _ = log_likelihood(posterior)
+    rows = values.reshape(-1, values.shape[-1]).T
+    with np.errstate(all="ignore"):
+        weights, _ = array_stats.psislw(rows)
+    each = np.logaddexp.reduce(weights + rows, axis=1) - np.logaddexp.reduce(weights, axis=1)
+    return float(each.sum())
+
+
 def loo(fit: Fitted) -> Any:
     """Estimate the expected log predictive density of each row, left out, by Pareto-smoothed importance sampling.
 
