@@ -13,8 +13,8 @@ import bayescale as bs
 from bayescale.model.parameters import coordinates
 
 DRAWS = bs.Nuts(warmup=300, draws=500, chains=4)
-FEWER = bs.Nuts(warmup=300, draws=500, chains=2, least_ess=200.0)
-"""For the likelihood with a precision of each row, whose chains are slow."""
+FEWER = bs.Nuts(warmup=300, draws=400, chains=2, least_ess=1000.0)
+"""For the likelihood with a precision of each row, whose chains are slow: too few to be tried again."""
 
 
 def made_up(kind):
