@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack
 
@@ -106,9 +107,9 @@ def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
     jobs: list[Job] = [part.job for part in getattr(fit, "components", ())]
     if not jobs:
         raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
-    defaults = {"law": "auto", "discrepancy": "auto", "likelihood": "normal", "priors": None, "design": "auto"}
+    defaults = inspect.signature(make_jobs).parameters
     for name, value in told.items():
-        if value is not defaults[name] and value != defaults[name]:
+        if value != defaults[name].default:
             raise InputError(
                 f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
             )
