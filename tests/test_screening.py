@@ -7,6 +7,7 @@ from conftest import with_job
 
 import bayescale as bs
 from bayescale.data.log import LogEntry
+from bayescale.data.neighbours import AFTER, SMALLEST, clear_of_neighbours, distances
 from bayescale.data.outliers import find_outliers
 from bayescale.data.screening import screen
 from bayescale.errors import InputError
@@ -172,6 +173,97 @@ def test_many_rows_are_dealt_out():
     y = np.log(2.0 + 30.0 * x**-0.3) + 0.01 * rng.normal(size=1000)
     y[500] += 0.5
     assert np.flatnonzero(find_outliers(np.log(x)[:, None], y).named).tolist() == [500]
+
+
+# --- Curves of one input ---------------------------------------------------------------------------------------
+
+
+def cliff(rows: int = 24, seed: int = 0, noise: float = 0.003) -> pd.DataFrame:
+    """A curve that stays level, falls within few rows, and stays level again, as those of error rates often do."""
+    x = np.geomspace(16, 1e5, rows)
+    clean = 0.1 + 0.9 / (1 + (x / 300) ** 3)
+    noisy = clean * np.exp(noise * np.random.default_rng(seed).normal(size=rows))
+    return numbered(pd.DataFrame({"n_samples": x, "loss": noisy}))
+
+
+def diverged(table: pd.DataFrame) -> list[int]:
+    return rows_of(screen(table, ("n_samples",))[1], "diverged")
+
+
+@pytest.mark.parametrize("rows", [12, 16, 24, 48])
+def test_cliffs_are_no_failures(rows):
+    assert sum(len(diverged(cliff(rows, seed))) for seed in range(10)) <= rows * 10 // 100
+
+
+@pytest.mark.parametrize("row", [19, 20, 22, 24])
+def test_small_failures_beside_a_cliff_are_named(row):
+    found = 0
+    for seed in range(5):
+        table = cliff(seed=seed)
+        table.loc[row, "loss"] *= 1.06
+        found += row in diverged(table)
+    assert found >= 4
+
+
+def test_failures_beside_one_another_are_named():
+    table = ladder(16)
+    table.loc[[7, 8, 12], "loss"] *= [1.1, 1.3, 1.06]
+    assert rows_of(screen(table, BOTH)[1], "diverged") == [7, 8, 12]
+
+
+@pytest.mark.parametrize(("row", "factor"), [(1, 1.3), (10, 1.06)])
+def test_failures_at_the_ends_are_named(row, factor):
+    found = 0
+    for seed in range(5):
+        table = ladder(10, seed)
+        table.loc[row, "loss"] *= factor
+        found += rows_of(screen(table, ("n_params",))[1], "diverged") == [row]
+    assert found >= 4
+
+
+def test_start_that_falls_steeply_is_no_failure():
+    x = np.geomspace(1e3, 1e7, 20)
+    for seed in range(5):
+        noise = 0.003 * np.random.default_rng(seed).normal(size=20)
+        start = np.r_[1.6, 1.2, 0.7, 0.25, np.zeros(16)]
+        table = numbered(pd.DataFrame({"n_samples": x, "loss": np.exp(start + noise) * (1 + x**-0.2)}))
+        assert len(diverged(table)) <= 1
+        # One row that failed there is.
+        table.loc[1, "loss"] *= 20.0
+        assert 1 in diverged(table)
+
+
+def test_ray_is_one_curve():
+    table = ladder(12)
+    table.loc[1, "loss"] *= 1.2
+    one, both = (screen(table, inputs)[1] for inputs in (("n_params",), BOTH))
+    assert rows_of(one, "diverged") == rows_of(both, "diverged") == [1]
+
+
+def test_rise_is_no_failure_but_a_bump_is():
+    n = np.geomspace(1e7, 1e10, 14)
+    for seed in range(5):
+        noise = np.exp(0.005 * np.random.default_rng(seed).normal(size=14))
+        table = numbered(pd.DataFrame({"n_params": n, "loss": (0.9 - 0.6 * (n / 1e7) ** -0.2) * noise}))
+        assert "diverged" not in codes(screen(table, ("n_params",))[1])
+        jump = table.assign(loss=table["loss"] * np.r_[np.ones(12), 1.6, 1.7])
+        assert "diverged" not in codes(screen(jump, ("n_params",))[1])
+        table.loc[6, "loss"] *= 3.0
+        assert rows_of(screen(table, ("n_params",))[1], "diverged") == [6]
+
+
+def test_distances_from_the_line_through_neighbours():
+    x = np.arange(8.0)
+    y = 3.0 - x + 0.1 * (x == 4) + 0.2 * (x == 7)
+    own, relative = distances(x, y, np.zeros(8, bool))
+    assert np.isnan(own[[0, 7]]).all() and np.isnan(relative[[0, 7]]).all()
+    np.testing.assert_allclose(own[[2, 4]], [0.0, 0.1 / np.sqrt(1.5)], atol=1e-12)
+    # Without row 4 the others lie on a line, but for the last one, which moves the line at row 6 by .1.
+    np.testing.assert_allclose(relative[4], own[4] / (np.sqrt((0.1**2 / 1.5) / 5) + SMALLEST))
+    after, _ = distances(x, y, np.zeros(8, bool), AFTER)
+    np.testing.assert_allclose(after[7], 0.2 / np.sqrt(6.0))
+    aside = clear_of_neighbours(x, 3.0 - x + 0.1 * (x == 4), np.zeros(8, bool))
+    np.testing.assert_array_equal(np.flatnonzero(aside), [4])
 
 
 # --- Unfinished runs ------------------------------------------------------------------------------------------

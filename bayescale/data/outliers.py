@@ -2,7 +2,9 @@
 
 The fit is a Gaussian process over the logarithms of the inputs with a linear trend. Its scales are averaged over a
 small grid, so that few rows give wide bounds. A failed run can only lie above the others, so the test has one side, and
-the scatter below the fit says how far sound runs of the same table scatter.
+the scatter below the fit says how far sound runs of the same table scatter. Curves of one input are judged beside their
+neighbours as well (`bayescale.data.neighbours`). The numbers below were chosen by failures planted in published
+families, for which `python -m benchmarks screening` says how many are found.
 """
 
 from __future__ import annotations
@@ -14,10 +16,14 @@ from scipy.ndimage import median_filter
 from scipy.optimize import linprog
 from scipy.special import logsumexp
 
+from bayescale.data.neighbours import AFTER, clear_of_neighbours, distances
+
 LARGEST = 100
 """Most rows of one Gaussian process; more are dealt out into several that each cover the whole range."""
 DENSE, WINDOW, DENSE_THRESHOLD = 300, 21, 8.0
 """Curves of more rows are compared with medians of so many neighbours, and this many standard deviations of scatter."""
+SAME_LINE = 0.01
+"""An input that is a line of the others but for this part of its range is left out."""
 FEW = 5
 """Up to so many rows only gross failures are named."""
 GROSS = 0.15
@@ -38,12 +44,22 @@ ASYMMETRY = 1.2
 """A named run lies farther above the fit than this times the farthest sound run lies below it."""
 RISE, HALF_SURE = 6.0, 2.0
 """A run is also named if it lies so many standard deviations of noise above a smaller one, and of the prediction."""
-BETWEEN, BETWEEN_ROWS = 4.5, 8
-"""So far, in units of the scatter nearby, it may lie above the line between neighbours, on curves of so many rows."""
+CURVE = 8
+"""Curves of one input with so many rows, all at different inputs, are judged by their neighbours as well."""
+BOTH, BESIDE = 3.0, 3.5
+"""There the geometric mean of both scores is larger than the first, and the score beside neighbours than the second,"""
+ALONE = 8.0
+"""or the score beside neighbours larger than this;"""
+LAST = 2.5
+"""the mean of both scores of the last row larger than this;"""
+RISING = 5.0
+"""and where the response rises, the mean of both scores larger than this."""
 EDGE = 3
 """Runs with fewer smaller ones than this are named only if they lie"""
 EDGE_RISE, EDGE_EXCESS = 4.5, 0.4
 """so many standard deviations of noise above a smaller one, or so far above the fit in ln(loss)."""
+SUDDEN = 4.0
+"""A fall of ln(loss) so many times the next one is that from a failed row, not the start of a curve."""
 SHARE = 0.03
 """Prior probability that a run failed,"""
 WIDTH = 2.0
@@ -77,18 +93,21 @@ class Outliers:
     sd: np.ndarray
 
 
-def find_outliers(x: np.ndarray, y: np.ndarray) -> Outliers:
+def find_outliers(x: np.ndarray, y: np.ndarray, *, rising: bool = False) -> Outliers:
     """Return the rows that lie far above a smooth fit of the others.
 
     Args:
         x: ln of the inputs, shape (row, input).
         y: ln(loss), shape (row,).
+        rising: Whether the response rises with scale, as a score does. A high one may be a gain then, so that only rows
+            of a curve are named that lie above their neighbours and above every larger run as well.
     """
     rows = len(y)
     result = Outliers(np.zeros(rows, bool), y.copy(), np.full(rows, np.inf))
     spread = np.ptp(x, axis=0) if rows else np.zeros(x.shape[1])
-    z = (x - x.mean(0))[:, spread > 1e-9] / spread[spread > 1e-9]
-    if rows < 3:
+    z = _independent((x - x.mean(0))[:, spread > 1e-9] / spread[spread > 1e-9])
+    curve = z.shape[1] == 1 and len(np.unique(z)) == rows
+    if rows < 3 or (rising and (rows > DENSE or not curve)):
         return result
     if rows > DENSE and z.shape[1] == 1:
         return _beside_neighbours(z[:, 0], y)
@@ -96,10 +115,21 @@ def find_outliers(x: np.ndarray, y: np.ndarray) -> Outliers:
     order = np.lexsort((y, z.sum(1)))
     for part in range(parts):
         own = np.sort(order[part::parts])
-        found = _one_part(z[own], y[own])
+        found = _one_part(z[own], y[own], rising)
         for field in ("named", "expected", "sd"):
             getattr(result, field)[own] = getattr(found, field)
     return result
+
+
+def _independent(z: np.ndarray) -> np.ndarray:
+    """Return the inputs without those that the ones before them say already, as tokens on a ray of parameters do."""
+    kept = z[:, :0]
+    for column in z.T:
+        known = np.column_stack([np.ones(len(z)), kept])
+        rest = column - known @ np.linalg.lstsq(known, column, rcond=None)[0]
+        if np.abs(rest).max(initial=0.0) > SAME_LINE:
+            kept = np.column_stack([kept, column])
+    return kept
 
 
 def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
@@ -130,7 +160,7 @@ class _Fit:
     noise: np.ndarray
 
 
-def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
+def _one_part(z: np.ndarray, y: np.ndarray, rising: bool) -> Outliers:
     """Name the outliers of rows that one process describes."""
     kernels = _kernels(z)
     starts = [np.zeros(len(y), bool), _above_lower_fit(z, y, 1), _above_lower_fit(z, y, 2)]
@@ -145,19 +175,95 @@ def _one_part(z: np.ndarray, y: np.ndarray) -> Outliers:
     smaller, lowest = _smaller_runs(z, np.where(out, np.inf, y))
     rise = (y - lowest) / (np.sqrt(2.0) * noise)
     named = (out & (score > THRESHOLD)) | ((rise > RISE) & (score > HALF_SURE))
-    if z.shape[1] == 1 and len(y) >= BETWEEN_ROWS and len(np.unique(z)) == len(y):
-        named |= (_between_neighbours(z[:, 0], y, out) > BETWEEN) & (score > HALF_SURE)
     # What lies below the fit says how far sound runs of this table scatter, unless the excess is gross.
     stray = ASYMMETRY * np.max(-score[~out], initial=0.0)
     named &= (excess > least) & ((score > stray) | (excess > EDGE_EXCESS))
     # At the smallest scales sound curves often leave the trend: only a loss above that of a smaller run is a failure.
     named &= (smaller >= EDGE) | (rise > EDGE_RISE) | (excess > EDGE_EXCESS)
+    curve = z.shape[1] == 1 and len(y) >= CURVE and len(np.unique(z)) == len(y)
+    if rising:
+        named = _above_rise(z[:, 0], y, fit) if curve else np.zeros(len(y), bool)
+    elif curve:
+        named = _on_curve(z[:, 0], y, fit, named)
     if len(y) <= FEW:
         larger = np.array([y[(z >= row - 1e-9).all(1) & (z > row + 1e-9).any(1)].max(initial=-np.inf) for row in z])
         named |= (y > _smaller_runs(z, y)[1] + PLAIN) & (y > larger + PLAIN)
     if z.shape[1] == 1 and len(y) >= ENOUGH:
         named &= ~_hump(z[:, 0], excess, named)
     return Outliers(named, mean, sd)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Scores:
+    """How far the rows of a curve lie above the fit and above their neighbours; rows below have 0.
+
+    Attributes:
+        fit: Distance from the fit in standard deviations of its prediction.
+        height: Distance from the line between the neighbours; NaN where a row is not between others.
+        beside: That distance in units of that of the rows nearby; NaN where this cannot be told.
+        both: Geometric mean of `fit` and `beside`.
+        aside: Rows that were no neighbours of others.
+    """
+
+    fit: np.ndarray
+    height: np.ndarray
+    beside: np.ndarray
+    both: np.ndarray
+    aside: np.ndarray
+
+
+def _scores(z: np.ndarray, y: np.ndarray, fit: _Fit) -> _Scores:
+    """Judge the rows of a curve by the fit and by their neighbours."""
+    aside = clear_of_neighbours(z, y, fit.out)
+    height, beside = (np.maximum(part, 0.0) for part in distances(z, y, aside))
+    score = np.maximum((y - fit.mean) / fit.sd, 0.0)
+    return _Scores(score, height, beside, np.sqrt(score * beside), aside)
+
+
+def _on_curve(z: np.ndarray, y: np.ndarray, fit: _Fit, named: np.ndarray) -> np.ndarray:
+    """Return which rows of a curve are outliers beside the fit and beside their neighbours.
+
+    Where a curve bends sharply in one place, the fit is unsure everywhere, and neighbours tell more; where it bends
+    evenly, the fit does. So a row between others is judged by both. The first row has no neighbours that say how
+    steeply a curve starts, so the fit judges it alone; the last one is judged by the line through those before as well.
+
+    Args:
+        z: The input, shape (row,).
+        y: ln(loss), shape (row,).
+        fit: Predictions of the fit.
+        named: Outliers beside the fit, which stand where neighbours say nothing.
+    """
+    scores, order = _scores(z, y, fit), np.argsort(z)
+    first, last = order[0], order[-1]
+    between = (scores.both > BOTH) & (scores.beside > BESIDE) | (scores.beside > ALONE)
+    named = np.where(np.isnan(scores.beside), named, between & (scores.height > LEAST / np.sqrt(1.5)))
+    named[first] |= scores.fit[first] > THRESHOLD
+    after = max(float(np.nan_to_num(distances(z, y, scores.aside, AFTER)[1][last])), 0.0)
+    above_smaller = y[last] > np.where(fit.out, np.inf, y)[order[:-1]].min() + LEAST
+    named[last] |= above_smaller and np.sqrt(scores.fit[last] * after) > LAST
+    return named & (y - fit.mean > LEAST) & ~_steep_start(y, order, named)
+
+
+def _above_rise(z: np.ndarray, y: np.ndarray, fit: _Fit) -> np.ndarray:
+    """Return which rows of a rising curve lie above their neighbours and above all sound rows at larger inputs."""
+    scores, order = _scores(z, y, fit), np.argsort(z)
+    larger = np.full(len(y), np.inf)
+    larger[order[:-1]] = np.maximum.accumulate(np.where(fit.out, -np.inf, y)[order][:0:-1])[::-1]
+    return (scores.both > RISING) & (scores.beside > BESIDE) & (y > larger + LEAST) & (y - fit.mean > LEAST)
+
+
+def _steep_start(y: np.ndarray, order: np.ndarray, named: np.ndarray) -> np.ndarray:
+    """Return the first rows of a curve if two or more are named and each lies below the one before: a steeper start.
+
+    A fall many times the next one is no part of it, so the row in front of it is left to be named.
+    """
+    steep = np.zeros(len(y), bool)
+    length = int(np.argmin(np.append(named[order], False)))
+    falls = -np.diff(y[order[: length + 1]])
+    if length >= 2 and (falls[:-1] > 0.0).all():
+        sudden = np.flatnonzero(falls[:-1] > SUDDEN * np.maximum(falls[1:], 0.0))
+        steep[order[sudden.max(initial=-1) + 1 : length]] = True
+    return steep
 
 
 def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray], relative: np.ndarray) -> _Fit:
@@ -185,32 +291,6 @@ def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray],
             break
         best = fit
     return best
-
-
-def _between_neighbours(z: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Return the height of each row above the line between its sound neighbours, in units of that of rows near it.
-
-    The unit is the root mean square of the same measure over the nearest sound rows whose neighbours it is not.
-    """
-    order = np.argsort(z)
-    sound = order[~out[order]]
-    t, v = z[sound], y[sound]
-    part = (t[1:-1] - t[:-2]) / (t[2:] - t[:-2])
-    rest = (v[1:-1] - (1 - part) * v[:-2] - part * v[2:]) / np.sqrt(1 + part**2 + (1 - part) ** 2)
-    score = np.zeros(len(z))
-    for row in order[1:-1]:
-        index = np.searchsorted(t, z[row])
-        above = index + (0 if out[row] else 1)
-        if index == 0 or above >= len(t):
-            continue
-        share = (z[row] - t[index - 1]) / (t[above] - t[index - 1])
-        own = y[row] - (1 - share) * v[index - 1] - share * v[above]
-        others = np.delete(np.arange(1, len(t) - 1), [k - 1 for k in range(index - 1, above + 1) if 0 < k < len(t) - 1])
-        near = others[np.argsort(np.abs(others - index), kind="stable")[:NEIGHBOURS]]
-        if len(near) >= BETWEEN_ROWS // 2:
-            unit = np.sqrt(np.mean(rest[near - 1] ** 2))
-            score[row] = own / np.sqrt(1 + share**2 + (1 - share) ** 2) / (unit + 1e-9)
-    return score
 
 
 def _smaller_runs(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

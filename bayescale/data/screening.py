@@ -348,10 +348,8 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
             continue
         x = np.log(part[covariates].to_numpy(float))
         y = np.log(part["loss"].to_numpy(float))
-        if _grows(x, y):
-            # Failures of a score lie below the others, and a falling fit says nothing of it.
-            continue
-        result = find_outliers(x, y)
+        # Most failures of a score lie below the others and stay in; far above all larger runs lies none that is sound.
+        result = find_outliers(x, y, rising=_grows(x, y))
         for index in np.flatnonzero(result.named):
             row, value, expected = part.index[index], np.exp(y[index]), np.exp(result.expected[index])
             rows.append(row)
