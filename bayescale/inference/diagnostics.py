@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayescale.errors import Status
 from bayescale.inference.rhat_ess import fraction, measure
 from bayescale.inference.rhat_ess import rhat as rhat_of
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 RHAT = 1.01
 """Rank-normalised split R-hat above this means that chains disagree."""
@@ -40,10 +44,10 @@ class Diagnostics:
             not measured.
     """
 
-    rhat: np.ndarray
-    ess_bulk: np.ndarray
-    ess_tail: np.ndarray
-    efmi: np.ndarray
+    rhat: Float[np.ndarray, "coordinate"]
+    ess_bulk: Float[np.ndarray, "coordinate"]
+    ess_tail: Float[np.ndarray, "coordinate"]
+    efmi: Float[np.ndarray, "chain"]
     divergences: int
     status: Status
     method: str = "nuts"
@@ -69,7 +73,11 @@ class Diagnostics:
 
 
 def diagnose(
-    position: np.ndarray, diverging: np.ndarray, energy: np.ndarray, least_ess: float, reported: np.ndarray
+    position: Float[np.ndarray, "chain draw coordinate"],
+    diverging: np.ndarray,
+    energy: Float[np.ndarray, "chain draw"],
+    least_ess: float,
+    reported: Float[np.ndarray, "chain draw quantity"],
 ) -> Diagnostics:
     """Measure convergence.
 
@@ -104,7 +112,12 @@ def diagnose(
 
 
 def diagnose_weights(
-    position: np.ndarray, weight: np.ndarray, pareto_k: float, draws: int, modes: int, least_ess: float
+    position: Float[np.ndarray, "point coordinate"],
+    weight: Float[np.ndarray, "point"],
+    pareto_k: float,
+    draws: int,
+    modes: int,
+    least_ess: float,
 ) -> Diagnostics:
     """Measure how much weighted points are worth.
 

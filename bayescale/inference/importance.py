@@ -10,7 +10,7 @@ importance sampling and their Pareto tail index says whether to trust them (veht
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from bayescale.inference.nuts import Start
 from bayescale.model.density import draw_level
 from bayescale.model.parameters import read
 from bayescale.model.problem import Model, Problem, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
 
 TRACES = {"weigh": 0}
 """How often the compiled program was traced; tests read it, nothing else does."""
@@ -60,13 +63,13 @@ CHUNK = 512
 class Mixture(NamedTuple):
     """A proposal: kernels that share one shape, and guards around the modes."""
 
-    locations: Any
+    locations: Float[Any, "kernel d"]
     """Shape (kernel, d)."""
-    factor: Any
+    factor: Float[Any, "d d"]
     """Cholesky factor of the kernels' scale matrix, shape (d, d)."""
-    guards: Any
+    guards: Float[Any, "guard d"]
     """Shape (guard, d)."""
-    guard_factor: Any
+    guard_factor: Float[Any, "d d"]
     """Shape (d, d)."""
 
 
@@ -79,8 +82,8 @@ class Weighted(NamedTuple):
         auxiliary: What the density says about each point beside its value, leading axis point.
     """
 
-    position: Any
-    log_weight: Any
+    position: Float[Any, "point d"]
+    log_weight: Float[Any, "point"]
     auxiliary: Any
 
 
@@ -93,7 +96,9 @@ class Effort(NamedTuple):
     """Rounds that are kept."""
 
 
-def run_importance(key: Array, target: Target, start: Start, modes: Array, effort: Effort, most: int) -> Weighted:
+def run_importance(
+    key: Array, target: Target, start: Start, modes: Float[Array, "mode d"], effort: Effort, most: int
+) -> Weighted:
     """Adapt a mixture to a density and weigh points drawn from it.
 
     Args:
@@ -144,7 +149,7 @@ def guarded(points: int) -> int:
     return max(1, round(GUARD * points))
 
 
-def draw_points(key: Array, mixture: Mixture, points: int) -> Any:
+def draw_points(key: Array, mixture: Mixture, points: int) -> Float[Any, "point d"]:
     """Draw points, each kernel its share of them, shape (point, d)."""
     normal_key, kernel_key, guard_key = jax.random.split(key, 3)
     few, dimension = guarded(points), mixture.factor.shape[0]
@@ -158,14 +163,14 @@ def draw_points(key: Array, mixture: Mixture, points: int) -> Any:
     return jnp.concatenate([kernels + near, guards + far])
 
 
-def stretch(key: Array, points: int, tail: int) -> Any:
+def stretch(key: Array, points: int, tail: int) -> Float[Any, "point 1"]:
     """Return factors that make normal points Student-t ones, shape (point, 1)."""
     # Chi-squared with an even number of degrees of freedom is a sum of exponential variables.
     uniform = jax.random.uniform(key, (points, tail // 2), float, minval=jnp.finfo(float).tiny)
     return jnp.sqrt(-0.5 * tail / jnp.log(uniform).sum(1, keepdims=True))
 
 
-def proposal_density(position: Array, mixture: Mixture, points: int) -> Any:
+def proposal_density(position: Float[Array, "point d"], mixture: Mixture, points: int) -> Float[Any, "point"]:
     """Log density of the mixture, shape (point,)."""
     share = guarded(points) / points
     kernels = student_mixture(position, mixture.locations, mixture.factor, TAIL)
@@ -173,7 +178,9 @@ def proposal_density(position: Array, mixture: Mixture, points: int) -> Any:
     return jnp.logaddexp(jnp.log1p(-share) + kernels, jnp.log(share) + guards)
 
 
-def student_mixture(position: Array, locations: Array, factor: Array, tail: int) -> Any:
+def student_mixture(
+    position: Float[Array, "point d"], locations: Float[Array, "kernel d"], factor: Float[Array, "d d"], tail: int
+) -> Float[Any, "point"]:
     """Log density of an equal mixture of multivariate Student-t kernels of one shape, shape (point,)."""
     dimension = factor.shape[0]
     # The small factor is inverted first: a triangular solve against thousands of columns is far slower on CPUs.
@@ -207,7 +214,7 @@ def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mix
     return mixture._replace(locations=locations, factor=width * jnp.linalg.cholesky(covariance))
 
 
-def systematic(key: Array, weight: Array, number: int) -> Any:
+def systematic(key: Array, weight: Float[Array, "point"], number: int) -> Int[Any, "number"]:
     """Return the numbers of points resampled by weight, in order, shape (number,)."""
     levels = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
     return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), levels), 0, len(weight) - 1)
@@ -239,7 +246,13 @@ def weigh_batch(
     return each(one, (keys, problems), vectorized)
 
 
-def interpret_batch(model: Model, problems: Problem, position: Array, level_scores: Array, vectorized: bool) -> Values:
+def interpret_batch(
+    model: Model,
+    problems: Problem,
+    position: Float[Array, "family draw coordinate"],
+    level_scores: Float[Array, "family draw"],
+    vectorized: bool,
+) -> Values:
     """Return constrained values of draws of the coordinates, with the level at these scores; axes (family, draw)."""
 
     def family(inputs: tuple[Problem, Any, Any]) -> Values:
@@ -254,7 +267,7 @@ def interpret_batch(model: Model, problems: Problem, position: Array, level_scor
     return each(family, (problems, position, level_scores), vectorized)
 
 
-def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
+def smoothed(log_weight: Float[np.ndarray, "point"]) -> tuple[Float[np.ndarray, "point"], float]:
     """Return Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
     from arviz_stats.base import array_stats
 
@@ -267,7 +280,7 @@ def smoothed(log_weight: np.ndarray) -> tuple[np.ndarray, float]:
     return smooth, float(np.nan_to_num(pareto, nan=np.inf))
 
 
-def resample(weight: np.ndarray, number: int, rng: np.random.Generator) -> np.ndarray:
+def resample(weight: Float[np.ndarray, "point"], number: int, rng: np.random.Generator) -> Int[np.ndarray, "number"]:
     """Return numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
     levels = (np.arange(number) + rng.random()) / number
     rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), levels), len(weight) - 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,9 @@ from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.parameters import coordinates, prior_place, read
 from bayescale.model.problem import Model, Problem
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 STARTS = 4
 """Walks to a mode: one from the centre of the priors, the others from prior draws."""
@@ -73,7 +76,9 @@ def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Poten
     return lambda scores: target(scores)[0]
 
 
-def optimise_from_prior(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Any, Any]:
+def optimise_from_prior(
+    key: Array, model: Model, problem: Problem, steps: int, vectorized: bool
+) -> tuple[Float[Any, "start d"], Float[Any, "start"]]:
     """Optimise from the prior's centre and from draws of the prior.
 
     Returns:
@@ -92,7 +97,7 @@ def optimise_from_prior(key: Array, model: Model, problem: Problem, steps: int, 
     return each(optimise, scores, vectorized)
 
 
-def loosened(vector: Array, model: Model, problem: Problem) -> Any:
+def loosened(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, "coordinate"]:
     """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
 
     Far from the data, a density with little scatter is a steep and bent valley, in which optimisation gets stuck. On
@@ -118,7 +123,7 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorize
     return geometry, sift_modes(scored, points, best)
 
 
-def sift_modes(potential: Potential, points: Array, best: Any) -> Modes:
+def sift_modes(potential: Potential, points: Float[Array, "start d"], best: Any) -> Modes:
     """Return which ends of optimisations are modes, different from each other, and of a mass that matters.
 
     Args:

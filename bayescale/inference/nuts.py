@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,9 @@ from bayescale._jax import key_of
 from bayescale._record import Array, record, static
 from bayescale.checked import known_keywords
 from bayescale.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 Potential = Callable[[Any], Any]
 DIFFERENCE = 1e-4
@@ -84,13 +87,13 @@ def check_settings(settings: Any) -> Nuts:
 class Start(NamedTuple):
     """Starting points of chains."""
 
-    mode: Any
+    mode: Float[Any, "d"]
     """Shape (d,)."""
-    covariance: Any
+    covariance: Float[Any, "d d"]
     """Inverse Hessian at the mode, shape (d, d)."""
-    value: Any
+    value: Float[Any, ""]
     """The potential there."""
-    slope: Any
+    slope: Float[Any, "d"]
     """Its gradient there, shape (d,)."""
 
 
@@ -101,28 +104,28 @@ class ChainState(NamedTuple):
     """Whether it has run before: then it is tuned, and there is no warm-up."""
     key: Any
     """Words of its random key."""
-    step_size: Any
-    inverse_mass: Any
+    step_size: Float[Any, ""]
+    inverse_mass: Float[Any, "d d"]
     """Inverse mass matrix, shape (d, d), and below the Cholesky factor of the mass matrix."""
-    mass_factor: Any
-    position: Any
+    mass_factor: Float[Any, "d d"]
+    position: Float[Any, "d"]
     """In coordinates of unit scale, shape (d,), with the potential and its gradient there."""
-    value: Any
-    slope: Any
+    value: Float[Any, ""]
+    slope: Float[Any, "d"]
 
 
 class Chain(NamedTuple):
     """Draws of one chain with their statistics, leading axis draw."""
 
-    position: Any
+    position: Float[Any, "draw d"]
     diverging: Any
-    accept: Any
+    accept: Float[Any, "draw"]
     steps: Any
-    energy: Any
+    energy: Float[Any, "draw"]
     step_size: Any
 
 
-def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]:
+def find_mode(potential: Potential, start: Float[Array, "d"], steps: int) -> tuple[Float[Any, "d"], Float[Any, ""]]:
     """Find the mode with L-BFGS; return it, shape (d,), and the potential there.
 
     Args:
@@ -153,7 +156,7 @@ def find_mode(potential: Potential, start: Array, steps: int) -> tuple[Any, Any]
     return jnp.where(better, mode, start), jnp.where(better, value, values[0])
 
 
-def normal_at(potential: Potential, mode: Array) -> Start:
+def normal_at(potential: Potential, mode: Float[Array, "d"]) -> Start:
     """Return the normal distribution with the mode's curvature."""
     return normal_around(potential, mode, jnp.zeros((0, len(mode)), mode.dtype))[0]
 
@@ -161,12 +164,14 @@ def normal_at(potential: Potential, mode: Array) -> Start:
 class Around(NamedTuple):
     """Points around a mode, shape (point, d), with the potential, shape (point,), and its gradient there."""
 
-    position: Any
-    value: Any
-    slope: Any
+    position: Float[Any, "point d"]
+    value: Float[Any, "point"]
+    slope: Float[Any, "point d"]
 
 
-def normal_around(potential: Potential, mode: Array, apart: Array) -> tuple[Start, Around]:
+def normal_around(
+    potential: Potential, mode: Float[Array, "d"], apart: Float[Array, "point d"]
+) -> tuple[Start, Around]:
     """Return the normal distribution with the mode's curvature, and the potential at points around it.
 
     Args:
@@ -183,7 +188,7 @@ def normal_around(potential: Potential, mode: Array, apart: Array) -> tuple[Star
     return start, Around(*(leaf[2 * size + 1 :] for leaf in (points, values, slopes)))
 
 
-def safe_inverse(hessian: Array) -> Any:
+def safe_inverse(hessian: Float[Array, "d d"]) -> Float[Any, "d d"]:
     """Invert a Hessian, taking flat or upward directions for unit-scale ones; coordinates are about unit scale."""
     values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
     values = jnp.clip(jnp.where(values > 0, values, 1.0), 0.1, 1e8)

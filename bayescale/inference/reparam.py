@@ -27,7 +27,7 @@ directions of unit prior variance in which data at the mode are independent, c_i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,9 @@ from bayescale.model.parameters import (
     taker,
 )
 from bayescale.model.problem import Model, Problem, Values
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 DIFFERENCE = 1e-2
 """Step of the differences that linearise; coordinates are about unit scale."""
@@ -66,17 +69,17 @@ class Geometry:
         pull: Slope of the law's log prior along each direction, shape (p,).
     """
 
-    point: Array
-    vector: Array
-    directions: Array
-    columns: Array
-    pull: Array
+    point: Float[Array, "coordinate"]
+    vector: Float[Array, "coordinate"]
+    directions: Float[Array, "p p"]
+    columns: Float[Array, "row p+2"]
+    pull: Float[Array, "p"]
 
 
 # --- Drop over the span in place of the slope at the reference -----------------------------------------
 
 
-def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], Any] | None:
+def moving(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> tuple[list[int], Any] | None:
     """Return the positions of the falls among the coordinates, and the share of the law that moves with each, or None.
 
     The shares depend on no fall, so `vector` may hold the falls in either form.
@@ -91,12 +94,16 @@ def moving(vector: Array, model: Model, problem: Problem) -> tuple[list[int], An
     return slots, active_falls(model.law, constants, problem)
 
 
-def reparam_to_unconstrained(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+def reparam_to_unconstrained(
+    reparam: Float[Array, "coordinate"], model: Model, problem: Problem
+) -> tuple[Float[Any, "coordinate"], Float[Any, ""]]:
     """Map reparameterised coordinates to the model's, shape (coordinate,); also return the log determinant."""
     return unconstrained_with_falls(reparam, model, problem)[:2]
 
 
-def unconstrained_with_falls(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any, Any]:
+def unconstrained_with_falls(
+    reparam: Float[Array, "coordinate"], model: Model, problem: Problem
+) -> tuple[Any, Any, Any]:
     """Return what `reparam_to_unconstrained` does, and the shares of the law that move, or None without falls."""
     vector = separate_spreads(reparam, model, problem)
     found = moving(vector, model, problem)
@@ -114,7 +121,9 @@ def unconstrained_with_falls(reparam: Array, model: Model, problem: Problem) -> 
     return jnp.stack(parts), (jnp.log(2.0 * half / gross) - 0.5 * jnp.log1p(half**2)).sum(), share
 
 
-def constrain_reparam(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Values, Any, Any]:
+def constrain_reparam(
+    reparam: Float[Array, "coordinate"], model: Model, problem: Problem
+) -> tuple[Any, Values, Any, Any]:
     """Return unconstrained parameters, constrained values, log prior densities, and the log determinant of the map."""
     # The shares by which the map bends are those that the falls are computed with: derived once, not twice.
     vector, log_determinant, share = unconstrained_with_falls(reparam, model, problem)
@@ -122,7 +131,9 @@ def constrain_reparam(reparam: Array, model: Model, problem: Problem) -> tuple[A
     return vector, values, prior, log_determinant
 
 
-def unconstrained_to_reparam(vector: Array, model: Model, problem: Problem) -> Any:
+def unconstrained_to_reparam(
+    vector: Float[Array, "coordinate"], model: Model, problem: Problem
+) -> Float[Any, "coordinate"]:
     """Map the model's coordinates to reparameterised ones: the inverse of `reparam_to_unconstrained`."""
     reparam = vector
     if spreads := sharing(model, problem):
@@ -146,7 +157,7 @@ def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
     return names.index("log_residual_sd"), names.index("log_seed_sd")
 
 
-def separate_spreads(reparam: Array, model: Model, problem: Problem) -> Any:
+def separate_spreads(reparam: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, "coordinate"]:
     """Turn root sum of squares and ratio into scatter and seed noise; this map preserves volume."""
     spreads = sharing(model, problem)
     if spreads is None:
@@ -158,7 +169,7 @@ def separate_spreads(reparam: Array, model: Model, problem: Problem) -> Any:
     return jnp.stack(parts)
 
 
-def reparam_density(reparam: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+def reparam_density(reparam: Float[Array, "coordinate"], model: Model, problem: Problem) -> tuple[Float[Any, ""], Any]:
     """Log posterior density of reparameterised coordinates, up to the evidence, and the model's coordinates."""
     vector, values, prior, log_determinant = constrain_reparam(reparam, model, problem)
     return prior.sum() + log_likelihood(values, model, problem) + log_determinant, vector
@@ -167,7 +178,7 @@ def reparam_density(reparam: Array, model: Model, problem: Problem) -> tuple[Any
 # --- Standard scores under the law linearised at the mode --------------------------------------------------
 
 
-def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
+def linearise(point: Float[Array, "coordinate"], model: Model, problem: Problem) -> Geometry:
     """Linearise the law and its prior at reparameterised coordinates."""
     size = coordinates(model, problem).index("log_residual_sd")
 
@@ -197,7 +208,9 @@ def linearise(point: Array, model: Model, problem: Problem) -> Geometry:
     return Geometry(point, vector, unit[:, None] * vectors, turned, vectors.T @ (unit * pull))
 
 
-def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> tuple[Any, Any]:
+def weighted(
+    vector: Float[Array, "coordinate"], columns: Float[Array, "row p+2"], model: Model, problem: Problem
+) -> tuple[Any, Any]:
     """Return the columns and precisions of independent rows, with the variances of a coordinate vector."""
     size = coordinates(model, problem).index("log_residual_sd")
     # Given its coordinate, the discrepancy's amplitude does not depend on the law.
@@ -205,7 +218,9 @@ def weighted(vector: Array, columns: Array, model: Model, problem: Problem) -> t
     return problem.evaluation.weigh(values, columns, problem)
 
 
-def information(vector: Array, columns: Array, model: Model, problem: Problem) -> Any:
+def information(
+    vector: Float[Array, "coordinate"], columns: Float[Array, "row p+2"], model: Model, problem: Problem
+) -> Float[Any, "p+2 p+2"]:
     """Return the inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
     columns, precision = weighted(vector, columns, model, problem)
     products = columns.T @ (precision[:, None] * columns)
@@ -226,7 +241,9 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
     return inverse * (seen + geometry.pull), jnp.sqrt(inverse)
 
 
-def scores_to_reparam(scores: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
+def scores_to_reparam(
+    scores: Float[Array, "coordinate"], geometry: Geometry, model: Model, problem: Problem
+) -> tuple[Float[Any, "coordinate"], Float[Any, ""]]:
     """Map standard scores to reparameterised coordinates; also return the log determinant, up to a constant."""
     if not problem.evaluation.scored:
         return scores, 0.0
@@ -236,7 +253,9 @@ def scores_to_reparam(scores: Array, geometry: Geometry, model: Model, problem: 
     return jnp.concatenate([theta, scores[size:]]), jnp.log(sd).sum()
 
 
-def reparam_to_scores(reparam: Array, geometry: Geometry, model: Model, problem: Problem) -> Any:
+def reparam_to_scores(
+    reparam: Float[Array, "coordinate"], geometry: Geometry, model: Model, problem: Problem
+) -> Float[Any, "coordinate"]:
     """Map reparameterised coordinates to standard scores: the inverse of `scores_to_reparam`."""
     if not problem.evaluation.scored:
         return reparam

@@ -6,11 +6,14 @@ tenth of the CPU time of a fit, in which no other thread gets on, and five times
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 FEWEST = 4
 """Draws of a chain below which nothing can be said."""
@@ -21,15 +24,15 @@ TAILS = (0.05, 0.95)
 class Measures(NamedTuple):
     """Convergence of chains, coordinate by coordinate, each of shape (coordinate,)."""
 
-    rhat: np.ndarray
+    rhat: Float[np.ndarray, "coordinate"]
     """Rank-normalised split R-hat, of ranks or of folded ranks, whichever is larger; NaN for a single chain."""
-    ess_bulk: np.ndarray
+    ess_bulk: Float[np.ndarray, "coordinate"]
     """Effective sample size of the ranks' normal scores."""
-    ess_tail: np.ndarray
+    ess_tail: Float[np.ndarray, "coordinate"]
     """Effective sample size of the 5 or the 95 % quantile, whichever is smaller."""
 
 
-def measure(draws: np.ndarray) -> Measures:
+def measure(draws: Float[np.ndarray, "chain draw coordinate"]) -> Measures:
     """Measure convergence of draws of shape (chain, draw, coordinate); NaN for fewer than four draws of a chain."""
     if draws.shape[1] < FEWEST:
         return Measures(*np.full((3, draws.shape[2]), np.nan))
@@ -40,7 +43,7 @@ def measure(draws: np.ndarray) -> Measures:
     return Measures(ratio, effective(scores), np.minimum(*map(effective, tails)))
 
 
-def rhat(draws: np.ndarray) -> np.ndarray:
+def rhat(draws: Float[np.ndarray, "chain draw quantity"]) -> Float[np.ndarray, "quantity"]:
     """Return R-hat alone, see `Measures`, of draws of shape (chain, draw, quantity); NaN where it says nothing."""
     if draws.shape[1] < FEWEST or len(draws) < 2:
         return np.full(draws.shape[2], np.nan)
@@ -48,13 +51,13 @@ def rhat(draws: np.ndarray) -> np.ndarray:
     return ranked_rhat(halves, normal_scores(halves))
 
 
-def ranked_rhat(halves: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def ranked_rhat(halves: np.ndarray, scores: np.ndarray) -> Float[np.ndarray, "quantity"]:
     """Return the larger R-hat of the ranks' normal scores and of those of folded ranks, shape (quantity,)."""
     folded = normal_scores(abs(halves - np.median(halves, axis=(0, 1))))
     return np.maximum(split_ratio(scores), split_ratio(folded))
 
 
-def fraction(energy: np.ndarray) -> np.ndarray:
+def fraction(energy: Float[np.ndarray, "chain draw"]) -> Float[np.ndarray, "chain"]:
     """Return the energy fraction of missing information of each chain, from energies (chain, draw)."""
     return (np.diff(energy, axis=1) ** 2).mean(1) / energy.var(1, ddof=1)
 
@@ -62,7 +65,7 @@ def fraction(energy: np.ndarray) -> np.ndarray:
 # --- Parts ---------------------------------------------------------------------------------------------------
 
 
-def split(draws: np.ndarray) -> np.ndarray:
+def split(draws: Float[np.ndarray, "chain draw *quantity"]) -> np.ndarray:
     """Split all chains into halves; of an odd number of draws the middle one is left out."""
     half = draws.shape[1] // 2
     return np.concatenate([draws[:, :half], draws[:, -half:]])
@@ -113,7 +116,7 @@ def effective(draws: np.ndarray) -> np.ndarray:
     return np.where(np.ptp(draws, axis=(0, 1)) < np.finfo(float).resolution, total, found)
 
 
-def autocovariance(draws: np.ndarray) -> np.ndarray:
+def autocovariance(draws: np.ndarray) -> Float[np.ndarray, "chain lag coordinate"]:
     """Return the autocovariance of each chain at each lag, shape (chain, lag, coordinate)."""
     number = draws.shape[1]
     size = next_fast_len(2 * number, real=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,6 +16,9 @@ from bayescale.checked import known_keywords
 from bayescale.errors import InputError, nearest
 from bayescale.laws.priors import LEVELS, Exponent, Fall, Level, Plateaus, Prior, Shares
 from bayescale.laws.published import Published, PublishedLaw
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 @known_keywords
@@ -171,7 +174,7 @@ class Law:
         shared = dict(self.scales)
         return {name: ref[source] if (source := shared.get(name, name)) else 1.0 for name in self.inputs}
 
-    def referred(self, reference: Any) -> Law:
+    def referred(self, reference: Float[Any, "input"]) -> Law:
         """Return the law for constants that hold at some raw inputs, shape (input,); most laws stay as they are."""
         if not self.scales:
             return self
@@ -179,12 +182,12 @@ class Law:
         divisors = self.divisors(ref)
         return dataclasses.replace(self, rescale=tuple(ref[name] / divisors[name] for name in self.inputs))
 
-    def arguments(self, x: Any) -> list[Any]:
+    def arguments(self, x: Float[Any, "input"]) -> list[Any]:
         """Return the arguments of the function from x / reference, shape (input,)."""
         scaled = [x[i] for i in range(len(self.inputs))]
         return scaled if self.rescale is None else [a * b for a, b in zip(scaled, self.rescale, strict=True)]
 
-    def coordinates(self, z: Any) -> np.ndarray:
+    def coordinates(self, z: Float[Any, "row input"]) -> Float[np.ndarray, "row axis"]:
         """Return logarithms of the discrepancy's axes, shape (row, axis), at z = ln(x / reference), (row, input)."""
         if not self.axes:
             return np.asarray(z)

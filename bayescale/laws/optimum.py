@@ -8,7 +8,7 @@ thousand best sizes. The discrepancy is no part of a law, so these are optima of
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,9 @@ from bayescale._jax import on_cores
 from bayescale.laws.law import Law
 from bayescale.laws.shapes import root
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 Constants = Mapping[str, Any]
 GRID = 128
 """Points of the first search; the best one's neighbours bracket the optimum."""
@@ -26,12 +29,14 @@ NEWTON_STEPS = 40
 MIXTURE_STEPS = 200
 
 
-def train_flops(n_params: Any, n_tokens: Any) -> Any:
+def train_flops(n_params: Float[Any, "*draw"], n_tokens: Float[Any, "*draw"]) -> Float[Any, "*draw"]:
     """Return the floating-point operations of training, 6 N D."""
     return 6.0 * n_params * n_tokens
 
 
-def allocation(constants: Constants, flops: Any, kappa: float = 6.0) -> tuple[Any, Any]:
+def allocation(
+    constants: Constants, flops: Float[Any, "*draw"], kappa: float = 6.0
+) -> tuple[Float[np.ndarray, "*draw"], Float[np.ndarray, "*draw"]]:
     """Return the best parameters and tokens at flops = kappa N D, in closed form.
 
     Holds for E + A N^-alpha + B D^-beta and for any growing function of that sum, so for an outer power as well:
@@ -61,7 +66,7 @@ def over_draws(function: Callable[[Constants], Any], constants: Constants) -> An
     return jax.tree.map(lambda leaf: np.asarray(leaf).reshape(shape + leaf.shape[1:])[()], result)
 
 
-def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Any:
+def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Float[Any, "*draw"]:
     """Return the value of a law at named inputs."""
     return law.function(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
 
@@ -101,7 +106,7 @@ def best(
     high: float,
     *,
     largest: bool = False,
-) -> tuple[Any, Any]:
+) -> tuple[Float[Any, "*draw"], Float[Any, "*draw"]]:
     """Return the best point along a path through a law's inputs: granularity, vocabulary, rate, batch, bits, size, ...
 
     Args:
@@ -137,7 +142,7 @@ def optimum(
     at: Mapping[str, float] | None = None,
     low: float = 1e5,
     high: float = 1e14,
-) -> dict[str, Any]:
+) -> dict[str, Float[Any, "*draw"]]:
     """Return the best split of a budget between two inputs under any cost that grows with both.
 
     Args:
@@ -169,7 +174,9 @@ def optimum(
     return {first: point, second: other, "value": value}
 
 
-def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, domains: int) -> tuple[Any, Any]:
+def best_mixture(
+    loss: Callable[[Any, Constants], Any], constants: Constants, domains: int
+) -> tuple[Float[Any, "*draw domain"], Float[Any, "*draw"]]:
     """Return the best shares of a mixture: Newton's method on their logits, which keeps them on the simplex.
 
     Args:
@@ -200,7 +207,7 @@ def best_mixture(loss: Callable[[Any, Constants], Any], constants: Constants, do
     return over_draws(one, constants)
 
 
-def marginal(law: Law, constants: Constants, at: Mapping[str, float]) -> dict[str, Any]:
+def marginal(law: Law, constants: Constants, at: Mapping[str, float]) -> dict[str, Float[Any, "*draw"]]:
     """Return the derivative of the law in each input at stated inputs, shape (draw,) by name."""
 
     def one(draw: Constants) -> Any:
@@ -218,7 +225,7 @@ def equivalent(
     to: Mapping[str, float],
     *,
     reach: float = 1e6,
-) -> Any:
+) -> Float[Any, "*draw"]:
     """Return the input at which a law gives the same value under other circumstances, e.g. the dense size.
 
     Args:
@@ -253,7 +260,7 @@ def equivalent(
     return over_draws(one, constants)
 
 
-def crossing(first: Constants, second: Constants) -> np.ndarray:
+def crossing(first: Constants, second: Constants) -> Float[np.ndarray, "*draw"]:
     """Return ln of the input at which two power laws A x^-c cross: (ln A_1 - ln A_2) / (c_1 - c_2).
 
     A ratio of differences has no mean: report quantiles, and how often draws cross within the range that matters.
@@ -263,6 +270,6 @@ def crossing(first: Constants, second: Constants) -> np.ndarray:
         return rise / (np.asarray(first["c"], float) - np.asarray(second["c"], float))
 
 
-def critical_batch(constants: Constants, loss: Any) -> Any:
+def critical_batch(constants: Constants, loss: Float[Any, "*draw"]) -> Float[Any, "*draw"]:
     """Return the batch beyond which steps are saved no longer, B_star loss^(-1/a_B), see `kaplan_batch`."""
     return np.asarray(constants["B_star"]) * np.asarray(loss, float) ** (-1.0 / np.asarray(constants["a_B"]))

@@ -6,7 +6,7 @@ hold the engine against an ordinary model.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,11 @@ from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.parameters import read, relative_curve
 from bayescale.model.problem import Model, Problem, Values, row_variance
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
-def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
+
+def log_likelihood(values: Values, model: Model, problem: Problem) -> Float[Any, ""]:
     """Log density of the data with level and discrepancy integrated out."""
     mask = problem.mask
     residual = mask * (problem.y - offset(model, problem, values))
@@ -32,13 +35,13 @@ def log_likelihood(values: Values, model: Model, problem: Problem) -> Any:
     return -0.5 * (deviance + rows) + within_likelihood(values, problem)
 
 
-def replicate_terms(values: Values, problem: Problem) -> tuple[Any, Any]:
+def replicate_terms(values: Values, problem: Problem) -> tuple[Float[Any, "row"], Float[Any, "row"]]:
     """Return the variance of one replicate around its group, and the log determinant that means lack, shape (row,)."""
     variance = values.seed_sd**2 + problem.error + SMALLEST_SCATTER**2
     return variance, (problem.count - 1.0) * jnp.log(variance) + jnp.log(problem.count)
 
 
-def within_likelihood(values: Values, problem: Problem) -> Any:
+def within_likelihood(values: Values, problem: Problem) -> Float[Any, ""]:
     """Log density of replicates around their group means."""
     if not problem.replicated:
         return 0.0
@@ -48,13 +51,13 @@ def within_likelihood(values: Values, problem: Problem) -> Any:
     return -0.5 * (problem.mask * (determinant + extra + squares)).sum()
 
 
-def offset(model: Model, problem: Problem, values: Values) -> Any:
+def offset(model: Model, problem: Problem, values: Values) -> Float[Any, "row"]:
     """Return the log mean of law and sampled level less `problem.y`, shape (row,)."""
     curve = relative_curve(model.law, values.constants, problem.z)
     return curve + values.level if model.law.level else curve - problem.center
 
 
-def student_likelihood(values: Values, residual: Any, model: Model, problem: Problem) -> Any:
+def student_likelihood(values: Values, residual: Float[Any, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
     """Log density of independent multivariate Student-t groups (no discrepancy, level sampled)."""
     tail, count = model.likelihood.tail, problem.count
     replicates, within = replicate_terms(values, problem)
@@ -70,13 +73,13 @@ def student_likelihood(values: Values, residual: Any, model: Model, problem: Pro
     return (problem.mask * density).sum()
 
 
-def log_density(vector: Array, model: Model, problem: Problem) -> Any:
+def log_density(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, ""]:
     """Log posterior density, up to the evidence, of a coordinate vector, shape (coordinate,)."""
     values, prior = read(vector, model, problem)
     return prior.sum() + log_likelihood(values, model, problem)
 
 
-def draw_level(score: Any, values: Values, model: Model, problem: Problem) -> Any:
+def draw_level(score: Float[Any, ""], values: Values, model: Model, problem: Problem) -> Float[Any, ""]:
     """Return the level at a standard score given all other values (the sampled one passes through)."""
     if not marginal_level(model):
         return values.level
@@ -86,7 +89,7 @@ def draw_level(score: Any, values: Values, model: Model, problem: Problem) -> An
     return mean + score / jnp.sqrt(precision)
 
 
-def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
+def pointwise(values: Values, model: Model, problem: Problem) -> Float[np.ndarray, "draw row"]:
     """Log density of each row's ln(loss) given all other rows, for draws of the posterior (burkner2021loo).
 
     Args:
@@ -102,7 +105,7 @@ def pointwise(values: Values, model: Model, problem: Problem) -> np.ndarray:
 
 
 @jax.jit
-def conditional_densities(values: Values, model: Model, problem: Problem) -> Any:
+def conditional_densities(values: Values, model: Model, problem: Problem) -> Float[Any, "draw row"]:
     """Log density of each row given all others, shape (draw, row); compiled once for each shape of problem."""
 
     def one(value: Values) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,9 @@ from bayescale import checked
 from bayescale._record import Array, record, static
 from bayescale.checked import known_keywords
 from bayescale.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 ALONG = {
     "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
@@ -112,7 +115,7 @@ class Discrepancy:
         more = min(max(rows, FEW_ROWS), MANY_ROWS) / FEW_ROWS
         return float(self.ahead_median) * more ** -float(self.ahead_power)
 
-    def factors(self, draws: int, rows: int) -> np.ndarray:
+    def factors(self, draws: int, rows: int) -> Float[np.ndarray, "draw"]:
         """Return factors on the innovations beyond the training span, shape (draw,), in an order fixed for ever."""
         # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
@@ -145,7 +148,9 @@ def resolve_discrepancy(discrepancy: Discrepancy | str | None, design: str) -> D
     return found
 
 
-def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
+def directions(
+    position: Float[Array, "row input"], along: str
+) -> tuple[Float[np.ndarray, "input axis"], Float[np.ndarray, "axis"]]:
     """Return along what the slope varies: an affine map of positions in spans to the axes of `kernel`.
 
     The common scale is the sum of the positions, divided by how far it reaches in training or by one, if that is
@@ -169,7 +174,9 @@ def directions(position: Array, along: str) -> tuple[np.ndarray, np.ndarray]:
     return matrix, origin
 
 
-def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
+def kernel(
+    a: Float[Array, "row axis"], b: Float[Array, "column axis"], discrepancy: Discrepancy
+) -> Float[np.ndarray, "row column"]:
     """Return the covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude, shape (row, column).
 
     k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
@@ -185,7 +192,9 @@ def kernel(a: Array, b: Array, discrepancy: Discrepancy) -> np.ndarray:
     return over_axes(axis_kernels(first, second, float(discrepancy.memory)), discrepancy)
 
 
-def innovation_kernel(new: Array, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+def innovation_kernel(
+    new: Float[Array, "point axis"], old: Float[Array, "row axis"], discrepancy: Discrepancy
+) -> Float[np.ndarray, "point point"]:
     """Return the part of `kernel` among new points that comes from innovations beyond the old ones.
 
     The process is Markov along an axis given value and slope at the edge of the old points. What is added beyond it is
@@ -203,12 +212,19 @@ def innovation_kernel(new: Array, old: Array, discrepancy: Discrepancy) -> np.nd
     return innovations(new[:, None, :], new[None, :, :], old, discrepancy)
 
 
-def innovation_variance(new: Array, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+def innovation_variance(
+    new: Float[Array, "point axis"], old: Float[Array, "row axis"], discrepancy: Discrepancy
+) -> Float[np.ndarray, "point"]:
     """Return the diagonal of `innovation_kernel`, shape (point,), without the matrix."""
     return np.maximum(innovations(np.asarray(new), np.asarray(new), old, discrepancy), 0.0)
 
 
-def innovations(a: np.ndarray, b: np.ndarray, old: Array, discrepancy: Discrepancy) -> np.ndarray:
+def innovations(
+    a: Float[np.ndarray, "... axis"],
+    b: Float[np.ndarray, "... axis"],
+    old: Float[Array, "row axis"],
+    discrepancy: Discrepancy,
+) -> Float[np.ndarray, "..."]:
     """Return covariances of innovations between points of one broadcast shape (..., input), shape (...)."""
     old, memory = np.asarray(old), float(discrepancy.memory)
     axes = axis_kernels(a, b, memory)
@@ -221,27 +237,31 @@ def innovations(a: np.ndarray, b: np.ndarray, old: Array, discrepancy: Discrepan
     return over_axes(axes, discrepancy) - over_axes(axes - fresh, discrepancy)
 
 
-def axis_kernels(a: Array, b: Array, memory: float) -> np.ndarray:
+def axis_kernels(
+    a: Float[Array, "... axis"], b: Float[Array, "... axis"], memory: float
+) -> Float[np.ndarray, "... axis"]:
     """Return the covariance along each axis between points of one broadcast shape (..., input)."""
     s, t = a / memory, b / memory
     return 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
 
 
-def over_axes(axes: np.ndarray, discrepancy: Discrepancy) -> np.ndarray:
+def over_axes(axes: Float[np.ndarray, "... axis"], discrepancy: Discrepancy) -> Float[np.ndarray, "..."]:
     """Add up covariances along axes, shape (..., input), and the weighted products of each two of them."""
     total = axes.sum(-1)
     # The square of a sum holds each product of two axes twice.
     return total + 0.5 * float(discrepancy.interaction) * (total**2 - (axes**2).sum(-1))
 
 
-def increment(lag: np.ndarray) -> np.ndarray:
+def increment(lag: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """Return the variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
     distance = np.abs(lag)
     # expm1 keeps the quadratic start of the curve exact for neighbouring points.
     return distance + np.expm1(-distance)
 
 
-def eigenbasis(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def eigenbasis(
+    covariance: Float[np.ndarray, "row row"],
+) -> tuple[Float[np.ndarray, "row"], Float[np.ndarray, "row row"]]:
     """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a discrepancy covariance.
 
     Done once for a family: with the kernel fixed, every density afterwards is diagonal in this basis.

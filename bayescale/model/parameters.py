@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -17,30 +17,33 @@ from bayescale.laws.law import Law
 from bayescale.laws.priors import LEVELS, Fall, Scene
 from bayescale.model.problem import Model, Problem, Values
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 FLATTEST_FALL = 1e-6
 
 
 # --- What coordinates mean ---------------------------------------------------------------------------------
 
 
-def log_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
+def log_curve(law: Law, constants: Mapping[str, Any], z: Float[Array, "input"]) -> Float[Any, ""]:
     """Return ln f at one point, `z` = ln(x / reference), shape (input,)."""
     return jnp.log(law.function(*law.arguments(jnp.exp(z)), **constants))
 
 
-def relative_curve(law: Law, constants: Mapping[str, Any], z: Array) -> Any:
+def relative_curve(law: Law, constants: Mapping[str, Any], z: Float[Array, "row input"]) -> Float[Any, "row"]:
     """Return ln f at rows of `z`, shape (row,); relative to the reference where the law has a level."""
     values = jax.vmap(lambda row: log_curve(law, constants, row))(z)
     return values - log_curve(law, constants, jnp.zeros(z.shape[1])) if law.level else values
 
 
-def active_falls(law: Law, constants: Mapping[str, Any], problem: Problem) -> Any:
+def active_falls(law: Law, constants: Mapping[str, Any], problem: Problem) -> Float[Any, "active"]:
     """Return -d ln f / d ln x_j at the reference scale for the inputs that vary, shape (active input,)."""
     inputs = np.eye(problem.z.shape[1])[np.flatnonzero(problem.active)]
     return jnp.stack([-slope_along(law, constants, jnp.asarray(direction)) for direction in inputs])
 
 
-def slope_along(law: Law, constants: Mapping[str, Any], direction: Array) -> Any:
+def slope_along(law: Law, constants: Mapping[str, Any], direction: Float[Array, "input"]) -> Float[Any, ""]:
     """Return the derivative of ln f at the reference scale when ln x moves along `direction`, shape (input,)."""
     start = jnp.zeros_like(direction)
     return jax.jvp(lambda z: log_curve(law, constants, z), (start,), (direction,))[1]

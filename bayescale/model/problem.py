@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -21,6 +21,9 @@ from bayescale.data.runs import Runs
 from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import SMALLEST_SCATTER, Likelihood
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SAME_DIGITS = 9
 """Digits after the point of ln x up to which settings count as equal."""
@@ -39,8 +42,8 @@ class Model:
 class Basis:
     """Eigenvectors in columns, shape (row, row), and eigenvalues, shape (row,), of a discrepancy among rows."""
 
-    vectors: Array
-    eigenvalues: Array
+    vectors: Float[Array, "row row"]
+    eigenvalues: Float[Array, "row"]
 
 
 @record
@@ -54,21 +57,21 @@ class Problem:
     minus one where it does without its floor as well, else one.
     """
 
-    z: Array
-    y: Array
-    mask: Array
-    count: Array
-    squares: Array
-    error: Array
-    seed_part: Array
-    span: Array
-    center: Array
-    single: Array
+    z: Float[Array, "row input"]
+    y: Float[Array, "row"]
+    mask: Float[Array, "row"]
+    count: Float[Array, "row"]
+    squares: Float[Array, "row"]
+    error: Float[Array, "row"]
+    seed_part: Float[Array, "row"]
+    span: Float[Array, "input"]
+    center: Float[Array, ""]
+    single: Float[Array, ""]
     evaluation: Evaluation
-    reach: Array
-    directions: Array
-    origin: Array
-    plateau: Array
+    reach: Float[Array, "axis"]
+    directions: Float[Array, "axis direction"]
+    origin: Float[Array, "direction"]
+    plateau: Float[Array, ""]
     active: tuple[bool, ...] = static()
     replicated: bool = static()
     latent: bool = static()
@@ -85,23 +88,23 @@ class Values(NamedTuple):
 
     constants: dict[str, Any]
     """Constants of the law at the reference scale, in units of the level."""
-    residual_sd: Any
-    seed_sd: Any
-    amplitude: Any
+    residual_sd: Float[Any, "*draw"]
+    seed_sd: Float[Any, "*draw"]
+    amplitude: Float[Any, "*draw"]
     """Amplitude of the discrepancy."""
-    level: Any
+    level: Float[Any, "*draw"]
     """Level where it is sampled (Student-t noise), else zero."""
-    weights: Any
+    weights: Float[Any, "*draw row"]
     """Relative precision of each row (Student-t noise with discrepancy), else ones."""
 
 
 class Whitened(NamedTuple):
     """Residuals and a column of ones in a basis where rows are independent with these precisions, shape (row,)."""
 
-    residual: Any
-    ones: Any
-    precision: Any
-    log_determinant: Any
+    residual: Float[Any, "row"]
+    ones: Float[Any, "row"]
+    precision: Float[Any, "row"]
+    log_determinant: Float[Any, ""]
 
 
 class Evaluation:
@@ -120,7 +123,7 @@ class Evaluation:
         """Return whether standard scores of the law are formed (see `inference.reparam`)."""
         return True
 
-    def whiten(self, values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
+    def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """Rotate, or factorise, the covariance of the rows without the level.
 
         Args:
@@ -131,30 +134,39 @@ class Evaluation:
         """
         raise NotImplementedError
 
-    def deviance(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def deviance(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
         """Return quadratic form and log determinant of the rows, level integrated out; arguments as of `whiten`."""
         raise NotImplementedError
 
-    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def leave_one_out(
+        self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
+    ) -> Float[Any, "row"]:
         """Return the log density of each row given all others, shape (row,); arguments as of `whiten`."""
         raise NotImplementedError
 
-    def rotate(self, columns: Array) -> Any:
+    def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
         """Express rows, shape (row,) or (row, column), in the basis that `weigh` takes them in."""
         raise NotImplementedError
 
-    def weigh(self, values: Values, columns: Array, problem: Problem) -> tuple[Any, Any]:
+    def weigh(
+        self, values: Values, columns: Float[Array, "row *column"], problem: Problem
+    ) -> tuple[Float[Any, "row *column"], Float[Any, "row"]]:
         """Return columns of rows, rotated before, and precisions that make these rows about independent."""
         raise NotImplementedError
 
-    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> Float[np.ndarray, "draw row"]:
         """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row); here it is independent."""
         spread = over_draws(row_variance, values, problem)[:, : problem.rows]
         return np.sqrt(spread) * rng.standard_normal(spread.shape)
 
     def condition(
-        self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        values: Values,
+        residual: Float[np.ndarray, "draw row"],
+        wrong: Float[np.ndarray, "draw row"],
+        kernel: Float[np.ndarray, "row+point row+point"],
+        problem: Problem,
+    ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
         """Condition the discrepancy at new points on the rows.
 
         Args:
@@ -171,7 +183,7 @@ class Evaluation:
         raise NotImplementedError
 
 
-def row_variance(values: Values, problem: Problem) -> Any:
+def row_variance(values: Values, problem: Problem) -> Float[Any, "row"]:
     """Return the variance of each row's mean around law and discrepancy, shape (row,)."""
     seeds = values.seed_sd**2 * problem.seed_part
     return values.residual_sd**2 + seeds + (SMALLEST_SCATTER**2 + problem.error) / problem.count
@@ -182,7 +194,7 @@ def share_residuals(problem: Problem) -> bool:
     return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
-def typical_weights(values: Values, problem: Problem, basis: Basis) -> Any:
+def typical_weights(values: Values, problem: Problem, basis: Basis) -> Float[Any, "row"]:
     """Return the precisions in the discrepancy's eigenbasis as if all rows scattered alike, shape (row,).
 
     Any scores serve that are nearly standard, and these need no factorisation.
@@ -192,7 +204,9 @@ def typical_weights(values: Values, problem: Problem, basis: Basis) -> Any:
     return problem.mask / (typical + values.amplitude**2 * basis.eigenvalues)
 
 
-def over_draws(function: Callable[[Values, Problem], Any], values: Values, problem: Problem) -> np.ndarray:
+def over_draws(
+    function: Callable[[Values, Problem], Any], values: Values, problem: Problem
+) -> Float[np.ndarray, "draw ..."]:
     """Evaluate a function of one draw for all draws, in float64, shape (draw, ...)."""
     with on_cores():
         return np.asarray(jax.vmap(lambda value: function(value, problem))(values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,9 @@ from bayescale.model.problem import (
     typical_weights,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 MOST_ELEMENTS = 4_000_000
 """Largest stack of matrices held at once, in numbers."""
 
@@ -41,14 +44,14 @@ class Dense(Evaluation):
             where each row has a precision of its own, or there is no discrepancy: scores then take a factorisation.
     """
 
-    covariance: Array
-    shared: Array
-    alike: Array
+    covariance: Float[Array, "row row"]
+    shared: Float[Array, "row row"]
+    alike: Float[Array, "row row"]
     basis: Basis | None
 
     factorises = True
 
-    def row_covariance(self, values: Values, problem: Problem) -> Any:
+    def row_covariance(self, values: Values, problem: Problem) -> Float[Any, "row row"]:
         """Return the covariance of the rows with discrepancy, without level, shape (row, row); identity on padding."""
         mask = problem.mask
         scatter = values.residual_sd**2 * self.alike + values.seed_sd**2 * self.shared
@@ -58,35 +61,39 @@ class Dense(Evaluation):
         whole = scatter + values.amplitude**2 * self.covariance
         return jnp.where(mask[:, None] * mask[None, :] > 0, whole, jnp.eye(len(mask)))
 
-    def whiten(self, values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
+    def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """See `Evaluation.whiten`."""
         factor = jnp.linalg.cholesky(self.row_covariance(values, problem))
         columns = solve_triangular(factor, jnp.stack([residual, problem.mask], axis=1), lower=True)
         return Whitened(columns[:, 0], columns[:, 1], problem.mask, 2.0 * jnp.log(jnp.diagonal(factor)).sum())
 
-    def deviance(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def deviance(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
         """See `Evaluation.deviance`."""
         leveled = marginal_level(model)
         prior = 1.0 / level_variance(model) if leveled else 1.0
         ones = jnp.asarray(problem.mask) * (1.0 if leveled else 0.0)
         return covariance_deviance(residual, self.row_covariance(values, problem), ones, prior)
 
-    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def leave_one_out(
+        self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
+    ) -> Float[Any, "row"]:
         """See `Evaluation.leave_one_out`."""
         return dense_leave_one_out(self.row_covariance(values, problem), residual)
 
-    def rotate(self, columns: Array) -> Any:
+    def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
         """See `Evaluation.rotate`."""
         return columns if self.basis is None else self.basis.vectors.T @ columns
 
-    def weigh(self, values: Values, columns: Array, problem: Problem) -> tuple[Any, Any]:
+    def weigh(
+        self, values: Values, columns: Float[Array, "row *column"], problem: Problem
+    ) -> tuple[Float[Any, "row *column"], Float[Any, "row"]]:
         """See `Evaluation.weigh`."""
         if self.basis is not None:
             return columns, typical_weights(values, problem, self.basis)
         factor = jnp.linalg.cholesky(self.row_covariance(values, problem))
         return solve_triangular(factor, columns, lower=True), problem.mask
 
-    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> np.ndarray:
+    def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> Float[np.ndarray, "draw row"]:
         """See `Evaluation.draw_scatter`."""
         rows = problem.rows
         weights = np.asarray(values.weights)[:, :rows]
@@ -101,8 +108,13 @@ class Dense(Evaluation):
         return noise / np.sqrt(weights)
 
     def condition(
-        self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        values: Values,
+        residual: Float[np.ndarray, "draw row"],
+        wrong: Float[np.ndarray, "draw row"],
+        kernel: Float[np.ndarray, "row+point row+point"],
+        problem: Problem,
+    ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
         """See `Evaluation.condition`."""
 
         def covariance(part: Values) -> np.ndarray:
@@ -112,8 +124,12 @@ class Dense(Evaluation):
 
 
 def solved_conditions(
-    values: Values, residual: np.ndarray, wrong: np.ndarray, cross: np.ndarray, covariance: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    values: Values,
+    residual: Float[np.ndarray, "draw row"],
+    wrong: Float[np.ndarray, "draw row"],
+    cross: Float[np.ndarray, "point row"],
+    covariance: Any,
+) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
     """Condition as `Evaluation.condition` describes by solving with each draw's covariance of the rows.
 
     Args:
@@ -143,7 +159,9 @@ def solved_conditions(
 
 
 @jax.custom_vjp
-def covariance_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> Any:
+def covariance_deviance(
+    residual: Float[Any, "row"], covariance: Float[Any, "row row"], ones: Float[Any, "row"], prior: Float[Any, ""]
+) -> Float[Any, ""]:
     """Return quadratic form and log determinant under a dense covariance, a level of precision `prior` integrated out.
 
     The gradient is written out with the inverse: the derivative of a Cholesky factor takes several times as long.
@@ -151,7 +169,9 @@ def covariance_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -
     return dense_deviance(residual, covariance, ones, prior)[0]
 
 
-def dense_deviance(residual: Any, covariance: Any, ones: Any, prior: Any) -> tuple[Any, Any]:
+def dense_deviance(
+    residual: Float[Any, "row"], covariance: Float[Any, "row row"], ones: Float[Any, "row"], prior: Float[Any, ""]
+) -> tuple[Any, Any]:
     """Return the value of `covariance_deviance`, and what its gradient needs."""
     factor = jnp.linalg.cholesky(covariance)
     white = solve_triangular(factor, jnp.stack([residual, ones], axis=1), lower=True)

@@ -8,13 +8,16 @@ to whatever state it receives is worked out for all blocks side by side, then st
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from bayescale._record import Array
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 
 class Steps(NamedTuple):
@@ -30,7 +33,7 @@ class Steps(NamedTuple):
     q2: Any
 
 
-def steps(gap: Array, memory: float, square: Any) -> Steps:
+def steps(gap: Float[Array, "*row"], memory: float, square: Float[Any, ""]) -> Steps:
     """Return the transitions over gaps in units of the span; `square` is the squared amplitude."""
     u = jnp.asarray(gap) / memory
     decay = -jnp.expm1(-u)
@@ -174,13 +177,25 @@ class Predicted(NamedTuple):
     """Variance of the value, covariance, variance of the slope: a triple."""
 
 
-def filtered(columns: Any, noise: Any, square: Any, gap: Array, mask: Array, memory: float) -> Filtered:
+def filtered(
+    columns: Float[Any, "row column"],
+    noise: Float[Any, "row"],
+    square: Float[Any, ""],
+    gap: Float[Array, "row"],
+    mask: Float[Array, "row"],
+    memory: float,
+) -> Filtered:
     """Run the Kalman filter over ordered rows; arguments as of `filter_rows`."""
     return filter_rows(columns, noise, square, gap, mask, memory)[0]
 
 
 def filter_rows(
-    columns: Any, noise: Any, square: Any, gap: Array, mask: Array, memory: float
+    columns: Float[Any, "row column"],
+    noise: Float[Any, "row"],
+    square: Float[Any, ""],
+    gap: Float[Array, "row"],
+    mask: Float[Array, "row"],
+    memory: float,
 ) -> tuple[Filtered, Predicted]:
     """Run the Kalman filter over ordered rows.
 
@@ -251,7 +266,14 @@ def adjoint(run: Filtered) -> tuple[Any, Any]:
     return unblocked(solved), unblocked(diagonal)
 
 
-def smoothed(columns: Any, noise: Any, square: Any, gap: Any, mask: Any, memory: Any) -> tuple[Any, Any, Any, Any]:
+def smoothed(
+    columns: Float[Any, "row column"],
+    noise: Float[Any, "row"],
+    square: Float[Any, ""],
+    gap: Float[Any, "row"],
+    mask: Float[Any, "row"],
+    memory: Any,
+) -> tuple[Any, Any, Any, Any]:
     """Smooth ordered rows: condition the process at each of them on all that are not masked.
 
     Args:
@@ -318,7 +340,16 @@ def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
 
 
 @jax.custom_vjp
-def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any) -> Any:
+def deviance(
+    residual: Float[Any, "row"],
+    noise: Float[Any, "row"],
+    square: Float[Any, ""],
+    ones: Float[Any, "row"],
+    gap: Float[Any, "row"],
+    mask: Float[Any, "row"],
+    memory: Any,
+    prior: Any,
+) -> Float[Any, ""]:
     """Return the quadratic form and log determinant of ordered rows, level integrated out.
 
     Args:
@@ -335,7 +366,14 @@ def deviance(residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: 
 
 
 def evaluated(
-    residual: Any, noise: Any, square: Any, ones: Any, gap: Any, mask: Any, memory: Any, prior: Any
+    residual: Any,
+    noise: Float[Any, "row"],
+    square: Float[Any, ""],
+    ones: Any,
+    gap: Float[Any, "row"],
+    mask: Float[Any, "row"],
+    memory: Any,
+    prior: Any,
 ) -> tuple[Any, Any]:
     """Return the value of `deviance`, and what its gradient needs."""
     run = filtered(jnp.stack([residual, ones], axis=1), noise, square, gap, mask, memory)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +11,9 @@ import numpyro.distributions as dist
 from bayescale._record import Array, record
 from bayescale.model.level import level_posterior, marginal_level
 from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, Whitened, over_draws, row_variance
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
 
 SUMMED_ROWS = 128
 """Rows from which on CPUs rotate one vector two to three times faster by a sum than by a matrix product."""
@@ -23,13 +26,13 @@ class Diagonal(Evaluation):
         ones: The column of the level in the basis of the evaluation, shape (row,).
     """
 
-    ones: Array
+    ones: Float[Array, "row"]
 
-    def spectrum(self, values: Values, problem: Problem) -> Any:
+    def spectrum(self, values: Values, problem: Problem) -> Float[Any, "row"]:
         """Return the variance of each row in the basis of this evaluation, shape (row,)."""
         raise NotImplementedError
 
-    def whiten(self, values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
+    def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """See `Evaluation.whiten`."""
         spread = self.spectrum(values, problem)
         # The ones were rotated once and for all: a product with one vector is a loop in the compiled program, a
@@ -37,7 +40,7 @@ class Diagonal(Evaluation):
         logarithm = (problem.mask * jnp.log(spread)).sum()
         return Whitened(self.rotate(residual), self.ones, problem.mask / spread, logarithm)
 
-    def deviance(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def deviance(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
         """See `Evaluation.deviance`."""
         white = self.whiten(values, residual, model, problem)
         if not marginal_level(model):
@@ -47,7 +50,9 @@ class Diagonal(Evaluation):
         left = white.residual - mean * white.ones
         return white.precision @ left**2 + prior * mean**2 + white.log_determinant + jnp.log(precision / prior)
 
-    def weigh(self, values: Values, columns: Array, problem: Problem) -> tuple[Any, Any]:
+    def weigh(
+        self, values: Values, columns: Float[Array, "row *column"], problem: Problem
+    ) -> tuple[Float[Any, "row *column"], Float[Any, "row"]]:
         """See `Evaluation.weigh`."""
         return columns, problem.mask / self.spectrum(values, problem)
 
@@ -60,17 +65,19 @@ class Independent(Diagonal):
         ones: See `Diagonal`.
     """
 
-    ones: Array
+    ones: Float[Array, "row"]
 
-    def spectrum(self, values: Values, problem: Problem) -> Any:
+    def spectrum(self, values: Values, problem: Problem) -> Float[Any, "row"]:
         """See `Diagonal.spectrum`."""
         return row_variance(values, problem)
 
-    def rotate(self, columns: Array) -> Any:
+    def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
         """See `Evaluation.rotate`."""
         return columns
 
-    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def leave_one_out(
+        self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
+    ) -> Float[Any, "row"]:
         """See `Evaluation.leave_one_out`."""
         spread = jnp.sqrt(row_variance(values, problem))
         if model.likelihood.tail is not None:
@@ -88,27 +95,34 @@ class Rotated(Diagonal):
     """
 
     basis: Basis
-    ones: Array
+    ones: Float[Array, "row"]
 
-    def spectrum(self, values: Values, problem: Problem) -> Any:
+    def spectrum(self, values: Values, problem: Problem) -> Float[Any, "row"]:
         """See `Diagonal.spectrum`."""
         return row_variance(values, problem) + values.amplitude**2 * self.basis.eigenvalues
 
-    def rotate(self, columns: Array) -> Any:
+    def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
         """See `Evaluation.rotate`."""
         if columns.ndim == 1 and len(columns) >= SUMMED_ROWS:
             return (self.basis.vectors * columns[:, None]).sum(0)
         return self.basis.vectors.T @ columns
 
-    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def leave_one_out(
+        self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
+    ) -> Float[Any, "row"]:
         """See `Evaluation.leave_one_out`."""
         departure = (self.basis.vectors * self.basis.eigenvalues) @ self.basis.vectors.T
         scatter = jnp.diag(jnp.where(problem.mask > 0, row_variance(values, problem), 1.0))
         return dense_leave_one_out(scatter + values.amplitude**2 * departure, residual)
 
     def condition(
-        self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        values: Values,
+        residual: Float[np.ndarray, "draw row"],
+        wrong: Float[np.ndarray, "draw row"],
+        kernel: Float[np.ndarray, "row+point row+point"],
+        problem: Problem,
+    ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
         """See `Evaluation.condition`."""
         rows = problem.rows
         basis, power = self.basis.vectors[:rows, :rows], np.asarray(self.basis.eigenvalues)[:rows]
@@ -120,7 +134,7 @@ class Rotated(Diagonal):
         return mean, amplitude**4 * (precision @ (rotated**2).T), correction
 
 
-def dense_leave_one_out(covariance: Any, residual: Array) -> Any:
+def dense_leave_one_out(covariance: Float[Any, "row row"], residual: Float[Array, "row"]) -> Float[Any, "row"]:
     """Log density of each row given all others under a covariance, shape (row,)."""
     precision = jnp.linalg.inv(covariance)
     scale = 1.0 / jnp.sqrt(jnp.diagonal(precision))

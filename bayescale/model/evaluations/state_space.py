@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,9 @@ from bayescale.model.problem import (
     typical_weights,
 )
 
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
 
 @record
 class StateSpace(Evaluation):
@@ -38,7 +41,7 @@ class StateSpace(Evaluation):
             for many rows, which pin the coordinates down without such scores.
     """
 
-    gap: Array
+    gap: Float[Array, "row"]
     basis: Basis | None
 
     sequential = True
@@ -48,13 +51,15 @@ class StateSpace(Evaluation):
         """See `Evaluation.scored`."""
         return self.basis is not None
 
-    def filtered(self, values: Values, columns: Any, model: Model, problem: Problem) -> kalman.Filtered:
+    def filtered(
+        self, values: Values, columns: Float[Any, "row column"], model: Model, problem: Problem
+    ) -> kalman.Filtered:
         """Run the filter over columns of the rows, shape (row, column)."""
         assert model.discrepancy is not None, "a model with discrepancy"
         noise, square = row_variance(values, problem), values.amplitude**2
         return kalman.filtered(columns, noise, square, self.gap, problem.mask, model.discrepancy.memory)
 
-    def whiten(self, values: Values, residual: Array, model: Model, problem: Problem) -> Whitened:
+    def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """See `Evaluation.whiten`."""
         columns = jnp.stack([residual, jnp.asarray(problem.mask)], axis=1)
         run = self.filtered(values, columns, model, problem)
@@ -62,7 +67,7 @@ class StateSpace(Evaluation):
         precision, logs = run.mask / run.spread, run.mask * jnp.log(run.spread)
         return Whitened(surprise[:, 0], surprise[:, 1], precision.ravel(), logs.sum())
 
-    def deviance(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def deviance(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
         """See `Evaluation.deviance`."""
         assert model.discrepancy is not None, "a model with discrepancy"
         leveled = marginal_level(model)
@@ -72,26 +77,35 @@ class StateSpace(Evaluation):
         memory = model.discrepancy.memory
         return kalman.deviance(residual, noise, square, ones, self.gap, problem.mask, memory, prior)
 
-    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+    def leave_one_out(
+        self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
+    ) -> Float[Any, "row"]:
         """See `Evaluation.leave_one_out`."""
         solved, diagonal = kalman.adjoint(self.filtered(values, residual[:, None], model, problem))
         real = problem.mask > 0
         scale = jnp.where(real, 1.0 / jnp.sqrt(jnp.where(real, diagonal, 1.0)), 1.0)
         return dist.Normal(0.0, scale).log_prob(solved[:, 0] * scale**2)
 
-    def rotate(self, columns: Array) -> Any:
+    def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
         """See `Evaluation.rotate`."""
         assert self.basis is not None, "rows that standard scores are formed of"
         return self.basis.vectors.T @ columns
 
-    def weigh(self, values: Values, columns: Array, problem: Problem) -> tuple[Any, Any]:
+    def weigh(
+        self, values: Values, columns: Float[Array, "row *column"], problem: Problem
+    ) -> tuple[Float[Any, "row *column"], Float[Any, "row"]]:
         """See `Evaluation.weigh`."""
         assert self.basis is not None, "rows that standard scores are formed of"
         return columns, typical_weights(values, problem, self.basis)
 
     def condition(
-        self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        self,
+        values: Values,
+        residual: Float[np.ndarray, "draw row"],
+        wrong: Float[np.ndarray, "draw row"],
+        kernel: Float[np.ndarray, "row+point row+point"],
+        problem: Problem,
+    ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
         """See `Evaluation.condition`; for a handful of rows, see `smooth` for many."""
         rows = problem.rows
 
@@ -104,15 +118,15 @@ class StateSpace(Evaluation):
 
 
 def smooth(
-    old: np.ndarray,
-    new: np.ndarray,
-    residual: np.ndarray,
-    noise: np.ndarray,
-    amplitude: np.ndarray,
-    factor: np.ndarray,
+    old: Float[np.ndarray, "row"],
+    new: Float[np.ndarray, "point"],
+    residual: Float[np.ndarray, "draw row"],
+    noise: Float[np.ndarray, "draw row"],
+    amplitude: Float[np.ndarray, "draw"],
+    factor: Float[np.ndarray, "draw"],
     memory: float,
     rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
     """Condition the discrepancy at new points on the rows in linear time.
 
     Args:
@@ -180,14 +194,20 @@ def smooth(
 
 
 @functools.partial(jax.jit)
-def smoothed_draws(columns: Any, noise: Any, square: Any, gap: Any, mask: Any, memory: Any) -> Any:
+def smoothed_draws(
+    columns: Float[Any, "row *column"], noise: Any, square: Any, gap: Any, mask: Any, memory: Any
+) -> Any:
     """Smooth columns for all draws; see `kalman.smoothed`, whose outputs get a leading axis."""
     return jax.vmap(kalman.smoothed, (0, 0, 0, None, None, None))(columns, noise, square, gap, mask, memory)
 
 
 def draw_path(
-    gap: np.ndarray, memory: float, factors: np.ndarray, rng: np.random.Generator, slope: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    gap: Float[np.ndarray, "gap"],
+    memory: float,
+    factors: Float[np.ndarray, "draw gap"],
+    rng: np.random.Generator,
+    slope: np.ndarray | None = None,
+) -> tuple[Float[np.ndarray, "draw gap"], Float[np.ndarray, "draw"]]:
     """Draw paths of unit amplitude over gaps, shape (draw, gap), and the slopes they began with, shape (draw,).
 
     Args:
@@ -211,7 +231,7 @@ def draw_path(
     return path, first
 
 
-def unit_steps(gap: np.ndarray, memory: float) -> np.ndarray:
+def unit_steps(gap: Float[np.ndarray, "gap"], memory: float) -> Float[np.ndarray, "gap 5"]:
     """Return the transitions of unit amplitude over gaps, shape (gap, 5)."""
     with on_cores():
         return np.stack([np.asarray(leaf) for leaf in kalman.steps(gap, memory, 1.0)], axis=1)
