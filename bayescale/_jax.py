@@ -1,4 +1,4 @@
-"""Programs: where they run, in double precision, one after the other or all at once, their sizes and random keys."""
+"""Programs: where they run, in double precision, one after the other or all at once, and random keys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from jax import lax
-
-SMALLEST_BUCKET = 8
-"""Fewest rows that a program is compiled for."""
 
 
 def cores() -> tuple[Any, ...]:
@@ -64,29 +60,3 @@ def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
 def key_of(words: Any) -> Any:
     """Return a key from its words, in a compiled program."""
     return jax.random.wrap_key_data(words, impl="threefry2x32")
-
-
-def bucket(rows: int) -> int:
-    """Round a number of rows up to the size that its program is compiled for.
-
-    Powers of two where rows cost next to nothing, then also their 3/4, then steps of a sixteenth: the longer a curve,
-    the more its padding costs against a program of its own.
-    """
-    power = max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
-    if power <= 32:
-        return power
-    part = power // 4 if power <= 512 else power // 16
-    return -(-rows // part) * part
-
-
-def padded(values: Any, size: int, fill: float = 0.0) -> np.ndarray:
-    """Pad the first axis with `fill` up to `size`."""
-    values = np.asarray(values, float)
-    width = [(0, size - len(values))] + [(0, 0)] * (values.ndim - 1)
-    return np.pad(values, width, constant_values=fill)
-
-
-def padded_square(values: Any, size: int) -> np.ndarray:
-    """Pad a square matrix with zeros up to `size`."""
-    extra = size - len(values)
-    return np.pad(np.asarray(values, float), ((0, extra), (0, extra)))

@@ -13,13 +13,13 @@ from numpyro.infer.util import log_density as numpyro_density
 from scipy.stats import multivariate_normal, norm
 
 import bayescale as bs
-from bayescale._jax import padded, padded_square
 from bayescale.inference import reparam
 from bayescale.laws.registry import LAWS
 from bayescale.model import density, numpyro, prepare
 from bayescale.model.density import log_density
 from bayescale.model.evaluations import Dense, Rotated, StateSpace, rotated
 from bayescale.model.numpyro import component_model
+from bayescale.model.padding import padded, padded_square
 from bayescale.model.parameters import coordinates, prior_center, read, simulate_prior
 from bayescale.model.prepare import make_job
 from bayescale.model.problem import Basis

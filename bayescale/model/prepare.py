@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from bayescale import laws
-from bayescale._jax import bucket, padded, padded_square
 from bayescale._record import Array
 from bayescale.checked import shortened
 from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
@@ -27,6 +26,7 @@ from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, ker
 from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
 from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.options import ModelOptions
+from bayescale.model.padding import bucket, padded, padded_square
 from bayescale.model.problem import Basis, Evaluation, Job, Model, PriorScale, Problem
 
 STATE_SPACE_ROWS = 128
@@ -82,7 +82,7 @@ def make_jobs(
     refuse_zeros(chosen, runs.frame, runs.name)
     kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
     discrepancy = resolve_discrepancy(discrepancy, kind)
-    likelihood = resolve_likelihood(likelihood, len(runs.inputs))
+    likelihood = resolve_likelihood(likelihood, len(chosen.inputs))
     rows = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:
@@ -114,6 +114,11 @@ def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
                 f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
             )
     first = jobs[0]
+    if absent := [name for name in first.law.inputs if name not in runs.frame]:
+        raise InputError(
+            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
+        )
+    entry = kept_prior(fit, runs)
     ray = None
     if first.ray is not None:
         ray = find_ray(runs.frame, runs.inputs)
@@ -122,14 +127,10 @@ def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
                 f"The earlier fit is along one ray of {' and '.join(first.ray.names)}, and these runs do not lie on "
                 "one; fit them without prior_from (--prior-from)."
             )
-    if absent := [name for name in first.law.inputs if name not in runs.frame]:
-        raise InputError(
-            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
-        )
-    runs = dataclasses.replace(runs, inputs=first.law.inputs)
+    runs = dataclasses.replace(runs, inputs=first.law.inputs, log=(*runs.log, entry))
     refuse_zeros(first.law, runs.frame, runs.name)
-    runs = dataclasses.replace(runs, log=(*runs.log, kept_prior(fit, runs)))
-    return tuple(on_scale(job, runs, ray, job.prior_scale or scale_of(job)) for job in jobs)
+    rows = reduce_runs(runs, exempt=first.law.exempt)
+    return tuple(on_scale(job, runs, rows, ray, job.prior_scale or scale_of(job)) for job in jobs)
 
 
 def kept_prior(fit: Any, runs: Runs) -> LogEntry:
@@ -139,7 +140,7 @@ def kept_prior(fit: Any, runs: Runs) -> LogEntry:
         fit: The earlier fit.
         runs: The runs at hand.
     """
-    earlier, columns = fit.runs.frame, [*runs.inputs, "loss"]
+    earlier, columns = fit.runs.frame, [*fit.law.inputs, "loss"]
     here = {tuple(row) for row in runs.frame[columns].to_numpy(float)}
     gone = sum(tuple(row) not in here for row in earlier[columns].to_numpy(float))
     text = f"Model and prior are those of an earlier fit: {fit.law.name} on {fit.runs.name}, {len(earlier)} runs."
@@ -160,9 +161,17 @@ def scale_of(job: Job) -> PriorScale:
     return PriorScale(reference=job.reference, center=float(problem.center), inert=inert, low=job.low, **arrays)
 
 
-def on_scale(job: Job, runs: Runs, ray: Ray | None, scale: PriorScale) -> Job:
-    """Return a job of runs with the model of another job and the scales that its prior is relative to."""
-    rows = referred(reduce_runs(runs, exempt=job.law.exempt), scale.reference, scale.center)
+def on_scale(job: Job, runs: Runs, rows: Design, ray: Ray | None, scale: PriorScale) -> Job:
+    """Return a job of runs with the model of another job and the scales that its prior is relative to.
+
+    Args:
+        job: The other job.
+        runs: The runs.
+        rows: What they are reduced to.
+        ray: The ray that they lie on, or None.
+        scale: The scales.
+    """
+    rows = referred(rows, scale.reference, scale.center)
     rows = dataclasses.replace(rows, span=scale.span, inert=scale.inert)
     discrepancy = job.discrepancy
     if discrepancy is not None:
@@ -233,8 +242,8 @@ def prepare(
         low, reach = scale.low, scale.reach
     kind = choose_evaluation(law, discrepancy, likelihood, design, begins=bool(np.allclose(low, point.min(0))))
     if kind is StateSpace:
-        design = ordered(design)
-        point = model.law.coordinates(design.z)
+        order = np.argsort(design.z[:, 0], kind="stable")
+        design, point = ordered(design, order), point[order]
     position = (point - low) / reach
     if scale is None:
         matrix, origin = directions(position, "inputs" if discrepancy is None else discrepancy.along)
@@ -340,9 +349,8 @@ def axis_positions(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarr
     return position @ np.asarray(problem.directions) - problem.origin
 
 
-def ordered(design: Design) -> Design:
-    """Return a design of one input, whose rows have nothing in common, in the order of the input."""
-    order = np.argsort(design.z[:, 0], kind="stable")
+def ordered(design: Design, order: np.ndarray) -> Design:
+    """Return a design whose rows have nothing in common with its rows in another order."""
     rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error", "sharing")}
     return dataclasses.replace(design, **rows)
 

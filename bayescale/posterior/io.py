@@ -16,6 +16,7 @@ import pandas as pd
 
 from bayescale import _io, checked
 from bayescale.checked import known_keywords
+from bayescale.data.design import reduce_runs
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, some
@@ -253,7 +254,8 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     job = make_job(runs, law, discrepancy=discrepancy, likelihood=likelihood)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
     if (scale := told.get("prior_scale")) is not None:
-        job = on_scale(job, runs, ray, decode_scale(scale))
+        rows = reduce_runs(runs, exempt=job.law.exempt)
+        job = on_scale(job, runs, rows, ray, decode_scale(scale))
     return dataclasses.replace(job, ray=ray, design=told["design"])
 
 

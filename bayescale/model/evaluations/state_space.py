@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 
-from bayescale._jax import bucket, on_cores, padded
+from bayescale._jax import on_cores
 from bayescale._record import Array, record
 from bayescale.model.evaluations import kalman
 from bayescale.model.evaluations.dense import MOST_ELEMENTS, solved_conditions
 from bayescale.model.level import level_variance, marginal_level
+from bayescale.model.padding import bucket, padded
 from bayescale.model.problem import (
     Basis,
     Evaluation,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import numpy as np
 
-from bayescale._jax import bucket, padded
+from bayescale.model.padding import bucket, padded
 from benchmarks.core.methods import least_squares as ls
 from benchmarks.core.methods.prediction import Prediction, seed_of, student
 from benchmarks.core.problems import Problem
