@@ -17,7 +17,7 @@ from bayescale.model.density import log_density
 from bayescale.posterior.mixture import combine
 
 RUNS = bs.Runs.from_frame(pd.DataFrame({"flops": 1e18 * 3.0 ** np.arange(8), "loss": np.linspace(3.5, 2.7, 8)}))
-SIMULATIONS = 150
+SIMULATIONS = 100
 
 
 def outside(**options):
@@ -57,7 +57,7 @@ def test_right_models_pass(law):
 
 @pytest.mark.slow
 def test_right_model_passes_where_real_data_put_it(marin):
-    table = sbc.given(marin, simulations=SIMULATIONS, seed=1, progress=False).summary()
+    table = sbc.given(marin, simulations=SIMULATIONS, seed=1, progress=False, settings=FEW).summary()
     assert not table["outside"].any()
     assert {"level", "forecast at 10x", "likelihood"} <= set(table.index)
 
@@ -76,7 +76,7 @@ def test_wrong_sampler_is_noticed_where_real_data_put_it(marin, monkeypatch):
             yield number, combine(parts, fit.weights) if len(queue.plans) > 1 else fit
 
     monkeypatch.setattr(sbc, "results_of", timid)
-    assert sbc.given(marin, simulations=60, seed=1, progress=False).summary()["outside"].any()
+    assert sbc.given(marin, simulations=60, seed=1, progress=False, settings=FEW).summary()["outside"].any()
 
 
 @pytest.mark.slow
