@@ -67,14 +67,15 @@ def answered(posterior):
 
 @pytest.fixture(scope="module")
 def fits(marin_post):
-    """Fits of all kinds: pools, one model, importance draws, steps, names of options, orders, checkpoints, rays."""
+    """Fits of all kinds: mixtures, one model, importance draws, steps, names of options, orders, checkpoints."""
     plain = {"settings": FEW, "seed": 3}
+    weighted = plain | {"method": "importance"}
     one = {"priors": {"terms": bs.Plateaus(plateau="present")}}
     return {
         "mixture": marin_post,
-        "steps": bs.fit(runs(("step",), "averaged checkpoints"), **plain),
+        "steps": bs.fit(runs(("step",), "averaged checkpoints"), **weighted),
         "kind": bs.fit(runs(("kind",), "replicates"), method="nuts", **one, **plain),
-        "two": bs.fit(runs(("n_tokens", "n_params"), "plain"), **plain),
+        "two": bs.fit(runs(("n_tokens", "n_params"), "plain"), **weighted),
         "options": bs.fit(
             runs(("value", "seed"), "standard errors"), discrepancy=bs.Discrepancy(along="scale"), **plain
         ),
