@@ -187,6 +187,10 @@ EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=1
 """What options of named values expect, where that is not a mapping of column names."""
 
 
+NO_NUMBER = "must be a valid number, such as 1.2M"
+"""What an option says that is given no number."""
+
+
 def refusal(error: Any) -> str:
     """Return one sentence for a command line that the framework cannot read."""
     # Its own sentence for a number that is none speaks of parsing, and does not say what was typed.
@@ -194,9 +198,13 @@ def refusal(error: Any) -> str:
     if checks and getattr(error, "param", None) is not None:
         expected = checks[0]["msg"].partition(",")[0].replace("Input should be", "must be")
         # What `number` refuses comes without words on what it expects.
-        expected = expected.replace("Value error", "must be a valid number, such as 1.2M")
+        expected = expected.replace("Value error", NO_NUMBER)
         return f"{error.param.opts[0]} {expected}; found {shortened(checks[0]['input'])}."
     text = str(error.format_message())
+    # Releases of the framework before its own checks pass on what `float` says.
+    _, refused, found = text.partition("could not convert string to float: ")
+    if refused and getattr(error, "param", None) is not None:
+        return f"{error.param.opts[0]} {NO_NUMBER}; found {found.removesuffix('.')}."
     return text if text.endswith((".", "?", ")")) else f"{text}."
 
 
