@@ -79,6 +79,20 @@ class Forecast(Display):
     below: np.ndarray | bool = False
 
     @property
+    def higher_is_better(self) -> bool:
+        """Return whether the response grows as models get better: a loss does not."""
+        return False
+
+    def probability_met(self, target: float | np.ndarray) -> np.ndarray:
+        """Return the probability that the response is better than `target`: a loss below it, a score above it.
+
+        Raises:
+            InputError: As `probability_below`.
+        """
+        below = self.probability_below(target)
+        return 1.0 - below if self.higher_is_better else below
+
+    @property
     def draws(self) -> np.ndarray:
         """Joint draws of the response, shape (chain, draw, point)."""
         return np.exp(self.log_draws)

@@ -45,6 +45,16 @@ READING: dict[str, tuple[Any, Any]] = {
     ),
     "decimal": (Annotated[str | None, typer.Option(help="Decimal mark of the file: . or ,")], None),
     "derive": (Annotated[str | None, typer.Option(help="error_rate: 1 - correct / items, or 1 - accuracy.")], None),
+    "score": (
+        Annotated[str | None, typer.Option(help="The file's column that is the response, where that is a score.")],
+        None,
+    ),
+    "chance": (Annotated[float | None, typer.Option(help="Score of guessing, e.g. 0.25 of four choices.")], None),
+    "ceiling": (Annotated[float | None, typer.Option(help="Score that no model exceeds; 1 by default.")], None),
+    "n_items": (
+        Annotated[float | None, typer.Option(help="Number of items that all scores are measured on.")],
+        None,
+    ),
     "screen": (
         Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and name them.")],
         "exclude",
@@ -63,7 +73,10 @@ FIT: dict[str, tuple[Any, Any]] = {
         Annotated[str | None, typer.Option(help="auto (the default), or none to trust the law outright.")],
         None,
     ),
-    "likelihood": (Annotated[str | None, typer.Option(help="normal (the default) or student.")], None),
+    "likelihood": (
+        Annotated[str | None, typer.Option(help="normal (the default) or student; binomial for scores.")],
+        None,
+    ),
     "design": (
         Annotated[
             str | None,

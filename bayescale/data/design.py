@@ -11,12 +11,32 @@ import pandas as pd
 from bayescale._record import Array, record, static
 from bayescale.data.checkpoints import averaged, curves, long_curves
 from bayescale.data.runs import Runs, need_scales
+from bayescale.data.score import ScoreScale, counts
 from bayescale.errors import InputError, some
 
 INERT_FACTOR = 1.5
 """An input that varies by less than this factor says nothing about its exponent."""
 SHORTEST_SPAN = float(np.log(2.0))
 """Spans of ln x are clamped below at ln 2, so that two near-equal sizes do not become a long lever."""
+
+
+@record
+class Counted:
+    """Counts behind the rows of a family of scores.
+
+    Attributes:
+        right: Right items of each run, shape (run,).
+        items: Items of each run, shape (run,).
+        setting: Number of each run's row in the design, shape (run,).
+        chance: Score of guessing.
+        ceiling: Score that no model exceeds.
+    """
+
+    right: Array
+    items: Array
+    setting: Array
+    chance: float
+    ceiling: float
 
 
 @record
@@ -40,6 +60,8 @@ class Design:
         center: Mean of ln(loss).
         single: Variance that one row's ln(loss) has beyond that of a row here, which may be an average.
         one_run: All rows are measurements of a single run, whose seed is then part of the level.
+        counted: Right items and items of each run where the response is a score, else None; the rows are settings then,
+            and y their log odds.
         inert: For each input whether it varies by less than a factor 1.5.
     """
 
@@ -54,6 +76,7 @@ class Design:
     span: Array
     center: Array
     single: Array
+    counted: Counted | None
     one_run: bool = static()
     inert: tuple[bool, ...] = static()
 
@@ -94,18 +117,25 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     need_scales(runs)
     y = np.log(frame["loss"].to_numpy())
     x = np.log(frame[inputs].to_numpy(float))
-    error = measurement_variance(frame)
+    scored = runs.score is not None
+    error = np.zeros(len(frame)) if scored else measurement_variance(frame)
+    right, items = counts(frame) if scored else (y, y)
     curve = curves(frame)
     single = 0.0
     if long_curves(frame, x, curve):
-        curve, x, y, error, single = averaged(curve, x, y, error, np.isin(inputs, exempt))
+        whole = np.isin(inputs, exempt)
+        # Checkpoints are measured on the same items, so their average has no more of them.
+        right, items = (averaged(curve, x, each, error, whole)[2] for each in (right, items))
+        curve, x, y, error, single = averaged(curve, x, y, error, whole)
+        if runs.score is not None:
+            y = runs.score.log_odds(runs.score.shrunk(right / items, items))
     # Rows that name no run are runs of their own.
     run = curve if "run" in frame else np.arange(len(y))
     # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
     _, first, inverse = np.unique(x, axis=0, return_index=True, return_inverse=True)
     config = first.argsort().argsort()[inverse]
     one_run = len(np.unique(run)) == 1
-    own = one_run or len(np.unique(run)) == len(run)
+    own = one_run or len(np.unique(run)) == len(run) or scored
     number, first = np.bincount(config), np.sort(first)
     center_x, means = x[first], np.bincount(config, y) / number
     center = means.mean()
@@ -128,6 +158,9 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
             likeness = (config[:, None] == config[None, :]).astype(float)
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
+    counted = None
+    if isinstance(runs.score, ScoreScale):
+        counted = Counted(right, items, config, runs.score.chance, runs.score.ceiling)
     return Design(
         z=x - reference,
         y=y - center,
@@ -140,6 +173,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         span=np.maximum(spread, SHORTEST_SPAN),
         center=np.asarray(center),
         single=np.asarray(single),
+        counted=counted,
         one_run=one_run,
         inert=inert_inputs(spread),
     )

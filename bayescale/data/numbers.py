@@ -228,11 +228,18 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
     return log
 
 
-def recognised(cells: Cells, chosen: Mapping[str, str]) -> list[LogEntry]:
-    """Log the columns that were recognised, and under which names."""
+def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) -> list[LogEntry]:
+    """Log the columns that were recognised, and under which names.
+
+    Args:
+        cells: The table.
+        chosen: The file's columns by our names.
+        scored: Whether the response is a score.
+    """
     if not chosen:
         return []
-    listed = ", ".join(role if role == theirs else f"{role} = {theirs!r}" for role, theirs in chosen.items())
+    named = {("score" if scored and role == "loss" else role): theirs for role, theirs in chosen.items()}
+    listed = ", ".join(role if role == theirs else f"{role} = {theirs!r}" for role, theirs in named.items())
     log = [LogEntry("recognised", "info", f"Recognised: {listed}.", columns=tuple(chosen.values()))]
     head = cells.heads.get(chosen.get("loss", ""))
     if head is not None and head.kind.startswith("score"):

@@ -21,6 +21,7 @@ from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
+from bayescale.data.score import ScoreScale, score_columns
 from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
@@ -44,6 +45,10 @@ def read(
     units: Mapping[str, str | float] | None = None,
     decimal: str | None = None,
     derive: str | None = None,
+    score: str | None = None,
+    chance: float | None = None,
+    ceiling: float | None = None,
+    n_items: float | None = None,
     screen: Screen = "exclude",
     checkpoints: bool = False,
     table: int | None = None,
@@ -65,6 +70,11 @@ def read(
         units: Units of inputs in the file, e.g. `{"n_params": "M"}`; 1 says that they are counts.
         decimal: "." or ","; by default what the numbers of the file prove.
         derive: "error_rate" for 1 - correct / items, or 1 - accuracy, as the response.
+        score: The file's column that is the response where that is a score: a share of right items (or a percentage, or
+            counts of right ones), which grows as models get better. Fits take it for binomial.
+        chance: Score of guessing, 1 / choices of a multiple-choice task; 0 by default.
+        ceiling: Score that no model exceeds; 1 by default.
+        n_items: Number of items that all scores are measured on, where the file has no such column.
         screen: "exclude" leaves diverged and unfinished runs out; "keep" only names them.
         checkpoints: Keep all rows of each run of a folder instead of the last.
         table: Which table or sheet of a file with several, counted from 1.
@@ -90,6 +100,10 @@ def read(
         units=units,
         decimal=decimal,
         derive=derive,
+        score=score,
+        chance=chance,
+        ceiling=ceiling,
+        n_items=n_items,
         screen=screen,
         checkpoints=checkpoints,
         table=table,
@@ -130,6 +144,10 @@ class Options:
     units: Mapping[str, str | float] | None = None
     decimal: str | None = None
     derive: str | None = None
+    score: str | None = None
+    chance: float | None = None
+    ceiling: float | None = None
+    n_items: float | None = None
     screen: Screen = "exclude"
     checkpoints: bool = False
     table: int | None = None
@@ -140,6 +158,18 @@ class Options:
             raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
         if self.derive not in (None, *DERIVATIONS):
             raise InputError(f"derive is one of {', '.join(DERIVATIONS)} (--derive); found {self.derive!r}.")
+        given = {name: getattr(self, name) for name in ("chance", "ceiling", "n_items")}
+        for name, value in given.items():
+            if value is not None and self.score is None:
+                option = name.replace("_", "-")
+                raise InputError(
+                    f"{name} (--{option}) is about scores: name the column of scores with score= (--score), e.g. "
+                    "score='accuracy'."
+                )
+        if self.score is not None and (self.loss, self.derive) != (None, None):
+            raise InputError(
+                "A response is a score, a loss, or derived: give one of score, loss and derive (--score, --loss, --derive)."
+            )
         checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
         if self.screen not in ("exclude", "keep"):
             raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
@@ -155,9 +185,16 @@ class Options:
                 )
 
     @property
+    def range(self) -> ScoreScale | None:
+        """The range of the score that is the response, or None."""
+        if self.score is None:
+            return None
+        return ScoreScale(self.chance or 0.0, 1.0 if self.ceiling is None else self.ceiling)
+
+    @property
     def fixed(self) -> dict[str, str]:
         """The file's columns that the caller named, by ours."""
-        named = {"loss": self.loss, "family": self.family}
+        named = {"loss": self.loss if self.score is None else self.score, "family": self.family}
         return {**(self.columns or {}), **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
 
 
@@ -195,7 +232,8 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):
         rows = pd.concat([part.rows for part in ready.values() if part.wanted == wanted])
-        notices[wanted] = [*unused(rows, wanted), *differing(rows, wanted)]
+        others = rows.drop(columns="score", errors="ignore") if chosen.score is not None else rows
+        notices[wanted] = [*unused(others, wanted), *differing(others, wanted)]
     spoken = [entry for part in ready.values() for entry in part.log]
     found: list[Runs] = []
     for label, (part, wanted, entries, gone) in ready.items():
@@ -209,7 +247,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
                 for e in entries
                 if not (named and e.code == "score")
             ]
-            runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]))
+            runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]), chosen.range)
             found.append(dataclasses.replace(runs, left_out=left_out(gone, label), response=given.response))
         except InputError as error:
             unfit[label] = str(error)
@@ -304,11 +342,14 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     own = [name for name in inputs or () if name in cells.heads and name not in chosen]
     chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
     factors = read_units(options.units, chosen)
-    counts = COUNTED if options.derive is not None else ()
+    counts = COUNTED if options.derive is not None or options.score is not None else ()
     table, converted, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
-    log = [*loaded.log, *recognised(cells, chosen), *log, *converted]
+    log = [*loaded.log, *recognised(cells, chosen, options.score is not None), *log, *converted]
     if options.derive is not None:
         table, entries = error_rate(table)
+        log = [*(entry for entry in log if entry.code != "score"), *entries]
+    elif (scale := options.range) is not None:
+        table, entries = scored(table, scale, options.n_items, cells.heads[chosen["loss"]].role == "correct")
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
@@ -323,6 +364,39 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     return Canonical(
         table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons, quote, called
     )
+
+
+def scored(
+    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, counted: bool
+) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Return a table with scores and their items in place of the response, and what to say of them.
+
+    Args:
+        table: Rows whose column loss is the score.
+        scale: Chance and ceiling.
+        n_items: Number of items of all rows, where the table has none.
+        counted: Whether the column counts right items.
+
+    Raises:
+        InputError: For what is no score.
+    """
+    if "n_items" not in table and "attempts" in table:
+        table = table.rename(columns={"attempts": "n_items"})
+    values = table["loss"].to_numpy(float)
+    if counted:
+        total = table["n_items"] if "n_items" in table else n_items
+        if total is None:
+            raise InputError(
+                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= (--n-items)."
+            )
+        values = values / np.asarray(total, float)
+    there = np.isfinite(values)
+    known = table[there].drop(columns="loss").assign(score=values[there])
+    found, log = score_columns(known, scale, n_items, known.index.to_numpy())
+    table = table.drop(columns=["n_items", "correct"], errors="ignore").assign(loss=np.nan)
+    for name, column in found.items():
+        table[name] = pd.Series(column, index=known.index)
+    return table, log
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
@@ -383,7 +457,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part, entire = part.drop(index=start), entire.drop(index=start)
     if len(part):
-        part, entries = screen(part, wanted, keep=options.screen == "keep")
+        part, entries = screen(part, wanted, keep=options.screen == "keep", scored=options.score is not None)
         log += [given.quoting(entry) for entry in entries]
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
@@ -404,12 +478,16 @@ def compute(part: pd.DataFrame) -> pd.Series:
     return values.isna() | (values >= LEAST["flops"])
 
 
-def checked_runs(part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...]) -> Runs:
+def checked_runs(
+    part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...], score: ScoreScale | None
+) -> Runs:
     """Make runs of one family, with all columns of the file."""
     if not len(part):
         reasons = [entry.text for entry in log if entry.severity == "excluded"]
         raise InputError(f"No row can be used. {' '.join(reasons[:3])}")
-    runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy())
+    if score is None and "score" in part:
+        part = part.rename(columns={"score": "score (not used)"})
+    runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy(), score=score)
     extra = part[[column for column in part if column not in runs.frame]].reset_index(drop=True)
     # Compute that is known for some rows only cannot order them.
     extra = extra.rename(columns={column: f"{column} (partly)" for column in COUNTS if column in extra})

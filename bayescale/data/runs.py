@@ -14,6 +14,7 @@ import pandas as pd
 from bayescale._display import Display
 from bayescale.checked import known_keywords, one_screen
 from bayescale.data.checkpoints import own_runs
+from bayescale.data.score import ScoreScale, score_columns
 from bayescale.errors import InputError, counted, nearest, one_scale, some
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
 """How much of an input is different; the rest of it is repetition."""
 UNNAMED = "unnamed"
 """Family of the rows that name none where others do."""
-RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se")
-NO_INPUTS = ("family", "run", "metric", "loss", "value_se")
+RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se", "score", "n_items")
+NO_INPUTS = ("family", "run", "metric", "loss", "value_se", "score", "n_items")
 """Columns that are never scales."""
 
 
@@ -48,6 +49,8 @@ class Runs(Display):
             do so where all runs lie on one ray, False never does.
         left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
         response: What the column loss is called in the table, for pictures.
+        score: Range of the score that is the response, or None for losses. The frame has the scores as `score`, their
+            numbers of items as `n_items`, and the odds against as `loss`.
     """
 
     frame: pd.DataFrame
@@ -57,6 +60,7 @@ class Runs(Display):
     one_ray: bool | None = None
     left_out: pd.DataFrame | None = None
     response: str = "loss"
+    score: ScoreScale | None = None
 
     @classmethod
     def from_frame(
@@ -67,6 +71,8 @@ class Runs(Display):
         inputs: Sequence[str] | None = None,
         name: str = "runs",
         rows: Sequence[int] | None = None,
+        score: ScoreScale | None = None,
+        n_items: float | None = None,
     ) -> Runs:
         """Check a table and keep what fits need.
 
@@ -79,6 +85,8 @@ class Runs(Display):
                 first of n_params, n_tokens, flops, n_samples that is there. `()` for runs of one scale.
             name: What to call the runs.
             rows: Numbers of the rows in messages; counted from 1 by default.
+            score: Chance and ceiling of the column `score`, which is the response in place of a loss.
+            n_items: Number of items of all scores, where there is no column `n_items`.
 
         Raises:
             InputError: For anything a fit could not use, with the rows and what to do.
@@ -93,6 +101,17 @@ class Runs(Display):
         numbers_of_rows = np.arange(1, len(table) + 1) if rows is None else np.asarray(rows)
         if len(table) == 0:
             raise InputError("The table has no rows; expected one row a training run.")
+        entries: list[LogEntry] = []
+        if score is None and "score" in table and "loss" not in table:
+            score = ScoreScale()
+        if score is not None:
+            if "score" not in table:
+                raise InputError(
+                    f"A column 'score' is needed; found {some(list(table), 8)}. Map yours with "
+                    "columns={'score': 'accuracy'} (--score accuracy)."
+                )
+            found, entries = score_columns(table, score, n_items, numbers_of_rows)
+            table = table.drop(columns="value_se", errors="ignore").assign(**found)
         if "loss" not in table and "value" in table:
             table = table.rename(columns={"value": "loss"})
         if "loss" not in table:
@@ -109,16 +128,20 @@ class Runs(Display):
             if column in table and column not in chosen and table[column].notna().all():
                 kept[column] = numbers(table, column, numbers_of_rows)
         kept["loss"] = numbers(table, "loss", numbers_of_rows)
+        if score is not None:
+            kept = kept.assign(score=table["score"].to_numpy(float), n_items=table["n_items"].to_numpy(float))
         if "value_se" in table and table["value_se"].notna().any():
             kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se", numbers_of_rows)
-        for label in ("run", "seed", "step"):
+        for label in LABELS[1:]:
             if label in table and not (missing := blank(table[label])).all():
                 values = table[label].to_numpy()
                 # A row without a name is a run of its own.
                 own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen, numbers_of_rows)
-        return cls(kept.reset_index(drop=True), chosen, name, response=str((columns or {}).get("loss", "loss")))
+        told = "loss" if score is None else "score"
+        response = str((columns or {}).get(told, told))
+        return cls(kept.reset_index(drop=True), chosen, name, tuple(entries), response=response, score=score)
 
     @property
     def families(self) -> list[str]:
@@ -177,6 +200,11 @@ class Runs(Display):
         return self.select(np.unique(np.abs(x[None, :] - wanted[:, None]).argmin(1)))
 
     @property
+    def shown(self) -> np.ndarray:
+        """Measured response of each row, shape (row,): the score where that is the response, else the loss."""
+        return self.frame["loss" if self.score is None else "score"].to_numpy(float)
+
+    @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""
         # Columns that were only carried along change no fit.
@@ -200,9 +228,9 @@ class Runs(Display):
         """Return the number of rows, the inputs and their ranges."""
         spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
-        loss = self.frame["loss"]
+        shown, called = self.shown, "loss" if self.score is None else "score"
         spans = spans or "no scale input"
-        return f"{self.name}: {counted(len(self), 'row')}{families}; {spans}; loss {loss.min():.4g} to {loss.max():.4g}"
+        return f"{self.name}: {counted(len(self), 'row')}{families}; {spans}; {called} {shown.min():.4g} to {shown.max():.4g}"
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

@@ -84,7 +84,7 @@ MOST_SETTINGS = 3
 
 
 def screen(
-    table: pd.DataFrame, inputs: tuple[str, ...], *, keep: bool = False
+    table: pd.DataFrame, inputs: tuple[str, ...], *, keep: bool = False, scored: bool = False
 ) -> tuple[pd.DataFrame, tuple[LogEntry, ...]]:
     """Return the rows that a fit should use, and what was found about the others and about the table.
 
@@ -93,6 +93,8 @@ def screen(
             planned_tokens, train_loss), others under their own; the index is the number of the row in the file.
         inputs: Scale inputs of the fit.
         keep: Return every row that a fit can use; the log says which would have been left out.
+        scored: Whether the response is a score, whose odds against are the column loss: near chance they scatter by
+            factors, so that rows far from the others are no failures.
 
     Example:
         >>> import pandas as pd
@@ -105,7 +107,7 @@ def screen(
     left = table
     entries: list[LogEntry] = []
     unusable: list[int] = []
-    for rule in RULES:
+    for rule in RULES[:-1] if scored else RULES:
         for finding in rule(left, inputs):
             rows = tuple(int(row) for row in finding.rows)
             if not finding.excludes:
@@ -120,7 +122,7 @@ def screen(
         usable = len(unusable) < len(table)
         advice = " Use screen='keep' (--screen keep) to fit those that have a loss and inputs." if usable else ""
         raise InputError(f"No row is left of {len(table)}: {entries[-1].text}{advice}")
-    entries += warnings_about(left, inputs, family_labels(left, ""))
+    entries += warnings_about(left, inputs, family_labels(left, ""), shapes=not scored)
     return (table.drop(index=unusable) if keep else left), tuple(entries)
 
 

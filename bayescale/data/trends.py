@@ -37,13 +37,16 @@ MOVING = re.compile(
 """Names of settings that change a loss by themselves; sizes of a model are scales, not settings."""
 
 
-def warnings_about(table: pd.DataFrame, inputs: tuple[str, ...], families: np.ndarray) -> list[LogEntry]:
+def warnings_about(
+    table: pd.DataFrame, inputs: tuple[str, ...], families: np.ndarray, *, shapes: bool = True
+) -> list[LogEntry]:
     """Return the warnings about each family of a table.
 
     Args:
         table: Rows that a fit would use; see `screening.screen`.
         inputs: Scale inputs of the fit.
         families: Family of each row.
+        shapes: Look at how the response moves with scale, too.
     """
     entries: list[LogEntry] = []
     names = list(dict.fromkeys(families))
@@ -57,8 +60,8 @@ def warnings_about(table: pd.DataFrame, inputs: tuple[str, ...], families: np.nd
             continue
         scale = np.log(part[known].to_numpy(float)).sum(1)
         of = f" of {name}" if len(names) > 1 else ""
-        entries += shape_warnings(part, known, of)
-        entries += _leak(part, scale, of)
+        if shapes:
+            entries += [*shape_warnings(part, known, of), *_leak(part, scale, of)]
         if len(known) == 1:
             entries += _confounds(part, known[0], scale, of)
     return entries

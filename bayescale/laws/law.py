@@ -161,7 +161,9 @@ class Law:
             result = dict(params)
             for name, factors in self.units:
                 for source, power in factors:
-                    result[name] = result[name] * ref[source] ** named_power(power, params)
+                    # A constant that a component lacks stays zero, however large the factor.
+                    scaled = result[name] * ref[source] ** named_power(power, params)
+                    result[name] = np.where(np.equal(result[name], 0.0), 0.0, scaled)[()]
         return result
 
     @property

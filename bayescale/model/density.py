@@ -15,6 +15,7 @@ from jax.scipy.special import gammaln
 
 from bayescale._jax import on_cores
 from bayescale._record import Array
+from bayescale.model.evaluations import Counts
 from bayescale.model.level import level_posterior, marginal_level
 from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.parameters import read, relative_curve
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 
 def log_likelihood(values: Values, model: Model, problem: Problem) -> Float[Any, ""]:
-    """Log density of the data with level and discrepancy integrated out."""
+    """Log density of the data with level and discrepancy integrated out; of scores that of counts given log odds."""
     mask = problem.mask
+    if isinstance(problem.evaluation, Counts):
+        return problem.evaluation.log_density(values, offset(model, problem, values), problem)
     residual = mask * (problem.y - offset(model, problem, values))
     if model.likelihood.tail is not None and not problem.latent:
         return student_likelihood(values, residual, model, problem)

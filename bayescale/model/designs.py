@@ -21,15 +21,20 @@ SHAPE_WEIGHTS: dict[str, dict[str, float]] = {
     "several": {"present": 0.5, "absent": 0.5},
 }
 """Weights in a mixture of the shapes of a law, keys of `priors.PLATEAUS`, by design."""
+SCORE_WEIGHTS = {"power": 0.5, "absent": 0.5}
+"""The same for scores of any design, whose chance level is their plateau."""
 
 
-def shape_weights(design: str, trusted: bool) -> dict[str, float]:
+def shape_weights(design: str, trusted: bool, scored: bool = False) -> dict[str, float]:
     """Return the weights of the shapes in the mixture of a design.
 
     Args:
         design: A key of `DESIGNS`.
         trusted: Whether the law is trusted, without discrepancy: then it is not mixed with its special case.
+        scored: Whether the response is a score.
     """
+    if scored:
+        return SCORE_WEIGHTS
     return SHAPE_WEIGHTS["curve" if trusted else design]
 
 

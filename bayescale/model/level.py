@@ -8,8 +8,8 @@ from bayescale.model.problem import Model, Whitened
 
 
 def marginal_level(model: Model) -> bool:
-    """Return whether the level is integrated out; Student-t noise has to sample it."""
-    return model.law.level is not None and model.likelihood.tail is None
+    """Return whether the level is integrated out; Student-t noise and counts have to sample it."""
+    return model.law.level is not None and not model.likelihood.samples_level
 
 
 def level_variance(model: Model) -> Any:

@@ -73,6 +73,16 @@ class Likelihood:
         """Refuse numbers that no likelihood has; what JAX puts in their place passes."""
         checked.fields(self, RULES)
 
+    @property
+    def samples_level(self) -> bool:
+        """Return whether the level of a law is sampled, because rows are not normal around it."""
+        return self.tail is not None
+
+    @property
+    def says(self) -> str:
+        """Return what it is, in words."""
+        return "normal likelihood" if self.tail is None else f"Student-t({float(self.tail):g}) likelihood"
+
     def completed(self, n_inputs: int) -> Likelihood:
         """Return the likelihood with the default, for so many inputs, of each field that was left out."""
         left = {name: value for name, value in RESIDUALS[min(n_inputs, 2)].items() if getattr(self, name) is None}
@@ -86,23 +96,76 @@ class Likelihood:
         return residual, jnp.exp(sample("log_seed_sd", dist.Normal(jnp.log(self.seed_sd), self.seed_spread)))
 
 
+@known_keywords
+@record
+class Binomial(Likelihood):
+    """Distribution of a score: right items are binomial, and the log odds of a run scatter around law and discrepancy.
+
+    The chance of an item lies between chance and ceiling of the score (`Runs.score`). Residual and seed noise are those
+    of `Likelihood`, on the scale of its log odds instead of ln(loss): they are what makes scores of equal settings
+    differ by more than their number of items explains.
+
+    Attributes:
+        residual_sd: Median of the LogNormal prior of the residual's standard deviation in log odds.
+        residual_spread: Standard deviation of the logarithm of that prior.
+        seed_sd: Median of the LogNormal prior of the seed noise's standard deviation in log odds; None leaves it out.
+        seed_spread: Standard deviation of the logarithm of that prior.
+        tail: None: log odds are normal.
+    """
+
+    residual_sd: float = 0.1
+    residual_spread: float = 1.0
+    seed_sd: float | None = 0.05
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no likelihood has; what JAX puts in their place passes."""
+        super().__post_init__()
+        if self.tail is not None:
+            raise InputError(f"The log odds of scores are normal, tail=None; found tail={self.tail!r}.")
+
+    @property
+    def samples_level(self) -> bool:
+        """Return True: counts of right items are not normal."""
+        return True
+
+    @property
+    def says(self) -> str:
+        """Return what it is, in words."""
+        return "binomial likelihood"
+
+
 TAILS = {"normal": None, "student": 4.0}
 """Degrees of freedom of the likelihoods that have a name."""
 
 
-def resolve_likelihood(likelihood: Any, n_inputs: int) -> Likelihood:
+def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> Likelihood:
     """Return the likelihood that a name stands for, or a likelihood, with all fields for so many inputs.
 
+    Args:
+        likelihood: A likelihood or its name; "auto" is binomial for scores and normal for losses.
+        n_inputs: Number of inputs.
+        scored: Whether the response is a score.
+
     Raises:
-        InputError: For an unknown name, what is no likelihood, and numbers that it cannot have.
+        InputError: For an unknown name, what is no likelihood, numbers that it cannot have, and one that the response
+            does not take.
     """
     if isinstance(likelihood, str):
-        if likelihood not in TAILS:
-            raise InputError(f"There is no likelihood {likelihood!r}. {nearest(likelihood, TAILS)}")
-        likelihood = Likelihood(tail=TAILS[likelihood])
+        known = (*TAILS, "binomial")
+        if likelihood not in ("auto", *known):
+            raise InputError(f"There is no likelihood {likelihood!r}. {nearest(likelihood, ('auto', *known))}")
+        if likelihood == "auto":
+            likelihood = "binomial" if scored else "normal"
+        likelihood = Binomial() if likelihood == "binomial" else Likelihood(tail=TAILS[likelihood])
     if not isinstance(likelihood, Likelihood):
         found = checked.shortened(likelihood)
         raise InputError(f"likelihood must be a Likelihood or one of {', '.join(TAILS)}; found {found}.")
+    if scored != isinstance(likelihood, Binomial):
+        raise InputError(
+            "Scores have the likelihood bs.Binomial() or 'binomial' (--likelihood binomial), the default of scores."
+            if scored
+            else "A binomial likelihood is for scores: read them with score= (--score). These runs have losses."
+        )
     found = likelihood.completed(n_inputs)
     checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})
     return found

@@ -83,15 +83,17 @@ def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, pro
     amplitude = model.discrepancy.draw(sample, fall) if model.discrepancy is not None else 0.0
     level: Any = 0.0
     weights: Any = jnp.ones(len(problem.y))
-    if model.likelihood.tail is not None:
-        if model.law.level:
-            level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
-        if problem.latent:
-            half = 0.5 * model.likelihood.tail
-            gamma = dist.Gamma(half, half).expand([len(problem.y)])
-            log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
-            weights = jnp.exp(log_weights)
-    return Values({}, scatter, seed, amplitude, level, weights)
+    latent: Any = 0.0
+    if model.likelihood.samples_level and model.law.level:
+        level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
+    if number := problem.evaluation.shape_of_scores(problem.replicated):
+        latent = sample("latent", dist.Normal(0.0, 1.0).expand([number]))
+    if model.likelihood.tail is not None and problem.latent:
+        half = 0.5 * model.likelihood.tail
+        gamma = dist.Gamma(half, half).expand([len(problem.y)])
+        log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
+        weights = jnp.exp(log_weights)
+    return Values({}, scatter, seed, amplitude, level, weights, latent)
 
 
 def draw_constants(

@@ -20,17 +20,21 @@ from bayescale.data.runs import Runs, checked, need_scales
 from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError, some
 from bayescale.laws.law import Law, without_span
-from bayescale.laws.priors import Plateaus, Prior, check_priors
+from bayescale.laws.priors import LEVELS, Fall, Plateaus, Prior, check_priors
 from bayescale.model.designs import find_design, shape_weights
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
-from bayescale.model.evaluations import Dense, Independent, Rotated, StateSpace
-from bayescale.model.likelihood import Likelihood, resolve_likelihood
+from bayescale.model.evaluations import Counts, Dense, Independent, Rotated, StateSpace
+from bayescale.model.evaluations.counts import counts_of
+from bayescale.model.likelihood import Binomial, Likelihood, resolve_likelihood
 from bayescale.model.options import ModelOptions
 from bayescale.model.padding import bucket, padded, padded_square
 from bayescale.model.problem import Basis, Evaluation, Job, Model, PriorScale, Problem
 
 STATE_SPACE_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
+
+LEVEL_SD, FALL = 2.5, 3.0
+"""Of the log odds of scores: standard deviation of their level, and how many times as far as ln(loss) they fall."""
 
 
 def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Job:
@@ -54,7 +58,7 @@ def make_jobs(
     law: str | Law = "auto",
     *,
     discrepancy: Discrepancy | str | None = "auto",
-    likelihood: Likelihood | str = "normal",
+    likelihood: Likelihood | str = "auto",
     priors: Mapping[str, Prior] | None = None,
     design: str = "auto",
     prior_from: Any = None,
@@ -82,7 +86,9 @@ def make_jobs(
     refuse_zeros(chosen, runs.frame, runs.name)
     kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
     discrepancy = resolve_discrepancy(discrepancy, kind)
-    likelihood = resolve_likelihood(likelihood, len(chosen.inputs))
+    likelihood = resolve_likelihood(likelihood, len(chosen.inputs), runs.score is not None)
+    if runs.score is not None:
+        chosen = on_log_odds(chosen, priors or {})
     rows = reduce_runs(runs, exempt=chosen.exempt)
 
     def job(law: Law) -> Job:
@@ -90,7 +96,9 @@ def make_jobs(
         reference = np.asarray(rows.reference)
         return Job(runs, law, discrepancy, likelihood, model, problem, low, reference, ray, kind)
 
-    return tuple(job(law) for law in components(chosen, shape_weights(kind, discrepancy is None)))
+    return tuple(
+        job(law) for law in components(chosen, shape_weights(kind, discrepancy is None, runs.score is not None))
+    )
 
 
 def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
@@ -183,6 +191,24 @@ def on_scale(job: Job, runs: Runs, rows: Design, ray: Ray | None, scale: PriorSc
     return dataclasses.replace(found, prior_scale=scale)
 
 
+def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
+    """Return a law with priors for odds against being right, which vary far more than losses.
+
+    Args:
+        law: The law.
+        told: Priors that the caller gave, which stay.
+    """
+    changed: dict[str, Any] = {}
+    for key, prior in law.priors.items():
+        if key in told:
+            continue
+        if isinstance(prior, LEVELS):
+            changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
+        elif isinstance(prior, Fall):
+            changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
+    return law.with_priors(changed)
+
+
 def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
     """Return the laws of the components of a mixture; one law where its priors name no mixture.
 
@@ -200,7 +226,9 @@ def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
 def mixture_weights(jobs: Sequence[Job]) -> tuple[float, ...]:
     """Return the weights of the components that `make_jobs` returns; they sum to one."""
     first = jobs[0]
-    return tuple(shape_weights(first.design, first.discrepancy is None).values()) if len(jobs) > 1 else (1.0,)
+    if len(jobs) == 1:
+        return (1.0,)
+    return tuple(shape_weights(first.design, first.discrepancy is None, first.runs.score is not None).values())
 
 
 def plateaus(law: Law) -> tuple[str, Plateaus] | None:
@@ -289,6 +317,8 @@ def choose_evaluation(
     """
     rows, diagonal, heavy = len(design.y), design.diagonal, likelihood.tail is not None
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
+    if isinstance(likelihood, Binomial):
+        return Counts
     if discrepancy is None:
         return Independent if diagonal else Dense
     one_axis = begins and design.z.shape[1] == 1 and not law.axes
@@ -330,6 +360,10 @@ def evaluation_of(
         basis = Basis(padded_square(vectors, size), padded(eigenvalues, size))
     if kind is StateSpace:
         return StateSpace(gap, basis)
+    if kind is Counts:
+        assert design.counted is not None, "scores"
+        whole = Basis(padded_square(vectors, size), np.zeros(size)) if basis is None else basis
+        return counts_of(design.counted, whole, float(design.center), bucket(len(design.counted.right)))
     if kind is Dense:
         return Dense(*(padded_square(part, size) for part in (covariance, design.shared, design.alike)), basis)
     assert basis is not None, "rows with a discrepancy"

@@ -96,6 +96,8 @@ class Values(NamedTuple):
     """Level where it is sampled (Student-t noise), else zero."""
     weights: Float[Any, "*draw row"]
     """Relative precision of each row (Student-t noise with discrepancy), else ones."""
+    latent: Any = 0.0
+    """Standard scores of log odds (see `evaluations.counts`), else zero."""
 
 
 class Whitened(NamedTuple):
@@ -117,6 +119,26 @@ class Evaluation:
 
     sequential = False
     factorises = False
+
+    def shape_of_scores(self, replicated: bool) -> int:
+        """Return the number of standard scores of latent responses that are sampled; none for losses.
+
+        Args:
+            replicated: Whether some runs have equal inputs.
+        """
+        del replicated
+        return 0
+
+    def response(self, values: Values, mean: np.ndarray, problem: Problem) -> np.ndarray:
+        """Return the response that each draw has for the rows, less the centre, shape (draw, row) or (row,).
+
+        Args:
+            values: Draws, every leaf with leading axis draw.
+            mean: What law and level say of the rows, shape (draw, row).
+            problem: The family.
+        """
+        del values, mean
+        return problem.y[: problem.rows]
 
     @property
     def scored(self) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.runs import DISTINCT, Runs
+from bayescale.data.score import counts
 from bayescale.data.trends import shape_warnings
 from bayescale.digits import factor_shown
 from bayescale.errors import Status, counted, some
@@ -42,8 +43,12 @@ REFUTED = 8.0
 """Nats of leave-one-out log density by which a component of a mixture fits worse than another, to be named."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
 """Laws that are one component of the default mixture, by its label."""
+FALLEN = 3.0
+"""Standard errors by which a score has to lie below an earlier one to have fallen."""
 SCATTERS = 2.0
 """Standard deviations of one run by which a floor has to lie above the lowest measured value, to be named."""
+WIDE_SCORE = 0.4
+"""Width of a 95 % interval of a score above which it is too wide to decide on."""
 WORTH_NEW = 4.0
 """Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
@@ -192,6 +197,8 @@ def check_shape(posterior: Fitted) -> list[Note]:
     """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
     if len(posterior.law.inputs) > 1:
         return []
+    if posterior.runs.score is not None:
+        return check_score(posterior)
     x, y = one_curve(posterior.runs, posterior.law.inputs[0])
     if len(y) > 1 and np.ptp(y) < STILL:
         text = (
@@ -230,6 +237,38 @@ def check_shape(posterior: Fitted) -> list[Note]:
     if len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
+    return notes
+
+
+def check_score(posterior: Fitted) -> list[Note]:
+    """Note a score that falls again, and one that no run lifted above chance."""
+    runs, name = posterior.runs, posterior.law.inputs[0]
+    assert runs.score is not None, "scores"
+    right, items = counts(runs.frame)
+    x, group = np.unique(runs.frame[name].to_numpy(float), return_inverse=True)
+    right, items = np.bincount(group, right), np.bincount(group, items)
+    score = right / items
+    # Of one half-right item more, so that no error is zero where none or all are right.
+    share = (right + 0.5) / (items + 1.0)
+    seed_sd = float(np.median(np.asarray(posterior.flat_values.seed_sd, float)))
+    error = np.hypot(np.sqrt(share * (1.0 - share) / items), seed_sd * share * (1.0 - share))
+    notes = []
+    top = int(np.argmax(score - error))
+    fall = (score[top] - score) / np.hypot(error[top], error)
+    low = int(np.argmax(np.where(x > x[top], fall, 0.0)))
+    if x[low] > x[top] and fall[low] > FALLEN:
+        text = (
+            f"The score falls from {score[top]:.3g} at {name} {x[top]:.3g} to {score[low]:.3g} at {x[low]:.3g}, more "
+            "than its items explain. A law that only rises does not describe this, and no interval here foresees the "
+            "next turn: do not decide on this forecast."
+        )
+        notes.append(Note("not_monotone", "warning", text))
+    if (score - runs.score.chance < FALLEN * error).all():
+        text = (
+            f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins to "
+            "rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
+        )
+        notes.append(Note("at_chance", "info", text))
     return notes
 
 
@@ -343,7 +382,8 @@ def check_floor(fit: Fitted) -> list[Note]:
         middle = float(np.median(part.draws[name]))
         if middle > lowest * np.exp(SCATTERS * one):
             found.append((name, middle, f" ({label})" if len(fit.components) > 1 else ""))
-    if not found:
+    # A floor of the odds against is a ceiling of the score, which the table of constants does not show as one.
+    if not found or fit.runs.score is not None:
         return []
     told = " and ".join(f"{name} {middle:.3g}{which}" for name, middle, which in found)
     carrier = "noise puts runs" if fit.discrepancy is None else "the discrepancy carries the curve"
@@ -367,6 +407,9 @@ def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Note how often intervals held on published families as far out as the farthest point beyond the data."""
     beyond = np.where(forecast.below, 1.0, forecast.ratio)
     # The record is of points beyond the data; those below are told of where there are no others.
+    if posterior.runs.score is not None:
+        # The record is of losses.
+        return []
     worst = int(np.argmax(beyond if beyond.max() > INSIDE else forecast.ratio))
     if forecast.ratio[worst] <= INSIDE:
         return []
@@ -382,6 +425,11 @@ def check_forecast(forecast: Forecast) -> list[Note]:
         text = f"The forecast reaches {factor_shown(beyond.max(), 3)} times beyond the data; {TESTED}."
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)
+    if forecast.higher_is_better:
+        if (high - low).max() > WIDE_SCORE:
+            text = f"The 95 % interval spans {(high - low).max():.2f} of the score: too wide to decide on alone."
+            notes.append(Note("weak", "warning", text))
+        return notes
     width = float(np.max(np.log(high / low)))
     if width > 0.5:
         text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."

@@ -222,6 +222,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "one_ray": job.runs.one_ray,
         "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
         "response": job.runs.response,
+        "score": None if job.runs.score is None else dataclasses.asdict(job.runs.score),
         "log": [dataclasses.asdict(entry) for entry in job.runs.log],
         "law": job.law.name,
         "law_print": law_print(job.law),

@@ -23,6 +23,7 @@ from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Values
 from bayescale.posterior.notes import Notes
 from bayescale.posterior.predictive import Predictive, at_fitted_settings
+from bayescale.score_forecast import on_scale
 
 if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
@@ -71,7 +72,7 @@ class Fitted(Display, abc.ABC):
     def response(self) -> str:
         """Name of the response in the table of runs, or else that of the law."""
         called = self.runs.response
-        return self.law.response if called == "loss" else called
+        return self.law.response if called == "loss" and self.runs.score is None else called
 
     @property
     def discrepancy(self) -> Discrepancy | None:
@@ -236,7 +237,7 @@ class Fitted(Display, abc.ABC):
         predictive = self.predictive(z, kind, rng, new_setting)
         known = at_fitted_settings(self.first.job.problem, z).any(1) & (kind == "run") & (not new_setting)
         ratio = np.maximum(self.ratio(x), 1.0)
-        return Forecast(
+        found = Forecast(
             points=points,
             kind=kind,
             location=predictive.location,
@@ -248,6 +249,7 @@ class Fitted(Display, abc.ABC):
             fitted=known,
             below=self.below(x),
         )
+        return on_scale(found, self.runs.score)
 
     @property
     def ray_start(self) -> float:
@@ -352,8 +354,7 @@ class Fitted(Display, abc.ABC):
 def describe(fit: Fitted, *, notes: bool = True) -> str:
     """Describe a fit in a few lines, with what is to be known about it unless `notes` is False."""
     discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
-    tail = "normal" if fit.likelihood.tail is None else f"Student-t({float(fit.likelihood.tail):g})"
-    assumed = f"{discrepancy}, {tail} likelihood"
+    assumed = f"{discrepancy}, {fit.likelihood.says}"
     if fit.first.job.design in ("ladder", "curve"):
         assumed = f"taken for a {fit.first.job.design}; {assumed}"
     shapes = [part.unconstrained.shape[:2] for part in fit.components]
@@ -370,6 +371,8 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
     if fit.unit:
         constants = ", ".join(fit.law.constants)
         lines.append(f"{constants} hold for {fit.unit}: {fit.law.name} declares no units= by which to convert them.")
+    if (score := fit.runs.score) is not None:
+        lines.append(f"The law is of the odds against being right, between {score.chance:g} and {score.ceiling:g}.")
     lines.append(str(fit.status))
     lines += weights_lines(fit)
     if notes:
@@ -386,9 +389,10 @@ def quantity_lines(part: Posterior) -> list[str]:
     shown = own_draws(part)
     width = max(map(len, shown))
     bounds = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in shown.items()}
+    unit = "relative, {:.2g} %" if part.runs.score is None else "in log odds"
     return [
         f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}"
-        + (f"   relative, {100 * middle:.2g} %" if name in SPREADS else "")
+        + (f"   {unit.format(100 * middle)}" if name in SPREADS else "")
         for name, (low, middle, high) in bounds.items()
     ]
 

@@ -19,10 +19,11 @@ from bayescale.checked import known_keywords
 from bayescale.data.design import reduce_runs
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs
+from bayescale.data.score import ScoreScale
 from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
 from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Likelihood
+from bayescale.model.likelihood import Binomial, Likelihood
 from bayescale.model.parameters import compact, coordinates
 from bayescale.model.prepare import make_job, on_scale
 from bayescale.model.problem import Job
@@ -245,13 +246,18 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     runs = Runs(frame, inputs, told["name"], decode_log(told["log"]), told["one_ray"])
     # Files of earlier versions do not say what the response is called.
     runs = dataclasses.replace(runs, response=told.get("response", "loss"))
+    if (score := told.get("score")) is not None:
+        runs = dataclasses.replace(runs, score=ScoreScale(**score))
     if (gone := told.get("left_out")) is not None:
         runs = dataclasses.replace(runs, left_out=pd.DataFrame(gone))
     # What the function of a law computes is printed in other words by other versions.
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)
-    discrepancy, likelihood = part(Discrepancy, told["discrepancy"]), part(Likelihood, told["likelihood"])
-    job = make_job(runs, law, discrepancy=discrepancy, likelihood=likelihood)
+    discrepancy = part(Discrepancy, told["discrepancy"])
+    kind = Binomial if told["likelihood"]["role"] == "Binomial" else Likelihood
+    # Priors are those of the file, which no default replaces.
+    own = None if runs.score is None else dict(law.priors)
+    job = make_job(runs, law, discrepancy=discrepancy, likelihood=part(kind, told["likelihood"]), priors=own)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
     if (scale := told.get("prior_scale")) is not None:
         rows = reduce_runs(runs, exempt=job.law.exempt)

@@ -79,10 +79,11 @@ def predict_log(
     if not model.law.level:
         level = level - problem.center
     location = curve[:, rows:] + level
+    seen = problem.evaluation.response(values, curve[:, :rows] + level, problem)
     variance = np.zeros_like(location)
     draws = location.copy()
     if model.discrepancy is not None:
-        residual = problem.y[:rows] - curve[:, :rows] - level
+        residual = seen - curve[:, :rows] - level
         mean, variance, joint = discrepancy_at(model, problem, low, values, residual, z, rng)
         factor = model.discrepancy.factors(len(curve), rows)
         drift = trend_ahead(model, problem, low, values, curve, z, factor)
@@ -90,7 +91,7 @@ def predict_log(
         location, draws = location + mean, draws + joint
     if kind == "run":
         law = curve[:, rows:] + level
-        left = problem.y[:rows] - curve[:, :rows] - level
+        left = seen - curve[:, :rows] - level
         new = new_runs(model, problem, values, left, z, rng, new_setting)
         location = location + new.share * (law + new.shown - location)
         variance = (1.0 - new.share) ** 2 * variance + new.variance

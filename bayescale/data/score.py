@@ -1,0 +1,142 @@
+"""Scores: shares of items that are right, between chance and a ceiling, and the odds against that laws describe."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale._record import Array
+from bayescale.checked import known_keywords
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, some
+
+GUESSED_ITEMS = 1000
+"""Items of a benchmark whose number nobody said; most have some hundreds to some thousands."""
+
+
+@known_keywords
+@dataclasses.dataclass(frozen=True)
+class ScoreScale:
+    """Range of a score: what guessing reaches, and what no model exceeds.
+
+    A score s lies between them as s = chance + (ceiling - chance) / (1 + o). The odds against o, which fall as models
+    get better, are what laws describe.
+
+    Attributes:
+        chance: Score of guessing, 1 / choices of a multiple-choice task; 0 without.
+        ceiling: Score that no model exceeds; 1 where all items have a right answer.
+
+    Raises:
+        InputError: For numbers that are not in order within 0 and 1.
+    """
+
+    chance: float = 0.0
+    ceiling: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are not in order within 0 and 1."""
+        for name in ("chance", "ceiling"):
+            checked.options(**{name: (getattr(self, name), checked.FINITE)})
+        if not 0.0 <= self.chance < self.ceiling <= 1.0:
+            raise InputError(
+                f"chance and ceiling are scores, 0 <= chance < ceiling <= 1; found chance={self.chance:g} (--chance) "
+                f"and ceiling={self.ceiling:g} (--ceiling). A task of four choices has chance=0.25."
+            )
+
+    def score(self, log_odds: Array) -> np.ndarray:
+        """Return the score at ln of the odds against, of any shape.
+
+        Example:
+            >>> float(ScoreScale(chance=0.25).score(0.0))
+            0.625
+        """
+        with np.errstate(over="ignore"):
+            return self.chance + (self.ceiling - self.chance) / (1.0 + np.exp(np.asarray(log_odds, float)))
+
+    def log_odds(self, score: Array) -> np.ndarray:
+        """Return ln of the odds against at a score: infinite at chance and below, minus infinite from the ceiling on.
+
+        Example:
+            >>> float(ScoreScale().log_odds(0.5))
+            0.0
+        """
+        share = (np.asarray(score, float) - self.chance) / (self.ceiling - self.chance)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = np.log1p(-share) - np.log(share)
+        return np.where(share <= 0.0, np.inf, np.where(share >= 1.0, -np.inf, found))
+
+    def shrunk(self, score: Array, items: Array) -> np.ndarray:
+        """Return scores moved inside chance and ceiling by what one more half-right item would move them.
+
+        Args:
+            score: Measured scores, shape (row,).
+            items: Numbers of items behind them, shape (row,).
+        """
+        width = self.ceiling - self.chance
+        share = np.clip((np.asarray(score, float) - self.chance) / width, 0.0, 1.0)
+        return self.chance + width * (share * items + 0.5) / (np.asarray(items, float) + 1.0)
+
+
+def score_columns(
+    table: pd.DataFrame, scale: ScoreScale, items: float | None, rows: np.ndarray
+) -> tuple[dict[str, np.ndarray], list[LogEntry]]:
+    """Return the columns of a family's scores: score, n_items, and the odds against as the loss.
+
+    Args:
+        table: Rows with a column score, and n_items where it is known for each row.
+        scale: Chance and ceiling.
+        items: Number of items of all rows, where the table has none.
+        rows: Numbers of the rows in messages.
+
+    Raises:
+        InputError: For scores outside 0 and 1, and numbers of items that cannot be.
+    """
+    log: list[LogEntry] = []
+    if items is not None:
+        checked.options(n_items=(items, checked.POSITIVE))
+    score = pd.to_numeric(table["score"], errors="coerce").to_numpy(float)
+    if not np.isfinite(score).all():
+        bad = [int(rows[i]) for i in np.flatnonzero(~np.isfinite(score))]
+        raise InputError(f"score must be a number in every row; rows {some(bad)} have none. Drop those runs.")
+    if score.max(initial=0.0) > 1.0 and score.max() <= 100.0 and score.min() >= 0.0:
+        score = score / 100.0
+        log.append(LogEntry("converted", "info", "Scores go up to 100 and were divided by 100."))
+    bad = np.flatnonzero((score < 0.0) | (score > 1.0))
+    if len(bad):
+        told = f"rows {some([int(rows[i]) for i in bad])} hold {some([float(score[i]) for i in bad])}"
+        raise InputError(
+            f"score must be a share of right items between 0 and 1, or a percentage; {told}. A response without such "
+            "bounds is a loss, if it falls: loss= (--loss)."
+        )
+    if items is not None:
+        number = np.full(len(table), float(items))
+    elif "n_items" in table and table["n_items"].notna().all():
+        number = pd.to_numeric(table["n_items"], errors="coerce").to_numpy(float)
+        if not (np.isfinite(number) & (number >= 1.0)).all():
+            bad = [int(rows[i]) for i in np.flatnonzero(~(number >= 1.0))]
+            raise InputError(f"n_items must be a number of items of one or more; not so in rows {some(bad)}.")
+    else:
+        number = np.full(len(table), float(GUESSED_ITEMS))
+        text = (
+            f"How many items a score is measured on is not said: {GUESSED_ITEMS} are assumed, so scores are taken to "
+            f"scatter by up to {100 * 0.5 / np.sqrt(GUESSED_ITEMS):.1f} percentage points. Say it with n_items= "
+            "(--n-items)."
+        )
+        log.append(LogEntry("items", "warning", text, (), ("score",)))
+    odds = np.exp(scale.log_odds(scale.shrunk(score, number)))
+    return {"score": score, "n_items": number, "loss": odds}, log
+
+
+def counts(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return right items and items of each row, shape (row,) each; right ones may be fractions, as averages are."""
+    items = frame["n_items"].to_numpy(float)
+    return frame["score"].to_numpy(float) * items, items
+
+
+def response_of(scale: ScoreScale | None, losses: Any) -> Any:
+    """Return what is shown of the column loss: the score of odds against, or the loss itself without a scale."""
+    return losses if scale is None else scale.score(np.log(np.asarray(losses, float)))

@@ -1,0 +1,239 @@
+"""Evaluation of scores: right items are binomial given log odds, which law, discrepancy and noise leave at each run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import gammaln
+
+from bayescale._jax import on_cores
+from bayescale._record import Array, record
+from bayescale.data.design import Counted
+from bayescale.model.evaluations.dense import solved_conditions
+from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, row_variance
+
+WIDEST = 3.0
+"""Standard deviation of log odds around even ones with which the normal approximation of a row's counts is found."""
+LEAST_PRECISION = 0.05
+"""Smallest precision of that approximation: counts at chance say next to nothing of log odds."""
+STEPS = 60
+"""Newton steps towards its mode."""
+
+
+@record
+class Counts(Evaluation):
+    """Rows are counts of right items; the log odds of each setting are sampled with the constants of the law.
+
+    The log odds against of the settings are normal around the law, with the covariance of `Rotated`: diagonal in the
+    eigenbasis of the discrepancy. Coordinates are standard scores of them given the law and a normal approximation of
+    the counts, in that basis and as if all rows scattered alike. The approximation decides about coordinates alone:
+    the density has the binomial probability of the counts, and the posterior is exact.
+
+    Runs at equal settings have further standard scores, of what the log odds of each differ by.
+
+    Attributes:
+        basis: Eigenbasis of the discrepancy among the settings, zeros for eigenvalues without one.
+        right: Right items of each run, zero on padding, shape (run,).
+        items: Items of each run, zero on padding, shape (run,).
+        setting: Number of each run's setting, shape (run,).
+        middle: Mean of the normal approximation of each run's log odds, less the centre, shape (run,).
+        precision: Its precision, zero on padding, shape (run,).
+        chance: Score of guessing.
+        ceiling: Score that no model exceeds.
+    """
+
+    basis: Basis
+    right: Array
+    items: Array
+    setting: Array
+    middle: Array
+    precision: Array
+    chance: Array
+    ceiling: Array
+
+    def shape_of_scores(self, replicated: bool) -> int:
+        """Return the number of standard scores: one for each setting, and one for each run of replicates."""
+        return len(self.basis.eigenvalues) + (len(self.right) if replicated else 0)
+
+    def log_odds(self, values: Values, mean: Any, problem: Problem) -> tuple[Any, Any, Any]:
+        """Return the log odds of settings and runs, less the centre, and the log density of their scores.
+
+        Args:
+            values: What the coordinates mean.
+            mean: What law and level say of the settings, less the centre, shape (setting,).
+            problem: The family.
+
+        Returns:
+            Log odds of the settings (of replicates the mean of their runs without noise), those of the runs, and the
+            log density of the standard scores less that of standard normal ones.
+        """
+        settings, vectors = len(mean), self.basis.vectors
+        spread = values.amplitude**2 * self.basis.eigenvalues + row_variance_of_runs(values, problem)
+        seed = values.seed_sd * jnp.ones(()) if problem.replicated else jnp.zeros(())
+        seen = self.precision / (1.0 + self.precision * seed**2)
+        total = jnp.zeros(settings).at[self.setting].add(seen)
+        gap = jnp.zeros(settings).at[self.setting].add(seen * (self.middle - mean[self.setting]))
+        root = jnp.sqrt(spread)
+        sharp = 1.0 + spread * (vectors**2).T @ total
+        score = root * (vectors.T @ gap) / sharp + values.latent[:settings] / jnp.sqrt(sharp)
+        middle = mean + vectors @ (root * score)
+        density = -0.5 * (score**2 - values.latent[:settings] ** 2 + jnp.log(sharp)).sum()
+        if not problem.replicated:
+            return middle, middle[self.setting], density
+        own = values.latent[settings:]
+        sharp = 1.0 + self.precision * seed**2
+        score = seed * self.precision * (self.middle - middle[self.setting]) / sharp + own / jnp.sqrt(sharp)
+        density = density - 0.5 * (score**2 - own**2 + jnp.log(sharp)).sum()
+        return middle, middle[self.setting] + seed * score, density
+
+    def log_density(self, values: Values, mean: Any, problem: Problem) -> Any:
+        """Return the log density of the counts and of the scores, less that of standard normal ones."""
+        _, runs, density = self.log_odds(values, mean, problem)
+        return density + self.log_probability(problem.center + runs).sum()
+
+    def log_probability(self, log_odds: Any) -> Any:
+        """Return the binomial log probability of each run's counts at its log odds against, shape (run,)."""
+        right, wrong = log_shares(log_odds, self.chance, self.ceiling)
+        missed = self.items - self.right
+        ways = gammaln(self.items + 1.0) - gammaln(self.right + 1.0) - gammaln(missed + 1.0)
+        # A count of zero has probability one whatever the share, also where its logarithm is infinite.
+        return (
+            ways
+            + jnp.where(self.right > 0, self.right * jnp.where(self.right > 0, right, 0.0), 0.0)
+            + jnp.where(missed > 0, missed * jnp.where(missed > 0, wrong, 0.0), 0.0)
+        )
+
+    def rotate(self, columns: Array) -> Any:
+        """See `Evaluation.rotate`."""
+        return self.basis.vectors.T @ columns
+
+    def weigh(self, values: Values, columns: Array, problem: Problem) -> tuple[Any, Any]:
+        """See `Evaluation.weigh`."""
+        total = jnp.zeros(len(problem.mask)).at[self.setting].add(self.precision)
+        variance = row_variance(values, problem) + 1.0 / jnp.maximum(total, LEAST_PRECISION)
+        typical = problem.mask.sum() / (problem.mask / variance).sum()
+        return columns, problem.mask / (typical + values.amplitude**2 * self.basis.eigenvalues)
+
+    def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
+        """Return the log probability of the counts of each setting given its log odds, shape (setting,)."""
+        _, runs, _ = self.log_odds(values, problem.y - residual, problem)
+        each = self.log_probability(problem.center + runs)
+        return jnp.zeros(len(problem.mask)).at[self.setting].add(each)
+
+    def response(self, values: Values, mean: np.ndarray, problem: Problem) -> np.ndarray:
+        """See `Evaluation.response`: the log odds of the settings, with the mean noise of their runs."""
+        rows, size = problem.rows, len(problem.mask)
+        padded = np.concatenate([mean, np.zeros((len(mean), size - rows))], axis=1)
+        with on_cores():
+            return np.asarray(settings_of_draws(self, values, padded, problem))[:, :rows]
+
+    def condition(
+        self, values: Values, residual: np.ndarray, wrong: np.ndarray, kernel: np.ndarray, problem: Problem
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """See `Evaluation.condition`."""
+        rows = problem.rows
+
+        def covariance(part: Values) -> np.ndarray:
+            spread = np.asarray(jax.vmap(lambda value: row_variance(value, problem))(part))[:, :rows]
+            whole = np.asarray(part.amplitude)[:, None, None] ** 2 * kernel[:rows, :rows]
+            return whole + spread[:, :, None] * np.eye(rows)
+
+        return solved_conditions(values, residual, wrong, kernel[rows:, :rows], covariance)
+
+
+@jax.jit
+def settings_of_draws(evaluation: Counts, values: Values, mean: Any, problem: Problem) -> Any:
+    """Return the log odds of the settings, the mean noise of their runs included, for draws, shape (draw, setting)."""
+
+    def one(pair: tuple[Values, Any]) -> Any:
+        value, curve = pair
+        middle, runs, _ = evaluation.log_odds(value, curve, problem)
+        if not problem.replicated:
+            return middle
+        known = (evaluation.items > 0).astype(float)
+        number = jnp.zeros(len(curve)).at[evaluation.setting].add(known)
+        total = jnp.zeros(len(curve)).at[evaluation.setting].add(known * runs)
+        return total / jnp.maximum(number, 1.0)
+
+    return jax.lax.map(one, (values, mean))
+
+
+def row_variance_of_runs(values: Values, problem: Problem) -> Any:
+    """Return the variance of the log odds of each setting: of replicates the residual, else seed noise as well."""
+    seeds = 0.0 if problem.replicated else values.seed_sd**2 * problem.seed_part
+    return values.residual_sd**2 + seeds + jnp.zeros(len(problem.mask))
+
+
+def log_shares(log_odds: Any, chance: Any, ceiling: Any) -> tuple[Any, Any]:
+    """Return the logarithms of the chances that an item is right and that it is wrong, at log odds against.
+
+    Args:
+        log_odds: Of any shape.
+        chance: Score of guessing.
+        ceiling: Score that no model exceeds.
+    """
+    width = jnp.log(ceiling - chance)
+    above = width - jax.nn.softplus(log_odds)
+    below = width - jax.nn.softplus(-log_odds)
+    # Adding nothing must not have a derivative that is no number.
+    low = jnp.where(chance > 0.0, jnp.log(jnp.where(chance > 0.0, chance, 1.0)), -1e300)
+    high = jnp.where(ceiling < 1.0, jnp.log1p(-jnp.where(ceiling < 1.0, ceiling, 0.0)), -1e300)
+    return jnp.logaddexp(low, above), jnp.logaddexp(high, below)
+
+
+def normal_approximation(
+    right: np.ndarray, items: np.ndarray, chance: float, ceiling: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and precision of a normal density like the likelihood of log odds, given counts, shape (run,) each.
+
+    It has the slope and the curvature of the likelihood where that, times a normal density around even odds, is
+    largest.
+    """
+
+    def slopes(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        share = 1.0 / (1.0 + np.exp(value))
+        score = chance + (ceiling - chance) * share
+        slope = -(ceiling - chance) * share * (1.0 - share)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = np.where(right > 0, right / score, 0.0) - np.where(items > right, (items - right) / (1.0 - score), 0)
+        # The expected curvature, which is never negative.
+        curvature = items * slope**2 / (score * (1.0 - score))
+        return gain * slope, curvature
+
+    value = np.zeros(len(right))
+    for _ in range(STEPS):
+        slope, curvature = slopes(value)
+        step = (slope - value / WIDEST**2) / (curvature + 1.0 / WIDEST**2)
+        value = value + np.clip(step, -1.0, 1.0)
+    slope, curvature = slopes(value)
+    precision = np.maximum(curvature, LEAST_PRECISION)
+    return value + slope / precision, precision
+
+
+def counts_of(counted: Counted, basis: Basis, center: float, size: int) -> Counts:
+    """Build the evaluation of a family's scores.
+
+    Args:
+        counted: Right items and items of its runs.
+        basis: Eigenbasis of the discrepancy among the settings, padded.
+        center: Mean of the log odds of the settings.
+        size: Runs with padding.
+    """
+
+    def padded(array: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        return np.concatenate([array, np.full(size - len(array), fill)]).astype(array.dtype)
+
+    middle, precision = normal_approximation(counted.right, counted.items, counted.chance, counted.ceiling)
+    return Counts(
+        basis=basis,
+        right=padded(counted.right),
+        items=padded(counted.items),
+        setting=padded(counted.setting),
+        middle=padded(middle - center),
+        precision=padded(precision),
+        chance=np.asarray(counted.chance, float),
+        ceiling=np.asarray(counted.ceiling, float),
+    )

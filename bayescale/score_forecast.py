@@ -1,0 +1,143 @@
+"""Forecasts of scores: what a forecast of log odds says of a share of right items."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from bayescale._record import Array
+from bayescale.checked import known_keywords
+from bayescale.data.score import ScoreScale
+from bayescale.errors import InputError, counted, some
+from bayescale.forecast import Forecast, as_numbers, mixture_cdf, mixture_quantile
+
+NODES = 24
+"""Points of the quadrature of a mean over normal log odds."""
+COPIES = 8
+"""Measurements that are simulated for each draw."""
+
+
+@known_keywords
+@dataclasses.dataclass(frozen=True, repr=False)
+class ScoreForecast(Forecast):
+    """Predictive distribution of a score at several points.
+
+    Each posterior draw contributes a normal distribution of the log odds against being right (`location` and `scale`,
+    which fall as models get better). What is reported is the score, between chance and ceiling: higher is better.
+
+    Attributes:
+        range: Chance and ceiling.
+        simulated: Measured scores of a finite number of items, shape (sample, point), see `measured`; else None.
+    """
+
+    range: ScoreScale = dataclasses.field(default_factory=ScoreScale)
+    simulated: np.ndarray | None = None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Return True: a score grows as models get better."""
+        return True
+
+    @property
+    def draws(self) -> np.ndarray:
+        """Joint draws of the score, shape (chain, draw, point)."""
+        if self.simulated is None:
+            return self.range.score(self.log_draws)
+        return self.simulated[: self.log_draws[..., 0].size].reshape(self.log_draws.shape)
+
+    @property
+    def typical(self) -> np.ndarray:
+        """Score at the mean log odds, shape (point,)."""
+        return self.range.score(self.location.mean(0))
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the score, shape (point,)."""
+        if self.simulated is not None:
+            return self.simulated.mean(0)
+        nodes, weights = np.polynomial.hermite_e.hermegauss(NODES)
+        total = np.zeros(self.location.shape[1])
+        for node, weight in zip(nodes, weights / weights.sum(), strict=True):
+            total += weight * self.range.score(self.location + node * self.scale).mean(0)
+        return total
+
+    def quantile(self, q: float | Iterable[float]) -> np.ndarray:
+        """Return the quantiles of the score.
+
+        Args:
+            q: One probability or several, each in (0, 1).
+
+        Returns:
+            Shape (point,) for one probability, (q, point) for several.
+
+        Raises:
+            InputError: For a probability outside (0, 1).
+        """
+        levels = np.atleast_1d(as_numbers("Quantile probabilities", q))
+        if levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
+            raise InputError(f"Quantile probabilities must lie in (0, 1); found {some(list(levels)) or 'none'}.")
+        if self.simulated is not None:
+            values = np.quantile(self.simulated, levels, axis=0)
+        else:
+            values = self.range.score(mixture_quantile(1.0 - levels, self.location, self.scale))
+        return values[0] if np.ndim(q) == 0 else values
+
+    def probability_below(self, target: float | np.ndarray) -> np.ndarray:
+        """Return the probability that the score lies below `target`, shape (point,).
+
+        Raises:
+            InputError: For a target outside 0 and 1.
+        """
+        values = as_numbers("target", target)
+        if not ((values >= 0.0) & (values <= 1.0)).all():
+            raise InputError(f"The target of a score lies between 0 and 1, as 0.7 for 70 %; found {target}.")
+        if values.shape not in ((), (1,), (len(self.points),)):
+            raise InputError(
+                f"Targets are one, or one for each point; found {counted(values.size, 'target')} for "
+                f"{counted(len(self.points), 'point')}."
+            )
+        bar = np.broadcast_to(values, len(self.points))
+        if self.simulated is not None:
+            return (self.simulated < bar).mean(0)
+        # Infinite log odds, of a bar at chance or at the ceiling, are beyond all draws.
+        return 1.0 - mixture_cdf(np.clip(self.range.log_odds(bar), -1e300, 1e300), self.location, self.scale)
+
+    def measured(self, value_se: float | Array | None = None, *, items: float | Array | None = None) -> ScoreForecast:
+        """Return the forecast of a measurement of the score that has an error of its own.
+
+        Args:
+            value_se: Its standard errors, one number or shape (point,).
+            items: In place of them the numbers of items that it is measured on, one number or shape (point,): right
+                items are binomial.
+
+        Raises:
+            InputError: For errors or items that cannot be, and for neither or both.
+
+        Example:
+            >>> post.predict(flops=1e21).measured(items=500).interval(0.95)  # doctest: +SKIP
+        """
+        if (value_se is None) == (items is None):
+            raise InputError("Say how well the score is measured by value_se= (--value-se) or by items= (--items).")
+        rng = np.random.default_rng(len(self.points))
+        flat = self.log_draws.reshape(-1, len(self.points))
+        # Joint draws over the points first, then others, which make quantiles smoother.
+        more = self.location + self.scale * rng.standard_normal((COPIES - 1, *self.location.shape))
+        shares = self.range.score(np.concatenate([flat, more.reshape(-1, len(self.points))]))
+        if items is not None:
+            number = self.per_point("items", items, "a number of items of one or more", least=1.0)
+            found = rng.binomial(number.astype(int), np.clip(shares, 0.0, 1.0)) / number.astype(int)
+        else:
+            error = self.per_point("value_se", value_se, "a standard error of zero or more")
+            found = np.clip(shares + error * rng.standard_normal(shares.shape), 0.0, 1.0)
+        return dataclasses.replace(self, simulated=found)
+
+
+def on_scale(forecast: Forecast, score: ScoreScale | None) -> Forecast:
+    """Return a forecast of log odds as that of a score; that of a loss, which has no range, as it is."""
+    if score is None:
+        return forecast
+    fields: dict[str, Any] = {field.name: getattr(forecast, field.name) for field in dataclasses.fields(forecast)}
+    return ScoreForecast(**fields, range=score)
