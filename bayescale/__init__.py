@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bayescale.data.read import read_csv as read_csv
     from bayescale.data.read import read_families as read_families
     from bayescale.data.runs import Runs as Runs
+    from bayescale.data.score import ScoreScale as ScoreScale
     from bayescale.errors import InputError as InputError
     from bayescale.errors import Status as Status
     from bayescale.errors import UntrustworthyFit as UntrustworthyFit
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from bayescale.laws.registry import LAWS as LAWS
     from bayescale.laws.registry import register_law as register_law
     from bayescale.model.discrepancy import Discrepancy as Discrepancy
+    from bayescale.model.likelihood import Binomial as Binomial
     from bayescale.model.likelihood import Likelihood as Likelihood
     from bayescale.model.numpyro import numpyro_model as numpyro_model
     from bayescale.posterior.fitted import Fitted as Fitted
@@ -75,7 +77,8 @@ _HOMES = {
     "model.numpyro": ("numpyro_model",),
     "fitting.fit_many": ("fit_each", "fit_many"),
     "posterior.mixture": ("Mixture",),
-    "model.likelihood": ("Likelihood",),
+    "model.likelihood": ("Binomial", "Likelihood"),
+    "data.score": ("ScoreScale",),
     "inference.nuts": ("Nuts",),
     "posterior.posterior": ("Failure", "Posterior"),
     "laws.priors": (

@@ -168,7 +168,8 @@ class Options:
                 )
         if self.score is not None and (self.loss, self.derive) != (None, None):
             raise InputError(
-                "A response is a score, a loss, or derived: give one of score, loss and derive (--score, --loss, --derive)."
+                "A response is a score, a loss, or derived: give one of score, loss and derive (--score, --loss, "
+                "--derive)."
             )
         checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
         if self.screen not in ("exclude", "keep"):
@@ -384,10 +385,11 @@ def scored(
         table = table.rename(columns={"attempts": "n_items"})
     values = table["loss"].to_numpy(float)
     if counted:
-        total = table["n_items"] if "n_items" in table else n_items
+        total = table.get("n_items", n_items)
         if total is None:
             raise InputError(
-                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= (--n-items)."
+                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= "
+                "(--n-items)."
             )
         values = values / np.asarray(total, float)
     there = np.isfinite(values)

@@ -228,9 +228,9 @@ class Runs(Display):
         """Return the number of rows, the inputs and their ranges."""
         spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
-        shown, called = self.shown, "loss" if self.score is None else "score"
-        spans = spans or "no scale input"
-        return f"{self.name}: {counted(len(self), 'row')}{families}; {spans}; {called} {shown.min():.4g} to {shown.max():.4g}"
+        called = "loss" if self.score is None else "score"
+        response = f"{called} {self.shown.min():.4g} to {self.shown.max():.4g}"
+        return f"{self.name}: {counted(len(self), 'row')}{families}; {spans or 'no scale input'}; {response}"
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:

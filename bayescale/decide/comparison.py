@@ -59,6 +59,7 @@ class Duel(Display):
     common: int
     says: str
     caveats: tuple[str, ...] = ()
+    response: str = "loss"
 
     def __repr__(self) -> str:
         """Return the text, cut to one screen."""
@@ -77,7 +78,7 @@ class Duel(Display):
         return (
             f"{self.first} against {self.second}: better with probability {share(self.p_first)} (one run of each: "
             f"{share(self.p_first_run)}).\n"
-            f"  Its loss: {middle} % (90 %: {low} to {high}).\n"
+            f"  Its {self.response}: {middle} % (90 %: {low} to {high}).\n"
             f"  To equal {self.second}, {self.first} needs {self.speedup_text}."
         )
 
@@ -112,13 +113,14 @@ class Comparison(Display):
         axis: What is on the axis.
         p_best: Probability of each recipe to have the best curve.
         regret: Expected ln loss that each recipe gives away against the best one.
-        regret_nats: The same in units of the loss.
+        regret_nats: The same in units of the response, which is a score where `higher_is_better`.
         equal: Half-width of the region of practical equality, in ln loss.
         duels: One for each pair of recipes.
         crossings: One for each pair, where a range was given.
         caveats: Reasons for which no confident answer is possible, by recipe.
         remarks: What to know about the answer, such as that the question lies beyond the record.
         next_point: Point of the axis at which one more run of each recipe would help to tell them apart.
+        higher_is_better: Whether the response is a score.
         reach: How many times the point lies beyond the data of the recipe that it is farthest from; 1 inside.
     """
 
@@ -136,6 +138,7 @@ class Comparison(Display):
     remarks: tuple[str, ...] = ()
     next_point: float = float("nan")
     reach: float = 1.0
+    higher_is_better: bool = False
 
     @property
     def where(self) -> str:
@@ -172,7 +175,8 @@ class Comparison(Display):
         best, where = self.best, self.where
         names = (best, *(name for name in self.names if name != best))
         lost = ", ".join(f"{name} {self.regret_nats[name]:.2g}" for name in names)
-        given = f"Expected loss above that of the best recipe, by choice: {lost}."
+        side = "score below" if self.higher_is_better else "loss above"
+        given = f"Expected {side} that of the best recipe, by choice: {lost}."
         if not self.tied:
             share_best = share(self.p_best[best])
             return f"Choose {best} {where}: its curve is the best with probability {share_best}.\n{given}"

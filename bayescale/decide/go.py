@@ -14,6 +14,7 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.checked import known_keywords
+from bayescale.data.score import ScoreScale
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, below_error, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
@@ -22,6 +23,7 @@ from bayescale.digits import shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.fitted import Fitted
+from bayescale.score_forecast import ScoreForecast
 
 ANSWERS = {
     "go": "buy the run",
@@ -42,7 +44,7 @@ class Decision(Display):
 
     Attributes:
         answer: A key of `ANSWERS`.
-        target: Loss to be met.
+        target: Loss, or score, to be met.
         at: Inputs of the run.
         cost: What the run costs.
         value: What meeting the target is worth; None with a utility of one's own.
@@ -94,6 +96,16 @@ class Decision(Display):
         return " ".join([self.headline, self.chances, self.stake, self.change, *self.remarks])
 
     @property
+    def higher_is_better(self) -> bool:
+        """Whether the target is a score."""
+        return self.forecast.higher_is_better
+
+    @property
+    def side(self) -> str:
+        """On which side of the target the run has to end: `below` a loss, `above` a score."""
+        return "above" if self.higher_is_better else "below"
+
+    @property
     def headline(self) -> str:
         """The answer in one sentence."""
         what, far = f"the run at {inputs_text(self.at)}", ""
@@ -114,7 +126,7 @@ class Decision(Display):
         middle, fine = self.forecast.quantile(0.5)[0], self.forecast.resolution[0]
         trust = "By the model alone, which is not to be relied on here, the" if self.caveats else "The"
         return (
-            f"{trust} run ends below {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
+            f"{trust} run ends {self.side} {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
             f"{self.probability_error:.3f}; law, discrepancy, run-to-run and seed noise; the mean curve alone "
             f"{self.probability_curve:.2f}); median {shown(middle, fine)}, 80 % {shown(low, fine)} to "
             f"{shown(high, fine)}."
@@ -149,7 +161,7 @@ class Decision(Display):
                 "The two actions are closer than the Monte-Carlo error: draw more before relying on either."
             )
         if self.turning_target is not None:
-            direction = "A harder" if self.turning_target < self.target else "An easier"
+            direction = "An easier" if (self.turning_target < self.target) == self.higher_is_better else "A harder"
             turned = "no-go" if self.worth > 0 else "go"
             turning_point = shown(self.turning_target, self.forecast.resolution[0])
             sentences.append(f"{direction} target of {turning_point} would turn it to {turned}.")
@@ -252,7 +264,12 @@ def go(
         refuse_stakeless(
             utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
         )
-    chosen = staked_utility(utility, target, cost, value) if stakes else make_utility("opportunity", target, 1.0, 1.0)
+    score = posterior.runs.score
+    chosen = (
+        staked_utility(utility, target, cost, value, score)
+        if stakes
+        else make_utility("opportunity", target, 1.0, 1.0, score)
+    )
     point = pd.DataFrame([at])
     forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
     (p, p_error), (q, q_error) = (chance(posterior, one, target) for one in (forecast, curve))
@@ -303,7 +320,11 @@ def check_pilots(pilots: pd.DataFrame | str | None, pilot_cost: Any, batch: int)
 
 
 def staked_utility(
-    utility: str | Callable[[Array], Array], target: float, cost: float | None, value: float | None
+    utility: str | Callable[[Array], Array],
+    target: float,
+    cost: float | None,
+    value: float | None,
+    score: ScoreScale | None,
 ) -> Utility:
     """Return the utility of a run that costs something.
 
@@ -314,7 +335,7 @@ def staked_utility(
         raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
     if callable(utility) and value is not None:
         raise InputError("value has no effect with a function for utility=, which says what outcomes are worth.")
-    return make_utility(utility, target, 1.0 if cost is None else float(cost), value)
+    return make_utility(utility, target, 1.0 if cost is None else float(cost), value, score)
 
 
 def answer_of(worth: float, reasons: Sequence[Caveat], ranking: Ranking | None) -> str:
@@ -349,7 +370,7 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
     names = list(posterior.law.inputs)
     there = np.isclose(posterior.runs.frame[names].to_numpy(float), law_point(posterior, at), rtol=1e-9).all(1)
     if there.any():
-        losses = posterior.runs.frame["loss"][there].to_numpy(float)
+        losses = posterior.runs.shown[there]
         showed = f"showed {losses[0]:.6g}" if len(losses) == 1 else f"showed {losses.min():.6g} to {losses.max():.6g}"
         count = "A run" if len(losses) == 1 else f"{len(losses)} runs"
         found.append(f"{count} at these inputs is in the data and {showed}: the answer is about another seed.")
@@ -357,8 +378,10 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
 
 
 def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
-    """Return the probability that the loss lies below the target, and its Monte-Carlo standard error."""
-    each = ndtr((np.log(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
+    """Return the probability that the target is met, and its Monte-Carlo standard error."""
+    # Of a score both are of the odds against, which fall as it grows.
+    bar = forecast.range.log_odds(target) if isinstance(forecast, ScoreForecast) else np.log(target)
+    each = ndtr((bar - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
     return float(each.mean()), mean_error(each, posterior.layout)
 
 
@@ -366,4 +389,4 @@ def turning(forecast: Forecast, break_even: float | None) -> float | None:
     """Return the target whose probability is the break-even one; None where the probability alone does not decide."""
     if break_even is None or not 0.0 < break_even < 1.0:
         return None
-    return float(forecast.quantile(break_even)[0])
+    return float(forecast.quantile(1.0 - break_even if forecast.higher_is_better else break_even)[0])

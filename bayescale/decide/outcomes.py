@@ -11,8 +11,10 @@ import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
 
+from bayescale.data.score import ScoreScale, counts
 from bayescale.errors import InputError
 from bayescale.forecast import At
+from bayescale.model.evaluations.counts import normal_approximation
 from bayescale.model.problem import share_residuals
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
@@ -40,6 +42,7 @@ class JointDraws:
         tail: Degrees of freedom of the scatter of one run; None is normal.
         blocks: Number of the posterior draw that a joint draw belongs to, shape (draw,).
         layout: Chains and draws of each component of the fit, see `Fitted.layout`.
+        score: Range of the score of whose odds against `curve` is the logarithm; None for losses.
     """
 
     points: pd.DataFrame
@@ -52,6 +55,7 @@ class JointDraws:
     tail: float | None
     blocks: np.ndarray
     layout: tuple[tuple[int, int], ...]
+    score: ScoreScale | None = None
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
         """Return ln of the loss that one more run at a point shows, seed and measurement its own, shape (draw,)."""
@@ -59,10 +63,13 @@ class JointDraws:
         return self.curve[:, point] + self.residual[:, point] + noise
 
     def spread(self, point: int) -> np.ndarray:
-        """Return the losses of one more run at a point, shape (draw, `STRATA`): a value of its noise from each stratum.
+        """Return the losses, or scores, of one more run at a point, with a value of its noise from each stratum.
 
         Values are drawn at random within strata of equal probability, so that means of any function of them are
         unbiased. The midpoints of 32 strata have a variance of .96 and end at 2.15 standard deviations.
+
+        Returns:
+            Shape (draw, `STRATA`).
         """
         rng = np.random.default_rng(point)
         share = (np.arange(STRATA) + rng.uniform(size=(len(self.curve), STRATA))) / STRATA
@@ -71,7 +78,8 @@ class JointDraws:
         else:
             middle, total, tail = self.curve[:, point], np.hypot(self.residual_sd, self.seed_sd), self.tail
         noise = ndtri(share) if tail is None else student.ppf(share, tail)
-        return np.exp(middle[:, None] + total[:, None] * noise)
+        shown = middle[:, None] + total[:, None] * noise
+        return np.exp(shown) if self.score is None else self.score.score(shown)
 
     def error(self, values: np.ndarray) -> float:
         """Return the Monte-Carlo standard error of the mean of a quantity over joint draws."""
@@ -133,7 +141,9 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
     frame = posterior.runs.frame
     known = np.zeros(len(points), bool)
     measured = np.zeros(len(frame))
-    if "value_se" in frame:
+    if (score := posterior.runs.score) is not None:
+        measured = 1.0 / np.sqrt(normal_approximation(*counts(frame), score.chance, score.ceiling)[1])
+    elif "value_se" in frame:
         measured = frame["value_se"].to_numpy(float) / frame["loss"].to_numpy(float)
     for number, point in enumerate(x if share_residuals(problem) else ()):
         there = np.isclose(frame[list(posterior.law.inputs)].to_numpy(float), point, rtol=1e-9).all(1)
@@ -146,7 +156,7 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
     blocks = np.repeat(np.arange(total), repeats)
     error = np.full(len(points), np.median(measured))
-    return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout)
+    return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout, score)
 
 
 def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:

@@ -151,7 +151,7 @@ def next_run(
         candidates: One row a pilot, a column for each input in raw counts, and optionally `cost`; a pilot at
             inputs that were run already is another seed. By default sizes between the largest run and the target, and
             another seed at the largest run.
-        target: Loss that the run in question must meet.
+        target: Loss, or score, that the run in question must meet.
         cost: Cost of that run, in any unit. Without it, and with costs of your own for pilots, these are ranked by
             information alone.
         value: What meeting the target is worth, in the same unit; see `utility.UTILITIES`.
@@ -181,7 +181,7 @@ def next_run(
     checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
     chosen = None
     if target is not None:
-        chosen = make_utility(utility, target, 1.0 if cost is None else cost, value)
+        chosen = make_utility(utility, target, 1.0 if cost is None else cost, value, posterior.runs.score)
     elif not isinstance(utility, str) or utility != "step":
         raise InputError("utility (--utility) has no effect without target (--target), the loss to be met.")
     elif value is not None:

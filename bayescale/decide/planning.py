@@ -20,10 +20,12 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
+from bayescale.data.score import ScoreScale
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.trust import inputs_text
+from bayescale.decide.utility import check_target
 from bayescale.digits import NOTHING
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
@@ -175,7 +177,7 @@ def power(
         plans: Inputs of the runs of each plan in raw counts; equal rows are seeds. See `ladders`.
         width: Width of the central interval of one run, in ln loss.
         difference: Difference of two curves in ln loss.
-        target: Loss to be met; needs a source that knows the level of the loss.
+        target: Loss, or score, to be met; needs a source that knows the level of the loss.
         sure: Probability at which a decision counts as clear.
         level: Central probability of the intervals of `width` and `difference`.
         wanted: Power that is enough.
@@ -206,6 +208,8 @@ def power(
     )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
+    if isinstance(source, Fitted) and source.runs.score is not None:
+        given = on_odds(given, source.runs.score, refit)
     if target is not None and isinstance(source, Law):
         raise InputError(
             "target (--target) needs the level of the loss: give a posterior (--fit), or a law with published "
@@ -234,7 +238,27 @@ def power(
         row |= {"power": share, "power_error": error, "width": float(np.median(interval_width(spread, level)))}
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
-    return Power(frame, aim_text(given, level, sure, point), point, wanted)
+    return Power(frame, aim_text(aims, level, sure, point, source), point, wanted)
+
+
+def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str, float]:
+    """Return the aim of a plan of scores as one of the odds against, which the fit describes.
+
+    Args:
+        given: The aim, by name.
+        score: Range of the score.
+        refit: Whether plans are judged by fits to simulated runs.
+
+    Raises:
+        InputError: For aims other than a target, and for refits.
+    """
+    if "target" not in given or refit:
+        raise InputError(
+            "Plans of scores are judged by target= (--target), the score to be met, and without refit=True: widths and "
+            "differences are relative to a loss."
+        )
+    check_target(given["target"], score)
+    return {"target": float(np.exp(score.log_odds(given["target"])))}
 
 
 def refuse_idle(sure: bool, simulations: bool) -> None:
@@ -392,14 +416,16 @@ def refitted(
     return np.array(median), np.array(curve), np.array(spread), good
 
 
-def aim_text(given: dict[str, float], level: float, sure: float, at: dict[str, float]) -> str:
+def aim_text(aims: Mapping[str, float | None], level: float, sure: float, at: dict[str, float], source: Any) -> str:
     """Describe what counts as success."""
-    (name, number), where = next(iter(given.items())), inputs_text(at)
+    name, number = next((name, number) for name, number in aims.items() if number is not None)
+    where = inputs_text(at)
     if name == "width":
         return f"{level:.0%} interval of one run at {where} no wider than {number:.2%}"
     if name == "difference":
         return f"two recipes told apart at {where} when they differ by {number:.2%}, {level:.0%} interval"
-    return f"P(loss < {number:g}) at {where} above {sure:.0%} or below {1 - sure:.0%}"
+    compared = "score >" if isinstance(source, Fitted) and source.runs.score is not None else "loss <"
+    return f"P({compared} {number:g}) at {where} above {sure:.0%} or below {1 - sure:.0%}"
 
 
 def simulated(

@@ -73,7 +73,8 @@ def compare(
         cost: The point in question on an axis of cost.
         unit: What the cost is called.
         deadline: Point of the axis by which a recipe should have become better; needs `range`.
-        pairing: "auto" compares recipes with at least three common scales by their ratio; "independent" never does.
+        pairing: "auto" compares recipes with at least three common scales by their ratio, unless they have scores;
+            "independent" never does.
         seed: Seed of the small fits of ratios and of rates.
 
     Returns:
@@ -103,9 +104,11 @@ def compare(
         raise InputError("unit (--cost-unit) has no effect without rates= (--rate), which put cost on the axis.")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
+    # The ratio of odds of few items is not normal, so recipes of scores are compared by their fits.
+    scored = posteriors[names[0]].runs.score is not None
     ratios = {
         (a, b): pair((a, b), posteriors[a], posteriors[b], seed=seed)
-        if pairing == "auto"
+        if pairing == "auto" and not scored
         else Ratio(a, b, None, 0, (posteriors[a], posteriors[b]), asked=True)
         for a, b in itertools.combinations(names, 2)
     }
@@ -149,6 +152,8 @@ def comparison_of(
     losses_run = relative_losses(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
     found = all_caveats(posteriors, ratios, course, u)
     spoken = tuple(f"{name}: {caveat}" for name, own in found.items() for caveat in own)
+    score = posteriors[names[0]].runs.score
+    called = "loss" if score is None else "odds of being wrong"
     duels, crossings = [], []
     for (a, b), ratio in ratios.items():
         difference = losses[a] - losses[b]
@@ -157,7 +162,7 @@ def comparison_of(
         # Along a ray the axis is one input, and cost that of all.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
-        duels.append(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power))
+        duels.append(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called))
         if stretch is not None:
             crossing = crossing_of(
                 difference[:, 1:], stretch.u, names=(a, b), axis=course.label, deadline=stretch.deadline
@@ -175,7 +180,7 @@ def comparison_of(
         axis=course.label,
         p_best=best_shares(names, here, duels),
         regret=mean_regrets(names, here),
-        regret_nats=mean_regrets(names, np.exp(level + here)),
+        regret_nats=mean_regrets(names, np.exp(level + here) if score is None else -score.score(level + here)),
         equal=equal,
         duels=tuple(duels),
         crossings=tuple(crossings),
@@ -183,6 +188,7 @@ def comparison_of(
         next_point=next_point(posteriors, course),
         remarks=tuple(dict.fromkeys(far for far in fars if far is not None)),
         reach=max(reach, 1.0),
+        higher_is_better=score is not None,
     )
 
 
@@ -200,6 +206,10 @@ def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, 
     names = tuple(posteriors)
     if len(names) < 2:
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
+    if len({posterior.runs.score for posterior in posteriors.values()}) > 1:
+        raise InputError(
+            "Recipes are compared by one response: all by losses, or all by scores of one chance and ceiling."
+        )
     if pairing not in ("auto", "independent"):
         raise InputError(f"pairing must be 'auto' or 'independent'; found {pairing!r}.")
     if not checked.AT_LEAST_ZERO.holds(equal):
@@ -262,6 +272,7 @@ def duel_of(
     equal: float,
     spoken: tuple[str, ...],
     power: float,
+    response: str,
 ) -> Duel:
     """Return the comparison of two recipes at the point in question; cost grows with this power of the axis."""
     p_first, p_run = exact or (below(difference), below(run))
@@ -283,6 +294,7 @@ def duel_of(
         common=ratio.common,
         says=ratio.says,
         caveats=spoken,
+        response=response,
     )
 
 

@@ -23,7 +23,7 @@ from bayescale.decide.outcomes import at_point
 from bayescale.errors import InputError, Status
 from bayescale.fitting.fit import progress_bar
 from bayescale.fitting.fit_many import fit_many
-from bayescale.forecast import At, mixture_cdf, mixture_quantile
+from bayescale.forecast import At, Forecast
 from bayescale.model.parameters import read
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import combine
@@ -61,14 +61,14 @@ def sensitivity(
 
     Args:
         posterior: The fit.
-        target: Loss to be met; without it only quantiles are given.
+        target: Loss, or score, to be met; without it only quantiles are given.
         at: The run in question, raw counts by name, as a mapping or a table of one row.
         progress: Show a bar; by default only on a terminal.
         **inputs: The same by keyword, for names that are no options.
 
     Returns:
         One row a change: `change`, `group` ("as fitted", "law", "discrepancy", "prior", "seed noise", "one run left
-        out"), `probability` that one run ends below the target, `low`, `median` and `high` of it (80 %), and `status`.
+        out"), `probability` that one run meets the target, `low`, `median` and `high` of it (80 %), and `status`.
         A row whose fit did not converge, or whose weights are unreliable, says so there.
 
     Raises:
@@ -234,10 +234,12 @@ def reweighted(
         # Resampled at even steps of the cumulative weight, which adds no noise of its own.
         steps = (np.arange(len(weights)) + 0.5) / len(weights)
         pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
-        forecast = one.forecast_at(point, "run")
-        locations.append(forecast.location[pick])
-        scales.append(forecast.scale[pick])
-    return state(label, "prior", np.concatenate(locations), np.concatenate(scales), target, posterior.status)
+        found = one.forecast_at(point, "run")
+        locations.append(found.location[pick])
+        scales.append(found.scale[pick])
+    whole = posterior.forecast_at(point, "run")
+    whole = dataclasses.replace(whole, location=np.concatenate(locations), scale=np.concatenate(scales))
+    return state(label, "prior", whole, target, posterior.status)
 
 
 @jax.jit
@@ -249,17 +251,15 @@ def prior_density(vectors: Any, model: Any, problem: Any) -> Any:
 def answer(label: str, group: str, posterior: Fitted, at: dict[str, float], target: float | None) -> dict[str, Any]:
     """Return one row of the table from a posterior."""
     forecast = posterior.forecast_at(pd.DataFrame([at]), "run")
-    return state(label, group, forecast.location, forecast.scale, target, posterior.status)
+    return state(label, group, forecast, target, posterior.status)
 
 
-def state(
-    label: str, group: str, location: np.ndarray, scale: np.ndarray, target: float | None, status: Status
-) -> dict[str, Any]:
-    """Return one row of the table from a predictive mixture."""
-    low, median, high = np.exp(mixture_quantile(np.array(QUANTILES), location, scale)[:, 0])
+def state(label: str, group: str, forecast: Forecast, target: float | None, status: Status) -> dict[str, Any]:
+    """Return one row of the table from a forecast."""
+    low, median, high = forecast.quantile(QUANTILES)[:, 0]
     row: dict[str, Any] = {"change": label, "group": group}
     if target is not None:
-        row["probability"] = float(mixture_cdf(np.log([target]), location, scale)[0])
+        row["probability"] = float(forecast.probability_met(target)[0])
     return row | {"low": float(low), "median": float(median), "high": float(high), "status": status.name}
 
 

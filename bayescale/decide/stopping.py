@@ -14,7 +14,7 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws
 from bayescale.decide.trust import Caveat, caveats, inputs_text
-from bayescale.decide.utility import money
+from bayescale.decide.utility import check_target, money
 from bayescale.digits import NOTHING
 from bayescale.errors import InputError
 from bayescale.forecast import At
@@ -54,10 +54,10 @@ class Stops(Display):
         """The answer in words."""
         stopped = self.frame[self.frame["action"] == "stop"]
         where = inputs_text(self.at)
-        rule = f"their chance to end below {self.target:g} at {where} is under {self.chance:.2g}"
+        rule = f"their chance to meet {self.target:g} at {where} is under {self.chance:.2g}"
         head = "No run should be stopped" if stopped.empty else f"Stop {', '.join(stopped['run'])}: {rule}"
         if stopped.empty:
-            head += f": none has a chance under {self.chance:.2g} to end below {self.target:g} at {where}"
+            head += f": none has a chance under {self.chance:.2g} to meet {self.target:g} at {where}"
         unsure = self.frame.loc[self.frame["action"] == "cannot say", "run"]
         if len(unsure):
             head += f". Nothing can be said of {', '.join(unsure)} ({self.caveats[unsure.iloc[0]][0].text})"
@@ -104,12 +104,12 @@ def stop_early(
     """Recommend which runs in progress to stop.
 
     Each posterior is a fit to what one run has shown so far, over its own steps or tokens. A run is stopped if its
-    chance to end below the target is under `chance`; with stakes, if continuing costs more than it is expected to
+    chance to meet the target is under `chance`; with stakes, if continuing costs more than it is expected to
     bring.
 
     Args:
         posteriors: One fit, or fits by the run's name.
-        target: Loss that the finished run must meet.
+        target: Loss, or score, that the finished run must meet.
         remaining: What it costs to finish a run.
         value: What a finished run that meets the target is worth, in the same unit.
         chance: Probability below which a run is stopped. Where `remaining` and `value` are given it is not used: a run
@@ -128,6 +128,8 @@ def stop_early(
         posteriors = {"run": fitted(posteriors)}
     named = {name: fitted(posterior) for name, posterior in posteriors.items()}
     perhaps = checked.optional(checked.POSITIVE)
+    for posterior in named.values():
+        check_target(target, posterior.runs.score)
     checked.options(target=(target, checked.POSITIVE), chance=(chance, checked.PROBABILITY), unit=(unit, checked.TEXT))
     checked.options(remaining=(remaining, perhaps), value=(value, perhaps))
     if not named:
@@ -138,9 +140,10 @@ def stop_early(
     for name, posterior in named.items():
         point = at_point(posterior, at, inputs)
         forecast = posterior.forecast_at(pd.DataFrame([point]), "run")
-        p = float(forecast.probability_below(target)[0])
+        p = float(forecast.probability_met(target)[0])
         here = joint_draws(posterior, pd.DataFrame([point]))
-        met = (here.spread(0) < target).mean(1)
+        spread = here.spread(0)
+        met = (spread > target if forecast.higher_is_better else spread < target).mean(1)
         found = caveats(posterior, point)
         low, high = forecast.interval(0.8)[:, 0]
         row = {"run": name, "action": "stop" if p < chance else "continue", "probability": p}

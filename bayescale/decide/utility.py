@@ -15,11 +15,13 @@ from scipy.stats import norm
 from bayescale import checked
 from bayescale._record import Array
 from bayescale.checked import known_keywords
+from bayescale.data.score import ScoreScale
 from bayescale.errors import InputError, nearest
 
 UTILITIES = {
     "step": "going costs `cost` and brings `value` if the target is met, nothing otherwise",
-    "per_nat": "going costs `cost` and brings `value` for every nat below the target, a loss above it",
+    "per_nat": "going costs `cost` and brings `value` for every nat (of a score, one of it) better than the target, a "
+    "loss where it is worse",
     "opportunity": "going and missing loses `cost`; staying where the target would have been met loses `value`",
 }
 """Named utilities and what they say."""
@@ -49,21 +51,27 @@ class Utility:
         return np.asarray(self.go(y), float) - np.asarray(self.stay(y), float)
 
 
-def make_utility(utility: str | Callable[[Array], Array], target: float, cost: float, value: float | None) -> Utility:
+def make_utility(
+    utility: str | Callable[[Array], Array],
+    target: float,
+    cost: float,
+    value: float | None,
+    score: ScoreScale | None = None,
+) -> Utility:
     """Build a utility.
 
     Args:
-        utility: A name from `UTILITIES`, or a function from outcomes (an array of losses) to the net worth of
+        utility: A name from `UTILITIES`, or a function from outcomes (an array of losses or scores) to the net worth of
             going over not going.
-        target: The loss to be met; lower is better.
+        target: The loss to be met, where lower is better, or the score, where higher is better.
         cost: What the run costs.
         value: What meeting the target is worth (`step`, `opportunity`), or a nat below it (`per_nat`).
+        score: Range of the score that outcomes are; None for losses.
 
     Raises:
         InputError: For an unknown name, or numbers that are missing or cannot be.
     """
-    if not checked.POSITIVE.holds(target):
-        raise InputError(f"target must be a positive loss; found {checked.shortened(target)}.")
+    check_target(target, score)
     checked.options(cost=(cost, checked.AT_LEAST_ZERO))
     if callable(utility):
         return Utility(
@@ -81,16 +89,38 @@ def make_utility(utility: str | Callable[[Array], Array], target: float, cost: f
     def nothing(y: Array) -> np.ndarray:
         return np.zeros(np.shape(y))
 
+    sign = 1.0 if score is None else -1.0
+
     def met(y: Array) -> np.ndarray:
-        return (np.asarray(y) < target).astype(float)
+        return (sign * np.asarray(y) < sign * target).astype(float)
 
     says = UTILITIES[utility].replace("`cost`", f"{cost:,.6g}").replace("`value`", f"{worth:,.6g}")
     if utility == "step":
         return Utility(utility, lambda y: worth * met(y) - cost, nothing, cost / worth, says)
     if utility == "per_nat":
-        return Utility(utility, lambda y: worth * (target - np.asarray(y)) - cost, nothing, None, says)
+        return Utility(utility, lambda y: worth * sign * (target - np.asarray(y)) - cost, nothing, None, says)
     break_even = cost / (cost + worth)
     return Utility(utility, lambda y: -cost * (1.0 - met(y)), lambda y: -worth * met(y), break_even, says)
+
+
+def check_target(target: float, score: ScoreScale | None) -> None:
+    """Refuse a target that cannot be.
+
+    Args:
+        target: The loss or score to be met.
+        score: Range of the score; None for losses.
+
+    Raises:
+        InputError: For a loss that is not positive, and a score outside of its range.
+    """
+    if not checked.POSITIVE.holds(target):
+        what = "loss" if score is None else "score"
+        raise InputError(f"target must be a positive {what}; found {checked.shortened(target)}.")
+    if score is not None and not score.chance < target < score.ceiling:
+        raise InputError(
+            f"The target (--target) of a score lies between chance {score.chance:g} and its ceiling {score.ceiling:g}, "
+            f"as 0.7 for 70 %; found {target:g}."
+        )
 
 
 def regrets(go: Array, stay: Array) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.laws.law import Law
 from bayescale.model.density import log_likelihood
 from bayescale.model.discrepancy import Discrepancy
+from bayescale.model.evaluations import Counts
 from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import coordinates
@@ -153,7 +154,7 @@ def run(
     plans, futures = {}, []
     for number, (one, owner) in enumerate(zip(truths, owners(truth, simulations), strict=True)):
         y, future = simulate(truth.jobs[owner], one, new, np.random.default_rng([seed, number, 0]))
-        plans[number] = with_response(assumed, y)
+        plans[number] = with_response(assumed, y, np.random.default_rng([seed, number, 2]))
         futures.append(future)
     queue = Queue(plans, {}, request, None, executor)
     return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
@@ -332,14 +333,34 @@ def ranked(
     whole = tuple(f"mixture {name}" for name in forecasts) if len(queue.plans[0].jobs) > 1 else ()
     # Student-t noise samples the level, so it is among the coordinates already.
     level = ("level",) if marginal_level(job.model) else ()
-    names = (*coordinates(job.model, job.problem), *level, *forecasts, "likelihood", *whole)
+    # The probability of counts depends on log odds that the truth has no coordinates of.
+    density = () if isinstance(job.problem.evaluation, Counts) else ("likelihood",)
+    names = (*ranked_coordinates(job), *level, *forecasts, *density, *whole)
     return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 
-def with_response(plan: FitPlan, y: np.ndarray) -> FitPlan:
-    """Return a plan for the same inputs with another response, shape (bucket,)."""
-    jobs = [dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y)) for job in plan.jobs]
-    return dataclasses.replace(plan, jobs=tuple(jobs))
+def with_response(plan: FitPlan, y: np.ndarray, rng: np.random.Generator) -> FitPlan:
+    """Return a plan for the same inputs with another response.
+
+    Args:
+        plan: The plan.
+        y: The response, less the centre, shape (bucket,): of scores the log odds of each run.
+        rng: Source of the counts of right items.
+    """
+    first = plan.jobs[0].problem
+    right = None
+    if isinstance(first.evaluation, Counts):
+        right, y = first.evaluation.simulate(y, float(first.center), rng)
+        y = np.where(first.mask > 0, y, 0.0)
+
+    def changed(job: Job) -> Job:
+        evaluation = job.problem.evaluation
+        if isinstance(evaluation, Counts) and right is not None:
+            evaluation = evaluation.counting(right, float(first.center))
+        return dataclasses.replace(job, problem=dataclasses.replace(job.problem, y=y, evaluation=evaluation))
+
+    # All components are fitted to the same counts.
+    return dataclasses.replace(plan, jobs=tuple(changed(job) for job in plan.jobs))
 
 
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
@@ -347,6 +368,11 @@ def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
     rows = int(job.problem.mask.sum())
     largest = np.asarray(job.problem.z)[:rows].max(0)
     return largest + np.log(np.asarray(ratios, float))[:, None]
+
+
+def ranked_coordinates(job: Job) -> list[str]:
+    """Return the coordinates that are ranked: not standard scores of log odds, whose meaning depends on the data."""
+    return [name for name in coordinates(job.model, job.problem) if not name.startswith("latent[")]
 
 
 @jax.jit
@@ -371,10 +397,12 @@ def rank(
     flat = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], flat)
     position = posterior.unconstrained.reshape(total, -1)[picks]
     ahead = predict_log(job.model, job.problem, job.low, flat, new, "run", rng).draws - float(job.problem.center)
-    below = [*(position < truth).sum(0)]
+    below = [*(position < truth).sum(0)[: len(ranked_coordinates(job))]]
     if marginal_level(job.model):
         below.append((np.asarray(flat.level) < values.level[0]).sum())
     below.extend((ahead < future).sum(0))
+    if isinstance(job.problem.evaluation, Counts):
+        return np.array(below)
     with on_cores():
         both = jax.tree.map(lambda a, b: np.concatenate([a, b]), flat, values)
         densities = np.asarray(likelihoods(both, job.model, job.problem))

@@ -13,21 +13,24 @@ import numpyro.distributions as dist
 import pandas as pd
 from numpyro.handlers import scope
 
+from bayescale._record import Array, record
 from bayescale.checked import handing_on
-from bayescale.data.design import reduce_runs, referred
+from bayescale.data.design import Design, reduce_runs, referred
 from bayescale.data.runs import Runs
+from bayescale.data.score import score_columns
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
 from bayescale.model.density import offset, within_likelihood
 from bayescale.model.discrepancy import innovation_kernel, kernel
 from bayescale.model.evaluations import Dense
+from bayescale.model.evaluations.counts import log_shares
 from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.options import ModelOptions
 from bayescale.model.parameters import coordinates, draw, relative_curve
 from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights, plateaus
 from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
 
-DETAILS = ("value_se", "run", "seed")
+DETAILS = ("value_se", "run", "seed", "n_items")
 """Columns of runs that the likelihood uses beside inputs and response."""
 JITTER = 1e-12
 """Relative to the largest variance, so that covariances of points at fitted settings can be factorised."""
@@ -49,6 +52,9 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
 
     `x` is a mapping or frame of the law's inputs (for `model(x, y)` also value_se, run and seed, where the rows have
     them), or an array of shape (row, input); `y` has shape (row,), in the units of the response.
+
+    Scores are observed by counts of right items, the site "right"; the site "latent" has standard scores of the log
+    odds of the runs. For `model(x, y)` their numbers of items are in `x` as `n_items`, or those of the first run.
 
     A law that is fitted as a mixture, as the default of one input is, gives independent components whose sites begin
     with their shape, such as "present." and "absent." (see `bs.Plateaus`). Each observes the runs, so each has the
@@ -114,30 +120,65 @@ def component_model(job: Job) -> Callable[..., Future | None]:
         for name, value in values.constants.items():
             if name not in sites:
                 numpyro.deterministic(name, value)
-        observe(values, job.model, seen)
-        return None if x is None or y is not None else forecast(values, job, own, input_table(job, x))
+        seen = observe(values, job.model, seen)
+        return None if x is None or y is not None else forecast(values, job, seen, input_table(job, x))
 
     return model
 
 
-def observe(values: Values, model: Model, problem: Problem) -> None:
-    """Add the sites of observed rows, "log_y": the log of the response, less the mean of the fitted runs."""
+@record
+class DenseCounts(Dense):
+    """Raw rows that are counts of right items, shape (row,) each; see `evaluations.counts`."""
+
+    right: Array
+    items: Array
+    chance: Array
+    ceiling: Array
+
+
+def observe(values: Values, model: Model, problem: Problem) -> Problem:
+    """Add the sites of observed rows, "log_y": the log of the response, less the mean of the fitted runs.
+
+    Returns:
+        The problem with the response that the rows have in this draw: of scores the sampled log odds.
+    """
     assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
     mean = offset(model, problem, values)
     covariance = problem.evaluation.row_covariance(values, problem)
+    if isinstance(problem.evaluation, DenseCounts):
+        return observe_counts(problem, problem.evaluation, mean, covariance)
     if model.likelihood.tail is None or problem.latent:
         if marginal_level(model):
             covariance = covariance + level_variance(model)
         numpyro.sample("log_y", dist.MultivariateNormal(mean, covariance), obs=problem.y)
         if problem.latent:
             numpyro.factor("replicates", within_likelihood(values, problem))
-        return
+        return problem
     groups = list({tuple(row): None for row in np.asarray(problem.evaluation.alike)})
     for number, members in enumerate(groups):
         rows = np.flatnonzero(members)
         factor = jnp.linalg.cholesky(covariance[np.ix_(rows, rows)])
         spread = dist.MultivariateStudentT(model.likelihood.tail, mean[rows], factor)
         numpyro.sample(f"log_y_{number}", spread, obs=problem.y[rows])
+    return problem
+
+
+def observe_counts(problem: Problem, counts: DenseCounts, mean: Any, covariance: Any) -> Problem:
+    """Add the sites of scores; return the problem with the log odds of its rows as response.
+
+    Args:
+        problem: The raw rows.
+        counts: Their evaluation.
+        mean: What law and level say of them, less the centre, shape (row,).
+        covariance: Covariance of their log odds, shape (row, row).
+    """
+    scores = numpyro.sample("latent", dist.Normal(0.0, 1.0).expand([len(problem.y)]).to_event(1))
+    log_odds = mean + jnp.linalg.cholesky(covariance) @ jnp.asarray(scores)
+    right, wrong = log_shares(problem.center + log_odds, counts.chance, counts.ceiling)
+    # Averages of checkpoints have fractions of items.
+    chance = dist.Binomial(jnp.round(counts.items).astype(int), logits=right - wrong)
+    numpyro.sample("right", chance, obs=jnp.round(counts.right).astype(int))
+    return dataclasses.replace(problem, y=log_odds)
 
 
 def raw_problem(job: Job, runs: Runs) -> Problem:
@@ -165,9 +206,19 @@ def raw_problem(job: Job, runs: Runs) -> Problem:
         error=np.asarray(design.error, float),
         seed_part=np.diag(design.shared),
         single=np.asarray(design.single, float),
-        evaluation=Dense(covariance, np.asarray(design.shared, float), np.asarray(design.alike, float), None),
+        evaluation=raw_evaluation(design, covariance),
         replicated=bool(np.max(design.count) > 1),
     )
+
+
+def raw_evaluation(design: Design, covariance: np.ndarray) -> Dense:
+    """Return the evaluation of raw rows, whose discrepancy has a covariance of unit amplitude, shape (row, row)."""
+    shared, alike = np.asarray(design.shared, float), np.asarray(design.alike, float)
+    found = design.counted
+    if found is None:
+        return Dense(covariance, shared, alike, None)
+    ends = np.asarray(found.chance, float), np.asarray(found.ceiling, float)
+    return DenseCounts(covariance, shared, alike, None, found.right, found.items, *ends)
 
 
 def input_table(job: Job, x: Any) -> pd.DataFrame:
@@ -203,8 +254,12 @@ def observed_runs(job: Job, x: Any, y: Any) -> Runs:
     table = job.runs.frame if x is None else input_table(job, x)
     if len(table) != np.size(y):
         raise InputError(f"x and y must have equally many rows; found {len(table)} and {np.size(y)}.")
-    table = table.assign(family=job.runs.families[0], loss=np.asarray(y, float))
-    return dataclasses.replace(job.runs, frame=table)
+    table = table.assign(family=job.runs.families[0])
+    if job.runs.score is not None:
+        items = None if "n_items" in table else float(job.runs.frame["n_items"].iloc[0])
+        found, _ = score_columns(table.assign(score=np.asarray(y, float)), job.runs.score, items, np.arange(len(table)))
+        return dataclasses.replace(job.runs, frame=table.assign(**found))
+    return dataclasses.replace(job.runs, frame=table.assign(loss=np.asarray(y, float)))
 
 
 def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) -> Future:
@@ -235,9 +290,15 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
     common = sample_common_residual(values, problem, residual, departure, points, stretch)
     spread = stretch * jnp.sqrt(values.seed_sd**2 + problem.single)
     log_y = numpyro.sample("log_y_new", dist.Normal(problem.center + law + departure + common, spread).to_event(1))
+
+    def response(log: Any) -> Any:
+        if not isinstance(problem.evaluation, DenseCounts):
+            return jnp.exp(log)
+        return jnp.exp(log_shares(log, problem.evaluation.chance, problem.evaluation.ceiling)[0])
+
     return Future(
-        numpyro.deterministic("mean", jnp.exp(problem.center + law + departure)),
-        numpyro.deterministic("y", jnp.exp(log_y)),
+        numpyro.deterministic("mean", response(problem.center + law + departure)),
+        numpyro.deterministic("y", response(log_y)),
     )
 
 

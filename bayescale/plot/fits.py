@@ -49,6 +49,7 @@ from bayescale.plot.style import (
     percent,
     points,
     reach,
+    response_rows,
     settings_of,
     short,
     small_multiples,
@@ -114,8 +115,8 @@ def intervals(
     known_kind(kind)
     levels = checked_levels(levels)
     checked.options(target=(target, checked.optional(checked.POSITIVE)))
-    frame = posterior.runs.frame
-    later = None if truth is None else measured_rows(truth, posterior.law.inputs)
+    frame, scored = response_rows(posterior.runs), posterior.runs.score is not None
+    later = None if truth is None else measured_rows(truth, posterior.law.inputs, scored)
     low, high = extremes(frame, name)
     end, low_end = reach(high, upto, later, name), low
     others = [c for c in posterior.law.inputs if c != name]
@@ -136,7 +137,7 @@ def intervals(
     rising = all(float(middle[-1]) > float(middle[0]) for _, middle, _ in drawn)
     with drawing(ax) as ax:
         draw_settings(ax, drawn, grid, name, frame, later, averaged)
-        log_axes(ax, start / (end / start) ** 0.03, end)
+        log_axes(ax, start / (end / start) ** 0.03, end, response=not scored)
         if end > high:
             beyond(ax, high, end, posterior.ray_power, below=rising, unit=factor_unit(posterior.ray))
         if start < low:

@@ -27,6 +27,7 @@ from bayescale.plot.style import (
     short,
     upright,
 )
+from bayescale.score_forecast import ScoreForecast
 
 MOST_POINTS = 20
 """Most points of a forecast that are drawn side by side."""
@@ -48,7 +49,7 @@ def forecast(
         ax: Where to draw.
         point: Draw the density of this one of several points, counted from 0.
         measured: The value that a run gave in the end, for the density of one point.
-        target: A value whose probability of being undercut is written down.
+        target: A value whose probability of being met, undercut by a loss or passed by a score, is written down.
 
     Raises:
         InputError: If there is no such point, if the forecast has no width, or for a measured value of several points.
@@ -91,11 +92,19 @@ def side_by_side(forecast: Forecast, ax: Axes | None, target: float | None) -> A
         ax.margins(x=0.1)
         if target is not None:
             ax.axvline(target, color=INK, linewidth=1.0, linestyle=(0, (4, 3)), label=f"target {target:g}")
-            shares = forecast.probability_below(target)
+            shares = forecast.probability_met(target)
             ax.set_xlim(*ax.get_xlim())
             for row, share in zip(height, shares[:number], strict=True):
                 at = (1.0, float(row))
-                note(ax, f"P(below) {percent(float(share))}", at, (4, 0), INK, ("axes fraction", "data"), va="center")
+                note(
+                    ax,
+                    f"P({side_of(forecast)}) {percent(float(share))}",
+                    at,
+                    (4, 0),
+                    INK,
+                    ("axes fraction", "data"),
+                    va="center",
+                )
         ax.set_xlabel(f"predicted {forecast.response}")
         dress(ax, "x")
         told = kind_words(forecast.kind, forecast.response)
@@ -107,6 +116,25 @@ def side_by_side(forecast: Forecast, ax: Axes | None, target: float | None) -> A
         headline(ax, forecast.label or "forecast", told)
         key_below(ax)
     return ax
+
+
+def side_of(forecast: Forecast) -> str:
+    """Return on which side of a target a response is better."""
+    return "above" if forecast.higher_is_better else "below"
+
+
+def density_of(forecast: Forecast, grid: np.ndarray, point: int) -> np.ndarray:
+    """Return the predictive density of the response at one point on a grid, shape (grid,)."""
+    location, scale = forecast.location[:, point], forecast.scale[:, point]
+    if not isinstance(forecast, ScoreForecast):
+        return density(np.log(grid), location, scale) / grid
+    if forecast.simulated is not None:
+        from scipy.stats import gaussian_kde
+
+        return gaussian_kde(forecast.simulated[:, point])(grid)
+    score = forecast.range
+    slope = (score.ceiling - score.chance) / ((grid - score.chance) * (score.ceiling - grid))
+    return density(score.log_odds(grid), location, scale) * slope
 
 
 def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float | None, target: float | None) -> Axes:
@@ -122,7 +150,11 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
     first, last = min([first, *marks]), max([last, *marks])
     edge = 0.06 * (last - first)
     grid = np.linspace(max(first - edge, 0.5 * first), last + edge, 500)
-    heights = density(np.log(grid), location, scale) / grid
+    if isinstance(forecast, ScoreForecast):
+        # Chance and ceiling themselves have infinite log odds.
+        inner = 1e-4 * (forecast.range.ceiling - forecast.range.chance)
+        grid = grid.clip(forecast.range.chance + inner, forecast.range.ceiling - inner)
+    heights = density_of(forecast, grid, point)
 
     with drawing(ax) as ax:
         ax.fill_between(grid, heights, color=BLUE, alpha=0.12, linewidth=0)
@@ -138,15 +170,15 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
         start = float(grid[np.argmax(heights >= height)])
         note(ax, text, (start, height), (-8, 0), BLUE, "data", ha="right", va="center")
         if target is not None:
-            share = float(forecast.probability_below(target)[point])
+            share = float(forecast.probability_met(target)[point])
             # Two labels point away from each other.
             leftwards = target < measured if measured is not None else target > middle
-            text = f"target {target:g}\nP(below) = {percent(share)}"
+            text = f"target {target:g}\nP({side_of(forecast)}) = {percent(share)}"
             upright(ax, target, INK, (0, (4, 3)), text, leftwards)
         if measured is not None:
-            share = float(forecast.probability_below(measured)[point])
+            share = float(forecast.probability_met(measured)[point])
             leftwards = measured <= target if target is not None else measured > middle
-            text = f"measured {measured:g}\nP(below) = {percent(share)}"
+            text = f"measured {measured:g}\nP({side_of(forecast)}) = {percent(share)}"
             upright(ax, measured, ORANGE, "-", text, leftwards)
         ax.set_xlabel(f"predicted {forecast.response}")
         ax.set_yticks([])

@@ -402,13 +402,29 @@ def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str]) -> pd.DataFrame:
-    """Return held-out rows as a table with the inputs and loss.
+def response_rows(runs: Runs) -> pd.DataFrame:
+    """Return the rows of runs with the measured response as `loss`, and of scores their binomial errors."""
+    if runs.score is None:
+        return runs.frame
+    score, items = runs.shown, runs.frame["n_items"].to_numpy(float)
+    return runs.frame.assign(loss=score, value_se=np.sqrt(score * (1.0 - score) / items))
+
+
+def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str], scored: bool = False) -> pd.DataFrame:
+    """Return held-out rows as a table with the inputs and the response as loss.
+
+    Args:
+        truth: The rows.
+        inputs: Inputs that they need.
+        scored: Whether the response is a score, in a column of that name.
 
     Raises:
         InputError: For missing columns or no rows.
     """
-    frame = truth.frame if isinstance(truth, Runs) else truth
+    frame = response_rows(truth) if isinstance(truth, Runs) else truth
+    if scored and not isinstance(truth, Runs):
+        need(frame, (*inputs, "score"))
+        frame = frame.assign(loss=frame["score"])
     need(frame, (*inputs, "loss"))
     return frame
 

@@ -265,8 +265,8 @@ def check_score(posterior: Fitted) -> list[Note]:
         notes.append(Note("not_monotone", "warning", text))
     if (score - runs.score.chance < FALLEN * error).all():
         text = (
-            f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins to "
-            "rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
+            f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins "
+            "to rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
         )
         notes.append(Note("at_chance", "info", text))
     return notes

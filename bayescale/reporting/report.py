@@ -82,7 +82,7 @@ def report(
     else:
         headline = answer_of(decision)
         made = title or (
-            f"Should we make the run with {run_words(decision.at)}, to end below a {response(posterior)} of "
+            f"Should we make the run with {run_words(decision.at)}, to end {decision.side} a {response(posterior)} of "
             f"{decision.target:g}?"
         )
         # The second part is the longest: what would change the answer stands below the first, beside it.
@@ -91,7 +91,7 @@ def report(
         appendix.append(forecasts(posterior, decision))
     appendix.append(assumptions(posterior, decision))
     if len(posterior.law.inputs) > 1:
-        caption = "Measured losses against fitted ones"
+        caption = f"Measured {response(posterior)} against fitted"
         appendix.append(Part("How the law fits", pictures=[picture(plot.fitted(posterior), caption)]))
     appendix += [changes] if changes is not None else []
     if decision is not None:
@@ -122,12 +122,13 @@ def answer_of(decision: Decision) -> str:
     """Return the answer in one sentence without code."""
     run = f"the run with {run_words(decision.at)}"
     if decision.answer == "cannot say":
-        return f"These runs cannot say whether {run} ends below {decision.target:g}. {words(decision.caveats[0].text)}"
+        met = f"ends {decision.side} {decision.target:g}"
+        return f"These runs cannot say whether {run} {met}. {words(decision.caveats[0].text)}"
     if decision.answer == "pilot first":
         assert decision.pilots is not None, "a pilot that pays"
         return f"Make a smaller run before {run}, and decide again. {words(decision.pilots.text)}"
     side = "Make" if decision.answer == "go" else "Do not make"
-    reason = f"it ends below {decision.target:g} with probability {chance_words(decision.probability)}"
+    reason = f"it ends {decision.side} {decision.target:g} with probability {chance_words(decision.probability)}"
     if decision.break_even is not None:
         above = "above" if decision.probability > decision.break_even else "below"
         reason += f", {above} the {decision.break_even:.2f} from which it pays"
@@ -240,7 +241,8 @@ def run_words(at: dict[str, float]) -> str:
 
 def response(posterior: Fitted) -> str:
     """Name of what is forecast, in words."""
-    return words(posterior.law.response.split(",")[0])
+    named = posterior.response if posterior.runs.score is not None else posterior.law.response
+    return words(named.split(",")[0])
 
 
 # --- The appendix -----------------------------------------------------------------------------------------------
@@ -253,8 +255,8 @@ def forecasts(posterior: Fitted, decision: Decision) -> Part:
     for label, forecast in {"one run with a new seed": decision.forecast, "the mean curve": curve}.items():
         ends = forecast.quantile([0.025, 0.1, 0.5, 0.9, 0.975])[:, 0]
         row = {"forecast of": label, "2.5 %": ends[0], "10 %": ends[1], "median": ends[2], "90 %": ends[3]}
-        chance = forecast.probability_below(decision.target)[0]
-        rows.append(row | {"97.5 %": ends[4], f"P(below {decision.target:g})": chance})
+        chance = forecast.probability_met(decision.target)[0]
+        rows.append(row | {"97.5 %": ends[4], f"P({decision.side} {decision.target:g})": chance})
     density = picture(
         plot.forecast(decision.forecast, target=decision.target), "Where one run with a new seed would end"
     )
@@ -267,11 +269,10 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     discrepancy = "no discrepancy: the law is taken to be exact"
     if posterior.discrepancy is not None:
         discrepancy = "discrepancy: the truth departs from the law, little inside the data and more with distance"
-    tail = "normal" if noise.tail is None else f"Student-t with {float(noise.tail):g} degrees of freedom"
     sentences = [
         f"Law {law.name}: {law.info.summary}",
         *mixture_words(posterior),
-        f"Beyond the law: {discrepancy}; {tail} likelihood of runs around it"
+        f"Beyond the law: {discrepancy}; {noise.says} of runs around it"
         + ("; seed noise of its own, by default of the size found in published replicates." if noise.seed_sd else "."),
         *priors_words(posterior),
     ]
@@ -316,7 +317,9 @@ def changed(posterior: Fitted, decision: Decision, progress: bool | None = None)
             sentences.append("None of them takes it across the break-even probability.")
         else:
             sentences.append(f"It crosses the break-even probability under: {'; '.join(turned['change'])}.")
-    table = table.rename(columns={"probability": f"P(below {decision.target:g})", "low": "10 %", "high": "90 %"})
+    table = table.rename(
+        columns={"probability": f"P({decision.side} {decision.target:g})", "low": "10 %", "high": "90 %"}
+    )
     return Part("How much depends on what was assumed", sentences, table.drop(columns="group"))
 
 

@@ -2,7 +2,8 @@
 
 `Independent` serves rows without discrepancy, `Rotated` rows that all scatter alike (diagonal in the discrepancy's
 eigenbasis, so no gradient holds a factorisation), `StateSpace` rows of one input that are many or do not scatter alike
-(linear time), `Dense` everything else (Cholesky), and `Counts` scores, whose log odds are sampled. All have the methods of `problem.Evaluation`.
+(linear time), `Dense` everything else (Cholesky), and `Counts` scores, whose log odds are sampled. All have the methods
+of `problem.Evaluation`.
 """
 
 from bayescale.model.evaluations.counts import Counts

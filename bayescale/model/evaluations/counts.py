@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from jax.scipy.special import gammaln
 from bayescale._jax import on_cores
 from bayescale._record import Array, record
 from bayescale.data.design import Counted
+from bayescale.data.score import ScoreScale
 from bayescale.model.evaluations.dense import solved_conditions
 from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, row_variance
 
@@ -105,6 +107,30 @@ class Counts(Evaluation):
             + jnp.where(self.right > 0, self.right * jnp.where(self.right > 0, right, 0.0), 0.0)
             + jnp.where(missed > 0, missed * jnp.where(missed > 0, wrong, 0.0), 0.0)
         )
+
+    def simulate(self, log_odds: np.ndarray, center: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Draw right items of each run, shape (run,), and return the log odds that they show of each setting.
+
+        Args:
+            log_odds: Log odds against of the settings, less the centre, shape (setting,); each setting has one run.
+            center: The centre.
+            rng: Source.
+        """
+        scale = ScoreScale(float(self.chance), float(self.ceiling))
+        items, setting = np.asarray(self.items), np.asarray(self.setting)
+        right = rng.binomial(np.rint(items).astype(int), scale.score(center + log_odds[setting])).astype(float)
+        shown = scale.log_odds(scale.shrunk(right / np.maximum(items, 1.0), items)) - center
+        found = np.zeros(len(log_odds))
+        found[setting[items > 0]] = shown[items > 0]
+        return right, found
+
+    def counting(self, right: np.ndarray, center: float) -> Counts:
+        """Return the evaluation of other right items of the same runs, shape (run,)."""
+        known = np.asarray(self.items) > 0
+        middle, precision = np.zeros((2, len(known)))
+        found = normal_approximation(right[known], self.items[known], float(self.chance), float(self.ceiling))
+        middle[known], precision[known] = found[0] - center, found[1]
+        return dataclasses.replace(self, right=right, middle=middle, precision=precision)
 
     def rotate(self, columns: Array) -> Any:
         """See `Evaluation.rotate`."""
