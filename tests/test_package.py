@@ -38,6 +38,7 @@ RANKS = (
     ("_io",),
     ("data",),
     ("forecast",),
+    ("score_forecast",),
     ("laws",),
     ("model",),
     ("inference",),

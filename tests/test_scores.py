@@ -329,4 +329,6 @@ def test_bare_numpyro_samples_the_same_posterior(post):
         assert ours.std() == pytest.approx(bare.std(), rel=0.35), name
     for site, kind in (("mean", "mean"), ("y", "run")):
         ours, bare = post.predict(at, kind=kind), np.asarray(theirs[site])
-        np.testing.assert_allclose(ours.quantile([0.25, 0.5, 0.75]), np.quantile(bare, [0.25, 0.5, 0.75], axis=0), atol=0.03)
+        np.testing.assert_allclose(
+            ours.quantile([0.25, 0.5, 0.75]), np.quantile(bare, [0.25, 0.5, 0.75], axis=0), atol=0.03
+        )

@@ -195,7 +195,7 @@ def _one_part(z: np.ndarray, y: np.ndarray, rising: bool) -> Outliers:
 
 @dataclasses.dataclass(frozen=True)
 class _Scores:
-    """How far the rows of a curve lie above the fit and above their neighbours; rows below have 0.
+    """Distances by which the rows of a curve lie above the fit and above their neighbours; rows below have 0.
 
     Attributes:
         fit: Distance from the fit in standard deviations of its prediction.
@@ -213,7 +213,7 @@ class _Scores:
 
 
 def _scores(z: np.ndarray, y: np.ndarray, fit: _Fit) -> _Scores:
-    """Judge the rows of a curve by the fit and by their neighbours."""
+    """Return how far rows of a curve lie above the fit and above their neighbours."""
     aside = clear_of_neighbours(z, y, fit.out)
     height, beside = (np.maximum(part, 0.0) for part in distances(z, y, aside))
     score = np.maximum((y - fit.mean) / fit.sd, 0.0)

@@ -97,12 +97,12 @@ class Decision(Display):
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether the target is a score."""
+        """Return whether the target is a score."""
         return self.forecast.higher_is_better
 
     @property
     def side(self) -> str:
-        """On which side of the target the run has to end: `below` a loss, `above` a score."""
+        """Return on which side of the target the run has to end: `below` a loss, `above` a score."""
         return "above" if self.higher_is_better else "below"
 
     @property
