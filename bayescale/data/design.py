@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -115,20 +116,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     frame = runs.frame
     inputs = list(runs.inputs)
     need_scales(runs)
-    y = np.log(frame["loss"].to_numpy())
-    x = np.log(frame[inputs].to_numpy(float))
-    scored = runs.score is not None
-    error = np.zeros(len(frame)) if scored else measurement_variance(frame)
-    right, items = counts(frame) if scored else (y, y)
-    curve = curves(frame)
-    single = 0.0
-    if long_curves(frame, x, curve):
-        whole = np.isin(inputs, exempt)
-        # Checkpoints are measured on the same items, so their average has no more of them.
-        right, items = (averaged(curve, x, each, error, whole)[2] for each in (right, items))
-        curve, x, y, error, single = averaged(curve, x, y, error, whole)
-        if runs.score is not None:
-            y = runs.score.log_odds(runs.score.shrunk(right / items, items))
+    rows = measured_rows(runs, np.isin(inputs, exempt))
+    curve, x, y, error, single, scored = rows.curve, rows.x, rows.y, rows.error, rows.single, runs.score is not None
     # Rows that name no run are runs of their own.
     run = curve if "run" in frame else np.arange(len(y))
     # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
@@ -160,7 +149,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     spread = np.ptp(center_x, axis=0)
     counted = None
     if isinstance(runs.score, ScoreScale):
-        counted = Counted(right, items, config, runs.score.chance, runs.score.ceiling)
+        counted = Counted(rows.right, rows.items, config, runs.score.chance, runs.score.ceiling)
     return Design(
         z=x - reference,
         y=y - center,
@@ -177,6 +166,50 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         one_run=one_run,
         inert=inert_inputs(spread),
     )
+
+
+class Rows(NamedTuple):
+    """Rows of a family, or averages of its checkpoints.
+
+    Attributes:
+        curve: Number of the curve that a row belongs to, see `checkpoints.curves`.
+        x: ln of the inputs, shape (row, input).
+        y: ln of the loss, or of the odds against, shape (row,).
+        error: Its known squared standard errors, shape (row,).
+        single: Variance that a single row has beyond that of an average.
+        right: Right items of scores, else `y`, shape (row,).
+        items: Items of scores, else `y`, shape (row,).
+    """
+
+    curve: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    error: np.ndarray
+    single: float
+    right: np.ndarray
+    items: np.ndarray
+
+
+def measured_rows(runs: Runs, exempt: np.ndarray) -> Rows:
+    """Return the rows of runs, with the checkpoints of long curves averaged.
+
+    Args:
+        runs: Runs of a single family.
+        exempt: Whether an input means something as it is, shape (input,).
+    """
+    frame = runs.frame
+    y, x = np.log(frame["loss"].to_numpy()), np.log(frame[list(runs.inputs)].to_numpy(float))
+    error = measurement_variance(frame) if runs.score is None else np.zeros(len(frame))
+    right, items = (y, y) if runs.score is None else counts(frame)
+    curve, single = curves(frame), 0.0
+    if long_curves(frame, x, curve):
+        if runs.score is not None:
+            # Checkpoints are measured on the same items, so their average has no more of them.
+            right, items = (averaged(curve, x, each, error, exempt)[2] for each in (right, items))
+        curve, x, y, error, single = averaged(curve, x, y, error, exempt)
+        if runs.score is not None:
+            y = runs.score.log_odds(runs.score.shrunk(right / items, items))
+    return Rows(curve, x, y, error, single, right, items)
 
 
 def referred(design: Design, reference: Array, center: Array) -> Design:

@@ -21,7 +21,7 @@ from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
-from bayescale.data.score import ScoreScale, score_columns
+from bayescale.data.score import ScoreScale, scored_table
 from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
@@ -350,7 +350,9 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         table, entries = error_rate(table)
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif (scale := options.range) is not None:
-        table, entries = scored(table, scale, options.n_items, cells.heads[chosen["loss"]].role == "correct")
+        table, entries = scored_table(
+            table, scale, options.n_items, counted=cells.heads[chosen["loss"]].role == "correct"
+        )
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
@@ -365,40 +367,6 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     return Canonical(
         table, tuple(log), inputs, options.name or loaded.name, set(factors), chosen, reasons, quote, called
     )
-
-
-def scored(
-    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, counted: bool
-) -> tuple[pd.DataFrame, list[LogEntry]]:
-    """Return a table with scores and their items in place of the response, and what to say of them.
-
-    Args:
-        table: Rows whose column loss is the score.
-        scale: Chance and ceiling.
-        n_items: Number of items of all rows, where the table has none.
-        counted: Whether the column counts right items.
-
-    Raises:
-        InputError: For what is no score.
-    """
-    if "n_items" not in table and "attempts" in table:
-        table = table.rename(columns={"attempts": "n_items"})
-    values = table["loss"].to_numpy(float)
-    if counted:
-        total = table.get("n_items", n_items)
-        if total is None:
-            raise InputError(
-                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= "
-                "(--n-items)."
-            )
-        values = values / np.asarray(total, float)
-    there = np.isfinite(values)
-    known = table[there].drop(columns="loss").assign(score=values[there])
-    found, log = score_columns(known, scale, n_items, known.index.to_numpy())
-    table = table.drop(columns=["n_items", "correct"], errors="ignore").assign(loss=np.nan)
-    for name, column in found.items():
-        table[name] = pd.Series(column, index=known.index)
-    return table, log
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:

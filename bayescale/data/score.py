@@ -131,6 +131,40 @@ def score_columns(
     return {"score": score, "n_items": number, "loss": odds}, log
 
 
+def scored_table(
+    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, *, counted: bool
+) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Return a table with scores and their items in place of the response, and what to say of them.
+
+    Args:
+        table: Rows whose column loss is the score.
+        scale: Chance and ceiling.
+        n_items: Number of items of all rows, where the table has none.
+        counted: Whether the column counts right items.
+
+    Raises:
+        InputError: For what is no score.
+    """
+    if "n_items" not in table and "attempts" in table:
+        table = table.rename(columns={"attempts": "n_items"})
+    values = table["loss"].to_numpy(float)
+    if counted:
+        total = table.get("n_items", n_items)
+        if total is None:
+            raise InputError(
+                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= "
+                "(--n-items)."
+            )
+        values = values / np.asarray(total, float)
+    there = np.isfinite(values)
+    known = table[there].drop(columns="loss").assign(score=values[there])
+    found, log = score_columns(known, scale, n_items, known.index.to_numpy())
+    table = table.drop(columns=["n_items", "correct"], errors="ignore").assign(loss=np.nan)
+    for name, column in found.items():
+        table[name] = pd.Series(column, index=known.index)
+    return table, log
+
+
 def counts(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return right items and items of each row, shape (row,) each; right ones may be fractions, as averages are."""
     items = frame["n_items"].to_numpy(float)

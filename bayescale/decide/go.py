@@ -264,12 +264,7 @@ def go(
         refuse_stakeless(
             utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
         )
-    score = posterior.runs.score
-    chosen = (
-        staked_utility(utility, target, cost, value, score)
-        if stakes
-        else make_utility("opportunity", target, 1.0, 1.0, score)
-    )
+    chosen = chosen_utility(utility, target, cost, value, posterior.runs.score, stakes=stakes)
     point = pd.DataFrame([at])
     forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
     (p, p_error), (q, q_error) = (chance(posterior, one, target) for one in (forecast, curve))
@@ -319,18 +314,22 @@ def check_pilots(pilots: pd.DataFrame | str | None, pilot_cost: Any, batch: int)
         raise InputError(f"pilots must be 'auto', None or a table; found {checked.shortened(pilots)}.")
 
 
-def staked_utility(
+def chosen_utility(
     utility: str | Callable[[Array], Array],
     target: float,
     cost: float | None,
     value: float | None,
     score: ScoreScale | None,
+    *,
+    stakes: bool,
 ) -> Utility:
-    """Return the utility of a run that costs something.
+    """Return the utility of a run: with even stakes where none were given.
 
     Raises:
         InputError: For a value without a cost, unless `utility` is a function, which knows both.
     """
+    if not stakes:
+        return make_utility("opportunity", target, 1.0, 1.0, score)
     if cost is None and not callable(utility):
         raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
     if callable(utility) and value is not None:

@@ -18,6 +18,7 @@ from bayescale.evaluate.scores import covered
 from bayescale.plot.decisions import crossover as crossover
 from bayescale.plot.isoflop import fitted as fitted
 from bayescale.plot.isoflop import isoflop as isoflop
+from bayescale.plot.rows import need
 from bayescale.plot.style import (
     BLUE,
     MARKS,
@@ -32,7 +33,6 @@ from bayescale.plot.style import (
     key,
     key_below,
     label_ends,
-    need,
     note,
 )
 

@@ -23,6 +23,7 @@ from bayescale.plot.decisions import crossover as crossover
 from bayescale.plot.isoflop import fitted as fitted
 from bayescale.plot.isoflop import isoflop as isoflop
 from bayescale.plot.isoflop import mark_question
+from bayescale.plot.rows import measured_rows, response_rows
 from bayescale.plot.style import (
     BLUE,
     INK,
@@ -45,11 +46,9 @@ from bayescale.plot.style import (
     label_ends,
     log_axes,
     matches,
-    measured_rows,
     percent,
     points,
     reach,
-    response_rows,
     settings_of,
     short,
     small_multiples,

@@ -17,6 +17,7 @@ from bayescale.data.runs import Runs
 from bayescale.data.wording import in_words, power_of_ten, short_count
 from bayescale.errors import InputError, nearest
 from bayescale.plot.decisions import one_budget
+from bayescale.plot.rows import measured_rows
 from bayescale.plot.style import (
     BLUE,
     INK,
@@ -31,7 +32,6 @@ from bayescale.plot.style import (
     key,
     key_below,
     log_axes,
-    measured_rows,
     note,
     target_line,
 )

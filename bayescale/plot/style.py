@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from bayescale import checked
-from bayescale.data.runs import Runs
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
 from bayescale.posterior.fitted import Fitted
@@ -400,47 +399,6 @@ def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
     """Return the smallest and largest value of a column, but for NaN."""
     values = frame[column].astype(float)
     return float(values.min()), float(values.max())
-
-
-def response_rows(runs: Runs) -> pd.DataFrame:
-    """Return the rows of runs with the measured response as `loss`, and of scores their binomial errors."""
-    if runs.score is None:
-        return runs.frame
-    score, items = runs.shown, runs.frame["n_items"].to_numpy(float)
-    return runs.frame.assign(loss=score, value_se=np.sqrt(score * (1.0 - score) / items))
-
-
-def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str], scored: bool = False) -> pd.DataFrame:
-    """Return held-out rows as a table with the inputs and the response as loss.
-
-    Args:
-        truth: The rows.
-        inputs: Inputs that they need.
-        scored: Whether the response is a score, in a column of that name.
-
-    Raises:
-        InputError: For missing columns or no rows.
-    """
-    frame = response_rows(truth) if isinstance(truth, Runs) else truth
-    if scored and not isinstance(truth, Runs):
-        need(frame, (*inputs, "score"))
-        frame = frame.assign(loss=frame["score"])
-    need(frame, (*inputs, "loss"))
-    return frame
-
-
-def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Refuse a table without these columns, or without rows.
-
-    Raises:
-        InputError: Naming what is missing.
-    """
-    checked.instance("A table", frame, pd.DataFrame, hint=f"It needs the columns {', '.join(columns)}.")
-    missing = [column for column in columns if column not in frame]
-    if missing:
-        raise InputError(f"A table with columns {', '.join(columns)} is needed; {', '.join(missing)} is missing.")
-    if not len(frame):
-        raise InputError(f"The table of {', '.join(columns)} has no rows; there is nothing to draw.")
 
 
 def reach(high: float, upto: float | None, truth: pd.DataFrame | None, name: str) -> float:
