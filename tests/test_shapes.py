@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import sys
 import typing
 
 import numpy as np
@@ -65,7 +66,10 @@ def test_annotations_can_be_read():
     found = list(annotated())
     assert len(found) > 80
     for module, one in found:
-        assert typing.get_type_hints(one, {**vars(module), **NAMES})
+        # A record has the annotations of those that it extends, which are written in their modules.
+        homes = [vars(sys.modules[base.__module__]) for base in getattr(one, "__mro__", ())]
+        names = {name: value for home in homes for name, value in home.items()}
+        assert typing.get_type_hints(one, {**names, **vars(module), **NAMES})
 
 
 def test_importing_the_package_does_not_import_jaxtyping():
