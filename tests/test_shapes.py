@@ -33,7 +33,9 @@ def annotated():
         for value in vars(module).values():
             if getattr(value, "__module__", None) != module.__name__:
                 continue
-            inner = vars(value).values() if inspect.isclass(value) else ()
+            # What a record is made by has its fields' annotations, which the record itself has too.
+            own = vars(value).items() if inspect.isclass(value) else ()
+            inner = [member for name, member in own if name != "__init__"]
             for one in (value, *inner):
                 one = inspect.unwrap(one) if callable(one) else one
                 if any("Float[" in str(a) or "Int[" in str(a) for a in getattr(one, "__annotations__", {}).values()):

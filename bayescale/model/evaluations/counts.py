@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.linalg import solve_triangular
 from jax.scipy.special import gammaln
 
 from bayescale._jax import on_cores
@@ -31,8 +32,8 @@ class Counts(Evaluation):
 
     The log odds against of the settings are normal around the law, with the covariance of `Rotated`: diagonal in the
     eigenbasis of the discrepancy. Coordinates are standard scores of them given the law and a normal approximation of
-    the counts, in that basis and as if all rows scattered alike. The approximation decides about coordinates alone:
-    the density has the binomial probability of the counts, and the posterior is exact.
+    the counts. The approximation decides about coordinates alone: the density has the binomial probability of the
+    counts, and the posterior is exact.
 
     Runs at equal settings have further standard scores, of what the log odds of each differ by.
 
@@ -78,11 +79,12 @@ class Counts(Evaluation):
         seen = self.precision / (1.0 + self.precision * seed**2)
         total = jnp.zeros(settings).at[self.setting].add(seen)
         gap = jnp.zeros(settings).at[self.setting].add(seen * (self.middle - mean[self.setting]))
-        root = jnp.sqrt(spread)
-        sharp = 1.0 + spread * (vectors**2).T @ total
-        score = root * (vectors.T @ gap) / sharp + values.latent[:settings] / jnp.sqrt(sharp)
-        middle = mean + vectors @ (root * score)
-        density = -0.5 * (score**2 - values.latent[:settings] ** 2 + jnp.log(sharp)).sum()
+        root = vectors * jnp.sqrt(spread)
+        factor = jnp.linalg.cholesky(jnp.eye(settings) + root.T @ (total[:, None] * root))
+        white = solve_triangular(factor, root.T @ gap, lower=True) + values.latent[:settings]
+        score = solve_triangular(factor.T, white, lower=False)
+        middle = mean + root @ score
+        density = -0.5 * (score**2 - values.latent[:settings] ** 2).sum() - jnp.log(jnp.diagonal(factor)).sum()
         if not problem.replicated:
             return middle, middle[self.setting], density
         own = values.latent[settings:]
