@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayescale import corpus as corpus
+    from bayescale import coverage as coverage
     from bayescale import decide as decide
     from bayescale import laws as laws
     from bayescale import plot as plot
@@ -100,7 +101,14 @@ _HOMES = {
     "data.runs": ("Runs",),
     "posterior.io": ("load",),
 }
-_MODULES = {"corpus": "corpus", "decide": "decide", "laws": "laws", "plot": "plot", "sbc": "evaluate.sbc"}
+_MODULES = {
+    "corpus": "corpus",
+    "coverage": "coverage",
+    "decide": "decide",
+    "laws": "laws",
+    "plot": "plot",
+    "sbc": "evaluate.sbc",
+}
 __all__ = sorted([name for names in _HOMES.values() for name in names] + list(_MODULES))  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -204,6 +204,26 @@ def ladders() -> None:
         print(line, flush=True)
 
 
+@app.command("coverage", rich_help_panel=CALIBRATION)
+def coverage(
+    repeats: Annotated[int, typer.Option(min=1, max=100, help="Draws of the samples of each model.")] = 1,
+    only: Annotated[str, typer.Option(help="Sources whose name begins with this text.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Forecast pass@k of published counts from 100 samples a problem; print errors and coverage (minutes)."""
+    import json
+
+    from benchmarks.coverage import measure
+
+    frame = measure.measure(repeats, only)
+    if frame.empty:
+        raise InputError(f"No source with enough samples begins with {only!r}; leave out --only for all.")
+    if as_json:
+        emit({"rows": json.loads(frame.to_json(orient="records"))})
+        return
+    print(measure.table(frame).to_string(index=False, float_format="{:.3f}".format))
+
+
 @app.command("speed", rich_help_panel=SPEED)
 def speed(
     only: Annotated[str | None, typer.Option(help="Kinds of measurement that begin with this text.")] = None,

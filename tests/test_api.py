@@ -12,16 +12,19 @@ PUBLIC = {
     "bayescale": """
         Backtest Binomial Break Discrepancy Exponent Failure Fall FitOptions Fitted Fixed Forecast Fraction InputError
         LAWS Law Level Likelihood Mixture Nuts Outer Plateaus Positive Posterior Real Report Runs ScoreScale Shares
-        Slope Status Turn UntrustworthyFit backtest corpus decide fit fit_each fit_many laws load numpyro_model plot
-        read read_csv read_families register_law report sbc
+        Slope Status Turn UntrustworthyFit backtest corpus coverage decide fit fit_each fit_many laws load numpyro_model
+        plot read read_csv read_families register_law report sbc
     """,
     "bayescale.decide": """
         ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Power Ranking SeedNoise Stops Sweep
         UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power sensitivity speedup
         stop_early
     """,
+    "bayescale.coverage": """
+        BestOfN Budget Counts CoverageForecast CoveragePosterior fit fit_each pass_at_k read
+    """,
     "bayescale.plot": """
-        constants crossover fitted forecast held_out intervals isoflop learned pit reliability residuals save
+        constants coverage crossover fitted forecast held_out intervals isoflop learned pit reliability residuals save
     """,
     "bayescale.corpus": """
         axis check checkpoint_noise curves fetch frame load marin_forecast names state table

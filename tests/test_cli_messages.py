@@ -9,8 +9,8 @@ from test_cli_options import VERBS
 import bayescale as bs
 
 PACKAGE = Path(bs.__file__).parent
-READS = {verb for verb, options in VERBS.items() if "--column" in options}
-SAMPLES = {verb for verb, options in VERBS.items() if "--draws" in options}
+READS = {verb for verb, options in VERBS.items() if "--input" in options}
+SAMPLES = {verb for verb, options in VERBS.items() if "--method" in options}
 EVERYWHERE = set(VERBS)
 PLACES = {
     "data/ray.py": EVERYWHERE,
@@ -19,6 +19,7 @@ PLACES = {
     "laws/law.py": SAMPLES,
     "errors.py:one_scale": READS,
     "decide/allocation.py": {"allocate"},
+    "coverage/": {"coverage"},
     "decide/course.py": {"compare"},
     "decide/go.py": {"decide"},
     "decide/pilots.py": {"next-run"},
@@ -94,7 +95,8 @@ def test_options_that_messages_name_exist_where_they_are_read():
 
 
 PYTHON_ONLY = """
-corpus/entries.py data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
+corpus/entries.py coverage/fitting.py coverage/verifier.py
+data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
 model/prepare.py:make_job plot/fits.py plot/forecasts.py plot/isoflop.py plot/records.py posterior/posterior.py

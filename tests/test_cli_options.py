@@ -14,6 +14,7 @@ from bayescale.fitting.programs import TRACES
 
 RUNS = "flops,loss\n1e18,3.522\n3e18,3.339\n1e19,3.154\n3e19,3.000\n1e20,2.848\n3e20,2.725\n"
 SEEDED = "flops,loss,seed,recipe\n1e18,3.00,0,a\n1e18,3.02,1,a\n1e18,3.10,0,b\n1e18,3.13,1,b\n"
+COUNTS = "correct,attempts\n" + "".join(f"{c},20\n" for c in (0, 0, 1, 3, 20))
 SWEEP = "n_params,n_tokens,loss\n" + "".join(
     f"{n},{c / 6 / n},{1.7 + 400 / n**0.34 + 410 / (c / 6 / n) ** 0.28}\n"
     for c in (1e18, 1e19, 1e20)
@@ -50,6 +51,7 @@ BAD = {
     "whole": [*POSITIVE, "1.5", "1e12", HUGE],
     "from zero": [*NO_NUMBER, "1.5", HUGE],
     "probabilities": [*POSITIVE, "1", "0.5,", "0.5,2"],
+    "attempts": [*POSITIVE, "1.5", "1,", "10,0"],
     "name": ["", "no such name", "3", "nan"],
     "point": ["", "flops", "flops=", "=1", "flops=a", "flops=0", "flops=-1", "flops=nan", "flops=inf", "nothing=1"],
     "pair": ["", "a", "a=", "=b"],
@@ -166,6 +168,13 @@ OPTIONS = {
         "backtest runs.csv --ratio 10",
         {"ratio": "above one", "largest": "whole", "out": "write", "plot": "write", **FIT},
     ),
+    "coverage": (
+        "coverage counts.csv --k 10 --target .5",
+        {"k": "attempts", "problems": "name", "items": "whole", "target": "probability", "level": "probability"}
+        | {"law": "name", "column": "pair", "levels": "probabilities", "seed": "from zero", "plot": "write"}
+        | {option: kind for option, kind in SAMPLING.items() if option != "method"}
+        | dict.fromkeys(("unsolvable", "no-unsolvable", "scaled", "no-scaled"), "flag"),
+    ),
     "laws": ("laws", {}),
     "corpus list": ("corpus list", {}),
     "corpus fetch": ("corpus fetch", {"all": "flag"}),
@@ -177,7 +186,7 @@ OPTIONS = {
 @pytest.fixture(scope="module")
 def files(marin_post, tmp_path_factory):
     folder = tmp_path_factory.mktemp("options")
-    for name, text in {"runs": RUNS, "seeded": SEEDED, "sweep": SWEEP}.items():
+    for name, text in {"runs": RUNS, "seeded": SEEDED, "sweep": SWEEP, "counts": COUNTS}.items():
         (folder / f"{name}.csv").write_text(text)
     rows = [f"{recipe},{line}" for recipe in "ab" for line in RUNS.splitlines()[1:]]
     (folder / "recipes.csv").write_text("\n".join(["family,flops,loss", *rows]))

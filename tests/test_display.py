@@ -78,6 +78,8 @@ def test_each_result_is_tried(shown):
     assert set(shown) == set(NAMES)
     # The valleys of a sweep are tried with the sweep, which takes a fit of its own.
     tried = {type(one).__mro__[0] for one in shown.values()} | {bs.decide.Sweep}
+    # Those of repeated sampling are tried in test_coverage.py.
+    tried |= {getattr(bs.coverage, name) for name in ("CoveragePosterior", "CoverageForecast", "Budget", "BestOfN")}
     classes, left = set(), [Display]
     while left:
         left += (below := left.pop().__subclasses__())

@@ -42,6 +42,7 @@ RANKS = (
     ("laws",),
     ("model",),
     ("inference",),
+    ("coverage",),
     ("posterior",),
     ("fitting",),
     ("evaluate",),

@@ -5,6 +5,7 @@ returns the axes. Nothing here shows a window or changes matplotlib's settings.
 """
 
 from bayescale.plot.calibration import held_out, pit, reliability
+from bayescale.plot.coverage import coverage
 from bayescale.plot.decisions import crossover
 from bayescale.plot.fits import constants, intervals, learned, residuals, save
 from bayescale.plot.forecasts import forecast
@@ -12,6 +13,7 @@ from bayescale.plot.isoflop import fitted, isoflop
 
 __all__ = [
     "constants",
+    "coverage",
     "crossover",
     "fitted",
     "forecast",

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from bayescale.coverage.forecast import Budget, CoverageForecast
+from bayescale.coverage.posterior import CoveragePosterior
+from bayescale.coverage.verifier import BestOfN
 from bayescale.data.runs import Runs
 from bayescale.decide.allocation import Allocation
 from bayescale.decide.budgets import Allocations
@@ -27,6 +30,7 @@ from bayescale.errors import InputError
 from bayescale.evaluate.backtest import Backtest
 from bayescale.forecast import Forecast
 from bayescale.plot.calibration import held_out, reliability, several_cuts
+from bayescale.plot.coverage import best_of_n, budget, coverage, coverage_forecast
 from bayescale.plot.decisions import crossover
 from bayescale.plot.fits import UNITS, intervals
 from bayescale.plot.forecasts import forecast
@@ -54,6 +58,10 @@ draw.register(Sweep, isoflop)
 draw.register(Allocation, isoflop)
 draw.register(Allocations, isoflop)
 draw.register(Crossing, crossover)
+draw.register(CoveragePosterior, coverage)
+draw.register(CoverageForecast, coverage_forecast)
+draw.register(Budget, budget)
+draw.register(BestOfN, best_of_n)
 
 
 @draw.register

@@ -1,0 +1,119 @@
+"""The verb about repeated sampling: coverage of problems by k attempts, from counts of correct ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bayescale.cli.given import check_files, refuse_idle
+from bayescale.cli.options import FIT, Json, Levels, Plot, Seed, emit, extended, members, pairs, probabilities
+from bayescale.errors import InputError
+
+SAMPLING = {name: FIT[name] for name in ("draws", "warmup", "chains", "target_accept")}
+"""Options of sampling that a fit to counts takes."""
+Table = Annotated[Path, typer.Argument(help="Table with a row a problem: correct, attempts, maybe problem and model.")]
+Attempts = Annotated[str, typer.Option("--k", help="Numbers of attempts, e.g. 1,100,10000.")]
+Columns = Annotated[
+    list[str] | None, typer.Option(help="Our name = the table's, e.g. correct=hits or family=model; repeatable.")
+]
+LAW = Annotated[str, typer.Option(help="Distribution of success rates: beta or kumaraswamy.")]
+Unsolvable = Annotated[
+    bool, typer.Option("--unsolvable/--no-unsolvable", help="Let a share of problems have no chance at all.")
+]
+Scaled = Annotated[bool, typer.Option("--scaled/--no-scaled", help="Let the largest success rate be below 1.")]
+Problems = Annotated[str, typer.Option(help="new, or same for the problems of the table.")]
+Items = Annotated[int | None, typer.Option(help="Number of new problems that coverage is measured on.")]
+Target = Annotated[float | None, typer.Option(help="Also print the attempts that this coverage takes.")]
+Level = Annotated[float, typer.Option(help="Probability with which the attempts for --target do.")]
+
+
+def sampled(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of the sampler of the options that were given."""
+    import dataclasses
+
+    from bayescale.coverage.fitting import SETTINGS
+
+    told = {name: value for name, value in given.items() if value is not None}
+    return {"settings": dataclasses.replace(SETTINGS, **told) if told else None}
+
+
+def coverage(
+    context: typer.Context,
+    table: Table,
+    settings: Any,
+    k: Attempts = "1,10,100,1000,10000",
+    problems: Problems = "new",
+    items: Items = None,
+    target: Target = None,
+    level: Level = 0.8,
+    law: LAW = "beta",
+    unsolvable: Unsolvable = True,
+    scaled: Scaled = True,
+    column: Columns = None,
+    levels: Levels = "0.5,0.8,0.95",
+    seed: Seed = 0,
+    plot: Plot = None,
+    as_json: Json = False,
+) -> None:
+    """Forecast coverage (pass@k): the share of problems that at least one of k attempts solves."""
+    check_files(picture=plot)
+    asked, chosen = attempts(k), probabilities(levels)
+    if target is None:
+        refuse_idle(context, ("level",), "without --target, the coverage that attempts are sought for")
+    import bayescale as bs
+    from bayescale import checked
+    from bayescale.coverage.posterior import check_question
+
+    check_question(problems, items)
+    checked.options(
+        target=(target, checked.optional(checked.PROBABILITY)),
+        level=(level, checked.PROBABILITY),
+    )
+    fits = bs.coverage.fit_each(
+        table,
+        seed=seed,
+        law=law,
+        unsolvable=unsolvable,
+        scaled=scaled,
+        columns=pairs(column, "--column"),
+        settings=settings,
+    )
+    answers = []
+    paths = members(plot, list(fits)) if plot is not None else []
+    for number, (name, post) in enumerate(fits.items()):
+        forecast = post.predict(asked, problems=problems, items=items)
+        budget = None if target is None else post.budget(target, level, problems=problems)
+        written = []
+        if paths:
+            last = max(*asked, 2)
+            picture = bs.plot.coverage(post, upto=last, problems=problems, target=target)
+            written.append(str(bs.plot.save(picture, paths[number])))
+        frame = forecast.to_frame(chosen)
+        answers.append({"family": name, "status": post.status.name, "problems": len(post.counts)})
+        answers[-1] |= {"forecasts": json.loads(frame.to_json(orient="records", double_precision=15))}
+        answers[-1] |= {"budget": None if budget is None else budget.to_dict(), "written": written}
+        if not as_json:
+            told = [post, "", frame.to_string(index=False, float_format="{:.4f}".format), *filter(None, [budget])]
+            print(*told, sep="\n", end="\n\n" if number + 1 < len(fits) else "\n")
+            for path in written:
+                print(f"wrote {path}", file=sys.stderr)
+    if as_json:
+        emit({"coverage": answers})
+
+
+def attempts(text: str) -> list[int]:
+    """Read `1,100,10000`."""
+    from bayescale.coverage.counts import asked_attempts
+
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--k expects whole numbers of attempts, e.g. 1,100,10000; found {text!r}.") from None
+    return asked_attempts(values)
+
+
+VERB = extended(coverage, "settings", SAMPLING, sampled)

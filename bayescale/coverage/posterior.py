@@ -1,0 +1,223 @@
+"""Posterior of success rates over problems, and what is asked of it: coverage, budgets and best of n."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale._display import Display
+from bayescale._jax import on_cores
+from bayescale.checked import known_keywords
+from bayescale.coverage import density, forecast, verifier
+from bayescale.coverage.counts import Counts, asked_attempts, pass_at_k, unsolved_among
+from bayescale.coverage.density import Model, Parameters
+from bayescale.coverage.forecast import Budget, CoverageForecast
+from bayescale.coverage.verifier import BestOfN
+from bayescale.errors import InputError, Status
+from bayescale.inference.diagnostics import Diagnostics
+
+if TYPE_CHECKING:
+    from jaxtyping import Float
+
+ASKED = ("new", "same")
+"""Problems that a question may be about."""
+LARGEST = 10**9
+"""Most attempts among which a budget is sought."""
+STEPS = 12
+"""Numbers of attempts in a decade at which a budget is sought; between them the curve is interpolated."""
+
+
+@known_keywords
+@dataclasses.dataclass(frozen=True)
+class CoveragePosterior(Display):
+    """Posterior over how success rates are distributed over problems.
+
+    Attributes:
+        counts: The counts that were fitted.
+        model: The distribution of success rates.
+        draws: Draws of each parameter by name, shape (chain, draw).
+        diagnostics: Convergence of the chains.
+        seed: Seed of the fit, from which forecasts draw too.
+    """
+
+    counts: Counts
+    model: Model
+    draws: dict[str, np.ndarray]
+    diagnostics: Diagnostics
+    seed: int
+
+    @property
+    def status(self) -> Status:
+        """Whether the draws deserve trust."""
+        return self.diagnostics.status
+
+    @property
+    def parameters(self) -> Parameters:
+        """Draws of all parameters, chains joined, each of shape (draw,)."""
+        flat = {name: values.reshape(-1) for name, values in self.draws.items()}
+        number = len(flat["alpha"])
+        return Parameters(
+            flat["alpha"],
+            flat["beta"],
+            flat.get("unsolvable", np.zeros(number)),
+            flat.get("scale", np.ones(number)),
+        )
+
+    def __repr__(self) -> str:
+        """Describe the fit on one screen."""
+        rows = self.summary()[["mean", "q0.05", "q0.95"]].rename(columns={"q0.05": "5 %", "q0.95": "95 %"})
+        law = {"beta": "Beta", "kumaraswamy": "Kumaraswamy"}[self.model.law]
+        lines = [
+            f"{self.counts.name}: {self.counts.describe()}",
+            f"success rates: {law}{', times a scale' if self.model.scaled else ''}"
+            f"{', with unsolvable problems' if self.model.unsolvable else ''}",
+            rows.to_string(float_format="{:.3g}".format),
+            str(self.status),
+        ]
+        return checked.one_screen("\n".join([*lines, *self.counts.notes]))
+
+    def summary(self) -> pd.DataFrame:
+        """Return mean, standard deviation, quantiles, effective sample sizes and R-hat of each parameter."""
+        rows = {}
+        for place, (name, values) in enumerate(self.draws.items()):
+            quantiles = {f"q{q:g}": float(np.quantile(values, q)) for q in (0.05, 0.5, 0.95)}
+            measured = {
+                "ess_bulk": float(self.diagnostics.ess_bulk[place]),
+                "ess_tail": float(self.diagnostics.ess_tail[place]),
+                "r_hat": float(self.diagnostics.rhat[place]),
+            }
+            rows[name] = {"mean": float(values.mean()), "sd": float(values.std(ddof=1)), **quantiles, **measured}
+        return pd.DataFrame.from_dict(rows, orient="index")
+
+    def to_datatree(self) -> Any:
+        """Return the draws and the counts as an ArviZ DataTree with groups posterior and observed_data."""
+        import xarray
+
+        coords = {"problem": list(self.counts.problems)}
+        observed = {"correct": ("problem", self.counts.correct), "attempts": ("problem", self.counts.attempts)}
+        posterior = xarray.Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
+        chains, draws = self.draws["alpha"].shape
+        attributes = {"inference_library": "bayescale", "law": self.model.law, "seed": self.seed}
+        posterior = posterior.assign_coords(chain=np.arange(chains), draw=np.arange(draws)).assign_attrs(attributes)
+        return xarray.DataTree.from_dict(
+            {"/posterior": posterior, "/observed_data": xarray.Dataset(observed, coords=coords)}
+        )
+
+    def estimates(self, k: Any) -> pd.DataFrame:
+        """Return the unbiased estimates of pass@k from the counts alone, see `pass_at_k`."""
+        return pass_at_k(self.counts.correct, self.counts.attempts, k)
+
+    def survival(self, k: Any) -> Float[np.ndarray, "draw k"]:
+        """Return the chance that k attempts do not solve a new problem, for each draw."""
+        asked = np.asarray(k, float)
+        # So that questions of similar length share a program.
+        room = -len(asked) % 16
+        with on_cores():
+            logs = density.draws_of_survival(self.parameters, self.model, np.pad(asked, (0, room), mode="edge"))
+        return np.exp(np.asarray(logs))[:, : len(asked)]
+
+    def predict(self, k: Any, problems: str = "new", items: int | None = None) -> CoverageForecast:
+        """Forecast coverage: the share of problems that at least one of k attempts solves.
+
+        Args:
+            k: One or several numbers of attempts at each problem. For the same problems these include the attempts
+                made, in random order.
+            problems: "new" for other problems of the same population, "same" for those that were fitted, each with
+                its own counts.
+            items: Number of new problems that the share will be measured on; by default the whole population.
+
+        Returns:
+            Draws of the coverage, joint over k.
+
+        Raises:
+            InputError: For other values, and `items` beside the same problems.
+        """
+        asked = asked_attempts(k)
+        check_question(problems, items)
+        draws = self.shares(sorted(set(asked)), problems, items)
+        order = np.searchsorted(sorted(set(asked)), asked)
+        return CoverageForecast(tuple(asked), draws[:, order], problems, items, self.counts.name)
+
+    def shares(self, k: list[int], problems: str, items: int | None) -> Float[np.ndarray, "draw k"]:
+        """Return draws of the coverage at ascending numbers of attempts."""
+        rng = np.random.default_rng([self.seed, 0 if problems == "new" else 1])
+        if problems == "new" and items is None:
+            return 1.0 - self.survival(k)
+        if problems == "new":
+            assert items is not None
+            return 1.0 - forecast.unsolved(self.survival(k), items, rng) / items
+        left = np.zeros((len(self.parameters.alpha), len(k)))
+        attempts, correct, number = self.counts.distinct
+        for made in np.unique(attempts[correct == 0]):
+            # Given no success so far, the chance that all further attempts fail too.
+            chances = self.survival([int(made), *(max(one, int(made)) for one in k)])
+            group = int(number[(attempts == made) & (correct == 0)].sum())
+            left += forecast.unsolved(chances[:, 1:] / chances[:, :1], group, rng)
+        for made, right, group in zip(attempts, correct, number, strict=True):
+            if right > 0 and k[0] < made:
+                chance = [float(unsolved_among(right, made, one)) if one < made else 0.0 for one in k]
+                left += forecast.unsolved(np.tile(chance, (len(left), 1)), int(group), rng)
+        return 1.0 - left / len(self.counts)
+
+    def budget(self, target: float, level: float = 0.8, problems: str = "new") -> Budget:
+        """Return how many attempts a coverage takes.
+
+        Args:
+            target: The coverage, inside (0, 1).
+            level: Probability with which the attempts that are recommended shall do.
+            problems: As for `predict`.
+
+        Returns:
+            Draws of the attempts, infinite where the share of unsolvable problems forbids the target.
+        """
+        checked.options(target=(target, checked.PROBABILITY), level=(level, checked.PROBABILITY))
+        check_question(problems)
+        grid = np.unique(np.round(np.geomspace(1, LARGEST, 9 * STEPS + 1)).astype(np.int64))
+        draws = self.shares([int(one) for one in grid], problems, None)
+        most = 1.0 - self.parameters.unsolvable
+        if problems == "same":
+            # The fitted problems that are solved stay solved.
+            most = np.maximum(most, self.counts.solved / len(self.counts))
+        reached = forecast.first_at(draws, grid, target)
+        return Budget(target, level, reached, np.isinf(reached) & (most < target), problems, self.counts.name)
+
+    def best_of_n(
+        self,
+        k: Any,
+        *,
+        false_positive: Any = 0.0,
+        true_positive: Any = 1.0,
+        gain: float | None = None,
+        wrong: float = 0.0,
+        price: float = 0.0,
+    ) -> BestOfN:
+        """Forecast the accuracy of the first of k attempts that an imperfect verifier accepts, on new problems.
+
+        A verifier that accepts wrong attempts bounds what repetition gains: the answer that it accepts is right with
+        probability p t / (p t + (1 - p) e) at a problem of rate p, however many attempts there are.
+
+        Args:
+            k: One or several numbers of attempts.
+            false_positive: Probability e to accept a wrong attempt, or counts (accepted, checked) of wrong attempts.
+            true_positive: Probability t to accept a correct attempt, or counts (accepted, checked) of correct ones.
+            gain: What a right answer is worth, for the net value and the k that maximises it.
+            wrong: What a wrong answer costs, in the same unit.
+            price: What an attempt costs, in the same unit; all k are made.
+
+        Raises:
+            InputError: For probabilities and amounts that cannot be.
+        """
+        return verifier.best_of_n(self, asked_attempts(k), false_positive, true_positive, gain, wrong, price)
+
+
+def check_question(problems: Any, items: int | None = None) -> None:
+    """Refuse problems that are neither new nor the same, and a number of the same ones."""
+    if not isinstance(problems, str) or problems not in ASKED:
+        raise InputError(f"problems (--problems) must be {' or '.join(ASKED)}; found {checked.shortened(problems)}.")
+    checked.options(items=(items, checked.optional(checked.whole(1, 10**9))))
+    if items is not None and problems == "same":
+        raise InputError("items (--items) counts new problems; the same ones are as many as were fitted.")
