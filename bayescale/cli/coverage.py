@@ -84,25 +84,40 @@ def coverage(
     )
     answers = []
     paths = members(plot, list(fits)) if plot is not None else []
-    for number, (name, post) in enumerate(fits.items()):
+    for number, post in enumerate(fits.values()):
         forecast = post.predict(asked, problems=problems, items=items)
+        frame = forecast.to_frame(chosen)
         budget = None if target is None else post.budget(target, level, problems=problems)
         written = []
         if paths:
-            last = max(*asked, 2)
-            picture = bs.plot.coverage(post, upto=last, problems=problems, target=target)
+            picture = bs.plot.coverage(post, upto=max(*asked, 2), problems=problems, target=target)
             written.append(str(bs.plot.save(picture, paths[number])))
-        frame = forecast.to_frame(chosen)
-        answers.append({"family": name, "status": post.status.name, "problems": len(post.counts)})
-        answers[-1] |= {"forecasts": json.loads(frame.to_json(orient="records", double_precision=15))}
-        answers[-1] |= {"budget": None if budget is None else budget.to_dict(), "written": written}
+        answers.append(answer(post, frame, budget, written))
         if not as_json:
-            told = [post, "", frame.to_string(index=False, float_format="{:.4f}".format), *filter(None, [budget])]
-            print(*told, sep="\n", end="\n\n" if number + 1 < len(fits) else "\n")
+            print(*[""] * (number > 0), told(post, frame, budget), sep="\n")
             for path in written:
                 print(f"wrote {path}", file=sys.stderr)
     if as_json:
         emit({"coverage": answers})
+
+
+def answer(post: Any, frame: Any, budget: Any, written: list[str]) -> dict[str, Any]:
+    """Describe the answers about a family for programs."""
+    return {
+        "family": post.counts.name,
+        "status": post.status.name,
+        "problems": len(post.counts),
+        "forecasts": json.loads(frame.to_json(orient="records", double_precision=15)),
+        "budget": None if budget is None else budget.to_dict(),
+        "notes": list(post.counts.notes),
+        "written": written,
+    }
+
+
+def told(post: Any, frame: Any, budget: Any) -> str:
+    """Describe the answers about a family for people."""
+    parts = [repr(post), frame.to_string(index=False, float_format="{:.4f}".format)]
+    return "\n\n".join(parts + ([] if budget is None else [repr(budget)]))
 
 
 def attempts(text: str) -> list[int]:

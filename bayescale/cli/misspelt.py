@@ -54,6 +54,7 @@ VERBS = {
     "read": "load show parse check",
     "laws": "law list models",
     "corpus": "data datasets",
+    "coverage": "pass-at-k passk pass monkeys repeated-sampling",
     "backtest": "validate holdout cv",
 }
 """Verbs with other names for the same thing."""

@@ -51,6 +51,7 @@ class Distinct(NamedTuple):
     problems: Int[np.ndarray, "pair"]
 
 
+@known_keywords
 @dataclasses.dataclass(frozen=True)
 class Counts:
     """Attempts at each problem and how many of them were correct.
@@ -86,7 +87,7 @@ class Counts:
 
     @property
     def stopped(self) -> bool:
-        """Whether sampling looks as if it stopped at the first success: whatever was sampled less has just one."""
+        """Sign that sampling stopped at the first success: whatever was sampled less has just one."""
         fewer = self.attempts < self.attempts.max()
         return bool(fewer.any() and (self.correct[fewer] == 1).all() and (self.correct <= 1).all())
 
@@ -236,7 +237,9 @@ def roles_of(table: pd.DataFrame, columns: Mapping[str, str] | None) -> dict[str
     """
     given = dict(columns or {}) if isinstance(columns, Mapping | None) else None
     if given is None:
-        raise InputError(f"columns= maps our names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}.")
+        raise InputError(
+            f"columns= (--column) maps our names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}."
+        )
     for role, column in given.items():
         if role not in SPELT:
             raise unknown_keyword("columns= (--column)", str(role), SPELT)
@@ -286,11 +289,11 @@ def counts_of(part: pd.DataFrame, roles: Mapping[str, str], name: str) -> Counts
     refuse_more_correct(right, made, name)
     problems = [str(one) for one in part[roles["problem"]]] if "problem" in roles else None
     if problems is not None and len(set(problems)) < len(problems):
-        added = pd.DataFrame({"problem": problems, "made": made, "right": right}).groupby("problem", sort=False).sum()
+        codes, names = pd.factorize(np.array(problems, object))
         if "attempts" in roles:
-            notes.append(f"{counted(len(problems) - len(added), 'row')} of problems that came before were added up.")
-        problems = [str(one) for one in added.index]
-        made, right = (added[name].to_numpy() for name in ("made", "right"))
+            notes.append(f"{counted(len(problems) - len(names), 'row')} of problems that came before were added up.")
+        problems = list(names)
+        made, right = (np.bincount(codes, values).astype(np.int64) for values in (made, right))
     if len(made) < FEWEST:
         raise InputError(f"{name} has {counted(len(made), 'problem')}; at least {FEWEST} tell how problems differ.")
     if made.max() > MOST_ATTEMPTS:

@@ -36,7 +36,7 @@ SCALE = (1.0, 1.0)
 
 @record
 class Model:
-    """Which distribution of success rates.
+    """Kind of the distribution of success rates.
 
     Attributes:
         law: One of `LAWS`.
@@ -179,30 +179,43 @@ def log_solvable(parameters: Parameters, model: Model, pairs: Pairs) -> Any:
     are dense around the peak of the likelihood and sparse in the tails, where everything is smooth on the scale of log
     odds. Beyond the last nodes the integrals are known.
     """
-    alpha, beta, _, scale = parameters
+    alpha, beta, _, _ = parameters
     attempts, correct = pairs.attempts, pairs.correct
     if model.law == "beta" and not model.scaled:
         return betaln(alpha + correct, beta + attempts - correct) - betaln(alpha, beta)
+    log_rate, log_failure, log_prior = nodes(parameters, model, pairs)
     first = 1.0 if model.law == "kumaraswamy" else alpha
+    terms = correct[:, None] * log_rate + (attempts - correct)[:, None] * log_failure + log_prior
+    return jax.nn.logsumexp(terms, axis=1) - betaln(first, beta)
+
+
+def nodes(parameters: Parameters, model: Model, pairs: Pairs) -> tuple[Any, Any, Any]:
+    """Return log p, log(1 - p) and the log weight of the prior, up to a constant, at nodes, shape (pair, node).
+
+    Two more nodes stand for what lies beyond the others: rates of 0 in effect, and the scale.
+    """
+    alpha, beta, _, scale = parameters
+    power, first = model.power(alpha), 1.0 if model.law == "kumaraswamy" else alpha
     log_scale = jnp.log(scale)
-    odds = center(log_scale, model.power(alpha), attempts, correct)[:, None] + pairs.spread
+    odds = center(log_scale, power, pairs.attempts, pairs.correct)[:, None] + pairs.spread
     inverse = jnp.exp(jnp.minimum(odds, 700.0))
     log_rest = -jnp.log1p(inverse)
     log_z = odds + log_rest
-    log_rate = log_scale + log_z / model.power(alpha)
+    log_rate = log_scale + log_z / power
     if model.law == "kumaraswamy":
         log_failure = jnp.log(-jnp.expm1(jnp.minimum(log_rate, -1e-300)))
     else:
         log_failure = jnp.log1p((1.0 - scale) * inverse) + log_rest
-    wrong = (attempts - correct)[:, None]
-    terms = correct[:, None] * log_rate + wrong * log_failure + first * log_z + beta * log_rest + pairs.log_weight
-    # Rates below the first node are 0 in effect, and those above the last one are the scale.
-    below = jnp.where(correct > 0, -jnp.inf, first * log_z[:, 0] - jnp.log(first))
-    failure = jnp.log(jnp.maximum(1.0 - scale, 1e-300))
-    at_scale = correct * log_scale + (attempts - correct) * failure
-    above = at_scale + beta * log_rest[:, -1] - jnp.log(beta)
-    tails = jnp.stack([below, above], 1)
-    return jax.nn.logsumexp(jnp.concatenate([terms, tails], 1), axis=1) - betaln(first, beta)
+    log_prior = first * log_z + beta * log_rest + pairs.log_weight
+    below = first * log_z[:, :1] - jnp.log(first)
+    above = beta * log_rest[:, -1:] - jnp.log(beta)
+    never, always = jnp.full_like(below, -1e300), jnp.zeros_like(below)
+    at_scale = jnp.log(jnp.maximum(1.0 - scale, 1e-300))
+    return (
+        jnp.concatenate([never, log_rate, always + log_scale], 1),
+        jnp.concatenate([always, log_failure, always + at_scale], 1),
+        jnp.concatenate([below, log_prior, above], 1),
+    )
 
 
 def center(log_scale: Any, power: Any, attempts: Any, correct: Any) -> Any:
@@ -215,8 +228,10 @@ def center(log_scale: Any, power: Any, attempts: Any, correct: Any) -> Any:
 
 
 @jax.jit
-def draws_of_survival(parameters: Parameters, model: Model, attempts: Any) -> Any:
-    """Return the log chance that a problem is not solved by so many attempts, shape (draw, attempt).
+def draws_of_coverage(parameters: Parameters, model: Model, attempts: Any) -> Any:
+    """Return the chance that a problem is solved by so many attempts, shape (draw, attempt).
+
+    Weights of nodes are normalised, so that small chances are precise and none lies outside of 0 to 1.
 
     Args:
         parameters: Draws, each field of shape (draw,).
@@ -225,4 +240,14 @@ def draws_of_survival(parameters: Parameters, model: Model, attempts: Any) -> An
     """
     none = jnp.zeros_like(attempts)
     pairs = Pairs(attempts, none, none, *placed(model, attempts, none))
-    return lax.map(lambda one: log_chance(Parameters(*one), model, pairs), tuple(parameters))
+
+    def chance(draw: tuple[Any, ...]) -> Any:
+        one = Parameters(*draw)
+        if model.law == "beta" and not model.scaled:
+            solved = -jnp.expm1(log_solvable(one, model, pairs))
+        else:
+            _, log_failure, log_prior = nodes(one, model, pairs)
+            solved = (jax.nn.softmax(log_prior, 1) * -jnp.expm1(attempts[:, None] * log_failure)).sum(1)
+        return (1.0 - one.unsolvable) * jnp.clip(solved, 0.0, 1.0)
+
+    return lax.map(chance, tuple(parameters))

@@ -52,7 +52,7 @@ class CoveragePosterior(Display):
 
     @property
     def status(self) -> Status:
-        """Whether the draws deserve trust."""
+        """State of the fit: do its draws deserve trust?"""
         return self.diagnostics.status
 
     @property
@@ -111,14 +111,14 @@ class CoveragePosterior(Display):
         """Return the unbiased estimates of pass@k from the counts alone, see `pass_at_k`."""
         return pass_at_k(self.counts.correct, self.counts.attempts, k)
 
-    def survival(self, k: Any) -> Float[np.ndarray, "draw k"]:
-        """Return the chance that k attempts do not solve a new problem, for each draw."""
+    def chances(self, k: Any) -> Float[np.ndarray, "draw k"]:
+        """Return the chance that k attempts solve a new problem, for each draw."""
         asked = np.asarray(k, float)
         # So that questions of similar length share a program.
         room = -len(asked) % 16
         with on_cores():
-            logs = density.draws_of_survival(self.parameters, self.model, np.pad(asked, (0, room), mode="edge"))
-        return np.exp(np.asarray(logs))[:, : len(asked)]
+            found = density.draws_of_coverage(self.parameters, self.model, np.pad(asked, (0, room), mode="edge"))
+        return np.asarray(found)[:, : len(asked)]
 
     def predict(self, k: Any, problems: str = "new", items: int | None = None) -> CoverageForecast:
         """Forecast coverage: the share of problems that at least one of k attempts solves.
@@ -146,17 +146,17 @@ class CoveragePosterior(Display):
         """Return draws of the coverage at ascending numbers of attempts."""
         rng = np.random.default_rng([self.seed, 0 if problems == "new" else 1])
         if problems == "new" and items is None:
-            return 1.0 - self.survival(k)
+            return self.chances(k)
         if problems == "new":
             assert items is not None
-            return 1.0 - forecast.unsolved(self.survival(k), items, rng) / items
+            return 1.0 - forecast.unsolved(1.0 - self.chances(k), items, rng) / items
         left = np.zeros((len(self.parameters.alpha), len(k)))
         attempts, correct, number = self.counts.distinct
         for made in np.unique(attempts[correct == 0]):
             # Given no success so far, the chance that all further attempts fail too.
-            chances = self.survival([int(made), *(max(one, int(made)) for one in k)])
+            missed = 1.0 - self.chances([int(made), *(max(one, int(made)) for one in k)])
             group = int(number[(attempts == made) & (correct == 0)].sum())
-            left += forecast.unsolved(chances[:, 1:] / chances[:, :1], group, rng)
+            left += forecast.unsolved(missed[:, 1:] / missed[:, :1], group, rng)
         for made, right, group in zip(attempts, correct, number, strict=True):
             if right > 0 and k[0] < made:
                 chance = [float(unsolved_among(right, made, one)) if one < made else 0.0 for one in k]

@@ -29,7 +29,7 @@ ODDS = np.linspace(-40.0, 30.0, 281)
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class BestOfN(Display):
-    """What the first accepted of k attempts is worth, on new problems.
+    """Accuracy of the first accepted of k attempts, and its worth, on new problems.
 
     Attributes:
         k: Attempts at each problem.
@@ -96,7 +96,7 @@ def best_of_n(
     wrong: float,
     price: float,
 ) -> BestOfN:
-    """Carry draws of success rates through a verifier; see `CoveragePosterior.best_of_n`."""
+    """Propagate draws of success rates through a verifier; see `CoveragePosterior.best_of_n`."""
     checked.options(
         gain=(gain, checked.optional(checked.POSITIVE)),
         wrong=(wrong, checked.AT_LEAST_ZERO),
