@@ -177,8 +177,8 @@ def test_unsolvable_problems_forbid_a_coverage():
 
 
 def test_a_perfect_verifier_gives_the_coverage(post):
-    best = post.best_of_n([1, 50, 2_000])
-    np.testing.assert_allclose(best.mean, post.predict([1, 50, 2_000]).mean, atol=0.01)
+    best = post.best_of_n([1, 50, 1_000])
+    np.testing.assert_allclose(best.mean, post.predict([1, 50, 1_000]).mean, atol=0.01)
     assert (best.wrong == 0).all()
 
 
@@ -314,10 +314,10 @@ def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out():
 def test_parameters_are_recovered(law):
     rng = np.random.default_rng(3)
     true = {"alpha": 0.5, "beta": 2.0, "unsolvable": 0.15, "scale": 0.6}
-    x = rng.beta(1.0, 2.0, 2_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 2_000)
-    rate = 0.6 * x * (rng.random(2_000) >= 0.15)
-    post = bs.coverage.fit({"correct": rng.binomial(200, rate), "attempts": [200] * 2_000}, seed=0, law=law)
+    x = rng.beta(1.0, 2.0, 1_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 1_000)
+    rate = 0.6 * x * (rng.random(1_000) >= 0.15)
+    post = bs.coverage.fit({"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}, seed=0, law=law)
     assert post.status is bs.Status.OK
     for name, values in post.draws.items():
         low, high = np.quantile(values, [0.0005, 0.9995])
-        assert low < true[name] < high and high - low < 1.5 * true[name], name
+        assert low < true[name] < high and high - low < 3.0 * true[name], name

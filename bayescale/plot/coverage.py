@@ -75,11 +75,10 @@ def coverage(
     measured = post.estimates([one for one in doubled(least) if one <= last])
     with drawing(ax) as ax:
         for level, opacity in BANDS:
-            ax.fill_between(
-                k, *forecast.interval(level), color=BLUE, alpha=opacity, linewidth=0, label=f"{100 * level:g} %"
-            )
+            ends, label = forecast.interval(level), f"{100 * level:g} %"
+            ax.fill_between(k, *ends, color=BLUE, alpha=opacity, linewidth=0, label=label)
         ax.plot(k, forecast.quantile(0.5), color=BLUE, linewidth=1.6, label="median")
-        label = "unbiased estimates from the counts" if not post.counts.stopped else "estimates, biased by stopping"
+        label = "estimates, biased by stopping" if post.counts.stopped else "unbiased estimates"
         ax.plot(measured["k"], measured["estimate"], **MARKS, color=ORANGE, label=label, zorder=5)
         log_axes(ax, 1.0, float(last), response=False)
         dress(ax)
@@ -92,7 +91,7 @@ def coverage(
         as_shares(ax)
         ax.set_xlabel("attempts at each problem, k")
         about = "the fitted problems" if problems == "same" else "all problems like these"
-        headline(ax, post.counts.name, f"share of {about} that k attempts solve; {post.counts.describe()}")
+        headline(ax, post.counts.name, f"share of {about} that k attempts solve; {len(post.counts):,} were fitted")
         key_below(ax)
     return ax
 
