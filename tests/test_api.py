@@ -16,9 +16,9 @@ PUBLIC = {
         plot read read_csv read_families register_law report sbc
     """,
     "bayescale.decide": """
-        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Power Ranking SeedNoise Stops Sweep
-        UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power sensitivity speedup
-        stop_early
+        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Power Ranking Reach SeedNoise Stops
+        Sweep UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power reach
+        sensitivity speedup stop_early
     """,
     "bayescale.coverage": """
         BestOfN Budget Counts CoverageForecast CoveragePosterior fit fit_each pass_at_k read

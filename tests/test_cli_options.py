@@ -142,6 +142,10 @@ OPTIONS = {
         {"at": "point", "target": "positive", "remaining": "positive", "value": "positive", "chance": "probability"}
         | {"unit": "unit of cost"},
     ),
+    "reach": (
+        "reach fit.nc --target 2.5",
+        {"target": "positive", "along": "input", "at": "point", "upto": "positive"},
+    ),
     "power": (
         "power --fit fit.nc --at flops=1e21 --low flops=1e18 --high flops=1e20 --runs 4 --width .1",
         {"at": "point", "fit": "read", "law": "name", "constants": "name", "low": "point", "high": "point"}

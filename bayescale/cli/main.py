@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale.cli import coverage, decide, read
+from bayescale.cli import coverage, decide, reach, read
 from bayescale.cli.given import check_files
 from bayescale.cli.misspelt import misspelt
 from bayescale.cli.options import (
@@ -51,6 +51,7 @@ corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 app.command()(read.read)
 app.command("coverage")(coverage.VERB)
+app.command()(reach.reach)
 for name, verb in decide.VERBS.items():
     app.command(name)(verb)
 

@@ -293,7 +293,11 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
     if not first:
         if "correct" in chosen:
             return [], [
-                ("loss", "No loss, but counts: derive='error_rate' (--derive error_rate) takes 1 - correct / items.")
+                (
+                    "loss",
+                    "No loss, but counts: score='correct' (--score correct) fits them as a score, and "
+                    "derive='error_rate' (--derive error_rate) takes 1 - correct / items.",
+                )
             ]
         return [], [("loss", no_loss(cells, chosen))]
     if len(first) > 1:

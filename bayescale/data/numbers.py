@@ -245,7 +245,8 @@ def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) ->
     if head is not None and head.kind.startswith("score"):
         text = (
             f"loss is {head.name!r}, a score that rises where models get better, and laws here describe what falls: "
-            f"derive='error_rate' (--derive error_rate) takes 1 - {shell(head.name)}. A law that grows, such as "
+            f"score={head.name!r} (--score {shell(head.name)}) fits it as a score, and derive='error_rate' (--derive "
+            f"error_rate) takes 1 - {shell(head.name)}. A law that grows, such as "
             "growing_power, is for what rises."
         )
         log.append(LogEntry("score", "warning", text, columns=(head.name,)))

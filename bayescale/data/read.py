@@ -355,7 +355,10 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         )
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
-        text = "Counts are kept and not used; derive='error_rate' (--derive error_rate) takes 1 - correct / items."
+        text = (
+            "Counts are kept and not used; score='correct' (--score correct) fits them as a score, and "
+            "derive='error_rate' (--derive error_rate) takes 1 - correct / items."
+        )
         log.append(LogEntry("counts", "info", text))
     reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
 

@@ -331,7 +331,7 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
         if len(bad) and column == "loss":
             raise InputError(
                 f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values, rows)}. "
-                "For accuracies model the error rate 1 - accuracy; drop runs that failed."
+                "Accuracies are read as scores: score= (--score), which may be zero. Drop runs that failed."
             )
         if len(bad):
             raise InputError(

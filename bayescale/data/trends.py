@@ -89,8 +89,8 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     if bounded:
         percent = (", units={'loss': '%'}", " --unit loss=%") if loss.max() > 1.0 else ("", "")
         change += (
-            f", or take what is left to gain, 1 - score: derive='error_rate'{percent[0]} when reading "
-            f"(--derive error_rate{percent[1]})"
+            f", or name it as a score, score= (--score), or take 1 - score: derive='error_rate'{percent[0]} when "
+            f"reading (--derive error_rate{percent[1]})"
         )
     correlations = [float(spearmanr(axis, loss).statistic) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
     strongest = max(correlations, key=abs)

@@ -14,6 +14,7 @@ from bayescale.decide.isoflop import Sweep, isoflop
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
+from bayescale.decide.reach import Reach, reach
 from bayescale.decide.recipes import Comparison, Duel, compare, crossover, speedup
 from bayescale.decide.sensitivity import sensitivity
 from bayescale.decide.stopping import Stops, stop_early
@@ -32,6 +33,7 @@ __all__ = [
     "Duel",
     "Power",
     "Ranking",
+    "Reach",
     "SeedNoise",
     "Stops",
     "Sweep",
@@ -46,6 +48,7 @@ __all__ = [
     "next_run",
     "noise",
     "power",
+    "reach",
     "sensitivity",
     "speedup",
     "stop_early",

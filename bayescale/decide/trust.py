@@ -77,7 +77,7 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     if grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
     elif "rises with" in grave[0].text or grave[0].code == "hump":
-        remedy = "Model what falls: 1 - score (derive='error_rate', when reading --derive error_rate)."
+        remedy = "Read an accuracy as a score: score= (--score)."
     return Caveat(grave[0].code, grave[0].text, None, remedy)
 
 

@@ -227,7 +227,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
         if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
             text = (
                 f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
-                "this forecast. Of a score that grows, such as an accuracy, model what is left to gain: "
+                "this forecast. Read an accuracy as a score, score= (--score), or take what is left to gain, "
                 "derive='error_rate' (bayescale fit --derive error_rate), or name a law that grows, such as "
                 "growing_power."
             )
