@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FEW, call
+from conftest import call
 
 import bayescale as bs
 from bayescale.decide.reach import first_met
@@ -21,17 +21,18 @@ def test_first_crossings_are_interpolated_and_ends_are_atoms():
 
 @pytest.fixture(scope="module")
 def exact():
-    """A fit to exact losses of a power law without discrepancy."""
+    """A fit to nearly exact losses of a power law, without discrepancy."""
     flops = np.geomspace(1e18, 1e20, 8)
-    frame = pd.DataFrame({"flops": flops, "loss": 3.0 * (flops / 1e18) ** -0.1})
-    return bs.fit(bs.Runs.from_frame(frame), law="power", discrepancy=None, seed=0, settings=FEW)
+    noise = 0.001 * np.random.default_rng(0).standard_normal(8)
+    frame = pd.DataFrame({"flops": flops, "loss": 3.0 * (flops / 1e18) ** -0.1 * np.exp(noise)})
+    return bs.fit(bs.Runs.from_frame(frame), law="power", discrepancy=None, seed=0)
 
 
 @pytest.mark.slow
 def test_a_known_law_meets_its_target_where_it_does(exact):
     target = 3.0 * 1e4**-0.1
     found = bs.decide.reach(exact, target)
-    assert found.quantile(0.5) == pytest.approx(1e22, rel=0.05)
+    assert found.quantile(0.5) == pytest.approx(1e22, rel=0.15)
     assert found.probability_by(2e22) > 0.9 > 0.1 > found.probability_by(5e21)
     assert found.p_never == found.p_already == 0.0
     # The probability that the curve is below the target at the median of the answer is one half.

@@ -337,3 +337,35 @@ def test_bare_numpyro_samples_the_same_posterior(post):
         np.testing.assert_allclose(
             ours.quantile([0.25, 0.5, 0.75]), np.quantile(bare, [0.25, 0.5, 0.75], axis=0), atol=0.03
         )
+
+
+@pytest.mark.slow
+def test_a_score_is_forecast_through_the_forecast_of_a_loss():
+    flops = np.geomspace(1e18, 1e21, 8)
+    loss = 1.8 + 2.0 * (flops / 1e18) ** -0.25
+
+    def score_at(value):
+        return 0.25 + 0.75 / (1.0 + np.exp(6.0 * (value - 2.6)))
+
+    right = np.random.default_rng(0).binomial(2000, score_at(loss))
+    losses = bs.Runs.from_frame(pd.DataFrame({"flops": flops, "loss": loss * np.exp(0.001 * np.arange(-4, 4))}))
+    frame = pd.DataFrame({"task_loss": loss, "score": right / 2000, "n_items": 2000})
+    scores = bs.Runs.from_frame(frame, inputs=["task_loss"], score=FOUR)
+    first = bs.fit(losses, seed=0, law="saturating_power")
+    second = bs.fit(scores, seed=0, law="growing_power")
+    input = first.predict(flops=[1e22, 1e23], kind="mean")
+    found = second.predict(task_loss=input, kind="mean")
+    low, high = found.interval(0.95)
+    truth = score_at(1.8 + 2.0 * (np.array([1e22, 1e23]) / 1e18) ** -0.25)
+    assert (low < truth).all()
+    assert (truth < high).all()
+    np.testing.assert_allclose(found.ratio, [10.0, 100.0])
+    # At a certain loss it is narrower, and where the loss is certain it is the forecast itself.
+    certain = second.predict(task_loss=input.quantile(0.5), kind="mean")
+    assert (np.diff(found.interval(0.8), axis=0) > np.diff(certain.interval(0.8), axis=0)).all()
+    exact = dataclasses.replace(input, location=0.0 * input.location + np.log(2.0), scale=0.0 * input.scale)
+    levels = [0.1, 0.5, 0.9]
+    there = second.predict(task_loss=exact, kind="mean").quantile(levels)[:, 0]
+    np.testing.assert_allclose(there, second.predict(task_loss=2.0, kind="mean").quantile(levels)[:, 0], atol=1e-3)
+    with pytest.raises(bs.InputError, match="One input may be a forecast"):
+        second.predict(task_loss=input, flops=input)

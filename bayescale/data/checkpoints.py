@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 
 MOST_ROWS, MOST_TOGETHER = 64, 100
-"""More checkpoints of one run, or of several together, are averaged in equal parts of ln x, to so many rows at most,"""
+"""More checkpoints of one run, or of several together, are averaged in equal parts of ln x, to so many rows at most."""
+MOST_SCORES = 16
+"""The same for scores of one run or several, each row of which has coordinates of its own. There are no fewer parts"""
 FEWEST_PARTS = 8
-"""but not fewer parts than this."""
+"""than this."""
 MIDDLE_SQUARE = 0.4549
 """Median of the square of a standard normal number."""
 
@@ -24,7 +26,7 @@ def own_runs(rows: int) -> list[str]:
     return [f"row {number}" for number in range(1, rows + 1)]
 
 
-def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
+def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray, most: int) -> bool:
     """Return whether rows are checkpoints, and more of them than a fit should take apart.
 
     Rows that name runs are if a run has several. Rows that name none are if they have one input and lie at many scales:
@@ -34,19 +36,27 @@ def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray) -> bool:
         frame: The rows.
         x: ln of the inputs, shape (row, input).
         curve: See `curves`.
+        most: Largest number of rows that are not averaged, see `most_rows`.
     """
     if "run" in frame:
-        return len(x) > most_rows(curve) and bool(np.bincount(curve).max() > 1)
-    return x.shape[1] == 1 and len(np.unique(x)) > most_rows(curve)
+        return len(x) > most and bool(np.bincount(curve).max() > 1)
+    return x.shape[1] == 1 and len(np.unique(x)) > most
 
 
-def most_rows(curve: np.ndarray) -> int:
-    """Return the largest number of rows that are not averaged."""
+def most_rows(curve: np.ndarray, scored: bool) -> int:
+    """Return the largest number of rows that are not averaged.
+
+    Args:
+        curve: See `curves`.
+        scored: Whether the response is a score, each row of which has coordinates of its own.
+    """
+    if scored:
+        return MOST_SCORES
     return MOST_ROWS if (curve == curve[0]).all() else MOST_TOGETHER
 
 
 def averaged(
-    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, exempt: np.ndarray
+    curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, exempt: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Average the checkpoints of each curve within equal parts of ln x.
 
@@ -58,6 +68,7 @@ def averaged(
         y: ln(loss), shape (row,).
         error: Its known squared standard errors, shape (row,).
         exempt: Whether an input means something as it is, shape (input,): only its equals are averaged.
+        most: Largest number of averages, see `most_rows`.
 
     Returns:
         The first four for the averages, and the variance that a single row has beyond that of an average: robust, since
@@ -69,7 +80,6 @@ def averaged(
         cells = np.column_stack([curve, np.where(exempt, x, np.rint(fraction * (parts - 1.0)))])
         return np.unique(cells, axis=0, return_index=True, return_inverse=True, return_counts=True)
 
-    most = most_rows(curve)
     cells = cut(most)
     for parts in np.geomspace(most, FEWEST_PARTS, 16).round()[1:]:
         if len(cells[0]) > most:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale._record import Array, record, static
-from bayescale.data.checkpoints import averaged, curves, long_curves
+from bayescale.data.checkpoints import averaged, curves, long_curves, most_rows
 from bayescale.data.runs import Runs, need_scales
 from bayescale.data.score import ScoreScale, counts
 from bayescale.errors import InputError, some
@@ -202,11 +202,12 @@ def measured_rows(runs: Runs, exempt: np.ndarray) -> Rows:
     error = measurement_variance(frame) if runs.score is None else np.zeros(len(frame))
     right, items = (y, y) if runs.score is None else counts(frame)
     curve, single = curves(frame), 0.0
-    if long_curves(frame, x, curve):
+    most = most_rows(curve, runs.score is not None)
+    if long_curves(frame, x, curve, most):
         if runs.score is not None:
             # Checkpoints are measured on the same items, so their average has no more of them.
-            right, items = (averaged(curve, x, each, error, exempt)[2] for each in (right, items))
-        curve, x, y, error, single = averaged(curve, x, y, error, exempt)
+            right, items = (averaged(curve, x, each, error, exempt, most)[2] for each in (right, items))
+        curve, x, y, error, single = averaged(curve, x, y, error, exempt, most)
         if runs.score is not None:
             y = runs.score.log_odds(runs.score.shrunk(right / items, items))
     return Rows(curve, x, y, error, single, right, items)

@@ -31,7 +31,7 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.laws.law import Law
 from bayescale.model.density import log_likelihood
 from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.evaluations import Counts
+from bayescale.model.evaluations import Counts, Dense
 from bayescale.model.level import marginal_level
 from bayescale.model.likelihood import Likelihood
 from bayescale.model.parameters import coordinates
@@ -289,7 +289,7 @@ def simulable(plan: FitPlan) -> None:
         InputError: For runs whose scatter is not independent.
     """
     job = plan.jobs[0]
-    if job.problem.evaluation.factorises or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
+    if isinstance(job.problem.evaluation, Dense) or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
         raise InputError(
             "Calibration by simulation needs one run at each set of inputs, with equal standard errors; found "
             "replicates, checkpoints or unequal errors. Use one row for each set of inputs."

@@ -172,7 +172,8 @@ class Fitted(Display, abc.ABC):
         Args:
             at: Inputs in raw counts: a table with a column for each, or a mapping from their names to scalars or
                 arrays. Of a ladder along one ray (see `data.ray`) any of its inputs will do, and of parameters and
-                tokens `flops` too.
+                tokens `flops` too. One input may be the forecast of another fit, such as a loss; its uncertainty is
+                carried through.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
             **inputs: The same by keyword, for names that are no options.
 
@@ -184,6 +185,10 @@ class Fitted(Display, abc.ABC):
             >>> post.predict(at={"flops": 1e22}).interval(0.8)  # doctest: +SKIP
         """
         known_kind(kind)
+        from bayescale.posterior.chain import predict_through, uncertain
+
+        if uncertain(at, inputs):
+            return predict_through(self, dict(at) if isinstance(at, Mapping) else inputs, kind)
         return self.forecast_at(self.on_ray(at, inputs), kind)
 
     def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:

@@ -127,7 +127,7 @@ def least_squares(problem: ScoreProblem, rng: np.random.Generator) -> np.ndarray
     variance = ((y - design @ constants) ** 2).sum() / left
     spread = np.sqrt(variance * (1.0 + np.einsum("ij,jk,ik->i", ahead, inverse, ahead)))
     error = np.exp(ahead @ constants + spread * rng.standard_t(left, size=(DRAWS, 1)))
-    return 1.0 - error
+    return 1.0 - np.minimum(error, 1.0)
 
 
 def judged(draws: np.ndarray, outcome: np.ndarray) -> pd.DataFrame:

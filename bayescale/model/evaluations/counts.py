@@ -57,6 +57,8 @@ class Counts(Evaluation):
     chance: Array
     ceiling: Array
 
+    factorises = True
+
     def shape_of_scores(self, replicated: bool) -> int:
         """Return the number of standard scores: one for each setting, and one for each run of replicates."""
         return len(self.basis.eigenvalues) + (len(self.right) if replicated else 0)
