@@ -107,6 +107,18 @@ def pack(results: Results = None, as_json: Json = False) -> None:
     tell_written(store.pack(METHODS, existing(results, store.RESULTS)), as_json)
 
 
+@app.command("scores", rich_help_panel=CALIBRATION)
+def forecast_scores(
+    source: Annotated[list[str] | None, typer.Option(help="Source to score; repeatable. All by default.")] = None,
+) -> None:
+    """Forecast benchmark scores of larger models, by source, beside rivals (half an hour); print the table."""
+    from benchmarks.calibration import scores
+
+    chosen = tuple(source or scores.NAMES)
+    known(chosen, dict.fromkeys(scores.NAMES), "source")
+    print(scores.summary(scores.measure(chosen)).round(3).to_string(index=False))
+
+
 @app.command("nested", rich_help_panel=CALIBRATION)
 def choose_nested(
     design: Annotated[str, typer.Option(help="ladder or curve.")] = "ladder",
