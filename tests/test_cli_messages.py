@@ -28,6 +28,9 @@ PLACES = {
     "evaluate/backtest.py": {"backtest"},
     "forecast.py:query_points": {"predict", "decide", "next-run", "stop", "report"},
     "forecast.py:measured": {"predict"},
+    "score_forecast.py": {"predict"},
+    "decide/reach.py": {"reach"},
+    "model/likelihood.py": SAMPLES,
     "forecast.py:other_inputs": {"predict", "decide", "next-run", "stop", "report", "compare"},
     "laws/registry.py:automatic": SAMPLES,
     "decide/planning.py": {"power"},
@@ -36,7 +39,14 @@ PLACES = {
     "decide/recipes.py": {"compare"},
 }
 """Verbs on which the messages of a file can appear; those of all others can appear on every verb."""
-SAID = {"fit with": SAMPLES, "; fit ": SAMPLES, "when fitting": SAMPLES, "when reading": READS}
+SAID = {
+    "as a score": READS,
+    "read them with": READS,
+    "fit with": SAMPLES,
+    "; fit ": SAMPLES,
+    "when fitting": SAMPLES,
+    "when reading": READS,
+}
 """Words before an option that say where it is."""
 
 
@@ -100,7 +110,7 @@ data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
 model/prepare.py:make_job plot/fits.py plot/forecasts.py plot/isoflop.py plot/records.py posterior/posterior.py
-decide/go.py:staked_utility
+decide/go.py:chosen_utility model/likelihood.py:__post_init__
 """.split()
 """Files, or functions of files, whose messages name arguments that the command gives by itself or does not have."""
 

@@ -80,6 +80,32 @@ def test_options_that_cannot_be_are_refused(options, said):
     assert said in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ([(7e7, 12, 10), (2e8, 5, 10), (1e9, 7, 10)], {"score": "correct"}, "rows 1 have 12 of 10"),
+        ([(7e7, 1, 0), (2e8, 5, 10), (1e9, 7, 10)], {"score": "correct"}, "rows 1 have 1 of 0"),
+        ([(7e7, 26, 100), (2e8, 0.3, 100), (1e9, 40, 100)], {"score": "acc"}, "rows 2 hold 0.3"),
+        ([(7e7, 0.26, 1000), (2e8, 0.3, 1000), (1e9, 0.4, 1000)], {"score": "acc", "chance": 0.5}, "3 of 3 scores"),
+        (
+            [(7e7, 0.26, 1000), (2e8, 0.3, 1000), (1e9, 0.4, 1000)],
+            {"score": "acc", "ceiling": 0.3},
+            "above ceiling=0.3",
+        ),
+    ],
+)
+def test_scores_that_cannot_be_are_refused(rows, options, said):
+    frame = pd.DataFrame(rows, columns=["params", options["score"], "n_items"])
+    with pytest.raises(bs.InputError) as error:
+        bs.read(frame, **options)
+    assert said in str(error.value)
+
+
+def test_a_score_below_chance_by_luck_is_read():
+    frame = pd.DataFrame({"params": [7e7, 2e8, 1e9], "acc": [0.24, 0.26, 0.31], "n_items": 1000})
+    assert len(bs.read(frame, score="acc", chance=0.25)) == 3
+
+
 def test_a_loss_has_no_binomial_likelihood_and_a_score_no_other(post):
     with pytest.raises(bs.InputError, match="likelihood is for scores"):
         bs.fit(bs.corpus.load("marin_moe_v16_minima"), seed=0, likelihood="binomial")
@@ -287,8 +313,29 @@ def test_pictures_and_page_show_scores(post, tmp_path):
     np.testing.assert_allclose(sorted(ax.lines[1].get_ydata()), sorted(post.runs.frame["score"]))
     ax = bs.plot.forecast(post.predict(n_params=1e11), target=0.9)
     assert any("P(above)" in text.get_text() for text in ax.texts)
+    ax = bs.plot.fitted(post)
+    assert ax.get_ylim() == (0.0, 1.0)
+    np.testing.assert_allclose(sorted(ax.lines[0].get_ydata()), sorted(post.runs.frame["score"]))
     page = bs.report(post, bs.decide.go(post, 0.9, n_params=1e11), with_sensitivity=False).save(tmp_path / "page.html")
     assert "ends above 0.9" in page.read_text()
+
+
+@pytest.mark.slow
+def test_a_backtest_is_of_the_score():
+    runs = bs.read(table(), score="accuracy", chance=0.25)
+    back = bs.backtest(runs, largest=1, seed=0, priors=LOGISTIC)
+    (row,) = back.to_frame().to_dict("records")
+    assert row["y"] == runs.frame["score"].iloc[-1]
+    assert 0.25 < row["q0.1"] < row["q0.9"] < 1.0
+    assert 0.0 < row["pit"] < 1.0
+    assert 0.0 < row["crps"] < 0.2
+
+
+def test_what_is_of_losses_alone_is_refused(post):
+    with pytest.raises(bs.InputError, match="of losses"):
+        bs.decide.isoflop(post)
+    with pytest.raises(bs.InputError, match="fit of losses"):
+        bs.decide.allocate(post, 1e22)
 
 
 # --- Calibration ----------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ AT_SCALES = ("at", "axis", "low", "high", "equal", "deadline", "rate", "cost", "
 
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
 At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
-Targets = Annotated[list[float] | None, typer.Option("--target", help="Loss to be met; repeatable.")]
+Targets = Annotated[list[float] | None, typer.Option("--target", help="Loss, or score, to be met; repeatable.")]
 Cost = Annotated[float | None, amount("What the run costs, in any unit.")]
 Value = Annotated[float | None, amount("What meeting the target is worth, in the unit of --cost.")]
 UtilityName = Annotated[str, typer.Option(help="step, per_nat or opportunity; see `bayescale.decide.UTILITIES`.")]
@@ -298,7 +298,7 @@ def next_run(
     fit: Fit,
     at: At,
     candidates: Pilots = None,
-    target: Annotated[float | None, typer.Option(help="Loss that the run in question must meet.")] = None,
+    target: Annotated[float | None, typer.Option(help="Loss, or score, that the run in question must meet.")] = None,
     cost: Cost = None,
     value: Value = None,
     utility: UtilityName = "step",
@@ -333,7 +333,7 @@ def stop(
     context: typer.Context,
     fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
     at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
-    target: Annotated[float, typer.Option(help="Loss that a finished run must meet.")],
+    target: Annotated[float, typer.Option(help="Loss, or score, that a finished run must meet.")],
     remaining: Annotated[float | None, amount("What it costs to finish a run.")] = None,
     value: Value = None,
     chance: Annotated[float | None, typer.Option(help="Stop below this chance, where no stakes are given.")] = None,
@@ -369,7 +369,7 @@ def power(
     plan: Annotated[list[Path] | None, typer.Option(help="CSV with the inputs of a plan's runs; repeatable.")] = None,
     width: Annotated[float | None, typer.Option(help="Aim: width of one run's interval in ln loss.")] = None,
     difference: Annotated[float | None, typer.Option(help="Aim: difference of two recipes in ln loss.")] = None,
-    target: Annotated[float | None, typer.Option(help="Aim: a clear go or no-go on this loss.")] = None,
+    target: Annotated[float | None, typer.Option(help="Aim: a clear go or no-go on this loss or score.")] = None,
     sure: Annotated[float, typer.Option(help="Probability at which go or no-go is clear.")] = 0.9,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.8,
     wanted: Annotated[float, typer.Option(help="Power that is enough.")] = 0.8,
@@ -415,7 +415,7 @@ def report(
     fit: Fit,
     out: Annotated[Path, typer.Option(help="The page: .html, or .md for a pull request.")],
     at: Annotated[str | None, typer.Option(help="Inputs of the run in question.")] = None,
-    target: Annotated[float | None, typer.Option(help="Loss to be met.")] = None,
+    target: Annotated[float | None, typer.Option(help="Loss, or score, to be met.")] = None,
     cost: Cost = None,
     value: Value = None,
     utility: UtilityName = "step",

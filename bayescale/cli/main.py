@@ -186,7 +186,7 @@ def predict(
     at: Annotated[list[str], typer.Option(help="Inputs, e.g. n_params=70e9,n_tokens=1.4e12; repeatable.")],
     kind: Annotated[str, typer.Option(help="run (one future run) or mean (the curve).")] = "run",
     levels: Levels = "0.5,0.8,0.95",
-    target: Annotated[float | None, typer.Option(help="Also print P(loss < target).")] = None,
+    target: Annotated[float | None, typer.Option(help="Also print the probability that this is met.")] = None,
     value_se: Annotated[
         float | None, typer.Option(help="Standard error with which the response will be measured.")
     ] = None,
@@ -194,7 +194,7 @@ def predict(
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast the loss of future runs with intervals."""
+    """Forecast the loss, or score, of future runs with intervals."""
     import bayescale as bs
 
     points = [numbers(text) for text in at]
@@ -209,7 +209,7 @@ def predict(
         forecast = forecast.measured(value_se, items=items)
     frame = forecast.to_frame(chosen)
     if target is not None:
-        frame["p_below_target"] = forecast.probability_below(target)
+        frame[f"p_{side_of(forecast)}_target"] = forecast.probability_met(target)
     from bayescale.decide.trust import caveats
     from bayescale.posterior.checks import in_short
 
@@ -226,6 +226,11 @@ def predict(
     print(explained(forecast, target))
     for note in notes:
         print(in_short(note, posterior), file=sys.stderr)
+
+
+def side_of(forecast: Any) -> str:
+    """Return on which side of a target a response is better."""
+    return "above" if forecast.higher_is_better else "below"
 
 
 def explained(forecast: Any, target: float | None) -> str:
@@ -246,7 +251,8 @@ def explained(forecast: Any, target: float | None) -> str:
     )
     lines.append("q0.5: the median; q0.1 to q0.9: the 80 % interval, and so on.")
     if target is not None:
-        lines.append(f"p_below_target: probability to end below {target:g}.")
+        side = side_of(forecast)
+        lines.append(f"p_{side}_target: probability to end {side} {target:g}.")
     return "\n".join(lines)
 
 

@@ -47,6 +47,8 @@ def read(
         return
     tell_log(found.log)
     print(found, file=sys.stderr)
-    print(found.frame.to_string(index=False, na_rep=NOTHING))
+    # The odds against of a score are what laws describe, and nothing that a table has.
+    shown = found.frame if found.score is None else found.frame.drop(columns="loss")
+    print(shown.to_string(index=False, na_rep=NOTHING))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

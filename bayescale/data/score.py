@@ -14,6 +14,8 @@ from bayescale.checked import known_keywords
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, some
 
+OUTSIDE = 3.0
+"""Standard errors by which a score has to lie outside of its range to be refused."""
 GUESSED_ITEMS = 1000
 """Items of a benchmark whose number nobody said; most have some hundreds to some thousands."""
 
@@ -103,6 +105,13 @@ def score_columns(
         bad = [int(rows[i]) for i in np.flatnonzero(~np.isfinite(score))]
         raise InputError(f"score must be a number in every row; rows {some(bad)} have none. Drop those runs.")
     if score.max(initial=0.0) > 1.0 and score.max() <= 100.0 and score.min() >= 0.0:
+        mixed = np.flatnonzero((score > 0.0) & (score < 1.0))
+        if len(mixed):
+            raise InputError(
+                f"Scores are shares up to 1 or percentages up to 100; rows {some([int(rows[i]) for i in mixed])} hold "
+                f"{some([float(score[i]) for i in mixed])} and others up to {score.max():g}. Where all are percentages "
+                "say so with units={'loss': '%'} (--unit loss=%); else correct them."
+            )
         score = score / 100.0
         log.append(LogEntry("converted", "info", "Scores go up to 100 and were divided by 100."))
     bad = np.flatnonzero((score < 0.0) | (score > 1.0))
@@ -127,8 +136,37 @@ def score_columns(
             "(--n-items)."
         )
         log.append(LogEntry("items", "warning", text, (), ("score",)))
+    check_range(score, number, scale)
     odds = np.exp(scale.log_odds(scale.shrunk(score, number)))
     return {"score": score, "n_items": number, "loss": odds}, log
+
+
+def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None:
+    """Refuse a chance above most scores, and a ceiling below one of them, by more than their items explain.
+
+    Args:
+        score: Scores, shape (row,).
+        items: Their numbers of items, shape (row,).
+        scale: Chance and ceiling.
+
+    Raises:
+        InputError: With the score that is outside.
+    """
+    if not len(score):
+        return
+    chance, ceiling = scale.chance, scale.ceiling
+    best = int(np.argmax(score))
+    below = score < chance - OUTSIDE * np.sqrt(chance * (1.0 - chance) / items)
+    if below.mean() > 0.5:
+        raise InputError(
+            f"{below.sum()} of {len(score)} scores lie below chance={chance:g} (--chance) by more than their items "
+            "explain: chance is what guessing reaches, 1 / choices."
+        )
+    if score[best] > ceiling + OUTSIDE * np.sqrt(ceiling * (1.0 - ceiling) / items[best]):
+        raise InputError(
+            f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), which no model exceeds; leave the "
+            "ceiling out or raise it."
+        )
 
 
 def scored_table(
@@ -155,7 +193,14 @@ def scored_table(
                 "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= "
                 "(--n-items)."
             )
-        values = values / np.asarray(total, float)
+        total = np.broadcast_to(np.asarray(total, float), len(table))
+        if len(bad := np.flatnonzero(~(total > 0.0) | (values > total) | (values < 0.0))):
+            first = bad[0]
+            raise InputError(
+                f"Right items lie between 0 and the items, of which there are one or more; rows "
+                f"{some([int(table.index[i]) for i in bad])} have {values[first]:g} of {total[first]:g}."
+            )
+        values = values / total
     there = np.isfinite(values)
     known = table[there].drop(columns="loss").assign(score=values[there])
     found, log = score_columns(known, scale, n_items, known.index.to_numpy())

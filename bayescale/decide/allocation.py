@@ -231,6 +231,8 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
                 for budget in np.ravel(flops).tolist()
             )
         )
+    if isinstance(posterior, Fitted) and posterior.runs.score is not None:
+        raise InputError("A budget is split by a fit of losses; fit the loss of these runs in place of the score.")
     perhaps = checked.optional(checked.POSITIVE)
     checked.options(flops=(flops, checked.POSITIVE), regret=(regret, checked.POSITIVE), cost=(cost, checked.CALLABLE))
     checked.options(unique_tokens=(unique_tokens, perhaps), min_params=(min_params, perhaps))

@@ -195,6 +195,8 @@ def isoflop(
     References:
         hoffmann2022training, section 3.2.
     """
+    if getattr(source if isinstance(source, Runs) else getattr(source, "runs", None), "score", None) is not None:
+        raise InputError("A sweep of isoFLOP budgets is of losses; read one with loss= (--loss) in place of the score.")
     if not checked.POSITIVE.holds(regret):
         raise InputError(f"regret must be a positive loss (regret=, --regret); found {checked.shortened(regret)}.")
     if not checked.PROBABILITY.holds(level):

@@ -132,7 +132,11 @@ class Ratio:
         """Return which uncertainty differences contain."""
         names = f"{self.first} and {self.second}"
         if self.posterior is None:
-            why = "as asked" if self.asked else f"because they share {self.common} scales, fewer than {FEWEST}"
+            why = "as asked"
+            if self.fitted[0].runs.score is not None:
+                why = "as recipes with scores are"
+            elif not self.asked:
+                why = f"because they share {self.common} scales, fewer than {FEWEST}"
             return (
                 f"{names} were compared as if independent, {why}: what they have in common was not removed, so the "
                 "interval is too wide."

@@ -23,11 +23,13 @@ from bayescale.errors import InputError, because, counted, some
 from bayescale.evaluate import scores
 from bayescale.fitting.fit_many import fit_many
 from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
+from bayescale.forecast import Forecast
 from bayescale.laws.law import Law
 from bayescale.model.designs import DESIGNS
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Failure
+from bayescale.score_forecast import ScoreForecast
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 COLUMNS = (
@@ -430,15 +432,32 @@ def why_not(split: Split, min_train: int) -> str:
     return ""
 
 
+def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the PIT, CRPS and log score of a forecast of measured responses, shape (point,) each.
+
+    Of losses they are of ln(loss). Of scores the CRPS is of the score, and the PIT counts draws that equal it half; there
+    is no log score.
+    """
+    if isinstance(forecast, ScoreForecast):
+        assert forecast.simulated is not None, "a forecast of measured scores"
+        drawn = forecast.simulated
+        pit = (drawn < y).mean(0) + 0.5 * (drawn == y).mean(0)
+        return {"pit": pit, "crps": scores.crps_of_draws(y, drawn), "log_score": np.full(len(y), np.nan)}
+    given = np.log(y), forecast.location, forecast.scale
+    return {name: getattr(scores, name)(*given) for name in ("pit", "crps", "log_score")}
+
+
 def score(split: Split, posterior: Fitted) -> pd.DataFrame:
     """Forecast the held-out rows of a split and score the forecasts."""
     rows = np.flatnonzero(~split.train)
     held = split.family.frame.iloc[rows]
     forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
-    if "value_se" in held:
+    scored = split.family.score is not None
+    if scored:
+        forecast = forecast.measured(items=held["n_items"].to_numpy(float))
+    elif "value_se" in held:
         forecast = forecast.measured(held["value_se"].to_numpy(float))
-    y = held["loss"].to_numpy(float)
-    location, scale = forecast.location, forecast.scale
+    y = held["score" if scored else "loss"].to_numpy(float)
     table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})
     table["setting"] = [
         ", ".join(f"{name}={row[name]:.4g}" for name in split.family.inputs)
@@ -448,9 +467,7 @@ def score(split: Split, posterior: Fitted) -> pd.DataFrame:
     table["y"] = y
     for q, values in zip(QUANTILES, forecast.quantile(QUANTILES), strict=True):
         table[f"q{q:g}"] = values
-    table["pit"] = scores.pit(np.log(y), location, scale)
-    table["crps"] = scores.crps(np.log(y), location, scale)
-    table["log_score"] = scores.log_score(np.log(y), location, scale)
+    table = table.assign(**judged(forecast, y))
     table["status"] = posterior.status.name
     table["n_train"] = int(split.train.sum())
     table["extrapolation"] = split.scale[rows] / split.scale[split.train].max()

@@ -34,6 +34,18 @@ def pit(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return mixture_cdf(np.asarray(y, float), location, scale)
 
 
+def crps_of_draws(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Return the continuous ranked probability score of equally likely draws, shape (point,); smaller is better.
+
+    Args:
+        y: Outcomes, shape (point,).
+        draws: Draws, shape (draw, point).
+    """
+    count = len(draws)
+    gini = (2.0 * (2.0 * np.arange(1, count + 1) - count - 1.0) @ np.sort(draws, axis=0)) / count**2
+    return np.abs(draws - y).mean(0) - 0.5 * gini
+
+
 def crps(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Return the continuous ranked probability score, E|X - y| - E|X - X'| / 2; smaller is better.
 

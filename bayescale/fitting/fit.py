@@ -67,7 +67,8 @@ def fit(
         strict: Raise if the posterior must not be trusted, see `Fitted.trustworthy`.
         **options: The options below, which every function that fits takes.
         discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
-        likelihood: A `Likelihood` or its name ("normal", "student").
+        likelihood: A `Likelihood` or its name ("normal", "student"; of scores "binomial"); "auto" is normal for losses
+            and binomial for scores.
         priors: Replacements for single priors of the law.
         design: "ladder" for finished runs of growing size or compute, "curve" for one model with more and more data,
             steps or attempts; "auto" tells from the name of the input. Defaults depend on it.

@@ -16,7 +16,7 @@ class ModelOptions(TypedDict, total=False):
     discrepancy: Discrepancy | str | None
     """"auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright."""
     likelihood: Likelihood | str
-    """A `Likelihood` or its name ("normal", "student")."""
+    """A `Likelihood` or its name ("normal", "student"; of scores "binomial"), or "auto"."""
     priors: Mapping[str, Prior] | None
     """Replacements for single priors of the law."""
     design: str

@@ -332,9 +332,15 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
     """
     name = along(posterior, input)
     frame = posterior.runs.frame
-    fitted = posterior.predict(frame, kind="mean").location.mean(0)
-    rest = 100.0 * (np.log(frame["loss"].to_numpy()) - fitted)
+    forecast, scored = posterior.predict(frame, kind="mean"), posterior.runs.score is not None
+    rest = 100.0 * (np.log(frame["loss"].to_numpy()) - forecast.location.mean(0))
     one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.flat_values, posterior.first.job.problem))))
+    called, unit = "ln(measured) - ln(curve), in %", "%"
+    if scored:
+        rest = 100.0 * (posterior.runs.shown - forecast.quantile(0.5))
+        measured = forecast.measured(items=frame["n_items"].to_numpy(float))
+        one = 50.0 * float(np.median(np.diff(measured.interval(0.683), axis=0)))
+        called, unit = "measured - curve, in points of 100", "points, with that of its items"
 
     with drawing(ax) as ax:
         for width, opacity in ((2, 0.10), (1, 0.16)):
@@ -347,14 +353,14 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
         margin = (high / low) ** 0.04
         log_axes(ax, low / margin, high * margin, response=False)
         ax.set_xlabel(UNITS.get(name, name))
-        ax.set_ylabel("ln(measured) - ln(curve), in %")
+        ax.set_ylabel(called)
         dress(ax)
         label_ends(ax, [(s * one, f"{'+' if s > 0 else MINUS}{abs(s)} scatter", QUIET) for s in (2, 1, -1, -2)])
         discrepancy = "law and discrepancy" if posterior.discrepancy is not None else "law"
         headline(
             ax,
             f"Residuals: {posterior.law.name} on {posterior.runs.name}",
-            f"from the posterior mean curve ({discrepancy}); sd of one run: {one:.2g} %",
+            f"from the posterior mean curve ({discrepancy}); sd of one run: {one:.2g} {unit}",
         )
     return ax
 

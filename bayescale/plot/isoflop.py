@@ -17,7 +17,7 @@ from bayescale.data.runs import Runs
 from bayescale.data.wording import in_words, power_of_ten, short_count
 from bayescale.errors import InputError, nearest
 from bayescale.plot.decisions import one_budget
-from bayescale.plot.rows import measured_rows
+from bayescale.plot.rows import measured_rows, response_rows
 from bayescale.plot.style import (
     BLUE,
     INK,
@@ -307,8 +307,8 @@ def fitted(
     Raises:
         InputError: For a truth without its columns.
     """
-    frame = posterior.runs.frame
-    later = None if truth is None else measured_rows(truth, posterior.law.inputs)
+    frame, scored = response_rows(posterior.runs), posterior.runs.score is not None
+    later = None if truth is None else measured_rows(truth, posterior.law.inputs, scored)
     with drawing(ax) as ax:
         ends: list[float] = []
         for rows, color, look, label in (
@@ -333,10 +333,13 @@ def fitted(
             ax.plot([middle], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
             ends += [under, over]
         low, high = min(ends), max(ends)
-        margin = (high / low) ** 0.05
-        ax.plot([low / margin, high * margin], [low / margin, high * margin], color=QUIET, linewidth=1.0, zorder=1)
-        ax.set_ylim(low / margin, high * margin)
-        log_axes(ax, low / margin, high * margin)
+        low, high = (0.0, 1.0) if scored else (low / (high / low) ** 0.05, high * (high / low) ** 0.05)
+        ax.plot([low, high], [low, high], color=QUIET, linewidth=1.0, zorder=1)
+        ax.set_ylim(low, high)
+        if scored:
+            ax.set_xlim(low, high)
+        else:
+            log_axes(ax, low, high)
         target_line(ax, target)
         for side in (ax.xaxis,):
             side.set_major_locator(ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]))

@@ -342,7 +342,8 @@ def check_components(fit: Fitted) -> list[Note]:
 
     They are compared by their leave-one-out log density, which allows for the freedom of each.
     """
-    if len(fit.components) == 1:
+    # Leaving a score out says too little of log odds that have coordinates of their own.
+    if len(fit.components) == 1 or fit.runs.score is not None:
         return []
     fits = np.array([elpd(part) for part in fit.components])
     best, labels = int(np.argmax(fits)), component_labels(fit)

@@ -21,6 +21,7 @@ from scipy.optimize import minimize
 
 import bayescale as bs
 from bayescale.data.score import ScoreScale
+from bayescale.evaluate.scores import crps_of_draws
 from benchmarks.core.problems import Problem
 from benchmarks.core.sources import SOURCES
 
@@ -137,10 +138,7 @@ def judged(draws: np.ndarray, outcome: np.ndarray) -> pd.DataFrame:
         low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
         rows[f"held {level:g}"] = (low <= outcome) & (outcome <= high)
         rows[f"width {level:g}"] = high - low
-    ordered = np.sort(draws, axis=0)
-    count = len(draws)
-    gini = (2.0 * (2 * np.arange(1, count + 1) - count - 1) @ ordered) / count**2
-    rows["crps"] = np.abs(draws - outcome).mean(0) - 0.5 * gini
+    rows["crps"] = crps_of_draws(outcome, draws)
     rows["error"] = np.abs(np.median(draws, axis=0) - outcome)
     return pd.DataFrame(rows)
 
