@@ -123,8 +123,11 @@ def test_gradients_are_finite_at_chance_zero_and_full_marks(right, scale, items)
     import jax
 
     right = min(right, items)
-    frame = pd.DataFrame({"n_params": SIZES[:3], "score": [right / items] * 3, "n_items": items})
-    (job,) = make_jobs(bs.Runs.from_frame(frame, score=scale), priors=LOGISTIC)
+    runs = bs.Runs.from_frame(pd.DataFrame({"n_params": SIZES[:3], "score": 0.5, "n_items": items}), score=scale)
+    # Scores outside of their range, which reading refuses where it is no chance.
+    loss = np.exp(scale.log_odds(scale.shrunk([right / items] * 3, items)))
+    runs = dataclasses.replace(runs, frame=runs.frame.assign(score=right / items, loss=loss))
+    (job,) = make_jobs(runs, priors=LOGISTIC)
     vector = np.random.default_rng(0).standard_normal(len(coordinates(job.model, job.problem)))
     with jax.enable_x64(True):
         value, slope = jax.value_and_grad(log_density)(vector, job.model, job.problem)

@@ -435,8 +435,8 @@ def why_not(split: Split, min_train: int) -> str:
 def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
     """Return the PIT, CRPS and log score of a forecast of measured responses, shape (point,) each.
 
-    Of losses they are of ln(loss). Of scores the CRPS is of the score, and the PIT counts draws that equal it half; there
-    is no log score.
+    Of losses they are of ln(loss). Of scores the CRPS is of the score, and the PIT counts draws that equal it half;
+    there is no log score.
     """
     if isinstance(forecast, ScoreForecast):
         assert forecast.simulated is not None, "a forecast of measured scores"
