@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 
 import bayescale as bs
 from bayescale._display import Display
+from bayescale.score_forecast import on_scale
 
 matplotlib.use("agg")
 
@@ -59,6 +60,8 @@ def shown(marin, marin_post, seeds, law):
         "ranking": bs.decide.next_run(marin_post, flops=1e21),
         "ranking with stakes": bs.decide.next_run(marin_post, target=2.6, cost=1.0, value=3.0, flops=1e21),
         "power": bs.decide.power(marin_post, ladder, width=0.1, flops=1e21),
+        "reach": bs.decide.reach(marin_post, 2.6),
+        "score forecast": on_scale(marin_post.predict(flops=[1e21, 2e21]), bs.ScoreScale()),
         "stops": bs.decide.stop_early(marin_post, 2.6, flops=1e21),
         "noise": noise,
         "difference": noise.differences[0],
@@ -70,7 +73,7 @@ def shown(marin, marin_post, seeds, law):
 NAMES = [
     *("runs", "runs of families", "mixture", "posterior", "forecast", "decision", "allocation", "allocations"),
     *("comparison", "duel", "crossing", "ranking", "ranking with stakes", "power", "stops", "noise", "difference"),
-    *("backtest", "report"),
+    *("backtest", "report", "reach", "score forecast"),
 ]
 
 

@@ -349,11 +349,11 @@ def test_right_model_passes_and_a_wrong_one_is_noticed():
     sizes = np.geomspace(1e8, 1e10, 6)
     runs = bs.Runs.from_frame(pd.DataFrame({"n_params": sizes, "score": 0.5, "n_items": 200}), score=FOUR)
     options = {"priors": LOGISTIC, "settings": bs.Nuts(warmup=150, draws=150, chains=1), "progress": False}
-    ranks = bs.sbc.run(runs, simulations=60, seed=0, **options)
+    ranks = bs.sbc.run(runs, simulations=40, seed=0, **options)
     assert not ranks.summary()["outside"].any()
     assert not any(name.startswith("latent") for name in ranks.names)
     wild = dataclasses.replace(bs.Binomial(), residual_sd=3.0, residual_spread=0.1)
-    wrong = bs.sbc.run(runs, simulations=60, seed=0, true_likelihood=wild, **options)
+    wrong = bs.sbc.run(runs, simulations=40, seed=0, true_likelihood=wild, **options)
     assert wrong.summary()["outside"].any()
 
 

@@ -24,6 +24,7 @@ from bayescale.decide.isoflop import Sweep
 from bayescale.decide.noise import SeedDifference, SeedNoise
 from bayescale.decide.pilots import Ranking
 from bayescale.decide.planning import Power
+from bayescale.decide.reach import Reach
 from bayescale.decide.stopping import Stops
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError
@@ -38,6 +39,8 @@ from bayescale.plot.isoflop import isoflop
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
 from bayescale.posterior.fitted import Fitted
 
+REACH_POINTS = 200
+"""Points of an input at which the probability to have met a target is drawn."""
 MOST_SHOWN = 20
 """Most held-out runs that are drawn one by one."""
 
@@ -142,9 +145,27 @@ def power(record: Power, *, ax: Axes | None = None) -> Axes:
 
 
 @draw.register
+def reach(record: Reach, *, ax: Axes | None = None) -> Axes:
+    """Draw the probability that the target is met at each value of the input or a smaller one."""
+    grid = np.geomspace(record.low, record.high, REACH_POINTS)
+    chance = (record.log_input[:, None] <= np.log(grid)).mean(0)
+    with drawing(ax) as ax:
+        ax.plot(grid, chance, color=BLUE, linewidth=1.6)
+        ax.fill_between(grid, chance, color=BLUE, alpha=0.12, linewidth=0)
+        ax.set_ylim(0.0, 1.0)
+        log_axes(ax, record.low, record.high, response=False)
+        ax.set_xlabel(record.input)
+        ax.set_ylabel("probability that the target is met")
+        dress(ax)
+        held = "".join(f", at {name} {value:.3g}" for name, value in record.at.items())
+        headline(ax, f"Where {record.target:g} is met", f"by the mean curve, law and discrepancy{held}")
+    return ax
+
+
+@draw.register
 def stops(record: Stops, *, ax: Axes | None = None) -> Axes:
     """Draw the probability of each run to meet the target, and the one below which a run is stopped."""
-    words = f"probability to end below {record.target:g}; line: stop below it"
+    words = f"probability to meet {record.target:g}; line: stop below it"
     return rows(record.frame["run"], record.frame["probability"], "Runs in progress", words, mark=record.chance, ax=ax)
 
 
