@@ -83,7 +83,7 @@ def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, pro
     amplitude = model.discrepancy.draw(sample, fall) if model.discrepancy is not None else 0.0
     level: Any = 0.0
     weights: Any = jnp.ones(len(problem.y))
-    latent: Any = 0.0
+    latent: Any = ()
     if model.likelihood.samples_level and model.law.level:
         level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
     if number := problem.evaluation.shape_of_scores(problem.replicated):

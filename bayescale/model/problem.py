@@ -96,8 +96,8 @@ class Values(NamedTuple):
     """Level where it is sampled (Student-t noise), else zero."""
     weights: Float[Any, "*draw row"]
     """Relative precision of each row (Student-t noise with discrepancy), else ones."""
-    latent: Any = 0.0
-    """Standard scores of log odds (see `evaluations.counts`), else zero."""
+    latent: Any = ()
+    """Standard scores of log odds (see `evaluations.counts`), else none."""
 
 
 class Whitened(NamedTuple):

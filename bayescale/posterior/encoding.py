@@ -143,7 +143,8 @@ def decode_diagnostics(values: Mapping[str, Any]) -> Diagnostics:
 
 def encode_values(values: Values) -> dict[str, np.ndarray]:
     """Write constrained values as arrays by name; of those that are equal in all draws one."""
-    fields = {name: value for name, value in values._asdict().items() if name != "constants"}
+    # Losses have no standard scores of log odds.
+    fields = {name: value for name, value in values._asdict().items() if name != "constants" and np.size(value)}
     leaves = {**{f"constant_{name}": value for name, value in values.constants.items()}, **fields}
     found = {}
     for name, leaf in leaves.items():
