@@ -127,8 +127,12 @@ class Forecast(Display):
         if levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
             found = some(list(levels)) or "none"
             raise InputError(f"Quantile probabilities must lie in (0, 1); found {found}.")
-        values = np.exp(mixture_quantile(levels, self.location, self.scale))
+        values = self.quantiles_at(levels)
         return values[0] if np.ndim(q) == 0 else values
+
+    def quantiles_at(self, levels: np.ndarray) -> np.ndarray:
+        """Return the quantiles of the response at probabilities that were checked, shape (level, point)."""
+        return np.exp(mixture_quantile(levels, self.location, self.scale))
 
     def interval(self, level: float = 0.8) -> np.ndarray:
         """Return the central interval of the response, shape (2, point).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.data.score import ScoreScale
-from bayescale.errors import InputError, counted, some
+from bayescale.errors import InputError, counted
 from bayescale.forecast import Forecast, as_numbers, mixture_cdf, mixture_quantile
 
 NODES = 24
@@ -64,26 +63,11 @@ class ScoreForecast(Forecast):
             total += weight * self.range.score(self.location + node * self.scale).mean(0)
         return total
 
-    def quantile(self, q: float | Iterable[float]) -> np.ndarray:
-        """Return the quantiles of the score.
-
-        Args:
-            q: One probability or several, each in (0, 1).
-
-        Returns:
-            Shape (point,) for one probability, (q, point) for several.
-
-        Raises:
-            InputError: For a probability outside (0, 1).
-        """
-        levels = np.atleast_1d(as_numbers("Quantile probabilities", q))
-        if levels.size == 0 or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"Quantile probabilities must lie in (0, 1); found {some(list(levels)) or 'none'}.")
+    def quantiles_at(self, levels: np.ndarray) -> np.ndarray:
+        """Return the quantiles of the score at probabilities that were checked, shape (level, point)."""
         if self.simulated is not None:
-            values = np.quantile(self.simulated, levels, axis=0)
-        else:
-            values = self.range.score(mixture_quantile(1.0 - levels, self.location, self.scale))
-        return values[0] if np.ndim(q) == 0 else values
+            return np.quantile(self.simulated, levels, axis=0)
+        return self.range.score(mixture_quantile(1.0 - levels, self.location, self.scale))
 
     def probability_below(self, target: float | np.ndarray) -> np.ndarray:
         """Return the probability that the score lies below `target`, shape (point,).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -214,8 +213,3 @@ def counts(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Return right items and items of each row, shape (row,) each; right ones may be fractions, as averages are."""
     items = frame["n_items"].to_numpy(float)
     return frame["score"].to_numpy(float) * items, items
-
-
-def response_of(scale: ScoreScale | None, losses: Any) -> Any:
-    """Return what is shown of the column loss: the score of odds against, or the loss itself without a scale."""
-    return losses if scale is None else scale.score(np.log(np.asarray(losses, float)))

@@ -16,6 +16,7 @@ from bayescale._record import Array, record
 from bayescale.data.design import Counted
 from bayescale.data.score import ScoreScale
 from bayescale.model.evaluations.dense import solved_conditions
+from bayescale.model.padding import padded
 from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, row_variance
 
 WIDEST = 3.0
@@ -252,18 +253,14 @@ def counts_of(counted: Counted, basis: Basis, center: float, size: int) -> Count
         center: Mean of the log odds of the settings.
         size: Runs with padding.
     """
-
-    def padded(array: np.ndarray, fill: float = 0.0) -> np.ndarray:
-        return np.concatenate([array, np.full(size - len(array), fill)]).astype(array.dtype)
-
     middle, precision = normal_approximation(counted.right, counted.items, counted.chance, counted.ceiling)
     return Counts(
         basis=basis,
-        right=padded(counted.right),
-        items=padded(counted.items),
-        setting=padded(counted.setting),
-        middle=padded(middle - center),
-        precision=padded(precision),
+        right=padded(counted.right, size),
+        items=padded(counted.items, size),
+        setting=padded(counted.setting, size).astype(int),
+        middle=padded(middle - center, size),
+        precision=padded(precision, size),
         chance=np.asarray(counted.chance, float),
         ceiling=np.asarray(counted.ceiling, float),
     )
