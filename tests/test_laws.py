@@ -276,7 +276,8 @@ def at_an_end(name, place, end):
     law, rng = LAWS[name], np.random.default_rng(5)
     frame = pd.DataFrame({one: ordinary(one, law, rng) for one in law.inputs})
     frame.loc[:2, law.inputs[place]] = end
-    return frame.assign(loss=3.0 + 0.1 * rng.standard_normal(8))
+    noise = 0.1 * rng.standard_normal(8)
+    return frame.assign(score=0.5 + noise) if law.info.describes == "odds" else frame.assign(loss=3.0 + noise)
 
 
 @pytest.mark.parametrize(("name", "place", "end"), ENDS, ids=str)

@@ -71,6 +71,19 @@ GOLDEN = [
     ("step_rate", "li2025", {"n_params": 1e9, "n_tokens": 1e11}, 1.6325e-3, 1e-4),
     ("step_batch", "li2025", {"n_tokens": 1e11}, 1.1077e6, 1e-4),
     ("expert_rate", "ludziejewski2025", {"n_params": 1e9, "n_experts": 8}, 1.3426e-4, 1e-4),
+    ("imitation_learning", "pour_water_objects", {"x": 32}, 0.0722, 1e-3),
+    ("imitation_learning", "pour_water_environments", {"x": 16}, 0.1137, 1e-3),
+    # Odds against a coverage.
+    ("coverage_power", "pythia_12b", {"samples_per_problem": 1}, 1 / 0.0164 - 1, 4e-3),
+    ("coverage_power", "pythia_12b", {"samples_per_problem": 100}, 1 / 0.4731 - 1, 3e-4),
+    ("coverage_power", "pythia_12b", {"samples_per_problem": 1e4}, 1 / 0.8727 - 1, 1e-3),
+    ("coverage_power", "gpt_4o_jailbreak", {"samples_per_problem": 1e4}, 1 / 0.909 - 1, 6e-3),
+    ("video_text", "videomae_v2", {"n_frames": 1, "n_captions": 1}, 1 - 0.130, 1e-9),
+    ("video_text", "videomae_v2", {"n_frames": 8, "n_captions": 1}, 1 - 0.2485, 1e-4),
+    ("video_text", "videomae_v2", {"n_frames": 80, "n_captions": 10}, 1 - 0.3979, 1e-4),
+    ("video_text", "dinov2", {"n_frames": 1, "n_captions": 1}, 1 - 0.190, 1e-9),
+    ("kinetics", "qwen3_8b", {"n_params": 8.19e9, "thinking_tokens": 16384, "samples_per_problem": 1},
+     (352.5 + 11_828) * 1e12, 1e-4),
 ]  # fmt: skip
 
 UNCHECKED = {
@@ -88,6 +101,10 @@ UNCHECKED = {
     "quantised_training": {"w4a4", "w4a16", "w16a4", "w4a4_fc2_8bit"},
     "routed": {"s_base", "rl_r", "hash"},
     "annealing": {"luo2025_400m"},
+    "coverage_power": {source.key for source in LAWS["coverage_power"].info.published}
+    - {"pythia_12b", "gpt_4o_jailbreak"},
+    "imitation_learning": {source.key for source in LAWS["imitation_learning"].info.published}
+    - {"pour_water_objects", "pour_water_environments"},
     "multi_power": {"luo2025_25m", "luo2025_100m", "luo2025_400m"},
 }
 """Sets without a row above: no value is known, or a test of their own below has it."""
@@ -120,6 +137,8 @@ def value(name, key=None, **inputs):
         ("gemstones_shape", {"width": 2048, "depth": 20, "n_params": 1e9, "n_tokens": 1e11}, 2.2, 3.2),
         ("routed", {"n_params": 1e8, "n_experts": 64}, 2.1, 2.8),
         ("chinchilla", {"n_params": 1e9, "n_tokens": 1e11}, 2.0, 3.2),
+        ("coverage_power", {"samples_per_problem": 1000}, 0.1, 10.0),
+        ("imitation_learning", {"x": 32}, 0.05, 0.2),
     ],
 )
 def test_published_sets_are_plausible(name, inputs, low, high):

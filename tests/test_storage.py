@@ -172,9 +172,10 @@ def test_laws_come_back_from_files(name, tmp_path):
             table[column] *= 1e-4
         if column == "schedule":
             table[column] = 1.0
-    table["loss"] = 2.0 + rng.random(12)
+    scored = law.info.describes == "odds"
+    table = table.assign(score=rng.random(12), n_items=50) if scored else table.assign(loss=2.0 + rng.random(12))
     given = bs.Runs.from_frame(table, inputs=inputs)
-    posterior = synthetic(given, name, None, "normal")
+    posterior = synthetic(given, name, None, "binomial" if scored else "normal")
     assert_same(posterior, through_a_file(posterior, tmp_path / "fit.nc"))
 
 

@@ -41,13 +41,38 @@ RANGES = {
     "model_bits": (1e8, 1e11),
     "accelerator_hours": (1.0, 1e3),
     "x": (1e18, 1e20),
+    "equivalent_flops": (1e20, 1e24),
+    "n_tasks": (8.0, 2000.0),
+    "task_loss": (0.6, 1.4),
+    "demand": (1.0, 10.0),
+    "ability": (1.0, 10.0),
+    "datastore_tokens": (1e8, 1e12),
+    "samples_per_problem": (1.0, 1e3),
+    "thinking_tokens": (500.0, 3e4),
+    "task_length": (1.0, 1e3),
+    "n_frames": (1.0, 80.0),
+    "n_captions": (1.0, 10.0),
+    "controlled_tokens": (1.0, 32.0),
+    "forced_tokens": (1.0, 256.0),
+    "draft_tokens": (1.0, 8.0),
+    "draft_params": (1e7, 1e9),
+    "batch": (1.0, 64.0),
+    "root_kl": (0.5, 5.0),
+    "n_languages": (1.0, 12.0),
+    "kept_share": (0.1, 0.9),
+    "transport_distance": (0.1, 1.0),
+    "intrinsic_dimension": (10.0, 40.0),
+    "label_sharpness": (0.5, 5.0),
+    "aspect_ratio": (8.0, 256.0),
+    "resolution": (96.0, 512.0),
+    "activations": (1e6, 1e8),
     **dict.fromkeys(("share", "share_1", "share_2", "share_3", "share_4", "share_5"), (0.05, 0.6)),
 }
 """Where made-up runs of each input lie."""
 
 
 def made_up(law: Any, rows: int = 10) -> Any:
-    """Make up runs with the inputs of a law: each input spread evenly over its range, all in other orders."""
+    """Make up runs for a law: each input spread evenly over its range, all in other orders, and a loss or a score."""
     import bayescale as bs
 
     rng = np.random.default_rng(3)
@@ -59,7 +84,11 @@ def made_up(law: Any, rows: int = 10) -> Any:
         low, high = np.log(RANGES[name])
         columns[name] = np.exp(low + (high - low) * (rng.permutation(rows) + rng.uniform(size=rows)) / rows)
     frame = pd.DataFrame(columns)
-    frame["loss"] = 2.5 * np.exp(0.1 * rng.standard_normal(rows))
+    noise = 0.1 * rng.standard_normal(rows)
+    if law.info.describes == "odds":
+        frame = frame.assign(score=0.5 + noise, n_items=500.0)
+    else:
+        frame["loss"] = 2.5 * np.exp(noise)
     return bs.Runs.from_frame(
         frame.rename(columns={"x": "flops"}), inputs=["flops" if n == "x" else n for n in columns]
     )

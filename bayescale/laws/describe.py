@@ -15,6 +15,7 @@ from bayescale.laws.inputs import INPUTS
 from bayescale.laws.law import Law
 from bayescale.laws.published import FORMS, VERIFIED, Published
 from bayescale.laws.registry import ALIASES, LAWS, papers_of
+from bayescale.laws.responses import RESPONSES
 
 SECTIONS = {
     "one_input": "One scale input",
@@ -23,18 +24,49 @@ SECTIONS = {
     "architecture": "Architecture",
     "precision": "Precision",
     "schedule": "Schedules and best settings",
+    "downstream": "Scores: tasks by scale, loss and skill",
+    "trends": "Turns, jumps, straight lines and no trend",
+    "inference": "Compute at test time",
+    "posttraining": "Post-training: reinforcement learning, rewards, fine-tuning, languages",
+    "data_decisions": "Decisions about data",
+    "shape": "Shape at a budget, stability",
 }
 """Headings by the module that registers a law."""
 
+TRENDS = {
+    "a score by any scale": ("logistic", "logistic_ceiling", "gompertz"),
+    "a score of a task that has easy and hard items": ("difficulty_mixture",),
+    "a score that turns": ("inverted_u_score", "u_shaped_score", "thinking_peak"),
+    "a score at a fixed budget with a best setting inside": ("valley", "moving_valley"),
+    "pass@k, best of n, search with a verifier": ("coverage_power", "coverage_beta", "attempts_plateau"),
+    "accuracy by a budget of thought, or by rounds of revision": ("thinking_logistic", "votes"),
+    "a score by examples or tasks of fine-tuning": ("instruction_data", "instruction_tasks", "finetune_mixture"),
+    "reinforcement learning by compute": ("scale_rl", "rl_compute", "rl_logistic"),
+    "an error by model, data and a third scale": ("three_input_outer", "width_depth_resolution"),
+    "a measure that may not scale at all": ("signed_power", "no_trend"),
+    "a sudden change": ("sharp_transition", "broken_1"),
+}
+"""Laws for what papers report without an equation."""
+
 NOT_LAWS = {
-    "Beyond neural scaling laws: data pruning (sorscher2022pruning)": "its curves follow from a perceptron model "
-    "without closed form; no equation in the number of examples and the kept share could be verified.",
-    "Projektor (kang2023projektor)": "projects a loss from two pilot sizes with a computed distance between data sets; "
-    "the formula could not be verified. The distance itself can be an input of any law here.",
-    "Sparsity and reasoning of experts (nakamura2025sparsity)": "an empirical statement about accuracy; no closed form "
-    "could be verified.",
-    "Medical imaging (Merlin, arXiv:2406.06512)": "states that scores scale with the number of scans; neither equation "
-    "nor coefficients could be read. `saturating_power` on 1 - score is the natural model.",
+    "Choice of single items (schaeffer2024elusive)": "needs the log likelihoods of all choices of each item as the "
+    "response, a categorical likelihood; `choice_probabilities` describes their mean.",
+    "Skills behind many benchmarks (ruan2024observational, Sloth)": "a factor model whose response is a table of "
+    "models by benchmarks. `observational` takes the skill as known, with its error left out.",
+    "Several demands at once (zhou2025general)": "item response in many dimensions, the same factor model; "
+    "`demand_ability` has one demand.",
+    "Linearity and breakthroughness (BIG-bench, PaLM)": "measures of a curve, not a curve; compute them on draws of "
+    "`predict`. `sharp_transition` on a score describes a breakthrough.",
+    "Families from few runs (Hitchhiker's guide, the fine line)": "say how to pool families and sizes, not which curve "
+    "they follow: `bs.pool`.",
+    "Conformal control of test-time scaling (ATTS)": "a procedure with a guarantee for answers alike, not a curve.",
+    "Metrics of test-time scaling (ARISE)": "a metric; of `thinking_peak` P(T < x) says whether more harms.",
+    "Budgets over stages (AgentTTS)": "a choice among products of laws; `laws.optimum.best` takes any path.",
+    "Particle methods at inference": "an algorithm. Rates of two algorithms are compared by `bs.decide.compare`.",
+    "Accuracy at a cost (sadhukhan2025kinetics)": "two laws: `kinetics` for the cost and a law of coverage for the "
+    "accuracy, each with its own response.",
+    "Threshold theory of grokking": "bounds without constants for tasks of group arithmetic; nothing to fit.",
+    "Counter-examples (Alice in Wonderland, LIMR)": "state that a trend fails; `check` looks for that in data.",
 }
 """Papers whose law is missing here, and why."""
 
@@ -52,6 +84,11 @@ LEFT_OUT = (
 def section(law: Law) -> str:
     """Return the section of the catalogue that a law belongs to."""
     return law.info.section or law.function.__module__.rsplit(".", 1)[-1]
+
+
+def only(law: Law) -> str:
+    """Return what a law is limited to besides its response: to scores, or to responses that are no score."""
+    return {"odds": " (scores only)", "quantity": " (no score)"}.get(law.info.describes, "")
 
 
 def aliases(law: Law) -> dict[str, str]:
@@ -101,6 +138,7 @@ def card(law: Law) -> dict[str, Any]:
         "inputs": list(law.inputs),
         "units": input_lines(law),
         "response": law.response,
+        "describes": RESPONSES[law.info.describes],
         "cite": law.info.cite,
         "papers": [f"{paper.label}: {paper.title}" for paper in papers_of(law)],
         "nicknames": list(law.info.nicknames),
@@ -137,7 +175,7 @@ def text(law: Law) -> str:
         f"  source     {where}; {FORMS[law.info.form]}",
     ]
     lines += [f"  paper      {paper.label}: {paper.title}" for paper in papers_of(law)]
-    lines.append(f"  response   {law.response}")
+    lines.append(f"  response   {law.response}{only(law)}")
     lines += [f"  input      {name}: {text}" for name, text in input_lines(law).items()]
     if law.axes:
         lines.append(f"  discrepancy over {', '.join(name for name, _ in law.axes)}")
@@ -162,7 +200,7 @@ def block(law: Law) -> list[str]:
     lines = [f"### `{law.name}`", "", law.info.summary + (f" {law.info.caveats}" if law.info.caveats else ""), ""]
     lines.append(f"- source: {where}; {FORMS[law.info.form]}")
     lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
-    lines.append(f"- response: {law.response}")
+    lines.append(f"- response: {law.response}{only(law)}")
     if law.axes:
         lines.append(f"- discrepancy over: {', '.join(name for name, _ in law.axes)}")
     lines.append("- priors: " + "; ".join(f"{names}: `{prior}`" for names, (prior, _) in prior_lines(law).items()))
@@ -206,7 +244,9 @@ def markdown() -> str:
         lines += [f"## {heading}", ""]
         for law in members:
             lines += block(law)
-    lines += ["## Papers without a law here", ""]
+    lines += ["## Trends without an equation", ""]
+    lines += [f"- {trend}: {', '.join(f'`{name}`' for name in names)}" for trend, names in TRENDS.items()]
+    lines += ["", "## Not in the catalogue, and why", ""]
     lines += [f"- {name}: {reason}" for name, reason in NOT_LAWS.items()]
     lines += ["", "## Constants left out", "", *(f"- {reason}" for reason in LEFT_OUT), ""]
     return "\n".join(lines)

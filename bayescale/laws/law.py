@@ -46,6 +46,8 @@ class LawInfo:
     """What people call the law, its paper or its models, for `bayescale.laws.search`."""
     section: str = ""
     """Section of the catalogue; by default the module of the law's function."""
+    describes: str = "loss"
+    """What the law's value is, a key of `responses.RESPONSES`; it decides which runs are refused."""
 
 
 @known_keywords

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from bayescale.laws.papers_downstream import DOWNSTREAM
 
 
 class Paper(NamedTuple):
@@ -340,6 +343,7 @@ PAPERS: dict[str, Paper] = {
         2025,
         "Robust Layerwise Scaling Rules by Proper Weight Decay Tuning",
     ),
+    **{key: Paper(*entry) for key, entry in DOWNSTREAM.items()},
 }
 """Papers that the package's laws cite, as in `references.bib`."""
 
@@ -352,6 +356,7 @@ def paper_of(cite: str) -> Paper | None:
     return Paper((found[1].capitalize(),), False, int(found[2]), found[3]) if found else None
 
 
+@functools.cache
 def words_of(text: str) -> tuple[str, ...]:
     """Return the words and numbers of a text in lower case, without accents and punctuation."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).lower()

@@ -13,6 +13,7 @@ from bayescale.laws.law import Law, LawInfo, renamed, signature_constants
 from bayescale.laws.papers import Paper, matches, paper_of, words_of
 from bayescale.laws.priors import Prior
 from bayescale.laws.published import FORMS, Published
+from bayescale.laws.responses import RESPONSES
 
 LAWS: dict[str, Law] = {}
 """Every registered law by name, built-in ones first."""
@@ -59,6 +60,7 @@ def register_law(
     aliases: Mapping[str, str] | None = None,
     nicknames: tuple[str, ...] = (),
     axes: Mapping[str, Callable[..., Any]] | None = None,
+    describes: str = "loss",
 ) -> Callable[[Callable[..., Any]], Law]:
     """Turn a plain function into a law and enter it in `LAWS`.
 
@@ -87,6 +89,8 @@ def register_law(
         axes: Positive quantities in whose logarithms a discrepancy runs instead of those of the inputs, by name, each a
             function of what the law takes. For inputs that are labels, or when something else tells where the law
             may be wrong: `{"size": lambda recipe, N: N}`.
+        describes: What the law's value is: "loss" for whatever falls, of a score the odds against being right; "odds"
+            for those odds only; "quantity" for another positive response.
 
     Raises:
         InputError: If constants and priors do not match.
@@ -103,7 +107,7 @@ def register_law(
 
     def declare(function: Callable[..., Any]) -> Law:
         label = name or function.__name__
-        check_declaration(label, function, names, priors, form)
+        check_declaration(label, function, names, priors, form, describes)
         summary, _, caveats = inspect.cleandoc(function.__doc__ or "").partition("\n\n")
         law = Law(
             function=function,
@@ -126,6 +130,7 @@ def register_law(
                 counting=tuple((counting or {}).items()),
                 nests=tuple((other, tuple(fixed.items())) for other, fixed in (nests or {}).items()),
                 nicknames=tuple(nicknames),
+                describes=describes,
             ),
         )
         LAWS[label] = law
@@ -137,7 +142,12 @@ def register_law(
 
 
 def check_declaration(
-    label: str, function: Callable[..., Any], names: tuple[str, ...], priors: Mapping[str, Any], form: str
+    label: str,
+    function: Callable[..., Any],
+    names: tuple[str, ...],
+    priors: Mapping[str, Any],
+    form: str,
+    describes: str,
 ) -> None:
     """Refuse a law whose function, inputs and priors do not fit together."""
     covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
@@ -155,6 +165,8 @@ def check_declaration(
         )
     if form not in FORMS:
         raise InputError(f"{label}: there is no form {form!r}. {nearest(form, FORMS)}")
+    if describes not in RESPONSES:
+        raise InputError(f"{label}: describes= is no response {describes!r}. {nearest(describes, RESPONSES)}")
 
 
 def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, ...]:
@@ -181,6 +193,7 @@ def variant(
     counting: Mapping[str, str] | None = None,
     nicknames: tuple[str, ...] = (),
     section: str | None = None,
+    describes: str | None = None,
     **changes: Any,
 ) -> Law:
     """Enter a law that shares the function of another: its own inputs, priors, source and constants.
@@ -199,6 +212,7 @@ def variant(
         counting: See `register_law`.
         nicknames: See `register_law`.
         section: Section of the catalogue; that of the base by default.
+        describes: See `register_law`; as the base by default.
         **changes: Other fields of `Law` that differ, e.g. `response`.
     """
     law = renamed(get(base), inputs or LAWS[base].inputs).with_priors(priors or {})
@@ -212,6 +226,7 @@ def variant(
         counting=tuple((counting or {}).items()),
         nicknames=nicknames,
         section=law.info.section if section is None else section,
+        describes=law.info.describes if describes is None else describes,
     )
     law = dataclasses.replace(law, name=name, info=info, **changes)
     LAWS[name] = law

@@ -105,3 +105,35 @@ def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
         return jax.lax.fori_loop(0, steps, step, x, unroll=steps <= FEW_STEPS)
 
     return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))
+
+
+HOPELESS = 60.0
+"""Negative log probability beyond which a success counts as out of reach; floats hold the odds against it."""
+
+
+def odds_against(surprise: Any) -> Any:
+    """Return the odds against an event of probability e^-surprise: e^surprise - 1."""
+    return jnp.expm1(jnp.minimum(surprise, HOPELESS))
+
+
+SMALLEST_SHARE = 1e-6
+"""What a straight line that would fall below zero stays at, as a share of its value at the reference."""
+
+
+def above_zero(share: Any) -> Any:
+    """Return a share of a positive response, not below `SMALLEST_SHARE`."""
+    return jnp.maximum(share, SMALLEST_SHARE)
+
+
+def log_gamma_ratio(z: Any, a: Any) -> Any:
+    """Return ln(Gamma(z) / Gamma(z + a)) of positive numbers, without the cancellation of two large logarithms."""
+    steps = jnp.log1p(a / z) + jnp.log1p(a / (z + 1.0)) + jnp.log1p(a / (z + 2.0)) + jnp.log1p(a / (z + 3.0))
+    # From 4 on the series is exact to a billionth.
+    low = z + 4.0
+    high = low + a
+
+    def series(x: Any) -> Any:
+        square = 1.0 / (x * x)
+        return (1.0 / 12.0 - square * (1.0 / 360.0 - square * (1.0 / 1260.0 - square / 1680.0))) / x
+
+    return steps - (low - 0.5) * jnp.log1p(a / low) - a * jnp.log(high) + a + series(low) - series(high)

@@ -21,6 +21,7 @@ from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError, some
 from bayescale.laws.law import Law, without_span
 from bayescale.laws.priors import LEVELS, Fall, Plateaus, Prior, check_priors
+from bayescale.laws.responses import refuse_response
 from bayescale.model.designs import find_design, shape_weights
 from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
 from bayescale.model.evaluations import Counts, Dense, Independent, Rotated, StateSpace
@@ -81,6 +82,7 @@ def make_jobs(
         chosen = laws.automatic(runs.inputs if ray is None else ray.names[:1])
     else:
         chosen = laws.get(law)
+    refuse_response(chosen, scored=runs.score is not None)
     chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
     runs = dataclasses.replace(runs, inputs=chosen.inputs)
     refuse_zeros(chosen, runs.frame, runs.name)

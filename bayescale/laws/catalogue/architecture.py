@@ -126,6 +126,7 @@ def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta,
     units=lambda c, ref: {"a": c["a"] - c["d"] * log10(ref["flops"])},
     scales={"active_share": "", "granularity": ""},
     response="leverage: compute of a dense model of equal loss divided by that of the experts",
+    describes="quantity",
     counting={"granularity": "twice the width divided by that of one expert"},
     published={
         "tian2025": paper(
@@ -227,6 +228,7 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
     scales={"vocab_size": ""},
     decreasing=("n_params", "width", "n_chars"),
     response="e to the unigram-normalised loss",
+    describes="quantity",
     counting={"n_params": "without vocabulary"},
     published={
         "tao2024": paper(
@@ -273,6 +275,7 @@ def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -
     priors={"terms": Shares(("R", "K"), floor=False), "s": Positive(4.0, 0.5)},
     units={"R": ("n_params", -1.0)},
     response="bits of knowledge",
+    describes="quantity",
     published={"allenzhu2024_1000": secondary(note="R at 1000 exposures; K and s are ours", R=2.0, K=inf, s=4.0)},
     form="ours",
     nicknames=("knowledge capacity", "Physics of Language Models"),

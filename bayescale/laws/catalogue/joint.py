@@ -290,6 +290,7 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     units=CM_UNITS,
     decreasing=("flops",),
     response="mean error of downstream tasks",
+    describes="quantity",
     published={
         key: refit(**GADRE[key], eps=eps, gamma=gamma, r=log(k / eps) / (gamma * GADRE[key]["E"]))
         for key, (eps, k, gamma) in GADRE_ERRORS.items()

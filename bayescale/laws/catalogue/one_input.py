@@ -73,6 +73,7 @@ variant(
     summary="Kaplan's critical batch B* / L^(1/a) by the loss reached: A = B* and c = 1/a.",
     cite="kaplan2020scaling",
     response="critical batch in tokens",
+    describes="quantity",
     inputs=("reached_loss",),
     priors={"c": Exponent(4.8, 0.3)},
     published={"kaplan2020": paper(A=2e8, c=1.0 / 0.21)},
@@ -117,6 +118,17 @@ variant(
     caveats="Six points and no floor; the fitted gap exceeds 1 at x = 1 for some tasks.",
     response="optimality gap",
     priors={"c": Exponent(0.6, 0.5)},
+    published={
+        key: paper(note="read off the authors' figure", A=A, c=c)
+        for key, (A, c) in {
+            "pour_water_objects": (0.825, 0.703),
+            "pour_water_environments": (1.180, 0.844),
+            "pour_water_pairs": (1.068, 0.579),
+            "mouse_objects": (0.826, 0.697),
+            "mouse_environments": (0.827, 0.466),
+            "mouse_pairs": (1.263, 0.683),
+        }.items()
+    },
 )
 
 
@@ -127,6 +139,7 @@ variant(
     priors={"A": Level(), "c": Exponent(0.5, 0.4)},
     units={"A": ("x", "-c")},
     response="count",
+    describes="quantity",
 )
 def growing_power(x: Any, *, A: Any, c: Any) -> Any:
     """Growing power law: A x^c, as for the best size, batch or number of tokens at a budget."""
@@ -143,6 +156,7 @@ variant(
     "with how FLOPs are counted, warm-up, decay and tuning (porian2024resolving): never pool across those.",
     equation="approach 1",
     response="best number of parameters",
+    describes="quantity",
     inputs=("flops",),
     published={
         "porian2024_tuned": paper(
@@ -375,6 +389,7 @@ variant(
     caveats="All ten exponents lie between .64 and .75.",
     equation="table 1",
     response="best number of parameters, without embeddings",
+    describes="quantity",
     inputs=("flops",),
     priors={"c": Exponent(0.7, 0.1)},
     published={key: paper(A=(scale * PF_DAY) ** -b, c=b) for key, (_, _, (scale, b)) in HENIGHAN.items()},

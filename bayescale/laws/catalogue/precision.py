@@ -55,6 +55,7 @@ def quantised_training(N: Any, D: Any, G: Any, *, E, A, B, alpha, k, g_N, g_D, g
     units={"k": [("n_params", "a"), ("n_tokens", "-b"), ("bits", "g")]},
     decreasing=("n_params", "bits"),
     response="rise of the loss through quantisation after training",
+    describes="quantity",
     form="recalled",
     published={
         "second_text": secondary(

@@ -279,6 +279,7 @@ def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g,
     units={"c": [("n_params", "p"), ("n_tokens", "-q")]},
     decreasing=("n_params",),
     response="best learning rate",
+    describes="quantity",
     counting={"n_params": "without embeddings"},
     published={"li2025": paper(c=1.79, p=0.713, q=0.307)},
     nicknames=("Step Law",),
@@ -299,6 +300,7 @@ variant(
     summary="Best batch in tokens: A D^c.",
     cite="li2025steplaw",
     response="best batch in tokens",
+    describes="quantity",
     inputs=("n_tokens",),
     priors={"c": Exponent(0.57, 0.3)},
     published={"li2025": paper(A=0.58, c=0.571)},
@@ -312,6 +314,7 @@ variant(
     units={"c": [("n_params", "p"), ("n_experts", "q")]},
     decreasing=("n_params", "n_experts"),
     response="best learning rate",
+    describes="quantity",
     counting={"n_params": "active, without embeddings"},
     published={"ludziejewski2025": paper(c=math.exp(8.39), p=0.81, q=0.25)},
 )
@@ -330,6 +333,7 @@ variant(
     caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on an observed top singular value "
     "of sqrt(rate / decay) d^.75, as the abstract says.",
     response="weight decay",
+    describes="quantity",
     inputs=("width",),
     priors={"c": Exponent(0.5, 0.2)},
 )
@@ -344,6 +348,7 @@ variant(
     "says that the small models are no proxy.",
     form="recalled",
     response="best learning rate",
+    describes="quantity",
     inputs=("width",),
     priors={"c": Exponent(1.0, 0.3)},
 )

@@ -1,0 +1,301 @@
+"""Laws of scores on tasks: against scale, against the loss, and of skills."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import jax.numpy as jnp
+
+from bayescale.laws.priors import Exponent, Fall, Fraction, Level, Positive, Shares, Slope
+from bayescale.laws.registry import alias, register_law, variant
+from bayescale.laws.shapes import HOPELESS, odds_against, raised
+
+ODDS: dict[str, Any] = {"response": "odds against being right", "describes": "odds"}
+"""What laws of scores describe."""
+STEEP = Slope(2.0, 0.8)
+"""Gross fall of the log odds of a score over a training span; losses fall by a third of that."""
+
+
+# --- Against scale -----------------------------------------------------------------------------------------
+
+variant(
+    "power",
+    name="logistic",
+    section="downstream",
+    summary="Logistic curve of a score in ln x between chance and ceiling, 1 / (1 + (x / m)^-c): A = m^c.",
+    cite="ruan2024observational",
+    caveats="The odds against are a power law. Chance and ceiling are those that the score was read with.",
+    form="ours",
+    nicknames=("sigmoid in log compute", "accuracy curve"),
+    **ODDS,
+)
+variant(
+    "saturating_power",
+    name="logistic_ceiling",
+    section="downstream",
+    summary="Logistic curve of a score in ln x below an unknown ceiling: odds against E + A x^-c.",
+    cite="ruan2024observational",
+    caveats="The score approaches chance + (ceiling - chance) / (1 + E), which no scale passes. Before the curve bends "
+    "the data say little about E.",
+    form="ours",
+    nicknames=("sigmoid with a ceiling",),
+    **ODDS,
+)
+variant(
+    "power",
+    name="observational",
+    section="downstream",
+    summary="Score by the compute of a reference family with equal skills: odds against A x^-c, a sigmoid in ln x.",
+    cite="ruan2024observational",
+    caveats="The equivalent compute comes from the first principal components of a table of benchmarks and is taken as "
+    "known here. The paper's ceiling h lies between .8 and 1: read the score with ceiling= (--ceiling). Its printed "
+    "slopes leave the base of the logarithm open and are not given.",
+    inputs=("equivalent_flops",),
+    nicknames=("observational scaling laws",),
+    **ODDS,
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="hu2023predicting",
+    priors={"A": Positive(1.0, 1.2), "c": STEEP},
+    units={"A": ("x", "c")},
+    decreasing=("x",),
+    form="ours",
+    nicknames=("Gompertz curve", "exponential of a power law"),
+    **ODDS,
+)
+def gompertz(x: Any, *, A: Any, c: Any) -> Any:
+    """Gompertz curve of a score in ln x, exp(-A x^-c) between chance and ceiling: odds against e^(A x^-c) - 1.
+
+    Rises late and slowly: -ln of the score is a power law, as of pass rates.
+    """
+    return odds_against(A * raised(x, -c))
+
+
+variant(
+    "gompertz",
+    name="pass_until",
+    summary="Probability of passing a task by parameters, exp(-A N^-c): -ln of the pass rate is a power law.",
+    cite="hu2023predicting",
+    caveats="The paper samples until r passes, so that tiny pass rates are seen: give the passes and the samples as "
+    "score and n_items. Some tasks improve faster than the law. Constants could not be verified.",
+    form="secondary",
+    inputs=("n_params",),
+    nicknames=("PassUntil", "emergent abilities"),
+)
+variant(
+    "gompertz",
+    name="pass_rate",
+    summary="Pass rate by training compute, exp(-A C^-c): the report's power law of the mean of -ln(pass rate).",
+    cite="openai2023gpt4",
+    caveats="The report averages logarithms over problems and this law takes the mean rate. Constants were never "
+    "published; one task of the report moved against the trend.",
+    form="secondary",
+    inputs=("flops",),
+    nicknames=("GPT-4", "HumanEval"),
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="xu2025unveiling",
+    priors={"a": Positive(1.0, 1.2), "b": STEEP, "c": Positive(0.1, 1.0)},
+    units={"a": ("x", "b")},
+    decreasing=("x",),
+    form="secondary",
+    nicknames=("COD", "clustering on difficulty"),
+    **ODDS,
+)
+def difficulty_cluster(x: Any, *, a: Any, b: Any, c: Any) -> Any:
+    """Score of a cluster of tasks of like difficulty, g + (1 - g) exp(-a x^-b - c): odds against e^(a x^-b + c) - 1.
+
+    g is the chance that the score was read with; e^-c is the ceiling. The paper keeps clusters with a > 1, b > .1 and
+    c < 1 and maps their scores to the whole benchmark.
+    """
+    return odds_against(a * raised(x, -b) + c)
+
+
+@register_law(
+    inputs=("x",),
+    cite="xu2025unveiling",
+    priors={"w": Fraction(0.0, 1.5), "A": Positive(0.5, 1.2), "c": STEEP, "r": Positive(5.0, 0.7)},
+    units={"A": ("x", "c")},
+    decreasing=("x",),
+    form="ours",
+    nests={"gompertz": {"r": 0.0}},
+    nicknames=("difficulty mixture",),
+    **ODDS,
+)
+def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
+    """Score on easy and hard items, w exp(-A x^-c) + (1 - w) exp(-(1 + r) A x^-c): a curve with two rises.
+
+    One exponent for both kinds; hard items have 1 + r times the -ln of the pass rate. The paper fits clusters one by
+    one. The data see w where the two rises lie apart.
+    """
+    surprise = jnp.minimum(A * raised(x, -c), HOPELESS)
+    further = jnp.minimum(r * surprise, HOPELESS)
+    # Relative to the easy items' rate, which may be tiny.
+    passed = w + (1.0 - w) * jnp.exp(-further)
+    return (jnp.expm1(surprise) - (1.0 - w) * jnp.expm1(-further)) / passed
+
+
+@register_law(
+    inputs=("x",),
+    cite="schaeffer2024elusive",
+    priors={"terms": Shares(("A", "B"), floor=False), "c": STEEP, "d": Slope(0.7, 0.8)},
+    units={"A": ("x", "c"), "B": ("x", "d")},
+    decreasing=("x",),
+    form="ours",
+    nicknames=("multiple choice", "distractors"),
+    **ODDS,
+)
+def choice_probabilities(x: Any, *, A: Any, c: Any, B: Any, d: Any) -> Any:
+    """Probability of the right one of several choices: odds against A x^-c + B x^-d, one power law a kind of error.
+
+    Where log likelihoods of all choices are linear in ln x, each wrong choice is as likely as the right one times a
+    power of x. The paper shows that the wrong choices decide how predictable an accuracy is and fits no such curve.
+    """
+    return A * raised(x, -c) + B * raised(x, -d)
+
+
+variant(
+    "saturating_power",
+    name="instruction_tasks",
+    section="downstream",
+    summary="Score on held-out tasks by the number of tasks in instruction tuning: odds against E + A x^-c.",
+    cite="iyer2022optiml",
+    caveats="The paper reports the trend by tasks, categories and size; the curve is ours.",
+    form="ours",
+    inputs=("n_tasks",),
+    nicknames=("OPT-IML", "instruction tuning"),
+    **ODDS,
+)
+variant(
+    "power",
+    name="instruction_data",
+    section="downstream",
+    summary="Score by instruction examples, linear in their logarithm between chance and ceiling: odds against A x^-c.",
+    cite="tang2024textsquare",
+    caveats="The paper states that the score is linear in the logarithm; a logistic curve is so in its middle.",
+    form="ours",
+    inputs=("n_samples",),
+    nicknames=("TextSquare", "instruction tuning"),
+    **ODDS,
+)
+variant(
+    "saturating_power",
+    name="medical_scans",
+    section="downstream",
+    summary="Score of a medical image model by the scans it was trained on: odds against E + A x^-c.",
+    cite="blankemeier2024merlin",
+    caveats="The paper fits scaling laws of F1 scores, whose equation could not be read. An F1 score is no share of "
+    "items: say with n_items= how many cases it rests on.",
+    form="ours",
+    inputs=("n_samples",),
+    nicknames=("Merlin", "computed tomography"),
+    **ODDS,
+)
+alias("knowledge_graph_engineering", "plateau_power", "heim2025knowledge")
+alias("human_level_vision", "three_input_outer", "orhan2023scaling")
+
+
+# --- Through the loss --------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("n_params", "n_tokens"),
+    cite="bhagia2024ladder",
+    priors={
+        **{"F": Level(), "A": Positive(1.0, 0.8), "B": Positive(1.0, 0.8)},
+        "falls": Fall(("alpha", "beta")),
+    },
+    units={"A": ("n_params", "alpha"), "B": ("n_tokens", "beta")},
+    decreasing=("n_params", "n_tokens"),
+    floor="F",
+    nicknames=("OLMo ladder", "two steps", "task scaling law"),
+    **ODDS,
+)
+def task_ladder(N: Any, D: Any, *, F: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
+    """Both steps of the ladder in one: a sigmoid of the task loss E + a N^-alpha + b D^-beta, in parameters and tokens.
+
+    The paper's steps are loss = E + a N^-alpha + b D^-beta and score = chance + range / (1 + exp(k (loss - L0))), so
+    that the odds against are F exp(A N^-alpha + B D^-beta) with A = k a, B = k b and F = exp(k (E - L0)). Scores alone
+    know these products. The ceiling of the score is that of reading; F is what is left at infinite scale.
+    """
+    return F * jnp.exp(jnp.minimum(A * raised(N, -alpha) + B * raised(D, -beta), HOPELESS))
+
+
+@register_law(
+    inputs=("task_loss",),
+    cite="bhagia2024ladder",
+    equation="the second step",
+    priors={"F": Level(), "k": Positive(8.0, 0.7)},
+    units={"k": ("task_loss", -1.0)},
+    nicknames=("OLMo ladder", "loss to accuracy"),
+    **ODDS,
+)
+def loss_sigmoid(L: Any, *, F: Any, k: Any) -> Any:
+    """Score against the loss on the same task: odds against F e^(k L), a sigmoid in L; the paper's F is e^(-k L0).
+
+    The loss is taken as known. Checkpoints of one run are not independent.
+    """
+    return F * jnp.exp(k * L)
+
+
+@register_law(
+    inputs=("n_tokens",),
+    cite="isik2024downstream",
+    priors={"K": Positive(4.0, 0.4), "alpha": Positive(0.2, 0.6), "beta": Positive(2.0, 0.3)},
+    units=lambda c, ref: {"K": c["K"] - c["alpha"] * log(ref["n_tokens"])},
+    response="BLEU or COMET in points",
+    describes="quantity",
+    counting={"n_tokens": "of pre-training, without repetition"},
+    form="secondary",
+    nicknames=("translation", "BLEU", "COMET"),
+)
+def bleu_log(D: Any, *, K: Any, alpha: Any, beta: Any) -> Any:
+    """Quality of translation by tokens of pre-training, (ln(A D^alpha))^beta: K = ln A.
+
+    Holds where pre-training suits the pair of languages; else BLEU falls again while the loss still improves, as
+    `turning` and `rise_then_fall` describe. Needs A D^alpha above 1. K, alpha and beta are nearly interchangeable.
+    Constants could not be verified.
+    """
+    return raised(jnp.maximum(K + alpha * jnp.log(D), 1e-3), beta)
+
+
+variant(
+    "saturating_power",
+    name="transfer_loss",
+    section="downstream",
+    summary="Loss after fine-tuning by tokens of pre-training: E + A D^-c.",
+    cite="isik2024downstream",
+    caveats="Improves even where BLEU falls. Constants could not be verified.",
+    form="secondary",
+    inputs=("n_tokens",),
+    counting={"n_tokens": "of pre-training, without repetition"},
+)
+
+
+# --- Skills ------------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("demand", "ability"),
+    cite="zhou2025general",
+    priors={"A": Level(), "c": Exponent(1.0, 0.7)},
+    units={"A": [("demand", "-c"), ("ability", "c")]},
+    decreasing=("ability",),
+    form="ours",
+    nicknames=("item response", "Rasch model"),
+    **ODDS,
+)
+def demand_ability(demand: Any, ability: Any, *, A: Any, c: Any) -> Any:
+    """Success of a model on items of one demand: odds against A (demand / ability)^c, a logistic curve of their ratio.
+
+    Both are measured beforehand, on scales without a negative number; levels that are logarithms go in as their
+    exponentials.
+    """
+    return A * (demand / ability) ** c

@@ -1,0 +1,97 @@
+"""Laws of the shape of models at a budget: width, depth, resolution, run time, logits, sparsity and tokens."""
+
+from __future__ import annotations
+
+from math import log
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from bayescale.laws.priors import Exponent, Level, Real, Shares
+from bayescale.laws.registry import alias, register_law, variant
+from bayescale.laws.shapes import raised
+
+
+@register_law(
+    inputs=("width", "depth", "resolution"),
+    cite="dollar2021fast",
+    priors={"terms": Shares(("E", "A", "B", "C")), **{name: Exponent(0.5, 0.6) for name in ("a", "b", "c")}},
+    units={"A": ("width", "a"), "B": ("depth", "b"), "C": ("resolution", "c")},
+    decreasing=("width", "depth", "resolution"),
+    floor="E",
+    form="ours",
+    response="error",
+    nicknames=("compound scaling", "EfficientNet"),
+)
+def width_depth_resolution(w: Any, d: Any, r: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, C: Any, c: Any) -> Any:
+    """Error of a vision model by width, depth and resolution: E + A w^-a + B d^-b + C r^-c.
+
+    With a cost, `laws.optimum` finds the best shape: operations grow as w^2 d r^2, activations, which decide the run
+    time, as w d r^2. The paper compares rules of scaling and fits no such curve.
+    """
+    return E + A * raised(w, -a) + B * raised(d, -b) + C * raised(r, -c)
+
+
+alias("resnet_scaling", "width_depth_resolution", "bello2021revisiting")
+
+
+@register_law(
+    inputs=("flops", "activations"),
+    cite="dollar2021fast",
+    priors={"A": Level(1.0), "a": Exponent(0.3, 0.6), "b": Exponent(0.7, 0.4)},
+    units={"A": [("flops", "-a"), ("activations", "-b")]},
+    counting={"flops": "of one forward pass"},
+    form="ours",
+    response="run time",
+    describes="quantity",
+    nicknames=("fast compound scaling", "cost model"),
+)
+def run_time(C: Any, M: Any, *, A: Any, a: Any, b: Any) -> Any:
+    """Run time by operations and activations: A C^a M^b.
+
+    The paper finds that activations tell run time better than operations do.
+    """
+    return A * raised(C, a) * raised(M, b)
+
+
+variant(
+    "run_time",
+    name="logit_growth",
+    summary="Largest attention logit or gradient norm by size and learning rate: A N^a lr^b.",
+    cite="wortsman2023small",
+    caveats="`predict` gives the probability that a size and rate pass a threshold. The paper extrapolates the logit "
+    "by size for each rate; the product of powers is ours.",
+    form="ours",
+    inputs=("n_params", "lr"),
+    response="largest logit",
+    nicknames=("instability", "small-scale proxies"),
+)
+
+
+@register_law(
+    inputs=("tokens_per_param", "active_share"),
+    cite="nakamura2025sparsity",
+    priors={"A": Level(), "c": Exponent(0.2, 0.7), "d": Real(0.0, 0.3), "q": Real(0.0, 0.1)},
+    units=lambda c, ref: {
+        "A": c["A"]
+        * np.exp(
+            c["c"] * log(ref["tokens_per_param"])
+            - c["d"] * log(ref["active_share"])
+            + c["q"] * log(ref["tokens_per_param"]) * log(ref["active_share"])
+        ),
+        "c": c["c"] + c["q"] * log(ref["active_share"]),
+        "d": c["d"] - c["q"] * log(ref["tokens_per_param"]),
+    },
+    form="ours",
+    counting={"tokens_per_param": "all experts"},
+    nicknames=("MoE", "optimal sparsity", "reasoning"),
+)
+def reasoning_sparsity(t: Any, s: Any, *, A: Any, c: Any, d: Any, q: Any) -> Any:
+    """Tokens per parameter and the active share of experts with their interaction: A t^-c s^d e^(q ln t ln s).
+
+    Losses, or of scores the odds against: fit both and compare, since the paper finds that reasoning wants more tokens
+    per parameter than the loss does. It states no equation.
+    """
+    spread = jnp.log(s)
+    return A * raised(t, -c) * jnp.exp(spread * (d + q * jnp.log(t)))

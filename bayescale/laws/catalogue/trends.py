@@ -1,0 +1,207 @@
+"""Laws of one input that turn, rise, jump or do nothing, and straight lines in its logarithm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from bayescale.laws.catalogue.downstream import ODDS, STEEP
+from bayescale.laws.priors import Break, Exponent, Fixed, Level, Shares, Slope, Turn
+from bayescale.laws.registry import alias, register_law, variant
+from bayescale.laws.shapes import above_zero, raised
+
+# --- Does it scale at all? ---------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="wang2025worldpm",
+    priors={"A": Level()},
+    units=lambda constants, ref: {},
+    form="ours",
+    nicknames=("constant", "flat"),
+)
+def no_trend(x: Any, *, A: Any) -> Any:
+    """A response that scale does not change: A.
+
+    To compare with a law that falls; the paper finds no trend of subjective preferences.
+    """
+    return A + 0.0 * x
+
+
+variant(
+    "power",
+    name="signed_power",
+    section="trends",
+    summary="Power law of either direction, A x^-c with c of either sign: P(c > 0) says whether the response falls.",
+    cite="wang2025worldpm",
+    caveats="All other laws fall by prior, so that flat data still make them fall a little.",
+    form="ours",
+    priors={"c": Turn(sd=0.6)},
+    decreasing=(),
+    nicknames=("no trend", "does it scale"),
+)
+alias("subjective_preference", "signed_power", "wang2025worldpm")
+
+
+# --- Straight lines in ln x --------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="shao2024datastore",
+    priors={"B": Level(), "a": Turn(sd=0.4), "x0": Fixed(1.0)},
+    units={"x0": ("x", 1.0)},
+    response="response",
+    describes="quantity",
+    form="ours",
+    nicknames=("log-linear", "linear in the logarithm"),
+)
+def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
+    """Straight line in ln x of either direction: B (1 + a ln(x / x0)), so that B a is the change for each e-fold.
+
+    x0 is where B holds, the middle of the runs. A line reaches zero somewhere; a score that is linear between chance
+    and ceiling is `logistic`.
+    """
+    return B * above_zero(1.0 + a * jnp.log(x / x0))
+
+
+variant(
+    "log_linear",
+    name="retrieval_datastore",
+    summary="Loss of a retrieval model by the tokens of its datastore, about linear in their logarithm.",
+    cite="shao2024datastore",
+    caveats="The paper shows the trend and prints no equation.",
+    form="ours",
+    inputs=("datastore_tokens",),
+    response="loss",
+    nicknames=("MassiveDS", "retrieval"),
+)
+variant(
+    "growing_power",
+    name="annotated_samples",
+    section="trends",
+    summary="Capability by annotated samples, A N^c with c about .07.",
+    cite="liu2025fundus",
+    caveats="The abstract prints the exponent .068 and no amplitude; it calls the capability L.",
+    inputs=("n_samples",),
+    priors={"c": Exponent(0.068, 0.4)},
+    response="capability",
+    nicknames=("FundusExpert",),
+)
+
+
+# --- Turns -------------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="mckenzie2023inverse",
+    priors={"A": Level(), "T": Break(("T",), 0.5, 0.6), "c": Slope(), "d": Slope()},
+    units={"T": ("x", 1.0)},
+    form="ours",
+    nicknames=("U-shaped loss", "turn", "over-training"),
+)
+def turning(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
+    """A response that falls and rises again: A (d (x/T)^-c + c (x/T)^d) / (c + d), least at x = T where it is A.
+
+    A power law on either side. `post.draws["T"]` gives the probability that the turn comes before an input; where the
+    data show no turn, T is the prior's, which has most of its mass within one span of the data.
+    """
+    ratio = x / T
+    return A * (d * raised(ratio, -c) + c * raised(ratio, d)) / (c + d)
+
+
+variant(
+    "turning",
+    name="inverted_u_score",
+    summary="Score that rises and falls again with scale: the odds against turn at x = T.",
+    cite="mckenzie2023inverse",
+    caveats="For scores that fall from the start see u_shaped_score, and signed_power for one direction only.",
+    form="ours",
+    priors={"c": STEEP, "d": STEEP},
+    nicknames=("inverse scaling", "inverted U"),
+    **ODDS,
+)
+variant(
+    "turning",
+    name="thinking_peak",
+    section="inference",
+    summary="Accuracy by thinking tokens with a peak at T tokens: longer answers are worse again.",
+    cite="huang2025m1",
+    caveats="The paper reports an optimum near 4,000 tokens and no equation.",
+    form="ours",
+    inputs=("thinking_tokens",),
+    priors={"c": STEEP, "d": STEEP, "T": Break(("T",), 0.0, 0.5)},
+    nicknames=("m1", "overthinking", "thinking budget"),
+    **ODDS,
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="wei2022inverse",
+    priors={"A": Level(), "T": Break(("T",), -0.4, 0.5), "c": Slope(), "d": Slope()},
+    units={"T": ("x", 1.0)},
+    form="ours",
+    nicknames=("hump", "double descent"),
+)
+def rise_then_fall(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
+    """A response that rises first and then falls: A (c + d) / (d (x/T)^c + c (x/T)^-d), largest at x = T.
+
+    Falls as x^-c far beyond T and rises as x^d far before it.
+    """
+    ratio = x / T
+    return A * (c + d) / (d * raised(ratio, c) + c * raised(ratio, -d))
+
+
+variant(
+    "rise_then_fall",
+    name="u_shaped_score",
+    summary="U-shaped score: falls up to x = T and rises beyond, as most tasks of inverse scaling do.",
+    cite="wei2022inverse",
+    caveats="Of eleven tasks four kept falling up to the largest models and six were U-shaped.",
+    form="ours",
+    priors={"c": STEEP, "d": STEEP},
+    nicknames=("inverse scaling", "U-shaped scaling"),
+    **ODDS,
+)
+
+
+@register_law(
+    inputs=("x",),
+    cite="schapiro2025creativity",
+    priors={"A": Level(), "T": Break(("T",), 0.0, 0.4), "b": Slope(1.0, 0.6)},
+    units={"T": ("x", 1.0)},
+    form="ours",
+    nicknames=("best shape", "parabola"),
+)
+def valley(x: Any, *, A: Any, T: Any, b: Any) -> Any:
+    """Parabola on log axes with its bottom at x = T: A exp((b ln(x/T))^2 / 2), as of depth or width at a fixed budget.
+
+    Of a score the odds against, so that the score is best at T. The paper finds such optima of depth and width and
+    prints no equation.
+    """
+    return A * jnp.exp(0.5 * (b * jnp.log(x / T)) ** 2)
+
+
+# --- Jumps -------------------------------------------------------------------------------------------------
+
+
+@register_law(
+    inputs=("x",),
+    cite="park2024iclr",
+    priors={"terms": Shares(("E", "H")), "T": Break(("T",), 0.0, 0.4), "k": Slope(5.0, 0.6)},
+    units={"T": ("x", 1.0)},
+    decreasing=("x",),
+    floor="E",
+    form="ours",
+    nicknames=("phase transition", "threshold", "emergence"),
+)
+def sharp_transition(x: Any, *, E: Any, H: Any, T: Any, k: Any) -> Any:
+    """A drop at a threshold: E + H / (1 + (x/T)^k), from E + H before x = T to E beyond; large k is sudden.
+
+    The paper finds that representations reorganise suddenly as a context grows and prints no such curve.
+    """
+    return E + H / (1.0 + jnp.exp(jnp.minimum(k * jnp.log(x / T), 80.0)))

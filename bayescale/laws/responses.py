@@ -1,0 +1,37 @@
+"""Responses: what the value of a law is, and the refusal of laws that say something else than the runs measure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bayescale.errors import InputError
+
+RESPONSES = {
+    "loss": "a loss, or another positive response that falls; of a score the odds against being right",
+    "odds": "the odds against being right, (ceiling - score) / (score - chance): scores only",
+    "quantity": "the response itself, which is positive; no score is modelled as it is",
+}
+"""What the value of a law is."""
+
+
+def refuse_response(law: Any, *, scored: bool) -> None:
+    """Refuse a law of scores for runs with a loss, and a law of another quantity for runs with a score.
+
+    Args:
+        law: The law.
+        scored: Whether the runs have a score.
+
+    Raises:
+        InputError: With what the law describes and how to read the runs for it.
+    """
+    describes = law.info.describes
+    if describes == "odds" and not scored:
+        raise InputError(
+            f"{law.name} describes a score through the odds against being right, and these runs have a loss. Name the "
+            "column of the score when reading, score= (--score), or choose a law of losses, law= (--law)."
+        )
+    if describes == "quantity" and scored:
+        raise InputError(
+            f"{law.name} describes {law.response} and not the odds of a score, and these runs have a score. Read the "
+            "column as it is, loss= (--loss), or choose a law of scores, e.g. law='logistic' (--law logistic)."
+        )
