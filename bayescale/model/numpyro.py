@@ -20,6 +20,7 @@ from bayescale.data.runs import Runs
 from bayescale.data.score import score_columns
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
+from bayescale.model.choice import plateaus
 from bayescale.model.density import offset, within_likelihood
 from bayescale.model.discrepancy import innovation_kernel, kernel
 from bayescale.model.evaluations import Dense
@@ -27,7 +28,7 @@ from bayescale.model.evaluations.counts import log_shares
 from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.options import ModelOptions
 from bayescale.model.parameters import coordinates, draw, relative_curve
-from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights, plateaus
+from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights
 from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
 
 DETAILS = ("value_se", "run", "seed", "n_items")

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import jax
 import numpy as np
 
-from bayescale import laws
 from bayescale._record import Array
-from bayescale.checked import shortened
 from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
-from bayescale.data.log import LogEntry
 from bayescale.data.ray import Ray, find_ray
 from bayescale.data.runs import Runs, checked, need_scales
 from bayescale.data.zeros import refuse_zeros
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
-from bayescale.laws.priors import LEVELS, Fall, Plateaus, Prior, check_priors
-from bayescale.laws.responses import refuse_response
-from bayescale.model.designs import find_design, shape_weights
-from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel, resolve_discrepancy
+from bayescale.laws.priors import Plateaus, Prior, check_priors
+from bayescale.model.choice import (
+    ModelChoice,
+    choose_model,
+    earlier_jobs,
+    earlier_model,
+    kept_prior,
+    plateaus,
+    refuse_told,
+)
+from bayescale.model.designs import shape_weights
+from bayescale.model.discrepancy import Discrepancy, directions, eigenbasis, kernel
 from bayescale.model.evaluations import Counts, Dense, Independent, Rotated, StateSpace
 from bayescale.model.evaluations.counts import counts_of
-from bayescale.model.likelihood import Binomial, Likelihood, resolve_likelihood
+from bayescale.model.likelihood import Binomial, Likelihood
 from bayescale.model.options import ModelOptions
 from bayescale.model.padding import bucket, padded, padded_square
 from bayescale.model.problem import Basis, Evaluation, Job, Model, PriorScale, Problem
 
 STATE_SPACE_ROWS = 128
 """Rows of one input from which on the evaluation in linear time is the faster one."""
-
-LEVEL_SD, FALL = 2.5, 3.0
-"""Of the log odds of scores: standard deviation of their level, and how many times as far as ln(loss) they fall."""
 
 
 def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Job:
@@ -75,154 +77,58 @@ def make_jobs(
         need_scales(runs)
     if prior_from is not None:
         told = {"law": law, "discrepancy": discrepancy, "likelihood": likelihood, "priors": priors, "design": design}
-        return continued(runs, prior_from, told)
-    ray = None
-    if isinstance(law, str) and law == "auto":
-        ray = None if runs.one_ray is False else find_ray(runs.frame, runs.inputs)
-        chosen = laws.automatic(runs.inputs if ray is None else ray.names[:1])
+        refuse_told(told, inspect.signature(make_jobs).parameters)
+    earlier = earlier_jobs(prior_from, runs)
+    automatic = isinstance(law, str) and law == "auto" if earlier is None else earlier[0].ray is not None
+    ray = find_ray(runs.frame, runs.inputs) if automatic and runs.one_ray is not False else None
+    if earlier is None:
+        inputs = runs.inputs if ray is None else ray.names[:1]
+        model = choose_model(
+            law,
+            inputs,
+            runs.score is not None,
+            discrepancy=discrepancy,
+            likelihood=likelihood,
+            priors=priors,
+            design=design,
+        )
     else:
-        chosen = laws.get(law)
-    refuse_response(chosen, scored=runs.score is not None)
-    chosen = laws.bind(chosen, runs.inputs if ray is None else ray.names[:1]).with_priors(priors or {})
-    runs = dataclasses.replace(runs, inputs=chosen.inputs)
-    refuse_zeros(chosen, runs.frame, runs.name)
-    kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
-    discrepancy = resolve_discrepancy(discrepancy, kind)
-    likelihood = resolve_likelihood(likelihood, len(chosen.inputs), runs.score is not None)
-    if runs.score is not None:
-        chosen = on_log_odds(chosen, priors or {})
-    rows = reduce_runs(runs, exempt=chosen.exempt)
-
-    def job(law: Law) -> Job:
-        model, problem, low = prepare(law, discrepancy, likelihood, rows)
-        reference = np.asarray(rows.reference)
-        return Job(runs, law, discrepancy, likelihood, model, problem, low, reference, ray, kind)
-
-    return tuple(
-        job(law) for law in components(chosen, shape_weights(kind, discrepancy is None, runs.score is not None))
-    )
+        model = earlier_model(earlier, ray)
+        runs = dataclasses.replace(runs, log=(*runs.log, kept_prior(prior_from, runs)))
+    return jobs_of(runs, model, ray)
 
 
-def continued(runs: Runs, fit: Any, told: Mapping[str, Any]) -> tuple[Job, ...]:
-    """Return the jobs of runs under the prior of an earlier fit.
+def jobs_of(runs: Runs, model: ModelChoice, ray: Ray | None = None) -> tuple[Job, ...]:
+    """Reduce one family to the arrays of a model: one job for each of its components.
 
     Args:
         runs: The runs.
-        fit: The earlier fit.
-        told: What was said of the model beside the fit, by name.
+        model: The model.
+        ray: The ray that the runs lie on, where one input stands for several.
 
     Raises:
-        InputError: For what is no fit, for options that the fit decides, and for runs that lack its inputs.
+        InputError: For runs at which the law has no value.
     """
-    jobs: list[Job] = [part.job for part in getattr(fit, "components", ())]
-    if not jobs:
-        raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
-    defaults = inspect.signature(make_jobs).parameters
-    for name, value in told.items():
-        if value != defaults[name].default:
-            raise InputError(
-                f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
-            )
-    first = jobs[0]
-    if absent := [name for name in first.law.inputs if name not in runs.frame]:
-        raise InputError(
-            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
+    runs = dataclasses.replace(runs, inputs=model.law.inputs)
+    refuse_zeros(model.law, runs.frame, runs.name)
+    rows = reduce_runs(runs, exempt=model.law.exempt)
+
+    def job(law: Law, scale: PriorScale | None) -> Job:
+        shifted = rows if scale is None else on_scale(rows, scale)
+        engine, problem, low = prepare(law, model.discrepancy, model.likelihood, shifted, scale)
+        reference = np.asarray(shifted.reference)
+        return Job(
+            **{"runs": runs, "law": law, "discrepancy": model.discrepancy, "likelihood": model.likelihood},
+            **{"model": engine, "problem": problem, "low": low, "reference": reference},
+            **{"ray": ray, "design": model.design, "prior_scale": scale},
         )
-    entry = kept_prior(fit, runs)
-    ray = None
-    if first.ray is not None:
-        ray = find_ray(runs.frame, runs.inputs)
-        if ray is None or ray.names[0] != first.ray.names[0]:
-            raise InputError(
-                f"The earlier fit is along one ray of {' and '.join(first.ray.names)}, and these runs do not lie on "
-                "one; fit them without prior_from (--prior-from)."
-            )
-    runs = dataclasses.replace(runs, inputs=first.law.inputs, log=(*runs.log, entry))
-    refuse_zeros(first.law, runs.frame, runs.name)
-    rows = reduce_runs(runs, exempt=first.law.exempt)
-    return tuple(on_scale(job, runs, rows, ray, job.prior_scale or scale_of(job)) for job in jobs)
+
+    return tuple(job(law, scale) for law, scale in zip(model.laws, model.scales, strict=True))
 
 
-def kept_prior(fit: Any, runs: Runs) -> LogEntry:
-    """Return the log entry about the earlier fit whose prior is kept: a warning where its runs are not among these.
-
-    Args:
-        fit: The earlier fit.
-        runs: The runs at hand.
-    """
-    earlier, columns = fit.runs.frame, [*fit.law.inputs, "loss"]
-    here = {tuple(row) for row in runs.frame[columns].to_numpy(float)}
-    gone = sum(tuple(row) not in here for row in earlier[columns].to_numpy(float))
-    text = f"Model and prior are those of an earlier fit: {fit.law.name} on {fit.runs.name}, {len(earlier)} runs."
-    if not gone:
-        return LogEntry("prior_from", "info", text)
-    text += (
-        f" {gone} of those {len(earlier)} runs are not among these {len(runs)}, whose prior is another if they are of "
-        "another family; fit such runs without prior_from (--prior-from)."
-    )
-    return LogEntry("prior_from", "warning", text)
-
-
-def scale_of(job: Job) -> PriorScale:
-    """Return the scales that the priors of a job are relative to."""
-    problem = job.problem
-    arrays = {name: np.asarray(getattr(problem, name)) for name in ("span", "reach", "directions", "origin")}
-    inert = tuple(not flag for flag in problem.active)
-    return PriorScale(reference=job.reference, center=float(problem.center), inert=inert, low=job.low, **arrays)
-
-
-def on_scale(job: Job, runs: Runs, rows: Design, ray: Ray | None, scale: PriorScale) -> Job:
-    """Return a job of runs with the model of another job and the scales that its prior is relative to.
-
-    Args:
-        job: The other job.
-        runs: The runs.
-        rows: What they are reduced to.
-        ray: The ray that they lie on, or None.
-        scale: The scales.
-    """
-    rows = referred(rows, scale.reference, scale.center)
-    rows = dataclasses.replace(rows, span=scale.span, inert=scale.inert)
-    discrepancy = job.discrepancy
-    if discrepancy is not None:
-        # The number of rows of the earlier fit decides the factor beyond the data.
-        median = discrepancy.median_factor(job.problem.rows)
-        discrepancy = dataclasses.replace(discrepancy, ahead_median=median, ahead_power=0.0)
-    model, problem, low = prepare(job.law, discrepancy, job.likelihood, rows, scale)
-    found = Job(runs, job.law, discrepancy, job.likelihood, model, problem, low, scale.reference, ray, job.design)
-    return dataclasses.replace(found, prior_scale=scale)
-
-
-def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
-    """Return a law with priors for odds against being right, which vary far more than losses.
-
-    Args:
-        law: The law.
-        told: Priors that the caller gave, which stay.
-    """
-    changed: dict[str, Any] = {}
-    for key, prior in law.priors.items():
-        if key in told:
-            continue
-        if isinstance(prior, LEVELS):
-            changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
-        elif isinstance(prior, Fall):
-            changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
-    return law.with_priors(changed)
-
-
-def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
-    """Return the laws of the components of a mixture; one law where its priors name no mixture.
-
-    Args:
-        law: The law.
-        shapes: Keys of `priors.PLATEAUS`, one for each component.
-    """
-    found = plateaus(law)
-    if found is None or found[1].plateau != "mixture":
-        return (law,)
-    key, prior = found
-    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in shapes)
+def on_scale(rows: Design, scale: PriorScale) -> Design:
+    """Return the rows of a family relative to the scales of an earlier fit."""
+    return dataclasses.replace(referred(rows, scale.reference, scale.center), span=scale.span, inert=scale.inert)
 
 
 def mixture_weights(jobs: Sequence[Job]) -> tuple[float, ...]:
@@ -231,11 +137,6 @@ def mixture_weights(jobs: Sequence[Job]) -> tuple[float, ...]:
     if len(jobs) == 1:
         return (1.0,)
     return tuple(shape_weights(first.design, first.discrepancy is None, first.runs.score is not None).values())
-
-
-def plateaus(law: Law) -> tuple[str, Plateaus] | None:
-    """Return the key and prior of the law's floor and plateau, or None for a law that has no such prior."""
-    return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
 
 
 def prepare(

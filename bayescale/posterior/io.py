@@ -16,16 +16,16 @@ import pandas as pd
 
 from bayescale import _io, checked
 from bayescale.checked import known_keywords
-from bayescale.data.design import reduce_runs
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs
 from bayescale.data.score import ScoreScale
 from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
+from bayescale.model.choice import ModelChoice
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Binomial, Likelihood
 from bayescale.model.parameters import compact, coordinates
-from bayescale.model.prepare import make_job, on_scale
+from bayescale.model.prepare import jobs_of
 from bayescale.model.problem import Job
 from bayescale.posterior.datatree import DIMENSIONS, FORMAT, child, readable, to_datatree
 from bayescale.posterior.encoding import (
@@ -255,14 +255,11 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     law = registered_law(told["law"], inputs, told["priors"], stamp)
     discrepancy = part(Discrepancy, told["discrepancy"])
     kind = Binomial if told["likelihood"]["role"] == "Binomial" else Likelihood
-    # Priors are those of the file, which no default replaces.
-    own = None if runs.score is None else dict(law.priors)
-    job = make_job(runs, law, discrepancy=discrepancy, likelihood=part(kind, told["likelihood"]), priors=own)
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
-    if (scale := told.get("prior_scale")) is not None:
-        rows = reduce_runs(runs, exempt=job.law.exempt)
-        job = on_scale(job, runs, rows, ray, decode_scale(scale))
-    return dataclasses.replace(job, ray=ray, design=told["design"])
+    scale = None if (kept := told.get("prior_scale")) is None else decode_scale(kept)
+    model = ModelChoice((law,), discrepancy, part(kind, told["likelihood"]), told["design"], (scale,))
+    (job,) = jobs_of(runs, model, ray)
+    return job
 
 
 def part(kind: Any, values: Mapping[str, Any] | None) -> Any:

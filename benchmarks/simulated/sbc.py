@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from bayescale.evaluate.designs import made_up
-from bayescale.model.prepare import components
+from bayescale.model.choice import components
 from bayescale.posterior.mixture import combine
 from benchmarks.core.markdown import grid, templates
 from benchmarks.core.rows import store, stored

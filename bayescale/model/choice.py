@@ -1,0 +1,217 @@
+"""What model a family is fitted with: one that is named or chosen from its inputs, or that of an earlier fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bayescale import laws
+from bayescale.checked import shortened
+from bayescale.data.log import LogEntry
+from bayescale.data.ray import Ray
+from bayescale.data.runs import Runs
+from bayescale.errors import InputError, some
+from bayescale.laws.law import Law
+from bayescale.laws.priors import LEVELS, Fall, Plateaus, Prior
+from bayescale.laws.responses import refuse_response
+from bayescale.model.designs import find_design, shape_weights
+from bayescale.model.discrepancy import Discrepancy, resolve_discrepancy
+from bayescale.model.likelihood import Likelihood, resolve_likelihood
+from bayescale.model.problem import Job, PriorScale
+
+LEVEL_SD, FALL = 2.5, 3.0
+"""Of the log odds of scores: standard deviation of their level, and how many times as far as ln(loss) they fall."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelChoice:
+    """The model of a family, before its rows are reduced to arrays.
+
+    Attributes:
+        laws: The law of each component, bound to the inputs; they differ in their priors only.
+        discrepancy: The discrepancy, or None.
+        likelihood: The likelihood.
+        design: What kind of runs the family has, a key of `designs.DESIGNS`.
+        scales: Of each component, scales of an earlier fit that its priors are relative to, or None.
+    """
+
+    laws: tuple[Law, ...]
+    discrepancy: Discrepancy | None
+    likelihood: Likelihood
+    design: str
+    scales: tuple[PriorScale | None, ...]
+
+    @property
+    def law(self) -> Law:
+        """The law of the first component."""
+        return self.laws[0]
+
+
+def choose_model(
+    law: str | Law,
+    inputs: Sequence[str],
+    scored: bool,
+    *,
+    discrepancy: Discrepancy | str | None,
+    likelihood: Likelihood | str,
+    priors: Mapping[str, Prior] | None,
+    design: str,
+) -> ModelChoice:
+    """Return the model that is named, or chosen from the inputs.
+
+    Args:
+        law: A law, its name, or "auto".
+        inputs: Names of the inputs.
+        scored: Whether the response is a score.
+        discrepancy: Option of the model, as are those below.
+        likelihood: See `ModelOptions`.
+        priors: See `ModelOptions`.
+        design: See `ModelOptions`.
+
+    Raises:
+        InputError: For names that do not exist or cannot work together.
+    """
+    told = priors or {}
+    automatic = isinstance(law, str) and law == "auto"
+    chosen = laws.automatic(inputs) if automatic else laws.get(law)
+    refuse_response(chosen, scored=scored)
+    chosen = laws.bind(chosen, inputs).with_priors(told)
+    kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
+    found = resolve_discrepancy(discrepancy, kind)
+    scatter = resolve_likelihood(likelihood, len(chosen.inputs), scored)
+    if scored:
+        chosen = on_log_odds(chosen, told)
+    parts = components(chosen, shape_weights(kind, found is None, scored))
+    return ModelChoice(parts, found, scatter, kind, (None,) * len(parts))
+
+
+def refuse_told(told: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
+    """Refuse options of the model that an earlier fit decides.
+
+    Args:
+        told: What the caller said beside the earlier fit, by name.
+        parameters: Parameters with the defaults that say nothing.
+
+    Raises:
+        InputError: With the option to leave out.
+    """
+    for name, value in told.items():
+        if value != parameters[name].default:
+            raise InputError(
+                f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
+            )
+
+
+def earlier_jobs(fit: Any, runs: Runs) -> tuple[Job, ...] | None:
+    """Return the jobs of an earlier fit, or None without one.
+
+    Args:
+        fit: The earlier fit, or None.
+        runs: The runs that its model is to be fitted to.
+
+    Raises:
+        InputError: For what is no fit, and for runs that lack its inputs.
+    """
+    if fit is None:
+        return None
+    jobs: list[Job] = [part.job for part in getattr(fit, "components", ())]
+    if not jobs:
+        raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
+    if absent := [name for name in jobs[0].law.inputs if name not in runs.frame]:
+        raise InputError(
+            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
+        )
+    return tuple(jobs)
+
+
+def earlier_model(jobs: Sequence[Job], ray: Ray | None) -> ModelChoice:
+    """Return the model of an earlier fit, its priors relative to the scales of that fit.
+
+    Args:
+        jobs: The jobs of the earlier fit.
+        ray: The ray of the runs that it is to be fitted to, or None.
+
+    Raises:
+        InputError: If the earlier fit is along a ray on which these runs do not lie.
+    """
+    first = jobs[0]
+    if first.ray is not None and (ray is None or ray.names[0] != first.ray.names[0]):
+        raise InputError(
+            f"The earlier fit is along one ray of {' and '.join(first.ray.names)}, and these runs do not lie on "
+            "one; fit them without prior_from (--prior-from)."
+        )
+    discrepancy = first.discrepancy
+    if discrepancy is not None:
+        # The number of rows of the earlier fit decides the factor beyond the data.
+        median = discrepancy.median_factor(first.problem.rows)
+        discrepancy = dataclasses.replace(discrepancy, ahead_median=median, ahead_power=0.0)
+    scales = tuple(job.prior_scale or scale_of(job) for job in jobs)
+    return ModelChoice(tuple(job.law for job in jobs), discrepancy, first.likelihood, first.design, scales)
+
+
+def kept_prior(fit: Any, runs: Runs) -> LogEntry:
+    """Return the log entry about the earlier fit whose prior is kept: a warning where its runs are not among these.
+
+    Args:
+        fit: The earlier fit.
+        runs: The runs at hand.
+    """
+    earlier, columns = fit.runs.frame, [*fit.law.inputs, "loss"]
+    here = {tuple(row) for row in runs.frame[columns].to_numpy(float)}
+    gone = sum(tuple(row) not in here for row in earlier[columns].to_numpy(float))
+    text = f"Model and prior are those of an earlier fit: {fit.law.name} on {fit.runs.name}, {len(earlier)} runs."
+    if not gone:
+        return LogEntry("prior_from", "info", text)
+    text += (
+        f" {gone} of those {len(earlier)} runs are not among these {len(runs)}, whose prior is another if they are of "
+        "another family; fit such runs without prior_from (--prior-from)."
+    )
+    return LogEntry("prior_from", "warning", text)
+
+
+def scale_of(job: Job) -> PriorScale:
+    """Return the scales that the priors of a job are relative to."""
+    problem = job.problem
+    arrays = {name: np.asarray(getattr(problem, name)) for name in ("span", "reach", "directions", "origin")}
+    inert = tuple(not flag for flag in problem.active)
+    return PriorScale(reference=job.reference, center=float(problem.center), inert=inert, low=job.low, **arrays)
+
+
+def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
+    """Return a law with priors for odds against being right, which vary far more than losses.
+
+    Args:
+        law: The law.
+        told: Priors that the caller gave, which stay.
+    """
+    changed: dict[str, Any] = {}
+    for key, prior in law.priors.items():
+        if key in told:
+            continue
+        if isinstance(prior, LEVELS):
+            changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
+        elif isinstance(prior, Fall):
+            changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
+    return law.with_priors(changed)
+
+
+def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
+    """Return the laws of the components of a mixture; one law where its priors name no mixture.
+
+    Args:
+        law: The law.
+        shapes: Keys of `priors.PLATEAUS`, one for each component.
+    """
+    found = plateaus(law)
+    if found is None or found[1].plateau != "mixture":
+        return (law,)
+    key, prior = found
+    return tuple(law.with_priors({key: dataclasses.replace(prior, plateau=name)}) for name in shapes)
+
+
+def plateaus(law: Law) -> tuple[str, Plateaus] | None:
+    """Return the key and prior of the law's floor and plateau, or None for a law that has no such prior."""
+    return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None
