@@ -12,12 +12,13 @@ export CI := true
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test oldest lint speed calibration
+.PHONY: help demo docs test test-long oldest lint speed calibration
 
 help:
 	@echo "make demo    forecast from built-in runs, with figures"
 	@echo "make docs    build the site of the documentation in site/"
 	@echo "make test    run the tests"
+	@echo "make test-long  run the longest tests, which make test leaves out"
 	@echo "make oldest  run the fast tests and a choice of slow ones with the oldest dependencies that are allowed"
 	@echo "make lint    check style, format and types"
 	@echo "make speed   measure how long fits take, beside peers that are installed (an hour), and write the page"
@@ -30,13 +31,17 @@ demo: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
+# Tests that simulate many data sets or compile many models have a target of their own; `.ci/run` runs both.
 test: $(STAMP)
-	.venv/bin/python -m pytest -n 2 --dist loadfile
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m "not long"
+
+test-long: $(STAMP)
+	.venv/bin/python -m pytest -n 2 --dist loadfile -m long
 
 # Not a part of `test`, which it takes as long as. What old releases say of one another's deprecated functions is
 # nothing that this package could change.
 oldest: $(OLDEST)
-	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "not slow or oldest" -W ignore::DeprecationWarning
+	.venv-oldest/bin/python -m pytest -n 2 --dist loadfile -m "(not slow or oldest) and not long" -W ignore::DeprecationWarning
 
 lint: $(STAMP)
 	.venv/bin/ruff check .

@@ -168,6 +168,7 @@ def post():
     return bs.fit(checkpoints(), seed=0, settings=bs.Nuts(warmup=200, draws=100))
 
 
+@pytest.mark.long
 def test_single_rows_are_forecast(post):
     run, mean = (post.predict(step=[4000.0], kind=kind) for kind in ("run", "mean"))
     own = run.scale**2 - mean.scale**2

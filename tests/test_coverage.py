@@ -297,18 +297,21 @@ def ranks(simulations, truth_of, **options):
     return {name: np.array([one[name] for one in found]) for name in found[0]}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_simulation_based_calibration_passes():
     for name, shares in ranks(60, drawn_from_the_prior).items():
         assert stats.kstest(shares, "uniform").pvalue > 0.002, name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out():
     shares = ranks(40, lambda rng: drawn_from_the_prior(rng) | {"unsolvable": 0.5}, unsolvable=False)
     assert stats.kstest(shares["coverage"], "uniform").pvalue < 1e-4
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("law", density.LAWS)
 def test_parameters_are_recovered(law):

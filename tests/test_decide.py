@@ -277,6 +277,7 @@ def test_plans_need_one_aim_that_can_be_judged(options, words):
         bs.decide.power("power", plans, **options, **AT)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_posterior_foresees_what_refits_find(marin_post):
     plans = {"two": pd.DataFrame({"flops": [5e20, 8e20]})}

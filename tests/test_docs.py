@@ -62,6 +62,8 @@ def pages():
 
 
 PAGES = pages()
+LONG = ("how-to/isoflop.md", "how-to/repeated-data.md", "how-to/experts.md", "how-to/repeated-sampling.md")
+"""Ends of the names of pages whose examples fit many models."""
 
 
 def run_block(block, namespace, folder):
@@ -128,7 +130,9 @@ def test_pages_outside_of_the_site_link_to_files(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name.endswith(LONG) else name for name in PAGES]
+)
 def test_examples_run(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "agg")

@@ -119,6 +119,7 @@ def test_linear_algebra_has_one_thread_while_any_fit_needs_it():
     assert threads() == before
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("factor", "draws"), [(1.0, 1000), (1.7, 1500)])
 def test_chains_that_are_only_short_go_on_as_one_long_run_would(monkeypatch, factor, draws):
     # Default chains, whose programs other tests need as well, are long enough for most curves.
@@ -146,6 +147,7 @@ def test_chains_that_diverge_begin_anew():
         assert not post.diagnostics.divergences
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_accelerators_draw_what_cpus_draw(monkeypatch):
     jobs = [make_job(runs, "auto", priors=APART) for runs in (made_up(6), made_up(7, seed=1), made_up(8, seed=2))]

@@ -147,6 +147,7 @@ def test_what_was_left_out_is_named(sweep):
     assert f"N {short_count(size['n_params'])}, D {short_count(size['n_tokens'])}" in cells
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_joint_view_is_closer_than_parabolas_of_noisy_valleys_off_centre():
     misses = []

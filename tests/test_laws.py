@@ -158,6 +158,7 @@ def test_inputs_that_are_not_scaled_survive_fit_save_and_load(tmp_path):
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sparse_experts_converges_on_clean_runs():
     law = LAWS["sparse_experts"]

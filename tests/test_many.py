@@ -486,6 +486,7 @@ np.save(sys.argv[2], [result.unconstrained[:2] for result in results])
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("path", ["mapped", "vectorized"])
 def test_eight_devices_draw_what_one_draws(path, here, tmp_path):

@@ -11,6 +11,8 @@ with warnings.catch_warnings():
     import nbclient
 
 NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.py"))
+SHORT = ("01_quickstart", "03_seeds")
+"""Notebooks that `make test` runs; the others take longer."""
 each = pytest.mark.parametrize("source", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -36,7 +38,10 @@ def test_committed_notebook_shows_its_source(source):
 
 
 @pytest.mark.slow
-@each
+@pytest.mark.parametrize(
+    "source",
+    [pytest.param(path, id=path.stem, marks=[] if path.stem in SHORT else pytest.mark.long) for path in NOTEBOOKS],
+)
 def test_notebook_runs(source, tmp_path):
     # Jupyter's and ZeroMQ's own warnings, here and in threads they leave behind, are not this package's.
     with warnings.catch_warnings():

@@ -70,6 +70,7 @@ def test_nearer_pilots_say_more_and_known_runs_nothing(marin_post):
     assert frame["kind"].tolist() == ["seed", "seed", "size", "size"]
 
 
+@pytest.mark.long
 def test_pilots_on_the_ray_say_nothing_off_it():
     rng = np.random.default_rng(0)
     n = np.geomspace(1e8, 3e9, 6)
@@ -144,6 +145,7 @@ def test_replicates_share_what_their_size_has_in_common(marin_post):
     assert np.quantile(np.abs(together), 0.9) < 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["marin_moe_v16_minima", "regnetx"])
 def test_brute_force_refits_agree(family):

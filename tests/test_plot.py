@@ -186,6 +186,7 @@ def test_settings_of_other_inputs():
     assert groups[0]["n_params"] == pytest.approx(1e10)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.oldest
 def test_intervals_along_one_of_two_inputs():
@@ -442,6 +443,7 @@ def test_the_response_is_called_as_in_the_table(posterior, tmp_path, column, opt
     assert ax.get_ylabel() == label and ax.get_title(loc="left").endswith(" on my_runs")
 
 
+@pytest.mark.long
 def test_a_backtest_of_few_runs_shows_them(runs):
     back = bs.backtest(runs, largest=2, seed=0, settings=bs.Nuts(warmup=50, draws=50, chains=2))
     ax = back.plot()

@@ -219,6 +219,7 @@ def test_few_items_widen_the_forecast_of_a_measurement(post):
     assert set(np.round(few.draws.ravel() * 50, 6) % 1) == {0.0}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_scores_at_chance_say_that_nothing_can_be_said():
     right = np.random.default_rng(0).binomial(100, 0.25, 6)
@@ -241,6 +242,7 @@ def test_a_score_that_falls_again_is_not_extrapolated():
     assert bs.decide.go(found, 0.8, n_params=1e11).answer == "cannot say"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_replicates_tell_seed_noise_from_items():
     rng = np.random.default_rng(4)
@@ -286,11 +288,16 @@ def test_higher_is_better_in_every_decision(post):
     assert (ranking["evsi"] >= 0).all()
     plans = {"one": pd.DataFrame({"n_params": [1e10]})}
     assert 0.0 <= bs.decide.power(post, plans, target=0.9, at=at).frame["power"][0] <= 1.0
-    changes = bs.decide.sensitivity(post, 0.5, at=at).dropna(subset=["probability"])
-    assert (changes["probability"] > 0.5).all()
-    assert changes["high"].max() <= 1.0
     with pytest.raises(bs.InputError, match=r"between chance .* and its ceiling"):
         bs.decide.go(post, 70.0, at=at)
+
+
+@pytest.mark.slow
+@pytest.mark.long
+def test_sensitivity_is_of_the_score(post):
+    changes = bs.decide.sensitivity(post, 0.5, at={"n_params": 1e11}).dropna(subset=["probability"])
+    assert (changes["probability"] > 0.5).all()
+    assert changes["high"].max() <= 1.0
 
 
 @pytest.mark.slow
@@ -323,6 +330,7 @@ def test_pictures_and_page_show_scores(post, tmp_path):
     assert "ends above 0.9" in page.read_text()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_backtest_is_of_the_score():
     runs = bs.read(table(), score="accuracy", chance=0.25)
@@ -344,6 +352,7 @@ def test_what_is_of_losses_alone_is_refused(post):
 # --- Calibration ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_right_model_passes_and_a_wrong_one_is_noticed():
     sizes = np.geomspace(1e8, 1e10, 6)
@@ -357,6 +366,7 @@ def test_right_model_passes_and_a_wrong_one_is_noticed():
     assert wrong.summary()["outside"].any()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_bare_numpyro_samples_the_same_posterior(post):
     import jax
@@ -389,6 +399,7 @@ def test_bare_numpyro_samples_the_same_posterior(post):
         )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_score_is_forecast_through_the_forecast_of_a_loss():
     flops = np.geomspace(1e18, 1e21, 8)

@@ -135,6 +135,7 @@ def through_a_file(posterior, path):
     return bs.load(path)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_combinations_are_rebuilt(quickly_compiled):
     """In memory: files are next. A step without a common factor with any axis meets every pair of values."""

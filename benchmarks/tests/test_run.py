@@ -113,6 +113,7 @@ def start(folder):
     return subprocess.Popen([sys.executable, "-c", SLOW, str(folder)], env=environment)
 
 
+@pytest.mark.long
 def test_killed_runs_continue_without_a_lost_or_doubled_row(printed, tmp_path):
     path = tmp_path / "killed" / "last-slope.jsonl"
     sizes = [0]
