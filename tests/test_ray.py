@@ -49,6 +49,7 @@ def fitted():
     return bs.fit(bs.Runs.from_frame(ladder()), seed=0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_ladder_with_seeds_is_fitted_along_its_ray(fitted):
     assert fitted.status is Status.OK
@@ -137,6 +138,7 @@ def test_a_saved_ladder_keeps_its_ray(fitted, tmp_path):
     assert loaded.predict(flops=1e21).location == pytest.approx(fitted.predict(flops=1e21).location)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_recipes_on_rays_are_compared_along_them(fitted):
     other = bs.fit(bs.Runs.from_frame(ladder().assign(loss=lambda t: 0.98 * t["loss"])), seed=0)
@@ -151,6 +153,7 @@ def test_recipes_on_rays_are_compared_along_them(fitted):
         bs.decide.compare({"A": fitted, "C": elsewhere}, at={"flops": 1e22})
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_backtest_takes_a_family_for_what_all_its_inputs_are():
     whole = bs.backtest(bs.Runs.from_frame(ladder()), ratio=4, seed=0, **SHORT)

@@ -114,6 +114,7 @@ def mean_and_error(draws):
     return draws.mean(), draws.std() / np.sqrt(ess)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "priors"),

@@ -261,6 +261,7 @@ def test_a_mean_pit_is_the_nearer_the_middle_the_more_families_agree():
 # --- The whole benchmark, a few problems a source ------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.skipif(not os.environ.get("BAYESCALE_CORPUS"), reason="needs the downloaded corpus: set BAYESCALE_CORPUS")
