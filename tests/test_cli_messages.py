@@ -15,8 +15,12 @@ EVERYWHERE = set(VERBS)
 PLACES = {
     "data/ray.py": EVERYWHERE,
     "data/": READS,
-    "model/prepare.py:continued": SAMPLES,
+    **dict.fromkeys(
+        ("model/choice.py:earlier_jobs", "model/choice.py:earlier_model", "model/choice.py:kept_prior"), SAMPLES
+    ),
+    "laws/catalogue/": READS,
     "laws/law.py": SAMPLES,
+    "laws/responses.py": READS & SAMPLES,
     "errors.py:one_scale": READS,
     "decide/allocation.py": {"allocate"},
     "coverage/": {"coverage"},
@@ -108,7 +112,7 @@ PYTHON_ONLY = """
 corpus/entries.py coverage/fitting.py coverage/verifier.py
 data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
-laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py model/discrepancy.py
+laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py laws/registry.py:check_declaration model/discrepancy.py
 model/prepare.py:make_job plot/fits.py plot/forecasts.py plot/isoflop.py plot/records.py posterior/posterior.py
 decide/go.py:chosen_utility model/likelihood.py:__post_init__
 """.split()

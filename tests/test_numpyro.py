@@ -66,6 +66,7 @@ def compare(post, model, samples, at):
         np.testing.assert_allclose(low, high, rtol=0.12)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options"),

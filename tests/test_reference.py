@@ -142,6 +142,7 @@ def test_bare_numpyro_samples_the_same_posterior(name, priors):
             assert abs(one - other) <= 4 * np.hypot(error, wobble), site
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_built_in_curves_converge():
     posteriors = bs.fit_many(list(bs.corpus.curves().values())[::2], seed=0)
@@ -155,6 +156,7 @@ def test_built_in_curves_converge():
     assert all(good or p.status is not bs.Status.OK for p, good in zip(posteriors, sound, strict=True))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.corpus
 @pytest.mark.skipif(not os.environ.get("BAYESCALE_CORPUS"), reason="needs the downloaded corpus: set BAYESCALE_CORPUS")

@@ -49,12 +49,14 @@ def test_replicates_are_refused():
         sbc.given(bs.Runs.from_frame(grid), simulations=10, seed=0)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("law", ["plateau_power", "saturating_power"])
 def test_right_models_pass(law):
     assert not outside(law=law)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_right_model_passes_where_real_data_put_it(marin):
     table = sbc.given(marin, simulations=SIMULATIONS, seed=1, progress=False, settings=FEW).summary()

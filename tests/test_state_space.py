@@ -154,6 +154,7 @@ def test_evaluations_are_chosen_by_rows_and_errors():
     assert (long.evaluation.scored, uneven.evaluation.scored) == (False, True)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_ten_thousand_points_are_fitted():
     runs = long_curve(10_000)

@@ -83,6 +83,7 @@ def fits(marin_post):
     }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.oldest
 @pytest.mark.filterwarnings("ignore:.*converge")

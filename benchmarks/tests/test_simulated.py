@@ -58,6 +58,7 @@ def test_case_is_calibrated():
     assert sbc.results_of is before
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_biased_sampler_is_noticed():
     curve = bs.Runs.from_frame(pd.DataFrame({"flops": 1e18 * 3.0 ** np.arange(8), "loss": np.linspace(3.5, 2.7, 8)}))
