@@ -27,11 +27,11 @@ def refuse_response(law: Any, *, scored: bool) -> None:
     describes = law.info.describes
     if describes == "odds" and not scored:
         raise InputError(
-            f"{law.name} describes a score through the odds against being right, and these runs have a loss. Name the "
-            "column of the score when reading, score= (--score), or choose a law of losses, law= (--law)."
+            f"{law.name} describes a score through the odds against being right, and these runs have a loss. Choose a "
+            "law of losses, law= (--law), or name the column of the score when reading, score= (--score)."
         )
     if describes == "quantity" and scored:
         raise InputError(
-            f"{law.name} describes {law.response} and not the odds of a score, and these runs have a score. Read the "
-            "column as it is, loss= (--loss), or choose a law of scores, e.g. law='logistic' (--law logistic)."
+            f"{law.name} describes {law.response} and not the odds of a score, and these runs have a score. Choose a "
+            "law of scores, e.g. law='logistic' (--law logistic), or take the column as it is when reading, loss= (--loss)."
         )

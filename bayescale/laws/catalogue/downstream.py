@@ -49,7 +49,7 @@ variant(
     summary="Score by the compute of a reference family with equal skills: odds against A x^-c, a sigmoid in ln x.",
     cite="ruan2024observational",
     caveats="The equivalent compute comes from the first principal components of a table of benchmarks and is taken as "
-    "known here. The paper's ceiling h lies between .8 and 1: read the score with ceiling= (--ceiling). Its printed "
+    "known here. The paper's ceiling h lies between .8 and 1; give it when reading, ceiling= (--ceiling). Its printed "
     "slopes leave the base of the logarithm open and are not given.",
     inputs=("equivalent_flops",),
     nicknames=("observational scaling laws",),
