@@ -16,6 +16,7 @@ from bayescale.laws.registry import LAWS
 from bayescale.laws.responses import RESPONSES
 from bayescale.laws.shapes import log_gamma_ratio
 from bayescale.model.prepare import make_jobs
+from bayescale.posterior.checks import reasons_for_distrust
 
 SECTIONS = ("downstream", "trends", "inference", "posttraining", "data_decisions", "shape")
 NEW = [law for law in LAWS.values() if section(law) in SECTIONS]
@@ -306,6 +307,8 @@ def test_the_turn_of_a_score_has_a_probability():
     table = pd.DataFrame({"n_params": sizes, "acc": right / 2000, "n_items": 2000})
     post = bs.fit(bs.read(table, score="acc"), law, seed=0, discrepancy=None, settings=MORE)
     assert post.status is bs.Status.OK
+    # A law that turns where the score does is no reason for distrust.
+    assert reasons_for_distrust(post) == []
     turn = post.draws["T"]
     low, high = np.quantile(turn, [0.01, 0.99])
     assert low < 2e9 < high

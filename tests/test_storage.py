@@ -25,7 +25,7 @@ from bayescale.fitting.plan import FitPlan, plan_fit
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.model.parameters import compact, constrain_draws, coordinates
 from bayescale.posterior import datatree, io
-from bayescale.posterior.encoding import decode_table, encode_table
+from bayescale.posterior.encoding import decode_table, encode_prior, encode_table, law_print, registered_law
 from bayescale.posterior.mixture import combine
 from bayescale.posterior.posterior import Posterior
 
@@ -163,6 +163,19 @@ def test_names_and_orders_come_back_from_files(inputs, tmp_path):
 
 
 @pytest.mark.parametrize("name", laws.BUILT_IN)
+def test_every_law_is_found_again(name):
+    law = laws.get(name)
+    priors = {key: encode_prior(prior) for key, prior in law.priors.items()}
+    inputs = tuple(f"{one}_of_mine" for one in law.inputs)
+    assert registered_law(name, inputs, priors, law_print(law)) == laws.renamed(law, inputs)
+
+
+def kinds_of(law):
+    """What decides how a file of a law looks: its function and the kinds of its priors."""
+    return (law.function, *((key, type(prior)) for key, prior in law.priors.items()), law.info.describes)
+
+
+@pytest.mark.parametrize("name", {kinds_of(bs.LAWS[name]): name for name in laws.BUILT_IN}.values())
 def test_laws_come_back_from_files(name, tmp_path):
     law = laws.get(name)
     inputs = ("n_tokens",) if law.inputs == ("x",) else law.inputs

@@ -216,6 +216,8 @@ def check_shape(posterior: Fitted) -> list[Note]:
     # sqrt(ln n) above it.
     reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
     hump = [entry for entry in shape_warnings(posterior.runs.frame, posterior.law.inputs) if entry.code == "hump"]
+    if (hump or above > RISE * np.ptp(y)) and turns(posterior):
+        return []
     if hump:
         notes.append(Note("not_monotone", "warning", hump[0].text))
     elif above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise:
@@ -256,7 +258,7 @@ def check_score(posterior: Fitted) -> list[Note]:
     top = int(np.argmax(score - error))
     fall = (score[top] - score) / np.hypot(error[top], error)
     low = int(np.argmax(np.where(x > x[top], fall, 0.0)))
-    if x[low] > x[top] and fall[low] > FALLEN:
+    if x[low] > x[top] and fall[low] > FALLEN and not turns(posterior):
         text = (
             f"The score falls from {score[top]:.3g} at {name} {x[top]:.3g} to {score[low]:.3g} at {x[low]:.3g}, more "
             "than its items explain. A law that only rises does not describe this, and no interval here foresees the "
@@ -281,6 +283,15 @@ def rises(posterior: Fitted) -> bool:
         float(posterior.law(*model.arguments(end / posterior.reference), **constants)) for end in (x.min(0), x.max(0))
     )
     return high > low
+
+
+def turns(posterior: Fitted) -> bool:
+    """Return whether a law of one input falls and rises within the runs, at its median constants."""
+    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
+    x = posterior.runs.frame[posterior.law.inputs[0]].to_numpy(float)
+    grid = np.geomspace(x.min(), x.max(), 2 * MOST_POINTS)[None, :] / posterior.reference[:, None]
+    curve = np.log(posterior.law(*posterior.first.job.model.law.arguments(grid), **constants))
+    return min(rise(curve), rise(-curve)) > RISE * np.ptp(curve) > 0.0
 
 
 def rise(y: np.ndarray) -> float:
