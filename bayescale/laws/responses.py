@@ -33,5 +33,6 @@ def refuse_response(law: Any, *, scored: bool) -> None:
     if describes == "quantity" and scored:
         raise InputError(
             f"{law.name} describes {law.response} and not the odds of a score, and these runs have a score. Choose a "
-            "law of scores, e.g. law='logistic' (--law logistic), or take the column as it is when reading, loss= (--loss)."
+            "law of scores, e.g. law='logistic' (--law logistic), or take the column as it is when reading, loss= "
+            "(--loss)."
         )
