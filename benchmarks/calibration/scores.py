@@ -2,17 +2,21 @@
 
     python -m benchmarks scores
 
-Families are those that the record of error rates has: benchmark scores of one recipe by compute (obs_scaling, sloth)
-and zero-shot scores by samples and parameters (openclip_scaling). The larger models are held out; a forecast is of the
-measured score, on as many items as the benchmark has. Rivals: the package's forecast of the error rate as if it were a
-loss, a logistic regression on ln x (binomial, with the normal approximation of its maximum), and a power law fitted to
-the error rate by least squares with the usual interval. Chance and items are properties of the benchmarks.
+Families are those that the record of error rates has: benchmark scores of one recipe by compute (obs_scaling, sloth),
+zero-shot scores by samples and parameters (openclip_scaling), few-shot accuracies by images (alabdulmohsin2022) and
+accuracies of learners by examples (lcdb). The larger models are held out; a forecast is of the measured score, on as
+many items as the benchmark has. Items of lcdb are not known: the package's guess is taken. Elsewhere every method is
+told the items, and the package once more is not.
+
+Rivals: the package's forecast of the error rate as if it were a loss, a logistic regression on ln x (binomial, with the
+normal approximation of its maximum), and a power law fitted to the error rate by least squares with the usual interval.
+Chance and items are properties of the benchmarks.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +26,7 @@ from scipy.optimize import minimize
 import bayescale as bs
 from bayescale.data.score import ScoreScale
 from bayescale.evaluate.scores import crps_of_draws
-from benchmarks.core.problems import Problem
+from benchmarks.core.problems import Problem, thin
 from benchmarks.core.sources import SOURCES
 
 BENCHMARKS: dict[str, tuple[float, int]] = {
@@ -49,7 +53,20 @@ BENCHMARKS: dict[str, tuple[float, int]] = {
     "mscoco_captions|image_retrieval_recall@5": (0.0, 25010),
 }
 """Score of guessing and number of items of each benchmark; sources with a normalised scale have a chance of 0."""
-NAMES = ("obs_scaling", "sloth", "openclip_scaling")
+FEW_SHOT: dict[str, tuple[float, int]] = {
+    "bird": (1 / 200, 5794),
+    "c": (1 / 100, 10000),
+    "cal": (1 / 102, 6084),
+    "inet": (1 / 1000, 50000),
+}
+"""The same for the data sets of few-shot classification of images, by the beginning of their names."""
+NAMES = ("obs_scaling", "sloth", "openclip_scaling", "alabdulmohsin2022", "lcdb")
+DENSE = ("alabdulmohsin2022", "lcdb")
+"""Sources with curves of many points, of which one cut each is taken."""
+MOST_ROWS, MOST_CURVES = 12, 80
+"""Of such curves: fitted points, evenly spaced in ln x, and curves of LCDB."""
+GUESSED = 1000
+"""Items that the rivals assume where they are unknown, as the package does."""
 LEVELS = (0.5, 0.8, 0.95)
 DRAWS = 2000
 
@@ -61,31 +78,50 @@ class ScoreProblem:
     Attributes:
         problem: The problem of error rates that it comes from.
         scale: Chance and ceiling.
-        items: Number of items of the benchmark.
+        items: Number of items of the benchmark, or None where it is unknown.
         train: Runs with the score.
         held: Their larger ones: inputs, and the column score.
     """
 
     problem: Problem
     scale: ScoreScale
-    items: int
+    items: int | None
     train: bs.Runs
     held: pd.DataFrame
 
 
-def problems() -> Iterator[ScoreProblem]:
-    """Yield the problems of all sources whose benchmark is known."""
-    for name in NAMES:
+def benchmark_of(problem: Problem) -> tuple[float, int | None] | None:
+    """Return chance and items of the benchmark of a problem of error rates, or None where it is of no benchmark."""
+    if problem.metric == "few_shot_error" and problem.family.startswith("IC|"):
+        return FEW_SHOT[problem.family.split("|")[1].split("_")[0]]
+    if problem.metric == "error_rate":
+        return 0.0, None
+    return BENCHMARKS.get(problem.metric)
+
+
+def runs_of(problem: Problem, scale: ScoreScale, items: int | None) -> bs.Runs:
+    """Return the fitted runs of a problem of error rates as runs with a score."""
+    frame = problem.train.assign(score=1.0 - problem.train["loss"]).drop(columns="loss")
+    return bs.Runs.from_frame(frame, inputs=problem.inputs, score=scale, n_items=items, name=problem.key)
+
+
+def problems(only: Sequence[str] = NAMES) -> Iterator[ScoreProblem]:
+    """Yield the problems of sources whose benchmark is known."""
+    for name in only:
+        curves = 0
         for problem in SOURCES[name]():
-            if problem.metric not in BENCHMARKS or "far" in problem.group:
+            found = benchmark_of(problem)
+            if found is None or "far" in problem.group or (name in DENSE and problem.split != "R=4"):
                 continue
-            chance, items = BENCHMARKS[problem.metric]
-            scale = ScoreScale(chance)
-            parts = [part.assign(score=1.0 - part["loss"]) for part in (problem.train, problem.held)]
-            train = bs.Runs.from_frame(
-                parts[0].drop(columns="loss"), inputs=problem.inputs, score=scale, n_items=items, name=problem.key
-            )
-            yield ScoreProblem(problem, scale, items, train, parts[1])
+            if name in DENSE:
+                problem = dataclasses.replace(problem, train=thin(problem.train, problem.inputs, MOST_ROWS))
+            if name == "lcdb":
+                curves += problem.source == "lcdb even"
+                if problem.source != "lcdb even" or curves > MOST_CURVES:
+                    continue
+            scale = ScoreScale(found[0])
+            held = problem.held.assign(score=1.0 - problem.held["loss"])
+            yield ScoreProblem(problem, scale, found[1], runs_of(problem, scale, found[1]), held)
 
 
 def sampled(mean: np.ndarray, items: int, rng: np.random.Generator) -> np.ndarray:
@@ -99,12 +135,13 @@ def logistic(problem: ScoreProblem, rng: np.random.Generator) -> np.ndarray:
     x, new = (np.log(part[inputs].to_numpy(float)) for part in (problem.train.frame, problem.held))
     middle, spread = x.mean(0), np.maximum(np.ptp(x, axis=0), 1e-9)
     design, ahead = (np.column_stack([np.ones(len(part)), (part - middle) / spread]) for part in (x, new))
-    right = problem.train.frame["score"].to_numpy(float) * problem.items
+    items = problem.items or GUESSED
+    right = problem.train.frame["score"].to_numpy(float) * items
 
     def negative(constants: np.ndarray) -> float:
         share = np.clip(problem.scale.score(-design @ constants), 1e-12, 1 - 1e-12)
         # A weak ridge keeps the maximum finite where all scores are at chance.
-        fit = right * np.log(share) + (problem.items - right) * np.log1p(-share)
+        fit = right * np.log(share) + (items - right) * np.log1p(-share)
         return float(-fit.sum() + 0.5 * (constants**2).sum() / 100.0)
 
     best = min(
@@ -113,14 +150,14 @@ def logistic(problem: ScoreProblem, rng: np.random.Generator) -> np.ndarray:
     )
     covariance = np.atleast_2d(best.hess_inv)
     constants = rng.multivariate_normal(best.x, covariance, size=DRAWS)
-    return sampled(problem.scale.score(-constants @ ahead.T), problem.items, rng)
+    return sampled(problem.scale.score(-constants @ ahead.T), items, rng)
 
 
 def least_squares(problem: ScoreProblem, rng: np.random.Generator) -> np.ndarray:
     """Forecast the error rate by a power law fitted by least squares in logarithms, with its usual interval."""
     inputs = list(problem.problem.inputs)
     x, new = (np.log(part[inputs].to_numpy(float)) for part in (problem.train.frame, problem.held))
-    y = np.log(np.maximum(1.0 - problem.train.frame["score"].to_numpy(float), 0.5 / problem.items))
+    y = np.log(np.maximum(1.0 - problem.train.frame["score"].to_numpy(float), 0.5 / (problem.items or GUESSED)))
     design, ahead = (np.column_stack([np.ones(len(part)), part - x.mean(0)]) for part in (x, new))
     inverse = np.linalg.pinv(design.T @ design)
     constants = inverse @ design.T @ y
@@ -146,27 +183,28 @@ def judged(draws: np.ndarray, outcome: np.ndarray) -> pd.DataFrame:
 def forecast_draws(fit: Any, problem: ScoreProblem) -> np.ndarray:
     """Return draws of the measured score by a fit of scores, or of error rates, shape (draw, point)."""
     at = problem.held[list(problem.problem.inputs)]
-    found = fit.predict(at, kind="run").measured(items=problem.items)
+    found = fit.predict(at, kind="run").measured(items=problem.items or GUESSED)
     draws = found.draws.reshape(-1, len(at))
     return draws if found.higher_is_better else 1.0 - draws
 
 
 def measure(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
     """Fit and judge every method on every problem; a row for each held-out model."""
-    chosen = [problem for problem in problems() if problem.problem.source in only]
-    scores = bs.fit_many([problem.train for problem in chosen], seed=0)
-    errors = bs.fit_many(
-        [bs.Runs.from_frame(p.problem.train, inputs=p.problem.inputs, name=p.problem.key) for p in chosen], seed=0
-    )
+    chosen = list(problems(only))
+    errors = [bs.Runs.from_frame(p.problem.train, inputs=p.problem.inputs, name=p.problem.key) for p in chosen]
+    blind = [runs_of(p.problem, p.scale, None) for p in chosen if p.items is not None]
+    scores, rates, guesses = (bs.fit_many(runs, seed=0) for runs in ([p.train for p in chosen], errors, blind))
+    unknown = iter(guesses)
     rows = []
     for number, problem in enumerate(chosen):
         rng = np.random.default_rng(number)
         outcome = problem.held["score"].to_numpy(float)
         methods: dict[str, Any] = {"logistic regression": logistic(problem, rng)}
         methods["least squares on errors"] = least_squares(problem, rng)
-        for name, fits in (("bayescale", scores), ("bayescale on error rates", errors)):
-            if isinstance(fits[number], bs.Fitted):
-                methods[name] = forecast_draws(fits[number], problem)
+        fits = {"bayescale": scores[number], "bayescale on error rates": rates[number]}
+        if problem.items is not None:
+            fits["bayescale, items unknown"] = next(unknown)
+        methods |= {name: forecast_draws(fit, problem) for name, fit in fits.items() if isinstance(fit, bs.Fitted)}
         for name, draws in methods.items():
             told = {"method": name, "source": problem.problem.source, "problem": problem.problem.key}
             told |= {"status": scores[number].status.name, "split": problem.problem.split}
