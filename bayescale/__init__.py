@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from bayescale.model.likelihood import Binomial as Binomial
     from bayescale.model.likelihood import Likelihood as Likelihood
     from bayescale.model.numpyro import numpyro_model as numpyro_model
+    from bayescale.pooling.pool import Pool as Pool
+    from bayescale.pooling.pool import pool as pool
     from bayescale.posterior.fitted import Fitted as Fitted
     from bayescale.posterior.io import load as load
     from bayescale.posterior.mixture import Mixture as Mixture
@@ -77,6 +79,7 @@ _HOMES = {
     "laws": ("LAWS", "Law", "register_law"),
     "model.numpyro": ("numpyro_model",),
     "fitting.fit_many": ("fit_each", "fit_many"),
+    "pooling.pool": ("Pool", "pool"),
     "posterior.mixture": ("Mixture",),
     "model.likelihood": ("Binomial", "Likelihood"),
     "data.score": ("ScoreScale",),

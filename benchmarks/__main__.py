@@ -133,6 +133,18 @@ def choose_nested(
     print(nested.told(design))
 
 
+@app.command("pool", rich_help_panel=CALIBRATION)
+def pool(
+    most: Annotated[int, typer.Option(min=8, help="Most curves of a source, evenly spaced among them.")] = 16,
+) -> None:
+    """Forecast families with few runs from the others of their source; print by source (minutes)."""
+    from benchmarks.calibration import pool as pooling
+    from benchmarks.core.sources import SOURCES, problems
+
+    pooling.measure(problems(list(SOURCES)), most=most)
+    print(pooling.told())
+
+
 @app.command("simultaneous", rich_help_panel=CALIBRATION)
 def simultaneous(as_json: Json = False) -> None:
     """Score bands over all held-out runs of a problem at once, on a subsample (minutes)."""

@@ -158,6 +158,10 @@ OPTIONS = {
         {"out": "write", "at": "point", "target": "positive", "title": "unit of cost", "sensitivity": "flag"}
         | {"no-sensitivity": "flag", **STAKES},
     ),
+    "pool": (
+        "pool recipes.csv",
+        {"pooled": "name", "shared": "name", "out": "write", **FIT},
+    ),
     "demo": ("demo", {"out": "folder", "seed": "from zero"}),
     "fit": (
         "fit runs.csv",

@@ -45,6 +45,7 @@ RANKS = (
     ("coverage",),
     ("posterior",),
     ("fitting",),
+    ("pooling",),
     ("evaluate",),
     ("decide",),
     ("corpus",),

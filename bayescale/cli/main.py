@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale.cli import coverage, decide, reach, read
+from bayescale.cli import coverage, decide, pool, reach, read
 from bayescale.cli.given import check_files
 from bayescale.cli.misspelt import misspelt
 from bayescale.cli.options import (
@@ -52,6 +52,7 @@ app.add_typer(corpus_app, name="corpus")
 app.command()(read.read)
 app.command("coverage")(coverage.VERB)
 app.command()(reach.reach)
+app.command()(pool.pool)
 for name, verb in decide.VERBS.items():
     app.command(name)(verb)
 

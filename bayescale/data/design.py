@@ -97,16 +97,17 @@ class Design:
         return np.eye(len(self.y)) if self.likeness is None else np.asarray(self.likeness)
 
 
-def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()) -> Design:
+def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = (), one_scale: bool = False) -> Design:
     """Reduce the runs of one family to arrays.
 
     Args:
         runs: Runs of a single family.
         exempt: Inputs that mean something as they are; checkpoints that differ in them are not averaged.
         collapse: Merge replicates into means; switched off only to check that merging changes nothing.
+        one_scale: Accept runs at one scale, whose span is then the shortest there is.
 
     Raises:
-        InputError: If several families are present.
+        InputError: If several families are present, and for runs at one scale where they are not accepted.
     """
     if len(runs.families) > 1:
         raise InputError(
@@ -115,7 +116,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         )
     frame = runs.frame
     inputs = list(runs.inputs)
-    need_scales(runs)
+    if not one_scale:
+        need_scales(runs)
     rows = measured_rows(runs, np.isin(inputs, exempt))
     curve, x, y, error, single, scored = rows.curve, rows.x, rows.y, rows.error, rows.single, runs.score is not None
     # Rows that name no run are runs of their own.

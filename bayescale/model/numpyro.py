@@ -190,7 +190,7 @@ def raw_problem(job: Job, runs: Runs) -> Problem:
         runs: Its own runs, or others of the same inputs.
     """
     # Student-t with discrepancy has one precision for each setting, so replicates stay together.
-    design = reduce_runs(runs, collapse=job.problem.latent, exempt=job.law.exempt)
+    design = reduce_runs(runs, collapse=job.problem.latent, exempt=job.law.exempt, one_scale=True)
     design = referred(design, job.reference, job.problem.center)
     z, rows = design.z, len(design.y)
     covariance = np.zeros((rows, rows))

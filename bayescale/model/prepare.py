@@ -95,6 +95,7 @@ def make_jobs(
     else:
         model = earlier_model(earlier, ray)
         runs = dataclasses.replace(runs, log=(*runs.log, kept_prior(prior_from, runs)))
+        need_scales(dataclasses.replace(runs, inputs=model.law.inputs))
     return jobs_of(runs, model, ray)
 
 
@@ -111,7 +112,8 @@ def jobs_of(runs: Runs, model: ModelChoice, ray: Ray | None = None) -> tuple[Job
     """
     runs = dataclasses.replace(runs, inputs=model.law.inputs)
     refuse_zeros(model.law, runs.frame, runs.name)
-    rows = reduce_runs(runs, exempt=model.law.exempt)
+    # Runs at one scale say nothing of a span, so their priors are relative to scales of others.
+    rows = reduce_runs(runs, exempt=model.law.exempt, one_scale=None not in model.scales)
 
     def job(law: Law, scale: PriorScale | None) -> Job:
         shifted = rows if scale is None else on_scale(rows, scale)

@@ -27,7 +27,7 @@ from bayescale.decide.planning import Power
 from bayescale.decide.reach import Reach
 from bayescale.decide.stopping import Stops
 from bayescale.digits import factor_shown
-from bayescale.errors import InputError
+from bayescale.errors import InputError, nearest
 from bayescale.evaluate.backtest import Backtest
 from bayescale.forecast import Forecast
 from bayescale.plot.calibration import held_out, reliability, several_cuts
@@ -37,6 +37,7 @@ from bayescale.plot.fits import UNITS, intervals
 from bayescale.plot.forecasts import forecast
 from bayescale.plot.isoflop import isoflop
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
+from bayescale.pooling.pool import Pool
 from bayescale.posterior.fitted import Fitted
 
 REACH_POINTS = 200
@@ -95,6 +96,35 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
         headline(ax, record.name, f"{len(frame)} runs" + (f" of {families} families" if families > 1 else ""))
         if families > 1:
             key(ax)
+    return ax
+
+
+@draw.register
+def pooled(record: Pool, *, quantity: str | None = None, level: float = 0.9, ax: Axes | None = None) -> Axes:
+    """Draw median and interval of a quantity for each family of a pool.
+
+    Args:
+        record: A pool.
+        quantity: Name of what is pooled or shared; by default the first.
+        level: Central probability of the intervals.
+        ax: Where to draw.
+
+    Raises:
+        InputError: For a name that is neither.
+    """
+    names = [one.name for one in record.quantities]
+    name = names[0] if quantity is None else quantity
+    if name not in names:
+        raise InputError(f"{name!r} is neither pooled nor shared. {nearest(name, names)}")
+    table = record.families(level)
+    rows = np.arange(len(table))[::-1]
+    with drawing(ax) as ax:
+        ax.hlines(rows, table[f"{name}_low"], table[f"{name}_high"], color=BLUE)
+        ax.plot(table[name], rows, **MARKS, color=BLUE)
+        ax.set_yticks(rows, list(table.index))
+        ax.set_xlabel(name)
+        dress(ax)
+        headline(ax, f"{record.law.name}: {name} of {len(table)} families", f"median and {level:.0%} interval")
     return ax
 
 

@@ -1,0 +1,3 @@
+"""Pooling: one hierarchical posterior over families that belong together."""
+
+__all__: list[str] = []

@@ -1,0 +1,243 @@
+"""Fits of one model to all families of a pool: alone first, then together, and again where too few draws count."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from bayescale.errors import Status
+from bayescale.fitting.batches import stream_key
+from bayescale.fitting.fit import sample_flat
+from bayescale.inference.diagnostics import RHAT, Diagnostics, diagnose_weights
+from bayescale.inference.importance import smoothed
+from bayescale.inference.nuts import Nuts
+from bayescale.inference.rhat_ess import measure
+from bayescale.model.level import level_variance
+from bayescale.model.problem import Job
+from bayescale.pooling.families import retold
+from bayescale.pooling.group import Choice, Evidence, GroupDraws, choose_draws, resampled, sample_group
+from bayescale.pooling.quantities import Normal, Quantity, Seen, group_prior, look, told_priors
+from bayescale.posterior.posterior import Posterior
+
+ROUNDS = 5
+"""Rounds of fits at most: each proposes where the group of the round before has its families."""
+MORE = 4
+"""Draws of each family alone, for each that is kept."""
+WIDER = 1.3
+"""Factor on the spread of what is proposed: it should be wider than its target."""
+FEWEST_WORTH = 200.0
+"""Effective draws of a family, given a draw of the group, below which it is fitted again."""
+SPREAD_PART = 0.5
+"""Scale of the half-normal prior of a group's standard deviation, in prior standard deviations of its mean."""
+FIRST_TOLERANCE, TOLERANCE = 0.1, 0.2
+"""Standard deviation of shared quantities in the first round, and in the end relative to that of their value."""
+LEAST_TOLERANCE = 1e-4
+GROUP_STREAM, CHOICE_STREAM = 11, 12
+"""Random numbers of the group, and of the choice of draws, are streams apart from those of fits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """A distribution over families of one model.
+
+    Attributes:
+        quantities: What families have in common.
+        priors: Prior of the mean of each quantity over families.
+        draws: Draws of mean and standard deviation.
+        tolerance: Standard deviation that stands for that of shared quantities, shape (quantity,).
+        rhat: R-hat of mean and standard deviation, shape (quantity, 2).
+        ess: Their bulk effective sample sizes, shape (quantity, 2).
+        worth: Effective draws of each family given a draw of the group, shape (family,).
+    """
+
+    quantities: tuple[Quantity, ...]
+    priors: tuple[Normal, ...]
+    draws: GroupDraws
+    tolerance: np.ndarray
+    rhat: np.ndarray
+    ess: np.ndarray
+    worth: np.ndarray
+
+    @property
+    def flat(self) -> GroupDraws:
+        """Draws with chains joined, shape (draw, quantity) each."""
+        return GroupDraws(*(part.reshape(-1, part.shape[-1]) for part in self.draws))
+
+    def predictive(self, wider: float = 1.0) -> list[Normal]:
+        """Return the normal distribution that is like that of a new family, for each quantity."""
+        mean, sd = self.flat
+        spread = np.sqrt(mean.var(0) + (sd**2).mean(0))
+        return [Normal(float(m), wider * float(s)) for m, s in zip(mean.mean(0), spread, strict=True)]
+
+    @property
+    def converged(self) -> bool:
+        """Return whether the chains of the group agree."""
+        return bool(np.nanmax(self.rhat, initial=0.0) <= RHAT)
+
+
+def fit_group(
+    jobs: Sequence[Job], quantities: tuple[Quantity, ...], seed: int, settings: Nuts, method: str, component: int
+) -> tuple[list[Posterior], Group]:
+    """Fit one model to all families.
+
+    Args:
+        jobs: One job a family.
+        quantities: What they have in common.
+        seed: Seed of all streams.
+        settings: Settings of each fit.
+        method: A sampler.
+        component: Number of the model among those of a mixture.
+
+    Returns:
+        The posterior of each family in the hierarchy, and the group.
+    """
+    priors = tuple(group_prior(quantity, jobs) for quantity in quantities)
+    larger = dataclasses.replace(settings, draws=MORE * settings.draws)
+    words = [stream_key(seed, stream, component) for stream in (GROUP_STREAM, CHOICE_STREAM)]
+    tolerance = np.full(len(quantities), FIRST_TOLERANCE)
+    alone: dict[int, Posterior] = {}
+    now, again, number = dict(enumerate(jobs)), list(range(len(jobs))), 0
+    while True:
+        tasks = [(now[i], larger, i) for i in again]
+        for i, posterior in zip(again, sample_flat(tasks, seed + number, method), strict=True):
+            # NUTS may have gone on for longer.
+            alone[i] = posterior.thinned(larger.draws)
+        evidence = gather([alone[i] for i in now], quantities, priors, tolerance)
+        chains, draws = sample_group(words[0], evidence, settings)
+        choice = choose_draws(words[1], draws, evidence)
+        group = Group(quantities, priors, draws, tolerance, *measured(chains, quantities), choice.worth)
+        found = [pooled(alone[i], choice, i, settings) for i in now]
+        closer, number = tolerances(group), number + 1
+        again = list(now) if closer is not None else doubtful(found, choice, settings)
+        if not again or number == ROUNDS:
+            return [told(posterior, job, group) for posterior, job in zip(found, jobs, strict=True)], group
+        for i in again:
+            now[i] = proposing(jobs[i], alone[i], group, WIDER)
+        tolerance = tolerance if closer is None else closer
+
+
+def fit_further(job: Job, group: Group, seed: int, settings: Nuts, method: str, component: int) -> Posterior:
+    """Return the posterior of another family of a group, which also says more about the group.
+
+    Args:
+        job: The model of the family.
+        group: The distribution over the families so far.
+        seed: Seed of all streams.
+        settings: Settings of the fit.
+        method: A sampler.
+        component: Number of the model among those of a mixture.
+    """
+    larger = dataclasses.replace(settings, draws=MORE * settings.draws)
+    words = [stream_key(seed, stream, component) for stream in (GROUP_STREAM, CHOICE_STREAM)]
+    level, found = float(job.problem.center), None
+    for number in range(2):
+        near = retold(job, told_priors(group.quantities, group.predictive(WIDER + number), job, level))
+        alone = sample_flat([(near, larger, 0)], seed + number, method)[0].thinned(larger.draws)
+        evidence = gather([alone], group.quantities, group.priors, group.tolerance)
+        draws = resampled(words[0], group.draws, evidence)
+        choice = choose_draws(words[1], draws, evidence)
+        found = pooled(alone, choice, 0, settings)
+        if not doubtful([found], choice, settings):
+            break
+        level += float(np.mean(alone.values.level))
+    assert found is not None, "a round"
+    return told(found, job, group)
+
+
+def gather(
+    alone: Sequence[Posterior], quantities: Sequence[Quantity], priors: Sequence[Normal], tolerance: np.ndarray
+) -> Evidence:
+    """Return what the fits of families say of quantities."""
+    seen: list[list[Seen]] = [[look(quantity, posterior) for posterior in alone] for quantity in quantities]
+    model = alone[0].job.model
+    return Evidence(
+        value=np.stack([[one.value for one in row] for row in seen]),
+        log_prior=sum(np.stack([one.log_prior for one in row]) for row in seen),
+        bound=np.array([float(posterior.job.problem.center) for posterior in alone]),
+        bound_sd=np.sqrt(np.asarray(level_variance(model), float)),
+        mask=np.ones(len(alone)),
+        center=np.array([prior.mean for prior in priors]),
+        scale=np.array([prior.sd for prior in priors]),
+        spread=SPREAD_PART * np.array([prior.sd for prior in priors]),
+        tolerance=tolerance,
+        shared=tuple(quantity.shared for quantity in quantities),
+        floors=tuple(quantity.kind == "floor" for quantity in quantities),
+    )
+
+
+def measured(draws: GroupDraws, quantities: Sequence[Quantity]) -> tuple[np.ndarray, np.ndarray]:
+    """Return R-hat and bulk effective sample size of mean and standard deviation, shape (quantity, 2) each."""
+    rhat, ess = np.full((2, len(quantities), 2), np.nan)
+    for number, quantity in enumerate(quantities):
+        parts = [draws.mean[..., number], *([] if quantity.shared else [np.log(draws.sd[..., number])])]
+        found = measure(np.stack(parts, axis=-1))
+        rhat[number, : len(parts)], ess[number, : len(parts)] = found[0], found[1]
+    return rhat, ess
+
+
+def pooled(alone: Posterior, choice: Choice, number: int, settings: Nuts) -> Posterior:
+    """Return a family's posterior in the hierarchy: draws of its own, chosen along the draws of the group."""
+    rows = choice.rows[:, number]
+    shape = alone.unconstrained.shape[:2]
+    smooth, pareto = smoothed(np.log(np.maximum(choice.weight[number], 1e-300)))
+    position = alone.unconstrained.reshape(-1, alone.unconstrained.shape[-1])
+    weight = np.exp(smooth)
+    measures = diagnose_weights(position, weight, pareto, len(rows), 1, settings.least_ess)
+
+    def chosen(leaf: Any) -> np.ndarray:
+        whole = np.broadcast_to(leaf, (*shape, *np.shape(leaf)[2:])) if np.ndim(leaf) < 2 else np.asarray(leaf)
+        flat = whole.reshape(-1, *whole.shape[2:])[rows]
+        return flat.reshape(settings.chains, settings.draws, *flat.shape[1:])
+
+    return dataclasses.replace(
+        alone,
+        settings=settings,
+        unconstrained=chosen(alone.unconstrained),
+        values=jax.tree.map(chosen, alone.values),
+        stats={"log_weight": chosen(smooth.reshape(shape))},
+        diagnostics=judged(measures, alone.diagnostics),
+    )
+
+
+def judged(measures: Diagnostics, alone: Diagnostics) -> Diagnostics:
+    """Return the measures of weights with the status of the fit alone where that is worse."""
+    status = measures.status
+    if status in (Status.HEAVY_WEIGHTS, Status.FEW_POINTS):
+        # More draws are the cure: there is no other sampler of a pool.
+        status = Status.FEW_DRAWS
+    if alone.status is not Status.OK:
+        status = alone.status
+    return dataclasses.replace(measures, status=status)
+
+
+def doubtful(found: Sequence[Posterior], choice: Choice, settings: Nuts) -> list[int]:
+    """Return the families whose draws are worth too little."""
+    enough = min(FEWEST_WORTH, 0.1 * settings.chains * settings.draws)
+    return [
+        i for i, posterior in enumerate(found) if posterior.status is not Status.OK or float(choice.worth[i]) < enough
+    ]
+
+
+def tolerances(group: Group) -> np.ndarray | None:
+    """Return smaller standard deviations for shared quantities, or None where they are small enough."""
+    sd = group.flat.mean.std(0)
+    shared = np.array([quantity.shared for quantity in group.quantities])
+    wanted = np.maximum(TOLERANCE * sd, LEAST_TOLERANCE)
+    if not (shared & (group.tolerance > 1.5 * wanted)).any():
+        return None
+    return np.where(shared, np.minimum(group.tolerance, wanted), group.tolerance)
+
+
+def proposing(job: Job, alone: Posterior, group: Group, wider: float) -> Job:
+    """Return a job whose priors are where the group has its families."""
+    level = float(job.problem.center) + float(np.mean(alone.values.level))
+    return retold(job, told_priors(group.quantities, group.predictive(wider), job, level))
+
+
+def told(posterior: Posterior, job: Job, group: Group) -> Posterior:
+    """Return a posterior whose job has the prior that the other families give it, as far as priors can say it."""
+    return dataclasses.replace(posterior, job=proposing(job, posterior, group, 1.0))
