@@ -51,7 +51,8 @@ class Forecast(Display):
     """Predictive distribution of the response at several points.
 
     Each posterior draw contributes a normal distribution of the log response; quantiles, means and scores
-    are those of the mixture, which wastes no randomness. `draws` are joint over the points.
+    are those of the mixture of these distributions, without Monte Carlo error of their own. `draws` are joint over the
+    points.
 
     Attributes:
         points: The inputs in raw counts, one row a point.
@@ -59,7 +60,8 @@ class Forecast(Display):
         location: Mean of the log response for each draw, shape (draw, point).
         scale: Its standard deviation for each draw, shape (draw, point).
         log_draws: Joint draws of the log response, shape (chain, draw, point).
-        ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside.
+        ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside. Of runs on
+            one ray it is the factor of their compute, or of the product of their inputs.
         label: Where the forecast comes from.
         response: What is forecast, e.g. "loss".
         fitted: Whether a point is a fitted setting, at which the residual of a run is partly known and its interval

@@ -313,3 +313,11 @@ def test_the_turn_of_a_score_has_a_probability():
     low, high = np.quantile(turn, [0.01, 0.99])
     assert low < 2e9 < high
     assert np.mean(turn < sizes[-1]) > 0.99 and np.mean(turn < sizes[4]) < 0.01
+
+
+def test_the_input_of_a_law_that_the_runs_do_not_have_is_named():
+    frame = pd.DataFrame({"GPU hours": [100, 200, 400], "accuracy": [0.3, 0.4, 0.5], "n_items": 1000})
+    with pytest.raises(bs.InputError, match="scale_rl needs accelerator_hours") as told:
+        bs.fit(bs.read(frame, score="accuracy"), law="scale_rl", seed=0)
+    assert "(--input accelerator_hours)" in str(told.value)
+    assert "--column accelerator_hours=" in str(told.value)

@@ -462,3 +462,21 @@ def test_a_unit_that_families_lack_is_asked_for_once():
     with pytest.raises(bs.InputError) as found:
         read(f"family,n_params,loss\n{rows}\n")
     assert str(found.value).count("--unit n_params=M") == 1
+
+
+def test_runs_of_other_lengths_at_equal_inputs_are_said():
+    frame = pd.DataFrame({"n_params": [1e8, 1e8, 4e8, 4e8], "_step": [1e4, 4e4] * 2, "loss": [3.2, 3.0, 2.9, 2.7]})
+    for table in (frame, frame.assign(run=["a", "b", "c", "d"])):
+        (entry,) = [entry for entry in bs.read(table).log if entry.code == "differs"]
+        assert entry.severity == "warning"
+        assert "--input n_params --input step" in entry.text
+        assert len(bs.read(table, inputs=("n_params", "step"))) == 4
+    tokens = frame.assign(n_tokens=frame["_step"] * 1e6)
+    assert not [entry for entry in bs.read(tokens).log if entry.code == "differs"]
+
+
+def test_a_loss_without_numbers_and_an_array_are_refused():
+    with pytest.raises(bs.InputError, match="'loss' holds no number in any row"):
+        bs.read(pd.DataFrame({"flops": [1e18, 1e19], "loss": [np.nan, np.nan]}))
+    with pytest.raises(bs.InputError, match="expected; found ndarray"):
+        bs.read(np.ones((3, 2)))

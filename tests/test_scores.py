@@ -55,6 +55,28 @@ def test_shares_percentages_and_counts_are_one_response():
     assert any("divided by 100" in entry.text for entry in percent.log)
 
 
+def test_whole_numbers_beside_items_are_counts_or_percentages_never_silently():
+    def read(passes, items=164, name="k", **options):
+        return bs.read(pd.DataFrame({"n_params": SIZES[:4], name: passes, "n_items": items}), **options)
+
+    low = [3, 12, 40, 98]
+    shares = np.array(low) / 164
+    for runs in (
+        read(low, name="passes", score="passes"),
+        read(low, score="correct", columns={"correct": "k"}),
+    ):
+        np.testing.assert_allclose(runs.frame["score"], shares)
+    for options in ({"name": "accuracy", "score": "accuracy"}, {"score": "k", "units": {"loss": "%"}}):
+        np.testing.assert_allclose(read(low, **options).frame["score"], np.array(low) / 100)
+    many = read([3, 12, 400, 980], items=1640, score="k")
+    np.testing.assert_allclose(many.frame["score"], np.array([3, 12, 400, 980]) / 1640)
+    assert any("counts of right items" in entry.text for entry in many.log)
+    for items in (164, 1000):
+        with pytest.raises(bs.InputError, match="right items or percentages") as told:
+            read(low, items=items, score="k")
+        assert "--score correct" in str(told.value) and "--unit loss=%" in str(told.value)
+
+
 def test_unknown_items_are_guessed_and_said():
     runs = bs.read(table().drop(columns="n_items"), score="accuracy")
     assert (runs.frame["n_items"] == 1000).all()

@@ -247,8 +247,8 @@ def explained(forecast: Any, target: float | None) -> str:
         lines.append(f"  and {counted(len(listed) - MOST_TOLD, 'more point')}")
     lines += forecast.remarks()
     lines.append(
-        "ratio: how many times beyond the fitted runs (or below them) a point lies, by the input that goes farthest; "
-        "1: inside."
+        "ratio: how many times beyond the fitted runs (or below them) a point lies, by the input that goes farthest, "
+        "of runs on one ray by compute; 1: inside."
     )
     lines.append("q0.5: the median; q0.1 to q0.9: the 80 % interval, and so on.")
     if target is not None:

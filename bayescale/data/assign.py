@@ -323,6 +323,12 @@ def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
         name for name in names if name not in chosen.values() and np.isfinite(cells.numbers(name).values).any()
     ]  # fmt: skip
     yours = (numeric or ["your_column"])[-1]
+    empty = [name for name in names if "loss" in words_of(name) and not np.isfinite(cells.numbers(name).values).any()]
+    if empty:
+        return (
+            f"Column {empty[0]!r} holds no number in any row, so there is no loss. Fill it in, or name another column "
+            f"with columns={{'loss': '{yours}'}} (--column loss={shell(yours)})."
+        )
     return (
         f"A column 'loss' (or 'metric' and 'value') is needed; found {some(names, 8)}. "
         f"Name yours with columns={{'loss': '{yours}'}} (--column loss={shell(yours)})."

@@ -76,7 +76,10 @@ EXACT = {
         "note": "note notes comment comments remark remarks",
         "metric": "metric",
         "value": "value",
-        "correct": ("correct n_correct num_correct passed n_passed num_passed solved successes hits"),
+        "correct": (
+            "correct n_correct num_correct passed n_passed num_passed solved num_solved "
+            "successes num_successes hits passes n_passes num_passes n_right num_right right_items correct_items"
+        ),
         "n_items": "n_items num_items items n_questions num_questions questions n_total",
         "attempts": "attempts n_attempts num_attempts tries trials n_trials",
         "n_samples": (

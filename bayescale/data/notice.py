@@ -36,8 +36,12 @@ def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
 def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
     """Warn of unused columns that differ between rows of equal inputs: two recipes in one fit."""
     log: list[LogEntry] = []
-    keys = [name for name in ("family", "metric", "step", *inputs) if name in table]
-    for name in carried(table, inputs):
+    named = [name for name in ("family", "metric", "run") if name in table]
+    # Steps tell the checkpoints of a run apart; of runs with one row each they are a setting like any other.
+    checkpoints = "run" in table and "step" in table and bool(table.duplicated(named).any())
+    keys = [name for name in ("family", "metric", *(["step"] if checkpoints else []), *inputs) if name in table]
+    lengths = ["step"] if "step" in table and inputs and not checkpoints and "step" not in inputs else []
+    for name in [*carried(table, inputs), *lengths]:
         known = table[table[name].notna()]
         if len(known) < 2 or ids(table[name]) or measured(known[name]):
             continue
@@ -45,12 +49,30 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
         if not (groups.nunique() > 1).any():
             continue
         values = list(dict.fromkeys(f"{value:g}" if isinstance(value, float) else str(value) for value in known[name]))
+        if name == "step":
+            log.append(LogEntry("differs", "warning", lengths_differ(inputs, values), columns=(name,)))
+            continue
         text = (
             f"{name!r} is not used and differs between rows of equal inputs ({some(values)}): if it changes the loss, "
             f"family={name!r} (--column family={shell(name)}) keeps these runs apart."
         )
         log.append(LogEntry("differs", "warning", text, columns=(name,)))
     return log
+
+
+def lengths_differ(inputs: Sequence[str], values: Sequence[str]) -> str:
+    """Return the warning that runs of equal inputs were trained for different numbers of steps.
+
+    Args:
+        inputs: Names of the inputs.
+        values: The numbers of steps.
+    """
+    asked = " ".join(f"--input {name}" for name in (*inputs, "step"))
+    return (
+        f"Rows of equal inputs differ in their steps ({some(values)}), which are not used: runs that were trained for "
+        "longer have a lower loss. Name their tokens, columns={'n_tokens': ...} (--column n_tokens=...), fit steps as "
+        f"well, inputs={(*inputs, 'step')} ({asked}), or keep runs of one length."
+    )
 
 
 def ids(column: pd.Series) -> bool:

@@ -21,7 +21,7 @@ from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
-from bayescale.data.score import ScoreScale, scored_table
+from bayescale.data.score import ScoreScale, counts_items, scored_table
 from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
@@ -195,8 +195,11 @@ class Options:
     @property
     def fixed(self) -> dict[str, str]:
         """The file's columns that the caller named, by ours."""
-        named = {"loss": self.loss if self.score is None else self.score, "family": self.family}
-        return {**(self.columns or {}), **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
+        columns = dict(self.columns or {})
+        # score='correct' with columns={'correct': 'passes'} says that passes counts right items.
+        score = columns.pop("correct", "correct") if self.score == "correct" else self.score
+        named = {"loss": self.loss if score is None else score, "family": self.family}
+        return {**columns, **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
 
 
 @handing_on(Options.__dataclass_fields__)
@@ -350,9 +353,14 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         table, entries = error_rate(table)
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif (scale := options.range) is not None:
-        table, entries = scored_table(
-            table, scale, options.n_items, counted=cells.heads[chosen["loss"]].role == "correct"
-        )
+        name = chosen["loss"]
+        right = options.score == "correct" or cells.heads[name].role == "correct"
+        counted = right or ("loss" not in factors and counts_items(table, options.n_items, name))
+        table, entries = scored_table(table, scale, options.n_items, counted=counted)
+        if counted and not right:
+            log.append(
+                LogEntry("converted", "info", f"Whole numbers in {name!r} were taken for counts of right items.")
+            )
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = (

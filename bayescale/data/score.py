@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._record import Array
 from bayescale.checked import known_keywords
+from bayescale.data.columns import words_of
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, some
 
@@ -17,6 +19,8 @@ OUTSIDE = 3.0
 """Standard errors by which a score has to lie outside of its range to be refused."""
 GUESSED_ITEMS = 1000
 """Items of a benchmark whose number nobody said; most have some hundreds to some thousands."""
+PERCENT = frozenset("acc accuracy percent percentage pct rate score".split())
+"""Words of columns whose whole numbers up to 100 are percentages."""
 
 
 @known_keywords
@@ -166,6 +170,37 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
             f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), which no model exceeds; leave the "
             "ceiling out or raise it."
         )
+
+
+def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
+    """Return whether a column of scores counts right items, from its numbers and their items.
+
+    Args:
+        table: Rows whose column loss is the score.
+        n_items: Number of items of all rows, where the table has none.
+        name: The column in the file.
+
+    Raises:
+        InputError: For whole numbers that may be counts or percentages.
+    """
+    total = table.get("n_items", table.get("attempts", n_items))
+    values = pd.to_numeric(table["loss"], errors="coerce").to_numpy(float)
+    if total is None or not len(values):
+        return False
+    total = np.broadcast_to(np.asarray(total, float), len(table))
+    there = np.isfinite(values) & np.isfinite(total)
+    values, total = values[there], total[there]
+    if (values % 1 != 0).any() or values.max(initial=0.0) <= 1.0 or (values > total).any():
+        return False
+    if values.max() > 100.0:
+        return True
+    if (total == 100.0).all() or set(words_of(name)) & PERCENT:
+        return False
+    raise InputError(
+        f"{name!r} holds whole numbers up to {values.max():g} beside {total.max():g} items: right items or "
+        f"percentages? Say columns={{'correct': {name!r}}}, score='correct' (--column correct={shlex.quote(name)} "
+        "--score correct) for right items, or units={'loss': '%'} (--unit loss=%) for percentages."
+    )
 
 
 def scored_table(

@@ -270,9 +270,11 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
         return renamed(law, tuple(inputs))
     missing = [name for name in law.inputs if name not in inputs]
     if missing:
+        asked = " ".join(f"--input {name}" for name in law.inputs)
         raise InputError(
-            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs)}. Choose inputs={law.inputs} "
-            f"(--input), with columns={{{missing[0]!r}: 'your_column'}} where yours has another name, or another law."
+            f"{law.name} needs {', '.join(law.inputs)}; the runs have {', '.join(inputs) or 'no input'}. Choose "
+            f"inputs={law.inputs} ({asked}), with columns={{{missing[0]!r}: 'your_column'}} (--column "
+            f"{missing[0]}=your_column) where yours has another name, or another law."
         )
     return law
 

@@ -208,9 +208,9 @@ class Plateaus:
     """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and one number for how it bends.
 
     Of the law's value at the reference scale the floor is the share f, and the plateau keeps g / (1 + g) of the rest
-    flat. With F = f / (1 - f) and W = g (1 + F), data see F - W, the curvature on log-log axes in units of the slope:
-    positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread); the
-    product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
+    flat. With F = f / (1 - f) and W = g (1 + F), data determine F - W, the curvature on log-log axes in units of the
+    slope: positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread);
+    the product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
     `Level`. W = 0 is a power law with a floor, F = 0 would be one with a plateau.
 
     Attributes:

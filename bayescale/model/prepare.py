@@ -10,6 +10,7 @@ from typing import Any, Unpack
 import jax
 import numpy as np
 
+from bayescale import laws
 from bayescale._record import Array
 from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
 from bayescale.data.ray import Ray, find_ray
@@ -74,6 +75,8 @@ def make_jobs(
     runs = checked(runs)
     check_priors(priors)
     if not runs.inputs:
+        if not (isinstance(law, str) and law == "auto") and (named := laws.get(law)).inputs != ("x",):
+            laws.bind(named, runs.inputs)
         need_scales(runs)
     if prior_from is not None:
         told = {"law": law, "discrepancy": discrepancy, "likelihood": likelihood, "priors": priors, "design": design}

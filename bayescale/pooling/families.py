@@ -145,7 +145,8 @@ def refuse_units(families: Mapping[str, Runs], floors: Sequence[str]) -> None:
         if floors and (other.response, other.score) != (runs.response, runs.score):
             raise InputError(
                 f"{floors[0]} has the unit of the response, which is {runs.response} of {first} and {other.response} "
-                f"of {name}. Pool families of one response, or leave {floors[0]} out of pooled= and shared=."
+                f"of {name}. Pool families of one response, or leave {floors[0]} out of pooled= and shared= (--pooled, "
+                "--shared)."
             )
 
 

@@ -101,9 +101,14 @@ def find_quantities(job: Job, pooled: Sequence[str], shared: Sequence[str]) -> t
         if name not in known:
             raise InputError(refusal(job.law, name, known))
     if twice := [name for name in pooled if name in shared]:
-        raise InputError(f"{twice[0]} is pooled or shared, not both; name it in one of pooled= and shared=.")
+        raise InputError(
+            f"{twice[0]} is pooled or shared, not both; name it in one of pooled= and shared= (--pooled, --shared)."
+        )
     if not pooled and not shared:
-        raise InputError(f"Name what families have in common: pooled= or shared= some of {', '.join(known)}.")
+        raise InputError(
+            "Name what families have in common with pooled= or shared= (--pooled, --shared): some of "
+            f"{', '.join(known)}."
+        )
     return tuple(dataclasses.replace(known[name], shared=name in shared) for name in (*pooled, *shared))
 
 

@@ -41,12 +41,13 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
         label = "The table"
         one_table(table, label)
         loaded = binary.from_frame(source, "runs", label)
-    elif source == "-" or hasattr(source, "read"):
+    elif (isinstance(source, str) and source == "-") or hasattr(source, "read"):
         stream = sys.stdin.buffer if source == "-" else source
         content = stream.read()
         named = getattr(stream, "name", None)
-        file = Path(named) if isinstance(named, str) and source != "-" else None
-        label = "Standard input" if source == "-" else "The file" if file is None else str(file)
+        piped = isinstance(source, str)
+        file = Path(named) if isinstance(named, str) and not piped else None
+        label = "Standard input" if piped else "The file" if file is None else str(file)
         content = content.encode("utf-8-sig") if isinstance(content, str) else content
         loaded = from_bytes(content, "runs" if file is None else folder.stem(file), label, "", table)
     elif isinstance(source, (str, Path)):
