@@ -68,6 +68,8 @@ def test_whole_numbers_beside_items_are_counts_or_percentages_never_silently():
         np.testing.assert_allclose(runs.frame["score"], shares)
     for options in ({"name": "accuracy", "score": "accuracy"}, {"score": "k", "units": {"loss": "%"}}):
         np.testing.assert_allclose(read(low, **options).frame["score"], np.array(low) / 100)
+    for options in ({"name": "passes", "score": "passes"}, {"score": "correct", "columns": {"correct": "k"}}):
+        np.testing.assert_allclose(read(shares, **options).frame["score"], shares)
     many = read([3, 12, 400, 980], items=1640, score="k")
     np.testing.assert_allclose(many.frame["score"], np.array([3, 12, 400, 980]) / 1640)
     assert any("counts of right items" in entry.text for entry in many.log)

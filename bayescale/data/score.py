@@ -172,6 +172,13 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
         )
 
 
+def are_shares(column: pd.Series) -> bool:
+    """Return whether numbers are shares, whatever their column is called: up to 1, and not all whole."""
+    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
+    values = values[np.isfinite(values)]
+    return bool(values.max(initial=0.0) <= 1.0 and (values % 1 != 0).any())
+
+
 def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
     """Return whether a column of scores counts right items, from its numbers and their items.
 
