@@ -437,7 +437,7 @@ def test_a_score_is_forecast_through_the_forecast_of_a_loss():
     frame = pd.DataFrame({"task_loss": loss, "score": right / 2000, "n_items": 2000})
     scores = bs.Runs.from_frame(frame, inputs=["task_loss"], score=FOUR)
     first = bs.fit(losses, seed=0, law="saturating_power")
-    second = bs.fit(scores, seed=0, law="growing_power")
+    second = bs.fit(scores, seed=0, law="loss_sigmoid")
     input = first.predict(flops=[1e22, 1e23], kind="mean")
     found = second.predict(task_loss=input, kind="mean")
     low, high = found.interval(0.95)
