@@ -122,11 +122,8 @@ def jobs_of(runs: Runs, model: ModelChoice, ray: Ray | None = None) -> tuple[Job
         shifted = rows if scale is None else on_scale(rows, scale)
         engine, problem, low = prepare(law, model.discrepancy, model.likelihood, shifted, scale)
         reference = np.asarray(shifted.reference)
-        return Job(
-            **{"runs": runs, "law": law, "discrepancy": model.discrepancy, "likelihood": model.likelihood},
-            **{"model": engine, "problem": problem, "low": low, "reference": reference},
-            **{"ray": ray, "design": model.design, "prior_scale": scale},
-        )
+        found = Job(runs, law, model.discrepancy, model.likelihood, engine, problem, low, reference)
+        return dataclasses.replace(found, ray=ray, design=model.design, prior_scale=scale)
 
     return tuple(job(law, scale) for law, scale in zip(model.laws, model.scales, strict=True))
 

@@ -7,6 +7,7 @@ hierarchy; the mean weight is the family's marginal likelihood as a function of 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -190,18 +191,12 @@ def padded_families(evidence: Evidence) -> Evidence:
         room[axis] = (0, more)
         return np.pad(np.asarray(leaf, float), room, mode="edge" if np.ndim(leaf) > 1 else "constant")
 
-    return Evidence(
+    return dataclasses.replace(
+        evidence,
         value=filled(evidence.value, 1),
         log_prior=filled(evidence.log_prior, 0),
         bound=filled(evidence.bound, 0),
-        bound_sd=np.asarray(evidence.bound_sd, float),
         mask=filled(evidence.mask, 0),
-        center=evidence.center,
-        scale=evidence.scale,
-        spread=evidence.spread,
-        tolerance=evidence.tolerance,
-        shared=evidence.shared,
-        floors=evidence.floors,
     )
 
 
@@ -214,11 +209,7 @@ def thinned(evidence: Evidence) -> Evidence:
         return evidence
     rows = np.arange(kept) * draws // kept
     cut = {name: np.asarray(getattr(evidence, name))[..., rows] for name in ("value", "log_prior")}
-    parts = {
-        name: getattr(evidence, name)
-        for name in ("bound", "bound_sd", "mask", "center", "scale", "spread", "tolerance")
-    }
-    return Evidence(**cut, **parts, shared=evidence.shared, floors=evidence.floors)
+    return dataclasses.replace(evidence, **cut)
 
 
 def sample_group(words: np.ndarray, evidence: Evidence, settings: Nuts) -> tuple[GroupDraws, GroupDraws]:
