@@ -62,7 +62,7 @@ def one_scale(name: str, step: bool = False) -> InputError:
     """
     along = " --input step fits curves along their steps." if step else ""
     return InputError(
-        f"{name} has runs at one scale only, and at least two different scales are needed to fit a law. Ask "
+        f"All runs of {name!r} have one scale, and at least two different scales are needed to fit a law. Ask "
         "bs.decide.noise (bayescale noise) about seed noise, and bs.decide.compare (bayescale compare) about recipes."
         f"{along}"
     )

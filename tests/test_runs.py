@@ -287,5 +287,5 @@ def test_one_run_has_no_seed_term():
 def test_family_at_one_scale_is_refused_by_name():
     table = pd.DataFrame({"family": ["a", "a", "lonely"], "flops": [1e18, 1e19, 1e18], "loss": [3.0, 2.8, 3.1]})
     lonely = bs.Runs.from_frame(table).split()[1]
-    with pytest.raises(InputError, match="lonely has runs at one scale only"):
+    with pytest.raises(InputError, match="All runs of 'lonely' have one scale"):
         reduce_runs(lonely)

@@ -286,9 +286,13 @@ def read_column(
     marks: dict[str, int] = {}
     for mark in (mark for cell in cells for mark in set(cell.marks)):
         marks[mark] = marks.get(mark, 0) + 1
-    if used == "," and any(cell.decided or cell.ambiguous for cell in cells):
-        marks.pop("separators", None)
-        marks["decimal comma"] = sum(bool(cell.decided or cell.ambiguous) for cell in cells)
+    if used == ",":
+        parted = [str(v) for v, cell in zip(column, cells, strict=True) if cell.decided or cell.ambiguous]
+        # Where the decimal mark is a comma, a point separates thousands.
+        counts = {"separators": sum("," not in v for v in parted), "decimal comma": sum("," in v for v in parted)}
+        marks |= {mark: count for mark, count in counts.items() if count}
+        if not counts["separators"]:
+            marks.pop("separators", None)
     marked = [i for i, cell in enumerate(cells) if cell.marks]
     return Column(
         values=values,

@@ -119,6 +119,10 @@ def canonical(
         if theirs not in used and not cells.empty(theirs):
             own = f"{theirs} (file)" if theirs in found or theirs in ROLES else theirs
             found[own] = pd.Series(tidy(cells.frame[theirs].tolist(), cells.decimal, cells.proved), index)
+    empty = [str(name) for name in cells.frame if str(name).strip() and cells.empty(name)]
+    if empty:
+        text = f"Without a value in any row, and not used: {some([repr(name) for name in empty], 8)}."
+        log.append(LogEntry("empty", "info", text, columns=tuple(empty)))
     for role in ("seed", "step"):
         if role in found:
             found[role] = whole_numbers(found[role])

@@ -34,9 +34,9 @@ from bayescale.posterior.fitted import Fitted
 
 TILT = 0.02
 """Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
-DISCREPANCY = 0.05
-"""Median amplitude of the ratio's discrepancy at a fall of 1: a sixth of what one recipe's loss has by default."""
-SPREAD = 1.2
+DISCREPANCY = 0.0125
+"""Median amplitude of the ratio's discrepancy at a fall of 1, far below what one recipe's loss has by default."""
+SPREAD = 1.6
 """Spread of ln amplitude: ratios of near relatives hardly depart from a law, those of strangers do."""
 AHEAD = 0.7
 SCATTER = 0.002

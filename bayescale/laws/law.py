@@ -263,9 +263,11 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
     """
     if law.inputs == ("x",):
         if len(inputs) != 1:
+            names, name = ", ".join(inputs), inputs[0] if inputs else "n_params"
             raise InputError(
-                f"{law.name} has one input and the runs have {len(inputs)} ({', '.join(inputs)}); choose one with "
-                "Runs.from_frame(..., inputs=('n_params',)) or --input n_params."
+                f"{law.name} has one input and the runs have {len(inputs) or 'none'}"
+                f"{f' ({names})' if names else ''}; say one when reading them: bs.read(..., inputs={name!r}) "
+                f"(--input {name})."
             )
         return renamed(law, tuple(inputs))
     missing = [name for name in law.inputs if name not in inputs]
