@@ -219,6 +219,15 @@ def sbc(
     tell_written([sbc.run(only, long)], as_json)
 
 
+@app.command("seeds", rich_help_panel=DECISIONS)
+def seeds() -> None:
+    """Forecast published replicates from half of them, and simulate looks after every seed; print both (a minute)."""
+    from benchmarks.decisions import seeds
+
+    for line in seeds.lines():
+        print(line, flush=True)
+
+
 @app.command("ladders", rich_help_panel=SIMULATED)
 def ladders() -> None:
     """Fit simulated ladders of runs; print how often an answer is given and holds (minutes)."""

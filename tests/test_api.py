@@ -16,8 +16,9 @@ PUBLIC = {
         plot pool read read_csv read_families register_law report sbc
     """,
     "bayescale.decide": """
-        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Power Ranking Reach SeedNoise Stops
-        Sweep UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power reach
+        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Looks Power Ranking Reach
+        SeedDifference SeedNoise Stops Sweep
+        UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power reach
         sensitivity speedup stop_early
     """,
     "bayescale.coverage": """

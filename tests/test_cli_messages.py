@@ -41,6 +41,7 @@ PLACES = {
     "decide/planning.py": {"power"},
     "decide/isoflop.py": {"isoflop"},
     "decide/noise.py": {"noise"},
+    "decide/sequential.py": {"noise"},
     "decide/recipes.py": {"compare"},
 }
 """Verbs on which the messages of a file can appear; those of all others can appear on every verb."""

@@ -65,6 +65,7 @@ def shown(marin, marin_post, seeds, law):
         "stops": bs.decide.stop_early(marin_post, 2.6, flops=1e21),
         "noise": noise,
         "difference": noise.differences[0],
+        "looks": noise.differences[0].looks,
         "backtest": bs.backtest(marin, largest=1, seed=0),
         "report": bs.report(marin_post, decision, with_sensitivity=False),
     }
@@ -73,6 +74,7 @@ def shown(marin, marin_post, seeds, law):
 NAMES = [
     *("runs", "runs of families", "mixture", "posterior", "forecast", "decision", "allocation", "allocations"),
     *("comparison", "duel", "crossing", "ranking", "ranking with stakes", "power", "stops", "noise", "difference"),
+    "looks",
     *("backtest", "report", "reach", "score forecast"),
 ]
 

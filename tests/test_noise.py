@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.stats import norm
+from scipy.stats import norm, ttest_1samp
 
 import bayescale as bs
 from bayescale.decide.noise import noise
+from bayescale.decide.seed_differences import rounding
+from bayescale.decide.sequential import levels, look, p_values
 from bayescale.digits import shown
 
 
@@ -118,6 +120,8 @@ def test_compare_takes_runs_of_one_scale():
         ({"seeds": [0]}, "whole numbers from 1"),
         ({"seeds": [2.5]}, "whole numbers from 1"),
         ({"level": 1.5}, r"lie in \(0, 1\)"),
+        ({"most_seeds": 1}, "most_seeds"),
+        ({"error": 0.0}, "error"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, words):
@@ -169,3 +173,70 @@ def test_intervals_of_differences_state_their_level_and_empty_cells_a_dash():
     several = str(bs.decide.noise(bs.Runs.from_frame(table, inputs=[])))
     assert "90 % interval" in several
     assert " \N{EN DASH} " in several and " - " not in several
+
+
+# --- Looks after every seed ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("most_seeds", "error"), [(8, 0.05), (5, 0.1), (12, 0.01)])
+def test_looks_after_every_seed_keep_their_error(most_seeds, error):
+    rng = np.random.default_rng(most_seeds)
+    # Any sd: the statistics do not depend on it.
+    p = p_values(0.003 * rng.standard_normal((10_000, most_seeds)))
+    named = (p <= levels(most_seeds, error)).any(axis=1).mean()
+    assert abs(named - error) < 4.0 * np.sqrt(error * (1.0 - error) / 10_000)
+    # The wrong way, asking for p at most `error` at each look, names far more often.
+    assert (p <= error).any(axis=1).mean() > 2.0 * error
+
+
+def test_p_values_are_those_of_scipy():
+    values = np.random.default_rng(1).normal(0.3, 1.0, (4, 6))
+    found = p_values(values)
+    for row, own in zip(values, found, strict=True):
+        expected = [ttest_1samp(row[:size], 0.0).pvalue for size in range(2, 7)]
+        np.testing.assert_allclose(own, expected, rtol=1e-9)
+
+
+def test_a_large_gap_is_named_early_and_the_first_verdict_stays():
+    rng = np.random.default_rng(2)
+    saved, right = [], []
+    for _ in range(300):
+        found = look(("old", "new"), -0.01 + 0.002 * rng.standard_normal(8))
+        saved.append(8 - (found.after or 8))
+        right.append(found.named == "new")
+    assert np.mean(right) > 0.99
+    # A gap of five sds of a difference saves about 4.4 of eight seeds.
+    assert 4.1 < np.mean(saved) < 4.7
+    early = look(("old", "new"), [-0.0021, -0.0033, -0.0024, -0.0029])
+    late = look(("old", "new"), [-0.0021, -0.0033, -0.0024, -0.0029, 0.04, 0.05])
+    assert early.named == late.named == "new" and early.after == late.after == 4
+
+
+def test_losses_that_agree_by_rounding_name_nobody():
+    assert look(("a", "b"), [-0.002, -0.002, -0.002], unit=0.001).named == ""
+    assert look(("a", "b"), [-0.002, -0.002, -0.002]).named == "b"
+    assert look(("a", "b"), [0.0, 0.0, 0.0]).named == ""
+    assert rounding(np.array([3.28, 3.281])) == 0.001
+    assert rounding(np.array([3.2812345678912])) == 0.0
+
+
+def test_the_verdict_is_in_the_text_and_the_chance_of_one_follows_the_gap():
+    rng = np.random.default_rng(3)
+    (difference,) = noise(recipes(rng)).differences
+    assert difference.looks.named == "new"
+    assert "named after" in noise(recipes(rng)).text
+    rows = [("a", 0, 3.2812), ("a", 1, 3.2795), ("a", 2, 3.2803), ("b", 0, 3.2801), ("b", 1, 3.2792), ("b", 2, 3.2781)]
+    few = noise(bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "seed", "loss"]), inputs=[]))
+    looks = few.differences[0].looks
+    assert looks.named == "" and looks.seen == 3 and 0.3 < looks.chance < 0.99 and 1.0 <= looks.further <= 5.0
+    assert "open after 3" in few.text
+    used_up = look(("a", "b"), [0.001, -0.001, 0.002, -0.001, 0.003], most_seeds=4)
+    assert "1 further seed of each" in used_up.text and used_up.short == "none in 4"
+    assert "no look yet" in look(("a", "b"), [0.001]).text
+
+
+def test_seeds_are_looked_at_in_the_order_of_the_rows():
+    rows = [(f, s, 3.28 + 0.001 * s * (f == "b")) for f in "ab" for s in (10, 2, 1)]
+    found = noise(bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "seed", "loss"]), inputs=[]))
+    looks = found.differences[0].looks
+    assert looks.p[0] == pytest.approx(p_values(np.array([[0.010, 0.002]]), 0.001)[0, 0])

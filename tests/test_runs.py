@@ -87,7 +87,7 @@ def test_leaves_rows_without_numbers_out(case, tmp_path):
 
 def test_runs_of_one_scale_are_runs_that_no_law_fits():
     runs = bs.Runs.from_frame(table(flops=[1e18] * 3))
-    with pytest.raises(InputError, match=r"one scale only.*bayescale compare"):
+    with pytest.raises(InputError, match=r"have one scale.*bayescale compare"):
         reduce_runs(runs)
     none = bs.Runs.from_frame(pd.DataFrame({"seed": [0, 1], "loss": [3.0, 3.1]}), inputs=())
     assert "no scale input" in str(none)

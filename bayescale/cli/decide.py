@@ -18,7 +18,6 @@ from bayescale.cli.options import (
     LawName,
     Plot,
     Seed,
-    Source,
     amount,
     emit,
     fit_options,
@@ -258,29 +257,6 @@ def load_recipes(files: list[str]) -> dict[str, Any]:
     return recipes
 
 
-@reads
-def noise(
-    runs: Source,
-    reading: dict[str, Any],
-    bar: Annotated[float | None, typer.Option(help="Loss that a mean should fall below: at which setting?")] = None,
-    reference: Annotated[float | None, typer.Option(help="Loss that another run should reproduce.")] = None,
-    within: Annotated[float | None, typer.Option(help="Tolerance around --reference.")] = None,
-    seeds: Annotated[
-        list[int] | None, typer.Option(help="Seeds of each recipe whose smallest visible gap is stated; repeatable.")
-    ] = None,
-    level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
-    as_json: Json = False,
-) -> None:
-    """Estimate seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
-    import bayescale as bs
-
-    found = bs.read(runs, **reading)
-    tell_log(found.log)
-    options: dict[str, Any] = {"seeds": seeds} if seeds else {}
-    answer = bs.decide.noise(found, bar=bar, reference=reference, within=within, level=level, **options)
-    tell(answer.to_dict(), [answer], "", [], as_json)
-
-
 def read_rate(text: str) -> tuple[str, tuple[float, float]]:
     """Read `a=3e15:0.1`."""
     name, equals, numbers_text = text.partition("=")
@@ -491,7 +467,6 @@ VERBS = {
     "allocate": allocate,
     "isoflop": isoflop,
     "compare": compare,
-    "noise": noise,
     "next-run": next_run,
     "stop": stop,
     "power": power,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale.cli import coverage, decide, pool, reach, read
+from bayescale.cli import coverage, decide, noise, pool, reach, read
 from bayescale.cli.given import check_files
 from bayescale.cli.misspelt import misspelt
 from bayescale.cli.options import (
@@ -51,6 +51,7 @@ corpus_app = typer.Typer(help="Published model families.", no_args_is_help=True)
 app.add_typer(corpus_app, name="corpus")
 app.command()(read.read)
 app.command("coverage")(coverage.VERB)
+app.command()(noise.noise)
 app.command()(reach.reach)
 app.command()(pool.pool)
 for name, verb in decide.VERBS.items():

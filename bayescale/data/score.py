@@ -120,7 +120,9 @@ def score_columns(
     bad = np.flatnonzero((score < 0.0) | (score > 1.0))
     if len(bad):
         low, high = score[bad].min(), score[bad].max()
-        told = f"rows {some([int(rows[i]) for i in bad])} hold " + (f"{low:g}" if low == high else f"{low:g} to {high:g}")
+        told = f"rows {some([int(rows[i]) for i in bad])} hold " + (
+            f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        )
         raise InputError(
             f"score must be a share of right items between 0 and 1, or a percentage; {told}. A response without such "
             "bounds is a loss, if it falls: loss= (--loss)."

@@ -16,7 +16,9 @@ from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
 from bayescale.decide.reach import Reach, reach
 from bayescale.decide.recipes import Comparison, Duel, compare, crossover, speedup
+from bayescale.decide.seed_differences import SeedDifference
 from bayescale.decide.sensitivity import sensitivity
+from bayescale.decide.sequential import Looks
 from bayescale.decide.stopping import Stops, stop_early
 from bayescale.decide.trust import Caveat, caveats
 from bayescale.decide.utility import UTILITIES, Utility
@@ -31,9 +33,11 @@ __all__ = [
     "Crossing",
     "Decision",
     "Duel",
+    "Looks",
     "Power",
     "Ranking",
     "Reach",
+    "SeedDifference",
     "SeedNoise",
     "Stops",
     "Sweep",

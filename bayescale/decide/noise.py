@@ -1,15 +1,12 @@
-"""Likelihood: what repeated runs of one setting say: seed sd, differences of recipes, and what so many seeds can show.
+"""Noise: what repeated runs of one setting say: seed sd, differences of recipes, and what so many seeds can show.
 
 These questions need no scaling law. Runs with equal inputs (and equal step, where runs were measured at several) are
-replicates. Their losses are normal around the mean of their setting; the prior of the seed sd relative to the loss is
-LogNormal(ln .0008, 1.2), around that of published replicates, which decides where there are two or three seeds only.
-Differences of runs of one seed have a prior of spread 2: how much a shared seed cancels differs from case to case.
+replicates; `bayescale.decide.seed_differences` has the model.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,73 +19,24 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
-from bayescale.digits import NOTHING, decimals, shown, spread_shown, spreads_shown
+from bayescale.decide.seed_differences import (
+    SeedDifference,
+    all_differences,
+    chance,
+    difference_lines,
+    paired_sds,
+    relative_sds,
+    setting_text,
+)
+from bayescale.decide.sequential import ERROR, MOST_SEEDS
+from bayescale.digits import shown, spreads_shown
 from bayescale.errors import InputError, counted, some
-from bayescale.forecast import mixture_cdf, mixture_quantile
+from bayescale.forecast import mixture_cdf
 
-PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0008, 1.2, 2.0
-"""Prior of the seed sd relative to the loss: median, and sd of its logarithm, for runs and for paired differences."""
-GRID = np.linspace(np.log(1e-7), np.log(0.3), 4001)
-"""Logarithms of relative standard deviations on which the posterior is computed."""
-DRAWS = 400
-"""Equally likely standard deviations that represent the posterior."""
 CLEAR, POWER = 0.95, 0.8
 """A gap counts as shown at this probability that its sign is right, and a number of seeds as enough at this power."""
 SEEDS = (2, 3, 5, 8, 12)
 """Numbers of seeds whose resolution is stated."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SeedDifference(Display):
-    """Difference of the mean losses of two recipes at one setting.
-
-    Attributes:
-        first: Recipe A.
-        second: Recipe B; negative differences are in its favour.
-        setting: The setting, as text; empty where there is only one.
-        pairs: Seeds that both have; 0 where runs are not paired.
-        difference: Mean loss of B less that of A.
-        error: Its standard error: of paired differences where there are pairs.
-        unpaired_error: Its standard error without pairing.
-        low: Lower end of the interval.
-        high: Upper end.
-        p_better: Probability that B has the lower mean.
-        level: Central probability of the interval.
-    """
-
-    first: str
-    second: str
-    setting: str
-    pairs: int
-    difference: float
-    error: float
-    unpaired_error: float
-    low: float
-    high: float
-    p_better: float
-    level: float = 0.9
-
-    def __repr__(self) -> str:
-        """Return the text, cut to one screen."""
-        return checked.one_screen(str(self))
-
-    def __str__(self) -> str:
-        """Return the answer in words."""
-        return self.text
-
-    @property
-    def text(self) -> str:
-        """The answer in words."""
-        how = f"paired by {self.pairs} shared seeds" if self.pairs else "not paired: no two seeds are shared"
-        where = f" at {self.setting}" if self.setting else ""
-        verdict = f"{self.second} is better" if self.p_better > 0.5 else f"{self.first} is better"
-        unpaired = f", unpaired {spread_shown(self.unpaired_error)}" if self.pairs else ""
-        return (
-            f"{verdict}{where} with probability {chance(max(self.p_better, 1.0 - self.p_better))}: {self.second} less "
-            f"{self.first} is {shown(self.difference, self.error)} ({100 * self.level:g} %: "
-            f"{shown(self.low, self.error)} to {shown(self.high, self.error)}; se "
-            f"{spread_shown(self.error)}{unpaired}; {how})."
-        )
 
 
 @known_keywords
@@ -236,6 +184,8 @@ def noise(
     within: float | None = None,
     seeds: Sequence[int] = SEEDS,
     level: float = 0.9,
+    most_seeds: int = MOST_SEEDS,
+    error: float = ERROR,
 ) -> SeedNoise:
     """Estimate the seed sd, differences of recipes, and the differences that so many seeds can show.
 
@@ -248,6 +198,8 @@ def noise(
         within: Tolerance around the reference.
         seeds: Numbers of seeds for each recipe whose smallest visible gap is stated.
         level: Central probability of intervals.
+        most_seeds: Seeds of each recipe that are planned, of looks at a difference after every seed.
+        error: Chance that any of these looks names a recipe if there is no difference.
 
     Raises:
         InputError: For runs without replicates, or numbers that cannot be.
@@ -261,6 +213,8 @@ def noise(
     """
     runs = checked_runs(runs)
     check_options(bar, reference, within, seeds, level)
+    whole = checked.whole(2, 50)
+    checked.options(most_seeds=(most_seeds, whole), error=(error, checked.PROBABILITY))
     frame = runs.frame
     axes = [name for name in (*runs.inputs, "step") if name in frame and frame[name].nunique() > 1]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in axes})
@@ -277,15 +231,8 @@ def noise(
     spread = relative_sds(total, freedom)
     center = float(frame["loss"].mean())
     table = means_table(groups, counts, spread, axes)
-    differences = tuple(all_differences(frame, axes, spread, level))
+    differences = tuple(all_differences(frame, axes, spread, level, {"most_seeds": int(most_seeds), "error": error}))
     ends = [round(share, 6) for share in (0.5 - level / 2, 0.5, 0.5 + level / 2)]
-    rows = []
-    paired = paired_sds(frame, axes)
-    for count in sorted({int(number) for number in seeds}):
-        factor = ndtri(CLEAR) + ndtri(POWER)
-        gap = float(factor * np.sqrt(2.0 / count) * center * np.median(spread))
-        row = {"seeds": count, "certainty": CLEAR, "power": POWER, "gap": gap}
-        rows.append(row | ({} if paired is None else {"gap_paired": float(factor * paired / np.sqrt(count))}))
     passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "below", "probability"])
     if bar is not None:
         passed = below_bar(table, axes, spread, bar)
@@ -301,7 +248,7 @@ def noise(
         freedom=freedom,
         level=float(level),
         differences=differences,
-        resolution=pd.DataFrame(rows),
+        resolution=smallest_gaps(seeds, center * float(np.median(spread)), paired_sds(frame, axes)),
         bar=bar,
         passed=passed,
         reference=reference,
@@ -349,18 +296,20 @@ def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.
     return runs, float(square.sum()) * runs / freedom
 
 
-def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD) -> np.ndarray:
-    """Return equally likely seed sds relative to the loss, shape (`DRAWS`,): the posterior on a grid.
+def smallest_gaps(seeds: Sequence[int], sd: float, paired: float | None) -> pd.DataFrame:
+    """Return the smallest difference that is found with certainty `CLEAR` and power `POWER`, one row a number of seeds.
 
     Args:
-        square: Sum of squares of relative residuals.
-        freedom: Its degrees of freedom.
-        prior_sd: Standard deviation of the prior of its logarithm.
+        seeds: Numbers of seeds of each recipe.
+        sd: Seed sd on the scale of the loss.
+        paired: Standard deviation of the difference of two runs of one seed; None where no seeds are shared.
     """
-    prior = -0.5 * ((GRID - np.log(PRIOR_MEDIAN)) / prior_sd) ** 2
-    density = prior - freedom * GRID - 0.5 * square * np.exp(-2.0 * GRID)
-    weight = np.cumsum(np.exp(density - density.max()))
-    return np.exp(np.interp((np.arange(DRAWS) + 0.5) / DRAWS, weight / weight[-1], GRID))
+    factor = float(ndtri(CLEAR) + ndtri(POWER))
+    rows = []
+    for count in sorted({int(number) for number in seeds}):
+        row = {"seeds": count, "certainty": CLEAR, "power": POWER, "gap": factor * np.sqrt(2.0 / count) * sd}
+        rows.append(row | ({} if paired is None else {"gap_paired": factor * paired / np.sqrt(count)}))
+    return pd.DataFrame(rows)
 
 
 def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[str]) -> pd.DataFrame:
@@ -369,68 +318,6 @@ def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[s
     table["sd"] = table.pop("own").fillna(float(np.median(spread)) * table["mean"])
     table["se"] = table["sd"] / np.sqrt(table["runs"])
     return table.sort_values(["family", *axes], kind="stable", ignore_index=True)
-
-
-def all_differences(frame: pd.DataFrame, axes: list[str], spread: np.ndarray, level: float) -> Any:
-    """Yield the difference of each pair of recipes at each setting that both have, in the order of the file."""
-    names = list(dict.fromkeys(frame["family"]))
-    settings = frame[axes].drop_duplicates().to_dict("records") if axes else [{}]
-    for first, second in itertools.combinations(names, 2):
-        for setting in settings:
-            rows = frame
-            for name, value in setting.items():
-                rows = rows[rows[name] == value]
-            parts = [rows[rows["family"] == name] for name in (first, second)]
-            if all(len(part) for part in parts):
-                yield difference_of((str(first), str(second)), parts, setting_text(setting), spread, level)
-
-
-def difference_of(
-    names: tuple[str, str], parts: list[pd.DataFrame], setting: str, spread: np.ndarray, level: float
-) -> SeedDifference:
-    """Estimate the difference of two recipes at one setting."""
-    values = [part["loss"].to_numpy(float) for part in parts]
-    center = float(np.mean([value.mean() for value in values]))
-    # Each recipe's own sd counts where it has seeds, the sd of all replicates where it has one.
-    own = [value.std(ddof=1) if len(value) > 2 else center * float(np.median(spread)) for value in values]
-    unpaired = float(np.sqrt(sum(sd**2 / len(value) for sd, value in zip(own, values, strict=True))))
-    apart = differences_by_seed(parts)
-    if len(apart) >= 2:
-        mean = float(apart.mean())
-        square = float((((apart - mean) / center) ** 2).sum())
-        sds = center * relative_sds(square, len(apart) - 1, PAIRED_SD) / np.sqrt(len(apart))
-        error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 2 else float(np.median(sds))
-    else:
-        mean = float(values[1].mean() - values[0].mean())
-        sds = center * spread * np.sqrt(sum(1.0 / len(value) for value in values))
-        error = unpaired
-    location, scale = np.full((DRAWS, 1), mean), sds[:, None]
-    low, high = mixture_quantile(np.array([0.5 - level / 2, 0.5 + level / 2]), location, scale)[:, 0]
-    p_better = float(mixture_cdf(np.zeros(1), location, scale)[0])
-    pairs = len(apart) if len(apart) >= 2 else 0
-    return SeedDifference(*names, setting, pairs, mean, error, unpaired, float(low), float(high), p_better, level)
-
-
-def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
-    """Return the loss of the second recipe less that of the first for each seed that both have, shape (pair,)."""
-    if not all("seed" in part for part in parts):
-        return np.zeros(0)
-    means = [part.assign(seed=part["seed"].astype(str)).groupby("seed", sort=True)["loss"].mean() for part in parts]
-    both = pd.concat(means, axis=1, join="inner").to_numpy(float)
-    return both[:, 1] - both[:, 0]
-
-
-def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
-    """Return the sd of the difference of two runs of one seed, pooled over pairs of recipes; None without any."""
-    names = list(dict.fromkeys(frame["family"]))
-    square, freedom = 0.0, 0
-    for first, second in itertools.combinations(names, 2):
-        for _, rows in frame.groupby(axes, sort=False) if axes else [((), frame)]:
-            apart = differences_by_seed([rows[rows["family"] == name] for name in (first, second)])
-            if len(apart) >= 2:
-                square += float(((apart - apart.mean()) ** 2).sum())
-                freedom += len(apart) - 1
-    return float(np.sqrt(square / freedom)) if freedom else None
 
 
 def below_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float) -> pd.DataFrame:
@@ -450,47 +337,3 @@ def another_within(rows: pd.DataFrame, axes: list[str], spread: np.ndarray, refe
     scale = values.mean() * spread * np.sqrt(1.0 + 1.0 / len(values))
     low, high = (ndtr((reference + shift - values.mean()) / scale) for shift in (-within, within))
     return float(np.mean(high - low))
-
-
-def difference_lines(differences: Sequence[SeedDifference], level: float) -> list[str]:
-    """Write differences: one as a sentence, several as a table with equally many decimals in every row."""
-    if len(differences) < 2:
-        return [difference.text for difference in differences]
-    places = max(decimals(difference.error) for difference in differences)
-    table = pd.DataFrame(
-        {
-            "recipes": [f"{d.second} less {d.first}" for d in differences],
-            "setting": [d.setting for d in differences],
-            "difference": [f"{d.difference:+.{places}f}" for d in differences],
-            f"{level * 100:g} % interval": [f"{d.low:+.{places}f} to {d.high:+.{places}f}" for d in differences],
-            "se": [f"{d.error:.{places}f}" for d in differences],
-            "unpaired se": [f"{d.unpaired_error:.{places}f}" if d.pairs else NOTHING for d in differences],
-            "shared seeds": [d.pairs or "none" for d in differences],
-            "better": [d.second if d.p_better > 0.5 else d.first for d in differences],
-            "with probability": [chance(max(d.p_better, 1.0 - d.p_better)) for d in differences],
-        }
-    )
-    kept = table.drop(columns=[] if table["setting"].any() else ["setting"])
-    return [
-        "Differences of mean losses; negative: the first-named recipe is better.",
-        *kept.to_string(index=False).splitlines(),
-    ]
-
-
-def setting_text(setting: Mapping[str, Any]) -> str:
-    """Write a setting as `step 2780` or `n_params 3e+07`."""
-    return ", ".join(f"{name} {setting_value(value)}" for name, value in setting.items())
-
-
-def setting_value(value: float) -> str:
-    """Write one number of a setting in full, or with an exponent where that is as exact and shorter."""
-    short = f"{value:.4g}"
-    return short if value >= 1e6 and float(short) == value else f"{value:.10g}"
-
-
-def chance(probability: float) -> str:
-    """Write a probability with as many digits as it takes to tell it from certainty, at most four."""
-    if probability > 0.9999:
-        return "above .9999"
-    digits = 2 if 0.01 < probability < 0.99 else 4
-    return f"{probability:.{digits}f}".lstrip("0") or "0"

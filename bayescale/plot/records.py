@@ -21,10 +21,12 @@ from bayescale.decide.comparison import Comparison, Duel
 from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import Decision
 from bayescale.decide.isoflop import Sweep
-from bayescale.decide.noise import SeedDifference, SeedNoise
+from bayescale.decide.noise import SeedNoise
 from bayescale.decide.pilots import Ranking
 from bayescale.decide.planning import Power
 from bayescale.decide.reach import Reach
+from bayescale.decide.seed_differences import SeedDifference
+from bayescale.decide.sequential import Looks
 from bayescale.decide.stopping import Stops
 from bayescale.digits import factor_shown
 from bayescale.errors import InputError, nearest
@@ -42,6 +44,8 @@ from bayescale.posterior.fitted import Fitted
 
 REACH_POINTS = 200
 """Points of an input at which the probability to have met a target is drawn."""
+LEAST_P = 1e-9
+"""Smallest p-value that is drawn."""
 MOST_SHOWN = 20
 """Most held-out runs that are drawn one by one."""
 
@@ -237,6 +241,22 @@ def seed_difference(record: SeedDifference, *, ax: Axes | None = None) -> Axes:
     """Draw the probability of either recipe to be the better one."""
     labels, values = (record.first, record.second), [1.0 - record.p_better, record.p_better]
     return rows(labels, values, f"{record.first} against {record.second}", "probability to be better", ax=ax)
+
+
+@draw.register
+def looks(record: Looks, *, ax: Axes | None = None) -> Axes:
+    """Draw the p-value after every seed beside what it must not exceed for a recipe to be named."""
+    with drawing(ax) as ax:
+        dress(ax)
+        planned = range(2, record.most_seeds + 1)
+        ax.plot(planned, record.levels, color=QUIET, linestyle="--", label="names a recipe at or below")
+        ax.plot(planned[: len(record.p)], np.maximum(record.p, LEAST_P), color=BLUE, marker="o", label="p-value")
+        ax.set_yscale("log")
+        ax.set_xlabel("seeds of each recipe")
+        ax.set_ylabel("two-sided p-value")
+        headline(ax, f"{record.first} against {record.second}", f"looked at after every seed: {record.short}")
+        key(ax)
+    return ax
 
 
 def rows(

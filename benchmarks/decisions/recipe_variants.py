@@ -46,7 +46,9 @@ class Variant(NamedTuple):
 
 GRID = tuple(
     Variant(*numbers)
-    for numbers in itertools.product((0.1, 0.05, 0.025, 0.0125), (0.02, 0.01, 0.005), (0.8, 1.2, 1.6, 2.0), (0.002, 0.001))
+    for numbers in itertools.product(
+        (0.1, 0.05, 0.025, 0.0125), (0.02, 0.01, 0.005), (0.8, 1.2, 1.6, 2.0), (0.002, 0.001)
+    )
 )
 """From the most cautious to the least."""
 SHIPPED = Variant(paired.DISCREPANCY, paired.TILT, paired.SPREAD, paired.SCATTER)

@@ -1,0 +1,46 @@
+"""The verb of the command that says what seeds do."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bayescale.cli.decide import tell
+from bayescale.cli.options import Json, Source, reads, tell_log
+
+
+@reads
+def noise(
+    runs: Source,
+    reading: dict[str, Any],
+    bar: Annotated[float | None, typer.Option(help="Loss that a mean should fall below: at which setting?")] = None,
+    reference: Annotated[float | None, typer.Option(help="Loss that another run should reproduce.")] = None,
+    within: Annotated[float | None, typer.Option(help="Tolerance around --reference.")] = None,
+    seeds: Annotated[
+        list[int] | None, typer.Option(help="Seeds of each recipe whose smallest visible gap is stated; repeatable.")
+    ] = None,
+    level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
+    most_seeds: Annotated[
+        int, typer.Option(help="Seeds of each recipe that are planned, of looks at a difference after every seed.")
+    ] = 8,
+    error: Annotated[float, typer.Option(help="Chance that any look names a recipe without a difference.")] = 0.05,
+    as_json: Json = False,
+) -> None:
+    """Estimate seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
+    import bayescale as bs
+
+    found = bs.read(runs, **reading)
+    tell_log(found.log)
+    options: dict[str, Any] = {"seeds": seeds} if seeds else {}
+    answer = bs.decide.noise(
+        found,
+        bar=bar,
+        reference=reference,
+        within=within,
+        level=level,
+        most_seeds=most_seeds,
+        error=error,
+        **options,
+    )
+    tell(answer.to_dict(), [answer], "", [], as_json)

@@ -1,0 +1,241 @@
+"""Seed differences: what replicates of two recipes at one setting say of the difference of their means.
+
+Losses at one setting are normal around its mean; the prior of the seed sd relative to the loss is
+LogNormal(ln .0016, 1.6), chosen on published replicates, which decides where there are two or three seeds only.
+Differences of runs of one seed have a prior of spread 2: how much a shared seed cancels differs from case to case.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from bayescale import checked
+from bayescale._display import Display
+from bayescale.checked import known_keywords
+from bayescale.decide.sequential import Looks, look
+from bayescale.digits import NOTHING, decimals, shown, spread_shown
+from bayescale.forecast import mixture_cdf, mixture_quantile
+
+PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0016, 1.6, 2.0
+"""Prior of the seed sd relative to the loss: median, and sd of its logarithm, for runs and for paired differences."""
+GRID = np.linspace(np.log(1e-7), np.log(0.3), 4001)
+"""Logarithms of relative standard deviations on which the posterior is computed."""
+DRAWS = 400
+"""Equally likely standard deviations that represent the posterior."""
+
+
+@known_keywords
+@dataclasses.dataclass(frozen=True)
+class SeedDifference(Display):
+    """Difference of the mean losses of two recipes at one setting.
+
+    Attributes:
+        first: Recipe A.
+        second: Recipe B; negative differences are in its favour.
+        setting: The setting, as text; empty where there is only one.
+        pairs: Seeds that both have; 0 where runs are not paired.
+        difference: Mean loss of B less that of A.
+        error: Its standard error: of paired differences where there are pairs.
+        unpaired_error: Its standard error without pairing.
+        low: Lower end of the interval.
+        high: Upper end.
+        p_better: Probability that B has the lower mean.
+        level: Central probability of the interval.
+        looks: Verdict from looks after every seed, at a stated error.
+    """
+
+    first: str
+    second: str
+    setting: str
+    pairs: int
+    difference: float
+    error: float
+    unpaired_error: float
+    low: float
+    high: float
+    p_better: float
+    level: float = 0.9
+    looks: Looks | None = None
+
+    def __repr__(self) -> str:
+        """Return the text, cut to one screen."""
+        return checked.one_screen(str(self))
+
+    def __str__(self) -> str:
+        """Return the answer in words."""
+        return self.text
+
+    @property
+    def text(self) -> str:
+        """The answer in words."""
+        how = f"paired by {self.pairs} shared seeds" if self.pairs else "not paired: no two seeds are shared"
+        where = f" at {self.setting}" if self.setting else ""
+        verdict = f"{self.second} is better" if self.p_better > 0.5 else f"{self.first} is better"
+        unpaired = f", unpaired {spread_shown(self.unpaired_error)}" if self.pairs else ""
+        return (
+            f"{verdict}{where} with probability {chance(max(self.p_better, 1.0 - self.p_better))}: {self.second} less "
+            f"{self.first} is {shown(self.difference, self.error)} ({100 * self.level:g} %: "
+            f"{shown(self.low, self.error)} to {shown(self.high, self.error)}; se "
+            f"{spread_shown(self.error)}{unpaired}; {how})."
+        )
+
+
+def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD, median: float = PRIOR_MEDIAN) -> np.ndarray:
+    """Return equally likely seed sds relative to the loss, shape (`DRAWS`,): the posterior on a grid.
+
+    Args:
+        square: Sum of squares of relative residuals.
+        freedom: Its degrees of freedom.
+        prior_sd: Standard deviation of the prior of its logarithm.
+        median: Median of the prior.
+    """
+    prior = -0.5 * ((GRID - np.log(median)) / prior_sd) ** 2
+    density = prior - freedom * GRID - 0.5 * square * np.exp(-2.0 * GRID)
+    weight = np.cumsum(np.exp(density - density.max()))
+    return np.exp(np.interp((np.arange(DRAWS) + 0.5) / DRAWS, weight / weight[-1], GRID))
+
+
+def all_differences(
+    frame: pd.DataFrame, axes: list[str], spread: np.ndarray, level: float, plan: Mapping[str, Any]
+) -> Iterator[SeedDifference]:
+    """Yield the difference of each pair of recipes at each setting that both have, in the order of the file.
+
+    Args:
+        frame: Rows of all recipes.
+        axes: Columns of the setting.
+        spread: Equally likely seed sds relative to the loss.
+        level: Central probability of intervals.
+        plan: `most_seeds` and `error` of looks after every seed.
+    """
+    names = list(dict.fromkeys(frame["family"]))
+    settings = frame[axes].drop_duplicates().to_dict("records") if axes else [{}]
+    plan = {**plan, "unit": rounding(frame["loss"].to_numpy(float))}
+    for first, second in itertools.combinations(names, 2):
+        for setting in settings:
+            rows = frame
+            for name, value in setting.items():
+                rows = rows[rows[name] == value]
+            parts = [rows[rows["family"] == name] for name in (first, second)]
+            if all(len(part) for part in parts):
+                yield difference_of((str(first), str(second)), parts, setting_text(setting), spread, level, plan)
+
+
+def difference_of(
+    names: tuple[str, str],
+    parts: list[pd.DataFrame],
+    setting: str,
+    spread: np.ndarray,
+    level: float,
+    plan: Mapping[str, Any],
+) -> SeedDifference:
+    """Return the difference of two recipes at one setting; see `all_differences`."""
+    values = [part["loss"].to_numpy(float) for part in parts]
+    center = float(np.mean([value.mean() for value in values]))
+    # Each recipe's own sd counts where it has seeds, the sd of all replicates where it has one.
+    own = [value.std(ddof=1) if len(value) > 2 else center * float(np.median(spread)) for value in values]
+    unpaired = float(np.sqrt(sum(sd**2 / len(value) for sd, value in zip(own, values, strict=True))))
+    apart = differences_by_seed(parts)
+    if len(apart) >= 2:
+        mean = float(apart.mean())
+        square = float((((apart - mean) / center) ** 2).sum())
+        single = center * relative_sds(square, len(apart) - 1, PAIRED_SD)
+        sds = single / np.sqrt(len(apart))
+        error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 2 else float(np.median(sds))
+        looks = look(names, apart, sds=single, **plan)
+    else:
+        mean = float(values[1].mean() - values[0].mean())
+        sds = center * spread * np.sqrt(sum(1.0 / len(value) for value in values))
+        error = unpaired
+        size = min(len(value) for value in values)
+        # Without shared seeds the runs are taken in the order of the rows, one of each recipe at a time.
+        looks = look(names, values[1][:size] - values[0][:size], sds=center * spread * np.sqrt(2.0), **plan)
+    location, scale = np.full((DRAWS, 1), mean), sds[:, None]
+    low, high = mixture_quantile(np.array([0.5 - level / 2, 0.5 + level / 2]), location, scale)[:, 0]
+    p_better = float(mixture_cdf(np.zeros(1), location, scale)[0])
+    pairs = len(apart) if len(apart) >= 2 else 0
+    ends = float(low), float(high)
+    return SeedDifference(*names, setting, pairs, mean, error, unpaired, *ends, p_better, level, looks)
+
+
+def rounding(values: np.ndarray) -> float:
+    """Return the unit to which losses were rounded, e.g. 0.001; 0 where they have more than eight decimals."""
+    for places in range(9):
+        if np.allclose(values, np.round(values, places), rtol=0.0, atol=1e-11):
+            return 10.0**-places
+    return 0.0
+
+
+def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
+    """Return the loss of the second recipe less that of the first, shape (pair,).
+
+    One for each seed that both have, in the order of the rows.
+    """
+    if not all("seed" in part for part in parts):
+        return np.zeros(0)
+    means = [part.assign(seed=part["seed"].astype(str)).groupby("seed", sort=False)["loss"].mean() for part in parts]
+    both = pd.concat(means, axis=1, join="inner").to_numpy(float)
+    return both[:, 1] - both[:, 0]
+
+
+def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
+    """Return the sd of the difference of two runs of one seed, pooled over pairs of recipes; None without any."""
+    names = list(dict.fromkeys(frame["family"]))
+    square, freedom = 0.0, 0
+    for first, second in itertools.combinations(names, 2):
+        for _, rows in frame.groupby(axes, sort=False) if axes else [((), frame)]:
+            apart = differences_by_seed([rows[rows["family"] == name] for name in (first, second)])
+            if len(apart) >= 2:
+                square += float(((apart - apart.mean()) ** 2).sum())
+                freedom += len(apart) - 1
+    return float(np.sqrt(square / freedom)) if freedom else None
+
+
+def difference_lines(differences: Sequence[SeedDifference], level: float) -> list[str]:
+    """Write differences: one as a sentence, several as a table with equally many decimals in every row."""
+    if len(differences) < 2:
+        return [text for d in differences for text in (d.text, *([] if d.looks is None else [d.looks.text]))]
+    places = max(decimals(difference.error) for difference in differences)
+    table = pd.DataFrame(
+        {
+            "recipes": [f"{d.second} less {d.first}" for d in differences],
+            "setting": [d.setting for d in differences],
+            "difference": [f"{d.difference:+.{places}f}" for d in differences],
+            f"{level * 100:g} % interval": [f"{d.low:+.{places}f} to {d.high:+.{places}f}" for d in differences],
+            "se": [f"{d.error:.{places}f}" for d in differences],
+            "unpaired se": [f"{d.unpaired_error:.{places}f}" if d.pairs else NOTHING for d in differences],
+            "shared seeds": [d.pairs or "none" for d in differences],
+            "better": [d.second if d.p_better > 0.5 else d.first for d in differences],
+            "with probability": [chance(max(d.p_better, 1.0 - d.p_better)) for d in differences],
+            "named": [NOTHING if d.looks is None else d.looks.short for d in differences],
+        }
+    )
+    kept = table.drop(columns=[] if table["setting"].any() else ["setting"])
+    return [
+        "Differences of mean losses; negative: the first-named recipe is better.",
+        *kept.to_string(index=False).splitlines(),
+    ]
+
+
+def setting_text(setting: Mapping[str, Any]) -> str:
+    """Write a setting as `step 2780` or `n_params 3e+07`."""
+    return ", ".join(f"{name} {setting_value(value)}" for name, value in setting.items())
+
+
+def setting_value(value: float) -> str:
+    """Write one number of a setting in full, or with an exponent where that is as exact and shorter."""
+    short = f"{value:.4g}"
+    return short if value >= 1e6 and float(short) == value else f"{value:.10g}"
+
+
+def chance(probability: float) -> str:
+    """Write a probability with as many digits as it takes to tell it from certainty, at most four."""
+    if probability > 0.9999:
+        return "above .9999"
+    digits = 2 if 0.01 < probability < 0.99 else 4
+    return f"{probability:.{digits}f}".lstrip("0") or "0"
