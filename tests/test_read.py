@@ -179,7 +179,7 @@ def test_one_scale_has_no_input_and_no_law():
     rows = [f"{recipe},{seed},{3.3 + 0.01 * seed:.4f}" for recipe in ("old", "muon") for seed in range(3)]
     runs = read("\n".join(["recipe,seed,val_loss", *rows]))
     assert (runs.inputs, runs.families) == ((), ["old", "muon"])
-    with pytest.raises(bs.InputError, match=r"one scale only.*bayescale compare"):
+    with pytest.raises(bs.InputError, match=r"have one scale.*bayescale compare"):
         bs.fit(runs.split()[0], seed=0)
 
 
@@ -480,3 +480,20 @@ def test_a_loss_without_numbers_and_an_array_are_refused():
         bs.read(pd.DataFrame({"flops": [1e18, 1e19], "loss": [np.nan, np.nan]}))
     with pytest.raises(bs.InputError, match="expected; found ndarray"):
         bs.read(np.ones((3, 2)))
+
+
+def test_thousands_with_points_are_logged_as_separators():
+    table = pd.DataFrame({"params": ["1.700.000", "17.000.000", "170.000.000"], "loss": ["3,1", "2,9", "2,8"]})
+    runs = bs.read(table)
+    assert runs.frame["n_params"].tolist() == [1.7e6, 1.7e7, 1.7e8]
+    texts = {entry.columns: entry.text for entry in runs.log if entry.code == "converted"}
+    assert "separators (3 cells)" in texts[("params",)] and "decimal commas" not in texts[("params",)]
+    assert "decimal commas (3 cells)" in texts[("loss",)]
+
+
+def test_columns_without_a_value_are_named():
+    table = pd.DataFrame(
+        {"n_params": [None] * 3, "flops": [1e18, 1e19, 1e20], "loss": [3.0, 2.9, 2.8], "note": [""] * 3}
+    )
+    (entry,) = [entry for entry in bs.read(table).log if entry.code == "empty"]
+    assert "'n_params', 'note'" in entry.text and entry.columns == ("n_params", "note")
