@@ -91,7 +91,7 @@ def test_runs_of_one_scale_are_runs_that_no_law_fits():
         reduce_runs(runs)
     none = bs.Runs.from_frame(pd.DataFrame({"seed": [0, 1], "loss": [3.0, 3.1]}), inputs=())
     assert "no scale input" in str(none)
-    with pytest.raises(InputError, match="one scale only"):
+    with pytest.raises(InputError, match="have one scale"):
         reduce_runs(none)
 
 
