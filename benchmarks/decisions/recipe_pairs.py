@@ -119,8 +119,13 @@ def cuts(
             if small.sum() < FEWEST or small.all() or int(small.sum()) in done:
                 continue
             done.add(int(small.sum()))
-            # A recipe may have been measured at further small scales; nothing above the limit is shown.
-            fitted = [rows[scale(rows, inputs) <= limit * (1 + ALIKE)] for rows in (a, b)]
+            # A recipe may have been measured at further small scales. Its own scale may be a little above the limit
+            # where the mean of both is below; what is held out is not shown.
+            asked = [common[i] for i in np.flatnonzero(~small)]
+            fitted = [
+                rows[(scale(rows, inputs) <= limit * (1 + ALIKE)) & ~rows.index.isin([match[side] for match in asked])]
+                for side, rows in enumerate((a, b))
+            ]
             kept = [*inputs, "loss"]
             held = both[~small & (both["loss_a"] != both["loss_b"])]
             if not len(held):

@@ -47,7 +47,7 @@ class Variant(NamedTuple):
 GRID = tuple(
     Variant(*numbers)
     for numbers in itertools.product(
-        (0.1, 0.05, 0.025, 0.0125), (0.02, 0.01, 0.005), (0.8, 1.2, 1.6, 2.0), (0.002, 0.001)
+        (0.1, 0.05, 0.025, 0.0125, 0.00625), (0.02, 0.01, 0.005), (0.8, 1.2, 1.6, 2.0), (0.002, 0.001)
     )
 )
 """From the most cautious to the least."""

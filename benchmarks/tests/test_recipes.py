@@ -131,3 +131,18 @@ def test_shipped_numbers_are_those_chosen_on_all_sources():
     frame["weight"] = 1.0 / frame.groupby(recipe_report.PAIR)["truth"].transform("size")
     assert {len(given) for given in frame["variants"]} == {len(GRID)}
     assert GRID[recipe_report.choices(frame)[""]] == SHIPPED
+
+
+def test_held_out_scales_are_not_fitted():
+    rng = np.random.default_rng(0)
+    x = np.exp(np.linspace(0.0, 3.0, 13)) * 1e8
+    tables = {}
+    for name in ("a", "b"):
+        # Scales of the two recipes differ by up to 4 %, and lie closer together than the tolerance of a match.
+        moved = x * np.exp(rng.uniform(-0.04, 0.04, len(x)))
+        tables[name] = pd.DataFrame({"n_params": moved, "loss": 3.0 * (moved / 1e8) ** -0.05})
+    for factor in (1.5, 2.0, 2.3, 3.0):
+        for problem in cuts("source", "cluster", "loss", tables, ("n_params",), (factor,)):
+            for rows, column in ((problem.a, "loss_a"), (problem.b, "loss_b")):
+                assert not set(rows["loss"]) & set(problem.held[column])
+            assert max(problem.a["n_params"].max(), problem.b["n_params"].max()) < problem.held["n_params"].max()
