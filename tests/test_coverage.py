@@ -319,7 +319,9 @@ def test_parameters_are_recovered(law):
     true = {"alpha": 0.5, "beta": 2.0, "unsolvable": 0.15, "scale": 0.6}
     x = rng.beta(1.0, 2.0, 1_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 1_000)
     rate = 0.6 * x * (rng.random(1_000) >= 0.15)
-    post = bs.coverage.fit({"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}, seed=0, law=law)
+    post = bs.coverage.fit(
+        {"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}, seed=0, law=law, settings=bs.Nuts(draws=2000)
+    )
     assert post.status is bs.Status.OK
     for name, values in post.draws.items():
         low, high = np.quantile(values, [0.0005, 0.9995])
