@@ -21,7 +21,7 @@ from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
-from bayescale.data.score import ScoreScale, are_shares, counts_items, scored_table
+from bayescale.data.score import ScoreScale, scored_table
 from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
@@ -354,13 +354,9 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif (scale := options.range) is not None:
         name = chosen["loss"]
-        right = (options.score == "correct" or cells.heads[name].role == "correct") and not are_shares(table["loss"])
-        counted = right or ("loss" not in factors and counts_items(table, options.n_items, name))
-        table, entries = scored_table(table, scale, options.n_items, counted=counted)
-        if counted and not right:
-            log.append(
-                LogEntry("converted", "info", f"Whole numbers in {name!r} were taken for counts of right items.")
-            )
+        named = options.score == "correct" or cells.heads[name].role == "correct"
+        told = True if named else False if "loss" in factors else None
+        table, entries = scored_table(table, scale, options.n_items, name=name, counts=told)
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = (

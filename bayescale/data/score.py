@@ -175,9 +175,8 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
         )
 
 
-def are_shares(column: pd.Series) -> bool:
+def are_shares(values: np.ndarray) -> bool:
     """Return whether numbers are shares, whatever their column is called: up to 1, and not all whole."""
-    values = pd.to_numeric(column, errors="coerce").to_numpy(float)
     values = values[np.isfinite(values)]
     return bool(values.max(initial=0.0) <= 1.0 and (values % 1 != 0).any())
 
@@ -193,8 +192,8 @@ def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
     Raises:
         InputError: For whole numbers that may be counts or percentages.
     """
-    total = table.get("n_items", table.get("attempts", n_items))
-    values = pd.to_numeric(table["loss"], errors="coerce").to_numpy(float)
+    total = table.get("n_items", n_items)
+    values = table["loss"].to_numpy(float)
     if total is None or not len(values):
         return False
     total = np.broadcast_to(np.asarray(total, float), len(table))
@@ -214,7 +213,7 @@ def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
 
 
 def scored_table(
-    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, *, counted: bool
+    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, *, name: str, counts: bool | None
 ) -> tuple[pd.DataFrame, list[LogEntry]]:
     """Return a table with scores and their items in place of the response, and what to say of them.
 
@@ -222,7 +221,8 @@ def scored_table(
         table: Rows whose column loss is the score.
         scale: Chance and ceiling.
         n_items: Number of items of all rows, where the table has none.
-        counted: Whether the column counts right items.
+        name: The column in the file.
+        counts: Whether the caller or the column's name says that it counts right items; None where neither says.
 
     Raises:
         InputError: For what is no score.
@@ -230,7 +230,11 @@ def scored_table(
     if "n_items" not in table and "attempts" in table:
         table = table.rename(columns={"attempts": "n_items"})
     values = table["loss"].to_numpy(float)
-    if counted:
+    log: list[LogEntry] = []
+    if counts is None and counts_items(table, n_items, name):
+        counts = True
+        log.append(LogEntry("converted", "info", f"Whole numbers in {name!r} were taken for counts of right items."))
+    if counts and not are_shares(values):
         total = table.get("n_items", n_items)
         if total is None:
             raise InputError(
@@ -247,11 +251,11 @@ def scored_table(
         values = values / total
     there = np.isfinite(values)
     known = table[there].drop(columns="loss").assign(score=values[there])
-    found, log = score_columns(known, scale, n_items, known.index.to_numpy())
+    found, entries = score_columns(known, scale, n_items, known.index.to_numpy())
     table = table.drop(columns=["n_items", "correct"], errors="ignore").assign(loss=np.nan)
-    for name, column in found.items():
-        table[name] = pd.Series(column, index=known.index)
-    return table, log
+    for role, column in found.items():
+        table[role] = pd.Series(column, index=known.index)
+    return table, [*log, *entries]
 
 
 def counts(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
