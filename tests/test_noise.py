@@ -240,3 +240,43 @@ def test_seeds_are_looked_at_in_the_order_of_the_rows():
     found = noise(bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "seed", "loss"]), inputs=[]))
     looks = found.differences[0].looks
     assert looks.p[0] == pytest.approx(p_values(np.array([[0.010, 0.002]]), 0.001)[0, 0])
+
+
+# --- Seed sd by scale ----------------------------------------------------------------------------------------------
+
+
+def replicates(rng, slope, *, seeds=8, scales=5):
+    x = np.geomspace(1e8, 1e10, scales)
+    rows = [
+        ("a", n, seed, 3.0 * (n / 1e8) ** -0.05 * (1.0 + 0.002 * (n / 1e9) ** slope * rng.standard_normal()))
+        for n in x
+        for seed in range(seeds)
+    ]
+    return bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "n_params", "seed", "loss"]))
+
+
+def test_the_exponent_of_the_seed_sd_is_found():
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(60):
+        slope = 0.5 * rng.standard_normal()
+        found = noise(replicates(rng, slope, seeds=4)).trend
+        inside.append(found.slope[0.05] < slope < found.slope[0.95])
+    # 90 % intervals, the exponent drawn from its prior: 54 +- 2.3.
+    assert 47 <= sum(inside) <= 60
+    falling = noise(replicates(rng, -0.4))
+    assert falling.trend.p_falls > 0.99 and "n_params to the power -0." in falling.text
+    assert noise(replicates(rng, 0.0, scales=2)).trend is None
+
+
+def test_runs_that_did_not_recover_are_named():
+    rng = np.random.default_rng(1)
+    clean = replicates(rng, 0.0, seeds=6)
+    assert noise(clean).far.empty
+    broken = clean.frame.copy()
+    broken.loc[7, "loss"] *= 1.1
+    found = noise(bs.Runs.from_frame(broken))
+    assert found.far.index.size == 1 and found.far["seed"].tolist() == [1]
+    assert "Too far from the other runs" in found.text
+    named = sum(len(noise(replicates(rng, 0.0, seeds=6)).far) > 0 for _ in range(60))
+    assert named <= 4

@@ -16,7 +16,7 @@ from scipy.special import ndtr, ndtri
 
 from bayescale import checked
 from bayescale._display import Display
-from bayescale.checked import known_keywords
+from bayescale.checked import is_real, known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.decide.seed_differences import (
@@ -27,7 +27,9 @@ from bayescale.decide.seed_differences import (
     paired_sds,
     relative_sds,
     setting_text,
+    setting_value,
 )
+from bayescale.decide.seed_trend import SeedTrend, far_runs, seed_trend
 from bayescale.decide.sequential import ERROR, MOST_SEEDS
 from bayescale.digits import shown, spreads_shown
 from bayescale.errors import InputError, counted, some
@@ -61,6 +63,8 @@ class SeedNoise(Display):
         within: Tolerance around it, or None.
         p_same: Probability that another run of each recipe ends within the tolerance, by recipe.
         response: What was measured, e.g. "loss".
+        trend: How the relative seed sd changes with scale; None where fewer than three scales have replicates.
+        far: Rows that lie too far from the other runs of their setting for normal noise.
     """
 
     table: pd.DataFrame
@@ -75,6 +79,8 @@ class SeedNoise(Display):
     within: float | None
     p_same: Mapping[str, float]
     response: str = "loss"
+    trend: SeedTrend | None = None
+    far: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     @property
     def first_below(self) -> dict[str, dict[str, float] | None]:
@@ -96,6 +102,7 @@ class SeedNoise(Display):
             f"Seed sd {middle} in units of the {self.response} ({self.level * 100:g} %: {low} to {high}), "
             f"{100 * relative:.2g} % of its mean, from {counted(self.freedom, 'degree')} of freedom{few}."
         ]
+        lines += self.trend_lines()
         lines += difference_lines(self.differences, self.level)
         if not self.differences and len(self.table) == 1:
             row = self.table.iloc[0]
@@ -121,6 +128,29 @@ class SeedNoise(Display):
                 f"{chance(probability)}."
             )
         return "\n".join(lines)
+
+    def trend_lines(self) -> list[str]:
+        """Say how the seed sd changes with scale, and name runs that lie far from the others of their setting."""
+        lines = []
+        if self.trend is not None:
+            low, middle, high = (self.trend.slope[share] for share in sorted(self.trend.slope))
+            lines.append(
+                f"The relative seed sd goes as {self.trend.axis} to the power {middle:.2f} ({100 * self.level:g} %: "
+                f"{low:.2f} to {high:.2f}); it falls with scale with probability {chance(self.trend.p_falls)}."
+            )
+        names = [name for name in self.far if name not in ("loss", "others")]
+        told = [
+            f"{shown(row['loss'], abs(row['loss'] - row['others']) / 10)} against {row['others']:.4g} of the others ("
+            + ", ".join(f"{name} {setting_value(row[name]) if is_real(row[name]) else row[name]}" for name in names)
+            + ")"
+            for row in self.far.to_dict("records")
+        ]
+        if told:
+            lines.append(
+                f"Too far from the other runs of their setting for seed noise: {some(told, 5)}. They widen the seed "
+                "sd; leave out runs that never recovered from a spike."
+            )
+        return lines
 
     def bar_lines(self) -> list[str]:
         """List the settings at which means fall below the bar."""
@@ -164,6 +194,8 @@ class SeedNoise(Display):
             "passed": self.passed.to_dict("records"),
             "first_below": self.first_below,
             "p_same": dict(self.p_same),
+            "trend": None if self.trend is None else dataclasses.asdict(self.trend),
+            "far": self.far.to_dict("records"),
         }
 
     def __repr__(self) -> str:
@@ -255,6 +287,8 @@ def noise(
         within=within,
         p_same=same,
         response=runs.response,
+        trend=seed_trend(frame, axes[0], ends) if len(axes) == 1 and axes[0] in runs.inputs else None,
+        far=far_runs(frame[[name for name in ("family", "run", "seed", *axes, "loss") if name in frame]], axes),
     )
 
 
