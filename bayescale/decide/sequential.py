@@ -46,8 +46,8 @@ class Looks(Display):
         levels: What p must not exceed after 2, 3, ..., `most_seeds` seeds.
         named: Recipe that was named; empty while none is.
         after: Seeds after which it was named; 0 while none is.
-        chance: Probability that one is named by `most_seeds` seeds, given those seen; NaN where nothing is left to ask.
-        further: Expected number of further seeds until then; NaN likewise.
+        chance: Probability that one is named by `most_seeds` seeds, given those seen; None where nothing is left to ask.
+        further: Expected number of further seeds until then; None likewise.
     """
 
     first: str
@@ -59,8 +59,8 @@ class Looks(Display):
     levels: tuple[float, ...]
     named: str = ""
     after: int = 0
-    chance: float = np.nan
-    further: float = np.nan
+    chance: float | None = None
+    further: float | None = None
 
     def __str__(self) -> str:
         """Return the verdict in words."""
@@ -81,7 +81,7 @@ class Looks(Display):
             p, level = self.p[self.after - 2], self.levels[self.after - 2]
             return (
                 f"{planned}{self.named} is better, named after {counted(self.after, 'seed')} of each (p {p:.2g}, at "
-                f"most {level:.2g}). If there were no difference, a recipe would be named by any of these looks with "
+                f"most {level:.2g}). Without a difference, one or another of these looks names a recipe with "
                 f"probability {self.error:g}."
             )
         if self.seen >= self.most_seeds:
@@ -90,7 +90,7 @@ class Looks(Display):
                 more = counted(self.seen - self.most_seeds, "further seed")
                 rest = f" Not looked at: {more} of each; most_seeds= (bayescale noise --most-seeds) plans for more."
             return f"{planned}no recipe is named; the difference is too small for so many seeds.{rest}"
-        if self.seen < 2:
+        if self.chance is None or self.further is None:
             return f"{planned}no look yet; the first needs two seeds of each recipe."
         return (
             f"{planned}open after {self.seen} (p {self.p[-1]:.2g}; {self.levels[self.seen - 2]:.2g} would decide). "
