@@ -46,7 +46,7 @@ class Looks(Display):
         levels: What p must not exceed after 2, 3, ..., `most_seeds` seeds.
         named: Recipe that was named; empty while none is.
         after: Seeds after which it was named; 0 while none is.
-        chance: Probability that one is named by `most_seeds` seeds, given those seen; None where nothing is left to ask.
+        chance: Probability that one is named by `most_seeds` seeds, given those seen; None where none is to come.
         further: Expected number of further seeds until then; None likewise.
     """
 
