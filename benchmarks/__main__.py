@@ -219,6 +219,14 @@ def sbc(
     tell_written([sbc.run(only, long)], as_json)
 
 
+@app.command("speedups", rich_help_panel=DECISIONS)
+def speedups() -> None:
+    """Compare the factor with which one recipe equals another with measured factors (a quarter of an hour)."""
+    from benchmarks.decisions import speedups
+
+    print(speedups.table(speedups.run()))
+
+
 @app.command("seeds", rich_help_panel=DECISIONS)
 def seeds() -> None:
     """Forecast published replicates from half of them, and simulate looks after every seed; print both (a minute)."""
