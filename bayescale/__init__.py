@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bayescale.evaluate import sbc as sbc
     from bayescale.evaluate.backtest import Backtest as Backtest
     from bayescale.evaluate.backtest import backtest as backtest
+    from bayescale.evaluate.stack import stack as stack
     from bayescale.fitting.fit import fit as fit
     from bayescale.fitting.fit_many import fit_each as fit_each
     from bayescale.fitting.fit_many import fit_many as fit_many
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from bayescale.posterior.mixture import Mixture as Mixture
     from bayescale.posterior.posterior import Failure as Failure
     from bayescale.posterior.posterior import Posterior as Posterior
+    from bayescale.posterior.stacking import Stacking as Stacking
     from bayescale.reporting.report import Report as Report
     from bayescale.reporting.report import report as report
 
@@ -69,6 +71,7 @@ __version__ = "0.2.0"
 
 _HOMES = {
     "evaluate.backtest": ("Backtest", "backtest"),
+    "evaluate.stack": ("stack",),
     "data.read": ("read", "read_csv", "read_families"),
     "model.discrepancy": ("Discrepancy",),
     "errors": ("InputError", "Status", "UntrustworthyFit"),
@@ -103,6 +106,7 @@ _HOMES = {
     "reporting.report": ("Report", "report"),
     "data.runs": ("Runs",),
     "posterior.io": ("load",),
+    "posterior.stacking": ("Stacking",),
 }
 _MODULES = {
     "corpus": "corpus",

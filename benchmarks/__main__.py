@@ -145,6 +145,18 @@ def pool(
     print(pooling.told())
 
 
+@app.command("stack", rich_help_panel=CALIBRATION)
+def stack(
+    most: Annotated[int, typer.Option(min=1, help="Most curves of a source, evenly spaced among them.")] = 16,
+) -> None:
+    """Forecast curves with weights stacked by held-out runs, beside the default's; print by source (minutes)."""
+    from benchmarks.calibration import stack as stacking
+    from benchmarks.core.sources import SOURCES, problems
+
+    stacking.measure(problems(list(SOURCES)), most=most)
+    print(stacking.told())
+
+
 @app.command("simultaneous", rich_help_panel=CALIBRATION)
 def simultaneous(as_json: Json = False) -> None:
     """Score bands over all held-out runs of a problem at once, on a subsample (minutes)."""

@@ -163,6 +163,11 @@ OPTIONS = {
         "pool recipes.csv",
         {"pooled": "name", "shared": "name", "out": "write", **FIT},
     ),
+    "stack": (
+        "stack runs.csv --law auto --law power",
+        {"ratio": "above one", "largest": "whole", "concentration": "above one", "out": "write", "folder": "folder"}
+        | FIT,
+    ),
     "demo": ("demo", {"out": "folder", "seed": "from zero"}),
     "fit": (
         "fit runs.csv",

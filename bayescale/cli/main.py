@@ -14,7 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from bayescale.cli import coverage, decide, noise, pool, reach, read
+from bayescale.cli import coverage, decide, noise, pool, reach, read, stack
 from bayescale.cli.given import check_files
 from bayescale.cli.misspelt import misspelt
 from bayescale.cli.options import (
@@ -54,6 +54,7 @@ app.command("coverage")(coverage.VERB)
 app.command()(noise.noise)
 app.command()(reach.reach)
 app.command()(pool.pool)
+app.command()(stack.stack)
 for name, verb in decide.VERBS.items():
     app.command(name)(verb)
 
@@ -481,7 +482,7 @@ def describe_fit(posterior: Any) -> dict[str, Any]:
         components.append({"component": label, "weight": weight, "constants": constants})
     return {
         "family": posterior.runs.name,
-        "law": posterior.law.name,
+        "law": posterior.law_names,
         "rows": len(posterior.runs),
         "status": posterior.status.name,
         "trustworthy": posterior.trustworthy,

@@ -82,7 +82,7 @@ class Sweep(Display):
     @property
     def label(self) -> str:
         """Law and runs."""
-        return f"{self.posterior.law.name} on {self.posterior.runs.name}"
+        return f"{self.posterior.law_names} on {self.posterior.runs.name}"
 
     @property
     def text(self) -> str:

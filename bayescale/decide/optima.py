@@ -26,9 +26,11 @@ def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) 
         best = np.exp(lowest(x, values))
         return best, float(best[0])
     z = np.log(columns / posterior.reference)
-    constants = posterior.flat_values.constants
+    # Medians over draws of several laws would be constants of none.
+    leading = posterior.leading
+    constants = leading.flat_values.constants
     middle = {key: np.median(value, axis=0, keepdims=True) for key, value in constants.items()}
-    draws, one = (posterior.log_law(z, table) for table in (None, middle))
+    draws, one = posterior.log_law(z), leading.log_law(z, middle)
     return np.exp(lowest(x, draws)), float(np.exp(lowest(x, one))[0])
 
 

@@ -353,13 +353,7 @@ def backtest(
         at, asked = (" at {:g}", "") if largest is None else ("", f" with largest={told} (--largest {told})")
         reasons = because((family + at.format(factor), reason) for family, factor, reason in skipped)
         raise InputError(f"No family can be split{asked}. {reasons} Hold out fewer, or use more runs.")
-    # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
-    training = [
-        dataclasses.replace(
-            split.family.select(split.train), one_ray=find_ray(split.family.frame, split.family.inputs) is not None
-        )
-        for split in splits
-    ]
+    training = [training_runs(split) for split in splits]
     results = fit_many(training, law, seed=seed, folder=folder, executor=executor, progress=progress, **options)
     tables: list[pd.DataFrame] = []
     posteriors: list[Fitted] = []
@@ -418,6 +412,13 @@ def cut_family(family: Runs, label: str, ratio: float | None, largest: int | Non
     return Split(family, label, factor, train, scale)
 
 
+def training_runs(split: Split) -> Runs:
+    """Return the training rows of a split."""
+    # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
+    one_ray = find_ray(split.family.frame, split.family.inputs) is not None
+    return dataclasses.replace(split.family.select(split.train), one_ray=one_ray)
+
+
 def why_not(split: Split, min_train: int) -> str:
     """Return why a split cannot be fitted, or nothing."""
     count = int(split.train.sum())
@@ -447,17 +448,23 @@ def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
     return {name: getattr(scores, name)(*given) for name in ("pit", "crps", "log_score")}
 
 
-def score(split: Split, posterior: Fitted) -> pd.DataFrame:
-    """Forecast the held-out rows of a split and score the forecasts."""
-    rows = np.flatnonzero(~split.train)
-    held = split.family.frame.iloc[rows]
+def forecast_held(split: Split, posterior: Fitted) -> tuple[Forecast, np.ndarray]:
+    """Return the forecast of the held-out rows of a split, as they were measured, and their responses, shape (row,)."""
+    held = split.family.frame.iloc[np.flatnonzero(~split.train)]
     forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
     scored = split.family.score is not None
     if scored:
         forecast = forecast.measured(items=held["n_items"].to_numpy(float))
     elif "value_se" in held:
         forecast = forecast.measured(held["value_se"].to_numpy(float))
-    y = held["score" if scored else "loss"].to_numpy(float)
+    return forecast, held["score" if scored else "loss"].to_numpy(float)
+
+
+def score(split: Split, posterior: Fitted) -> pd.DataFrame:
+    """Forecast the held-out rows of a split and score the forecasts."""
+    rows = np.flatnonzero(~split.train)
+    held = split.family.frame.iloc[rows]
+    forecast, y = forecast_held(split, posterior)
     table = pd.DataFrame({"family": split.label, "row": rows, "ratio": split.ratio})
     table["setting"] = [
         ", ".join(f"{name}={row[name]:.4g}" for name in split.family.inputs)

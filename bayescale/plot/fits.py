@@ -152,7 +152,7 @@ def intervals(
         subtitle = f"intervals of {kind_words(kind, posterior.response)}, {listed} %; line: median"
         if averaged:
             subtitle += f"; at {quantities(groups[0])}"
-        headline(ax, f"{posterior.law.name} on {posterior.runs.name}", subtitle)
+        headline(ax, f"{posterior.law_names} on {posterior.runs.name}", subtitle)
         label_ends(ax, names_at_ends(ax, drawn, levels))
         key(ax, None if rising else target, loc="upper left" if rising else "lower left")
     return ax
@@ -266,7 +266,7 @@ def constants(
     if known:
         subtitle += "; dashed: prior, where a constant has its own"
     subtitle += "; sds are relative"
-    return small_multiples(panels, axes, f"{posterior.law.name} on {posterior.runs.name}{words}", subtitle)
+    return small_multiples(panels, axes, f"{posterior.law_names} on {posterior.runs.name}{words}", subtitle)
 
 
 @known_keywords
@@ -299,7 +299,7 @@ def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = Non
     return small_multiples(
         panels,
         axes,
-        f"What the data say: {posterior.law.name} on {posterior.runs.name}{words}",
+        f"What the data say: {posterior.law_names} on {posterior.runs.name}{words}",
         "filled: posterior, dashed: prior; learned: 1 - posterior variance / prior variance",
     )
 
@@ -359,7 +359,7 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
         discrepancy = "law and discrepancy" if posterior.discrepancy is not None else "law"
         headline(
             ax,
-            f"Residuals: {posterior.law.name} on {posterior.runs.name}",
+            f"Residuals: {posterior.law_names} on {posterior.runs.name}",
             f"from the posterior mean curve ({discrepancy}); sd of one run: {one:.2g} {unit}",
         )
     return ax

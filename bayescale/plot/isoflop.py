@@ -351,7 +351,7 @@ def fitted(
         dress(ax)
         headline(
             ax,
-            f"{posterior.law.name} on {posterior.runs.name}",
+            f"{posterior.law_names} on {posterior.runs.name}",
             f"measured against fitted, law of {in_words(' and '.join(posterior.law.inputs))}; bars: 80 %; line: equal",
         )
         key(ax, loc="upper left")

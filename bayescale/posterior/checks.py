@@ -276,6 +276,7 @@ def check_score(posterior: Fitted) -> list[Note]:
 
 def rises(posterior: Fitted) -> bool:
     """Return whether the law rises from the smallest inputs of the runs to the largest, at its median constants."""
+    posterior = posterior.leading
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
     x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
     model = posterior.first.job.model.law
@@ -287,6 +288,7 @@ def rises(posterior: Fitted) -> bool:
 
 def turns(posterior: Fitted) -> bool:
     """Return whether a law of one input falls and rises within the runs, at its median constants."""
+    posterior = posterior.leading
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
     x = posterior.runs.frame[posterior.law.inputs[0]].to_numpy(float)
     grid = np.geomspace(x.min(), x.max(), 2 * MOST_POINTS)[None, :] / posterior.reference[:, None]
@@ -354,7 +356,8 @@ def check_components(fit: Fitted) -> list[Note]:
     They are compared by their leave-one-out log density, which allows for the freedom of each.
     """
     # Leaving a score out says too little of log odds that have coordinates of their own.
-    if len(fit.components) == 1 or fit.runs.score is not None:
+    # Weights that were stacked depend on the runs.
+    if len(fit.components) == 1 or fit.runs.score is not None or fit.stacking is not None:
         return []
     fits = np.array([elpd(part) for part in fit.components])
     best, labels = int(np.argmax(fits)), component_labels(fit)

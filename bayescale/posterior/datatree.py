@@ -246,6 +246,8 @@ def attributes(fit: Fitted) -> dict[str, Any]:
     if len(fit.components) > 1:
         whole["weights"] = json.dumps(fit.weights)
         whole["components"] = json.dumps(component_names(fit))
+    if fit.stacking is not None:
+        whole["stacking"] = fit.stacking.encode()
     posterior = fit.first
     job = posterior.job
     settings = {name: value for name, value in encode(posterior.settings).items() if name != "role"}
@@ -261,7 +263,7 @@ def attributes(fit: Fitted) -> dict[str, Any]:
         "inputs": json.dumps(job.law.inputs),
         "ray": json.dumps(None if job.ray is None else dataclasses.asdict(job.ray)),
         "data_hash": job.runs.digest,
-        "law": job.law.name,
+        "law": fit.law_names,
         "priors": json.dumps({key: encode_prior(prior) for key, prior in job.law.priors.items()}),
         "discrepancy": json.dumps(None if job.discrepancy is None else encode(job.discrepancy)),
         "likelihood": json.dumps(encode(job.likelihood)),

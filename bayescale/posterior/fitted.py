@@ -23,6 +23,7 @@ from bayescale.model.likelihood import Likelihood
 from bayescale.model.problem import Values
 from bayescale.posterior.notes import Notes
 from bayescale.posterior.predictive import Predictive, at_fitted_settings
+from bayescale.posterior.stacking import Stacking
 from bayescale.score_forecast import on_scale
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class Fitted(Display, abc.ABC):
     """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
     flat_values: Values
     """Constrained values of the joined draws, leading axis draw."""
+    stacking: Stacking | None = None
+    """Where the weights come from, of a mixture that `stack` made."""
 
     # --- What was fitted ----------------------------------------------------------------------------------
 
@@ -65,8 +68,18 @@ class Fitted(Display, abc.ABC):
 
     @property
     def law(self) -> Law:
-        """The law, with the priors of the first component."""
+        """The law of the first component, with its priors."""
         return self.first.job.law
+
+    @property
+    def law_names(self) -> str:
+        """Names of the laws of all components, each once."""
+        return " and ".join(dict.fromkeys(part.law.name for part in self.components))
+
+    @property
+    def leading(self) -> Fitted:
+        """The part of the fit under the law that has the largest weight: the fit itself where it has one law."""
+        return self
 
     @property
     def response(self) -> str:
@@ -249,7 +262,7 @@ class Fitted(Display, abc.ABC):
             scale=predictive.scale,
             log_draws=self.folded(predictive.draws),
             ratio=ratio,
-            label=f"{self.law.name} on {self.runs.name}",
+            label=f"{self.law_names} on {self.runs.name}",
             response=self.response,
             fitted=known,
             below=self.below(x),
@@ -368,14 +381,19 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
         lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; {chains[0]}, seed {fit.seed}"]
         lines += quantity_lines(fit.first)
     else:
-        lines = [f"{fit.law.name} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of models, by weight:"]
+        lines = [f"{fit.law_names} on {fit.runs}", f"{assumed}; seed {fit.seed}; a mixture of models, by weight:"]
         for part, w, label, n in zip(fit.components, fit.weights, component_labels(fit), chains, strict=True):
             lines += [f"  {w:.3g} {label}, {n}", *(f"  {line}" for line in quantity_lines(part))]
     if not fit.replicated and "seed_sd" in fit.first.draws:
         lines.append("seed_sd is from the prior: no two runs at equal settings.")
-    if fit.unit:
-        constants = ", ".join(fit.law.constants)
-        lines.append(f"{constants} hold for {fit.unit}: {fit.law.name} declares no units= by which to convert them.")
+    if fit.stacking is not None:
+        lines += str(fit.stacking).splitlines()
+    for part in {part.law.name: part for part in fit.components}.values():
+        if part.unit:
+            constants = ", ".join(part.law.constants)
+            lines.append(
+                f"{constants} hold for {part.unit}: {part.law.name} declares no units= by which to convert them."
+            )
     if (score := fit.runs.score) is not None:
         lines.append(f"The law is of the odds against being right, between {score.chance:g} and {score.ceiling:g}.")
     lines.append(str(fit.status))
@@ -422,8 +440,11 @@ ALONG_LABELS = {"inputs": "discrepancy along the inputs", "scale": "discrepancy 
 def component_labels(fit: Fitted) -> list[str]:
     """Describe in a few words how each component differs from the others."""
     found = []
+    laws = {part.law.name for part in fit.components}
     for number, part in enumerate(fit.components):
-        words = [PLATEAU_LABELS.get(getattr(part.law.level[1], "plateau", ""), "")] if part.law.level else []
+        words = [] if fit.stacking is None else [fit.stacking.owners[number]]
+        words += [part.law.name] if len(laws) > 1 and part.law.name not in words else []
+        words += [PLATEAU_LABELS.get(getattr(part.law.level[1], "plateau", ""), "")] if part.law.level else []
         if len({str(other.discrepancy and other.discrepancy.along) for other in fit.components}) > 1:
             words.append("no discrepancy" if part.discrepancy is None else ALONG_LABELS[part.discrepancy.along])
         found.append(", ".join(word for word in words if word) or f"component {number}")

@@ -42,6 +42,7 @@ from bayescale.posterior.encoding import (
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Posterior
+from bayescale.posterior.stacking import Stacking
 
 
 def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None = None) -> Path:
@@ -274,9 +275,10 @@ def assembled(
     groups: Mapping[str, Mapping[str, Any]],
 ) -> Posterior | Mixture:
     """Build a fit from the jobs of its components and what a file holds."""
-    return combine(
-        [posterior_of(job, own) for job, own in zip(jobs, by_component(attrs, groups), strict=True)], weights
-    )
+    fit = combine([posterior_of(job, own) for job, own in zip(jobs, by_component(attrs, groups), strict=True)], weights)
+    if isinstance(fit, Mixture) and "stacking" in attrs:
+        return dataclasses.replace(fit, stacking=Stacking.decode(attrs["stacking"]))
+    return fit
 
 
 def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior:

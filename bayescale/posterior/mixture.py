@@ -18,19 +18,21 @@ from bayescale.model.problem import Values
 from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import Predictive
+from bayescale.posterior.stacking import Stacking
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
 class Mixture(Fitted):
-    """A weighted mixture of posteriors of one law on the same runs.
+    """A weighted mixture of posteriors of the same runs.
 
     Forecasts are those of the mixture: each component contributes draws in proportion to its weight. Constants and
     convergence are a matter of each component by itself: `summary` has the rows of each, `to_datatree` a child tree.
 
     Attributes:
-        components: Posteriors of the same runs, under the same law; priors, discrepancy and likelihood may differ.
+        components: Posteriors of the same runs and inputs; law, priors, discrepancy and likelihood may differ.
         weights: Weight of each, positive; they are divided by their sum. Equal by default.
+        stacking: Where the weights come from, for mixtures that `stack` made; else None.
 
     Raises:
         InputError: For components that cannot be mixed, or weights that are none.
@@ -44,6 +46,7 @@ class Mixture(Fitted):
 
     components: tuple[Posterior, ...]
     weights: tuple[float, ...] = ()
+    stacking: Stacking | None = None
 
     def __post_init__(self) -> None:
         """Check the components, and let weights sum to one."""
@@ -57,9 +60,13 @@ class Mixture(Fitted):
                     f"The components of a mixture are fits to the same runs and inputs; found {parts[0].runs.name} and "
                     f"{part.runs.name} with other rows or inputs."
                 )
-            if part.law.constants != parts[0].law.constants or part.law.function is not parts[0].law.function:
+            one, other = part.law, parts[0].law
+            if one.name == other.name and (one.function is not other.function or one.constants != other.constants):
+                raise InputError(f"The components of a mixture have two laws of one name, {one.name}; rename one.")
+            if (part.job.ray is None) != (parts[0].job.ray is None):
                 raise InputError(
-                    f"The components of a mixture are fits of one law; found {parts[0].law.name} and {part.law.name}."
+                    f"The components of a mixture are fits along the same inputs; found {parts[0].law.name} and "
+                    f"{part.law.name}, of which one is along a ray."
                 )
         weights = tuple(self.weights) or (1.0,) * len(parts)
         if len(weights) != len(parts) or not all(checked.POSITIVE.holds(weight) for weight in weights):
@@ -98,6 +105,17 @@ class Mixture(Fitted):
         return tuple(part.unconstrained.shape[:2] for part in self.kept)
 
     @functools.cached_property
+    def leading(self) -> Posterior | Mixture:  # type: ignore[override]
+        """The components under the law that has the largest weight; the mixture itself where all have one law."""
+        names = [part.law.name for part in self.components]
+        if len(set(names)) == 1:
+            return self
+        total = {name: sum(w for w, own in zip(self.weights, names, strict=True) if own == name) for name in names}
+        best = max(total, key=lambda name: total[name])
+        chosen = [number for number, name in enumerate(names) if name == best]
+        return combine([self.components[i] for i in chosen], [self.weights[i] for i in chosen])
+
+    @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
         """Return all quantities by name, of all components together, shape (chain, draw) each.
 
@@ -118,8 +136,11 @@ class Mixture(Fitted):
 
     @functools.cached_property
     def flat_values(self) -> Values:  # type: ignore[override]
-        """Return the constrained values of all components' draws, leading axis draw."""
-        return jax.tree.map(lambda *leaf: np.concatenate(leaf), *[part.flat_values for part in self.kept])
+        """Return the constrained values of all components' draws, leading axis draw; no constants of several laws."""
+        parts = [part.flat_values for part in self.kept]
+        if self.leading is not self:
+            parts = [part._replace(constants={}) for part in parts]
+        return jax.tree.map(lambda *leaf: np.concatenate(leaf), *parts)
 
     def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points for the draws of all components."""
@@ -127,7 +148,9 @@ class Mixture(Fitted):
         return Predictive(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Return ln f of the law alone for the draws of all components, shape (draw, point)."""
+        """Return ln f of each component's law alone for the draws of all components, shape (draw, point)."""
+        if constants is None and self.leading is not self:
+            return np.concatenate([part.log_law(z) for part in self.kept])
         return self.first.log_law(z, self.flat_values.constants if constants is None else constants)
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:

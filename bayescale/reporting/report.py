@@ -73,7 +73,7 @@ def report(
     changes = changed(posterior, decision, progress) if decision is not None and with_sensitivity else None
     first, appendix = [], []
     if decision is None:
-        headline = words(f"{posterior.law.name} on {posterior.runs}")
+        headline = words(f"{posterior.law_names} on {posterior.runs}")
         made = title or f"Scaling law of {words(posterior.runs.name)}"
         first.append(
             Part("The fit", pictures=[picture(page_intervals(posterior, None), "Runs and predictive intervals")])
