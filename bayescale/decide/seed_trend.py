@@ -51,8 +51,9 @@ def seed_trend(frame: pd.DataFrame, axis: str, shares: list[float]) -> SeedTrend
     """
     groups = frame.groupby(["family", axis], sort=False)["loss"]
     squares = groups.apply(lambda values: float(((values / values.mean() - 1.0) ** 2).sum())).to_numpy(float)
-    freedom = groups.size().to_numpy() - 1
-    log_x = np.log(np.array([float(key[1]) for key in groups.groups], float))
+    sizes = groups.size()
+    freedom = sizes.to_numpy() - 1
+    log_x = np.log(sizes.index.get_level_values(axis).to_numpy(float))
     kept = freedom > 0
     if len(np.unique(log_x[kept])) < FEWEST_SCALES:
         return None
