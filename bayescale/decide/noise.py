@@ -7,12 +7,14 @@ replicates; `bayescale.decide.seed_differences` has the model.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+from scipy import optimize, stats
+from scipy.special import ndtr
 
 from bayescale import checked
 from bayescale._display import Display
@@ -20,6 +22,8 @@ from bayescale.checked import is_real, known_keywords
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.decide.seed_differences import (
+    PRIOR_MEDIAN,
+    Question,
     SeedDifference,
     all_differences,
     chance,
@@ -56,13 +60,14 @@ class SeedNoise(Display):
         resolution: One row a number of seeds: the smallest true difference of two recipes (`gap`, and `gap_paired`
             where recipes share seeds) whose sign so many seeds of each show with a certainty (`certainty`) of .95,
             with a probability (`power`) of .8.
-        bar: Loss that a mean should fall below, or None.
-        passed: One row a recipe and setting: `mean`, `se`, `below` (whether the mean is below the bar) and
-            `probability` that the expected loss is; empty without a bar.
+        bar: Loss that a mean should fall below, or score that it should exceed; or None.
+        passed: One row a recipe and setting: `mean`, `se`, `met` (whether the mean meets the bar) and `probability`
+            that the expected response does; empty without a bar.
         reference: Loss that another run is compared with, or None.
         within: Tolerance around it, or None.
         p_same: Probability that another run of each recipe ends within the tolerance, by recipe.
         response: What was measured, e.g. "loss".
+        higher_is_better: Whether the response is a score.
         trend: How the relative seed sd changes with scale; None where fewer than three scales have replicates.
         far: Rows that lie too far from the other runs of their setting for normal noise.
     """
@@ -79,16 +84,17 @@ class SeedNoise(Display):
     within: float | None
     p_same: Mapping[str, float]
     response: str = "loss"
+    higher_is_better: bool = False
     trend: SeedTrend | None = None
     far: pd.DataFrame = dataclasses.field(default_factory=pd.DataFrame)
 
     @property
-    def first_below(self) -> dict[str, dict[str, float] | None]:
-        """Return by recipe the first setting in order of scale whose mean is below the bar; None where none is."""
+    def first_met(self) -> dict[str, dict[str, float] | None]:
+        """Return by recipe the first setting in order of scale whose mean meets the bar; None where none does."""
         found: dict[str, dict[str, float] | None] = {}
         for family, rows in self.passed.groupby("family", sort=False):
-            below = rows[rows["below"]]
-            found[str(family)] = None if below.empty else below.iloc[0].drop(["family", "below"]).to_dict()
+            met = rows[rows["met"]]
+            found[str(family)] = None if met.empty else met.iloc[0].drop(["family", "met"]).to_dict()
         return found
 
     @property
@@ -103,24 +109,14 @@ class SeedNoise(Display):
             f"{100 * relative:.2g} % of its mean, from {counted(self.freedom, 'degree')} of freedom{few}."
         ]
         lines += self.trend_lines()
-        lines += difference_lines(self.differences, self.level)
+        lines += difference_lines(self.differences, self.level, self.higher_is_better)
         if not self.differences and len(self.table) == 1:
             row = self.table.iloc[0]
             lines.append(
                 f"Mean of {counted(int(row['runs']), 'run')} {shown(row['mean'], row['se'])} (se {row['se']:.2g})."
             )
         if len(self.resolution):
-            column = "gap_paired" if "gap_paired" in self.resolution else "gap"
-            gaps = spreads_shown(list(self.resolution[column].astype(float)))
-            told = [
-                f"{counted(int(seeds), 'seed')} {gap}"
-                for seeds, gap in zip(self.resolution["seeds"], gaps, strict=True)
-            ]
-            how = " (paired by seed)" if "gap_paired" in self.resolution else ""
-            lines.append(
-                f"Smallest difference of two recipes that is found with {100 * CLEAR:g} % certainty of its sign in "
-                f"{100 * POWER:g} % of experiments (power), by seeds of each recipe{how}: {', '.join(told)}."
-            )
+            lines.append(self.resolution_text)
         lines += self.bar_lines()
         for family, probability in self.p_same.items():
             lines.append(
@@ -128,6 +124,21 @@ class SeedNoise(Display):
                 f"{chance(probability)}."
             )
         return "\n".join(lines)
+
+    @property
+    def resolution_text(self) -> str:
+        """The smallest differences that so many seeds find."""
+        column = "gap_paired" if "gap_paired" in self.resolution else "gap"
+        known = self.resolution[np.isfinite(self.resolution[column].to_numpy(float))]
+        gaps = spreads_shown(list(known[column].astype(float))) if len(known) else []
+        told = [f"{counted(int(seeds), 'seed')} {gap}" for seeds, gap in zip(known["seeds"], gaps, strict=True)]
+        if len(known) < len(self.resolution):
+            told.insert(0, "1 seed none")
+        how = " (paired by seed)" if column == "gap_paired" else ""
+        return (
+            f"Smallest difference of two recipes that a t test finds with {100 * CLEAR:g} % certainty of its sign in "
+            f"{100 * POWER:g} % of experiments (power), by seeds of each recipe{how}: {', '.join(told)}."
+        )
 
     def trend_lines(self) -> list[str]:
         """Say how the seed sd changes with scale, and name runs that lie far from the others of their setting."""
@@ -153,21 +164,22 @@ class SeedNoise(Display):
         return lines
 
     def bar_lines(self) -> list[str]:
-        """List the settings at which means fall below the bar."""
+        """List the settings at which means meet the bar."""
         lines = []
-        axes = [name for name in self.passed if name not in ("family", "mean", "se", "below", "probability")]
+        axes = [name for name in self.passed if name not in ("family", "mean", "se", "met", "probability")]
+        side, called = ("above", "score") if self.higher_is_better else ("below", "loss")
         for family, rows in self.passed.groupby("family", sort=False):
-            number = int(np.argmax(rows["below"].to_numpy(bool))) if rows["below"].any() else len(rows) - 1
+            number = int(np.argmax(rows["met"].to_numpy(bool))) if rows["met"].any() else len(rows) - 1
             row = rows.iloc[number]
             told = setting_text({name: row[name] for name in axes}) or "the only setting"
-            mean = f"{shown(row['mean'], row['se'])} (expected loss below it with probability"
-            if not row["below"]:
+            mean = f"{shown(row['mean'], row['se'])} (expected {called} {side} it with probability"
+            if not row["met"]:
                 lines.append(
-                    f"The mean of {family} is not below {self.bar:.10g} at any setting; at {told} it is {mean} "
+                    f"The mean of {family} is not {side} {self.bar:.10g} at any setting; at {told} it is {mean} "
                     f"{chance(row['probability'])})."
                 )
                 continue
-            line = f"The mean of {family} is first below {self.bar:.10g} at {told}: {mean} "
+            line = f"The mean of {family} is first {side} {self.bar:.10g} at {told}: {mean} "
             line += f"{chance(row['probability'])})"
             if number:
                 before = rows.iloc[number - 1]
@@ -192,7 +204,7 @@ class SeedNoise(Display):
             "resolution": self.resolution.to_dict("records"),
             "bar": self.bar,
             "passed": self.passed.to_dict("records"),
-            "first_below": self.first_below,
+            "first_met": self.first_met,
             "p_same": dict(self.p_same),
             "trend": None if self.trend is None else dataclasses.asdict(self.trend),
             "far": self.far.to_dict("records"),
@@ -225,7 +237,8 @@ def noise(
 
     Args:
         runs: Runs with replicates, of one scale or several.
-        bar: Loss that a mean should fall below: says at which setting (step, size) it first does.
+        bar: Loss that a mean should fall below, or score that it should exceed: says at which setting (step, size)
+            it first does.
         reference: Loss that another run should reproduce; needs `within`.
         within: Tolerance around the reference.
         seeds: Numbers of seeds for each recipe whose smallest visible gap is stated.
@@ -234,7 +247,7 @@ def noise(
         error: Chance that any of these looks names a recipe if there is no difference.
 
     Raises:
-        InputError: For runs without replicates, or numbers that cannot be.
+        InputError: For runs without replicates, a score that was read as a loss, or numbers that cannot be.
 
     Example:
         >>> import bayescale as bs, pandas as pd
@@ -247,7 +260,8 @@ def noise(
     check_options(bar, reference, within, seeds, level)
     whole = checked.whole(2, 50)
     checked.options(most_seeds=(most_seeds, whole), error=(error, checked.PROBABILITY))
-    frame = runs.frame
+    refuse_rising(runs)
+    frame = runs.frame.assign(loss=runs.frame["loss" if runs.score is None else "score"])
     axes = [name for name in (*runs.inputs, "step") if name in frame and frame[name].nunique() > 1]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in axes})
     groups = frame.groupby(["family", *axes], sort=False)["loss"]
@@ -260,14 +274,17 @@ def noise(
             "Noise is what equal settings differ by; expected rows with equal inputs and different seeds (a column "
             "seed or run)."
         )
-    spread = relative_sds(total, freedom)
+    higher = runs.score is not None
+    median = item_noise(frame) if higher else PRIOR_MEDIAN
+    spread = relative_sds(total, freedom, median=median)
     center = float(frame["loss"].mean())
     table = means_table(groups, counts, spread, axes)
-    differences = tuple(all_differences(frame, axes, spread, level, {"most_seeds": int(most_seeds), "error": error}))
+    asked = Question(spread, median, float(level), higher, int(most_seeds), float(error))
+    differences = tuple(all_differences(frame, axes, asked))
     ends = [round(share, 6) for share in (0.5 - level / 2, 0.5, 0.5 + level / 2)]
-    passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "below", "probability"])
+    passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "met", "probability"])
     if bar is not None:
-        passed = below_bar(table, axes, spread, bar)
+        passed = met_bar(table, axes, spread, bar, higher)
     same = {}
     if reference is not None and within is not None:
         same = {
@@ -287,6 +304,7 @@ def noise(
         within=within,
         p_same=same,
         response=runs.response,
+        higher_is_better=higher,
         trend=seed_trend(frame, axes[0], ends) if len(axes) == 1 and axes[0] in runs.inputs else None,
         far=far_runs(frame[[name for name in ("family", "run", "seed", *axes, "loss") if name in frame]], axes),
     )
@@ -330,20 +348,47 @@ def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.
     return runs, float(square.sum()) * runs / freedom
 
 
+def refuse_rising(runs: Runs) -> None:
+    """Refuse a score that was read as if it were a loss, which would name the worse recipe.
+
+    Raises:
+        InputError: With what reading the table has said.
+    """
+    for entry in runs.log:
+        if entry.code == "score" and runs.score is None and "where models get better" in entry.text:
+            raise InputError(f"The higher value would be taken for the worse one: {entry.text}")
+
+
+def item_noise(frame: pd.DataFrame) -> float:
+    """Return how much a score scatters by its items alone, relative to it: the median of the prior of the seed sd."""
+    score, items = frame["score"].to_numpy(float), frame["n_items"].to_numpy(float)
+    share = np.clip(score, 0.5 / items, 1.0 - 0.5 / items)
+    return float(np.sqrt(np.mean(share * (1.0 - share) / items)) / np.mean(share))
+
+
 def smallest_gaps(seeds: Sequence[int], sd: float, paired: float | None) -> pd.DataFrame:
-    """Return the smallest difference that is found with certainty `CLEAR` and power `POWER`, one row a number of seeds.
+    """Return the smallest difference that a one-sided t test at 1 - `CLEAR` finds with power `POWER`, by seeds.
 
     Args:
         seeds: Numbers of seeds of each recipe.
-        sd: Seed sd on the scale of the loss.
+        sd: Seed sd on the scale of the response.
         paired: Standard deviation of the difference of two runs of one seed; None where no seeds are shared.
     """
-    factor = float(ndtri(CLEAR) + ndtri(POWER))
     rows = []
     for count in sorted({int(number) for number in seeds}):
-        row = {"seeds": count, "certainty": CLEAR, "power": POWER, "gap": factor * np.sqrt(2.0 / count) * sd}
-        rows.append(row | ({} if paired is None else {"gap_paired": factor * paired / np.sqrt(count)}))
+        gap = noncentrality(2 * count - 2) * np.sqrt(2.0 / count) * sd
+        row = {"seeds": count, "certainty": CLEAR, "power": POWER, "gap": gap}
+        rows.append(row | ({} if paired is None else {"gap_paired": noncentrality(count - 1) * paired / count**0.5}))
     return pd.DataFrame(rows)
+
+
+@functools.cache
+def noncentrality(freedom: int) -> float:
+    """Return how many standard errors a difference must have for a one-sided t test to find it; inf without freedom."""
+    if freedom < 1:
+        return float("inf")
+    limit = stats.t.ppf(CLEAR, freedom)
+    return float(optimize.brentq(lambda size: stats.nct.sf(limit, freedom, size) - POWER, 0.0, 10.0 * limit))
 
 
 def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[str]) -> pd.DataFrame:
@@ -354,13 +399,14 @@ def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[s
     return table.sort_values(["family", *axes], kind="stable", ignore_index=True)
 
 
-def below_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float) -> pd.DataFrame:
-    """Return for each setting whether the mean, and with what probability the expected loss, is below a bar."""
+def met_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float, higher: bool) -> pd.DataFrame:
+    """Return for each setting whether the mean, and with what probability the expected response, meets a bar."""
     rows = table[["family", *axes, "mean", "se"]].copy()
-    rows["below"] = rows["mean"] < bar
+    rows["met"] = rows["mean"] > bar if higher else rows["mean"] < bar
     scale = table["mean"].to_numpy() * spread[:, None] / np.sqrt(table["runs"].to_numpy())
     location = np.broadcast_to(rows["mean"].to_numpy(float), scale.shape)
-    rows["probability"] = mixture_cdf(np.full(len(rows), float(bar)), location, scale)
+    below = mixture_cdf(np.full(len(rows), float(bar)), location, scale)
+    rows["probability"] = 1.0 - below if higher else below
     return rows
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._display import Display
 from bayescale.checked import known_keywords
-from bayescale.decide.sequential import Looks, look
+from bayescale.decide.sequential import Looks, look, plan_text
 from bayescale.digits import NOTHING, decimals, shown, spread_shown
 from bayescale.forecast import mixture_cdf, mixture_quantile
 
@@ -30,6 +30,26 @@ DRAWS = 400
 """Equally likely standard deviations that represent the posterior."""
 
 
+class Question(NamedTuple):
+    """What differences of recipes are computed from beside their rows.
+
+    Attributes:
+        spread: Equally likely seed sds relative to the response.
+        median: Median of their prior.
+        level: Central probability of intervals.
+        higher: Whether the higher response is the better one.
+        most_seeds: Seeds that are planned, of looks after every seed.
+        error: Chance that any of these looks names a recipe without a difference.
+    """
+
+    spread: np.ndarray
+    median: float
+    level: float
+    higher: bool
+    most_seeds: int
+    error: float
+
+
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class SeedDifference(Display):
@@ -37,7 +57,7 @@ class SeedDifference(Display):
 
     Attributes:
         first: Recipe A.
-        second: Recipe B; negative differences are in its favour.
+        second: Recipe B; negative differences are in its favour, of scores positive ones.
         setting: The setting, as text; empty where there is only one.
         pairs: Seeds that both have; 0 where runs are not paired.
         difference: Mean loss of B less that of A.
@@ -45,7 +65,7 @@ class SeedDifference(Display):
         unpaired_error: Its standard error without pairing.
         low: Lower end of the interval.
         high: Upper end.
-        p_better: Probability that B has the lower mean.
+        p_better: Probability that B has the better mean: the lower loss or the higher score.
         level: Central probability of the interval.
         looks: Verdict from looks after every seed, at a stated error.
     """
@@ -101,21 +121,17 @@ def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD, median
     return np.exp(np.interp((np.arange(DRAWS) + 0.5) / DRAWS, weight / weight[-1], GRID))
 
 
-def all_differences(
-    frame: pd.DataFrame, axes: list[str], spread: np.ndarray, level: float, plan: Mapping[str, Any]
-) -> Iterator[SeedDifference]:
+def all_differences(frame: pd.DataFrame, axes: list[str], asked: Question) -> Iterator[SeedDifference]:
     """Yield the difference of each pair of recipes at each setting that both have, in the order of the file.
 
     Args:
-        frame: Rows of all recipes.
+        frame: Rows of all recipes, the response in a column loss.
         axes: Columns of the setting.
-        spread: Equally likely seed sds relative to the loss.
-        level: Central probability of intervals.
-        plan: `most_seeds` and `error` of looks after every seed.
+        asked: What else they are computed from.
     """
     names = list(dict.fromkeys(frame["family"]))
     settings = frame[axes].drop_duplicates().to_dict("records") if axes else [{}]
-    plan = {**plan, "unit": rounding(frame["loss"].to_numpy(float))}
+    unit = rounding(frame["loss"].to_numpy(float))
     for first, second in itertools.combinations(names, 2):
         for setting in settings:
             rows = frame
@@ -123,42 +139,49 @@ def all_differences(
                 rows = rows[rows[name] == value]
             parts = [rows[rows["family"] == name] for name in (first, second)]
             if all(len(part) for part in parts):
-                yield difference_of((str(first), str(second)), parts, setting_text(setting), spread, level, plan)
+                yield difference_of((str(first), str(second)), parts, setting_text(setting), asked, unit)
 
 
 def difference_of(
-    names: tuple[str, str],
-    parts: list[pd.DataFrame],
-    setting: str,
-    spread: np.ndarray,
-    level: float,
-    plan: Mapping[str, Any],
+    names: tuple[str, str], parts: list[pd.DataFrame], setting: str, asked: Question, unit: float
 ) -> SeedDifference:
-    """Return the difference of two recipes at one setting; see `all_differences`."""
+    """Return the difference of two recipes at one setting.
+
+    Args:
+        names: The recipes.
+        parts: Rows of each.
+        setting: The setting, as text.
+        asked: What else it is computed from.
+        unit: Unit to which the response was rounded.
+    """
+    spread, level = asked.spread, asked.level
     values = [part["loss"].to_numpy(float) for part in parts]
     center = float(np.mean([value.mean() for value in values]))
     # Each recipe's own sd counts where it has seeds, the sd of all replicates where it has one.
     own = [value.std(ddof=1) if len(value) > 2 else center * float(np.median(spread)) for value in values]
     unpaired = float(np.sqrt(sum(sd**2 / len(value) for sd, value in zip(own, values, strict=True))))
     apart = differences_by_seed(parts)
-    if len(apart) >= 2:
+    pairs = len(apart) if len(apart) >= 2 else 0
+    if pairs:
         mean = float(apart.mean())
         square = float((((apart - mean) / center) ** 2).sum())
-        single = center * relative_sds(square, len(apart) - 1, PAIRED_SD)
-        sds = single / np.sqrt(len(apart))
-        error = float(apart.std(ddof=1) / np.sqrt(len(apart))) if len(apart) > 2 else float(np.median(sds))
-        looks = look(names, apart, sds=single, **plan)
+        single = center * relative_sds(square, pairs - 1, PAIRED_SD, asked.median)
+        sds = single / np.sqrt(pairs)
+        error = float(apart.std(ddof=1) / np.sqrt(pairs)) if pairs > 2 else float(np.median(sds))
     else:
         mean = float(values[1].mean() - values[0].mean())
+        single = center * spread * np.sqrt(2.0)
         sds = center * spread * np.sqrt(sum(1.0 / len(value) for value in values))
         error = unpaired
         size = min(len(value) for value in values)
         # Without shared seeds the runs are taken in the order of the rows, one of each recipe at a time.
-        looks = look(names, values[1][:size] - values[0][:size], sds=center * spread * np.sqrt(2.0), **plan)
+        apart = values[1][:size] - values[0][:size]
+    sign = -1.0 if asked.higher else 1.0
+    looks = look(names, sign * apart, most_seeds=asked.most_seeds, error=asked.error, sds=single, unit=unit)
     location, scale = np.full((DRAWS, 1), mean), sds[:, None]
     low, high = mixture_quantile(np.array([0.5 - level / 2, 0.5 + level / 2]), location, scale)[:, 0]
-    p_better = float(mixture_cdf(np.zeros(1), location, scale)[0])
-    pairs = len(apart) if len(apart) >= 2 else 0
+    lower = float(mixture_cdf(np.zeros(1), location, scale)[0])
+    p_better = 1.0 - lower if asked.higher else lower
     ends = float(low), float(high)
     return SeedDifference(*names, setting, pairs, mean, error, unpaired, *ends, p_better, level, looks)
 
@@ -196,8 +219,14 @@ def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
     return float(np.sqrt(square / freedom)) if freedom else None
 
 
-def difference_lines(differences: Sequence[SeedDifference], level: float) -> list[str]:
-    """Write differences: one as a sentence, several as a table with equally many decimals in every row."""
+def difference_lines(differences: Sequence[SeedDifference], level: float, higher: bool) -> list[str]:
+    """Write differences: one as a sentence, several as a table with equally many decimals in every row.
+
+    Args:
+        differences: The differences.
+        level: Central probability of their intervals.
+        higher: Whether the higher response is the better one.
+    """
     if len(differences) < 2:
         return [text for d in differences for text in (d.text, *([] if d.looks is None else [d.looks.text]))]
     places = max(decimals(difference.error) for difference in differences)
@@ -212,13 +241,15 @@ def difference_lines(differences: Sequence[SeedDifference], level: float) -> lis
             "shared seeds": [d.pairs or "none" for d in differences],
             "better": [d.second if d.p_better > 0.5 else d.first for d in differences],
             "with probability": [chance(max(d.p_better, 1.0 - d.p_better)) for d in differences],
-            "named": [NOTHING if d.looks is None else d.looks.short for d in differences],
+            "looks": [NOTHING if d.looks is None else d.looks.short for d in differences],
         }
     )
+    first = differences[0].looks
     kept = table.drop(columns=[] if table["setting"].any() else ["setting"])
     return [
-        "Differences of mean losses; negative: the first-named recipe is better.",
+        f"Differences of mean responses; {'positive' if higher else 'negative'}: the first-named recipe is better.",
         *kept.to_string(index=False).splitlines(),
+        *([] if first is None else [plan_text(first)]),
     ]
 
 

@@ -88,7 +88,10 @@ class Looks(Display):
             rest = ""
             if self.seen > self.most_seeds:
                 more = counted(self.seen - self.most_seeds, "further seed")
-                rest = f" Not looked at: {more} of each; most_seeds= (bayescale noise --most-seeds) plans for more."
+                rest = (
+                    f" Not looked at: {more} of each. To look at more, plan them before the first look: most_seeds= "
+                    "(bayescale noise --most-seeds); a plan that is extended afterwards does not keep the error."
+                )
             return f"{planned}no recipe is named; the difference is too small for so many seeds.{rest}"
         if self.chance is None or self.further is None:
             return f"{planned}no look yet; the first needs two seeds of each recipe."
@@ -97,6 +100,14 @@ class Looks(Display):
             f"Going on, a recipe is named by the end with probability {self.chance:.2f}, "
             f"with {self.further:.1f} further seeds of each on average."
         )
+
+
+def plan_text(looks: Looks) -> str:
+    """Return what the column of looks in a table of several differences means."""
+    return (
+        f"looks: the recipe that is named when a difference is looked at after every seed, of {looks.most_seeds} "
+        f"planned. Without a difference a pair has one named with probability {looks.error:g}, each pair by itself."
+    )
 
 
 def look(
