@@ -100,6 +100,8 @@ def assign(
         InputError: For columns that do not exist, or where several may be meant.
     """
     check_named(cells, fixed, inputs or ())
+    # What the caller says of a column decides whether a unit in its name is one of counts.
+    cells.heads.update({theirs: cells.heads[theirs].told(role) for role, theirs in fixed.items()})
     chosen, log, questions = dict(fixed), [], []
     taken = set(fixed.values())
     for role in LABEL_ROLES:

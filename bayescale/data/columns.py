@@ -13,7 +13,7 @@ NOISE = frozenset(
     (
         "config configs summary cfg conf model args hparams hyperparameters train training trained pretrain "
         "pretraining n num number of count in the net network arch architecture transformer llm lm nr no raw "
-        "actual final info stats metadata"
+        "actual final info stats metadata trainings"
     ).split()
 )
 """Words that change nothing about what a column of inputs is."""
@@ -149,6 +149,7 @@ class Heading:
         factor: What its numbers are multiplied by to be raw counts or fractions; 1 where the name says no unit.
         unit: The unit as the name says it.
         exact: Whether the name is ours.
+        bracket: Factor and unit in brackets behind the name, for a column whose role the caller says.
     """
 
     name: str
@@ -157,6 +158,13 @@ class Heading:
     factor: float = 1.0
     unit: str = ""
     exact: bool = False
+    bracket: tuple[float, str] = (1.0, "")
+
+    def told(self, role: str) -> Heading:
+        """Return the heading of a column of which the caller says what it is; a unit in its name counts."""
+        if self.role in SCALED or role not in SCALED:
+            return self
+        return dataclasses.replace(self, factor=self.bracket[0], unit=self.bracket[1])
 
 
 def words_of(text: str) -> list[str]:
@@ -196,6 +204,7 @@ def heading(name: str) -> Heading:
     bare = re.sub(r"[(\[][^()\[\]]*[)\]]", " ", text).strip()
     if bare.endswith("%"):
         bare, factor, unit = bare[:-1].strip(), 0.01, "%"
+    bracket = (factor, unit)
     found = named(bare + extra, bare)
     if not found.role and (parts := re.match(r"^([A-Za-z]+)[./](.+)$", bare)) and parts[1].lower() in NAMESPACES:
         found = named(parts[2] + extra, parts[2])
@@ -205,7 +214,9 @@ def heading(name: str) -> Heading:
     elif factor > 1.0:
         # Loss (B) is the loss of a recipe B.
         factor, unit = 1.0, ""
-    return dataclasses.replace(found, name=str(name), factor=factor, unit=unit, exact=str(name) == found.role)
+    return dataclasses.replace(
+        found, name=str(name), factor=factor, unit=unit, exact=str(name) == found.role, bracket=bracket
+    )
 
 
 def named(text: str, bare: str) -> Heading:

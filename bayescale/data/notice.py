@@ -21,6 +21,8 @@ SETTINGS = frozenset(
     ).split()
 )
 """Words of columns that are settings of training rather than a scale."""
+WIDE = 3.0
+"""Least factor between the ends of a measured column along which the loss falls, for it to be taken for a scale."""
 
 
 def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
@@ -103,6 +105,19 @@ def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
     return [LogEntry("unused", "info", text, columns=tuple(names))]
 
 
+def drives(table: pd.DataFrame, name: str) -> bool:
+    """Return whether the loss falls along a column that was measured, such as hours, and that differs several times."""
+    if name in ROLES or name.endswith("±") or "loss" not in table:
+        return False
+    values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
+    loss = table["loss"].to_numpy(float)
+    there = np.isfinite(values) & np.isfinite(loss)
+    if there.sum() < 4 or values[there].min() <= 0.0 or values[there].max() < WIDE * values[there].min():
+        return False
+    order = np.argsort(values[there], kind="stable")
+    return np.ptp(loss[there]) > 0.0 and bool((np.diff(loss[there][order]) < 0.0).all())
+
+
 def no_scale(table: pd.DataFrame) -> list[LogEntry]:
     """Log that a table has no scale input.
 
@@ -116,6 +131,7 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
         scale = len(known) > 1 and (known > 0).all() and len(np.unique(known)) > 1
         if scale and not ids(table[name]) and not set(words_of(name)) & SETTINGS:
             candidates.append(name)
+    candidates += [name for name in map(str, table) if name not in candidates and drives(table, name)]
     if candidates:
         yours = candidates[0]
         raise InputError(

@@ -165,7 +165,7 @@ def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> N
         raise InputError(
             f"{name} holds percentages in {read.marks['percent']} of {filled} cells; write all in one way."
         )
-    if role == "loss" and read.decimal and np.nanmax(read.values) >= LARGEST_LOSS:
+    if role == "loss" and read.decimal and np.max(read.values[np.isfinite(read.values)], initial=0.0) >= LARGEST_LOSS:
         raise InputError(
             f"{name} is {np.nanmax(read.values):g} if its marks are thousands separators, {thousands(decimal)}."
         )

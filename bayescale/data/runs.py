@@ -349,7 +349,7 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
         bad = np.flatnonzero(~np.isfinite(errors) | (errors < 0))
         if len(bad):
             raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors, rows)}.")
-    if len(table) < 2:
+    if len(table) < 2 and inputs:
         raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
     if "run" in table:
         keys = ["family", "run", *[c for c in ("seed", "step") if c in table], *inputs]
