@@ -78,7 +78,12 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
         f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
         f"{row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
     )
-    if factor <= INSIDE:
+    if factor <= INSIDE < lower:
+        said = (
+            f"This question lies {long_count(lower)} times beyond the data in one input, and within them in compute, by "
+            f"which the record counts and which was always beyond. {said}"
+        )
+    elif factor <= INSIDE:
         said = f"This question lies within the data, nearer than the record begins. {said}"
     elif not reached.any():
         away = f"{long_count(factor)} times{unit} beyond the data, farther than any test on {kind}"

@@ -82,7 +82,6 @@ def answered(pair: Pair, number: int, truth: float) -> dict[str, Any]:
         row[label] = [
             float(np.log(duel.speedup[share])) if np.isfinite(duel.speedup[share]) else None for share in ENDS
         ]
-    row["common"] = duel.common
     return row
 
 

@@ -23,7 +23,7 @@ def test_nearest_of_several_crossings_counts():
 def test_table_counts_what_intervals_hold():
     rows = [
         {
-            **{"key": str(i), "source": "s", "cluster": str(i), "beyond": 10.0, "truth": 0.1 * i, "common": 4},
+            **{"key": str(i), "source": "s", "cluster": str(i), "beyond": 10.0, "truth": 0.1 * i},
             **{"paired": [-0.05, 0.1, 0.25], "apart": [-1.0, 0.1, None]},
         }
         for i in range(5)
