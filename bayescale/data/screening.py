@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import spearmanr
 
 from bayescale.data.log import LogEntry
 from bayescale.data.outliers import find_outliers
 from bayescale.data.runs import COUNTS, DISTINCT, family_labels
-from bayescale.data.trends import warnings_about
+from bayescale.data.trends import rank_correlation, warnings_about
 from bayescale.errors import InputError, counted, some
 
 VOCABULARIES = (
@@ -379,7 +378,7 @@ def _grows(x: np.ndarray, y: np.ndarray) -> bool:
     along = [x[:, column] for column in range(x.shape[1]) if np.ptp(x[:, column]) > 1e-9]
     if not along or np.ptp(y) < 1e-12:
         return False
-    strongest = max((float(spearmanr(axis, y).statistic) for axis in along), key=abs)
+    strongest = max((rank_correlation(axis, y) for axis in along), key=abs)
     return strongest > 0.7
 
 

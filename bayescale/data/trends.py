@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import linregress, spearmanr
 
 from bayescale.data.log import LogEntry
 
@@ -67,6 +66,16 @@ def warnings_about(
     return entries
 
 
+def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Return Spearman's rank correlation of two arrays of shape (row,); NaN where one is constant.
+
+    Example:
+        >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([9.0, 4.0, 1.0]))
+        -1.0
+    """
+    return float(pd.DataFrame({"x": x, "y": y}).corr(method="spearman").loc["x", "y"])
+
+
 def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> list[LogEntry]:
     """Return warnings of a response that rises with scale, or rises and falls again.
 
@@ -92,7 +101,7 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
             f", or name it as a score, score= (--score), or take 1 - score: derive='error_rate'{percent[0]} when "
             f"reading (--derive error_rate{percent[1]})"
         )
-    correlations = [float(spearmanr(axis, loss).statistic) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
+    correlations = [rank_correlation(axis, loss) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
     strongest = max(correlations, key=abs)
     ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()
     spread = f"{loss.min():.4g} to {loss.max():.4g}"
@@ -133,6 +142,9 @@ def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
     if seen.sum() < FEWEST + 1 or np.ptp(scale[seen]) < 1e-9:
         return []
     gap = np.log(part["loss"].to_numpy(float)[seen] / train[seen])
+    # Imported here because it takes a third of a second, and few tables have both losses.
+    from scipy.stats import linregress
+
     line = linregress(scale[seen], gap)
     growth = float(line.slope * np.ptp(scale[seen]))
     if abs(line.slope) < GAP_SURE * line.stderr or abs(growth) < GAP_GROWTH:
@@ -166,7 +178,7 @@ def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> lis
         if means.nunique() < 2:
             continue
         steps = np.diff(means.to_numpy())
-        monotone = abs(float(spearmanr(means.index, means).statistic)) >= MONOTONE
+        monotone = abs(rank_correlation(means.index.to_numpy(float), means.to_numpy(float))) >= MONOTONE
         if not monotone or (np.sign(steps[np.abs(steps) > 0.02]) != np.sign(means.iloc[-1] - means.iloc[0])).any():
             continue
         low, high = np.exp(means.iloc[[0, -1]].to_numpy(float))

@@ -178,8 +178,8 @@ def note_ray(posterior: Fitted) -> Note:
     point = {name: value * away.get(name, 1.0) for name, value in ray.inputs(1.0).iloc[0].items()}
     _, remedy = ray.remedy(point, posterior.ray_start)
     text = (
-        f"All runs lie on one ray ({ray.text}), so the {posterior.response} is fitted along it, by {ray.names[0]}. Forecasts are "
-        f"along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
+        f"All runs lie on one ray ({ray.text}), so the {posterior.response} is fitted along it, by {ray.names[0]}. "
+        f"Forecasts are along the ray; off it the data say nothing. {remedy} Name a law (law='chinchilla_outer', "
         "bayescale fit --law chinchilla_outer) to fit all inputs, with exponents from the prior."
     )
     return Note("one_ray", "info", text)

@@ -80,8 +80,8 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     )
     if factor <= INSIDE < lower:
         said = (
-            f"This question lies {long_count(lower)} times beyond the data in one input, and within them in compute, by "
-            f"which the record counts and which was always beyond. {said}"
+            f"This question lies {long_count(lower)} times beyond the data in one input, and within them in compute. "
+            f"The record counts by compute, and begins beyond. {said}"
         )
     elif factor <= INSIDE:
         said = f"This question lies within the data, nearer than the record begins. {said}"
