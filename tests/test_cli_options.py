@@ -131,7 +131,7 @@ OPTIONS = {
     "noise": (
         "noise seeded.csv --reference 3 --within .1 --column family=recipe",
         {"bar": "positive", "reference": "positive", "within": "positive", "seeds": "whole", "level": "probability"}
-        | {"most_seeds": "whole", "error": "probability"}
+        | {"most-seeds": "whole", "error": "probability"}
         | READING,
     ),
     "next-run": (

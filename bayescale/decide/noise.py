@@ -141,7 +141,7 @@ class SeedNoise(Display):
         )
 
     def trend_lines(self) -> list[str]:
-        """Say how the seed sd changes with scale, and name runs that lie far from the others of their setting."""
+        """Return how the seed sd changes with scale, and which runs lie far from the others of their setting."""
         lines = []
         if self.trend is not None:
             low, middle, high = (self.trend.slope[share] for share in sorted(self.trend.slope))
@@ -164,7 +164,7 @@ class SeedNoise(Display):
         return lines
 
     def bar_lines(self) -> list[str]:
-        """List the settings at which means meet the bar."""
+        """Return the settings at which means meet the bar, a line a recipe."""
         lines = []
         axes = [name for name in self.passed if name not in ("family", "mean", "se", "met", "probability")]
         side, called = ("above", "score") if self.higher_is_better else ("below", "loss")
@@ -266,14 +266,7 @@ def noise(
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in axes})
     groups = frame.groupby(["family", *axes], sort=False)["loss"]
     counts = groups.size()
-    square = groups.apply(lambda values: float(((values / values.mean() - 1.0) ** 2).sum()))
-    freedom, total = degrees(frame, axes, counts, square)
-    if freedom < 1:
-        raise InputError(
-            f"{runs.name} has no replicates: {counted(len(frame), 'row')} at {counted(len(counts), 'setting')}. "
-            "Noise is what equal settings differ by; expected rows with equal inputs and different seeds (a column "
-            "seed or run)."
-        )
+    freedom, total = residuals(frame, axes, runs.name)
     higher = runs.score is not None
     median = item_noise(frame) if higher else PRIOR_MEDIAN
     spread = relative_sds(total, freedom, median=median)
@@ -285,12 +278,6 @@ def noise(
     passed = pd.DataFrame(columns=["family", *axes, "mean", "se", "met", "probability"])
     if bar is not None:
         passed = met_bar(table, axes, spread, bar, higher)
-    same = {}
-    if reference is not None and within is not None:
-        same = {
-            str(family): another_within(own, axes, spread, reference, within)
-            for family, own in frame.groupby("family", sort=False)
-        }
     return SeedNoise(
         table=table,
         sd={share: float(center * np.quantile(spread, share)) for share in ends},
@@ -302,7 +289,7 @@ def noise(
         passed=passed,
         reference=reference,
         within=within,
-        p_same=same,
+        p_same={} if within is None else same_again(frame, axes, spread, float(reference or 0.0), within),
         response=runs.response,
         higher_is_better=higher,
         trend=seed_trend(frame, axes[0], ends) if len(axes) == 1 and axes[0] in runs.inputs else None,
@@ -333,19 +320,31 @@ def check_options(
         raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.9; found {checked.shortened(level)}.")
 
 
-def degrees(frame: pd.DataFrame, axes: list[str], counts: pd.Series, square: pd.Series) -> tuple[int, float]:
+def residuals(frame: pd.DataFrame, axes: list[str], name: str) -> tuple[int, float]:
     """Return the degrees of freedom of the seed sd, and the sum of squares of relative residuals that goes with them.
 
     Rows of one run at several steps say the same thing again: then runs are counted instead of rows.
+
+    Raises:
+        InputError: For runs without replicates.
     """
+    groups = frame.groupby(["family", *axes], sort=False)["loss"]
+    counts = groups.size()
+    square = float(groups.apply(lambda values: float(((values / values.mean() - 1.0) ** 2).sum())).sum())
     freedom = int((counts - 1).sum())
-    named = [name for name in ("run", "seed") if name in frame]
-    if "step" not in axes or not named or freedom < 1:
-        return freedom, float(square.sum())
-    others = ["family", *(name for name in axes if name != "step")]
-    per_setting = frame.groupby(others, sort=False)[named].apply(lambda part: len(part.drop_duplicates()))
-    runs = int((per_setting - 1).sum())
-    return runs, float(square.sum()) * runs / freedom
+    named = [column for column in ("run", "seed") if column in frame]
+    if "step" in axes and named and freedom >= 1:
+        others = ["family", *(axis for axis in axes if axis != "step")]
+        per_setting = frame.groupby(others, sort=False)[named].apply(lambda part: len(part.drop_duplicates()))
+        runs = int((per_setting - 1).sum())
+        freedom, square = runs, square * runs / freedom
+    if freedom < 1:
+        raise InputError(
+            f"{name} has no replicates: {counted(len(frame), 'row')} at {counted(len(counts), 'setting')}. "
+            "Noise is what equal settings differ by; expected rows with equal inputs and different seeds (a column "
+            "seed or run)."
+        )
+    return freedom, square
 
 
 def refuse_rising(runs: Runs) -> None:
@@ -408,6 +407,16 @@ def met_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float
     below = mixture_cdf(np.full(len(rows), float(bar)), location, scale)
     rows["probability"] = 1.0 - below if higher else below
     return rows
+
+
+def same_again(
+    frame: pd.DataFrame, axes: list[str], spread: np.ndarray, reference: float, within: float
+) -> dict[str, float]:
+    """Return the probability that another run ends within a tolerance of a reference, by recipe."""
+    return {
+        str(family): another_within(own, axes, spread, reference, within)
+        for family, own in frame.groupby("family", sort=False)
+    }
 
 
 def another_within(rows: pd.DataFrame, axes: list[str], spread: np.ndarray, reference: float, within: float) -> float:

@@ -31,7 +31,7 @@ DRAWS = 400
 
 
 class Question(NamedTuple):
-    """What differences of recipes are computed from beside their rows.
+    """Arguments of differences of recipes, beside their rows.
 
     Attributes:
         spread: Equally likely seed sds relative to the response.

@@ -25,7 +25,7 @@ SURE = 0.01
 
 @dataclasses.dataclass(frozen=True)
 class SeedTrend:
-    """How the relative seed sd changes with scale: as a power of one input.
+    """Posterior of the power of an input with which the relative seed sd goes.
 
     Attributes:
         axis: The input.

@@ -1,0 +1,59 @@
+"""Columns of tables of runs: units, separators, empty and infinite cells, recipes of one seed, measured scales."""
+
+import io
+
+import pandas as pd
+import pytest
+
+import bayescale as bs
+
+
+def test_thousands_with_points_are_logged_as_separators():
+    table = pd.DataFrame({"params": ["1.700.000", "17.000.000", "170.000.000"], "loss": ["3,1", "2,9", "2,8"]})
+    runs = bs.read(table)
+    assert runs.frame["n_params"].tolist() == [1.7e6, 1.7e7, 1.7e8]
+    texts = {entry.columns: entry.text for entry in runs.log if entry.code == "converted"}
+    assert "separators (3 cells)" in texts[("params",)] and "decimal commas" not in texts[("params",)]
+    assert "decimal commas (3 cells)" in texts[("loss",)]
+
+
+def test_columns_without_a_value_are_named():
+    table = pd.DataFrame(
+        {"n_params": [None] * 3, "flops": [1e18, 1e19, 1e20], "loss": [3.0, 2.9, 2.8], "note": [""] * 3}
+    )
+    (entry,) = [entry for entry in bs.read(table).log if entry.code == "empty"]
+    assert "'n_params', 'note'" in entry.text and entry.columns == ("n_params", "note")
+
+
+def test_an_infinite_loss_beside_three_decimals_is_left_out():
+    text = "params,tokens,val_loss\n3e7,6e8,4.2712\n6e7,1.2e9,3.806\n1.2e8,2.4e9,3.43\n2.4e8,4.8e9,inf\n"
+    runs = bs.read(io.StringIO(text))
+    assert runs.frame["loss"].tolist() == [4.2712, 3.806, 3.43]
+    assert any("no finite loss" in entry.text for entry in runs.log)
+
+
+def test_units_in_brackets_count_where_columns_are_named_by_hand():
+    text = "Paramètres (M);Jetons (G);perte\n30;0,6;4,2712\n60;1,2;3,806\n120;2,4;3,43\n"
+    columns = {"n_params": "Paramètres (M)", "n_tokens": "Jetons (G)", "loss": "perte"}
+    runs = bs.read(io.StringIO(text), columns=columns)
+    assert runs.frame["n_params"].tolist() == [3e7, 6e7, 1.2e8]
+    assert runs.frame["n_tokens"].tolist() == [6e8, 1.2e9, 2.4e9]
+    said = bs.read(io.StringIO(text), columns=columns, units={"n_tokens": "B", "n_params": "M"})
+    assert said.frame["n_tokens"].tolist() == [6e8, 1.2e9, 2.4e9]
+
+
+def test_recipes_of_one_seed_are_kept_where_there_is_no_scale():
+    text = "recipe,seed,loss\nadam,0,3.28\nmuon,0,3.27\nmuon,1,3.271\nmuon,2,3.2705\n"
+    runs = bs.read(io.StringIO(text))
+    assert runs.families == ["adam", "muon"]
+    (difference,) = bs.decide.noise(runs).differences
+    assert difference.difference == pytest.approx(-0.0095, abs=1e-9) and difference.looks.seen == 1
+
+
+def test_a_ladder_along_a_measured_column_is_not_taken_for_seeds():
+    text = "gpus,wall_hours,loss\n8,0.038,3.81\n8,0.15,3.5\n8,0.6,3.2\n8,2.4,2.9\n8,9.6,2.63\n"
+    with pytest.raises(bs.InputError, match="--input wall_hours"):
+        bs.read(io.StringIO(text))
+    assert bs.read(io.StringIO(text), inputs="wall_hours").inputs == ("wall_hours",)
+    seeds = "seed,wall_hours,loss\n0,2.1,3.281\n1,2.0,3.28\n2,2.2,3.279\n3,2.3,3.278\n"
+    assert bs.read(io.StringIO(seeds)).inputs == ()
