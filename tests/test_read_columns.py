@@ -57,3 +57,11 @@ def test_a_ladder_along_a_measured_column_is_not_taken_for_seeds():
     assert bs.read(io.StringIO(text), inputs="wall_hours").inputs == ("wall_hours",)
     seeds = "seed,wall_hours,loss\n0,2.1,3.281\n1,2.0,3.28\n2,2.2,3.279\n3,2.3,3.278\n"
     assert bs.read(io.StringIO(seeds)).inputs == ()
+
+
+def test_a_sweep_of_learning_rates_is_pointed_at_its_law():
+    rows = [(n, lr, 3.0 * (n / 1e8) ** -0.1 + abs(lr - 0.003)) for n in (1e8, 3e8, 9e8) for lr in (0.001, 0.003, 0.01)]
+    runs = bs.read(pd.DataFrame(rows, columns=["n_params", "lr", "loss"]))
+    (entry,) = [entry for entry in runs.log if entry.code == "differs"]
+    assert "--input n_params --input lr --law rate_valley" in entry.text
+    assert bs.laws.get("rate_valley").inputs == ("n_params", "lr")

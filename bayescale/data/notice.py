@@ -58,6 +58,11 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
             f"{name!r} is not used and differs between rows of equal inputs ({some(values)}): if it changes the loss, "
             f"family={name!r} (--column family={shell(name)}) keeps these runs apart."
         )
+        if name == "lr" and "n_params" in inputs:
+            text += (
+                " A sweep has its best rate by size in the law rate_valley, with inputs=('n_params', 'lr') "
+                "(bayescale fit --input n_params --input lr --law rate_valley)."
+            )
         log.append(LogEntry("differs", "warning", text, columns=(name,)))
     return log
 
