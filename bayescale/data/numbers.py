@@ -217,7 +217,8 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
         log.append(LogEntry("converted", "info", text, columns=(theirs,)))
     if factor != 1.0:
         text = (
-            f"{role}: numbers of column {theirs!r} without a unit of their own are multiplied by {factor:g} ({unit})."
+            f"{role}: numbers of column {theirs!r} without a unit of their own are multiplied by {factor:g}"
+            f"{'' if unit == f'{factor:g}' else f' ({unit})'}."
         )
         log.append(LogEntry("converted", "info", text, columns=(theirs,)))
     if count := read.marks.get("about"):

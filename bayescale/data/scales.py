@@ -91,10 +91,14 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
         return []
     worst = absurd if len(absurd) else far
     rows = tuple(int(table.index[i]) for i in worst)
-    text = (
-        f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in {numbered(rows)}, where 1 to 1,000 is usual: check "
-        "the units of both, with units={'n_params': 'M', 'n_tokens': 'B'} (--unit n_params=M --unit n_tokens=B)"
-    )
+    text = f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in {numbered(rows)}, where 1 to 1,000 is usual: "
+    if 2 * len(worst) < len(values) and not len(absurd):
+        text += "if the unit of these rows is another one than that of the others, correct them in the table"
+    else:
+        text += (
+            "check the units of both, with units={'n_params': 'M', 'n_tokens': 'B'} (--unit n_params=M --unit "
+            "n_tokens=B)"
+        )
     if len(absurd) and not {"n_params", "n_tokens"} & set(stated):
         raise InputError(f"{text}, or units={{'n_tokens': 1}} (--unit n_tokens=1) if these are counts.")
     return [LogEntry("units", "warning", f"{text}.", rows, ("n_params", "n_tokens"))]

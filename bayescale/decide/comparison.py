@@ -37,12 +37,14 @@ class Duel(Display):
         p_first_clearly: Probability that A is better by more than that.
         p_second_clearly: Probability that B is.
         difference: Quantiles of ln y_A - ln y_B, by probability.
-        speedup: Quantiles of the factor of cost that A needs to equal B at the point; inf beyond 1000.
+        speedup: Quantiles of the factor on the axis that A needs to equal B at the point; inf beyond 1000.
         p_unreachable: Probability that A does not equal B even at 1000 times the cost.
         paired: Whether the two were compared by their ratio.
         common: Number of scales at which both were measured.
         says: Which uncertainty is contained.
         caveats: Reasons for which no confident answer is possible.
+        response: What was measured.
+        axis: What the factor is of: cost, or the one input along which recipes were compared.
     """
 
     first: str
@@ -60,6 +62,7 @@ class Duel(Display):
     says: str
     caveats: tuple[str, ...] = ()
     response: str = "loss"
+    axis: str = "cost"
 
     def __repr__(self) -> str:
         """Return the text, cut to one screen."""
@@ -84,13 +87,13 @@ class Duel(Display):
 
     @property
     def speedup_text(self) -> str:
-        """Return the factor on the cost with which A equals B, median and 90 % interval, as text."""
+        """Return the factor on the axis with which A equals B, median and 90 % interval, as text."""
 
         def times(value: float) -> str:
             return f"more than {factor_shown(FARTHEST)}x" if np.isinf(value) else f"{factor_shown(value)}x"
 
         low, middle, high = (times(self.speedup[level]) for level in (0.05, 0.5, 0.95))
-        return f"{middle} the cost (90 %: {low} to {high})"
+        return f"{middle} the {self.axis} (90 %: {low} to {high})"
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain numbers; a speed-up that is infinite becomes None."""

@@ -162,7 +162,9 @@ def comparison_of(
         # Along a ray the axis is one input, and cost that of all.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
-        duels.append(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called))
+        duel = duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called)
+        sizes = {*posteriors[a].law.inputs, *posteriors[b].law.inputs} - {"flops"}
+        duels.append(dataclasses.replace(duel, axis=course.label if course.label in sizes and not along else "cost"))
         if stretch is not None:
             crossing = crossing_of(
                 difference[:, 1:], stretch.u, names=(a, b), axis=course.label, deadline=stretch.deadline

@@ -53,7 +53,7 @@ def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
     Returns:
         Caveats, the gravest first.
     """
-    found = [unconverged(posterior), not_a_law(posterior, at), one_ray(posterior, at), two_scales(posterior, at)]
+    found = [not_a_law(posterior, at), unconverged(posterior), one_ray(posterior, at), two_scales(posterior, at)]
     return [caveat for caveat in found if caveat is not None]
 
 
