@@ -65,3 +65,14 @@ def test_a_sweep_of_learning_rates_is_pointed_at_its_law():
     (entry,) = [entry for entry in runs.log if entry.code == "differs"]
     assert "--input n_params --input lr --law rate_valley" in entry.text
     assert bs.laws.get("rate_valley").inputs == ("n_params", "lr")
+
+
+def test_perplexities_become_losses_where_asked():
+    table = pd.DataFrame({"n_params": [1e7, 1e8, 1e9], "val_ppl": [40.0, 25.0, 18.0], "value_se": [0.4, 0.25, 0.18]})
+    runs = bs.read(table)
+    assert any("--derive log_perplexity" in entry.text for entry in runs.log if entry.code == "perplexity")
+    logs = bs.read(table, derive="log_perplexity")
+    assert logs.frame["loss"].round(6).tolist() == [3.688879, 3.218876, 2.890372]
+    assert logs.frame["value_se"].round(6).tolist() == [0.01] * 3 and logs.response == "log perplexity"
+    with pytest.raises(bs.InputError, match="above 1: not so in row"):
+        bs.read(table.assign(val_ppl=[40.0, 25.0, 0.9]), derive="log_perplexity")

@@ -44,7 +44,15 @@ READING: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "decimal": (Annotated[str | None, typer.Option(help="Decimal mark of the file: . or ,")], None),
-    "derive": (Annotated[str | None, typer.Option(help="error_rate: 1 - correct / items, or 1 - accuracy.")], None),
+    "derive": (
+        Annotated[
+            str | None,
+            typer.Option(
+                help="error_rate: 1 - correct / items, or 1 - accuracy; log_perplexity: ln(perplexity), in nats."
+            ),
+        ],
+        None,
+    ),
     "score": (
         Annotated[str | None, typer.Option(help="The file's column that is the response, where that is a score.")],
         None,

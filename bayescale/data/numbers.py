@@ -10,7 +10,7 @@ import pandas as pd
 
 from bayescale.data.assign import Cells, shell
 from bayescale.data.cells import Column, missing, tidy, unmarked
-from bayescale.data.columns import ROLES, unit_of
+from bayescale.data.columns import ROLES, unit_of, words_of
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, counted, some
 
@@ -255,4 +255,10 @@ def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) ->
             "growing_power, is for what rises."
         )
         log.append(LogEntry("score", "warning", text, columns=(head.name,)))
+    if head is not None and {"ppl", "perplexity"} & set(words_of(head.name)):
+        text = (
+            f"loss is {head.name!r}, a perplexity, taken as it is; derive='log_perplexity' (--derive log_perplexity) "
+            "takes ln(perplexity), the loss in nats, of which laws of losses are."
+        )
+        log.append(LogEntry("perplexity", "info", text, columns=(head.name,)))
     return log

@@ -20,15 +20,13 @@ from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
 from bayescale.data.runs import COUNTS, Runs, family_labels
-from bayescale.data.scales import LEAST, UnknownUnit, check_units, default_inputs, derive, error_rate
+from bayescale.data.scales import DERIVED, LEAST, UnknownUnit, check_units, default_inputs, derive
 from bayescale.data.score import ScoreScale, scored_table
 from bayescale.data.screening import numbered, screen
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
 
 Screen = Literal["exclude", "keep"]
-DERIVATIONS = ("error_rate",)
-"""Responses that can be computed from others."""
 COUNTED = ("correct", "n_items", "attempts")
 """Counts that responses are computed from."""
 
@@ -69,7 +67,8 @@ def read(
         name: What to call the runs; by default the file's name.
         units: Units of inputs in the file, e.g. `{"n_params": "M"}`; 1 says that they are counts.
         decimal: "." or ","; by default what the numbers of the file prove.
-        derive: "error_rate" for 1 - correct / items, or 1 - accuracy, as the response.
+        derive: "error_rate" for 1 - correct / items, or 1 - accuracy, as the response; "log_perplexity" for
+            ln(perplexity).
         score: The file's column that is the response where that is a score: a share of right items (or a percentage, or
             counts of right ones), which grows as models get better. Fits take it for binomial.
         chance: Score of guessing, 1 / choices of a multiple-choice task; 0 by default.
@@ -156,8 +155,8 @@ class Options:
         """Refuse values that no option has."""
         if self.decimal not in (None, ".", ","):
             raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
-        if self.derive not in (None, *DERIVATIONS):
-            raise InputError(f"derive is one of {', '.join(DERIVATIONS)} (--derive); found {self.derive!r}.")
+        if self.derive not in (None, *DERIVED):
+            raise InputError(f"derive is one of {', '.join(DERIVED)} (--derive); found {self.derive!r}.")
         given = {name: getattr(self, name) for name in ("chance", "ceiling", "n_items")}
         for name, value in given.items():
             if value is not None and self.score is None:
@@ -340,7 +339,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     cells = Cells.of(loaded.frame, options.decimal)
     fixed = {**loaded.roles, **options.fixed}
     inputs = asked(options.inputs, cells) if options.inputs is not None else loaded.inputs
-    counted = options.derive is not None and any(head.role == "correct" for head in cells.heads.values())
+    counted = options.derive == "error_rate" and any(head.role == "correct" for head in cells.heads.values())
     chosen, log = assign(cells, fixed, inputs, response=response and not counted)
     # An input may go by the file's own name.
     own = [name for name in inputs or () if name in cells.heads and name not in chosen]
@@ -350,7 +349,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     table, converted, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
     log = [*loaded.log, *recognised(cells, chosen, options.score is not None), *log, *converted]
     if options.derive is not None:
-        table, entries = error_rate(table)
+        table, entries = DERIVED[options.derive](table)
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif (scale := options.range) is not None:
         name = chosen["loss"]

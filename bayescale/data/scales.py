@@ -218,3 +218,24 @@ def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
         "derive='error_rate' (--derive error_rate) needs columns correct and n_items (or attempts), or a score between "
         f"0 and 1 as the loss (units={{'loss': '%'}}, --unit loss=%, if up to 100); found {some(list(table), 8)}."
     )
+
+
+def log_perplexity(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Replace a perplexity by its logarithm, the loss in nats.
+
+    Raises:
+        InputError: Without a response, and for perplexities of one and less, which no loss has.
+    """
+    values = table["loss"].to_numpy(float) if "loss" in table else np.zeros(0)
+    low = np.flatnonzero(np.isfinite(values) & (values <= 1.0))
+    if not len(values) or len(low):
+        rows = f": not so in {numbered([int(table.index[i]) for i in low])}" if len(low) else ""
+        raise InputError(f"derive='log_perplexity' (--derive log_perplexity) needs perplexities above 1{rows}.")
+    changed = table.assign(loss=np.log(values))
+    if "value_se" in table:
+        changed["value_se"] = table["value_se"].to_numpy(float) / values
+    return changed, [LogEntry("derived", "info", "loss = ln(perplexity), in nats.")]
+
+
+DERIVED = {"error_rate": error_rate, "log_perplexity": log_perplexity}
+"""Responses that can be computed from others, by name."""

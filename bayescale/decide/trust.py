@@ -149,7 +149,7 @@ def two_scales(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
-    """Return the inputs of the law at a question's point, shape (1, input)."""
+    """Return a run in question as inputs of the law, shape (1, input): of a law along a ray that is one input."""
     return posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
 
 

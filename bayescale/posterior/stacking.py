@@ -98,12 +98,12 @@ class Stacking:
         return "\n".join([*lines, *(f"  skipped {reason}" for reason in self.skipped)])
 
     def encode(self) -> str:
-        """Return the record as text for a file."""
+        """Return labels, weights, scores and cuts as JSON, as the file of a mixture holds them."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def decode(cls, text: str) -> Stacking:
-        """Return the record that `encode` wrote."""
+        """Return what `encode` wrote as a `Stacking`."""
         told = json.loads(text)
         cuts = [Cut(**{**cut, "log_scores": tuple(cut["log_scores"])}) for cut in told["cuts"]]
         lists = {name: tuple(told[name]) for name in ("labels", "weights", "owners", "skipped")}
