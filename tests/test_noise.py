@@ -198,6 +198,17 @@ def test_scores_are_compared_as_scores():
     assert errors.difference == pytest.approx(-0.012, abs=1e-9) and errors.p_better > 0.99
 
 
+def test_bars_of_scores_are_shares():
+    with pytest.raises(bs.InputError, match=r"between 0 and 1, as 0\.64"):
+        noise(accuracies(score="accuracy"), bar=72.0)
+
+
+def test_the_seed_sd_has_a_trend_along_a_ray():
+    runs = replicates(np.random.default_rng(0), 0.0)
+    ray = bs.Runs.from_frame(runs.frame.assign(n_tokens=20 * runs.frame["n_params"]))
+    assert noise(ray).trend.slope == noise(runs).trend.slope
+
+
 def test_scores_that_were_read_as_losses_are_refused():
     with pytest.raises(bs.InputError, match=r"--score accuracy.*--derive"):
         noise(accuracies())

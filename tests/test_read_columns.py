@@ -76,3 +76,28 @@ def test_perplexities_become_losses_where_asked():
     assert logs.frame["value_se"].round(6).tolist() == [0.01] * 3 and logs.response == "log perplexity"
     with pytest.raises(bs.InputError, match="above 1: not so in row"):
         bs.read(table.assign(val_ppl=[40.0, 25.0, 0.9]), derive="log_perplexity")
+
+
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    {
+        "Mio.": 1e6,
+        "Mrd.": 1e9,
+        "Millionen": 1e6,
+        "milliards": 1e9,
+        "Mds": 1e9,
+        "in Mio.": 1e6,
+        "en millions": 1e6,
+    }.items(),
+)
+@pytest.mark.parametrize("name", ["Modellgröße", "Parameter"])
+def test_numerals_of_other_languages_are_units(name, unit, factor):
+    text = f"{name} ({unit});Verlust\n11000;3,4\n22000;3,2\n44000;3,0\n"
+    runs = bs.read(io.StringIO(text), columns={"n_params": f"{name} ({unit})", "loss": "Verlust"})
+    assert runs.frame["n_params"].tolist() == [11000 * factor, 22000 * factor, 44000 * factor]
+
+
+def test_measured_hours_are_not_offered_as_parameters():
+    text = "wall_hours,loss\n0.038,3.81\n0.15,3.5\n0.6,3.2\n2.4,2.9\n9.6,2.63\n"
+    with pytest.raises(bs.InputError, match="Name yours with inputs='wall_hours'"):
+        bs.read(io.StringIO(text))

@@ -103,6 +103,9 @@ SINGLE_LETTERS = {"N": "n_params", "D": "n_tokens", "C": "flops", "L": "loss"}
 UNITS = {"eflop": 1e18, "eflops": 1e18, "pflop": 1e15, "pflops": 1e15, "zflop": 1e21, "zflops": 1e21}
 UNITS |= {"tflop": 1e12, "tflops": 1e12, "gflop": 1e9, "gflops": 1e9, "exaflop": 1e18, "exaflops": 1e18}
 UNITS |= {"petaflop": 1e15, "petaflops": 1e15, "zettaflop": 1e21, "zettaflops": 1e21, "yflops": 1e24}
+NUMERALS = {"tsd": 1e3, "tausend": 1e3, "millionen": 1e6, "milliarden": 1e9, "milliard": 1e9, "milliards": 1e9}
+NUMERALS |= {"md": 1e9, "mds": 1e9}
+"""Numerals of headings in German and French, beside those that cells have."""
 WORDLESS_UNITS = frozenset(
     ("nats", "nat", "bits", "bit", "flops", "flop", "tokens", "token", "raw", "count", "params", "fp")
 )
@@ -175,8 +178,8 @@ def words_of(text: str) -> list[str]:
 
 def unit_of(text: str) -> float | None:
     """Return the factor of a unit such as ``M``, ``in billions``, ``1e9``, ``10^18`` or ``PF-days``, or None."""
-    bare = clean(text)[0].lower().strip()
-    bare = re.sub(r"^(in|x|×|\*)\s*(?=\S)", "", bare).strip()
+    bare = clean(text)[0].lower().strip().rstrip(".")
+    bare = re.sub(r"^(in\b|en\b|x|×|\*)\s*(?=\S)", "", bare).strip()
     if re.fullmatch(r"p(eta)?f(lops?)?(/s)?[-\s]*days?", bare):
         return PETAFLOP_DAY
     if found := re.fullmatch(r"(?:1e\+?|10\s*\^\s*)(-?\d+)(?:\s*(?:flops?|tokens?|params?))?", bare):
@@ -184,8 +187,9 @@ def unit_of(text: str) -> float | None:
     if bare in ("%", "percent", "pct"):
         return 0.01
     first, _, rest = bare.partition(" ")
-    if (rest in WORDLESS_UNITS or not rest) and first in SUFFIXES:
-        return SUFFIXES[first]
+    known = SUFFIXES | NUMERALS
+    if (rest in WORDLESS_UNITS or not rest) and first.rstrip(".") in known:
+        return known[first.rstrip(".")]
     return UNITS.get(bare)
 
 

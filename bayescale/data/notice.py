@@ -139,10 +139,12 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
     candidates += [name for name in map(str, table) if name not in candidates and drives(table, name)]
     if candidates:
         yours = candidates[0]
+        # What was measured, such as hours, is no count of parameters.
+        counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
         raise InputError(
             f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
-            f"Name yours with columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or inputs='{yours}' "
-            f"(--input {shell(yours)}); inputs=() (--input none) says that all runs have one scale."
+            f"Name yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
+            "inputs=() (--input none) says that all runs have one scale."
         )
     text = "No scale input: these runs are of one scale, for questions about noise and recipes; no law can be fitted."
     if "step" in table and table["step"].nunique() > 1:

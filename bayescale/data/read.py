@@ -350,7 +350,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     log = [*loaded.log, *recognised(cells, chosen, options.score is not None), *log, *converted]
     if options.derive is not None:
         table, entries = DERIVED[options.derive](table)
-        log = [*(entry for entry in log if entry.code != "score"), *entries]
+        log = [*(entry for entry in log if entry.code not in ("score", "perplexity")), *entries]
     elif (scale := options.range) is not None:
         name = chosen["loss"]
         named = options.score == "correct" or cells.heads[name].role == "correct"

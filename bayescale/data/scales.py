@@ -234,7 +234,9 @@ def log_perplexity(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
     changed = table.assign(loss=np.log(values))
     if "value_se" in table:
         changed["value_se"] = table["value_se"].to_numpy(float) / values
-    return changed, [LogEntry("derived", "info", "loss = ln(perplexity), in nats.")]
+    return changed, [
+        LogEntry("derived", "info", "loss = ln(perplexity), in nats; forecasts and targets are of it, too.")
+    ]
 
 
 DERIVED = {"error_rate": error_rate, "log_perplexity": log_perplexity}

@@ -261,6 +261,9 @@ def noise(
     whole = checked.whole(2, 50)
     checked.options(most_seeds=(most_seeds, whole), error=(error, checked.PROBABILITY))
     refuse_rising(runs)
+    for name, value in {"bar": bar, "reference": reference}.items():
+        if runs.score is not None and value is not None and value >= 1.0:
+            raise InputError(f"{name} is a score between 0 and 1, as 0.64 for 64 % (--{name}); found {value:g}.")
     frame = runs.frame.assign(loss=runs.frame["loss" if runs.score is None else "score"])
     axes = [name for name in (*runs.inputs, "step") if name in frame and frame[name].nunique() > 1]
     frame = frame.assign(**{name: pd.to_numeric(frame[name]) for name in axes})
@@ -292,7 +295,7 @@ def noise(
         p_same={} if within is None else same_again(frame, axes, spread, float(reference or 0.0), within),
         response=runs.response,
         higher_is_better=higher,
-        trend=seed_trend(frame, axes[0], ends) if len(axes) == 1 and axes[0] in runs.inputs else None,
+        trend=seed_trend(frame, axes[0], ends) if one_axis(frame, axes) and axes[0] in runs.inputs else None,
         far=far_runs(frame[[name for name in ("family", "run", "seed", *axes, "loss") if name in frame]], axes),
     )
 
@@ -356,6 +359,14 @@ def refuse_rising(runs: Runs) -> None:
     for entry in runs.log:
         if entry.code == "score" and runs.score is None and "where models get better" in entry.text:
             raise InputError(f"The higher value would be taken for the worse one: {entry.text}")
+
+
+def one_axis(frame: pd.DataFrame, axes: list[str]) -> bool:
+    """Return whether settings move along one axis, or along several that grow together."""
+    if "step" in axes:
+        return False
+    settings = frame[axes].drop_duplicates().sort_values(axes).to_numpy(float) if axes else np.zeros((0, 0))
+    return len(settings) > 1 and bool((np.diff(settings, axis=0) > 0.0).all())
 
 
 def item_noise(frame: pd.DataFrame) -> float:
