@@ -331,3 +331,13 @@ def test_runs_that_did_not_recover_are_named():
     assert "Too far from the other runs" in found.text
     named = sum(len(noise(replicates(rng, 0.0, seeds=6)).far) > 0 for _ in range(60))
     assert named <= 4
+
+
+def test_settings_with_few_pairs_borrow_the_spread_of_the_others():
+    rows = [("a", n, s, 3.0 - 0.1 * i + 0.001 * s) for i, n in enumerate((1e8, 3e8, 1e9)) for s in range(2)]
+    # By luck both pairs of the middle size agree to the last digit.
+    gaps = {(1e8, 0): 0.020, (1e8, 1): 0.030, (3e8, 0): 0.0250, (3e8, 1): 0.0250, (1e9, 0): 0.022, (1e9, 1): 0.030}
+    rows += [("b", n, s, loss + gaps[n, s]) for _, n, s, loss in rows]
+    runs = bs.Runs.from_frame(pd.DataFrame(rows, columns=["family", "n_params", "seed", "loss"]))
+    widths = [difference.high - difference.low for difference in noise(runs).differences]
+    assert min(widths) > 0.9 * max(widths)

@@ -40,6 +40,7 @@ class Question(NamedTuple):
         higher: Whether the higher response is the better one.
         most_seeds: Seeds that are planned, of looks after every seed.
         error: Chance that any of these looks names a recipe without a difference.
+        paired: Equally likely sds of the difference of two runs of one seed, relative to the response.
     """
 
     spread: np.ndarray
@@ -48,6 +49,7 @@ class Question(NamedTuple):
     higher: bool
     most_seeds: int
     error: float
+    paired: np.ndarray | None = None
 
 
 @known_keywords
@@ -133,13 +135,19 @@ def all_differences(frame: pd.DataFrame, axes: list[str], asked: Question) -> It
     settings = frame[axes].drop_duplicates().to_dict("records") if axes else [{}]
     unit = rounding(frame["loss"].to_numpy(float))
     for first, second in itertools.combinations(names, 2):
+        found: list[tuple[str, list[pd.DataFrame]]] = []
         for setting in settings:
             rows = frame
             for name, value in setting.items():
                 rows = rows[rows[name] == value]
             parts = [rows[rows["family"] == name] for name in (first, second)]
             if all(len(part) for part in parts):
-                yield difference_of((str(first), str(second)), parts, setting_text(setting), asked, unit)
+                found.append((setting_text(setting), parts))
+        for text, parts in found:
+            # The same runs at several steps say the same thing again, and are no further pairs.
+            pooled = [parts] if "step" in axes else [others for _, others in found]
+            own = asked._replace(paired=paired_spread(pooled, asked.median))
+            yield difference_of((str(first), str(second)), parts, text, own, unit)
 
 
 def difference_of(
@@ -162,10 +170,9 @@ def difference_of(
     unpaired = float(np.sqrt(sum(sd**2 / len(value) for sd, value in zip(own, values, strict=True))))
     apart = differences_by_seed(parts)
     pairs = len(apart) if len(apart) >= 2 else 0
-    if pairs:
+    if pairs and asked.paired is not None:
         mean = float(apart.mean())
-        square = float((((apart - mean) / center) ** 2).sum())
-        single = center * relative_sds(square, pairs - 1, PAIRED_SD, asked.median)
+        single = center * asked.paired
         sds = single / np.sqrt(pairs)
         error = float(apart.std(ddof=1) / np.sqrt(pairs)) if pairs > 2 else float(np.median(sds))
     else:
@@ -184,6 +191,23 @@ def difference_of(
     p_better = 1.0 - lower if asked.higher else lower
     ends = float(low), float(high)
     return SeedDifference(*names, setting, pairs, mean, error, unpaired, *ends, p_better, level, looks)
+
+
+def paired_spread(settings: Sequence[list[pd.DataFrame]], median: float) -> np.ndarray | None:
+    """Return equally likely sds of the difference of two runs of one seed, from all settings; None without pairs.
+
+    Args:
+        settings: Rows of both recipes at each setting.
+        median: Median of the prior, relative to the response.
+    """
+    square, freedom = 0.0, 0
+    for parts in settings:
+        apart = differences_by_seed(parts)
+        if len(apart) >= 2:
+            center = float(np.mean([part["loss"].to_numpy(float).mean() for part in parts]))
+            square += float((((apart - apart.mean()) / center) ** 2).sum())
+            freedom += len(apart) - 1
+    return relative_sds(square, freedom, PAIRED_SD, median) if freedom else None
 
 
 def rounding(values: np.ndarray) -> float:
