@@ -366,5 +366,5 @@ def pick(flag: Any, yes: Any, no: Any) -> Any:
 
 
 def split(words: Array, number: int) -> Any:
-    """Split a key, as words."""
+    """Return `number` keys from one, as `jax.random.split`; all are raw uint32 arrays."""
     return jax.random.key_data(jax.random.split(key_of(words), number))

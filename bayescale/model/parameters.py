@@ -115,7 +115,10 @@ def draw_constants(
 
 
 def drawing_order(law: Law) -> list[str]:
-    """Return the keys of priors: single constants, then levels and shares, then falls, which need all the others."""
+    """Return the keys of the law's priors in the order in which they are sampled, those that others need first.
+
+    Priors of single constants come first, those of several (`LEVELS`) next, and `Fall` last: it needs the rest.
+    """
 
     def rank(key: str) -> tuple[int, str]:
         prior = law.priors[key]

@@ -140,9 +140,9 @@ def decision(record: Decision, **options: Any) -> Axes:
 
 @draw.register
 def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
-    """Draw the held-out runs with their intervals, or of many runs the coverage of intervals against their level.
+    """Draw the held-out runs with their intervals; if they are many, the coverage of intervals against their level.
 
-    Of several ratios the coverage is that of each.
+    A backtest with several extrapolation ratios has a coverage curve for each.
     """
     if len(record.frame) <= MOST_SHOWN:
         return held_out(record.frame, ax=ax)
