@@ -143,10 +143,11 @@ def all_differences(frame: pd.DataFrame, axes: list[str], asked: Question) -> It
             parts = [rows[rows["family"] == name] for name in (first, second)]
             if all(len(part) for part in parts):
                 found.append((setting_text(setting), parts))
+        # The same runs at several steps say the same thing again, and are no further pairs.
+        apart = "step" in axes
+        pooled = None if apart else paired_spread([parts for _, parts in found], asked.median)
         for text, parts in found:
-            # The same runs at several steps say the same thing again, and are no further pairs.
-            pooled = [parts] if "step" in axes else [others for _, others in found]
-            own = asked._replace(paired=paired_spread(pooled, asked.median))
+            own = asked._replace(paired=paired_spread([parts], asked.median) if apart else pooled)
             yield difference_of((str(first), str(second)), parts, text, own, unit)
 
 
