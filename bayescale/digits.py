@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MOST_DECIMALS = 12
 NOTHING = "\N{EN DASH}"
@@ -62,3 +62,8 @@ def spreads_shown(values: Sequence[float]) -> list[str]:
     """
     finest = min((value for value in values if value > 0.0), default=math.nan)
     return [shown(value, finest) for value in values]
+
+
+def inputs_text(inputs: Mapping[str, float]) -> str:
+    """Write inputs as `n_params=7e+10, n_tokens=1.4e+12`."""
+    return ", ".join(f"{name}={value:.3g}" for name, value in inputs.items())

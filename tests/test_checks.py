@@ -44,6 +44,26 @@ def test_a_response_that_grows_is_called_so(marin_post):
     assert "not_monotone" not in codes(rising)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("scored", [False, True])
+def test_data_that_rise_and_fall_are_not_extrapolated(tmp_path, scored):
+    score = np.array([0.428, 0.471, 0.468, 0.431, 0.392, 0.371])
+    frame = pd.DataFrame({"params": [25e6, 60e6, 150e6, 400e6, 1.1e9, 2.8e9], "auprc": score})
+    runs = bs.read(frame, score="auprc") if scored else bs.read(frame)
+    fit = bs.fit(runs, seed=0, method="importance")
+    law = "inverted_u_score" if scored else "rise_then_fall"
+    with pytest.raises(bs.InputError, match=f"n_params=1e\\+10 lies beyond the data.*--law {law}.*--force"):
+        fit.predict(n_params=[1e9, 1e10])
+    inside = fit.predict(n_params=1e9).interval(0.8)
+    np.testing.assert_array_equal(inside, fit.predict(n_params=1e9, force=True).interval(0.8))
+    fit.save(tmp_path / "fit.nc")
+    predict = ["predict", tmp_path / "fit.nc", "--at", "n_params=1e10"]
+    assert call(*predict) == 2
+    assert call(*predict, "--force") == 0
+    # A law that turns says where, and forecasts beyond.
+    assert bs.fit(runs, seed=0, law=law, method="importance").predict(n_params=1e10).ratio > 3.0
+
+
 def test_what_reading_says_of_the_shape_is_said_once(marin_post):
     hump = np.interp(np.arange(9), [0, 4, 8], [0.4, 0.6, 0.35])
     for loss in (hump, 0.9 - 0.5 * (TOKENS / TOKENS.min()) ** -0.2):

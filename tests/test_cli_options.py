@@ -175,7 +175,14 @@ OPTIONS = {
     ),
     "predict": (
         "predict fit.nc --at flops=1e21",
-        {"at": "point", "kind": "name", "levels": "probabilities", "target": "positive", "plot": "write"}
+        {
+            "force": "flag",
+            "at": "point",
+            "kind": "name",
+            "levels": "probabilities",
+            "target": "positive",
+            "plot": "write",
+        }
         | {"value-se": "at least zero", "items": "items"},
     ),
     "backtest": (

@@ -441,6 +441,8 @@ def test_a_score_is_forecast_through_the_forecast_of_a_loss():
     scores = bs.Runs.from_frame(frame, inputs=["task_loss"], score=FOUR)
     first = bs.fit(losses, seed=0, law="saturating_power")
     second = bs.fit(scores, seed=0, law="loss_sigmoid")
+    # Such a score falls as its input, a loss, grows.
+    assert "not_monotone" not in {note.code for note in second.check()}
     input = first.predict(flops=[1e22, 1e23], kind="mean")
     found = second.predict(task_loss=input, kind="mean")
     low, high = found.interval(0.95)

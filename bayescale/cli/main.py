@@ -194,6 +194,7 @@ def predict(
         float | None, typer.Option(help="Standard error with which the response will be measured.")
     ] = None,
     items: Annotated[float | None, amount("Number of items that the response, a rate, will be measured on.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Forecast also beyond data that rise and then fall.")] = False,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -207,7 +208,7 @@ def predict(
     columns = {name: [point.get(name) for point in points] for name in points[0]}
     if any(set(point) != set(points[0]) for point in points):
         raise InputError("Every --at must name the same inputs.")
-    forecast = posterior.predict(columns, kind=kind)
+    forecast = posterior.predict(columns, kind=kind, force=force)
     if value_se is not None or items is not None:
         forecast = forecast.measured(value_se, items=items)
     frame = forecast.to_frame(chosen)

@@ -284,8 +284,10 @@ def draw_along(
     center = course.center(u)
     tables = [course.inputs(name, grid), course.inputs(name, u), *([] if center is None else [center])]
     frame = pd.concat(tables, ignore_index=True)
-    mean = posterior.predict(frame, kind="mean").log_draws.reshape(-1, len(frame))
-    scales = [posterior.predict(course.inputs(name, u[:1]), kind=kind).scale[:, 0] for kind in ("mean", "run")]
+    mean = posterior.predict(frame, kind="mean", force=True).log_draws.reshape(-1, len(frame))
+    scales = [
+        posterior.predict(course.inputs(name, u[:1]), kind=kind, force=True).scale[:, 0] for kind in ("mean", "run")
+    ]
     noise = np.sqrt(np.maximum(scales[1] ** 2 - scales[0] ** 2, 0.0)) * rng.standard_normal(len(mean))
     # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
     order = rng.permutation(spaced(len(mean), draws))

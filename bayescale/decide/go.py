@@ -17,9 +17,9 @@ from bayescale.checked import known_keywords
 from bayescale.data.score import ScoreScale
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, below_error, ladder, priced, rank
-from bayescale.decide.trust import Caveat, caveats, far_caveat, inputs_text, law_point
+from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point
 from bayescale.decide.utility import Utility, make_utility, money, regrets
-from bayescale.digits import shown
+from bayescale.digits import inputs_text, shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.fitted import Fitted

@@ -150,9 +150,9 @@ class Ratio:
     def predict(self, points: pd.DataFrame, kind: str = "mean") -> Forecast:
         """Forecast the ratio at points with all inputs of the recipes; its draws are joint over the points."""
         if self.posterior is not None:
-            forecast = self.posterior.predict(points[list(self.posterior.law.inputs)], kind=kind)
+            forecast = self.posterior.predict(points[list(self.posterior.law.inputs)], kind=kind, force=True)
             return reciprocal(forecast) if self.flipped else forecast
-        a, b = (posterior.predict(points, kind=kind) for posterior in self.fitted)
+        a, b = (posterior.predict(points, kind=kind, force=True) for posterior in self.fitted)
         return quotient(a, b)
 
 
@@ -282,7 +282,7 @@ def moved(posterior: Fitted, there: pd.DataFrame, here: pd.DataFrame, log: np.nd
     """Move ln losses from where they were measured to nearby scales, along the fitted curve."""
     if np.allclose(there, here, rtol=1e-9):
         return log
-    both = posterior.predict(pd.concat([there, here], ignore_index=True), kind="mean").location.mean(0)
+    both = posterior.predict(pd.concat([there, here], ignore_index=True), kind="mean", force=True).location.mean(0)
     return log + both[len(there) :] - both[: len(there)]
 
 

@@ -15,9 +15,9 @@ from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.decide.information import information, sample_information
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
-from bayescale.decide.trust import Caveat, caveats, inputs_text
+from bayescale.decide.trust import Caveat, caveats
 from bayescale.decide.utility import Utility, make_utility, money
-from bayescale.digits import NOTHING
+from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError, some
 from bayescale.forecast import At, as_numbers, beside
 from bayescale.posterior.fitted import Fitted

@@ -24,9 +24,8 @@ from bayescale.data.score import ScoreScale
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
-from bayescale.decide.trust import inputs_text
 from bayescale.decide.utility import check_target
-from bayescale.digits import NOTHING
+from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
 from bayescale.fitting.fit_many import fit_many

@@ -13,9 +13,9 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.decide.outcomes import at_point, joint_draws
-from bayescale.decide.trust import Caveat, caveats, inputs_text
+from bayescale.decide.trust import Caveat, caveats
 from bayescale.decide.utility import check_target, money
-from bayescale.digits import NOTHING
+from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError
 from bayescale.forecast import At
 from bayescale.posterior.fitted import Fitted

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayescale.checked import known_keywords
 from bayescale.data.ray import OFF_RAY
-from bayescale.digits import factor_shown
+from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import Status
 from bayescale.forecast import RECORD_RATIO, TESTED
 from bayescale.posterior.checks import COLLINEAR, grave_notes
@@ -180,8 +180,3 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
         f"The question lies {factor_shown(worst, 3)} times beyond the data; {TESTED}. A run at {inputs_text(inputs)}, "
         f"or a larger one, would bring it within {RECORD_RATIO:g} times."
     )
-
-
-def inputs_text(inputs: dict[str, float]) -> str:
-    """Write inputs as `n_params=7e+10, n_tokens=1.4e+12`."""
-    return ", ".join(f"{name}={value:.3g}" for name, value in inputs.items())

@@ -332,7 +332,7 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
     """
     name = along(posterior, input)
     frame = posterior.runs.frame
-    forecast, scored = posterior.predict(frame, kind="mean"), posterior.runs.score is not None
+    forecast, scored = posterior.predict(frame, kind="mean", force=True), posterior.runs.score is not None
     rest = 100.0 * (np.log(frame["loss"].to_numpy()) - forecast.location.mean(0))
     one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.flat_values, posterior.first.job.problem))))
     called, unit = "ln(measured) - ln(curve), in %", "%"

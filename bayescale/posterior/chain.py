@@ -52,7 +52,7 @@ def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecas
                     f"{other} has {counted(np.size(value), 'value')}, and the forecast of {name} {points}."
                 )
             columns[other] = np.tile(np.broadcast_to(np.asarray(value, float), points), NODES)
-    whole = fit.predict(pd.DataFrame(columns), kind=kind)
+    whole = fit.predict(pd.DataFrame(columns), kind=kind, force=True)
     shape = (whole.location.shape[0], NODES, points)
     location, scale = (np.asarray(part).reshape(-1, points) for part in (whole.location, whole.scale))
     draws = whole.log_draws.reshape(shape)

@@ -10,8 +10,8 @@ import pandas as pd
 from bayescale.data.runs import DISTINCT, Runs
 from bayescale.data.score import counts
 from bayescale.data.trends import shape_warnings
-from bayescale.digits import factor_shown
-from bayescale.errors import Status, counted, some
+from bayescale.digits import factor_shown, inputs_text
+from bayescale.errors import InputError, Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
 from bayescale.laws.priors import Plateaus, Shares
 from bayescale.posterior.fitted import Fitted, component_labels
@@ -215,11 +215,11 @@ def check_shape(posterior: Fitted) -> list[Note]:
     # The lowest of n points of noise lies sqrt(2 ln n) sds below their mean, the highest pair of neighbours
     # sqrt(ln n) above it.
     reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
-    hump = [entry for entry in shape_warnings(posterior.runs.frame, posterior.law.inputs) if entry.code == "hump"]
+    hump = humps(posterior)
     if (hump or above > RISE * np.ptp(y)) and turns(posterior):
         return []
     if hump:
-        notes.append(Note("not_monotone", "warning", hump[0].text))
+        notes.append(hump[0])
     elif above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise:
         text = (
             f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
@@ -242,6 +242,35 @@ def check_shape(posterior: Fitted) -> list[Note]:
     return notes
 
 
+def humps(posterior: Fitted) -> list[Note]:
+    """Return the warning about losses of one input that rise first and then fall, whatever the law; empty without."""
+    entries = shape_warnings(posterior.runs.frame, posterior.law.inputs)
+    return [Note("not_monotone", "warning", entry.text) for entry in entries if entry.code == "hump"]
+
+
+def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
+    """Refuse points beyond data that turned, such as a score that rises and then falls, under a law that does not turn.
+
+    Raises:
+        InputError: With the laws that turn, and the option that makes the forecast all the same.
+    """
+    beyond = forecast.ratio > INSIDE
+    if len(posterior.law.inputs) > 1 or not beyond.any():
+        return
+    scored = posterior.runs.score is not None
+    found = check_score(posterior) if scored else [] if rises(posterior) else humps(posterior)
+    turned = [note for note in found if note.code == "not_monotone"]
+    if not turned or turns(posterior):
+        return
+    law = "inverted_u_score" if scored else "rise_then_fall"
+    point = inputs_text(forecast.points[beyond].iloc[0].to_dict())
+    raise InputError(
+        f"{turned[0].text} The point {point} lies beyond the data, so no forecast is made there. Forecast inside the "
+        f"data, fit a law that turns, law={law!r} (bayescale fit --law {law}), or pass force=True (bayescale predict "
+        f"--force) for the forecast of {posterior.law_names} all the same."
+    )
+
+
 def check_score(posterior: Fitted) -> list[Note]:
     """Note a score that falls again, and one that no run lifted above chance."""
     runs, name = posterior.runs, posterior.law.inputs[0]
@@ -257,12 +286,14 @@ def check_score(posterior: Fitted) -> list[Note]:
     notes = []
     top = int(np.argmax(score - error))
     fall = (score[top] - score) / np.hypot(error[top], error)
-    low = int(np.argmax(np.where(x > x[top], fall, 0.0)))
-    if x[low] > x[top] and fall[low] > FALLEN and not turns(posterior):
+    # A score as a function of a loss falls with its input.
+    better = -x if rises(posterior) else x
+    low = int(np.argmax(np.where(better > better[top], fall, 0.0)))
+    if better[low] > better[top] and fall[low] > FALLEN and not turns(posterior):
         text = (
             f"The score falls from {score[top]:.3g} at {name} {x[top]:.3g} to {score[low]:.3g} at {x[low]:.3g}, more "
-            "than its items explain. A law that only rises does not describe this, and no interval here foresees the "
-            "next turn: do not decide on this forecast."
+            "than its items explain. A law that moves in one direction only does not describe this, and no interval "
+            "here foresees the next turn: do not decide on this forecast."
         )
         notes.append(Note("not_monotone", "warning", text))
     if (score - runs.score.chance < FALLEN * error).all():

@@ -179,7 +179,9 @@ class Fitted(Display, abc.ABC):
 
     # --- Forecasts ----------------------------------------------------------------------------------------
 
-    def predict(self, at: At | None = None, *, kind: str = "run", **inputs: float | np.ndarray) -> Forecast:
+    def predict(
+        self, at: At | None = None, *, kind: str = "run", force: bool = False, **inputs: float | np.ndarray
+    ) -> Forecast:
         """Forecast at new inputs.
 
         Args:
@@ -188,21 +190,27 @@ class Fitted(Display, abc.ABC):
                 tokens `flops` too. One input may be the forecast of another fit, such as a loss; its uncertainty is
                 carried through.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
+            force: Forecast also beyond data that rise and then fall, which no monotone law describes.
             **inputs: The same by keyword, for names that are no options.
 
         Raises:
-            InputError: For an unknown kind, inputs that are missing, unknown or not positive, or points off the ray on
-                which all runs lie.
+            InputError: For an unknown kind, inputs that are missing, unknown or not positive, points off the ray on
+                which all runs lie, or points beyond data that rise and then fall, unless `force`.
 
         Example:
             >>> post.predict(at={"flops": 1e22}).interval(0.8)  # doctest: +SKIP
         """
         known_kind(kind)
         from bayescale.posterior.chain import predict_through, uncertain
+        from bayescale.posterior.checks import refuse_beyond_turn
 
         if uncertain(at, inputs):
-            return predict_through(self, dict(at) if isinstance(at, Mapping) else inputs, kind)
-        return self.forecast_at(self.on_ray(at, inputs), kind)
+            forecast = predict_through(self, dict(at) if isinstance(at, Mapping) else inputs, kind)
+        else:
+            forecast = self.forecast_at(self.on_ray(at, inputs), kind)
+        if not force:
+            refuse_beyond_turn(self, forecast)
+        return forecast
 
     def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
         """Return a question's points, see `locate`, where none lies off the ray of the runs.

@@ -185,7 +185,7 @@ def forecast(trend: float, problem: Problem, fits: dict[str, bs.Posterior]) -> t
     fit = fits[problem.key]
     discrepancy = dataclasses.replace(fit.job.model.discrepancy, trend=np.asarray(trend))
     job = dataclasses.replace(fit.job, model=dataclasses.replace(fit.job.model, discrepancy=discrepancy))
-    found = dataclasses.replace(fit, job=job).predict(problem.held, kind="run")
+    found = dataclasses.replace(fit, job=job).predict(problem.held, kind="run", force=True)
     return found.location, found.scale
 
 

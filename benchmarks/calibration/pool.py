@@ -148,7 +148,7 @@ def scored(
 
 def score(problem: Problem, fit: bs.Fitted) -> dict[str, float]:
     """Return the scores of a forecast of the held-out runs."""
-    forecast = fit.predict(problem.held, kind="run")
+    forecast = fit.predict(problem.held, kind="run", force=True)
     y = np.log(problem.held["loss"].to_numpy(float))
     pit = scores.pit(y, forecast.location, forecast.scale)
     low, high = np.log(forecast.quantile([0.025, 0.975]))

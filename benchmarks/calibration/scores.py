@@ -183,7 +183,7 @@ def judged(draws: np.ndarray, outcome: np.ndarray) -> pd.DataFrame:
 def forecast_draws(fit: Any, problem: ScoreProblem) -> np.ndarray:
     """Return draws of the measured score by a fit of scores, or of error rates, shape (draw, point)."""
     at = problem.held[list(problem.problem.inputs)]
-    found = fit.predict(at, kind="run").measured(items=problem.items or GUESSED)
+    found = fit.predict(at, kind="run", force=True).measured(items=problem.items or GUESSED)
     draws = found.draws.reshape(-1, len(at))
     return draws if found.higher_is_better else 1.0 - draws
 

@@ -73,7 +73,7 @@ def measured(problems: Sequence[Problem]) -> Iterator[dict[str, Any]]:
     for problem in problems:
         begin = time.perf_counter()
         fit = bs.fit(runs_of(problem), seed=seed_of(problem), method="auto")
-        forecast = fit.predict(problem.held, kind="run")
+        forecast = fit.predict(problem.held, kind="run", force=True)
         draws = forecast.log_draws.reshape(-1, len(problem.held))
         band, widest = level_of(np.log(problem.held["loss"].to_numpy(float)), draws)
         yield {

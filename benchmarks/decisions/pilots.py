@@ -180,7 +180,7 @@ def score(problem: Problem, table: pd.DataFrame, start: list[int], number: int) 
     refits = bs.fit_many([runs_with(bought) for _, bought in chosen], seed=number, method="auto")
     rows = []
     for (rule, bought), refit in zip(chosen, refits, strict=True):
-        forecast = refit.predict(kind="run", **at)
+        forecast = refit.predict(kind="run", force=True, **at)
         ends = np.exp(mixture_quantile(np.array(QUANTILES), forecast.location, forecast.scale))[:, 0]
         row = {"key": f"{problem.key}|{number}", "source": problem.source, "family": problem.family}
         row |= {"metric": problem.metric, "start": number, "rule": rule, "pilots": len(bought)}

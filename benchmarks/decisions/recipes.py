@@ -112,7 +112,7 @@ def chance(a: methods.Prediction, b: methods.Prediction) -> np.ndarray:
 
 def apart(a: Posterior, b: Posterior, held: pd.DataFrame) -> np.ndarray:
     """Probability that A's run is below B's, from separate fits."""
-    found = [posterior.predict(held, kind="run") for posterior in (a, b)]
+    found = [posterior.predict(held, kind="run", force=True) for posterior in (a, b)]
     return chance(*(methods.Prediction(f.location, f.scale, "OK", 0.0) for f in found))
 
 
@@ -134,7 +134,7 @@ def stated(problem: Pair, cache: dict[Any, Posterior]) -> tuple[dict[str, np.nda
         BOOTSTRAP: chance(*methods.residual_bootstrap(halves)),
         RANKING: np.full(len(held), 0.5 if sign == 0 else float(sign < 0)),
     }
-    both = quotient(*(posterior.predict(held, kind="mean") for posterior in (a, b)))
+    both = quotient(*(posterior.predict(held, kind="mean", force=True) for posterior in (a, b)))
     mean = ratio.predict(held)
     extra = {
         "common": ratio.common,

@@ -25,7 +25,7 @@ def forecast_with(problems: Sequence[Problem], fit: Callable[[bs.Runs, int], bs.
     def one(problem: Problem) -> Prediction:
         begin = time.perf_counter()
         posterior = fit(runs_of(problem), seed_of(problem))
-        whole = posterior.predict(problem.held, kind="run")
+        whole = posterior.predict(problem.held, kind="run", force=True)
         if "value_se" in problem.held:
             whole = whole.measured(problem.held["value_se"].to_numpy(float))
         step = max(1, len(whole.location) // 1000)
