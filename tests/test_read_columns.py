@@ -101,3 +101,21 @@ def test_measured_hours_are_not_offered_as_parameters():
     text = "wall_hours,loss\n0.038,3.81\n0.15,3.5\n0.6,3.2\n2.4,2.9\n9.6,2.63\n"
     with pytest.raises(bs.InputError, match="Name yours with inputs='wall_hours'"):
         bs.read(io.StringIO(text))
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "factor"),
+    [
+        ("minutes", "wall_hours", 1 / 60),
+        ("train_days", "wall_hours", 24.0),
+        ("Wall time (h)", "wall_hours", 1.0),
+        ("GPU hours", "gpu_days", 1 / 24),
+        ("runtime", "wall_hours", 1.0),
+        ("seconds", "seconds", 1.0),
+    ],
+)
+def test_times_are_converted_to_the_unit_of_the_input(name, role, factor):
+    table = pd.DataFrame({name: [1.0, 3.0, 10.0], "loss": [3.0, 2.9, 2.8]})
+    runs = bs.read(table, columns={role: name}, inputs=[role])
+    assert runs.frame[role].tolist() == pytest.approx([factor, 3.0 * factor, 10.0 * factor])
+    assert any(entry.code == "converted" for entry in runs.log) == (factor != 1.0)

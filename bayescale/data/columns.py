@@ -106,6 +106,10 @@ UNITS |= {"petaflop": 1e15, "petaflops": 1e15, "zettaflop": 1e21, "zettaflops": 
 NUMERALS = {"tsd": 1e3, "tausend": 1e3, "millionen": 1e6, "milliarden": 1e9, "milliard": 1e9, "milliards": 1e9}
 NUMERALS |= {"md": 1e9, "mds": 1e9}
 """Numerals of headings in German and French, beside those that cells have."""
+TIMES = {"second": 1.0, "sec": 1.0, "s": 1.0, "minute": 60.0, "min": 60.0, "hour": 3600.0, "hr": 3600.0, "h": 3600.0}
+TIMES |= {"day": 86400.0, "d": 86400.0, "week": 604800.0}
+TIMES |= {f"{unit}s": seconds for unit, seconds in TIMES.items() if len(unit) > 1}
+"""Seconds in each unit of time."""
 WORDLESS_UNITS = frozenset(
     ("nats", "nat", "bits", "bit", "flops", "flop", "tokens", "token", "raw", "count", "params", "fp")
 )
@@ -165,9 +169,20 @@ class Heading:
 
     def told(self, role: str) -> Heading:
         """Return the heading of a column of which the caller says what it is; a unit in its name counts."""
-        if self.role in SCALED or role not in SCALED:
+        if role not in SCALED:
+            ours, theirs = time_unit(role), time_unit(self.name)
+            if not ours or not theirs or TIMES[ours] == TIMES[theirs]:
+                return self
+            return dataclasses.replace(self, factor=TIMES[theirs] / TIMES[ours], unit=f"{theirs} in {ours}")
+        if self.role in SCALED:
             return self
         return dataclasses.replace(self, factor=self.bracket[0], unit=self.bracket[1])
+
+
+def time_unit(name: str) -> str:
+    """Return the unit of time in a name, such as hours in ``wall_hours``; empty where there is none, or several."""
+    found = [word for word in words_of(name) if word in TIMES]
+    return found[0] if len(found) == 1 else ""
 
 
 def words_of(text: str) -> list[str]:

@@ -125,8 +125,11 @@ class Decision(Display):
         low, high = self.forecast.interval(0.8)[:, 0]
         middle, fine = self.forecast.quantile(0.5)[0], self.forecast.resolution[0]
         trust = "By the model alone, which is not to be relied on here, the" if self.caveats else "The"
+        # Another response than the loss is named, so that nobody compares its target with losses.
+        response = self.forecast.response
+        run = "run" if response in ("loss", "score") else f"{response} of the run"
         return (
-            f"{trust} run ends {self.side} {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
+            f"{trust} {run} ends {self.side} {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
             f"{self.probability_error:.3f}; law, discrepancy, run-to-run and seed noise; the mean curve alone "
             f"{self.probability_curve:.2f}); median {shown(middle, fine)}, 80 % {shown(low, fine)} to "
             f"{shown(high, fine)}."

@@ -354,11 +354,15 @@ def refuse_rising(runs: Runs) -> None:
     """Refuse a score that was read as if it were a loss, which would name the worse recipe.
 
     Raises:
-        InputError: With what reading the table has said.
+        InputError: With the option that reads the column as a score.
     """
     for entry in runs.log:
         if entry.code == "score" and runs.score is None and "where models get better" in entry.text:
-            raise InputError(f"The higher value would be taken for the worse one: {entry.text}")
+            name = entry.columns[0] if entry.columns else "accuracy"
+            raise InputError(
+                f"{name!r} looks like a score, whose higher value would be taken for the worse one. Read it with "
+                f"score={name!r} (--score {name}), or its error rate with derive='error_rate' (--derive error_rate)."
+            )
 
 
 def one_axis(frame: pd.DataFrame, axes: list[str]) -> bool:
