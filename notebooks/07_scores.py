@@ -13,9 +13,9 @@
 # %% [markdown]
 # # Scores: from small models to a benchmark score of a large one
 #
-# Decisions are often made on accuracies. This notebook forecasts the accuracy of a large model in two ways, directly from
-# the accuracies of small models and through their loss, and computes the probability that it exceeds a bar. It ends
-# with pass@k: from 100 samples a problem to 1,000.
+# Decisions are often made on accuracies. This notebook forecasts the accuracy of a large model in two ways: directly
+# from the accuracies of small models, and through their loss. It computes the probability that the accuracy exceeds a
+# bar. It ends with pass@k: from 100 samples a problem to 1,000.
 #
 # The runs are made up, so that every forecast can be compared with the truth.
 

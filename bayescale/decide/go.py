@@ -129,8 +129,8 @@ class Decision(Display):
         response = self.forecast.response
         run = "run" if response in ("loss", "score") else f"{response} of the run"
         return (
-            f"{trust} {run} ends {self.side} {self.target:g} with probability {self.probability:.2f} (Monte-Carlo error "
-            f"{self.probability_error:.3f}; law, discrepancy, run-to-run and seed noise; the mean curve alone "
+            f"{trust} {run} ends {self.side} {self.target:g} with probability {self.probability:.2f} (Monte-Carlo "
+            f"error {self.probability_error:.3f}; law, discrepancy, run-to-run and seed noise; the mean curve alone "
             f"{self.probability_curve:.2f}); median {shown(middle, fine)}, 80 % {shown(low, fine)} to "
             f"{shown(high, fine)}."
         )
