@@ -34,7 +34,7 @@ DOWNLOADS = [name for name in SOURCES if name in download.manifest()]
 
 def checked(name):
     """The table checked by hand, as pandas reads it."""
-    return pd.read_csv(Path(RAW).parent / "tidy" / f"{name}.csv.gz", low_memory=False)
+    return pd.read_csv(Path(RAW).parent / "tidy" / f"{name}.csv.gz", low_memory=False, float_precision="round_trip")
 
 
 def frame(name):

@@ -292,7 +292,7 @@ def best_split(posterior: Fitted | PublishedLaw, spending: Spending, regret: flo
     both = along(np.array([point, plug_in]))
     inputs = list(dict.fromkeys([*posterior.law.inputs, *over]))
     chosen, plugged = ({str(k): float(v) for k, v in row.items()} for row in both[inputs].to_dict("records"))
-    least = posterior.predict(both, kind=kind, force=True).typical
+    least = posterior.predict(both, kind=kind).typical
     joint = forecast.log_draws.reshape(-1, len(fine))
     excess = typical - least[0]
     flat = connected(excess <= regret, int(np.argmin(typical)))
@@ -309,8 +309,8 @@ def best_split(posterior: Fitted | PublishedLaw, spending: Spending, regret: flo
         plug_in=plugged,
         law_best=law_best,
         best=np.exp(lowest(x, joint)),
-        mean=posterior.predict(both.iloc[:1], kind="mean", force=True),
-        run=posterior.predict(both.iloc[:1], kind="run", force=True),
+        mean=posterior.predict(both.iloc[:1], kind="mean"),
+        run=posterior.predict(both.iloc[:1], kind="run"),
         table=table,
         regret=regret,
         flat=(float(min(sizes)), float(max(sizes))),

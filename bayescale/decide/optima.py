@@ -69,7 +69,7 @@ def refined(
         grid = np.geomspace(start, end, FINE if end > start else 1)
         # Rounding must not push an end over the limit itself.
         fine = along(np.clip(grid, smallest, largest))
-        forecast = posterior.predict(fine, kind=kind, force=True)
+        forecast = posterior.predict(fine, kind=kind)
         least = int(np.argmin(forecast.typical))
         at_edge = (least == 0 and start > smallest) or (least == len(fine) - 1 and end < largest)
         if not at_edge or factor > 1e5:

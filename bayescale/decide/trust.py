@@ -81,7 +81,7 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
         remedy = "No new run is needed."
     elif "falls again" in text or "The score falls" in text:
         law = "rise_then_fall" if posterior.runs.score is None else "inverted_u_score"
-        remedy = f"Fit a law that turns: law={law!r} (--law {law})."
+        remedy = f"Fit a law that turns: law={law!r} (bayescale fit --law {law})."
     return Caveat(grave[0].code, grave[0].text, None, remedy)
 
 

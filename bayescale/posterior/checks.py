@@ -266,7 +266,7 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
     point = inputs_text(forecast.points[beyond].iloc[0].to_dict())
     raise InputError(
         f"{turned[0].text} The point {point} lies beyond the data, so no forecast is made there. Forecast inside the "
-        f"data, fit a law that turns, law={law!r} (bayescale fit --law {law}), or pass force=True (bayescale predict "
+        f"data; fit a law that turns, law={law!r} (bayescale fit --law {law}); or pass force=True (bayescale predict "
         f"--force) for the forecast of {posterior.law_names} all the same."
     )
 
