@@ -243,7 +243,7 @@ def behind(table: pd.DataFrame, best: pd.DataFrame, ours: str) -> str:
     if not found:
         return ""
     beyond = sum(multiple.low > 1 and multiple.families >= tally.FEW_FAMILIES for multiple in found.values())
-    return render("behind", found=found, beyond=beyond)
+    return render("behind", found=found, beyond=beyond, few=tally.FEW_FAMILIES)
 
 
 def all_won(table: pd.DataFrame, names: Sequence[str]) -> str:

@@ -202,11 +202,11 @@ def test_a_source_is_lost_beyond_chance_if_families_agree_and_are_not_few():
     ]
     table = tally.cells(pd.DataFrame(rows))
     told = sections.behind(table, sections.lowest(table, ["bayescale", "last slope"]), "bayescale")
-    assert "all agree against last slope 2.00 (2.00 to 2.00)" in told
-    assert "few against last slope 2.00" in told
-    assert "one decides against last slope 1.95" in told
+    assert "all agree, compared with last slope, 2.00 (2.00 to 2.00)" in told
+    assert "few, compared with last slope, 2.00" in told
+    assert "one decides, compared with last slope, 1.95" in told
     assert "won" not in told
-    assert told.endswith("In 1 of these 3 the order is beyond chance.")
+    assert "Chance does not explain the difference in 1 of these 3 data sets" in told
     won = table[table["source"] == "won"]
     assert not sections.behind(won, sections.lowest(won, ["bayescale", "last slope"]), "bayescale")
 
