@@ -236,7 +236,8 @@ def markdown() -> str:
         '`bs.laws.get(name)` returns a law, `bs.laws.search("muennighoff")` finds names, and '
         "`law.published(key)` is the law with the constants of a paper. Citation keys refer to `references.bib`.",
         "",
-        "Constants are for raw counts as inputs and the paper's unit of the response. Each set says how it was checked: "
+        "Constants are for raw counts as inputs and the paper's unit of the response. Each set says how it was checked:"
+        " "
         + "; ".join(f"*{text}*" for text in VERIFIED.values())
         + ".",
         "",

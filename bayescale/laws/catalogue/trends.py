@@ -60,7 +60,7 @@ alias("subjective_preference", "signed_power", "wang2025worldpm")
     nicknames=("log-linear", "linear in the logarithm"),
 )
 def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
-    """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)); B a is the change when x grows by e.
+    """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)); B a is the change when x grows e-fold.
 
     B is the response at x0, the middle of the runs. A line reaches zero at some x. For a score that is linear between
     chance and ceiling use `logistic`.
