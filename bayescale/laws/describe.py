@@ -237,9 +237,7 @@ def markdown() -> str:
         "`law.published(key)` is the law with the constants of a paper. Citation keys refer to `references.bib`.",
         "",
         "Constants are for raw counts as inputs and the paper's unit of the response. Each set says how it was checked:"
-        " "
-        + "; ".join(f"*{text}*" for text in VERIFIED.values())
-        + ".",
+        " " + "; ".join(f"*{text}*" for text in VERIFIED.values()) + ".",
         "",
         "Priors describe constants for inputs divided by their geometric mean over the data. Inputs with a fixed "
         "meaning (bits, experts, fractions) are not divided. Kinds of priors:",
