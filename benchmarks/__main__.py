@@ -48,7 +48,7 @@ Results = Annotated[Path | None, typer.Option(help="Folder of the results; bench
 
 @app.command("list", rich_help_panel=CALIBRATION)
 def list_methods(as_json: Json = False) -> None:
-    """List methods, with how many problems of each are scored, and sources."""
+    """List the methods, how many problems each has scored, and the data sets."""
     from benchmarks.core import store
     from benchmarks.core.methods import METHODS
     from benchmarks.core.problems import DEVELOPMENT
@@ -73,8 +73,10 @@ def list_methods(as_json: Json = False) -> None:
 @app.command("run", rich_help_panel=CALIBRATION)
 def run_methods(
     method: Annotated[list[str] | None, typer.Option(help="Method to score; repeatable; all by default.")] = None,
-    source: Annotated[list[str] | None, typer.Option(help="Source of problems; repeatable; all by default.")] = None,
-    every: Annotated[int, typer.Option(min=1, max=1_000_000, help="Take one problem in this many.")] = 1,
+    source: Annotated[
+        list[str] | None, typer.Option(help="Data set of the problems; repeatable; all by default.")
+    ] = None,
+    every: Annotated[int, typer.Option(min=1, max=1_000_000, help="Score one problem in this many.")] = 1,
     out: Annotated[Path | None, typer.Option(help="Folder of the results; benchmarks/results by default.")] = None,
     again: Annotated[bool, typer.Option("--again", help="Discard earlier results of these methods.")] = False,
     as_json: Json = False,
@@ -100,7 +102,7 @@ def run_methods(
 
 @app.command("pack", rich_help_panel=CALIBRATION)
 def pack(results: Results = None, as_json: Json = False) -> None:
-    """Compress what `run` wrote, for the repository (seconds)."""
+    """Convert the rows that `run` wrote into the compact files of the repository (seconds)."""
     from benchmarks.core import store
     from benchmarks.core.methods import METHODS
 
@@ -109,9 +111,9 @@ def pack(results: Results = None, as_json: Json = False) -> None:
 
 @app.command("scores", rich_help_panel=CALIBRATION)
 def forecast_scores(
-    source: Annotated[list[str] | None, typer.Option(help="Source to score; repeatable. All by default.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Data set to score; repeatable. All by default.")] = None,
 ) -> None:
-    """Forecast benchmark scores of larger models, by source, beside rivals (half an hour); print the table."""
+    """Forecast benchmark scores of larger models with several methods; print by data set (half an hour)."""
     from benchmarks.calibration import scores
 
     chosen = tuple(source or scores.NAMES)
@@ -122,9 +124,9 @@ def forecast_scores(
 @app.command("nested", rich_help_panel=CALIBRATION)
 def choose_nested(
     design: Annotated[str, typer.Option(help="ladder or curve.")] = "ladder",
-    most: Annotated[int, typer.Option(min=1, help="Most problems of a source, evenly spaced among them.")] = 160,
+    most: Annotated[int, typer.Option(min=1, help="Most problems of a data set, evenly spaced.")] = 160,
 ) -> None:
-    """Choose the default's numbers with each source left out of its own choice; print by source (minutes)."""
+    """Choose the hyperparameters of the default without each data set; print its scores there (minutes)."""
     from benchmarks.calibration import nested
     from benchmarks.core.sources import SOURCES, problems
 
@@ -135,9 +137,9 @@ def choose_nested(
 
 @app.command("pool", rich_help_panel=CALIBRATION)
 def pool(
-    most: Annotated[int, typer.Option(min=8, help="Most curves of a source, evenly spaced among them.")] = 16,
+    most: Annotated[int, typer.Option(min=8, help="Most curves of a data set, evenly spaced.")] = 16,
 ) -> None:
-    """Forecast families with few runs from the others of their source; print by source (minutes)."""
+    """Forecast families with few runs, pooled with others of their data set; print by data set (minutes)."""
     from benchmarks.calibration import pool as pooling
     from benchmarks.core.sources import SOURCES, problems
 
@@ -147,9 +149,9 @@ def pool(
 
 @app.command("stack", rich_help_panel=CALIBRATION)
 def stack(
-    most: Annotated[int, typer.Option(min=1, help="Most curves of a source, evenly spaced among them.")] = 16,
+    most: Annotated[int, typer.Option(min=1, help="Most curves of a data set, evenly spaced.")] = 16,
 ) -> None:
-    """Forecast curves with weights stacked by held-out runs, beside the default's; print by source (minutes)."""
+    """Forecast curves with stacking weights and with default weights; print by data set (minutes)."""
     from benchmarks.calibration import stack as stacking
     from benchmarks.core.sources import SOURCES, problems
 
@@ -159,7 +161,7 @@ def stack(
 
 @app.command("simultaneous", rich_help_panel=CALIBRATION)
 def simultaneous(as_json: Json = False) -> None:
-    """Score bands over all held-out runs of a problem at once, on a subsample (minutes)."""
+    """Score simultaneous bands over all held-out runs of a problem, on a subsample (minutes)."""
     from benchmarks.calibration import simultaneous
     from benchmarks.core.sources import SOURCES, problems
 
@@ -168,12 +170,12 @@ def simultaneous(as_json: Json = False) -> None:
 
 @app.command("screening", rich_help_panel=CALIBRATION)
 def screening(
-    seed: Annotated[int, typer.Option(help="Seed of the planted failures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the inserted failures.")] = 0,
     forecasts: Annotated[
-        int, typer.Option(min=0, help="Compare forecasts of so many families with and without failures instead.")
+        int, typer.Option(min=0, help="Compare forecasts of this many families with and without failures instead.")
     ] = 0,
 ) -> None:
-    """Plant failed runs in published families; print the share that is found (minutes)."""
+    """Insert failed runs into published families; print the fraction that is found (minutes)."""
     from benchmarks.simulated import screening
 
     print(screening.compared(forecasts) if forecasts else screening.told(seed))
@@ -184,10 +186,10 @@ def screening(
 
 @app.command("recipes", rich_help_panel=DECISIONS)
 def recipes(
-    source: Annotated[list[str] | None, typer.Option(help="Source of pairs; repeatable; all by default.")] = None,
+    source: Annotated[list[str] | None, typer.Option(help="Data set of the pairs; repeatable; all by default.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Score which of two recipes wins at a larger scale (20 minutes on two cores)."""
+    """Score forecasts of which of two recipes is better at a larger scale (20 minutes on two cores)."""
     from benchmarks.decisions import recipes
     from benchmarks.decisions.recipe_pairs import SOURCES
 
@@ -233,7 +235,7 @@ def sbc(
 
 @app.command("speedups", rich_help_panel=DECISIONS)
 def speedups() -> None:
-    """Compare the factor with which one recipe equals another with measured factors (a quarter of an hour)."""
+    """Compare forecast and measured scale factors between two recipes (a quarter of an hour)."""
     from benchmarks.decisions import speedups
 
     print(speedups.table(speedups.run()))
@@ -241,7 +243,7 @@ def speedups() -> None:
 
 @app.command("seeds", rich_help_panel=DECISIONS)
 def seeds() -> None:
-    """Forecast published replicates from half of them, and simulate looks after every seed; print both (a minute)."""
+    """Forecast half of the published replicates from the others, and simulate tests after every seed (a minute)."""
     from benchmarks.decisions import seeds
 
     for line in seeds.lines():
@@ -250,7 +252,7 @@ def seeds() -> None:
 
 @app.command("ladders", rich_help_panel=SIMULATED)
 def ladders() -> None:
-    """Fit simulated ladders of runs; print how often an answer is given and holds (minutes)."""
+    """Fit simulated ladders; print how often fits are trustworthy and intervals contain the truth (minutes)."""
     from benchmarks.simulated import ladders
 
     for line in ladders.lines():
@@ -260,10 +262,10 @@ def ladders() -> None:
 @app.command("coverage", rich_help_panel=CALIBRATION)
 def coverage(
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Draws of the samples of each model.")] = 1,
-    only: Annotated[str, typer.Option(help="Sources whose name begins with this text.")] = "",
+    only: Annotated[str, typer.Option(help="Data sets whose name begins with this text.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Forecast pass@k of published counts from 100 samples a problem; print errors and coverage (minutes)."""
+    """Forecast pass@k of published counts from 100 samples of each problem; print errors and coverage (minutes)."""
     import json
 
     from benchmarks.coverage import measure
@@ -280,10 +282,10 @@ def coverage(
 @app.command("speed", rich_help_panel=SPEED)
 def speed(
     only: Annotated[str | None, typer.Option(help="Kinds of measurement that begin with this text.")] = None,
-    repeats: Annotated[int | None, typer.Option(min=1, help="Fresh processes a measurement.")] = None,
+    repeats: Annotated[int | None, typer.Option(min=1, help="New processes for each measurement.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure seconds and memory of fits, beside other tools that are installed (an hour)."""
+    """Measure time and memory of fits, and of other installed tools (an hour)."""
     from benchmarks.speed import measure
 
     tell_written([measure.run(repeats or measure.REPEATS, only)], as_json)
@@ -291,7 +293,7 @@ def speed(
 
 @app.command("agreement", rich_help_panel=SPEED)
 def agreement(as_json: Json = False) -> None:
-    """Compare the posterior of every way to sample it, on ten families (ten minutes)."""
+    """Compare the posteriors of all ways to compute them, on ten families (ten minutes)."""
     from benchmarks.speed import agreement
 
     tell_written([agreement.run()], as_json)
@@ -304,7 +306,7 @@ def accelerator(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure an accelerator beside the cores of its machine (ten minutes)."""
+    """Measure sampling on a GPU or TPU and on the CPU of the same machine (ten minutes)."""
     from benchmarks.speed import accelerator
 
     check_folders(out)
@@ -384,7 +386,7 @@ def write_page(name: str, results: Path | None, folder: Path | None) -> list[Pat
 
 @app.command("record", rich_help_panel=WRITTEN)
 def record(results: Results = None, as_json: Json = False) -> None:
-    """Write the track record that the package prints beside its probabilities (seconds)."""
+    """Write the table of past coverage that the package prints beside its probabilities (seconds)."""
     from benchmarks.calibration import record_table
     from benchmarks.core.store import RESULTS
 

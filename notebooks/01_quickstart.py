@@ -11,11 +11,12 @@
 # ---
 
 # %% [markdown]
-# # Quickstart: what will the big run reach?
+# # Quickstart: which loss will a large run reach?
 #
-# A team has trained small models up to 3e20 FLOPs and asks: **what loss will 1e21 and 1e23 FLOPs bring, and how
-# sure can we be?** Here the small runs are the printed compute-optimal points of a public mixture-of-experts
-# ladder (Marin), and the two large runs were measured afterwards, so the forecast can be compared with what came.
+# A team has trained small models with up to 3e20 FLOPs and asks: **which loss will runs with 1e21 and 1e23 FLOPs
+# reach, and how uncertain is the forecast?** The small runs are the published compute-optimal runs of a public
+# mixture-of-experts project (Marin). The two large runs were measured later, so the forecast can be compared with
+# the measured losses.
 
 # %%
 import tempfile
@@ -34,18 +35,20 @@ small.frame[["flops", "loss"]]
 # %% [markdown]
 # ## Fit
 #
-# One input takes the law `plateau_power`, E + A / (g + x^c): in half of the draws without the plateau (g = 0), and for
-# a ladder, as here, in half of those without the floor (E = 0). The law may be wrong, so a discrepancy lets the slope
-# depart from it and widens the intervals. The first fit of a shape compiles for some seconds.
+# The default law of one input is `plateau_power`, E + A / (g + x^c). The fit is a mixture of models: half of the
+# draws have a plateau (g > 0), the others have none (g = 0). For a ladder, which is a set of finished runs of
+# growing compute as here, half of the draws without a plateau also have no floor (E = 0). The law may be wrong.
+# Therefore a discrepancy lets the slope depart from the law, which widens the intervals. The first fit compiles for
+# some seconds.
 
 # %%
 post = bs.fit(small, seed=0)
 print(post)
 
 # %% [markdown]
-# ## Look
+# ## Plot
 #
-# The diamonds are the held-out runs, which the fit has not seen.
+# The diamonds are the held-out runs, which were not fitted.
 
 # %%
 ax = bs.plot.intervals(post, truth=held_out, target=2.25)
@@ -53,15 +56,16 @@ ax = bs.plot.intervals(post, truth=held_out, target=2.25)
 # %% [markdown]
 # ## Forecast
 #
-# `kind="run"` is one future run with a new seed; `kind="mean"` would be the curve itself. `ratio` says how many times
-# beyond the data a point lies.
+# `kind="run"` forecasts one future run with a new seed; `kind="mean"` forecasts the curve without seed noise.
+# `ratio` is the extrapolation factor: how many times a point lies beyond the data.
 
 # %%
 forecast = post.predict(flops=np.array([1e21, 1e23]), kind="run")
 forecast.to_frame().round(3)
 
 # %% [markdown]
-# The measured losses were 2.599 and 2.234. One ladder proves no calibration; it shows how to read the intervals.
+# The measured losses were 2.599 and 2.234. One ladder cannot show that intervals are calibrated; it shows how to
+# read them.
 
 # %%
 low80, high80 = forecast.interval(0.8)
@@ -72,7 +76,7 @@ assert low95[1] < 2.234 < high95[1]
 # %% [markdown]
 # ## Decide
 #
-# What is the chance that each run gets below 2.25? And what should be known before trusting the answer?
+# What is the probability that each run reaches a loss below 2.25? Which warnings apply to this forecast?
 
 # %%
 for flops, chance in zip(forecast.points["flops"], forecast.probability_below(2.25), strict=True):
@@ -81,12 +85,12 @@ for note in post.check(forecast):
     print(note)
 
 # %% [markdown]
-# ## Write a law of your own
+# ## Write your own law
 #
-# A law is a plain function with a prior for each constant. This one starts as a power law and slows to 1 / log x. The
-# input `"x"` stands for any single input. During a fit x is divided by its geometric mean over the data, so this law
-# bends in the middle of the ladder. `Level` scales the curve; `Fall` is the fall of the log loss over the span of the
-# data, so the prior carries no unit.
+# A law is a plain function with a prior for each constant. This law starts as a power law and slows to 1 / log x.
+# The input `"x"` stands for any single input. During a fit x is divided by its geometric mean over the data, so this
+# law bends in the middle of the ladder. `Level` is the prior of the overall factor. `Fall` is the prior of the
+# exponent: it describes how much the log loss decreases over the range of the data, so it has no unit.
 
 
 # %%
@@ -105,7 +109,8 @@ print(own_forecast)
 # %% [markdown]
 # ## Save and load
 #
-# Posteriors are netCDF files that ArviZ opens too. A loaded posterior forecasts what the saved one did.
+# Posteriors are saved as netCDF files, which ArviZ can open too. A loaded posterior gives the same forecasts as the
+# saved posterior.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -118,9 +123,10 @@ print(later)
 # %% [markdown]
 # ## Next steps
 #
-# - Your own table: `bs.read_csv("runs.csv", columns={"loss": "val_loss"})`, with `flops`, or `n_params` and `n_tokens`,
-#   in raw counts.
-# - Test the intervals on your own history: `bs.backtest(runs, largest=1, seed=0)` holds out the largest scale.
+# - Your own table: `bs.read_csv("runs.csv", columns={"loss": "val_loss"})`, with `flops`, or `n_params` and
+#   `n_tokens`, as raw counts.
+# - Test the intervals on your own earlier runs: `bs.backtest(runs, largest=1, seed=0)` holds out the runs of the
+#   largest size.
 # - Tables and diagnostics: `post.summary()`, `post.check()`, `post.to_datatree()`.
 # - From the shell: `bayescale fit runs.csv --out fit.nc --plot intervals.png`.
 # - More published families: `bs.corpus.names()`; more laws: `bs.LAWS`.

@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # Calibration: do the intervals hold?
+# # Calibration: how often do intervals contain the measured value?
 #
-# A 95 % interval should contain 95 % of the runs that were trained afterwards. Whether it does can be counted: take
-# published curves, fit only their small runs, and see where the large ones fell. **This notebook does so on the
-# built-in curves**, figures printed in papers, which need no download. The page `docs/evidence/calibration.md` counts
+# A 95 % interval should contain 95 % of the runs that are trained later. This can be tested on published curves: fit
+# only the small runs, and compare the forecast with the large runs. **This notebook does so on the built-in
+# curves**, which were printed in papers and need no download. The page `docs/evidence/calibration.md` counts
 # hundreds of families.
 
 # %%
@@ -29,8 +29,8 @@ import bayescale as bs
 # %% [markdown]
 # ## Hold out the large runs
 #
-# Each curve is cut at a quarter of its largest scale, where enough points remain: the runs below are fitted, those
-# above are held out. `backtest` does the cuts, the fits and the scores.
+# Each curve with enough points is split at a quarter of its largest scale: the smaller runs are fitted, the larger
+# runs are held out. `backtest` makes the splits, the fits and the scores.
 
 # %%
 curves = bs.corpus.curves()
@@ -39,10 +39,10 @@ print(back)
 back.to_frame()[["family", "n_train", "extrapolation", "y", "q0.025", "q0.5", "q0.975", "pit", "crps"]].head(3).round(4)
 
 # %% [markdown]
-# ## The usual fit
+# ## Least squares
 #
-# Most people fit E + A x^-c to ln(loss) by least squares and take the textbook interval: the covariance of the
-# constants, the scatter of the residuals, and Student's t. Here it is, on the same cuts.
+# The usual fit is E + A x^-c to ln(loss) by least squares. Its usual interval contains the covariance of the
+# constants, the residual variance, and Student's t. Here it is, on the same splits.
 
 # %%
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -94,10 +94,11 @@ usual = pd.DataFrame(rows).groupby("level")["inside"].mean()
 usual
 
 # %% [markdown]
-# ## The diagram
+# ## The reliability diagram
 #
-# On the diagonal, intervals hold as often as they say; below it they are too narrow, above it wider than needed. Bars
-# are intervals over families for the default; with so few families they are wide, which is why the page counts more.
+# On the diagonal the coverage equals the nominal coverage. Below the diagonal intervals are too narrow, above it
+# they are wider than needed. Bars are intervals over families for the default. With so few families they are wide;
+# the page counts more families.
 
 # %%
 ours = back.coverage(LEVELS)
@@ -109,9 +110,10 @@ both.pivot(index="level", columns="method", values="coverage").round(3)
 # %% [markdown]
 # ## The numbers
 #
-# On these few curves the default's intervals contain more than they state, and those of least squares less, at all
-# levels but the highest: with one to three points more than constants, Student's t is wide there. On the hundreds of
-# families of the page, 95 % intervals of least squares contain 75 % at this distance, and those of the default 98 %.
+# On these few curves the coverage of the default is above nominal. The coverage of least squares is below nominal,
+# except for the 95 % intervals: with only one to three points more than constants, Student's t makes them wide. On
+# the hundreds of families of the page, 95 % intervals of least squares contain 75 % of the held-out runs at this
+# distance, and those of the default 98 %.
 
 # %%
 shares = both.pivot(index="level", columns="method", values="coverage")
@@ -122,6 +124,6 @@ assert shares.loc[0.9, "least squares"] < 0.9 < shares.loc[0.9, "bayescale"]
 # %% [markdown]
 # ## Next steps
 #
-# - Your own history: `bs.backtest(runs, ratio=4, seed=0)`, or `bayescale backtest runs.csv --ratio 4`.
-# - What the law alone would say: `bs.backtest(list(curves.values()), ratio=4, seed=0, discrepancy=None)`.
-# - The whole record, with every source and rival, is made in a checkout: `make calibration`.
+# - Your own earlier runs: `bs.backtest(runs, ratio=4, seed=0)`, or `bayescale backtest runs.csv --ratio 4`.
+# - Forecasts of the law alone: `bs.backtest(list(curves.values()), ratio=4, seed=0, discrepancy=None)`.
+# - `make calibration` in a checkout repeats the benchmark with every data set and every other method.

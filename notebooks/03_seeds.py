@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # Seeds: is the gap larger than the noise?
+# # Seeds: is the difference larger than the noise?
 #
-# Two runs with equal settings and different seeds end with different losses. Before one recipe is called better than
-# another, somebody should know by how much. This notebook measures the seed sd of published runs, compares recipes by
-# shared seeds, and shows what the seed sd does in a fit.
+# Two runs with equal inputs and different seeds end with different losses. Before you call one recipe better than
+# another, you need to know how large this seed noise is. This notebook estimates the seed sd (the standard deviation
+# between seeds) of published runs, compares recipes by shared seeds, and shows the seed sd as a parameter of a fit.
 
 # %%
 import numpy as np
@@ -26,9 +26,9 @@ import bayescale as bs
 # %% [markdown]
 # ## Seed sd of published runs
 #
-# Two built-in records of the nanoGPT speed run repeat one training with eight and with six seeds. They have one scale,
-# so no law is fitted. `decide.noise` gives the posterior of the seed sd; its prior comes from other published
-# replicates and decides only where seeds are few.
+# Two built-in records of the nanoGPT speed run repeat one training with eight and with six seeds. They have one
+# scale, so no law is fitted. `decide.noise` gives the posterior of the seed sd. Its prior comes from other published
+# replicates and matters only if there are few seeds.
 
 # %%
 published = pd.concat([bs.corpus.frame("nanogpt_seeds_muon_nsr"), bs.corpus.frame("nanogpt_seeds_skylight")])
@@ -45,8 +45,9 @@ assert low < spread.mean() < high
 # %% [markdown]
 # ## Two recipes with shared seeds
 #
-# These losses are made up, so that we know the truth: the new recipe is better by 0.0025, and most of the noise comes
-# from the seed, which both share. The difference of paired runs is known far better than either loss.
+# These losses are made up, so the true difference is known: the new recipe is better by 0.0025. Most of the noise
+# comes from the seed, and both recipes were run with the same seeds. The difference of paired runs has much less
+# noise than either loss.
 
 # %%
 rng = np.random.default_rng(1)
@@ -66,8 +67,8 @@ assert difference.error < 0.5 * difference.unpaired_error
 assert difference.p_better > 0.95
 
 # %% [markdown]
-# How small a gap could two seeds of each recipe show? The table answers for unpaired and paired seeds, at a power of
-# 80 %.
+# How small a difference can two seeds of each recipe detect? The table shows it for unpaired and paired seeds, at a
+# power of 80 %.
 
 # %%
 pairs.resolution.round(5)
@@ -75,9 +76,9 @@ pairs.resolution.round(5)
 # %% [markdown]
 # ## Seeds in a fit
 #
-# With replicates at several scales, the seed sd is a parameter of the fit, apart from the residual (what the law leaves
-# at a setting) and the discrepancy (how the truth departs from the law). Here three seeds were run at each of five
-# scales, with a seed sd of 0.002 relative to the loss.
+# With replicates at several scales, the seed sd is a parameter of the fit. It is separate from the residual sd (the
+# deviation of a setting from law and discrepancy) and from the discrepancy (how the truth departs from the law).
+# Here three seeds were run at each of five scales, with a seed sd of 0.002 relative to the loss.
 
 # %%
 flops = np.repeat(np.geomspace(1e18, 1e20, 5), 3)
@@ -94,7 +95,8 @@ print(f"seed sd: median {np.median(draws):.4f}, 90 % {np.quantile(draws, 0.05):.
 assert np.quantile(draws, 0.025) < 0.002 < np.quantile(draws, 0.975)
 
 # %% [markdown]
-# One future run (`kind="run"`) has seed noise, the curve (`kind="mean"`) has not. Near the data the difference shows.
+# The forecast of one future run (`kind="run"`) contains seed noise, the forecast of the curve (`kind="mean"`) does
+# not. The difference is visible near the data.
 
 # %%
 inside = {"flops": 3e19}
@@ -106,4 +108,4 @@ assert width["run"] > 1.2 * width["mean"]
 # ## Next steps
 #
 # - From the shell: `bayescale noise seeds.csv --bar 3.28`, `bayescale compare seeds.csv`.
-# - How many seeds a plan needs: `bs.decide.power(..., difference=...)`.
+# - How many seeds an experiment needs: `bs.decide.power(..., difference=...)`.

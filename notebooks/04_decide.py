@@ -11,11 +11,11 @@
 # ---
 
 # %% [markdown]
-# # Decide: from six small runs to a page that people sign
+# # Decide: from six small runs to a report
 #
-# Nobody buys a posterior; people buy a training run. This notebook takes the public Marin ladder, six budgets from 1e18
-# to 3e20 FLOPs, and asks what a team would ask: should we make a run sixteen times larger, would a pilot pay for
-# itself, and when is the honest answer that nobody can say? It ends with a comparison of two recipes.
+# This notebook uses a public ladder of the Marin project, six runs with 1e18 to 3e20 FLOPs. Should the team make a
+# run that is sixteen times larger? Would a smaller run first (a pilot) be worth its cost? How does the answer change
+# for a question far beyond the data? At the end two recipes are compared.
 
 # %%
 import tempfile
@@ -34,9 +34,9 @@ print(post)
 # %% [markdown]
 # ## Go or no-go
 #
-# The run costs 5 million and is worth 10 million if its loss ends below the target. `go` weighs both mistakes by the
-# draws of the forecast: law, discrepancy, run-to-run and seed noise. The target decides the answer, and the answer
-# says at which target it would turn.
+# The run costs 5 million and is worth 10 million if its loss ends below the target. `go` compares the expected costs
+# of both mistakes, with the draws of the forecast: law, discrepancy, residual and seed noise. The answer depends on
+# the target, and the output shows at which target the answer would change.
 
 # %%
 run = {"flops": 4.8e21}
@@ -48,11 +48,11 @@ for target in (2.42, 2.50):
 ax = bs.plot.intervals(post, upto=7e21, target=2.5)
 
 # %% [markdown]
-# ## A pilot worth its money
+# ## A pilot that is worth its cost
 #
-# Near the break-even point a mistake is likely, and information is worth most. A pilot at 1e21 FLOPs would cost a fifth
-# of the run. Its value is simulated: in every equally likely world the pilot shows something, and the decision made
-# after it is compared with the one made now.
+# Near the break-even probability a wrong decision is likely, and information is worth most. A pilot with 1e21 FLOPs
+# would cost a fifth of the run. Its value is computed by simulation: for each posterior draw the pilot has a
+# simulated result, and the decision after this result is compared with the decision now.
 
 # %%
 target = 2.46
@@ -64,10 +64,10 @@ print(before)
 bs.decide.next_run(post, target=target, cost=5e6, value=10e6, unit="USD", **run).to_frame().round(4)
 
 # %% [markdown]
-# Another seed at 3e20 teaches next to nothing: what that size has to say was said by its first run. A pilot that comes
-# close to the target says most and costs too much.
+# Another seed at 3e20 gives almost no information, because the first run of that size already gave it. A pilot close
+# to the target run gives most information and costs too much.
 #
-# This pilot was really run: it ended at 2.599. We add it and ask again.
+# The pilot with 1e21 FLOPs was made later and ended at 2.599. We add it and decide again.
 
 # %%
 known = ladder.select(ladder.frame["flops"] <= 1e21)
@@ -76,21 +76,21 @@ print(after)
 print(f"\nP(target met) went from {before.probability:.2f} to {after.probability:.2f}")
 
 # %% [markdown]
-# ## When nobody can say
+# ## Far beyond the data
 #
-# The project went on to 1e23 FLOPs. Seen from 3e20 that is 333 times beyond the data, and forecasts were checked on
-# held-out runs up to 16 times. The model has an opinion; `go` shows it and refuses to call it an answer. (The run ended
-# at 2.234.)
+# The project went on to 1e23 FLOPs, which is 333 times beyond the runs up to 3e20. The main test of intervals on
+# held-out runs reaches 16 times. `go` still gives an answer, with a warning that says how far the question lies
+# beyond the data, and which run would bring it within 16 times. (The run ended at 2.234.)
 
 # %%
 print(bs.decide.go(post, 2.25, cost=100e6, value=300e6, unit="USD", flops=1e23))
 
 # %% [markdown]
-# ## The page
+# ## The report
 #
-# `bs.report` puts question, answer, pictures, assumptions, sensitivity, next pilots and provenance on one page that
-# needs nothing from elsewhere: HTML to sign and print, Markdown for a pull request. The command line does the same:
-# `bayescale decide fit.nc --target 2.46 --at flops=4.8e21 --cost 5e6 --value 10e6 --report page.html`.
+# `bs.report` writes one self-contained page with question, answer, pictures, assumptions, sensitivity, proposed
+# pilots and provenance: as HTML, or as Markdown for a pull request. The shell command does the same: `bayescale
+# decide fit.nc --target 2.46 --at flops=4.8e21 --cost 5e6 --value 10e6 --report page.html`.
 
 # %%
 page = bs.report(post, before, with_sensitivity=False)
@@ -105,9 +105,9 @@ bs.decide.sensitivity(post, target, **run).drop(columns="group").round(3)
 # %% [markdown]
 # ## Which recipe
 #
-# Two published families share their sizes: a baseline and one with attention over residuals. Because they were measured
-# at the same sizes, what they have in common cancels: the ratio of their losses is fitted, not the difference of two
-# separate forecasts.
+# Two published families have the same sizes: a baseline and one with attention over residuals. Because the sizes are
+# the same, `compare` fits the ratio of their losses instead of comparing two separate forecasts. Deviations from the
+# law that both families have in common then cancel.
 
 # %%
 curves = {name.split("/")[0]: runs for name, runs in bs.corpus.curves().items()}

@@ -13,11 +13,11 @@
 # %% [markdown]
 # # Write your own law
 #
-# The catalogue has many published laws (`bayescale laws`, or `docs/laws.md`), but perhaps not the one in the paper on
-# your desk. A law is one declaration of about a dozen lines; fit, intervals, checks and saving come with it.
+# The catalogue has many published laws (`bayescale laws`, or `docs/laws.md`). If your law is missing, declare it in
+# about a dozen lines; then fits, intervals, checks and saving work as for the other laws.
 #
-# The example is an early law of image classification (Rosenfeld et al. 2019, arXiv:1909.12673). Its error runs from a
-# random guess through a power law to a floor:
+# The example is an early law of image classification (Rosenfeld et al. 2019, arXiv:1909.12673). Its error goes from
+# a random guess through a power law to a floor:
 #
 #     error = e0 |t / (t - i eta)|,   t = b x^-beta + c
 #
@@ -46,20 +46,20 @@ def guess_to_floor(x, *, e0, b, c, beta):
 
 
 # %% [markdown]
-# What the arguments say:
+# The arguments are:
 #
-# - `inputs="x"` stands for any one scale input. In a fit it arrives divided by its geometric mean over the data, so
-#   the priors of b and c hold in the middle of the data and have no unit.
-# - `e0` multiplies the whole curve: `Level` integrates it out exactly. `Fall` states the prior of an exponent by what
-#   it does, the fall of the log error over the span of the data.
-# - `units` says that b multiplies x^-beta, so that results come back in the units of the table.
-# - `decreasing` is a claim; it is checked below.
+# - `inputs="x"` stands for any one scale input. A fit divides it by its geometric mean over the data, so the priors
+#   of b and c describe the middle of the data and have no unit.
+# - `e0` multiplies the whole curve: `Level` integrates it out exactly. `Fall` is the prior of an exponent: it
+#   describes how much the log error decreases over the range of the data.
+# - `units` says that b multiplies x^-beta, so that constants are reported in the units of the table.
+# - `decreasing` says that the law decreases in x; this is checked below.
 
 # %% [markdown]
 # ## Check the declaration
 #
-# The same three things that the package tests for every law of its own: rescaling the input changes nothing, the curve
-# falls, and it ends where the paper says.
+# The tests of the package check three properties of every built-in law: rescaling the input changes nothing, the
+# curve decreases, and its limits are those of the paper.
 
 # %%
 law = bs.laws.get("guess_to_floor")
@@ -75,8 +75,8 @@ print(raw)
 # %% [markdown]
 # ## Fit
 #
-# Top-1 errors of twelve RegNetX models on ImageNet by their FLOPs, a table that comes with the package. The three
-# largest are held out. The first fit compiles for some seconds.
+# The data are top-1 errors of twelve RegNetX models on ImageNet by their FLOPs, a table in the package. The three
+# largest models are held out. The first fit compiles for some seconds.
 
 # %%
 runs = bs.corpus.load("regnetx")
@@ -88,8 +88,8 @@ print(post)
 # %% [markdown]
 # ## Check the fit
 #
-# `summary` has effective sample sizes and R-hat, `contraction` how much each coordinate learned from the data, and
-# `check` what to know before trusting a forecast.
+# `summary` shows effective sample sizes and R-hat. `contraction` shows how much narrower the posterior of each
+# parameter is than its prior. `check` lists warnings about the fit and a forecast.
 
 # %%
 forecast = post.predict(large.frame[["flops"]], kind="run")
@@ -109,7 +109,7 @@ ax = bs.plot.intervals(post, truth=large)
 # %% [markdown]
 # ## Save and load
 #
-# A file remembers the law by name, so the declaration has to be run before loading in a new Python process.
+# The file contains the law by name only. In a new Python process, run the declaration before loading the file.
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -120,10 +120,10 @@ assert np.allclose(later.quantile([0.1, 0.5, 0.9]), forecast.quantile([0.1, 0.5,
 print(again.law.name, again.status)
 
 # %% [markdown]
-# ## When a law needs more
+# ## Further options
 #
-# - Inputs that mean something as they are, such as bits or experts: `scales={"n_experts": ""}`.
-# - Constants that move in more than powers of the input: `units` may be a function.
-# - An equation without a closed form, several regimes, saturation, schedules: `bayescale.laws.shapes` has the pieces.
+# - Inputs with a fixed meaning, such as bits or experts, are not divided by their mean: `scales={"n_experts": ""}`.
+# - Constants that do not scale as a power of the input: `units` may be a function.
+# - Equations without a closed form, several regimes, saturation, schedules: see `bayescale.laws.shapes`.
 # - Constants of a paper: `published={"key": {...}}`, then `law.published("key").predict(...)`.
-# - What the law says to do, for every draw: `bs.laws.optimum`.
+# - Best settings by the law, for every draw: `bs.laws.optimum`.

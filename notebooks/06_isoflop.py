@@ -11,12 +11,13 @@
 # ---
 
 # %% [markdown]
-# # An isoFLOP sweep: from a raw W&B table to N*(C) and a page
+# # An isoFLOP sweep: from a W&B export to N*(C) and a report
 #
-# A team trained five sizes at each of four compute budgets and exported the table of runs as it is: columns nobody
-# needs, a crashed run, one that is still running. What is the best size at 1e21 FLOPs, and how sure can we be?
+# A team trained five model sizes at each of four compute budgets and exported the table of runs without changes. It
+# has unneeded columns, a crashed run and a run in progress. What is the best size N* at 1e21 FLOPs, and how
+# uncertain is it?
 #
-# The losses are made up from a known law, so that the answer can be checked.
+# The losses are made up from a known law, so the answer can be checked.
 
 # %%
 import tempfile
@@ -39,7 +40,7 @@ def true_best(flops):
 
 
 # %% [markdown]
-# ## The raw table
+# ## The exported table
 
 # %%
 rng = np.random.default_rng(1)
@@ -69,8 +70,8 @@ export.head(10)
 # %% [markdown]
 # ## Read
 #
-# Columns are recognised by their names. The evaluation loss is the response; the two runs that did not finish are left
-# out, and the log says so.
+# Columns are recognised by their names. The evaluation loss is the response. The two runs that did not finish are
+# left out, and the log lists them.
 
 # %%
 runs = bs.read(export, loss="eval/loss", name="sweep")
@@ -82,8 +83,9 @@ assert len(runs) == 18
 # %% [markdown]
 # ## The valleys and N*(C)
 #
-# One posterior of a law in parameters and tokens is looked at along lines of equal compute, so every run informs every
-# budget. Beside it stands the parabola through the runs of one budget.
+# The fit is one posterior of a law in parameters and tokens, evaluated along lines of equal compute. So all runs
+# contribute to the estimate at every budget. For comparison, the plot shows the parabola through the runs of each
+# budget.
 
 # %%
 sweep = bs.decide.isoflop(runs, budgets=[1e21], seed=0)
@@ -93,7 +95,7 @@ print(sweep)
 ax = bs.plot.isoflop(sweep)
 
 # %% [markdown]
-# ## Against the truth
+# ## Compare with the true values
 
 # %%
 table = sweep.to_frame()[["budget", "n_params_low", "n_params", "n_params_high"]]
@@ -110,8 +112,8 @@ assert power["low"] < beta / (alpha + beta) < power["high"]
 # %% [markdown]
 # ## Spend a budget
 #
-# The valley is flat: a wide range of sizes is as good within 0.01 of loss. If the model will serve 1e11 tokens, a
-# smaller model trained longer is better.
+# The valley is flat: a wide range of sizes is within 0.01 of the lowest loss. If the model will serve 1e11 tokens, a
+# smaller model trained for longer is better.
 
 # %%
 plain = bs.decide.allocate(sweep.posterior, 1e21)
@@ -120,9 +122,9 @@ print(plain, served, sep="\n\n")
 assert served.choice["n_params"] < plain.choice["n_params"]
 
 # %% [markdown]
-# ## The page
+# ## The report
 #
-# One self-contained file: what was fitted, pictures, checks, provenance.
+# The report is one self-contained file with the fit, pictures, checks and provenance.
 
 # %%
 page = bs.report(sweep.posterior, title="Best size at 1e21 FLOPs", with_sensitivity=False)

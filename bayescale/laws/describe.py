@@ -25,7 +25,7 @@ SECTIONS = {
     "precision": "Precision",
     "schedule": "Schedules and best settings",
     "downstream": "Scores: tasks by scale, loss and skill",
-    "trends": "Turns, jumps, straight lines and no trend",
+    "trends": "Minima, maxima, sudden changes, straight lines and no trend",
     "inference": "Compute at test time",
     "posttraining": "Post-training: reinforcement learning, rewards, fine-tuning, languages",
     "data_decisions": "Decisions about data",
@@ -34,49 +34,56 @@ SECTIONS = {
 """Headings by the module that registers a law."""
 
 TRENDS = {
-    "a score by any scale": ("logistic", "logistic_ceiling", "gompertz"),
+    "a score by any scale input": ("logistic", "logistic_ceiling", "gompertz"),
     "a score of a task that has easy and hard items": ("difficulty_mixture",),
-    "a score that turns": ("inverted_u_score", "u_shaped_score", "thinking_peak"),
-    "a score at a fixed budget with a best setting inside": ("valley", "moving_valley"),
+    "a score with a maximum or a minimum": ("inverted_u_score", "u_shaped_score", "thinking_peak"),
+    "a score at a fixed budget with a best setting": ("valley", "moving_valley"),
     "pass@k, best of n, search with a verifier": ("coverage_power", "coverage_beta", "attempts_plateau"),
-    "accuracy by a budget of thought, or by rounds of revision": ("thinking_logistic", "votes"),
-    "a score by examples or tasks of fine-tuning": ("instruction_data", "instruction_tasks", "finetune_mixture"),
+    "accuracy by thinking tokens, or by rounds of revision": ("thinking_logistic", "votes"),
+    "a score by the number of examples or tasks of fine-tuning": (
+        "instruction_data",
+        "instruction_tasks",
+        "finetune_mixture",
+    ),
     "reinforcement learning by compute": ("scale_rl", "rl_compute", "rl_logistic"),
-    "an error by model, data and a third scale": ("three_input_outer", "width_depth_resolution"),
-    "a measure that may not scale at all": ("signed_power", "no_trend"),
+    "an error by model size, data and a third input": ("three_input_outer", "width_depth_resolution"),
+    "a response that may not change with scale": ("signed_power", "no_trend"),
     "a sudden change": ("sharp_transition", "broken_1"),
 }
 """Laws for what papers report without an equation."""
 
 NOT_LAWS = {
-    "Choice of single items (schaeffer2024elusive)": "needs the log likelihoods of all choices of each item as the "
-    "response, a categorical likelihood; `choice_probabilities` describes their mean.",
-    "Skills behind many benchmarks (ruan2024observational, Sloth)": "a factor model whose response is a table of "
-    "models by benchmarks. `observational` takes the skill as known, with its error left out.",
-    "Several demands at once (zhou2025general)": "item response in many dimensions, the same factor model; "
+    "Choice of single items (schaeffer2024elusive)": "needs a categorical likelihood, with the log likelihoods of all "
+    "choices of each item as the response. `choice_probabilities` describes their mean.",
+    "Skills behind many benchmarks (ruan2024observational, Sloth)": "is a factor model whose response is a table of "
+    "models by benchmarks. `observational` treats the skill as known, without error.",
+    "Several demands at once (zhou2025general)": "is a factor model of item responses in many dimensions. "
     "`demand_ability` has one demand.",
-    "Linearity and breakthroughness (BIG-bench, PaLM)": "measures of a curve, not a curve; compute them on draws of "
-    "`predict`. `sharp_transition` on a score describes a breakthrough.",
-    "Families from few runs (Hitchhiker's guide, the fine line)": "say how to pool families and sizes, not which curve "
-    "they follow: `bs.pool`.",
-    "Conformal control of test-time scaling (ATTS)": "a procedure with a guarantee for answers alike, not a curve.",
-    "Metrics of test-time scaling (ARISE)": "a metric; of `thinking_peak` P(T < x) says whether more harms.",
-    "Budgets over stages (AgentTTS)": "a choice among products of laws; `laws.optimum.best` takes any path.",
-    "Particle methods at inference": "an algorithm. Rates of two algorithms are compared by `bs.decide.compare`.",
-    "Accuracy at a cost (sadhukhan2025kinetics)": "two laws: `kinetics` for the cost and a law of coverage for the "
-    "accuracy, each with its own response.",
-    "Threshold theory of grokking": "bounds without constants for tasks of group arithmetic; nothing to fit.",
-    "Counter-examples (Alice in Wonderland, LIMR)": "state that a trend fails; `check` looks for that in data.",
+    "Linearity and breakthroughness (BIG-bench, PaLM)": "are measures of a curve, not curves. Compute them on draws of "
+    "`predict`. `sharp_transition` of a score describes a breakthrough.",
+    "Families from few runs (Hitchhiker's guide, the fine line)": "is advice on pooling families and sizes, not a "
+    "curve: see `bs.pool`.",
+    "Conformal control of test-time scaling (ATTS)": "is a procedure with a guarantee for exchangeable answers, not a "
+    "curve.",
+    "Metrics of test-time scaling (ARISE)": "are metrics. With `thinking_peak`, P(T < x) is the probability that more "
+    "tokens decrease the score.",
+    "Budgets over stages (AgentTTS)": "is a choice among products of laws. `laws.optimum.best` accepts any path.",
+    "Particle methods at inference": "are algorithms. `bs.decide.compare` compares the rates of two algorithms.",
+    "Accuracy at a cost (sadhukhan2025kinetics)": "needs two laws with different responses: `kinetics` for the cost "
+    "and a law of coverage for the accuracy.",
+    "Threshold theory of grokking": "gives bounds without constants for tasks of group arithmetic.",
+    "Counter-examples (Alice in Wonderland, LIMR)": "show that a trend fails. `check` looks for this in data.",
 }
 """Papers whose law is missing here, and why."""
 
 LEFT_OUT = (
-    "Constants that no source could be found for: those of hestness, farseer, precision, "
-    "floating_point, distillation, sparse_experts, multilingual, encoder_decoder, time_series, interatomic_potential.",
-    "quantised_training, 16-bit weights with an 8-bit second layer: the copy of the table that was read is scrambled.",
-    "chinchilla, other subsets of the Gemstones runs: exponents are printed without amplitudes.",
-    "optimal_params, untuned recipes of porian2024resolving: exponents from .864 down to .571, no amplitudes.",
-    "leverage: best rate C^-.1529 and best batch C^.3644 are quoted without amplitudes.",
+    "No source was found for the constants of hestness, farseer, precision, floating_point, distillation, "
+    "sparse_experts, multilingual, encoder_decoder, time_series and interatomic_potential.",
+    "quantised_training, 16-bit weights with an 8-bit second layer: the available copy of the table is corrupt.",
+    "chinchilla, other subsets of the Gemstones runs: the paper prints exponents without amplitudes.",
+    "optimal_params, untuned recipes of porian2024resolving: the paper prints exponents from .864 down to .571 without "
+    "amplitudes.",
+    "leverage: the best rate C^-.1529 and the best batch C^.3644 are quoted without amplitudes.",
 )
 """Constants that are known in part, and why they are not in the registry."""
 
@@ -88,7 +95,7 @@ def section(law: Law) -> str:
 
 def only(law: Law) -> str:
     """Return what a law is limited to besides its response: to scores, or to responses that are no score."""
-    return {"odds": " (scores only)", "quantity": " (no score)"}.get(law.info.describes, "")
+    return {"odds": " (scores only)", "quantity": " (not for scores)"}.get(law.info.describes, "")
 
 
 def aliases(law: Law) -> dict[str, str]:
@@ -198,7 +205,7 @@ def block(law: Law) -> list[str]:
     """Describe a law in Markdown."""
     where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
     lines = [f"### `{law.name}`", "", law.info.summary + (f" {law.info.caveats}" if law.info.caveats else ""), ""]
-    lines.append(f"- source: {where}; {FORMS[law.info.form]}")
+    lines.append(f"- paper: {where}; {FORMS[law.info.form]}")
     lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
     lines.append(f"- response: {law.response}{only(law)}")
     if law.axes:
@@ -211,9 +218,9 @@ def block(law: Law) -> list[str]:
     if law.info.nests:
         lines.append(f"- becomes {nesting_text(law)}")
     if aliases(law):
-        lines.append("- also " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
+        lines.append("- other names: " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
     if law.info.nicknames:
-        lines.append("- known as " + ", ".join(law.info.nicknames))
+        lines.append("- search terms: " + ", ".join(law.info.nicknames))
     return [*lines, ""]
 
 
@@ -224,17 +231,16 @@ def markdown() -> str:
     lines = [
         "# Laws",
         "",
-        f"{len(built_in)} laws with {functions} different functions, written from the registry by "
-        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows one by name, nickname, author or title; "
-        '`bs.laws.get(name)` returns it, `bs.laws.search("muennighoff")` finds names, '
-        "`.published(key)` gives it the constants of a paper. Citation keys are those of `references.bib`.",
+        f"{len(built_in)} laws with {functions} different functions, generated from the registry by "
+        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows a law by name, nickname, author or title. "
+        '`bs.laws.get(name)` returns a law, `bs.laws.search("muennighoff")` finds names, and '
+        "`law.published(key)` is the law with the constants of a paper. Citation keys refer to `references.bib`.",
         "",
-        "Constants are in the paper's units with raw counts for inputs. Each set says how it was checked: "
-        + "; ".join(f"*{text}*" for text in VERIFIED.values())
-        + ".",
+        "Constants are for raw counts as inputs and the paper's unit of the response. Each set says how it was checked:"
+        " " + "; ".join(f"*{text}*" for text in VERIFIED.values()) + ".",
         "",
-        "Priors hold for inputs divided by their geometric mean over the data, except for inputs that mean something "
-        "as they are (bits, experts, shares). Roles:",
+        "Priors describe constants for inputs divided by their geometric mean over the data. Inputs with a fixed "
+        "meaning (bits, experts, fractions) are not divided. Kinds of priors:",
         "",
         *(f"- `{name}`: {role}" for name, role in sorted(roles(built_in).items())),
         "",
@@ -244,9 +250,9 @@ def markdown() -> str:
         lines += [f"## {heading}", ""]
         for law in members:
             lines += block(law)
-    lines += ["## Trends without an equation", ""]
+    lines += ["## Laws for trends that papers report without an equation", ""]
     lines += [f"- {trend}: {', '.join(f'`{name}`' for name in names)}" for trend, names in TRENDS.items()]
-    lines += ["", "## Not in the catalogue, and why", ""]
+    lines += ["", "## Papers whose law is not in the catalogue", ""]
     lines += [f"- {name}: {reason}" for name, reason in NOT_LAWS.items()]
     lines += ["", "## Constants left out", "", *(f"- {reason}" for reason in LEFT_OUT), ""]
     return "\n".join(lines)

@@ -14,7 +14,7 @@ from bayescale.forecast import Forecast, query_points
 
 VERIFIED = {
     "paper": "read in the paper or in its authors' own files",
-    "refit": "refitted here to the paper's public data; not the paper's own numbers",
+    "refit": "refitted for this package to the paper's public data; these are not the paper's own numbers",
     "secondary": "read in another text that quotes the paper",
 }
 """How a set of constants was checked."""
@@ -22,7 +22,7 @@ FORMS = {
     "paper": "equation read in the paper or in its authors' code",
     "secondary": "equation read in another text that quotes the paper",
     "recalled": "equation not checked against the paper; compare before relying on it",
-    "ours": "equation written for this package, in the spirit of the paper",
+    "ours": "equation written for this package after a trend that the paper describes",
 }
 """How an equation was checked."""
 

@@ -26,7 +26,7 @@ KINDS = {"one input": ("one input", "lcdb"), "several inputs": ("several inputs"
 """Groups of problems of one input and of several."""
 SIMULATIONS = 400
 RESAMPLES = 2000
-RIVALS = ("method", "CRPS of ln y", "CRPS of the response", *(f"error at {100 * level:g} %" for level in LEVELS))
+RIVALS = ("method", "CRPS of ln y", "CRPS of the response", *(f"difference at {100 * level:g} %" for level in LEVELS))
 FEW_SOURCES = 3
 """With fewer sources, resampling them says next to nothing."""
 CORRELATIONS = np.append(np.linspace(0.0, 0.95, 20), 0.99)
@@ -251,7 +251,7 @@ def unseen(cells: pd.DataFrame, ours: str) -> str:
         table = families(part)
         shown = [ranged(tally.measured(table, name)) for name in (*COVERS, "pit")]
         body.append([source, f"{len(table):,}", f"{len(part):,}", *shown])
-    head = ("source", "families", "problems", *(f"{100 * level:g} %" for level in LEVELS), "mean PIT")
+    head = ("data set", "families", "problems", *(f"{100 * level:g} %" for level in LEVELS), "mean PIT")
     return grid(head, body) if body else ""
 
 
@@ -287,7 +287,14 @@ def error_table(found: Sequence[dict[str, Any]]) -> str:
         means, high = by_chance.mean(0), np.quantile(by_chance, 0.95, axis=0)
         shown = [f"{100 * mean:.1f} (95 % below {100 * top:.1f})" for mean, top in zip(means, high, strict=True)]
         body.append(["", "", "", "", "calibrated, by chance", *shown])
-    head = ("problems", "sources", "families", "runs", "whose", *(f"{100 * level:g} %" for level in LEVELS))
+    head = (
+        "problems",
+        "data sets",
+        "families",
+        "held-out runs",
+        "forecaster",
+        *(f"{100 * level:g} %" for level in LEVELS),
+    )
     return grid(head, body)
 
 
@@ -311,7 +318,7 @@ def points(found: Estimate) -> str:
 def correlation_words(by_chance: Chance) -> str:
     """Write the correlations that were estimated."""
     own, shared = ([fraction(value) for value in side] for side in (by_chance.within_problem, by_chance.within_family))
-    return f"runs of a problem {', '.join(own)}, problems of a family {', '.join(shared)}"
+    return f"{', '.join(own)} between runs of a problem, {', '.join(shared)} between problems of a family"
 
 
 def against_table(against: pd.DataFrame) -> str:
@@ -320,7 +327,7 @@ def against_table(against: pd.DataFrame) -> str:
         [row["source"], f"{row['families']:,}", row["rival"], ranged(row["ratio"]), row["order"]]
         for row in against.to_dict("records")
     ]
-    return grid(("source", "families", "best rival", "CRPS of the default over its", "the default is"), body)
+    return grid(("data set", "families", "best other method", "ratio of CRPS", "the default is"), body)
 
 
 def counts(against: pd.DataFrame) -> str:
@@ -331,9 +338,9 @@ def counts(against: pd.DataFrame) -> str:
     mean = multiple(over_sources(np.asarray(ratios)))
     order = against["order"].value_counts()
     return (
-        f"ahead in {order.get('ahead', 0)}, within the error in {order.get('within the error', 0)} and behind in "
-        f"{order.get('behind', 0)} of {len(against)}; geometric mean over sources "
-        f"{ranged(mean)}"
+        f"the default is ahead in {order.get('ahead', 0)}, within the error in {order.get('within the error', 0)} and "
+        f"behind in {order.get('behind', 0)} of {len(against)} data sets; the geometric mean of the ratio over data "
+        f"sets is {ranged(mean)}"
     )
 
 

@@ -87,7 +87,7 @@ def picture(cells: pd.DataFrame, rows: pd.DataFrame, ours: str) -> np.ndarray:
     """Draw coverage by extrapolation factor, and the case beside it."""
     with matplotlib.rc_context(STYLE):
         axes = pictures.sheet(
-            2, 2, 3.1, "95 % intervals for runs that were left out", "published families, sources left out of tuning"
+            2, 2, 3.1, "95 % intervals for held-out runs", "published families, data sets not used for tuning"
         )
         draw_coverage(axes[0], covered(cells, ours))
         draw_case(axes[1], case(rows, ours), ours)
@@ -109,7 +109,7 @@ def draw_coverage(ax: Axes, table: pd.DataFrame) -> None:
     ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
     dress(ax)
     ax.set_xlabel("how far beyond the fitted runs")
-    ax.set_title("measured value inside", loc="left", fontsize=9.5, fontweight="bold")
+    ax.set_title("fraction of measured values inside", loc="left", fontsize=9.5, fontweight="bold")
     note(ax, "bayescale", (0.03, 0.80), (0, 0), BLUE, "axes fraction")
     note(ax, USUAL, (0.03, 0.46), (0, 0), ORANGE, "axes fraction")
     note(ax, "dashed: several inputs", (0.03, 0.04), (0, 0), QUIET, "axes fraction")

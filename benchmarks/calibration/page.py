@@ -148,7 +148,7 @@ def summary(cells: pd.DataFrame, ours: str, alike: str = "") -> str:
             entry.append(fraction(measured(families(usual), "cover95").value) if len(usual) else "-")
         body.append(entry)
     head = [
-        "held out (sources left out of tuning)",
+        "held-out runs (test data sets)",
         "families",
         *(f"{100 * level:g} %" for level in LEVELS),
         "error of the median",
@@ -181,21 +181,23 @@ def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict
     panels["several inputs, all splits"] = set(grids["key"])
     panels = {title: keys for title, keys in panels.items() if keys}
     if panels:
-        subtitle = "sources left out; 95 % intervals over families for the default; below the diagonal: overconfident"
+        subtitle = (
+            "test data sets; 95 % intervals over families for the default; below the diagonal: intervals too narrow"
+        )
         keep("reliability", pictures.reliability(rows, panels, names, subtitle))
     counts = {"4 or 5 points": (4, 5), "6 to 8 points": (6, 8), "9 to 12 points": (9, 12), "more than 12": (13, 10**9)}
     panels = {title: set(curves.loc[curves["n_train"].between(*ends), "key"]) for title, ends in counts.items()}
     panels = {title: keys for title, keys in panels.items() if keys}
     if panels:
-        subtitle = "sources left out, one input, by the number of training points"
+        subtitle = "test data sets, one input, by the number of fitted points"
         keep("points", pictures.reliability(rows, panels, names, subtitle))
     parts = {title: of for title, of in PARTS.items() if left["group"].isin(of).any()}
     mine = cells[(cells["method"] == ours) & ~cells["developed"]]
     columns = {short_title(title): set(mine.loc[mine["group"].isin(of), "key"]) for title, of in parts.items()}
     if parts:
-        subtitle = "the default on sources left out; grey: 95 % simultaneous envelope, by bootstrap over families"
+        subtitle = "the default on test data sets; grey: 95 % simultaneous envelope, by bootstrap over families"
         keep("pit", pictures.pit(rows[rows["method"] == ours], columns, subtitle))
-        subtitle = "sources left out, the same problems for every method"
+        subtitle = "test data sets, the same problems for every method"
         keep(
             "sharpness",
             pictures.sharpness(
@@ -208,7 +210,7 @@ def draw(rows: pd.DataFrame, cells: pd.DataFrame, page: Path, ours: str) -> dict
             keep(
                 "worst",
                 pictures.worst(
-                    cases, "sources left out; where the data show a reason for the miss, it is written above the panel"
+                    cases, "test data sets; if the points show a reason for the error, it is written above the panel"
                 ),
             )
     return drawn

@@ -97,7 +97,7 @@ def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequenc
         # Two and four panels make fuller rows of two.
         columns = {1: 1, 2: 2, 4: 2}.get(len(panels), 3)
         height = 2.5 if columns == 3 else 3.5
-        axes = sheet(len(panels), columns, height, "Do the intervals hold?", subtitle, foot=0.68)
+        axes = sheet(len(panels), columns, height, "Coverage of intervals", subtitle, foot=0.68)
         for ax, (title, keys) in zip(axes, panels.items(), strict=True):
             ax.plot([0, 1], [0, 1], color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
             count = 0
@@ -116,7 +116,7 @@ def reliability(rows: pd.DataFrame, panels: dict[str, pd.Series], names: Sequenc
             dress(ax)
             ax.set_title(title, loc="left", fontsize=9.5, fontweight="bold")
             note(ax, f"{count} families", (1, 0), (-4, 5), QUIET, "axes fraction", ha="right")
-        frame_labels(axes, columns, "stated level", "share inside")
+        frame_labels(axes, columns, "nominal coverage", "coverage")
         legend_below(axes, names)
     return axes
 
@@ -158,7 +158,7 @@ def pit(rows: pd.DataFrame, panels: dict[str, pd.Series], subtitle: str) -> np.n
     """
     columns = len(panels)
     with matplotlib.rc_context(STYLE):
-        axes = sheet(2 * columns, columns, 2.3, "Where outcomes fell in their forecasts", subtitle)
+        axes = sheet(2 * columns, columns, 2.3, "PIT: measured values in their forecast distributions", subtitle)
         edges = np.linspace(0, 1, BINS + 1)
         for number, (title, keys) in enumerate(panels.items()):
             part = rows[rows["key"].isin(keys)]
@@ -221,7 +221,7 @@ def sharpness(
         subtitle: What the cells are.
     """
     with matplotlib.rc_context(STYLE):
-        axes = sheet(len(parts), 2, 2.7, "Coverage first, then narrow intervals", subtitle, foot=0.68)
+        axes = sheet(len(parts), 2, 2.7, "Coverage and width of 95 % intervals", subtitle, foot=0.68)
         for ax, (title, groups) in zip(axes, parts.items(), strict=True):
             part = tally.families(table[table["group"].isin(groups)])
             ax.axvline(0.95, color=QUIET, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
@@ -260,7 +260,7 @@ def worst(cases: Sequence[tuple[Problem, pd.DataFrame, str]], subtitle: str) -> 
         subtitle: How they were chosen.
     """
     with matplotlib.rc_context(STYLE):
-        axes = sheet(len(cases), 3, 2.75, "The worst families of the default", subtitle, foot=0.3)
+        axes = sheet(len(cases), 3, 2.75, "The families with the largest errors of the default", subtitle, foot=0.3)
         for ax, (problem, rows, reason) in zip(axes, cases, strict=True):
             rows = rows.sort_values("row")
             fitted, ahead = scale(problem.train, problem.inputs), scale(problem.held, problem.inputs)

@@ -77,7 +77,7 @@ def answer(cells: pd.DataFrame, ours: str) -> str:
         sources=left["source"].nunique(),
         unseen=[name for name in UNSEEN if name in set(left["source"])],
         held=[
-            f"{100 * level:g} % intervals held {100 * covers[name].value:.0f} %"
+            f"{100 * level:g} % intervals contained {100 * covers[name].value:.0f} %"
             for name, level in zip(COVERS, LEVELS, strict=True)
         ],
         center=measured(overall, "pit"),
@@ -109,8 +109,8 @@ def against(cells: pd.DataFrame, ours: str) -> dict[str, Any]:
     }
 
 
-HEAD = ("held out", "families", *(f"{100 * level:g} %" for level in LEVELS), "aim")
-SCORED_HEAD = ("held out", "families", "mean PIT", "CRPS x 100", "RMSLE of the median", "w95")
+HEAD = ("held-out runs", "families", *(f"{100 * level:g} %" for level in LEVELS), "aim")
+SCORED_HEAD = ("held-out runs", "families", "mean PIT", "CRPS x 100", "RMSLE of the median", "95 % width")
 
 
 def headline(cells: pd.DataFrame, ours: str) -> str:
@@ -179,7 +179,7 @@ def method_tables(table: pd.DataFrame, names: Sequence[str]) -> list[str]:
         "CRPS x 100",
         "log score",
         "RMSLE",
-        "w95",
+        "95 % width",
     )
     text = []
     for title, groups in PARTS.items():
@@ -205,7 +205,7 @@ def ratio_table(table: pd.DataFrame, names: Sequence[str]) -> str:
     """CRPS of the default over each rival's, by part."""
     parts = {title: table[table["group"].isin(groups)] for title, groups in PARTS.items()}
     whole = table[table["group"].isin(tally.WHOLE)]
-    parts["all but thinned curves and small designs"] = whole
+    parts["all except thinned curves and small designs"] = whole
     parts = {title: part for title, part in parts.items() if len(part)}
     body = [
         [
@@ -215,7 +215,7 @@ def ratio_table(table: pd.DataFrame, names: Sequence[str]) -> str:
         ]
         for name in names[1:]
     ]
-    return grid(("rival", *parts, "the same, ratio of means"), body)
+    return grid(("method", *parts, "the same, ratio of means"), body)
 
 
 def source_crps(table: pd.DataFrame) -> pd.DataFrame:
@@ -236,14 +236,14 @@ def behind(table: pd.DataFrame, best: pd.DataFrame, ours: str) -> str:
     part = table[table["group"].isin(tally.WHOLE)]
     sets = tally.set_name(part)
     found = {
-        f"{name} against {rival}": tally.ratio_of_means(part[sets == name], ours, rival)
+        f"{name}, compared with {rival},": tally.ratio_of_means(part[sets == name], ours, rival)
         for name, rival in best["lowest"].items()
         if rival != ours
     }
     if not found:
         return ""
     beyond = sum(multiple.low > 1 and multiple.families >= tally.FEW_FAMILIES for multiple in found.values())
-    return render("behind", found=found, beyond=beyond)
+    return render("behind", found=found, beyond=beyond, few=tally.FEW_FAMILIES)
 
 
 def all_won(table: pd.DataFrame, names: Sequence[str]) -> str:
@@ -297,7 +297,7 @@ def beside(parts: Mapping[str, pd.DataFrame], ours: str, name: str) -> str:
             scores = [ranged(measured(mine, "crps"), 2, 100.0), ranged(measured(mine, "width"), 3)]
             body.append([*first, method, *(ranged(measured(mine, name)) for name in (*COVERS, "pit")), *scores])
     levels = [f"{100 * level:g} %" for level in LEVELS]
-    return grid(("held out", "families", "method", *levels, "mean PIT", "CRPS x 100", "w95"), body)
+    return grid(("held-out runs", "families", "method", *levels, "mean PIT", "CRPS x 100", "95 % width"), body)
 
 
 def parts_of(cells: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -322,7 +322,7 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
         values = [line.get(method, np.nan) for method in names]
         smallest = np.nanmin(values) if np.isfinite(values).any() else np.nan
         shown = [f"**{fraction(100 * v)}**" if v == smallest else fraction(100 * v) for v in values]
-        label = f"{name} (development)" if developed else name
+        label = f"{name} (tuning)" if developed else name
         body.append(
             (
                 developed,
@@ -344,7 +344,7 @@ def by_source(cells: pd.DataFrame, ours: str) -> str:
     overall = families(table[(table["method"] == ours) & ~table["developed"]])
     return render(
         "by_source",
-        table=grid(("source", "families", "80 %", "95 %", "mean PIT", *names), [line for _, line in body]),
+        table=grid(("data set", "families", "80 %", "95 %", "mean PIT", *names), [line for _, line in body]),
         centred=CENTRED,
         near_left=sum(left),
         left=len(left),
@@ -392,7 +392,14 @@ def stress(cells: pd.DataFrame, ours: str) -> str:
                     often,
                 ]
             )
-    head = ("which", "problems", "families", "flagged", "95 % coverage", "most frequent warnings (share of problems)")
+    head = (
+        "kind of families",
+        "problems",
+        "families",
+        "flagged",
+        "95 % coverage",
+        "most frequent warnings (fraction of problems)",
+    )
     return render("stress", untrusted=[f"`{code}`" for code in UNTRUSTED], table=grid(head, body))
 
 
@@ -413,7 +420,7 @@ def costs(cells: pd.DataFrame, ours: str) -> str:
                 span(mine["seconds"].sum()),
             ]
         )
-    head = ("method", "what it is", "problems", "converged", "one input", "several", "all")
+    head = ("method", "description", "problems", "converged", "one input", "several inputs", "all problems")
     return render("costs", table=grid(head, body), total=float(cells["seconds"].sum()))
 
 

@@ -130,8 +130,8 @@ def section(path: Path = RESULTS) -> str:
         shown = [ranged(estimate(means[f"b{level}"], clusters)) for level in LEVELS]
         alone = ranged(estimate(means["w0.8"], clusters))
         body.append([title, f"{len(part):,}", f"{len(means):,}", f"{part['held'].median():g}", *shown, alone])
-    head = ["problems", "number", "families", "runs held out", *(f"{100 * level:g} %" for level in LEVELS)]
-    return render("simultaneous", table=grid([*head, "all within their own 80 %"], body), problems=len(rows), most=MOST)
+    head = ["kind", "problems", "families", "held-out runs (median)", *(f"{100 * level:g} %" for level in LEVELS)]
+    return render("simultaneous", table=grid([*head, "every run in its own 80 %"], body), problems=len(rows), most=MOST)
 
 
 def parts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -141,4 +141,4 @@ def parts(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         for group, name in kinds.items():
             part = rows[(rows["developed"] == developed) & (rows["group"] == group)]
             if len(part):
-                yield f"{name}{' (development)' if developed else ''}", part
+                yield f"{name}{' (tuning)' if developed else ''}", part

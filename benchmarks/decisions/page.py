@@ -210,8 +210,8 @@ def go_section(found: Decisions, drawn: Path) -> str:
     """Words and tables about go or no-go."""
     answers = answered(found.base)
     parts = {
-        "All sources": found.of(answers),
-        "Sources left out of tuning": found.of(answers & ~found.base["developed"].to_numpy()),
+        "All data sets": found.of(answers),
+        "Test data sets": found.of(answers & ~found.base["developed"].to_numpy()),
     }
     return render(
         "go",
@@ -259,7 +259,7 @@ def go_part(title: str, part: Decisions) -> dict[str, Any]:
     return {
         "title": title,
         "decisions": part.met.size,
-        "table": grid(["method", "realised regret", *[f"cost {stake:g}" for stake in STAKES], "Brier"], body),
+        "table": grid(["method", "regret", *[f"cost {stake:g}" for stake in STAKES], "Brier score"], body),
         "best": best,
         "against": relative(part, best),
         "fifths": list(zip(steps["stated"], steps["realised"], strict=True)),
@@ -285,7 +285,7 @@ def stop_section(folder: Path) -> str:
             body.append(
                 [f"{share:.1%} of the run", f"{len(part.base)}", name, *[fraction(v, 3) for v in (wrong, right, saved)]]
             )
-    head = ["seen", "curves", "method", "stopped of those that would have met", "of those that missed", "compute saved"]
+    head = ["fitted part", "curves", "method", "stopped, if target met", "stopped, if target missed", "compute saved"]
     most = max(float(row[3]) for row in body if row[2] == OURS)
     return render("stop", curves=CURVES, chance=f"{CHANCE:g}", table=grid(head, body), most=most)
 
@@ -330,7 +330,14 @@ def pilot_section(path: Path) -> str:
             words = f"{int((gap < -1e-9).sum())} / {int((gap.abs() <= 1e-9).sum())} / {int((gap > 1e-9).sum())}"
             entry.append("" if rule == OURS else words)
         body.append(entry)
-    head = ["rule", "realised regret", "score", "spent", "regret: ours lower / equal / higher", "score: likewise"]
+    head = [
+        "rule",
+        "regret",
+        "score",
+        "spent",
+        "grids where the regret of bayescale is lower / equal / higher",
+        "the same for the score",
+    ]
     rivals = ("random", "largest", "D-optimal")
     wins = {rule: float((wide["regret"][OURS] < wide["regret"][rule] - 1e-9).mean()) for rule in rivals}
     left = wide[~wide.index.get_level_values("source").isin(DEVELOPMENT)]
@@ -368,8 +375,8 @@ def draw(found: Decisions, path: Path) -> Path:
         1,
         1,
         4.4,
-        "Does a stated chance come true?",
-        "chance of meeting a target, in fifths; families count alike",
+        "Stated probability and observed frequency",
+        "probability of meeting a target, in fifths; families have equal weight",
         0.35,
     )
     ax: Axes = axes[0]
@@ -378,11 +385,11 @@ def draw(found: Decisions, path: Path) -> Path:
         table = fifths(left, name).dropna()
         below, above = table["realised"] - table["low"], table["high"] - table["realised"]
         ax.errorbar(table["stated"], table["realised"], [below, above], marker="o", markersize=5, capsize=2, **look)
-    note(ax, "as stated", (0.17, 0.12), (0, 0), "0.5", "data")
+    note(ax, "calibrated", (0.17, 0.12), (0, 0), "0.5", "data")
     ax.set_xlim(0, 1)
     ax.set_ylim(0, 1)
-    ax.set_xlabel("stated chance")
-    ax.set_ylabel("share that came true")
+    ax.set_xlabel("stated probability")
+    ax.set_ylabel("observed frequency")
     pictures.legend_below(axes, names)
     written = figures.save(ax, path)
     pyplot.close(figure_of(ax))

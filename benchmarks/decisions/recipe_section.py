@@ -120,7 +120,7 @@ def accuracy_verdict(gap: Estimate) -> str:
     if gap.value >= -1e-9:
         return "The aim, to be no less accurate than ranking, is met."
     if gap.high >= 0:
-        return "The aim, to be no less accurate than ranking, is missed by what chance may explain."
+        return "The aim, to be no less accurate than ranking, is missed by an amount that chance may explain."
     return "The aim, to be no less accurate than ranking, is missed."
 
 
@@ -228,7 +228,7 @@ def section(rows: Sequence[dict] | None = None, picture: str | None = "decisions
         picture=picture,
         variants=variants_table(rows, scored),
         by_source=source_table(scored, choices(pd.DataFrame(rows).assign(weight=ours["weight"].to_numpy()))),
-        thinned=[f"{name} {most} pairs and cuts" for name, most in THINNED.items()],
+        thinned=[f"{name} {most} pairs and splits" for name, most in THINNED.items()],
         **widths(ours),
     )
 
@@ -268,20 +268,20 @@ def variants_table(rows: Sequence[dict], scored: pd.DataFrame) -> dict[str, Any]
     worst = [worst_fifth(part) for part in parts]
     both = sum(gap.value >= -1e-9 and fifth <= AIM for gap, fifth in zip(gaps, worst, strict=True))
     shown = {
-        "shipped": GRID.index(SHIPPED),
+        "used in the package": GRID.index(SHIPPED),
         "most often right": int(np.argmax([gap.value for gap in gaps])),
         "best calibrated": int(np.argmin(worst)),
-        "lowest log score, pairs alike": int(np.argmin([log.value for log in logs])),
+        "lowest log score, equal weight for pairs": int(np.argmin([log.value for log in logs])),
     }
     crossed = difference(pd.concat([ours, ranking]), OURS, RANKING), figure_over(ours, "log"), worst_fifth(ours)
-    entries = {"chosen on the other sources": ("", *crossed)} | {
+    entries = {"chosen on the other data sets": ("", *crossed)} | {
         name: (GRID[i].text, gaps[i], logs[i], worst[i]) for name, i in shown.items()
     }
     body = [
         [name, text, ranged(gap, 3), ranged(log, 3), f"{100 * fifth:.0f}"]
         for name, (text, gap, log, fifth) in entries.items()
     ]
-    head = ["choice", "numbers", "right, minus ranking", "log score", "worst fifth (points off)"]
+    head = ["choice", "hyperparameters", "right, minus ranking", "log score", "largest difference in a fifth (points)"]
     return {"table": grid(head, body), "both": both}
 
 
@@ -293,7 +293,13 @@ def methods_table(scored: pd.DataFrame) -> str:
         worst = worst_fifth(part)
         cells = [ranged(figure_over(part, measure), 3) for measure in ("hit", "brier", "log")]
         body.append([name, *cells, f"{100 * worst:.0f}"])
-    head = ["method", "right", "Brier score", "log score (nats, lower is better)", "worst fifth (points off)"]
+    head = [
+        "method",
+        "right",
+        "Brier score",
+        "log score (nats, lower is better)",
+        "largest difference in a fifth (points)",
+    ]
     return grid(head, body)
 
 
@@ -309,7 +315,7 @@ def reliability_table(fifths: pd.DataFrame) -> str:
         ]
         for row in fifths.itertuples()
     ]
-    return grid(["stated P(A better)", "mean stated", "observed", "scales", "groups"], body)
+    return grid(["stated P(A better)", "mean stated", "observed frequency", "held-out scales", "groups"], body)
 
 
 def confidence_table(scored: pd.DataFrame) -> str:
@@ -325,7 +331,7 @@ def confidence_table(scored: pd.DataFrame) -> str:
             row.append(f"{stated}: {ranged(figure_over(part, 'hit'))}, {len(part)} scales" if len(part) else "-")
         body.append(row)
     names = (OURS, SEPARATE, TRUSTING, SQUARES, BOOTSTRAP)
-    return grid(["stated P(named recipe better)", *[f"{name} (stated: right)" for name in names]], body)
+    return grid(["stated P(named recipe better)", *names], body)
 
 
 def widths(ours: pd.DataFrame) -> dict[str, Any]:
@@ -337,7 +343,7 @@ def widths(ours: pd.DataFrame) -> dict[str, Any]:
     found = figure_over(ratio, "sharper")
     return {
         "sharper": Estimate(*np.exp([found.value, found.low, found.high]).tolist(), found.families),
-        "held": [f"{100 * level:g} % intervals held {ranged(value)}" for level, value in held.items()],
+        "held": [f"{100 * level:g} % intervals contained {ranged(value)}" for level, value in held.items()],
     }
 
 
@@ -355,9 +361,9 @@ def source_table(scored: pd.DataFrame, chosen: dict[str, int]) -> str:
             ]
         )
     head = [
-        "source",
-        "pairs and cuts (groups)",
-        "numbers",
+        "data set",
+        "pairs and splits (groups)",
+        "hyperparameters",
         *[f"right: {n}" for n in names],
         *[f"Brier: {n}" for n in names],
     ]
@@ -371,7 +377,7 @@ def picture(rows: Sequence[dict] | None = None) -> np.ndarray:
         axes = new_axes(2, 2, 4.3)
         draw_reliability(axes[0], scored)
         draw_scores(axes[1], scored)
-        title = "Which recipe: held-out scales, numbers chosen on other sources"
+        title = "Which recipe: held-out scales, hyperparameters chosen on other data sets"
         figure_of(axes[0]).suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
     return axes
 

@@ -111,7 +111,7 @@ def entries() -> dict[str, Entry]:
     chinchilla = Entry(
         "Chinchilla",
         "chinchilla",
-        "all 241 runs of `epoch_chinchilla` that are not flagged",
+        "all 241 runs of `epoch_chinchilla` that are not marked as unfit",
         "runs within a factor 10 of the largest compute",
         "flops",
         chinchilla_runs,
@@ -128,7 +128,7 @@ def entries() -> dict[str, Entry]:
 def remarks() -> dict[str, str]:
     """Remark of each entry that has one, from `remarks.md`."""
     parts = re.split(r"^## (.+)$", REMARKS.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {name.strip(): " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    return {name.strip(): text.strip() for name, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
 def repetition() -> dict[str, Entry]:
@@ -137,7 +137,7 @@ def repetition() -> dict[str, Entry]:
         "repetition": Entry(
             "Repeated data, whole contour",
             "data_constrained",
-            "the contour of `datablations` on C4 up to 40 epochs, configurations averaged",
+            "the grid of `datablations` on C4 up to 40 epochs, with runs of the same configuration averaged",
             "runs with more than 4 epochs",
             "n_tokens",
             repeated_runs,
@@ -153,7 +153,7 @@ def repetition() -> dict[str, Entry]:
     )
     found["repetition-fixed"] = found["repetition-larger"]._replace(
         title="Repeated data, base fixed",
-        rows="the same runs; all constants of the base law are the published ones up to a common factor",
+        rows="the same runs; the constants of the base law are fixed at the published values, up to a common factor",
         sources=(published._replace(names=(("R_D", "R_D"), ("R_N", "R_N"))),),
         build=repetition_alone,
     )
@@ -167,7 +167,7 @@ def streams() -> dict[str, Entry]:
         found[f"streams-{key}"] = Entry(
             f"Parallel streams, {name}",
             "parallel_streams",
-            "all 24 runs that the authors print",
+            "all 24 runs that the paper lists",
             "the two largest of six sizes",
             "n_params",
             lambda key=key: stream_runs(key),
@@ -205,7 +205,7 @@ def vocabulary() -> dict[str, Entry]:
     found["vocabulary"] = Entry(
         "Vocabulary",
         "vocabulary",
-        "checkpoints of `vocab` in the last three quarters of their runs",
+        "checkpoints of `vocab` from the last three quarters of each run",
         "the largest of six sizes",
         "n_chars",
         vocabulary_runs,
@@ -230,7 +230,7 @@ def overtraining() -> dict[str, Entry]:
         found[f"overtraining-{key}"] = Entry(
             f"Over-training, {name}",
             "gadre",
-            f"runs of `overtrain` trained on {name} with 20 tokens a parameter or more, loss on C4",
+            f"runs of `overtrain` trained on {name} with 20 tokens per parameter or more, loss on C4",
             "runs within a factor 10 of the largest compute",
             "flops",
             lambda family=family: overtrained_runs(family),
@@ -268,7 +268,7 @@ def single_entries() -> dict[str, Entry]:
     found["valley"] = Entry(
         "Best rate and batch",
         "step_valley",
-        "dense sweeps of `steplaw`, runs within 2 % of the best of their sweep",
+        "sweeps of dense models in `steplaw`, with the runs within 2 % of the lowest loss of their sweep",
         "sweeps within a factor 3 of the largest compute",
         "lr",
         swept_runs,
@@ -296,7 +296,7 @@ def single_entries() -> dict[str, Entry]:
     found["fine-tuning"] = Entry(
         "Fine-tuning",
         "rectified",
-        "`finetune_rectified`, 30 models on three tasks, a fit for each of the 90 curves",
+        "`finetune_rectified`, 30 models on three tasks, with one fit for each of the 90 curves",
         "the last four of 14 numbers of examples, 16 times beyond the others",
         "n_samples",
         tuned_runs,

@@ -143,7 +143,7 @@ def asked(members: Mapping[str, Entry], found: Mapping[str, Measured], name: str
         for kind in kinds:
             row = found[key][kind]
             constant, converged = row["constants"][name], row["full"]["converged"] == row["full"]["fits"]
-            verdict = "holds it" if constant[1] <= value <= constant[2] else "does not"
+            verdict = "contains it" if constant[1] <= value <= constant[2] else "does not contain it"
             cells.append(f"{interval(constant)}, {verdict if converged else 'not converged'}")
         body.append([entry.title, number(value), *cells])
     head = [f"`{name}`", provenance(next(iter(members.values()))), *(NAMES[kind] for kind in kinds)]
@@ -163,7 +163,7 @@ def together(members: Mapping[str, Entry], found: Mapping[str, Measured]) -> str
             cover = {level: sum(row["rows"] * row["coverage"][level] for row in rows) for level in rows[0]["coverage"]}
             body.append([ahead, str(number), NAMES[kind], *(f"{100 * c / number:.0f} %" for c in cover.values())])
     levels = [f"inside {100 * float(level):.0f} %" for level in cover]
-    return grid(["held out", "runs", "", *levels], body)
+    return grid(["held out", "rows", "fit", *levels], body)
 
 
 def unconverged(found: Measured) -> list[str]:
@@ -200,8 +200,8 @@ def summary(known: Mapping[str, Entry], found: Mapping[str, Measured]) -> str:
         rows = str(row[kinds[0]]["forecast"]["rows"])
         link = f"[{entry.title}](#{anchor(known, name)})"
         body.append([link, f"`{entry.law}`", provenance(entry), agreed if entry.sources else "", rows, covered, missed])
-    head = ["data", "law", "compared with", "constants that agree, discrepancy off / on", "runs held out"]
-    head += ["inside the 90 % interval, off / on", "error, off / on / compared constants"]
+    head = ["data", "law", "compared with", "constants that agree, discrepancy off / on", "held-out rows"]
+    head += ["inside the 90 % interval, discrepancy off / on", "error, discrepancy off / on / compared constants"]
     return grid(head, body)
 
 
@@ -224,7 +224,7 @@ def simulated(known: Mapping[str, Entry], rows: Sequence[dict[str, Any]]) -> str
             )
     if not body:
         return ""
-    head = ["inputs of", "law", "runs", "data sets", "smallest p", "outside the 99 % band", "converged"]
+    head = ["inputs of", "law", "runs", "simulated data sets", "smallest p", "outside the 99 % band", "converged"]
     return render("simulated", table=grid(head, body))
 
 

@@ -105,9 +105,9 @@ def against_peers(rows: Sequence[dict[str, Any]]) -> str:
         "another data set",
         "smallest ESS",
         "largest R-hat",
-        "a posterior, our NUTS = 1",
-        "an effective draw, our NUTS = 1",
-        "an effective draw, our importance sampling = 1",
+        "a posterior (NUTS of bayescale = 1)",
+        "an effective draw (NUTS of bayescale = 1)",
+        "an effective draw (importance sampling of bayescale = 1)",
         "remark",
     ]
     tried = {row["kind"][1] for row in rows if row["kind"][0] == "peer"}
@@ -138,7 +138,15 @@ def warm_section(rows: Sequence[dict[str, Any]]) -> str:
         entry = [name, f"{int(first['families']):,}", spread(table["seconds"]), spread(table["each"])]
         entry += [f"{first['ess']:.0f}", leapfrogs if leapfrogs != "nan" else "", f"{table['good'].mean():.1%}"]
         body.append([*entry, spread(table["compile"]), f"{table['memory'].max():.1f} GB"])
-    head = ["families", "number", "all", "each", "smallest ESS (median)", "leapfrogs a draw", "R-hat < 1.01, ESS > 400"]
+    head = [
+        "families",
+        "number",
+        "time of all",
+        "time of one",
+        "smallest ESS (median)",
+        "leapfrogs per draw",
+        "R-hat < 1.01, ESS > 400",
+    ]
     cold, least = table_of(rows, "cold"), table_of(rows, "floor")
     walls = {}
     if not cold.empty:
@@ -170,7 +178,7 @@ def gradient_section(rows: Sequence[dict[str, Any]]) -> str:
         median=np.median(list(costs.values())),
         dearest=f"{DEAREST:g}",
         over=[f"`{law}`" for law in worst if costs[law] > DEAREST],
-        table=grid(["law", "a gradient, Chinchilla's = 1"], body),
+        table=grid(["law", "time of a gradient (Chinchilla = 1)"], body),
     )
 
 
@@ -189,7 +197,7 @@ def agreement_section(path: Path = AGREEMENT) -> str:
         for row in stored["rows"]
     ]
     worst = max(row["largest"] for row in stored["rows"])
-    table = grid(["way", "means", "largest difference", "root mean square"], body)
+    table = grid(["computation", "number of means", "largest difference", "root mean square"], body)
     return render("agreement", aim=AIM, met=worst <= AIM, table=table)
 
 
@@ -210,17 +218,17 @@ def accelerators(path: Path = ACCELERATOR) -> str:
         elif row["kind"] == "parts":
             sampled = row["modes"] + row["chains"]
             remark = f"modes {seconds(row['modes'])}, compiled in {seconds(row['compile'])}, {row['leapfrogs']:.1f} "
-            remark += f"leapfrogs a draw, the longest chain {row['longest_chain']:,} in all"
+            remark += f"leapfrogs per draw, {row['longest_chain']:,} in the longest chain"
             each = seconds(sampled / row["families"])
             body.append([*head, "chains in lockstep, sampling alone", seconds(sampled), each, remark])
         else:
             each = seconds(row["sampling"] / row["families"])
             remark = f"with second attempts, compiled in {seconds(row['compile'])}"
-            body.append([*head, "loops in loops, sampling alone", seconds(row["sampling"]), each, remark])
+            body.append([*head, "nested loops, sampling alone", seconds(row["sampling"]), each, remark])
     return render(
         "accelerators",
         fewest=f"{FEWEST_IN_LOCKSTEP:,}",
-        table=grid(["device", "what", "families", "measured", "all", "each", "remark"], body),
+        table=grid(["device", "problem", "families", "measured", "time of all", "time of one", "remark"], body),
         compared=[(row["way"], row["agreement"]) for row in rows if "agreement" in row],
     )
 
@@ -258,7 +266,7 @@ def families_table(by_families: pd.DataFrame) -> str:
     for row in by_families.to_dict("records"):
         entry = [row["kind"][2], f"{int(row['families']):,}", seconds(row["seconds"]), seconds(row["each"])]
         body.append([*entry, f"{row['good']:.1%}", f"{row['memory']:.1f} GB"])
-    return grid(["method", "families", "all", "each", "converged", "memory peak"], body)
+    return grid(["method", "families", "time of all", "time of one", "converged", "memory peak"], body)
 
 
 def laws_table(by_law: pd.DataFrame) -> str:
@@ -268,7 +276,7 @@ def laws_table(by_law: pd.DataFrame) -> str:
         [r["law"], f"{int(r['constants'])}", seconds(r["each"]), seconds(r["compile"]), f"{r['leapfrogs']:.0f}"]
         for r in by_law.sort_values("constants").to_dict("records")
     ]
-    return grid(["law", "constants", "a fit", "first call (compiles)", "leapfrogs a draw"], body)
+    return grid(["law", "constants", "a fit", "first call (compiles)", "leapfrogs per draw"], body)
 
 
 def draw(rows: Sequence[dict[str, Any]], path: Path) -> Path:

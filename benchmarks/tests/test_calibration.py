@@ -67,7 +67,7 @@ def test_page_shows_what_the_rows_say(results, tmp_path):
     inside = {0.5: ("q0.25", "q0.75"), 0.8: ("q0.1", "q0.9"), 0.9: ("q0.05", "q0.95"), 0.95: ("q0.025", "q0.975")}
     for title, split in (("one input, 2x beyond the data", "R=2"), ("one input, the largest run", "largest")):
         own = [row for row in rows if row["split"] == split]
-        shown = table_under(text, "## The record", title)
+        shown = table_under(text, "## Coverage and scores", title)
         assert shown[0] == str(len({row["family"] for row in own}))
         covers = [by_hand(own, lambda r, e=ends: r[e[0]] <= r["y"] <= r[e[1]]) for ends in inside.values()]
         assert [cell.split()[0] for cell in shown[1:5]] == [brief(c) for c in covers]
@@ -202,11 +202,11 @@ def test_a_source_is_lost_beyond_chance_if_families_agree_and_are_not_few():
     ]
     table = tally.cells(pd.DataFrame(rows))
     told = sections.behind(table, sections.lowest(table, ["bayescale", "last slope"]), "bayescale")
-    assert "all agree against last slope 2.00 (2.00 to 2.00)" in told
-    assert "few against last slope 2.00" in told
-    assert "one decides against last slope 1.95" in told
+    assert "all agree, compared with last slope, 2.00 (2.00 to 2.00)" in told
+    assert "few, compared with last slope, 2.00" in told
+    assert "one decides, compared with last slope, 1.95" in told
     assert "won" not in told
-    assert told.endswith("In 1 of these 3 the order is beyond chance.")
+    assert "Chance does not explain the difference in 1 of these 3 data sets" in told
     won = table[table["source"] == "won"]
     assert not sections.behind(won, sections.lowest(won, ["bayescale", "last slope"]), "bayescale")
 

@@ -39,8 +39,9 @@ from bayescale.laws.shapes import smooth_minimum, two_sided
 def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_max: Any) -> Any:
     """Routed language models: A N^-a Ehat^-(b - c log10 N), with Ehat saturating from E_start to E_max experts.
 
-    The paper writes log10 L = a log10 N + b log10 Ehat + c log10 N log10 Ehat + d: its a and b are negative and
-    A = 10^d. Routing stops paying at N = 10^(b/c). Losses at the end of 130e9 tokens; E_max is poorly known.
+    The paper writes log10 L = a log10 N + b log10 Ehat + c log10 N log10 Ehat + d: its a and b are negative and A =
+    10^d. Above N = 10^(b/c) more experts do not reduce the loss. The losses are those after 130e9 tokens. E_max is
+    poorly determined.
     """
     experts = two_sided(E - 1.0, E_start, E_max)
     return A * N**-a * experts ** (c * jnp.log10(N) - b)
@@ -73,8 +74,8 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
 def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, alpha: Any, b: Any, beta: Any) -> Any:
     """Fine-grained experts: c + (g G^-gamma + a) N^-alpha + b D^-beta.
 
-    The paper's tables follow only if N of "64 x 7B" is 43 times 7e9 (feed-forward layers are replicated, attention is
-    not), and then to about .02.
+    The tables of the paper agree with the law only if N of "64 x 7B" is 43 times 7e9, because feed-forward layers are
+    replicated and attention is not. The agreement is then within about .02.
     """
     return c + (g * G**-gamma + a) * N**-alpha + b * D**-beta
 
@@ -108,7 +109,8 @@ def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, 
 def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta, omega, zeta, E_start, E_max) -> Any:
     """Experts, size and tokens: a Ehat^delta N^(-alpha + gamma ln Ehat) + b Ehat^omega D^(-beta + zeta ln Ehat) + c.
 
-    Chinchilla at any fixed number of experts; Ehat saturates as in `routed`. The paper's alpha and beta are negative.
+    At a fixed number of experts this is the Chinchilla law. Ehat saturates as in `routed`. The paper's alpha and beta
+    are negative.
     """
     experts = jnp.log(two_sided(E - 1.0, E_start, E_max))
     size = jnp.exp(delta * experts) * N ** (gamma * experts - alpha)
@@ -130,16 +132,17 @@ def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta,
     counting={"granularity": "twice the width divided by that of one expert"},
     published={
         "tian2025": paper(
-            note="the paper leaves the bases of its logarithms open; only these give its own figures",
+            note="the paper does not state the bases of its logarithms; only these bases give its figures",
             **{"a": 1.23, "d": -0.0761, "gamma": 0.0167, "beta": -0.117, "A_s": 0.0163, "A_m": 5.28e16},
         ),
     },
     nicknames=("efficiency leverage", "MoE"),
 )
 def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A_s: Any, A_m: Any) -> Any:
-    """Leverage of experts, Ahat^(a + d log10 C + gamma (log2 G)^2 + beta log2 G), Ahat saturating in the active share.
+    """Leverage of experts, Ahat^(a + d log10 C + gamma (log2 G)^2 + beta log2 G).
 
-    The exponent is negative at the paper's scales. At a share of 1 the law gives .990 instead of 1.
+    Ahat saturates in the active fraction. The exponent is negative at the scales of the paper. If all experts are
+    active, the law gives .990 instead of 1.
     """
     steps = jnp.log2(G)
     exponent = a + d * jnp.log10(C) + gamma * steps**2 + beta * steps
@@ -166,7 +169,7 @@ def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A
     nicknames=("MoE", "optimal sparsity"),
 )
 def sparse_experts(N: Any, D: Any, s: Any, *, e, a, alpha, b, beta, c, lam, d, delta, gamma) -> Any:
-    """Sparse experts with a share s = 1 - sparsity active: e + a N^-alpha + b D^-beta + c s^-lam + d s^-delta N^-gamma.
+    """Sparse experts, active fraction s = 1 - sparsity: e + a N^-alpha + b D^-beta + c s^-lam + d s^-delta N^-gamma.
 
     Constants could not be verified.
     """
@@ -178,9 +181,9 @@ variant(
     name="sparse_average",
     nicknames=("sparse pre-training", "pruning"),
     section="architecture",
-    summary="Pruning while training: Chinchilla at the mean active parameters, E + A Nbar^-alpha + B D^-beta.",
+    summary="Pruning during training: Chinchilla's law of the mean active parameters, E + A Nbar^-alpha + B D^-beta.",
     cite="jin2025journey",
-    caveats="Nbar is `shapes.mean_along` of the pruning schedule. Constants could not be found.",
+    caveats="`shapes.mean_along` computes Nbar from the pruning schedule. Constants could not be found.",
     form="secondary",
     counting={"n_params": "mean over training of the parameters that are active"},
 )
@@ -207,7 +210,7 @@ variant(
 def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> Any:
     """P parallel streams through one model: E + (A / (N (k ln P + 1)))^alpha.
 
-    24 runs on each corpus, all on the same tokens.
+    The paper has 24 runs on each corpus, all on the same number of tokens.
     """
     return E + (A / (N * (k * jnp.log(P) + 1.0))) ** alpha
 
@@ -232,7 +235,7 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
     counting={"n_params": "without vocabulary"},
     published={
         "tao2024": paper(
-            note="amplitudes moved from millions, thousands and billions to raw counts",
+            note="amplitudes converted from millions, thousands and billions to raw counts",
             **{"F": exp(-5.5327847), "A1": 1.8313852 * 1e6**0.4466063, "A2": 0.1958424 * 1e3**0.6707375},
             **{"B": 2.1241123 * 1e9**0.4466063, "a1": 0.4466063, "a2": 0.6707375},
         ),
@@ -241,9 +244,9 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
 def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: Any, a1: Any, a2: Any) -> Any:
     """Vocabulary of V tokens at width d: F e^(A1 N^-a1 + A2 (V d / 1000)^-a2 + B D^-a1), D tokens from H characters.
 
-    The paper models the logarithm, a loss below 0, with E = -ln F. Its fitting script takes V in thousands where the
-    tokens per character, f(V) = .0064 ln(V)^2 - .158 ln V + 1.205, want V itself; the constants hold with that slip,
-    which is therefore kept.
+    The paper models the logarithm, a loss below 0, with E = -ln F. The number of tokens per character is f(V) = .0064
+    ln(V)^2 - .158 ln V + 1.205. The fitting script of the paper inserts V in thousands here by mistake. The published
+    constants were fitted with this mistake, so the law keeps it.
     """
     thousands = jnp.minimum(V, 2e5) / 1e3
     log = jnp.log(thousands)
@@ -264,7 +267,7 @@ def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: A
 def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -> Any:
     """Translation with an encoder and a decoder: E + A N_e^-p_e N_d^-p_d.
 
-    The best split of parameters is N_e / N_d = p_e / p_d. Fails for very shallow decoders.
+    The best split of parameters is N_e / N_d = p_e / p_d. The law is not valid for very shallow decoders.
     """
     return E + A * N_e**-p_e * N_d**-p_d
 
@@ -276,13 +279,17 @@ def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -
     units={"R": ("n_params", -1.0)},
     response="bits of knowledge",
     describes="quantity",
-    published={"allenzhu2024_1000": secondary(note="R at 1000 exposures; K and s are ours", R=2.0, K=inf, s=4.0)},
+    published={
+        "allenzhu2024_1000": secondary(
+            note="R at 1000 exposures; K and s were added for this package", R=2.0, K=inf, s=4.0
+        )
+    },
     form="ours",
     nicknames=("knowledge capacity", "Physics of Language Models"),
 )
 def knowledge(N: Any, *, R: Any, K: Any, s: Any) -> Any:
-    """Knowledge that N parameters store, R bits each up to the K bits there are: the smooth minimum of R N and K.
+    """Bits of knowledge in N parameters, R bits each, at most K bits in the data: the smooth minimum of R N and K.
 
-    R is 2 after 1000 exposures of each fact. The paper states R; the limit K is ours.
+    R is 2 after 1000 exposures of each fact. R is from the paper; the limit K was added for this package.
     """
     return smooth_minimum(R * N, K, s)

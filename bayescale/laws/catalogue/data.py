@@ -41,8 +41,9 @@ MOST_EPOCHS = 64
 def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: Any, R_D: Any, R_N: Any) -> Any:
     """Repeated data: E + A N'^-alpha + B D'^-alpha with N' and D' worth less beyond what U unique tokens support.
 
-    R_D counts repetitions until their value has fallen to 1/e; it is no half-life in epochs. The law cannot say that
-    returns turn negative, which they do beyond some 60 epochs. Its level does not carry over to other corpora.
+    R_D is the number of repetitions after which a repeated token is worth 1/e of a new token; it is not a half-life in
+    epochs. In the law, more repetitions never increase the loss, but beyond about 60 epochs they do. The value of E and
+    the amplitudes are not valid for other corpora.
     """
     unique = jnp.minimum(U, D)
     ratio = (A / B) ** (1.0 / (2.0 * alpha))
@@ -62,10 +63,11 @@ def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: A
     nicknames=("QQT", "data filtering"),
 )
 def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any:
-    """Filtered data seen again: d + a prod_j (n_j / n_(j-1))^-b_j over epochs j, with b_j = b 2^(-(j-1)/tau).
+    """Filtered data over epochs j: d + a prod_j (n_j / n_(j-1))^-b_j, with b_j = b 2^(-(j-1)/tau).
 
-    The paper's b is negative and its n counts 1e5 examples. For a mixture b is the mean of the b_j of its buckets and
-    tau is multiplied by their number. The released code lets d decay with later epochs too; here d stays.
+    The paper's b is negative, and its n counts units of 1e5 examples. For a mixture of buckets, b is the mean of their
+    b_j, and tau is multiplied by their number. In the released code d also decays with later epochs; here d is
+    constant.
     """
     finished = jnp.arange(1.0, MOST_EPOCHS)
     passes = jnp.asarray(n / U)[..., None]
@@ -89,9 +91,10 @@ def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any
     nicknames=("rectified scaling law",),
 )
 def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
-    """Fine-tuning on D examples after D_l worth of learning before: E + B / (D_l + D^b).
+    """Fine-tuning on D examples, with earlier training worth D_l: E + B / (D_l + D^b).
 
-    Flat at E + B / D_l until D^b reaches D_l, the pre-power phase, then a power law. Constants are of one task each.
+    The loss is nearly constant at E + B / D_l until D^b reaches D_l, and then follows a power law. Each task has its
+    own constants.
     """
     return E + B / (D_l + D**b)
 
@@ -109,9 +112,10 @@ def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
     nicknames=("data mixing law",),
 )
 def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> Any:
-    """Loss on one domain by the shares of three: c + k e^(t1 r1 + t2 r2 + t3 r3), with t3 = -t1 - t2.
+    """Loss on one domain by the fractions of three: c + k e^(t1 r1 + t2 r2 + t3 r3), with t3 = -t1 - t2.
 
-    Shares add up to 1, so only slopes that add up to 0 can be told from k; share_1 is the domain of the loss.
+    The fractions sum to 1, so the slopes are only identifiable together with k if they sum to 0. share_1 is the domain
+    of the loss.
     """
     return c + k * exponential_mix((r1, r2, r3), (t1, t2))
 
@@ -129,14 +133,14 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
     scales={f"share_{i}": "" for i in range(1, 6)},
     published={
         "ye2024_notebook": paper(
-            note="the authors' notebook, one domain; their slopes moved by .094 to add up to 0",
+            note="the authors' notebook, one domain; .094 was added to their slopes so that they sum to 0",
             **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
     nicknames=("data mixing law",),
 )
 def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1: Any, t2: Any, t3: Any, t4: Any):
-    """Loss on one domain by the shares of five: c + k e^(t1 r1 + ... + t5 r5), slopes adding up to 0."""
+    """Loss on one domain by the fractions of five: c + k e^(t1 r1 + ... + t5 r5), with slopes that sum to 0."""
     return c + k * exponential_mix((r1, r2, r3, r4, r5), (t1, t2, t3, t4))
 
 
@@ -149,9 +153,9 @@ def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1:
     nicknames=("data mixing law",),
 )
 def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
-    """Loss on a domain with share r after s tokens: r^-a (B s^-b + C); the paper's A is 1, since B and C scale it.
+    """Loss on a domain with fraction r of s tokens: r^-a (B s^-b + C); the paper's A is 1, since B and C scale it.
 
-    Infinite at a share of 0. The paper counts s in steps; tokens only change B.
+    The loss is infinite at a fraction of 0. The paper counts s in steps; counting tokens only changes B.
     """
     return r**-a * (B * s**-b + C)
 
@@ -170,9 +174,9 @@ def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
     floor="E",
 )
 def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any, c3: Any) -> Any:
-    """Loss on a language pair with share p of the data: E + A (f(p) N)^-alpha, f(p) = p + c1 p^c2 (1-p)^c3.
+    """Loss on a language pair with fraction p of the data: E + A (f(p) N)^-alpha, f(p) = p + c1 p^c2 (1-p)^c3.
 
-    The share changes only the effective size f(p) N; at p = 1 the pair is trained alone.
+    The fraction changes only the effective size f(p) N. At p = 1 the pair is trained alone.
     """
     return E + A * (share_curve(p, c1, c2, c3) * N) ** -alpha
 
@@ -203,10 +207,10 @@ def distillation(
 ) -> Any:
     """Student of a teacher of loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
 
-    L = E + (A N^-alpha + B D^-beta)^k is the student's loss without a teacher. The paper writes c1 f1 for c1f1, which
-    data see better than c1. The teacher enters through its loss only; as D grows the student reaches it and no more.
-    Two of three copies of the equation carry the outer power k_s, one drops it. Priors hold in nats per token; the
-    student's own constants could not be verified.
+    L = E + (A N^-alpha + B D^-beta)^k is the student's loss without a teacher. The paper writes c1 f1 for c1f1; data
+    determine this product better than c1. The teacher enters only through its loss, and with growing D the loss of the
+    student approaches the loss of the teacher. Two of three copies of the equation have the outer power k_s, and the
+    third does not. Priors assume a loss in nats per token. The constants of the student could not be verified.
     """
     alone = E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
     gap = raised(teacher, -c0) * break_factor(teacher, d1 * alone, f1, c1f1 / f1)

@@ -32,10 +32,11 @@ from bayescale.laws.shapes import above_zero, raised, raised_from_zero, repeats
     nicknames=("data pruning", "beyond neural scaling laws"),
 )
 def data_pruning(n: Any, share: Any, *, E: Any, A: Any, c: Any, h: Any, k: Any) -> Any:
-    """Error on n examples, the hardest share of a set: E + A n^-(c + h (1 - share)) e^(k (1 - share)).
+    """Error on the n hardest examples, a fraction of a set: E + A n^-(c + h (1 - share)) e^(k (1 - share)).
 
-    Pruning steepens the power law by h and costs k: it pays beyond n = e^(k/h) and harms before. The paper's curves
-    follow from a perceptron without closed form and fall faster than any power as the best share falls with n.
+    Pruning increases the exponent by h and the amplitude by k. It decreases the error above n = e^(k/h) and increases
+    it below. The curves of the paper follow from a perceptron and have no closed form. With the best fraction at each n
+    they decrease faster than any power.
     """
     dropped = 1.0 - share
     return E + A * raised(n, -c) * jnp.exp(dropped * (k - h * jnp.log(n)))
@@ -53,10 +54,10 @@ def data_pruning(n: Any, share: Any, *, E: Any, A: Any, c: Any, h: Any, k: Any) 
     nicknames=("BETR", "filter share", "selection rate"),
 )
 def moving_valley(C: Any, s: Any, *, A: Any, c: Any, b: Any, T: Any, m: Any) -> Any:
-    """A valley whose bottom moves with scale: A C^-c exp((b ln(s / (T C^m)))^2 / 2), best at s = T C^m.
+    """Valley with a minimum that moves with scale: A C^-c exp((b ln(s / (T C^m)))^2 / 2), best at s = T C^m.
 
-    As of the share of the data that a filter keeps, by compute. The paper finds that larger budgets want a weaker
-    filter and prints no such curve.
+    An example is the best fraction of the data that a filter keeps, by compute. The paper finds that a weaker filter is
+    better at larger budgets, and gives no such curve.
     """
     return A * raised(C, -c) * jnp.exp(0.5 * (b * (jnp.log(s / T) - m * jnp.log(C))) ** 2)
 
@@ -67,7 +68,7 @@ variant(
     section="shape",
     summary="Loss by size and aspect ratio with a best ratio T N^m: A N^-c exp((b ln(r / (T N^m)))^2 / 2).",
     cite="schapiro2025creativity",
-    caveats="The paper finds best depths and widths at fixed compute, of a score of creativity, without an equation.",
+    caveats="The paper finds best depths and widths for a score of creativity at fixed compute, and gives no equation.",
     form="ours",
     inputs=("n_params", "aspect_ratio"),
     nicknames=("depth and width", "best shape"),
@@ -76,10 +77,10 @@ variant(
     "moving_valley",
     name="rate_valley",
     section="shape",
-    summary="Loss by size and learning rate with a best rate T N^m: the larger b, the more sensitive to the rate.",
+    summary="Loss by size and learning rate with a best rate T N^m; a larger b means more sensitivity to the rate.",
     cite="wortsman2023small",
-    caveats="The paper measures sensitivity as the mean rise of the loss over rates around the best and finds that it "
-    "grows with size; here b is the same at all sizes.",
+    caveats="The paper measures sensitivity as the mean increase of the loss at rates around the best rate. There it "
+    "grows with size; here b is the same for all sizes.",
     form="ours",
     inputs=("n_params", "lr"),
     priors={"m": Real(-0.3, 0.2)},
@@ -104,10 +105,10 @@ variant(
     nicknames=("QQT", "data filtering", "several pools"),
 )
 def two_pools(n: Any, share: Any, *, d: Any, a: Any, b1: Any, b2: Any, n0: Any) -> Any:
-    """Error on a mixture of two pools before either repeats: d + a (n/n0)^-(share b1 + (1 - share) b2).
+    """Error on a mixture of two pools without repetition: d + a (n/n0)^-(share b1 + (1 - share) b2).
 
-    The paper's rule for mixtures, the mean of the utilities b of the pools; `quality_quantity` has the repetitions.
-    a holds at n0, the middle of the runs.
+    By the paper's rule the exponent of a mixture is the mean of the utilities b of the pools. For repetitions use
+    `quality_quantity`. a is the amplitude at n0, the middle of the runs.
     """
     return d + a * raised(n / n0, -(share * b1 + (1.0 - share) * b2))
 
@@ -125,7 +126,8 @@ def two_pools(n: Any, share: Any, *, d: Any, a: Any, b1: Any, b2: Any, n0: Any) 
 def transport(n: Any, w: Any, *, B: Any, b: Any, c: Any, n0: Any) -> Any:
     """Loss by examples and the distance w of their mixture to the target: B (1 + b w - c ln(n / n0)).
 
-    Linear in the distance and in ln n, as the paper's projection from two pilot sizes is; it fits each size apart.
+    The law is linear in the distance and in ln n, like the paper's projection from two pilot sizes. The paper fits each
+    size separately.
     """
     return B * above_zero(1.0 + b * w - c * jnp.log(n / n0))
 
@@ -143,10 +145,10 @@ def transport(n: Any, w: Any, *, B: Any, b: Any, c: Any, n0: Any) -> Any:
     nicknames=("token crisis", "epochs", "multi-epoch degradation"),
 )
 def repetition_harm(D: Any, U: Any, *, E: Any, B: Any, beta: Any, R_D: Any, H: Any, h: Any) -> Any:
-    """Repeated data that harms in the end: (E + B D'^-beta) (1 + H R^h) after R = D/U - 1 repetitions of U tokens.
+    """Repeated data that increases the loss: (E + B D'^-beta) (1 + H R^h) after R = D/U - 1 repetitions of U tokens.
 
-    D' is the worth of repeated tokens as in `data_constrained`, for models of one size. The paper reports the rise and
-    no equation.
+    D' is the number of new tokens that the repeated tokens are worth, as in `data_constrained`, for models of one size.
+    The paper reports the increase and gives no equation.
     """
     repeated = jnp.maximum(D / U - 1.0, 0.0)
     learned = E + B * raised(repeats(jnp.minimum(U, D), D, R_D), -beta)
@@ -168,7 +170,7 @@ def repetition_harm(D: Any, U: Any, *, E: Any, B: Any, beta: Any, R_D: Any, H: A
 def intrinsic_dimension(n: Any, d: Any, K: Any, *, A: Any, g: Any, q: Any, n0: Any) -> Any:
     """Loss across data sets by examples, intrinsic dimension d and label sharpness K: A K^q (n/n0)^(-g/d).
 
-    The paper's bound has g = q = 1. Both properties are measured on the data sets; A holds at n0, the middle of the
-    runs.
+    The paper's bound has g = q = 1. The dimension and the sharpness are measured on the data sets. A is the amplitude
+    at n0, the middle of the runs.
     """
     return A * raised(K, q) * raised(n / n0, -g / d)

@@ -25,7 +25,7 @@ variant(
     section="downstream",
     summary="Logistic curve of a score in ln x between chance and ceiling, 1 / (1 + (x / m)^-c): A = m^c.",
     cite="ruan2024observational",
-    caveats="The odds against are a power law. Chance and ceiling are those that the score was read with.",
+    caveats="The odds against are a power law. Chance level and ceiling are those given when the score was read.",
     form="ours",
     nicknames=("sigmoid in log compute", "accuracy curve"),
     **ODDS,
@@ -36,8 +36,8 @@ variant(
     section="downstream",
     summary="Logistic curve of a score in ln x below an unknown ceiling: odds against E + A x^-c.",
     cite="ruan2024observational",
-    caveats="The score approaches chance + (ceiling - chance) / (1 + E), which no scale passes. Before the curve bends "
-    "the data say little about E.",
+    caveats="With growing scale the score approaches chance + (ceiling - chance) / (1 + E). Runs before the bend of "
+    "the curve contain little information about E.",
     form="ours",
     nicknames=("sigmoid with a ceiling",),
     **ODDS,
@@ -48,9 +48,9 @@ variant(
     section="downstream",
     summary="Score by the compute of a reference family with equal skills: odds against A x^-c, a sigmoid in ln x.",
     cite="ruan2024observational",
-    caveats="The equivalent compute comes from the first principal components of a table of benchmarks and is taken as "
-    "known here. The paper's ceiling h lies between .8 and 1; give it when reading, ceiling= (--ceiling). Its printed "
-    "slopes leave the base of the logarithm open and are not given.",
+    caveats="The equivalent compute is computed from the first principal components of a table of benchmarks, and is "
+    "treated as known here. The paper's ceiling h lies between .8 and 1; give it when reading, ceiling= (--ceiling). "
+    "The paper does not state the base of the logarithm of its slopes, so they are not included.",
     inputs=("equivalent_flops",),
     nicknames=("observational scaling laws",),
     **ODDS,
@@ -70,7 +70,7 @@ variant(
 def gompertz(x: Any, *, A: Any, c: Any) -> Any:
     """Gompertz curve of a score in ln x, exp(-A x^-c) between chance and ceiling: odds against e^(A x^-c) - 1.
 
-    Rises late and slowly: -ln of the score is a power law, as of pass rates.
+    The score increases late and slowly. Its -ln is a power law, as for pass rates.
     """
     return odds_against(A * raised(x, -c))
 
@@ -80,8 +80,9 @@ variant(
     name="pass_until",
     summary="Probability of passing a task by parameters, exp(-A N^-c): -ln of the pass rate is a power law.",
     cite="hu2023predicting",
-    caveats="The paper samples until r passes, so that tiny pass rates are seen: give the passes and the samples as "
-    "score and n_items. Some tasks improve faster than the law. Constants could not be verified.",
+    caveats="The paper samples until r samples pass, which measures very small pass rates. Give the number of passes "
+    "as the score and the number of samples as n_items. Some tasks improve faster than the law. Constants could not be"
+    " verified.",
     form="secondary",
     inputs=("n_params",),
     nicknames=("PassUntil", "emergent abilities"),
@@ -91,8 +92,8 @@ variant(
     name="pass_rate",
     summary="Pass rate by training compute, exp(-A C^-c): the report's power law of the mean of -ln(pass rate).",
     cite="openai2023gpt4",
-    caveats="The report averages logarithms over problems and this law takes the mean rate. Constants were never "
-    "published; one task of the report moved against the trend.",
+    caveats="The report averages logarithms over problems; this law describes the mean rate. The constants were not "
+    "published. One task of the report became worse with scale.",
     form="secondary",
     inputs=("flops",),
     nicknames=("GPT-4", "HumanEval"),
@@ -110,10 +111,10 @@ variant(
     **ODDS,
 )
 def difficulty_cluster(x: Any, *, a: Any, b: Any, c: Any) -> Any:
-    """Score of a cluster of tasks of like difficulty, g + (1 - g) exp(-a x^-b - c): odds against e^(a x^-b + c) - 1.
+    """Score of tasks of similar difficulty, g + (1 - g) exp(-a x^-b - c): odds against e^(a x^-b + c) - 1.
 
-    g is the chance that the score was read with; e^-c is the ceiling. The paper keeps clusters with a > 1, b > .1 and
-    c < 1 and maps their scores to the whole benchmark.
+    g is the chance level given when the score was read; e^-c is the ceiling. The paper fits clusters of tasks, keeps
+    those with a > 1, b > .1 and c < 1, and maps their scores to the whole benchmark.
     """
     return odds_against(a * raised(x, -b) + c)
 
@@ -130,10 +131,10 @@ def difficulty_cluster(x: Any, *, a: Any, b: Any, c: Any) -> Any:
     **ODDS,
 )
 def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
-    """Score on easy and hard items, w exp(-A x^-c) + (1 - w) exp(-(1 + r) A x^-c): a curve with two rises.
+    """Score on easy and hard items, w exp(-A x^-c) + (1 - w) exp(-(1 + r) A x^-c): a curve that increases twice.
 
-    One exponent for both kinds; hard items have 1 + r times the -ln of the pass rate. The paper fits clusters one by
-    one. The data see w where the two rises lie apart.
+    Both kinds have the same exponent. Hard items have 1 + r times the -ln of the pass rate of easy items. The paper
+    fits each cluster of items alone. The data determine w if the two increases lie apart.
     """
     surprise = jnp.minimum(A * raised(x, -c), HOPELESS)
     further = jnp.minimum(r * surprise, HOPELESS)
@@ -153,10 +154,11 @@ def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
     **ODDS,
 )
 def choice_probabilities(x: Any, *, A: Any, c: Any, B: Any, d: Any) -> Any:
-    """Probability of the right one of several choices: odds against A x^-c + B x^-d, one power law a kind of error.
+    """Probability of the correct choice: odds against A x^-c + B x^-d, one power law for each kind of wrong choice.
 
-    Where log likelihoods of all choices are linear in ln x, each wrong choice is as likely as the right one times a
-    power of x. The paper shows that the wrong choices decide how predictable an accuracy is and fits no such curve.
+    If the log likelihoods of all choices are linear in ln x, the ratio of the probabilities of a wrong choice and the
+    correct choice is a power of x. The paper shows that the probabilities of wrong choices determine how predictable an
+    accuracy is. It fits no such curve.
     """
     return A * raised(x, -c) + B * raised(x, -d)
 
@@ -167,7 +169,7 @@ variant(
     section="downstream",
     summary="Score on held-out tasks by the number of tasks in instruction tuning: odds against E + A x^-c.",
     cite="iyer2022optiml",
-    caveats="The paper reports the trend by tasks, categories and size; the curve is ours.",
+    caveats="The paper reports the trend by tasks, categories and size. The curve was written for this package.",
     form="ours",
     inputs=("n_tasks",),
     nicknames=("OPT-IML", "instruction tuning"),
@@ -179,7 +181,8 @@ variant(
     section="downstream",
     summary="Score by instruction examples, linear in their logarithm between chance and ceiling: odds against A x^-c.",
     cite="tang2024textsquare",
-    caveats="The paper states that the score is linear in the logarithm; a logistic curve is so in its middle.",
+    caveats="The paper states that the score is linear in the logarithm. "
+    "The middle of a logistic curve is nearly linear.",
     form="ours",
     inputs=("n_samples",),
     nicknames=("TextSquare", "instruction tuning"),
@@ -189,10 +192,10 @@ variant(
     "saturating_power",
     name="medical_scans",
     section="downstream",
-    summary="Score of a medical image model by the scans it was trained on: odds against E + A x^-c.",
+    summary="Score of a medical image model by the number of training scans: odds against E + A x^-c.",
     cite="blankemeier2024merlin",
-    caveats="The paper fits scaling laws of F1 scores, whose equation could not be read. An F1 score is no share of "
-    "items: say with n_items= how many cases it rests on.",
+    caveats="The paper fits scaling laws of F1 scores; their equation could not be read. An F1 score is not a fraction"
+    " of items, so give the number of cases with n_items=.",
     form="ours",
     inputs=("n_samples",),
     nicknames=("Merlin", "computed tomography"),
@@ -219,11 +222,12 @@ alias("human_level_vision", "three_input_outer", "orhan2023scaling")
     **ODDS,
 )
 def task_ladder(N: Any, D: Any, *, F: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
-    """Both steps of the ladder in one: a sigmoid of the task loss E + a N^-alpha + b D^-beta, in parameters and tokens.
+    """Score by parameters and tokens, a sigmoid of the task loss E + a N^-alpha + b D^-beta.
 
-    The paper's steps are loss = E + a N^-alpha + b D^-beta and score = chance + range / (1 + exp(k (loss - L0))), so
-    that the odds against are F exp(A N^-alpha + B D^-beta) with A = k a, B = k b and F = exp(k (E - L0)). Scores alone
-    know these products. The ceiling of the score is that of reading; F is what is left at infinite scale.
+    The paper fits two steps, loss = E + a N^-alpha + b D^-beta and score = chance + range / (1 + exp(k (loss - L0))).
+    Together, the odds against are F exp(A N^-alpha + B D^-beta) with A = k a, B = k b and F = exp(k (E - L0)). Scores
+    alone determine only these products. The ceiling is given when the score is read. F is the odds against at infinite
+    scale.
     """
     return F * jnp.exp(jnp.minimum(A * raised(N, -alpha) + B * raised(D, -beta), HOPELESS))
 
@@ -238,9 +242,9 @@ def task_ladder(N: Any, D: Any, *, F: Any, A: Any, alpha: Any, B: Any, beta: Any
     **ODDS,
 )
 def loss_sigmoid(L: Any, *, F: Any, k: Any) -> Any:
-    """Score against the loss on the same task: odds against F e^(k L), a sigmoid in L; the paper's F is e^(-k L0).
+    """Score by the loss L on the same task, a sigmoid: odds against F e^(k L); the paper's F is e^(-k L0).
 
-    The loss is taken as known. Checkpoints of one run are not independent.
+    The loss is treated as known. Checkpoints of one run are not independent.
     """
     return F * jnp.exp(k * L)
 
@@ -259,9 +263,9 @@ def loss_sigmoid(L: Any, *, F: Any, k: Any) -> Any:
 def bleu_log(D: Any, *, K: Any, alpha: Any, beta: Any) -> Any:
     """Quality of translation by tokens of pre-training, (ln(A D^alpha))^beta: K = ln A.
 
-    Holds where pre-training suits the pair of languages; else BLEU falls again while the loss still improves, as
-    `turning` and `rise_then_fall` describe. Needs A D^alpha above 1. K, alpha and beta are nearly interchangeable.
-    Constants could not be verified.
+    The law is valid if the pre-training data are similar to the pair of languages. Otherwise BLEU decreases again while
+    the loss still decreases; `turning` and `rise_then_fall` describe such curves. A D^alpha must be above 1. K, alpha
+    and beta are strongly correlated. Constants could not be verified.
     """
     return raised(jnp.maximum(K + alpha * jnp.log(D), 1e-3), beta)
 
@@ -272,7 +276,7 @@ variant(
     section="downstream",
     summary="Loss after fine-tuning by tokens of pre-training: E + A D^-c.",
     cite="isik2024downstream",
-    caveats="Improves even where BLEU falls. Constants could not be verified.",
+    caveats="This loss decreases even if BLEU decreases. Constants could not be verified.",
     form="secondary",
     inputs=("n_tokens",),
     counting={"n_tokens": "of pre-training, without repetition"},
@@ -295,7 +299,6 @@ variant(
 def demand_ability(demand: Any, ability: Any, *, A: Any, c: Any) -> Any:
     """Success of a model on items of one demand: odds against A (demand / ability)^c, a logistic curve of their ratio.
 
-    Both are measured beforehand, on scales without a negative number; levels that are logarithms go in as their
-    exponentials.
+    Demand and ability are measured beforehand, on positive scales. If they are on a log scale, use their exponentials.
     """
     return A * (demand / ability) ** c

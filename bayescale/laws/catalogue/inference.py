@@ -38,10 +38,10 @@ variant(
     "gompertz",
     name="coverage_power",
     section="inference",
-    summary="Coverage of k samples a problem, exp(-a k^-b): odds against e^(A k^-c) - 1 with A = a and c = b.",
+    summary="Coverage of k samples per problem, exp(-a k^-b): odds against e^(A k^-c) - 1 with A = a and c = b.",
     cite="schaeffer2025monkeys",
-    caveats="The limit for many samples where pass rates of problems have a heavy tail at zero. For counts of each "
-    "problem use bayescale coverage, which knows new problems from the same ones.",
+    caveats="This is the limit for many samples if many problems have pass rates near zero. If you have counts for "
+    "each problem, use `bayescale coverage`, which treats new problems and the problems of the table separately.",
     form="paper",
     equation="tables 1 and 2",
     inputs=SAMPLES,
@@ -61,9 +61,9 @@ variant(
     **ODDS,
 )
 def coverage_beta(k: Any, *, alpha: Any, beta: Any) -> Any:
-    """Coverage of k samples, pass rates of problems being Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta).
+    """Coverage of k samples if pass rates are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta).
 
-    New problems of the same kind. Many samples miss C k^-alpha of them.
+    It is the coverage of new problems of the same kind. For large k a fraction C k^-alpha of them is not solved.
     """
     # Gamma(beta + k) / Gamma(alpha + beta + k) over the same without k.
     missed = log_gamma_ratio(beta + k, alpha) - log_gamma_ratio(beta, alpha)
@@ -74,9 +74,10 @@ variant(
     "difficulty_cluster",
     name="coverage_ceiling",
     section="inference",
-    summary="Coverage of k samples below a ceiling, exp(-a k^-b - c): a share 1 - e^-c of problems stays unsolved.",
+    summary="Coverage of k samples with a ceiling, exp(-a k^-b - c): a fraction 1 - e^-c of problems is never solved.",
     cite="wu2025temperature",
-    caveats="The paper finds that sampling at one temperature leaves problems that others solve; the curve is ours.",
+    caveats="The paper finds that sampling at one temperature leaves problems unsolved that other temperatures solve. "
+    "The curve was written for this package.",
     form="ours",
     inputs=SAMPLES,
     nicknames=("pass@k", "unsolvable problems", "temperature"),
@@ -94,9 +95,9 @@ variant(
     **ODDS,
 )
 def attempts_plateau(k: Any, *, F: Any, r: Any) -> Any:
-    """Score after k samples or rounds, F (1 - (1 - p)^k): r = -ln(1 - p) and F is the score of endless ones.
+    """Score after k samples or rounds, F (1 - (1 - p)^k): r = -ln(1 - p), and F is the limit for large k.
 
-    One success rate p for all problems that can be solved at all; mixed rates make `coverage_power`.
+    All problems that can be solved have the same success rate p. For different rates use `coverage_power`.
     """
     solved = gate(k * r, 1.0)
     return (1.0 - F * solved) / (F * solved)
@@ -105,11 +106,12 @@ def attempts_plateau(k: Any, *, F: Any, r: Any) -> Any:
 variant(
     "attempts_plateau",
     name="imperfect_verifier",
-    summary="Accuracy of resampling until a verifier accepts, F (1 - e^-(r k)): of accepted answers F are right.",
+    summary="Accuracy of resampling until a verifier accepts, F (1 - "
+    "e^-(r k)): a fraction F of accepted answers is correct.",
     cite="stroebl2024flaws",
-    caveats="With the rate p of right answers and the verifier's rates t and e of true and false positives, "
-    "1 - e^-r = p t + (1 - p) e and F = p t / (1 - e^-r), by Bayes' rule for items of one p. The paper "
-    "reports that the best number is often below ten.",
+    caveats="Let p be the rate of correct answers, and t and e the true and false positive rates of the verifier. If p"
+    " is the same for all items, Bayes' rule gives 1 - e^-r = p t + (1 - p) e and F = p t / (1 - e^-r). The paper "
+    "reports that the best number of samples is often below ten.",
     form="ours",
     nicknames=("resampling", "false positives"),
 )
@@ -117,9 +119,10 @@ variant(
     "saturating_power",
     name="votes",
     section="inference",
-    summary="Accuracy of a majority of k answers: odds against E + A k^-c, up to the problems that most answers miss.",
+    summary="Accuracy of a majority vote of k answers: odds against E + "
+    "A k^-c; E is due to problems that most answers miss.",
     cite="balachandran2025inference",
-    caveats="The paper reports averages over repeated calls and prints no equation.",
+    caveats="The paper reports averages over repeated calls and gives no equation.",
     form="ours",
     inputs=SAMPLES,
     nicknames=("self-consistency", "majority voting"),
@@ -129,9 +132,9 @@ variant(
     "power",
     name="robot_samples",
     section="inference",
-    summary="Error of a robot's action by the samples of which a verifier chooses: A k^-c.",
+    summary="Error of a robot's action if a verifier chooses among k samples: A k^-c.",
     cite="kwok2025robomonkey",
-    caveats="The abstract calls it an exponentiated power law; constants could not be verified.",
+    caveats="The abstract calls it an exponentiated power law. Constants could not be verified.",
     form="secondary",
     inputs=SAMPLES,
     response="error",
@@ -147,7 +150,8 @@ variant(
     section="inference",
     summary="Accuracy by tokens of thought, linear in their logarithm between chance and ceiling: odds against A x^-c.",
     cite="ballon2025thinks",
-    caveats="Holds for budgets that a model is given. Over answers of one model, long ones are worse: thinking_peak.",
+    caveats="The law describes token budgets that are imposed on a model. If a model chooses the length itself, long "
+    "answers are less accurate; use `thinking_peak`.",
     form="ours",
     inputs=("thinking_tokens",),
     nicknames=("o1", "log-linear", "test-time compute"),
@@ -157,9 +161,9 @@ variant(
     "growing_power",
     name="verifier_gap",
     section="inference",
-    summary="Lead of verifier-based over verifier-free training by the token budget H: A H^c with c about one half.",
+    summary="Score of verifier-based minus verifier-free training by the token budget H: A H^c with c about one half.",
     cite="setlur2025verification",
-    caveats="A bound from theory; the response is a difference of scores and must be positive.",
+    caveats="It is a bound from theory. The response is a difference of scores and must be positive.",
     form="secondary",
     inputs=("thinking_tokens",),
     priors={"c": Exponent(0.5, 0.3)},
@@ -171,8 +175,8 @@ variant(
     section="inference",
     summary="1 - alignment by frames and captions at test time, E + A f^-alpha + B c^-beta; 1 - E is the limit.",
     cite="zhu2025dynamic",
-    caveats="The paper writes S - (C_f f^-alpha + C_c c^-beta) for the alignment, S = 1 - E. It chooses layers anew "
-    "for each setting.",
+    caveats="The paper writes S - (C_f f^-alpha + C_c c^-beta) for the alignment, S = 1 - E. It chooses the layers "
+    "separately for each setting.",
     inputs=("n_frames", "n_captions"),
     form="secondary",
     response="1 - alignment",
@@ -197,10 +201,10 @@ HORIZON: dict[str, Any] = {"inputs": ("task_length",), "cite": "sinha2025illusio
     **HORIZON,
 )
 def horizon(t: Any, *, A: Any, nu: Any) -> Any:
-    """Success at a task of t steps, exp(-A t^nu): odds against e^(A t^nu) - 1; nu = 1 where steps fail independently.
+    """Success at a task of t steps, exp(-A t^nu): odds against e^(A t^nu) - 1; nu = 1 if steps fail independently.
 
-    The length at success s is (-ln(s) / A)^(1/nu), with A = -ln p and p the accuracy of a step where nu = 1. Below 1,
-    models that survive are the more reliable.
+    The length t with success s is (-ln(s) / A)^(1/nu). For nu = 1, A = -ln p with the accuracy p of a step. For nu
+    below 1, the failure rate decreases with the number of steps already done.
     """
     return odds_against(A * raised(t, nu))
 
@@ -212,9 +216,10 @@ def horizon(t: Any, *, A: Any, nu: Any) -> Any:
     **HORIZON,
 )
 def horizon_frailty(t: Any, *, A: Any, theta: Any) -> Any:
-    """Success at a task of t steps where tasks differ in failures a step: (1 + theta A t)^(-1/theta).
+    """Success at a task of t steps if tasks have different failure rates: (1 + theta A t)^(-1/theta).
 
-    A is the mean rate of failure, theta the squared coefficient of variation between tasks; theta = 0 is a common rate.
+    A is the mean failure rate per step. theta is the squared coefficient of variation between tasks; theta = 0 is a
+    common rate.
     """
     return odds_against(jnp.log1p(theta * A * t) / theta)
 
@@ -232,8 +237,8 @@ def horizon_frailty(t: Any, *, A: Any, theta: Any) -> Any:
 def step_horizon(x: Any, *, S: Any, A: Any, c: Any) -> Any:
     """Task length at a success s by scale: ln s / ln p with the accuracy p of a step logistic in ln x.
 
-    S is -ln s, held at ln 2 for a success of one half, and A x^-c are the odds against a right step. The length grows
-    as x^c where p is near 1, although p hardly moves.
+    S is -ln s, fixed at ln 2 for a success of one half. A x^-c are the odds against a correct step. If p is near 1, the
+    length grows as x^c although p hardly changes.
     """
     return S / jnp.log1p(A * raised(x, -c))
 
@@ -244,9 +249,10 @@ variant(
     "growing_power",
     name="attack_tokens",
     section="inference",
-    summary="Tokens that an attacker can force by the tokens whose activations it controls: A x^c with c near 1.",
+    summary="Number of tokens that an attacker can force by controlling the activations of x tokens: A x^c, c near 1.",
     cite="fort2023attacks",
-    caveats="The paper states proportion, t = kappa a; kappa by model could not be verified.",
+    caveats="The paper states that the numbers are proportional, t = "
+    "kappa a. The values of kappa could not be verified.",
     inputs=("controlled_tokens",),
     priors={"c": Exponent(1.0, 0.15)},
     response="forced tokens",
@@ -256,9 +262,10 @@ variant(
     "demand_ability",
     name="attack_success",
     section="inference",
-    summary="Success of an attack on t tokens from a controlled ones: odds against A (t / a)^c, even at t = kappa a.",
+    summary="Success of an attack on t tokens by controlling a tokens: "
+    "odds against A (t / a)^c, even odds at t = kappa a.",
     cite="fort2023attacks",
-    caveats="A = kappa^-c. The paper states the threshold; the logistic curve around it is ours.",
+    caveats="A = kappa^-c. The paper states the threshold. The logistic curve around it was written for this package.",
     form="ours",
     inputs=("forced_tokens", "controlled_tokens"),
     nicknames=("adversarial attacks",),
@@ -284,7 +291,7 @@ variant(
     describes="quantity",
     published={
         "qwen3_8b": paper(
-            note="36 layers of 128 numbers a head, 32 heads of queries and 8 of keys, a prompt of 512 tokens",
+            note="36 layers, heads of width 128, 32 heads of queries and 8 of keys, a prompt of 512 tokens",
             **{"a": 2.0, "H": 2.0 * 32 * 128 * 36, "K": 2.0 * 562.5 * 8 * 128 * 36, "P": 512.0},
         ),
     },
@@ -293,8 +300,8 @@ variant(
 def kinetics(N: Any, L: Any, k: Any, *, a: Any, H: Any, K: Any, P: Any) -> Any:
     """Cost of k answers of L tokens: a N L k + H (2 P + L) L k + K (2 P + k L) L after a prompt of P tokens.
 
-    a is 2; H is twice the width of all heads and layers; K is twice that of keys and values times 562.5, the operations
-    that one access of memory is worth. Answers share the prompt in memory only.
+    a is 2. H is twice the width of all heads and layers. K is 562.5 times twice the width of keys and values; one
+    memory access costs as much as 562.5 operations. Answers have the prompt in memory in common, and nothing else.
     """
     return a * N * L * k + H * (2.0 * P + L) * L * k + K * (2.0 * P + k * L) * L
 
@@ -313,8 +320,9 @@ def kinetics(N: Any, L: Any, k: Any, *, a: Any, H: Any, K: Any, P: Any) -> Any:
 def speculative_speedup(g: Any, *, p: Any, c: Any) -> Any:
     """Speed-up of speculative decoding with drafts of g tokens: (1 - p^(g+1)) / ((1 - p) (g c + 1)).
 
-    p is the probability that a drafted token is accepted, the same for all, and c the cost of the draft model's step in
-    steps of the large one. Best where one more token costs what it gains.
+    p is the probability that a drafted token is accepted, equal for all tokens. c is the cost of a step of the draft
+    model divided by the cost of a step of the large model. At the best g, one more drafted token costs as much as it
+    gains.
     """
     return -jnp.expm1((g + 1.0) * jnp.log(p)) / ((1.0 - p) * (g * c + 1.0))
 
@@ -336,7 +344,7 @@ def speculative_speedup(g: Any, *, p: Any, c: Any) -> Any:
 def speculative_acceptance(D: Any, N: Any, batch: Any, *, B, a, b, c, D0, N0, b0) -> Any:
     """Accepted tokens of a draft, linear in logarithms: B (1 + a ln(D/D0) + b ln(N/N0) + c ln(batch/b0)).
 
-    B holds at D0, N0 and b0, the middle of the runs. A count, though the paper calls it a rate; no more than the draft
-    and one. Coefficients could not be found.
+    B is the response at D0, N0 and b0, the middle of the runs. The response is a count, although the paper calls it a
+    rate; it is at most the length of the draft plus one. Coefficients could not be found.
     """
     return B * above_zero(1.0 + a * jnp.log(D / D0) + b * jnp.log(N / N0) + c * jnp.log(batch / b0))

@@ -44,8 +44,9 @@ GEMSTONES = {"E": exp(0.76632), "A": exp(5.4575), "alpha": 0.29892, "B": exp(14.
 def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
     """Sum of a floor and one power law each in parameters and tokens: E + A N^-alpha + B D^-beta.
 
-    Rounding the printed exponents alone moves the best tokens per parameter at Chinchilla's budget from 59 to 93; the
-    replication gives 18. Exponents differ more between designs (mcleish2025gemstones) than an interval of one fit says.
+    The printed exponents are rounded. Rounding alone changes the best number of tokens per parameter at Chinchilla's
+    budget from 59 to 93; the replication gives 18. Exponents differ more between designs (mcleish2025gemstones) than
+    the interval of one fit shows.
     """
     return E + A * N**-alpha + B * D**-beta
 
@@ -75,7 +76,7 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
 def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any) -> Any:
     """Chinchilla's sum under an outer power: E + (A N^-alpha + B D^-beta)^k; k = 1 is Chinchilla.
 
-    Parameters and tokens reinforce each other where k < 1. The best split of a budget is the one of k = 1.
+    If k < 1, more parameters increase the gain from more tokens. The best split of a budget does not depend on k.
     """
     return E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
 
@@ -100,8 +101,8 @@ def three_input_outer(
 ) -> Any:
     """One power law each in three inputs under an outer power: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
 
-    The default for three inputs, whatever they are. Where its prior joins a large net fall with a high floor, the curve
-    is a wall below the reference; data that show the fall rule such curves out.
+    This is the default law for any three inputs. In some prior draws with a high floor, the curve increases extremely
+    steeply below the middle of the data. Data that show the decrease of the loss exclude such curves.
     """
     return E + raised(A * raised(N, -alpha) + B * raised(D, -beta) + C * raised(U, -gamma), k)
 
@@ -120,15 +121,17 @@ def three_input_outer(
     nests={"chinchilla": {"g": 0.0}},
     published={
         "pearce2024": paper(
-            note="g is the paper's, at 32k tokens; the rest is besiroglu2024chinchilla's", **BESIROGLU, g=47491.0
+            note="g is from the paper, at 32k tokens; the other constants are from besiroglu2024chinchilla",
+            **BESIROGLU,
+            g=47491.0,
         ),
     },
 )
 def pearce_song(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, g: Any) -> Any:
     """Chinchilla for parameters counted without embeddings: E + A (N + g N^(1/3))^-alpha + B D^-beta.
 
-    Explains Kaplan's exponent: along the best sizes at budgets of 6 N D, and with pearce2024, the local
-    exponent of N is .85 at 1e7 parameters, .57 at 2e8 and .52 at 3e9.
+    The law explains Kaplan's exponent. With the constants pearce2024, the best N grows with the compute 6 N D with a
+    local exponent of .85 at 1e7 parameters, .57 at 2e8 and .52 at 3e9.
     """
     return E + A * with_embeddings(N, g) ** -alpha + B * D**-beta
 
@@ -154,8 +157,8 @@ def pearce_song(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any
 def farseer(N: Any, D: Any, *, E: Any, a3: Any, p3: Any, A: Any, a2: Any, p2: Any, c: Any, a1: Any, p1: Any, D0: Any):
     """Floor, amplitude and exponent all depend on N: E e^(a3 N^p3) + A e^(a2 N^p2) (D/D0)^(-c e^(a1 N^p1)).
 
-    The paper has D0 = 1 and writes E, A and c as exponentials; here A holds at the reference D0, where data can see it.
-    Its constants could not be verified.
+    The paper has D0 = 1 and writes E, A and c as exponentials. Here D0 is the middle of the data, where the data
+    determine A. Its constants could not be verified.
     """
     exponent = c * jnp.exp(a1 * N**p1)
     return E * jnp.exp(a3 * N**p3) + A * jnp.exp(a2 * N**p2 - exponent * jnp.log(D / D0))
@@ -184,7 +187,8 @@ def farseer(N: Any, D: Any, *, E: Any, a3: Any, p3: Any, A: Any, a2: Any, p2: An
 def kaplan_joint(N: Any, D: Any, *, A: Any, a_N: Any, B: Any, a_D: Any) -> Any:
     """Kaplan's L(N, D) = [(N_c/N)^(a_N/a_D) + D_c/D]^a_D: A = N_c^(a_N/a_D) and B = D_c.
 
-    Its constants differ from those of the one-input laws; runs on 1/1024 of the data were left out of the paper's fit.
+    Its constants differ from those of Kaplan's laws of one input. The fit of the paper leaves out the runs on 1/1024 of
+    the data.
     """
     return (A * N ** (-a_N / a_D) + B / D) ** a_D
 
@@ -223,7 +227,7 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
 def kaplan_batch(N: Any, S: Any, batch: Any, *, A: Any, a_N: Any, B: Any, a_S: Any, B_star: Any, a_B: Any) -> Any:
     """Kaplan's L(N, S) at a finite batch: S_min = S / (1 + B_crit/batch), B_crit = B_star L^(-1/a_B), solved for L.
 
-    Priors hold in nats per token.
+    Priors assume a loss in nats per token.
     """
     size, steps = A * raised(N, -a_N), B * raised(S, -a_S)
     far = jnp.log(B_star / batch)
@@ -274,7 +278,8 @@ CM_UNITS = {
 def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     """Over-training at C = 6 N D and M = D / N: E + (a M^eta + b M^-eta) C^-eta.
 
-    Chinchilla's sum with alpha = beta = 2 eta. Five runs for four constants: a posterior rests on its prior.
+    Chinchilla's sum with alpha = beta = 2 eta. The paper fits four constants to five runs. A posterior from so few runs
+    depends strongly on the prior.
     """
     return E + (a * M**eta + b * M**-eta) * C**-eta
 
@@ -300,7 +305,7 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
 def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, gamma: Any, r: Any) -> Any:
     """Error through loss, eps - k e^(-gamma L) with L of `gadre` and k = eps e^(gamma r E).
 
-    The error would be 0 at a loss of r E. Written with r instead of the paper's k because r < 1 keeps errors positive.
+    The error would be 0 at a loss of r E. The constant r replaces the paper's k, because r < 1 keeps errors positive.
     """
     loss = E + (a * M**eta + b * M**-eta) * C**-eta
     return -eps * jnp.expm1(-gamma * (loss - r * E))
@@ -322,7 +327,7 @@ def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, g
 def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) -> Any:
     """Valleys at equal compute around N* = N0 C^a: (E + A C^-c) (1 + h ln(N/N*)^2).
 
-    Parabolas fitted one budget at a time misplace the bottom where the valley is lopsided or the sizes are off-centre.
+    A parabola fitted to one budget gives a wrong minimum if the valley is asymmetric, or if most sizes lie on one side.
     """
     return (E + A * C**-c) * (1.0 + h * (jnp.log(N / N0) - a * jnp.log(C)) ** 2)
 
@@ -347,5 +352,5 @@ def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) 
     nicknames=("Gemstones",),
 )
 def gemstones_shape(w: Any, d: Any, N: Any, D: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, F: Any, f: Any, G, g):
-    """Width and depth beside size and tokens: E + A w^-a + B d^-b + F N^-f + G D^-g."""
+    """Power laws in width, depth, size and tokens: E + A w^-a + B d^-b + F N^-f + G D^-g."""
     return E + A * w**-a + B * d**-b + F * N**-f + G * D**-g

@@ -39,7 +39,7 @@ variant(
     name="kaplan_params",
     summary="Kaplan's L(N) = (N_c / N)^a: A = N_c^a and c = a.",
     cite="kaplan2020scaling",
-    caveats="No floor, so the loss goes to 0; constants depend on the tokenizer (WebText2, 50257 tokens).",
+    caveats="The law has no floor, so the loss goes to 0. Constants depend on the tokenizer (WebText2, 50257 tokens).",
     form="secondary",
     inputs=("n_params",),
     counting={"n_params": "without embeddings"},
@@ -49,7 +49,7 @@ variant(
 variant(
     "power",
     name="kaplan_tokens",
-    summary="Kaplan's L(D) = (D_c / D)^a, models large enough and stopped early: A = D_c^a and c = a.",
+    summary="Kaplan's L(D) = (D_c / D)^a for large models with early stopping: A = D_c^a and c = a.",
     cite="kaplan2020scaling",
     form="secondary",
     inputs=("n_tokens",),
@@ -61,7 +61,8 @@ variant(
     name="kaplan_compute",
     summary="Kaplan's L(C) = (C_c / C)^a along the best sizes at small batch: A = C_c^a and c = a.",
     cite="kaplan2020scaling",
-    caveats="The paper counts PF-days (8.64e19 FLOPs) and embeddings out; one of its figures prints C_c = 2.3e8.",
+    caveats="The paper counts compute in PF-days (8.64e19 FLOPs) and without embeddings. One of its figures prints C_c"
+    " = 2.3e8.",
     form="secondary",
     inputs=("flops",),
     priors={"c": Exponent(0.05, 0.7)},
@@ -70,7 +71,7 @@ variant(
 variant(
     "power",
     name="kaplan_critical_batch",
-    summary="Kaplan's critical batch B* / L^(1/a) by the loss reached: A = B* and c = 1/a.",
+    summary="Kaplan's critical batch B* / L^(1/a) as a function of the loss L: A = B* and c = 1/a.",
     cite="kaplan2020scaling",
     response="critical batch in tokens",
     describes="quantity",
@@ -83,8 +84,9 @@ variant(
     name="time_series",
     summary="Power law of time-series models in parameters, data or compute: A x^-c.",
     cite="yao2024timeseries",
-    caveats="The response is a negative log likelihood of a density, which may be negative: shift it to be positive. "
-    "Exponents could not be verified. Fit encoders and decoders, in and out of distribution, as separate families.",
+    caveats="The response is the negative log likelihood of a density, which may be negative: add a constant to make "
+    "it positive. Exponents could not be verified. Fit encoders and decoders as separate families, and data in and out"
+    " of distribution too.",
     form="secondary",
     priors={"c": Exponent(0.1, 0.7)},
 )
@@ -92,7 +94,7 @@ variant(
     "power",
     name="interatomic_potential",
     nicknames=("DPA3",),
-    summary="Generalisation error of an interatomic potential in layers, parameters, data or compute: A x^-c.",
+    summary="Generalisation error of an interatomic potential by layers, parameters, data or compute: A x^-c.",
     cite="zhang2025dpa3",
     caveats="Constants could not be verified.",
     form="secondary",
@@ -102,9 +104,9 @@ variant(
     "power",
     name="accelerator_hours",
     nicknames=("Languini",),
-    summary="Perplexity by hours on one kind of accelerator: A H^-c.",
+    summary="Perplexity by training hours H on one kind of accelerator: A H^-c.",
     cite="stanic2023languini",
-    caveats="Made to ask where two architectures cross (`laws.optimum.crossing`); the crossing is a ratio of "
+    caveats="`laws.optimum.crossing` computes where the curves of two architectures cross. The crossing is a ratio of "
     "differences with heavy tails, so report quantiles of its logarithm.",
     form="secondary",
     response="perplexity",
@@ -115,7 +117,7 @@ variant(
     name="imitation_learning",
     summary="Optimality gap, 1 - normalised score, by the number of objects, environments or pairs: A x^-c.",
     cite="lin2024imitation",
-    caveats="Six points and no floor; the fitted gap exceeds 1 at x = 1 for some tasks.",
+    caveats="The paper fits six points without a floor. The fitted gap exceeds 1 at x = 1 for some tasks.",
     response="optimality gap",
     priors={"c": Exponent(0.6, 0.5)},
     published={
@@ -152,8 +154,9 @@ variant(
     nicknames=("Chinchilla approach 1",),
     summary="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
     cite="hoffmann2022training",
-    caveats="The minimum over a sweep is biased low (the luckiest run wins), and the exponent moves from .86 to .50 "
-    "with how FLOPs are counted, warm-up, decay and tuning (porian2024resolving): never pool across those.",
+    caveats="The minimum over a sweep is biased low, because the run with the luckiest noise is chosen. The exponent "
+    "changes from .86 to .50 with the count of FLOPs, warm-up, decay and tuning (porian2024resolving): do not pool "
+    "families that differ in these.",
     equation="approach 1",
     response="best number of parameters",
     describes="quantity",
@@ -212,7 +215,7 @@ def plateau_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
     aliases={"alabdulmohsin_m3": "alabdulmohsin2022revisiting"},
 )
 def shifted_power(x: Any, *, A: Any, g: Any, c: Any) -> Any:
-    """Shifted power law, which flattens at x of about 1/g: A (1/x + g)^c."""
+    """Shifted power law, which becomes flat at x of about 1/g: A (1/x + g)^c."""
     return A * (1.0 / x + g) ** c
 
 
@@ -227,10 +230,10 @@ def shifted_power(x: Any, *, A: Any, g: Any, c: Any) -> Any:
     form="ours",
 )
 def bounded_power(x: Any, *, E: Any, A: Any, b: Any, c: Any) -> Any:
-    """Best guess, power law, floor: E + A (1 + x/b)^-c, from E + A at little data to E.
+    """Power law between a plateau E + A at little data and a floor E: E + A (1 + x/b)^-c.
 
-    The paper draws three regions and fits the middle one, error = a m^b + g; one smooth curve through all of them
-    avoids a choice of where they end. Its per-domain exponents could not be verified.
+    The paper draws three regions and fits the middle region, error = a m^b + g. One smooth curve through all three
+    regions needs no choice of their borders. The exponents of single domains could not be verified.
     """
     return E + A * break_factor(x, b, 1.0, c)
 
@@ -246,9 +249,9 @@ variant(
 variant(
     "bounded_power",
     name="vision_language_frontier",
-    summary="Error on the compute frontier of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
+    summary="Lowest error at a compute C of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
     cite="nezhurina2025vision",
-    caveats="The frontier is a minimum over hyper-parameters, so it is biased low. Constants could not be found.",
+    caveats="The lowest error is a minimum over hyper-parameters, so it is biased low. Constants could not be found.",
     equation="saturation on both sides",
     response="error",
     form="paper",
@@ -301,17 +304,18 @@ variant(
     name="resolution_limited",
     summary="Resolution-limited regime: E + A x^-c with c about 4/d on a smooth manifold of dimension d.",
     cite="bahri2021explaining",
-    caveats="The relation c = 4/d was not checked against the paper; it only informs the prior, at d of about 10. "
-    "sharma2020manifold states it for parameters.",
+    caveats="The relation c = 4/d was not checked against the paper. It is only used for the prior, with d of about "
+    "10. sharma2020manifold states it for parameters.",
     form="recalled",
     priors={"c": Exponent(0.4, 0.7)},
 )
 variant(
     "saturating_power",
     name="superposition",
-    summary="Loss by width where features share dimensions: E + A / m^c with c near 1.",
+    summary="Loss by model width m if features share dimensions: E + A / m^c with c near 1.",
     cite="liu2025superposition",
-    caveats="A and c are shared by four model classes and four corpora, only E differs; E also absorbs the tokenizer.",
+    caveats="A and c are equal for four model classes and four corpora. Only E differs, and contains the effect of the"
+    " tokenizer.",
     inputs=("width",),
     priors={"c": Exponent(1.0, 0.2)},
     published={"liu2025_opt": paper(note="OPT on the first corpus", E=2.2074, A=476.08, c=0.9098)},
@@ -321,7 +325,7 @@ variant(
     name="patchification",
     summary="Loss by the length of the sequence into which an image is cut: E + A x^-c.",
     cite="wang2025patchification",
-    caveats="The paper shows a steady gain down to patches of one pixel; no equation of it could be verified.",
+    caveats="The paper shows that smaller patches help down to one pixel. No equation of the paper could be verified.",
     form="ours",
     inputs=("n_tokens",),
     counting={"n_tokens": "patches of one image"},
@@ -330,10 +334,11 @@ variant(
     "saturating_power",
     name="bit_level",
     nicknames=("bit-level scaling law",),
-    summary="Loss by the bits of the whole model, parameters times bits of each: E + A x^-c, one fit a number format.",
+    summary="Loss by the bits of the model, parameters times bits per "
+    "parameter: E + A x^-c, one fit per number format.",
     cite="ding2025dissecting",
-    caveats="The paper compares formats of vision models at equal bits and fits no such curve; compare posteriors of "
-    "formats.",
+    caveats="The paper compares number formats of vision models at equal bits, and fits no such curve. Compare the "
+    "posteriors of the formats.",
     form="ours",
     inputs=("model_bits",),
 )
@@ -386,7 +391,7 @@ variant(
     name="henighan_optimum",
     summary="Best number of parameters by compute in ten domains, (C / C_N)^b: A = C_N^-b and c = b.",
     cite="henighan2020scaling",
-    caveats="All ten exponents lie between .64 and .75.",
+    caveats="All ten published exponents lie between .64 and .75.",
     equation="table 1",
     response="best number of parameters, without embeddings",
     describes="quantity",
@@ -413,8 +418,8 @@ TURNS = {"c1": Turn(), "f1": Positive(0.3, 0.5)}
 def broken_1(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any) -> Any:
     """Smoothly broken power law with one break: a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1).
 
-    The exponent is c0 before the break and c0 + c1 after it; a break outside the data is the prior's. It takes dozens
-    of runs: of 40 simulated fits to ten runs 13 converged.
+    The exponent is c0 before the break and c0 + c1 after it. If the break lies outside the data, its position comes
+    from the prior. The law needs dozens of runs: in a simulation with ten runs, 13 of 40 fits converged.
     """
     return a + b * x**-c0 * break_factor(x, d1, f1, c1)
 

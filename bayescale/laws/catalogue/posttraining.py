@@ -21,8 +21,8 @@ variant(
     summary="Pass rate by hours of reinforcement learning, logistic up to a ceiling: odds against E + A C^-c.",
     cite="khatri2025scalerl",
     caveats="The paper writes R0 + (A' - R0) / (1 + (m / C)^B). Read the pass rate with chance=R0, its value before "
-    "training; then c = B, A = m^B (1 + E), and the ceiling is A' = R0 + (1 - R0) / (1 + E). Before the curve bends "
-    "the data say little about it. The paper leaves out the first 1,500 hours.",
+    "training. Then c = B, A = m^B (1 + E), and the ceiling is A' = R0 + (1 - R0) / (1 + E). Runs before the bend of "
+    "the curve contain little information about the ceiling. The paper leaves out the first 1,500 hours.",
     form="secondary",
     inputs=("accelerator_hours",),
     nicknames=("ScaleRL", "reinforcement learning"),
@@ -45,9 +45,9 @@ variant(
 def rl_compute(N: Any, X: Any, *, A: Any, e: Any, K: Any, N0: Any, X0: Any) -> Any:
     """Error after reinforcement learning by size and compute: A N^-e (X / X0)^-k(N), k(N) = K / (1 + N0 / N).
 
-    The paper writes ln L = -k(N) ln X + E(N) with E free for each size; here it is a line in ln N at X0, the middle of
-    the runs. Its K and N0 differ by 12 to 60 % between two ways of fitting: .135 and 13.1e9 within runs, .152 and
-    17.4e9 between sizes, of base models.
+    The paper writes ln L = -k(N) ln X + E(N) with a free E for each size. Here E is linear in ln N, at X0, the middle
+    of the runs. The published K and N0 differ by 12 to 60 % between two ways of fitting: for base models they are .135
+    and 13.1e9 within runs, and .152 and 17.4e9 between sizes.
     """
     return A * raised(N, -e) * raised(X / X0, -K / (1.0 + N0 / N))
 
@@ -57,7 +57,8 @@ variant(
     name="rl_data",
     summary="Error after reinforcement learning by size and examples: A N^-e (X / X0)^-k(N), k(N) = K / (1 + N0 / N).",
     cite="tan2025rl",
-    caveats="Of base models K and N0 are .135 and 11.5e9 within runs, .163 and 17.0e9 between sizes.",
+    caveats="For base models the published K and N0 are .135 and 11.5e9 "
+    "within runs, and .163 and 17.0e9 between sizes.",
     inputs=("n_params", "n_samples"),
     counting={"n_samples": "different problems"},
     nicknames=("GRPO", "reinforcement learning"),
@@ -80,8 +81,8 @@ variant(
 def rl_logistic(N: Any, X: Any, *, E: Any, A: Any, alpha: Any, H: Any, l: Any, b: Any, beta: Any) -> Any:  # noqa: E741
     """Error after reinforcement learning, logistic in ln X: E + A N^-alpha + H N^l / (1 + (X/b)^beta).
 
-    The paper has one height and one place of the drop for each size; here the height grows as N^l and the place is
-    common. In the middle of the drop it looks like `rl_data`.
+    In the paper each size has its own height and position of the decrease. Here the height grows as N^l, and the
+    position is the same for all sizes. In the middle of the decrease the curve is similar to `rl_data`.
     """
     return E + A * raised(N, -alpha) + H * raised(N, l) / (1.0 + raised(X / b, beta))
 
@@ -103,10 +104,11 @@ REWARD: dict[str, Any] = {
     **REWARD,
 )
 def reward_best_of_n(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
-    """Gold reward of the best of n, R = d (alpha - beta d) with d the root of the divergence: F e^-R.
+    """Gold reward R = d (alpha - beta d) of the best of n, d the root of the KL divergence: F e^-R.
 
-    Give e^-reward as the response: its noise is then that of the reward, which may be negative, and lower is better.
-    The best of n answers have d^2 = ln n - (n - 1) / n; the reward peaks at d = alpha / (2 beta). F moves the zero.
+    Use e^-reward as the response, because the reward may be negative and higher rewards are better. The best of n
+    answers have d^2 = ln n - (n - 1) / n. The reward has its maximum at d = alpha / (2 beta). F shifts the zero of the
+    reward.
     """
     return F * jnp.exp(-d * (alpha - beta * d))
 
@@ -121,10 +123,10 @@ def reward_best_of_n(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
     **REWARD,
 )
 def reward_policy(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
-    """Gold reward of a trained policy, R = d (alpha - beta ln d) with d the root of the divergence: F e^-R.
+    """Gold reward R = d (alpha - beta ln d) of a trained policy, d the root of the KL divergence: F e^-R.
 
-    Response as of `reward_best_of_n`. The reward peaks at d = e^(alpha / beta - 1), where it is beta d. Imperfect near
-    d = 0. Coefficients are in figures only.
+    Use the response of `reward_best_of_n`. The reward has its maximum, beta d, at d = e^(alpha / beta - 1). The law is
+    inaccurate near d = 0. The paper shows coefficients only in figures.
     """
     return F * jnp.exp(-d * (alpha - beta * jnp.log(d)))
 
@@ -135,7 +137,7 @@ variant(
     summary="Win rate of a directly aligned policy: log odds d (alpha - beta ln d) above those at d = 0.",
     cite="rafailov2024scaling",
     caveats="The paper fits the win rate itself with the same form. F is the odds against winning without training, "
-    "about 1 against the reference answers. Coefficients are in figures only.",
+    "about 1 against the reference answers. The paper shows coefficients only in figures.",
     form="ours",
     nicknames=("DPO", "direct alignment", "overoptimisation"),
     response="odds against winning",
@@ -160,8 +162,8 @@ variant(
 def reward_by_size(d: Any, N: Any, *, F: Any, alpha: Any, a: Any, beta: Any, d0: Any, N0: Any) -> Any:
     """Gold reward by divergence and size of the reward model: F e^-R, R = d (alpha + a ln(N/N0) - beta ln(d/d0)).
 
-    The paper finds coefficients that are about linear in ln N; here alpha is. Constants hold at d0 and N0, the middle
-    of the runs.
+    In the paper the coefficients are about linear in ln N; here only alpha is. The constants are those at d0 and N0,
+    the middle of the runs.
     """
     return F * jnp.exp(-d * (alpha + a * jnp.log(N / N0) - beta * jnp.log(d / d0)))
 
@@ -181,10 +183,11 @@ def reward_by_size(d: Any, N: Any, *, F: Any, alpha: Any, a: Any, beta: Any, d0:
     nicknames=("SFT", "supervised fine-tuning", "data composition"),
 )
 def finetune_mixture(n: Any, share: Any, *, E: Any, A: Any, t: Any, c: Any) -> Any:
-    """An ability after fine-tuning on n examples with a share of its own domain: E + A (n (share + t (1 - share)))^-c.
+    """Loss after fine-tuning on n examples, a fraction of them from its domain: E + A (n (share + t (1 - share)))^-c.
 
-    An example of another domain counts as t of an own one. Losses, or of scores the odds against. Abilities that other
-    domains harm need a law of their own. The paper reports trends and no equation.
+    An example of another domain counts as t examples of the own domain. The response is a loss, or the odds against for
+    a score. The law does not describe abilities that become worse with examples of other domains. The paper reports
+    trends and gives no equation.
     """
     return E + A * raised(n * (share + t * (1.0 - share)), -c)
 
@@ -200,9 +203,9 @@ def finetune_mixture(n: Any, share: Any, *, E: Any, A: Any, t: Any, c: Any) -> A
     nicknames=("parallel scaling law", "cross-lingual transfer", "first-parallel leap"),
 )
 def parallel_languages(n: Any, *, A: Any, b: Any, gap: Any) -> Any:
-    """Transfer between languages by the number of training languages: A n^b, and (1 - gap) A with a single one.
+    """Transfer between languages by the number n of training languages: A n^b, and (1 - gap) A for n = 1.
 
-    The second language is the leap, the gap what a single one lacks to the power law. Exponents could not be verified;
-    the amount of data grows with the languages.
+    The second language brings more than the power law; gap is the fraction by which a single language lies below it.
+    Exponents could not be verified. The amount of data grows with the number of languages.
     """
     return A * raised(n, b) * jnp.where(n < 1.5, 1.0 - gap, 1.0)

@@ -143,11 +143,11 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         nicknames=("learning rate annealing",),
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
-        """Loss along a schedule, L0 + A S1^-alpha - C S2: summed rates, and their drops with a fading memory.
+        """Loss along a schedule, L0 + A S1^-alpha - C S2: S1 sums the rates, S2 their decreases with a fading memory.
 
-        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak: the abstract
-        states the law, this definition was not checked against the paper. Nothing bounds S2, so long decays are
-        overrated. Priors hold in nats per token and for lam near .999, on which C depends.
+        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak. The abstract states the
+        law; this definition was not checked against the paper. S2 has no upper limit, so the law overestimates the gain
+        of long decays. Priors assume a loss in nats per token and lam near .999, on which C depends.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -209,8 +209,8 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
         """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
 
-        S sums all rates so far, warm-up included, S_k those from step k on. Residuals of neighbouring steps are alike,
-        so thin the curve. Priors hold in nats per token.
+        S sums all rates up to the step, including warm-up; S_k sums the rates from step k on. Residuals of neighbouring
+        steps are correlated, so thin the curve. Priors assume a loss in nats per token.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
@@ -264,8 +264,8 @@ RATE = ("n_params", "n_tokens")
 def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
     """Valley of the loss: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
 
-    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits the positions of the lowest runs; here
-    all runs of a sweep speak, so flat valleys give wide answers.
+    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits only the runs with the lowest loss.
+    Here all runs of a sweep are fitted, so a flat valley gives wide intervals of the best settings.
     """
     off_rate = jnp.log(lr / c) + p * jnp.log(N) - q * jnp.log(D)
     off_batch = jnp.log(bs / d) - r * jnp.log(D)
@@ -287,7 +287,7 @@ def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g,
 def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
     """Best learning rate: c N^-p D^q.
 
-    At a fixed batch the sign of q turns round: here the batch grows with D. The intercept is known to a factor of two.
+    Here the batch grows with D; at a fixed batch q has the opposite sign. The factor c is known up to a factor of two.
     """
     return c * N**-p * D**q
 
@@ -328,10 +328,10 @@ variant(
     name="weight_decay_width",
     nicknames=("muP",),
     section="schedule",
-    summary="Weight decay that keeps the top singular value of matrices at any width, beside a rate of 1/d: A d^c.",
+    summary="Weight decay by width d that keeps the top singular value of matrices constant, at a rate of 1/d: A d^c.",
     cite="fan2025weightdecay",
-    caveats="c is near .5. Vectors take a constant rate and no decay. The rule rests on an observed top singular value "
-    "of sqrt(rate / decay) d^.75, as the abstract says.",
+    caveats="c is near .5. Vectors have a constant rate and no decay. The rule follows from an observed top singular "
+    "value of sqrt(rate / decay) d^.75, as the abstract says.",
     response="weight decay",
     describes="quantity",
     inputs=("width",),
@@ -344,8 +344,8 @@ variant(
     section="schedule",
     summary="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
     cite="wortsman2023small",
-    caveats="c = 1 is what the parametrisation of yang2022tensor promises for hidden matrices; a posterior away from 1 "
-    "says that the small models are no proxy.",
+    caveats="The parametrisation of yang2022tensor predicts c = 1 for hidden matrices. If the posterior of c excludes "
+    "1, the best rate of small models is not valid for large ones.",
     form="recalled",
     response="best learning rate",
     describes="quantity",

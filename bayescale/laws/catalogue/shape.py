@@ -27,8 +27,9 @@ from bayescale.laws.shapes import raised
 def width_depth_resolution(w: Any, d: Any, r: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, C: Any, c: Any) -> Any:
     """Error of a vision model by width, depth and resolution: E + A w^-a + B d^-b + C r^-c.
 
-    With a cost, `laws.optimum` finds the best shape: operations grow as w^2 d r^2, activations, which decide the run
-    time, as w d r^2. The paper compares rules of scaling and fits no such curve.
+    `laws.optimum` finds the best shape for a given cost. The number of operations grows as w^2 d r^2. The number of
+    activations, which determines the run time, grows as w d r^2. The paper compares rules of scaling and fits no such
+    curve.
     """
     return E + A * raised(w, -a) + B * raised(d, -b) + C * raised(r, -c)
 
@@ -50,7 +51,7 @@ alias("resnet_scaling", "width_depth_resolution", "bello2021revisiting")
 def run_time(C: Any, M: Any, *, A: Any, a: Any, b: Any) -> Any:
     """Run time by operations and activations: A C^a M^b.
 
-    The paper finds that activations tell run time better than operations do.
+    The paper finds that activations predict run time better than operations do.
     """
     return A * raised(C, a) * raised(M, b)
 
@@ -60,8 +61,8 @@ variant(
     name="logit_growth",
     summary="Largest attention logit or gradient norm by size and learning rate: A N^a lr^b.",
     cite="wortsman2023small",
-    caveats="`predict` gives the probability that a size and rate pass a threshold. The paper extrapolates the logit "
-    "by size for each rate; the product of powers is ours.",
+    caveats="Use `predict` for the probability that the logit at a size and rate exceeds a threshold. The paper "
+    "extrapolates the logit by size for each rate; the product of powers was written for this package.",
     form="ours",
     inputs=("n_params", "lr"),
     response="largest logit",
@@ -88,10 +89,10 @@ variant(
     nicknames=("MoE", "optimal sparsity", "reasoning"),
 )
 def reasoning_sparsity(t: Any, s: Any, *, A: Any, c: Any, d: Any, q: Any) -> Any:
-    """Tokens per parameter and the active share of experts with their interaction: A t^-c s^d e^(q ln t ln s).
+    """Loss by tokens per parameter t and active fraction s of experts, with interaction: A t^-c s^d e^(q ln t ln s).
 
-    Losses, or of scores the odds against: fit both and compare, since the paper finds that reasoning wants more tokens
-    per parameter than the loss does. It states no equation.
+    The response is a loss, or the odds against for a score. Fit both and compare: the paper finds that the best number
+    of tokens per parameter is larger for reasoning than for the loss. It gives no equation.
     """
     spread = jnp.log(s)
     return A * raised(t, -c) * jnp.exp(spread * (d + q * jnp.log(t)))

@@ -23,9 +23,9 @@ from bayescale.laws.shapes import above_zero, raised
     nicknames=("constant", "flat"),
 )
 def no_trend(x: Any, *, A: Any) -> Any:
-    """A response that scale does not change: A.
+    """Constant response: A.
 
-    To compare with a law that falls; the paper finds no trend of subjective preferences.
+    Use it for comparison with a decreasing law. The paper finds that subjective preferences do not change with scale.
     """
     return A + 0.0 * x
 
@@ -34,9 +34,10 @@ variant(
     "power",
     name="signed_power",
     section="trends",
-    summary="Power law of either direction, A x^-c with c of either sign: P(c > 0) says whether the response falls.",
+    summary="Increasing or decreasing power law, A x^-c with c of either "
+    "sign; P(c > 0) is the probability of a decrease.",
     cite="wang2025worldpm",
-    caveats="All other laws fall by prior, so that flat data still make them fall a little.",
+    caveats="Most other laws decrease by their prior, so they decrease slightly even if the data do not.",
     form="ours",
     priors={"c": Turn(sd=0.6)},
     decreasing=(),
@@ -59,10 +60,10 @@ alias("subjective_preference", "signed_power", "wang2025worldpm")
     nicknames=("log-linear", "linear in the logarithm"),
 )
 def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
-    """Straight line in ln x of either direction: B (1 + a ln(x / x0)), so that B a is the change for each e-fold.
+    """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)); B a is the change when x grows e-fold.
 
-    x0 is where B holds, the middle of the runs. A line reaches zero somewhere; a score that is linear between chance
-    and ceiling is `logistic`.
+    B is the response at x0, the middle of the runs. A line reaches zero at some x. For a score that is linear between
+    chance and ceiling use `logistic`.
     """
     return B * above_zero(1.0 + a * jnp.log(x / x0))
 
@@ -72,7 +73,7 @@ variant(
     name="retrieval_datastore",
     summary="Loss of a retrieval model by the tokens of its datastore, about linear in their logarithm.",
     cite="shao2024datastore",
-    caveats="The paper shows the trend and prints no equation.",
+    caveats="The paper shows this trend without an equation.",
     form="ours",
     inputs=("datastore_tokens",),
     response="loss",
@@ -84,7 +85,7 @@ variant(
     section="trends",
     summary="Capability by annotated samples, A N^c with c about .07.",
     cite="liu2025fundus",
-    caveats="The abstract prints the exponent .068 and no amplitude; it calls the capability L.",
+    caveats="The abstract gives the exponent .068 and no amplitude. It calls the capability L.",
     inputs=("n_samples",),
     priors={"c": Exponent(0.068, 0.4)},
     response="capability",
@@ -104,10 +105,11 @@ variant(
     nicknames=("U-shaped loss", "turn", "over-training"),
 )
 def turning(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
-    """A response that falls and rises again: A (d (x/T)^-c + c (x/T)^d) / (c + d), least at x = T where it is A.
+    """Response with a minimum A at x = T: A (d (x/T)^-c + c (x/T)^d) / (c + d).
 
-    A power law on either side. `post.draws["T"]` gives the probability that the turn comes before an input; where the
-    data show no turn, T is the prior's, which has most of its mass within one span of the data.
+    It is a power law on either side. The draws `post.draws["T"]` give the probability that the minimum lies below a
+    given input. If the data show no minimum, the posterior of T equals its prior, which has most of its mass within one
+    range of ln x from the data.
     """
     ratio = x / T
     return A * (d * raised(ratio, -c) + c * raised(ratio, d)) / (c + d)
@@ -116,9 +118,10 @@ def turning(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
 variant(
     "turning",
     name="inverted_u_score",
-    summary="Score that rises and falls again with scale: the odds against turn at x = T.",
+    summary="Score that increases and then decreases with scale: the odds against have a minimum at x = T.",
     cite="mckenzie2023inverse",
-    caveats="For scores that fall from the start see u_shaped_score, and signed_power for one direction only.",
+    caveats="For scores that first decrease use u_shaped_score, and for "
+    "scores that only increase or decrease signed_power.",
     form="ours",
     priors={"c": STEEP, "d": STEEP},
     nicknames=("inverse scaling", "inverted U"),
@@ -128,9 +131,9 @@ variant(
     "turning",
     name="thinking_peak",
     section="inference",
-    summary="Accuracy by thinking tokens with a peak at T tokens: longer answers are worse again.",
+    summary="Accuracy by thinking tokens with a maximum at T tokens.",
     cite="huang2025m1",
-    caveats="The paper reports an optimum near 4,000 tokens and no equation.",
+    caveats="The paper reports a maximum near 4,000 tokens and gives no equation.",
     form="ours",
     inputs=("thinking_tokens",),
     priors={"c": STEEP, "d": STEEP, "T": Break(("T",), 0.0, 0.5)},
@@ -148,9 +151,9 @@ variant(
     nicknames=("hump", "double descent"),
 )
 def rise_then_fall(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
-    """A response that rises first and then falls: A (c + d) / (d (x/T)^c + c (x/T)^-d), largest at x = T.
+    """Response with a maximum A at x = T: A (c + d) / (d (x/T)^c + c (x/T)^-d).
 
-    Falls as x^-c far beyond T and rises as x^d far before it.
+    It increases as x^d far below T and decreases as x^-c far above T.
     """
     ratio = x / T
     return A * (c + d) / (d * raised(ratio, c) + c * raised(ratio, -d))
@@ -159,9 +162,10 @@ def rise_then_fall(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
 variant(
     "rise_then_fall",
     name="u_shaped_score",
-    summary="U-shaped score: falls up to x = T and rises beyond, as most tasks of inverse scaling do.",
+    summary="U-shaped score that decreases up to x = T and then increases, as on most tasks of inverse scaling.",
     cite="wei2022inverse",
-    caveats="Of eleven tasks four kept falling up to the largest models and six were U-shaped.",
+    caveats="In the paper, the scores of four of eleven tasks decreased "
+    "up to the largest models, and six were U-shaped.",
     form="ours",
     priors={"c": STEEP, "d": STEEP},
     nicknames=("inverse scaling", "U-shaped scaling"),
@@ -178,10 +182,10 @@ variant(
     nicknames=("best shape", "parabola"),
 )
 def valley(x: Any, *, A: Any, T: Any, b: Any) -> Any:
-    """Parabola on log axes with its bottom at x = T: A exp((b ln(x/T))^2 / 2), as of depth or width at a fixed budget.
+    """Parabola on log axes with its minimum at x = T: A exp((b ln(x/T))^2 / 2), e.g. depth or width at a fixed budget.
 
-    Of a score the odds against, so that the score is best at T. The paper finds such optima of depth and width and
-    prints no equation.
+    For a score the law describes the odds against, so the score is best at T. The paper finds such optima of depth and
+    width, and gives no equation.
     """
     return A * jnp.exp(0.5 * (b * jnp.log(x / T)) ** 2)
 
@@ -200,8 +204,8 @@ def valley(x: Any, *, A: Any, T: Any, b: Any) -> Any:
     nicknames=("phase transition", "threshold", "emergence"),
 )
 def sharp_transition(x: Any, *, E: Any, H: Any, T: Any, k: Any) -> Any:
-    """A drop at a threshold: E + H / (1 + (x/T)^k), from E + H before x = T to E beyond; large k is sudden.
+    """Decrease at a threshold T from E + H to E: E + H / (1 + (x/T)^k); it is sudden for large k.
 
-    The paper finds that representations reorganise suddenly as a context grows and prints no such curve.
+    The paper finds that representations change suddenly as a context grows, and gives no such curve.
     """
     return E + H / (1.0 + jnp.exp(jnp.minimum(k * jnp.log(x / T), 80.0)))

@@ -40,7 +40,7 @@ def forecast_with(problems: Sequence[Problem], fit: Callable[[bs.Runs, int], bs.
 
 
 def default(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """The default, as `bayescale.backtest` samples it: by importance, and by NUTS where weights deserve no trust."""
+    """The default of `bayescale.backtest`: importance sampling, and NUTS if the diagnostics of the weights fail."""
     return sampled(problems, method="auto")
 
 
@@ -65,7 +65,7 @@ def sampled_m4(problems: Sequence[Problem]) -> Iterator[Prediction]:
 
 
 def no_discrepancy(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """NUTS on the usual law with Student-t noise and no discrepancy: careful Bayes that trusts the law."""
+    """NUTS on the law of least squares with Student-t noise and no discrepancy, which assumes that the law is true."""
     noise = bs.Likelihood(residual_sd=0.01, residual_spread=1.0, tail=4.0)
     names = {1: "saturating_power", 2: "chinchilla", 3: "three_input_outer"}
     for problem in problems:

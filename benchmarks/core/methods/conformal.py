@@ -15,7 +15,7 @@ FEWEST_SCORES = 10
 
 
 def conformal(problems: Sequence[Problem], base: Sequence[Prediction] | None = None) -> Iterator[Prediction]:
-    """Least squares with intervals from the errors that it made on families of all other sources.
+    """Least squares with intervals from its errors on the families of all other data sets.
 
     Signed errors in units of the stated spread are exchanged between families of one group and split, one source left
     out at a time (a split conformal forecast across families). It alone learns from outcomes of other families.

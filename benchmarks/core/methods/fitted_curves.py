@@ -70,7 +70,7 @@ def fitted(case: Setting, theta: np.ndarray) -> np.ndarray:
 
 
 def least_squares(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Least squares of ln(loss), delta method, Student-t: the textbook interval of a fitted curve."""
+    """Least squares of ln(loss) with the usual interval of a fitted curve: delta method, Student-t."""
     for problem in problems:
         begin = time.perf_counter()
         case = setting(problem)
@@ -93,7 +93,7 @@ def status(fit: ls.Fit) -> str:
 
 
 def residual_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Refit after resampling the residuals, widened by sqrt(n / (n - p))."""
+    """Least squares, refitted after resampling the residuals times sqrt(n / (n - p))."""
 
     def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return rng.choice(residual, (BOOTSTRAPS, len(residual)))
@@ -102,7 +102,7 @@ def residual_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
 
 
 def wild_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Refit after multiplying each residual by a random sign and size (Webb's six points)."""
+    """Least squares, refitted after multiplying each residual by a random factor (Webb's six points)."""
     points = np.sqrt([0.5, 1.0, 1.5])
 
     def resample(residual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -132,7 +132,7 @@ def with_scatter(curves: np.ndarray, residual: np.ndarray) -> tuple[np.ndarray, 
 
 
 def huber_bootstrap(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Huber's loss at 1e-3 on ln(loss) from a grid of starts, runs resampled (hoffmann2022training, besiroglu2024)."""
+    """Huber's loss at 1e-3 of ln(loss), grid of starts, resampled runs (hoffmann2022training, besiroglu2024)."""
     for problem in problems:
         begin = time.perf_counter()
         rng = np.random.default_rng(seed_of(problem))

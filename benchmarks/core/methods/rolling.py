@@ -41,7 +41,7 @@ class Errors:
 
 
 def rolling_conformal(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Huber's fit with intervals from its own errors in rolling extrapolations within the fitted runs.
+    """Huber's fit with intervals from its errors when it extrapolates within the fitted runs.
 
     The curve is fitted again up to as many as eight smaller scales, and forecasts the fitted runs beyond each. Errors
     at the asked distance (within a factor of two) are used where there are nine; else all, those from elsewhere in

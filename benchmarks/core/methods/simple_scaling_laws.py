@@ -16,7 +16,7 @@ SMALLEST = 1e-6
 
 
 def simple_scaling_laws(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """The package simple-scaling-laws as it comes, its interval of one new run (below zero: 1e-6, which CRPS pays for).
+    """The package simple-scaling-laws with its defaults and its interval of one new run (at least 1e-6).
 
     It fits a sum of power laws and a floor. Its forecast is drawn from the curve and the runs of a wild cluster
     bootstrap; quantiles of it stand for it here.

@@ -117,7 +117,7 @@ def candidates() -> tuple[tuple[float, float], ...]:
 
 
 def local_trend(problems: Sequence[Problem]) -> Iterator[Prediction]:
-    """Damped local trend of ln(loss) along the scale, a state-space model with unequal steps; averaged by evidence.
+    """State-space model of ln(loss) along the scale with a damped slope, averaged over dampings by marginal likelihood.
 
     Level and slope are a random walk and a slope that fades and is pushed, over the logarithm of the scale; single runs
     scatter around the level. Damping and variances are averaged over a grid by their evidence, and the overall variance
