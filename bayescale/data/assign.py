@@ -38,7 +38,7 @@ SAME_COMPUTE = np.log(1.1)
 """Compute that agrees with 6 N D to 10 % tells which N was counted."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Cells:
     """The cells of a table and how its numbers are written.
 
@@ -59,6 +59,11 @@ class Cells:
         """Build the record of a table's columns."""
         proved = evidence(frame[column].tolist() for column in frame)
         return cls(frame, decimal, proved, headings(map(str, frame.columns)))
+
+    def named(self, fixed: Mapping[str, str]) -> Cells:
+        """Return the table with the columns that the caller names, by our names: units in their names then count."""
+        heads = {theirs: self.heads[theirs].told(role) for role, theirs in fixed.items() if theirs in self.heads}
+        return dataclasses.replace(self, heads=self.heads | heads)
 
     def numbers(self, column: str, *, compute: bool = False) -> Column:
         """Read one column as numbers."""
@@ -100,8 +105,6 @@ def assign(
         InputError: For columns that do not exist, or where several may be meant.
     """
     check_named(cells, fixed, inputs or ())
-    # What the caller says of a column decides whether a unit in its name is one of counts.
-    cells.heads.update({theirs: cells.heads[theirs].told(role) for role, theirs in fixed.items()})
     chosen, log, questions = dict(fixed), [], []
     taken = set(fixed.values())
     for role in LABEL_ROLES:

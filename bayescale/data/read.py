@@ -336,8 +336,8 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         response: Whether a response is needed.
     """
     loaded = load(source, table=options.table, metric=options.loss, checkpoints=options.checkpoints)
-    cells = Cells.of(loaded.frame, options.decimal)
     fixed = {**loaded.roles, **options.fixed}
+    cells = Cells.of(loaded.frame, options.decimal).named(fixed)
     inputs = asked(options.inputs, cells) if options.inputs is not None else loaded.inputs
     counted = options.derive == "error_rate" and any(head.role == "correct" for head in cells.heads.values())
     chosen, log = assign(cells, fixed, inputs, response=response and not counted)
