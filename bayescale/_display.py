@@ -15,7 +15,7 @@ class Display:
         return f"<pre>{html.escape(repr(self))}</pre>"
 
     def plot(self, **options: Any) -> Any:
-        """Plot the record with the function of `bayescale.plot` for its class.
+        """Draw the record as a plot with the function of `bayescale.plot` for its class.
 
         Args:
             **options: Options of that function, such as `ax`.

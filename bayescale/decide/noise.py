@@ -40,8 +40,7 @@ from bayescale.errors import InputError, counted, some
 from bayescale.forecast import mixture_cdf
 
 CLEAR, POWER = 0.95, 0.8
-"""A gap counts as shown if its sign is right with probability `CLEAR`; seeds are enough if that happens with `POWER`.
-"""
+"""Probability that the sign of a gap is right at which it counts as shown, and power at which seeds are enough."""
 SEEDS = (2, 3, 5, 8, 12)
 """Numbers of seeds for which the smallest visible gap is stated."""
 

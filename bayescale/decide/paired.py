@@ -35,12 +35,9 @@ from bayescale.posterior.fitted import Fitted
 TILT = 0.02
 """Prior sd of the ratio's change over the training range due to its exponent, where ln loss decreases by 1 over it."""
 DISCREPANCY = 0.0125
-"""Median amplitude of the ratio's discrepancy where ln loss decreases by 1; far below the default for one recipe's
-loss.
-"""
+"""Median amplitude of the ratio's discrepancy where ln loss decreases by 1; for one recipe it is far larger."""
 SPREAD = 1.6
-"""Prior sd of the logarithm of that amplitude: ratios of similar recipes hardly depart from a law, those of others do.
-"""
+"""Prior sd of the logarithm of that amplitude: ratios of similar recipes hardly depart from a law, others do."""
 AHEAD = 0.7
 SCATTER = 0.002
 """Prior median of the residual sd of the ratio."""
@@ -48,8 +45,7 @@ SEED = 0.0011
 """Prior median of the seed noise of the ratio, which comes from two runs."""
 LEAST_FALL = 0.02
 ALIKE = 0.10
-"""Runs whose ln(input) differ by at most this count as one scale; the difference is corrected with each fitted curve.
-"""
+"""Runs whose ln(input) differ by at most this count as one scale; fitted curves correct the difference."""
 SETTINGS = Nuts(warmup=300, draws=1000)
 """Settings of NUTS: residual sd, seed noise and discrepancy of the ratio need many draws, and a fit is fast."""
 FEWEST = 3

@@ -37,15 +37,12 @@ DISCREPANCIES = {
     "discrepancy half as large": 0.5,
     EXACT: 1e-4,
 }
-"""Factors on the discrepancy's median amplitude; 0.0001 stands for no discrepancy, without compiling another program.
-"""
+"""Factors on the discrepancy's median amplitude; 0.0001 stands for none, without compiling another program."""
 NESTED = {"chinchilla_outer": ("chinchilla",)}
 """Laws to which a law reduces at some values of its constants; the posterior may already be close to these values."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
-"""Largest number of runs that are left out one by one; the largest runs are chosen, as an extrapolation depends on
-them.
-"""
+"""Number of runs that are left out one by one: the largest, because an extrapolation depends on them."""
 WEIGHABLE = 0.7
 """Pareto k of the importance weights above which a reweighted answer is not given."""
 QUANTILES = (0.1, 0.5, 0.9)

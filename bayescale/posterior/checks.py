@@ -37,8 +37,7 @@ STILL = 1e-9
 RISES_THROUGHOUT = 0.7
 """Correlation of ln x and ln y above which a response counts as rising throughout instead of rising again."""
 STEEPENING = 0.3
-"""Relative increase of the log-log slope, from the first to the second half of the points, that counts as steepening.
-"""
+"""Relative increase of the log-log slope, from the first to the second half of points, that counts as steepening."""
 REFUTED = 8.0
 """A component of a mixture is reported if its leave-one-out log density is lower than another's by this many nats."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}

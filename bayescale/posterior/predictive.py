@@ -113,9 +113,7 @@ class NewRuns(NamedTuple):
     variance: np.ndarray
     """Variance of a new run around that mean."""
     noise: np.ndarray
-    """Joint draws of the deviation from that mean: runs at equal points share a residual, and each has its own seed
-    noise.
-    """
+    """Joint draws of the deviation from that mean: runs at equal points share a residual but not seed noise."""
 
 
 def at_fitted_settings(problem: Problem, z: np.ndarray) -> np.ndarray:
