@@ -68,8 +68,8 @@ class Ray:
 
         Returns:
             All inputs, with missing ones computed from the ray; and the largest factor between a given input and the
-                ray, shape
-            (point,). A point off the ray is projected so that this factor is about equal for its given inputs.
+                ray, shape (point,). A point off the ray is projected so that this factor is about equal for its given
+                inputs.
 
         Raises:
             InputError: For a single input that is constant along the ray.

@@ -405,8 +405,7 @@ def refitted(
 
     Returns:
         Ln of the median, sd of the curve and sd of one run, in ln loss, one value a simulation each; and the fraction
-            of
-        fits that converged.
+            of fits that converged.
     """
     families = simulated(source, runs, law.inputs, simulations, seed)
     if isinstance(source, Fitted):

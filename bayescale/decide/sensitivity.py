@@ -69,8 +69,7 @@ def sensitivity(
     Returns:
         One row a change: `change`, `group` ("as fitted", "law", "discrepancy", "prior", "seed noise", "one run left
         out"), `probability` that one run meets the target, `low`, `median` and `high` of that run's response (80 %
-            interval), and `status`.
-        The status says whether a fit did not converge or importance weights are unreliable.
+        interval), and `status`. The status says whether a fit did not converge or importance weights are unreliable.
 
     Raises:
         InputError: For inputs that are missing or not positive.

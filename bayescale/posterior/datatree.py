@@ -59,13 +59,13 @@ def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) ->
 
     A mixture has one child tree for each component, because each component converges by itself. ArviZ reads a child as
     any posterior. Its name identifies the model: `component_present`, `component_absent` or `component_power` for the
-    default of one input (see `priors.PLATEAUS`). Its attributes are `component`, a description, and `weight`.
-    The parent tree has posterior_predictive, observed_data and constant_data of the mixture; the coordinate `component`
-    of posterior_predictive gives the component of each draw. There is no posterior group of the mixture, because its
+    default of one input (see `priors.PLATEAUS`). Its attributes are `component`, a description, and `weight`. The
+    parent tree has posterior_predictive, observed_data and constant_data of the mixture; the coordinate `component` of
+    posterior_predictive gives the component of each draw. There is no posterior group of the mixture, because its
     components have different constants and chains of different models do not mix.
 
-    If `tree` is the result, `az.summary(tree["component_present"])` summarises a component, and
-    `az.summary(tree, group="posterior_predictive", kind="stats")` the mixture's forecast of each run.
+    If `tree` is the result, `az.summary(tree["component_present"])` summarises a component, and `az.summary(tree,
+    group="posterior_predictive", kind="stats")` the mixture's forecast of each run.
 
     Args:
         fit: The fit to convert.

@@ -21,8 +21,7 @@ def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
 
     Returns:
         The densities, and whether their rows are the runs in order. Where long curves were averaged, or where
-            replicates
-        share a heavy-tailed residual, there is one row for each setting instead.
+            replicates share a heavy-tailed residual, there is one row for each setting instead.
     """
     job, draws, problem = posterior.job, posterior.unconstrained.shape[1], posterior.job.problem
     values = posterior.flat_values

@@ -111,8 +111,7 @@ def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
 
     Returns:
         Files of each run by its name, which is that of the files or of their subfolder; and the names of the other
-            files
-        there, which are not read.
+            files there, which are not read.
     """
     directories = [folder, *(path for path in visible(folder) if path.is_dir())]
     present = {directory: [path for path in visible(directory) if path.is_file()] for directory in directories}
