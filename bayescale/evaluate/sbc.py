@@ -218,8 +218,7 @@ def given(
         whole = both if error else both.drop(columns="value_se")
         return request.plan(dataclasses.replace(runs, frame=whole))
 
-    # Further runs with a huge standard error have no influence, so this is the fit of the real runs in the shape of
-    # all.
+    # Further runs have huge standard errors and no influence, so this fits the real runs, in the shape of all runs.
     alone = plan_of(level, BOUNDLESS)
     queue = Queue({0: alone}, {}, request, None, executor)
     ((_, fit),) = results_of(queue, False)
