@@ -20,8 +20,8 @@ def check() -> list[str]:
     """Check built-in figures against each other.
 
     Returns:
-        One sentence per check, beginning with "Agrees" or "Conflict"; conflicts are facts about the
-        published figures and stay listed.
+        One sentence per check, beginning with "Agrees" or "Conflict"; conflicts are facts about the published figures
+        and stay listed.
     """
     return [
         *_marin_fits(),

@@ -1,7 +1,7 @@
 """The Learning Curve Database (LCDB 0.1.0): 20 learners of scikit-learn on 246 data sets.
 
-Mohr, Viering, Loog and van Rijn (2022), "LCDB 1.0: An Extensive Learning Curves Database for Classification Tasks";
-MIT licence. Its data come inside the Python package ``lcdb``, which is not imported: that would need further packages.
+Mohr, Viering, Loog and van Rijn (2022), "LCDB 1.0: An Extensive Learning Curves Database for Classification Tasks"; MIT
+licence. Its data come inside the Python package ``lcdb``, which is not imported: that would need further packages.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFr
     """Convert one publication's table to the shared columns.
 
     Args:
-        table: One row per measurement, in the order to keep, with family, run, the scales, metric and value, and
-            any other shared column that is not constant.
+        table: One row per measurement, in the order to keep, with family, run, the scales, metric and value, and any
+            other shared column that is not constant.
         source: Name of the entry of the corpus.
         cite: Keys of the papers, separated by semicolons.
         scales: Further columns, in order: scale inputs in raw counts, then settings.
