@@ -106,7 +106,11 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def _target(path: Path) -> Path:
-    """Return the regular file that a path refers to, links resolved; it need not exist."""
+    """Return the regular file that a path refers to, links resolved; it need not exist.
+
+    Raises:
+        InputError: For anything else than a path to a regular file.
+    """
     if path.name in ("", ".."):
         raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
     target = Path(os.path.realpath(path))

@@ -336,7 +336,11 @@ def known_kind(kind: Any) -> None:
 
 
 def refuse_unnamed(names: tuple[str, ...], at: Any) -> None:
-    """Refuse inputs without names."""
+    """Refuse inputs without names.
+
+    Raises:
+        InputError: For anything but a table, a mapping or None.
+    """
     if at is not None and not isinstance(at, (pd.DataFrame, Mapping)):
         raise InputError(
             f"Inputs are given by name, e.g. predict(at={{{names[0]!r}: 1e21}}), or as a table with these columns; "

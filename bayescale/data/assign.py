@@ -147,7 +147,11 @@ def assign(
 
 
 def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -> None:
-    """Refuse columns named by the caller that do not exist, are named twice, or would have no effect."""
+    """Refuse columns named by the caller that do not exist, are named twice, or would have no effect.
+
+    Raises:
+        InputError: With the most similar column name.
+    """
     for ours, theirs in fixed.items():
         said = f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={shell(theirs)})"
         swapped = ours in cells.heads and theirs in ROLES

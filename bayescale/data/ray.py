@@ -95,7 +95,11 @@ class Ray:
         return np.exp(self.center[0] + logs @ powers / (powers @ powers))
 
     def departure(self, point: Mapping[Any, Any]) -> str:
-        """Return the factor between a point and the ray at its first input: `5 (n_tokens / n_params 100, not 20)`."""
+        """Return the factor between a point and the ray at its first input: `5 (n_tokens / n_params 100, not 20)`.
+
+        Args:
+            point: All inputs of the point.
+        """
         first = self.names[0]
         there = self.inputs(float(point[first])).iloc[0]
         away = {name: float(np.exp(abs(np.log(point[name] / there[name])))) for name in self.names[1:]}
@@ -107,7 +111,12 @@ class Ray:
         return f"{away[name]:.2g} ({said})"
 
     def remedy(self, point: Mapping[str, float], smallest: float) -> tuple[dict[str, float], str]:
-        """Return the smallest run that would show how the response varies off the ray, and a sentence about it."""
+        """Return the smallest run that would show how the response varies off the ray, and a sentence about it.
+
+        Args:
+            point: All inputs of the point.
+            smallest: Smallest first input among the runs.
+        """
         there = pd.DataFrame([point])
         on_ray = self.inputs(self.first(there)).iloc[0]
         here = self.inputs(smallest).iloc[0]

@@ -474,7 +474,11 @@ def checked_runs(
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read a table of inputs without a response, such as pilots and plans, with canonical column names."""
+    """Read a table of inputs without a response, such as pilots and plans, with canonical column names.
+
+    Raises:
+        InputError: As `read`.
+    """
     given = read_canonical(source, Options(columns=columns), response=False)
     given.check(given.table, list(given.unreadable))
     check_units(given.table, given.stated)

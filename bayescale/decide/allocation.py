@@ -422,7 +422,11 @@ def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.nda
 
 
 def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarray) -> np.ndarray:
-    """Return the second input that uses up the budget, by bisection on its logarithm; nan where 1 is too expensive."""
+    """Return the second input that uses up the budget, by bisection on its logarithm; nan where 1 is too expensive.
+
+    Raises:
+        InputError: If the cost does not grow with the second input.
+    """
     low, high = np.zeros(len(first)), np.full(len(first), np.log(LARGEST))
     start, end = total(first, np.exp(low)), total(first, np.exp(high))
     if not (np.isfinite(start) & np.isfinite(end)).all() or (end <= start).any():

@@ -132,7 +132,11 @@ def make_course(
 
 
 def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[str, float]:
-    """Return the point in question as inputs of the laws, for recipes that may have been fitted along rays."""
+    """Return the point in question as inputs of the laws, for recipes that may have been fitted along rays.
+
+    Raises:
+        InputError: If the point lies off a recipe's ray, or if recipes have different points there.
+    """
     rays = [posterior for posterior in posteriors.values() if posterior.ray is not None]
     at = our_names(dict(at), [name for one in posteriors.values() for name in (*one.law.inputs, *ray_names(one))])
     if not rays or not at:

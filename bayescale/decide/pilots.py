@@ -340,7 +340,11 @@ class Shelf:
 
 
 def as_table(candidates: Any) -> pd.DataFrame:
-    """Return the candidates if they are a table."""
+    """Return the candidates if they are a table.
+
+    Raises:
+        InputError: For anything else than a table.
+    """
     checked.instance(
         "A table of candidates",
         candidates,

@@ -347,11 +347,19 @@ def crossover(
     names: tuple[str, str] = ("A", "B"),
     **options: Any,
 ) -> Crossing:
-    """Return the posterior of the point where one recipe becomes better than another; see `compare` for the options."""
+    """Return the posterior of the point where one recipe becomes better than another; see `compare` for the options.
+
+    Raises:
+        InputError: As `compare`.
+    """
     return compare(dict(zip(names, (first, second), strict=True)), range=range, **options).crossings[0]
 
 
 @handing_on(names_of(compare) - {"posteriors"})
 def speedup(first: Fitted, second: Fitted, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
-    """Return the factor on the cost with which the first recipe equals the second, in `Duel.speedup`; see `compare`."""
+    """Return the factor on the cost with which the first recipe equals the second, in `Duel.speedup`; see `compare`.
+
+    Raises:
+        InputError: As `compare`.
+    """
     return compare(dict(zip(names, (first, second), strict=True)), **options).duels[0]

@@ -40,7 +40,11 @@ class Archive:
 
 
 def open_folder(folder: str | Path) -> Archive:
-    """Return an archive with the contents of a folder, which is made if it does not exist."""
+    """Return an archive with the contents of a folder, which is made if it does not exist.
+
+    Raises:
+        InputError: As `_io.folder`.
+    """
     root = _io.folder(folder)
     files: dict[str, Path] = {}
     damaged: set[Path] = set()

@@ -295,7 +295,13 @@ def ordered(design: Design, order: np.ndarray) -> Design:
 
 
 def engine_law(law: Law, active: tuple[bool, ...], reference: Array) -> Law:
-    """Return a law in the form that programs use: without names, relative to the reference, numbers as arrays."""
+    """Return a law in the form that programs use: without names, relative to the reference, numbers as arrays.
+
+    Args:
+        law: The law.
+        active: Whether each input varies.
+        reference: Geometric mean of each input.
+    """
     inert = tuple(not flag for flag in active)
     plain = bare(without_span(law, inert).referred(reference))
     return jax.tree.map(lambda leaf: np.asarray(leaf, float), plain)

@@ -305,7 +305,11 @@ def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = Non
 
 
 def chosen(fit: Fitted, component: int) -> tuple[Posterior, str]:
-    """Return a component of a fit, and for a mixture a description of the component, for titles."""
+    """Return a component of a fit, and for a mixture a description of the component, for titles.
+
+    Raises:
+        InputError: If there is no such component.
+    """
     checked.options(component=(component, checked.SEED))
     if component >= len(fit.components):
         labels = ", ".join(f"{number}: {label}" for number, label in enumerate(component_labels(fit)))

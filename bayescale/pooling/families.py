@@ -135,7 +135,11 @@ def refuse_mixed(families: Mapping[str, Runs]) -> None:
 
 
 def refuse_units(families: Mapping[str, Runs], floors: Sequence[str]) -> None:
-    """Refuse to pool floors of responses with different names, or of scores with different ranges."""
+    """Refuse to pool floors of responses with different names, or of scores with different ranges.
+
+    Raises:
+        InputError: With the first two that differ.
+    """
     first, runs = next(iter(families.items()))
     for name, other in families.items():
         if floors and (other.response, other.score) != (runs.response, runs.score):
@@ -215,7 +219,12 @@ def refuse_models(found: Mapping[str, tuple[Job, ...]]) -> None:
 
 
 def single_jobs(runs: Runs, others: Sequence[tuple[Job, ...]]) -> tuple[Job, ...]:
-    """Return the models of runs at one scale, for which spans of the inputs are taken from other families."""
+    """Return the models of runs at one scale, for which spans of the inputs are taken from other families.
+
+    Args:
+        runs: Runs at one scale.
+        others: Models of families at several scales.
+    """
     jobs = []
     for number, job in enumerate(others[0]):
         alike = [scale_of(one[number]) for one in others]

@@ -190,7 +190,11 @@ def archive_key(path: Path) -> str | None:
 
 
 def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Posterior | Mixture:
-    """Read the fit of jobs that the caller already has; several times faster than `load`."""
+    """Read the fit of jobs that the caller already has; several times faster than `load`.
+
+    Raises:
+        InputError: For a file that is damaged or another kind of file.
+    """
     attrs, groups = contents(path, ("sample_stats", "unconstrained_posterior", "values", "fit"))
     try:
         check(attrs, groups, whole=False)

@@ -117,7 +117,12 @@ class NewRuns(NamedTuple):
 
 
 def at_fitted_settings(problem: Problem, z: np.ndarray) -> np.ndarray:
-    """Return which fitted rows have the same setting as each new point and share its residual, shape (point, row)."""
+    """Return which fitted rows have the same setting as each new point and share its residual, shape (point, row).
+
+    Args:
+        problem: The fitted family.
+        z: ln(x / reference) of the new points, shape (point, input).
+    """
     same = np.abs(z[:, None, :] - problem.z[None, : problem.rows]).max(-1) < 0.1**SAME_DIGITS
     return same & share_residuals(problem)
 

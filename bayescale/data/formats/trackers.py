@@ -43,7 +43,11 @@ def kind(path: Path) -> str | None:
 
 
 def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
-    """Return the rows of each run of a store of curves, by the run's name; settings are repeated in every row."""
+    """Return the rows of each run of a store of curves, by the run's name; settings are repeated in every row.
+
+    Raises:
+        InputError: Without the client, or for a damaged store.
+    """
     need(store, path)
     found: dict[str, pd.DataFrame] = {}
     read = offline_run if store == "wandb" else event_folder
