@@ -1,4 +1,4 @@
-"""Priors in words: what a law's priors say of its constants, for readers of a page rather than of code."""
+"""Priors in words: descriptions of a law's priors for readers of a report rather than of code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy.special import expit, ndtr, ndtri
 from bayescale.laws.law import Law
 
 WIDE = float(ndtri(0.95))
-"""Standard deviations on either side of a 90 % interval."""
+"""Distance of the ends of a 90 % interval from the centre, in standard deviations."""
 
 
 def prior_words(law: Law) -> list[str]:
-    """Describe each prior of a law in words, one clause a prior.
+    """Describe each prior of a law in words, with one clause for each prior.
 
     Example:
         >>> import bayescale as bs
@@ -31,7 +31,7 @@ def prior_words(law: Law) -> list[str]:
 
 
 def several(names: tuple[str, ...]) -> str:
-    """List names in a sentence."""
+    """Write names as a list in a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -96,7 +96,7 @@ def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Describe the prior of the net fall."""
+    """Describe the prior of the net decrease of the law."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
     verb = "is" if len(names) == 1 else "are"
     told = [f"{several(names)} {verb} such that the law falls over the range of the runs by a factor ({between})"]
@@ -111,7 +111,7 @@ def fixed(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 
 def slope(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Describe the prior of an exponent through its own fall."""
+    """Describe the prior of an exponent, in terms of the decrease that it causes."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
     return [f"the power {several(names)} alone falls over the range of the runs by a factor ({between})"]
 
@@ -146,4 +146,4 @@ WORDS: Mapping[str, Callable[[Any, tuple[str, ...]], list[str]]] = {
     "Turn": turn,
     "Break": breaks,
 }
-"""What to say of each kind of prior, by its name."""
+"""Function that describes each kind of prior, by the name of its class."""
