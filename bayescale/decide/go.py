@@ -29,7 +29,7 @@ ANSWERS = {
     "go": "buy the run",
     "no-go": "do not buy the run",
     "pilot first": "buy a smaller run first and decide again",
-    "cannot say": "these runs cannot carry an answer",
+    "cannot say": "these runs are not enough for an answer",
 }
 """Every answer and what it means."""
 EVEN = "even stakes: no cost and value were given, so both mistakes count alike"

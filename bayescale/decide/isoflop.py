@@ -91,7 +91,7 @@ class Sweep(Display):
         """The answer in words."""
         percent = f"{100 * self.level:g} %"
         asked = int((self.frontier["cells"] == 0).sum())
-        beside = f" and {counted(asked, 'budget')} asked for" if asked else ""
+        beside = f" and {counted(asked, 'requested budget')}" if asked else ""
         budgets = counted(len(self.frontier) - asked, "budget")
         lines = [f"{self.label}: {budgets} with runs{beside}, C = {self.flops_per:.3g} N D."]
         for row in self.frontier.to_dict("records"):

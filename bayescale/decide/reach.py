@@ -59,8 +59,8 @@ class Reach(Display):
         """
         if not (checked.POSITIVE.holds(value) and self.low <= value <= self.high):
             raise InputError(
-                f"Values of {self.input} from {self.low:.3g} to {self.high:.3g} were looked at; found "
-                f"{checked.shortened(value)}. Ask for others with upto= (--upto)."
+                f"Values of {self.input} from {self.low:.3g} to {self.high:.3g} were searched; found "
+                f"{checked.shortened(value)}. Search farther with upto= (--upto)."
             )
         return float((self.log_input <= np.log(value)).mean())
 

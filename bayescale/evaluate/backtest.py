@@ -153,7 +153,7 @@ class Backtest(Display):
     def coverage_text(self) -> str:
         """Return a text about how many held-out runs lie inside central intervals, as fractions if there are enough."""
         if len(self.frame) < FEWEST_SHARED:
-            return f"Coverage: {', '.join(self.held_words())}; too few for a share."
+            return f"Coverage: {', '.join(self.held_words())}; too few for percentages."
         # With one family there is no interval over families.
         table = self.coverage().dropna(axis="columns", how="all").to_string(index=False)
         return f"Coverage of {counted(len(self.frame), 'held-out run')}:\n{table}"
@@ -163,9 +163,9 @@ class Backtest(Display):
         away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
         if len(away) < FEWEST_SHARED:
             inside = {level: int((away <= 0.5 * level + 1e-12).sum()) for level in LEVELS}
-            return [f"{100 * level:g} % held {count} of {len(away)}" for level, count in inside.items()]
+            return [f"{100 * level:g} % intervals contained {count} of {len(away)}" for level, count in inside.items()]
         shares = self.coverage()[["level", "coverage"]].to_numpy()
-        return [f"{100 * level:g} % held {100 * share:.0f} %" for level, share in shares]
+        return [f"{100 * level:g} % intervals contained {100 * share:.0f} %" for level, share in shares]
 
     def scores(self) -> pd.DataFrame:
         """Return the mean scores of each family and, in the last row, the mean over families.
@@ -251,7 +251,7 @@ class Backtest(Display):
         return f"taken for {told}; design= (--design) says otherwise"
 
     def held_out_text(self, most: int = 10) -> str:
-        """Return the held-out runs as a text table: setting, measured response, median, and intervals with their hits.
+        """Return a text table of the held-out runs: setting, measured response, median, intervals, which contain it.
 
         Args:
             most: Number of runs that are shown; of further runs only the number is given.

@@ -158,8 +158,8 @@ def check_design(posterior: Fitted) -> list[Note]:
     if posterior.first.job.problem.single > 0:
         rows = int(posterior.first.job.problem.mask.sum())
         text = (
-            f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours say the same thing "
-            "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
+            f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours are no independent "
+            "evidence. Scatter is that of averages; forecasts are of single rows. If the rows are "
             "independent runs, name a run for each (a column run)."
         )
         notes.append(Note("averaged", "info", text))

@@ -19,7 +19,7 @@ from bayescale.posterior.fitted import Fitted
 FILE = Path(__file__).with_name("track_record.json")
 KINDS = {"ladder": "ladders", "curve": "curves", "several": "several inputs"}
 """Designs that the track record distinguishes, by the key in the file; see `model.designs`."""
-ONLY_LARGER = "The record of held-out runs is of runs larger than the fitted ones, so it says nothing there."
+ONLY_LARGER = "Forecasts were tested on runs larger than the fitted ones only, so none was tested there."
 """Remark on a question below the data, which the track record does not cover."""
 INSIDE = 1.05
 """A question within this factor of the data does not count as an extrapolation."""
@@ -76,16 +76,16 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     row = rows.iloc[nearest_row]
     kind, unit = KINDS[design], " the compute" if several else ""
     said = (
-        f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
-        f"{row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
+        f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals contained {100 * row['held80']:.0f} % of the "
+        f"runs of {row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
     )
     if factor <= INSIDE < lower:
         said = (
             f"This question lies {long_count(lower)} times beyond the data in one input, and within them in compute. "
-            f"The record counts by compute, and begins beyond. {said}"
+            f"Tests of forecasts count by compute, and begin beyond the data. {said}"
         )
     elif factor <= INSIDE:
-        said = f"This question lies within the data, nearer than the record begins. {said}"
+        said = f"This question lies within the data, nearer than all tested forecasts. {said}"
     elif not reached.any():
         away = f"{long_count(factor)} times{unit} beyond the data, farther than any test on {kind}"
         said = f"This question lies {away}. {said}"
