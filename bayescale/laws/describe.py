@@ -87,7 +87,7 @@ def section(law: Law) -> str:
 
 
 def only(law: Law) -> str:
-    """Return a remark on the responses that a law describes: only scores, or no scores; empty for other laws."""
+    """Return what a law is limited to besides its response: to scores, or to responses that are no score."""
     return {"odds": " (scores only)", "quantity": " (no score)"}.get(law.info.describes, "")
 
 
