@@ -239,7 +239,7 @@ def roles_of(table: pd.DataFrame, columns: Mapping[str, str] | None) -> dict[str
     given = dict(columns or {}) if isinstance(columns, Mapping | None) else None
     if given is None:
         raise InputError(
-            f"columns= (--column) maps our names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}."
+            f"columns= (--column) maps bayescale's names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}."
         )
     for role, column in given.items():
         if role not in SPELT:

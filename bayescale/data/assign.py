@@ -155,15 +155,15 @@ def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -
     for ours, theirs in fixed.items():
         said = f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={shell(theirs)})"
         swapped = ours in cells.heads and theirs in ROLES
-        other = f" Our name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
+        other = f" bayescale's name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
         if theirs not in cells.heads:
             hint = other if swapped else f" {nearest(theirs, cells.heads)}"
             raise InputError(f"There is no column {theirs!r}.{hint}")
         if ours not in ROLES and ours not in inputs:
             hint = other if swapped else f" {nearest(ours, ROLES)}"
             raise InputError(
-                f"{said} has no effect, because {ours!r} is none of our names and no input that was asked for "
-                f"(inputs=, --input {ours}).{hint}"
+                f"{said} has no effect, because {ours!r} is neither a name that bayescale knows nor an input that "
+                f"was asked for (inputs=, --input {ours}).{hint}"
             )
         if double := [role for role, column in fixed.items() if column == theirs and role != ours]:
             raise InputError(f"Column {theirs!r} is named for both {ours} and {double[0]}; a column is one of them.")

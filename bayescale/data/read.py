@@ -177,7 +177,9 @@ class Options:
             raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
         for name in ("columns", "units"):
             if not isinstance(getattr(self, name), (Mapping, type(None))):
-                raise InputError(f"{name} is a mapping by our names; found {getattr(self, name)!r}.")
+                raise InputError(
+                    f"{name} is a mapping whose keys are bayescale's names; found {getattr(self, name)!r}."
+                )
         for name in ("loss", "family"):
             short, long = getattr(self, name), (self.columns or {}).get(name)
             if None not in (short, long) and short != long:

@@ -309,7 +309,7 @@ def meant(text: str) -> str:
     if not found or (near and not by and not has_nickname(text, found)):
         return near
     names = some([repr(name) for name in found])
-    return f"{labels.pop()} is {names}. " if len(labels) == 1 else f"Laws that are called so: {names}. "
+    return f"{labels.pop()} is {names}. " if len(labels) == 1 else f"Laws with this name: {names}. "
 
 
 def has_nickname(text: str, names: Sequence[str]) -> bool:
