@@ -45,7 +45,7 @@ class Cells:
     Attributes:
         frame: See `formats.table.Table`.
         decimal: The decimal mark, if the caller specified it.
-        proved: Decimal marks that some cells can only be read with.
+        proved: Decimal marks without which some cells could not be read.
         heads: Role and unit of each column, from its name.
     """
 

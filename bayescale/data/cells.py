@@ -257,7 +257,7 @@ def plain_digits(mantissa: str, decimal: str, grouped: bool) -> str:
 
 
 def evidence(columns: Iterable[Sequence[Any]]) -> set[str]:
-    """Return the decimal marks that some cells of mostly numeric columns can only be read with."""
+    """Return the decimal marks without which some cells of mostly numeric columns could not be read."""
     proved: set[str] = set()
     for column in columns:
         cells = [read_cell(value) for value in set(column) if isinstance(value, str) and not missing(value)]

@@ -1,4 +1,4 @@
-"""Averaging: the checkpoints of long curves are averaged to fewer rows before a fit."""
+"""Checkpoints: those of long curves are averaged to fewer rows before a fit."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ UNITS |= {"tflop": 1e12, "tflops": 1e12, "gflop": 1e9, "gflops": 1e9, "exaflop":
 UNITS |= {"petaflop": 1e15, "petaflops": 1e15, "zettaflop": 1e21, "zettaflops": 1e21, "yflops": 1e24}
 NUMERALS = {"tsd": 1e3, "tausend": 1e3, "millionen": 1e6, "milliarden": 1e9, "milliard": 1e9, "milliards": 1e9}
 NUMERALS |= {"md": 1e9, "mds": 1e9}
-"""Numerals in German and French headings, in addition to those in cells."""
+"""Numerals of headings in German and French, beside those that cells have."""
 WORDLESS_UNITS = frozenset(
     ("nats", "nat", "bits", "bit", "flops", "flop", "tokens", "token", "raw", "count", "params", "fp")
 )
@@ -164,7 +164,7 @@ class Heading:
     bracket: tuple[float, str] = (1.0, "")
 
     def told(self, role: str) -> Heading:
-        """Return the heading with the role that the caller specified; a unit in the name still counts."""
+        """Return the heading of a column of which the caller says what it is; a unit in its name counts."""
         if self.role in SCALED or role not in SCALED:
             return self
         return dataclasses.replace(self, factor=self.bracket[0], unit=self.bracket[1])

@@ -45,7 +45,7 @@ class Design:
     """The arrays of one family that a likelihood needs, reduced and centred.
 
     Replicates (runs at the same inputs) become one row with their mean, count and within-group sum of squares.
-    Checkpoints of long curves are first averaged, see `averaging.averaged`.
+    Checkpoints of long curves are first averaged, see `checkpoints.averaged`.
 
     Attributes:
         z: ln(x / reference), shape (row, input).

@@ -151,7 +151,7 @@ def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """Prediction of each row from the other rows that are no outliers, and the log probability of the table."""
+    """Prediction of each row from the other rows that are not outliers, and the log probability of the table."""
 
     out: np.ndarray
     probability: float
@@ -358,7 +358,7 @@ def _kernels(z: np.ndarray) -> np.ndarray:
 
 
 def _predictions(kernels: np.ndarray, y: np.ndarray, out: np.ndarray, relative: np.ndarray) -> _Fit:
-    """Predict each row from the others that are no outliers, averaged over the grid of hyperparameters."""
+    """Predict each row from the other rows that are not outliers, averaged over the grid of hyperparameters."""
     kept = np.flatnonzero(~out)
     center = y[kept].mean()
     inside = kernels[:, kept[:, None], kept[None, :]]

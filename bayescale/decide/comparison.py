@@ -41,7 +41,7 @@ class Duel(Display):
         p_unreachable: Probability that A does not equal B even at 1000 times the cost.
         paired: Whether the law was fitted to the ratio of their losses instead of to each recipe.
         common: Number of scales at which both were measured.
-        says: Which uncertainty is contained.
+        says: Statement of which uncertainty the probabilities contain.
         caveats: Reasons for which no confident answer is possible.
         response: Name of the response.
         axis: Name of the axis: cost, or the one input along which recipes were compared.

@@ -1,8 +1,9 @@
 """isoFLOP: the best size and number of tokens at each budget of a sweep, and the powers of compute they grow with.
 
 A valley is the loss along a line of equal compute. All valleys come from one posterior, so that every run informs every
-valley: a budget with only two runs has a valley too, and a lopsided or off-centre valley is not misplaced as it is by a
-parabola. The usual method, a parabola through the runs of each budget, is printed beside.
+valley. A budget with only two runs has a valley too. The minimum of a lopsided or off-centre valley is not misplaced,
+but that of a parabola would be. The minimum of a parabola through the runs of each budget, the usual method, is also
+given.
 """
 
 from __future__ import annotations

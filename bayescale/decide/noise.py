@@ -1,4 +1,4 @@
-"""Noise: what repeated runs of one setting show: seed sd, differences of recipes, and the gaps that n seeds can show.
+"""Noise: seed sd, differences of recipes, and the smallest differences that n seeds can show, from repeated runs.
 
 These questions need no scaling law. Runs with equal inputs (and equal step, where runs were measured at several) are
 replicates; the model is described in `bayescale.decide.seed_differences`.
@@ -58,9 +58,10 @@ class SeedNoise(Display):
         freedom: Degrees of freedom of that estimate: number of runs minus number of settings.
         level: Central probability of all intervals.
         differences: A `SeedDifference` for each pair of recipes and each setting.
-        resolution: One row for each number of seeds: the smallest true difference of two recipes whose sign that many
-            seeds of each show with certainty .95 (`certainty`), in a fraction .8 of experiments (`power`). Column `gap`
-            is for independent seeds, `gap_paired` for recipes that share seeds.
+        resolution: One row for each number of seeds: the smallest true difference of two recipes that can be shown.
+            With that many seeds of each, a test with certainty .95 (`certainty`) finds the sign of the difference in
+            a fraction .8 of experiments (`power`). Column `gap` is for independent seeds, `gap_paired` for recipes
+            that share seeds.
         bar: Loss that a mean should be below, or score that it should exceed; or None.
         passed: One row for each recipe and setting: `mean`, `se`, `met` (whether the mean meets the bar) and
             `probability` that the expected response does; empty without a bar.
@@ -355,7 +356,7 @@ def refuse_rising(runs: Runs) -> None:
     """Refuse a score that was read as a loss, because the worse recipe would be called the better one.
 
     Raises:
-        InputError: With the remark that was made when the table was read.
+        InputError: With what reading the table has said.
     """
     for entry in runs.log:
         if entry.code == "score" and runs.score is None and "where models get better" in entry.text:

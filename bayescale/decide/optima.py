@@ -18,7 +18,7 @@ MARGIN = 8.0
 
 
 def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
-    """Return the first input at which the law is least along a path, for each draw and for the median constants."""
+    """Return the first input where the law is smallest along a path, for each draw and for the median constants."""
     x = np.log(path[name].to_numpy())
     columns = path[list(posterior.law.inputs)].to_numpy(float)
     if isinstance(posterior, PublishedLaw):
@@ -35,7 +35,7 @@ def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) 
 
 
 def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the point of the least value of each row, by a parabola between grid points; shape (row,)."""
+    """Return the point at which each row has its smallest value, by a parabola between grid points, shape (row,)."""
     values = np.where(np.isfinite(values), values, np.inf)
     if len(x) < 3:
         return x[np.argmin(values, axis=1)]

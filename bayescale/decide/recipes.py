@@ -279,7 +279,7 @@ def duel_of(
     power: float,
     response: str,
 ) -> Duel:
-    """Return the comparison of two recipes at the point in question; cost grows with the axis to the given `power`."""
+    """Return the comparison of two recipes at the point in question; cost is proportional to the axis^`power`."""
     p_first, p_run = exact or (below(difference), below(run))
     factor = factor_needed(difference, along.relative, FACTORS)
     with np.errstate(over="ignore"):

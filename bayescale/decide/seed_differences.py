@@ -32,7 +32,7 @@ DRAWS = 400
 
 
 class Question(NamedTuple):
-    """Arguments of differences of recipes, besides their rows.
+    """Options for estimating the differences of recipes.
 
     Attributes:
         spread: Equally likely seed sds relative to the response.

@@ -38,7 +38,7 @@ class Utility:
         stay: Worth of not going.
         break_even: Probability of meeting the target above which going pays; None where the probability alone does not
             decide.
-        says: The sentence that describes it in a report.
+        says: The sentence that describes the utility in a report.
     """
 
     name: str

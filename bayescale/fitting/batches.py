@@ -228,7 +228,7 @@ def one_thread() -> Iterator[None]:
 
 
 def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
-    """Stack the trees with these indices, which have equal shapes, along a new leading axis."""
+    """Stack the pytrees with these indices, which have equal shapes, along a new leading axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
 
 

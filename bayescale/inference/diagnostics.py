@@ -166,5 +166,5 @@ def diagnose_weights(
 
 
 def worth(noise: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return the effective sample size of averages of centred columns with the given noise from each point."""
+    """Return effective sample sizes of averages: `variance` of one draw over the variance that `noise` gives."""
     return variance / np.maximum(noise @ gap**2, 1e-300)

@@ -332,8 +332,8 @@ def marked(building: Building, momentum: Array, total: Array) -> tuple[Any, Any,
     """Remember a new leaf where subtrees start; also return whether a subtree that ends at it turns back.
 
     Leaves of a subtree have indices from 0. Complete subtrees within it end at leaves with an odd index; their number
-    is the number of trailing ones in the binary index. The start of each is stored in a row given by the number of ones
-    above.
+    is the number of trailing ones in the binary index. The start of each has an even index and is stored in the row
+    given by the number of ones in that index.
     """
     number = building.part.leaves
     deepest = jnp.bitwise_count(number >> 1)

@@ -84,8 +84,8 @@ class Geometry:
 def moving(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> tuple[list[int], Any] | None:
     """Return the indices of the net decreases among the parameters, and the fraction of the law that varies with each.
 
-    None for a law without such parameters. The fractions do not depend on the decreases, so `vector` may contain these
-    in either form.
+    None for a law without such parameters. The fractions do not depend on the decreases, so `vector` may contain the
+    decreases or the drops that replace them (see the module).
     """
     names = coordinates(model, problem)
     if "log_fall" not in names:

@@ -1,8 +1,8 @@
 """Convergence: rank-normalised split R-hat and effective sample sizes, of all parameters at once (vehtari2021rhat).
 
 The numbers are ArviZ's, up to rounding. ArviZ processes one parameter at a time and holds Python's lock meanwhile. That
-took a tenth of the CPU time of a fit, during which no other thread ran, and five times as long as an accelerator
-samples.
+took a tenth of the CPU time of a fit, during which no other thread ran. On an accelerator it took five times as long as
+sampling.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ def raised(base: Any, power: Any) -> Any:
 
 
 def raised_from_zero(base: Any, power: Any) -> Any:
-    """Return a positive power of a number that may be zero, where value and derivatives are 0.
+    """Return a positive power of a number that may be zero; at zero, value and derivatives are 0.
 
     Negative numbers count as 0.
     """

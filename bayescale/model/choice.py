@@ -89,7 +89,7 @@ def choose_model(
 
 
 def refuse_told(told: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Refuse options of the model together with an earlier fit, which decides them.
+    """Refuse options of the model that are given together with an earlier fit, which already determines them.
 
     Args:
         told: Options that the caller gave besides the earlier fit, by name.

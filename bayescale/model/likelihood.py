@@ -81,7 +81,7 @@ class Likelihood:
 
     @property
     def says(self) -> str:
-        """Return a description in words."""
+        """Return a description of the distribution in words."""
         return "normal likelihood" if self.tail is None else f"Student-t({float(self.tail):g}) likelihood"
 
     def completed(self, n_inputs: int) -> Likelihood:
@@ -132,7 +132,7 @@ class Binomial(Likelihood):
 
     @property
     def says(self) -> str:
-        """Return a description in words."""
+        """Return a description of the distribution in words."""
         return "binomial likelihood"
 
 

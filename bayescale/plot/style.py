@@ -254,7 +254,7 @@ def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bo
 
 
 def key(ax: Axes, above: float | None = None, **options: Any) -> None:
-    """Add a frameless legend if anything is labelled; not at the lower left across a line at the value `above`."""
+    """Add a frameless legend if anything is labelled; if a line at `above` is low, the legend is placed above it."""
     if above is not None and (height := height_of(ax, above)) < 0.4:
         options |= {"loc": "lower left", "bbox_to_anchor": (0.0, height + LINE)}
     if ax.get_legend_handles_labels()[0]:

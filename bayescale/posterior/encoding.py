@@ -100,7 +100,7 @@ def fingerprint(function: Callable[..., Any], inputs: int, constants: tuple[str,
 
 
 def registered_law(name: str, inputs: tuple[str, ...], stored: Mapping[str, Any], stamp: str | None) -> Law:
-    """Return the registered law of a name, with the inputs and priors of a file.
+    """Return the registered law with this name, with the inputs and priors of a file.
 
     Args:
         name: Name of the law.

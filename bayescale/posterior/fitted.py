@@ -193,7 +193,7 @@ class Fitted(Display, abc.ABC):
                 enough; for parameters and tokens also `flops`. One input may be the forecast of another fit, such as a
                 loss, whose uncertainty is then included.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
-            **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
+            **inputs: The same by keyword, for names that are no options.
 
         Raises:
             InputError: For an unknown kind, inputs that are missing, unknown or not positive, or points off the ray on

@@ -58,7 +58,7 @@ class Posterior(Fitted):
 
     @property
     def weights(self) -> tuple[float, ...]:  # type: ignore[override]
-        """The weight one."""
+        """The weight of the only component: 1."""
         return (1.0,)
 
     @property

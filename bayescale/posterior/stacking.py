@@ -66,7 +66,7 @@ class Stacking:
 
     @property
     def held_out(self) -> int:
-        """Number of forecasts of held-out runs; a run that several cuts hold out counts in each."""
+        """Number of forecasts of held-out runs; a run counts once for each cut that holds it out."""
         return sum(cut.held_out for cut in self.cuts)
 
     def to_frame(self) -> pd.DataFrame:

@@ -159,7 +159,7 @@ def worth_of(decision: Decision) -> str:
 
 
 def chances(posterior: Fitted, decision: Decision) -> Part:
-    """Return the part about the probability of the target, with the coverage of such intervals on held-out runs."""
+    """Return the part about the probability of meeting the target, and about coverage of intervals on held-out runs."""
     low, high = (float(end) for end in decision.forecast.interval(0.8)[:, 0])
     fine = high - low
     middle = shown(float(decision.forecast.quantile(0.5)[0]), fine)

@@ -1,4 +1,4 @@
-"""Table: the cells of a table as the file writes them, which every reader of a format returns."""
+"""Table: the cells as written in the file, which the reader of each format returns."""
 
 from __future__ import annotations
 

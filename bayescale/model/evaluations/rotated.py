@@ -20,7 +20,7 @@ SUMMED_ROWS = 128
 
 
 class Diagonal(Evaluation):
-    """Base class of both diagonal evaluations.
+    """Base class of the diagonal evaluations, `Independent` and `Rotated`.
 
     Attributes:
         ones: Column of the level in the basis of the evaluation, shape (row,).
