@@ -100,7 +100,7 @@ def assign(
         InputError: For columns that do not exist, or where several columns may be meant.
     """
     check_named(cells, fixed, inputs or ())
-    # The role that the caller gives a column decides whether a unit in its name is a unit of counts.
+    # What the caller says of a column decides whether a unit in its name is one of counts.
     cells.heads.update({theirs: cells.heads[theirs].told(role) for role, theirs in fixed.items()})
     chosen, log, questions = dict(fixed), [], []
     taken = set(fixed.values())
