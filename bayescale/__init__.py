@@ -4,7 +4,7 @@
     >>> bs.__version__
     '0.2.0'
 
-Names are loaded when they are first used, so that `import bayescale` costs next to nothing.
+Public names are loaded on first use, so that `import bayescale` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How results show themselves: a text of one screen in notebooks, and a plot."""
+"""Display of results: a text of one screen in notebooks, and a plot."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 
 
 class Display:
-    """A record that shows itself in a notebook, and draws itself with `plot`."""
+    """A record that is displayed as text in a notebook and plotted with `plot`."""
 
     def _repr_html_(self) -> str:
         """Return the text of `repr` as preformatted HTML, for notebooks."""
         return f"<pre>{html.escape(repr(self))}</pre>"
 
     def plot(self, **options: Any) -> Any:
-        """Draw the record with the function of `bayescale.plot` that suits it.
+        """Draw the record as a plot with the function of `bayescale.plot` for its class.
 
         Args:
             **options: Options of that function, such as `ax`.
@@ -23,5 +23,5 @@ class Display:
         Returns:
             The matplotlib axes.
         """
-        # By name: matplotlib, and modules that build on this one, are loaded with the first plot only.
+        # Imported here, so that matplotlib is loaded with the first plot only, and because `plot` imports this module.
         return importlib.import_module("bayescale.plot.records").draw(self, **options)

@@ -1,4 +1,4 @@
-"""Files: the one way in which they are written, completely or not at all."""
+"""Files: functions that write them completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pathlib import Path
 from bayescale.errors import InputError
 
 LONGEST_LABEL = 100
-"""Bytes of a label in a file name."""
+"""Longest label in a file name, in bytes."""
 
 
 def writable(path: str | Path) -> Path:
-    """Return a path at which a file can be written; asked before long work, so that its result is not lost.
+    """Return the path if a file can be written there; called before long computations, so that no result is lost.
 
     Raises:
-        InputError: For a folder, an absent or read-only one above, a device or other thing that is no regular file, or
-            a name that the file system does not take.
+        InputError: For a folder, a path in a folder that is absent or read-only, a device or pipe, or a name that the
+            file system does not accept.
     """
     path = Path(path)
     try:
         target = _target(path)
-        # Permissions alone do not tell: the file system may be read-only, or take no such name.
+        # Permissions are not enough: the file system may be read-only, or refuse the name.
         _reserve(target).unlink()
         return path
     except (OSError, ValueError) as error:
@@ -35,11 +35,11 @@ def writable(path: str | Path) -> Path:
 
 
 def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
-    """Write a file completely or not at all: one that exists stays as it is until the new one is whole.
+    """Write a file completely or not at all: an existing file is replaced only when the new one is complete.
 
     Args:
-        path: The file; one that exists is replaced and its permissions are kept, behind a link too.
-        writer: Called with the path of a new, empty file in the same folder, which it fills.
+        path: The file. An existing file is replaced and its permissions are kept, also if `path` is a link to it.
+        writer: Function that fills a new, empty file in the same folder, whose path it gets.
 
     Returns:
         The path.
@@ -65,10 +65,10 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
 
 
 def folder(path: str | Path) -> Path:
-    """Make a folder unless it exists.
+    """Make a folder if it does not exist.
 
     Raises:
-        InputError: If it cannot be made, or is a file.
+        InputError: If the folder cannot be made, or is a file.
     """
     path = Path(path)
     try:
@@ -81,11 +81,11 @@ def folder(path: str | Path) -> Path:
 
 
 def free_name(label: str, taken: Collection[str], suffix: str = "", stem: str = "") -> str:
-    """Return a readable file name for a label, with a number where another file has the name.
+    """Return a readable file name for a label, with a number appended if the name is taken.
 
     Args:
         label: Any text, such as the name of a family.
-        taken: File names that others have, in small letters: some file systems do not tell them from capitals.
+        taken: Names of existing files in lower case, because some file systems ignore case.
         suffix: End of the name.
         stem: Start of the name.
 
@@ -94,7 +94,7 @@ def free_name(label: str, taken: Collection[str], suffix: str = "", stem: str = 
         ('Llama_3_8B.nc', 'a_b-2.nc', 'unnamed')
     """
     safe = re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", label)).strip("._-")
-    # A name may be longer than file systems take, in bytes.
+    # Labels may be longer, in bytes, than file systems allow.
     safe = safe.encode()[:LONGEST_LABEL].decode(errors="ignore").rstrip("._-") or "unnamed"
     numbered = (f"{stem}{safe}{suffix}" if n == 1 else f"{stem}{safe}-{n}{suffix}" for n in itertools.count(1))
     return next(name for name in numbered if name.lower() not in taken)
@@ -106,10 +106,10 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def _target(path: Path) -> Path:
-    """Return the regular file that a path means, which need not exist, behind links.
+    """Return the regular file that a path refers to, links resolved; it need not exist.
 
     Raises:
-        InputError: For anything else.
+        InputError: For anything else than a path to a regular file.
     """
     if path.name in ("", ".."):
         raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
@@ -131,14 +131,14 @@ def _target(path: Path) -> Path:
 
 
 def _reserve(target: Path) -> Path:
-    """Make an empty file beside another, with the permissions that new files have; its name looks like no result."""
+    """Make an empty temporary file beside the target, with the permissions of new files."""
     part = target.with_name(f".bayescale-{os.getpid()}-{secrets.token_hex(6)}.part")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     return part
 
 
 def _why(path: Path, error: Exception) -> str:
-    """Return the reason why a file cannot be written."""
+    """Return the message that says why a file cannot be written."""
     if isinstance(error, InputError):
         return str(error)
     reason = getattr(error, "strerror", None) or str(error)

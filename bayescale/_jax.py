@@ -1,4 +1,4 @@
-"""Programs: where they run, in double precision, one after the other or all at once, and random keys."""
+"""Running JAX programs: devices, double precision, serial or vectorised loops, and random keys."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from jax import lax
 
 
 def cores() -> tuple[Any, ...]:
-    """Return JAX's devices on the CPU: one unless more are simulated, none where JAX_PLATFORMS leaves "cpu" out."""
+    """Return JAX's CPU devices: one unless more are simulated, none if JAX_PLATFORMS excludes "cpu"."""
     try:
         return tuple(jax.local_devices(backend="cpu"))
     except RuntimeError:
@@ -21,10 +21,10 @@ def cores() -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def on_cores() -> Iterator[None]:
-    """Run programs of this thread in double precision on the CPU.
+    """Run JAX programs of this thread in double precision on the CPU.
 
-    Most programs here are small. Beside an accelerator JAX would choose that for them, which takes longer to compile
-    and to begin than the CPU needs to finish.
+    Most programs of this package are small. With an accelerator, JAX would run them there by default, which takes
+    longer to compile and start than the CPU needs for the whole computation.
     """
     elsewhere = () if jax.default_backend() == "cpu" else cores()
     with jax.enable_x64(True), jax.default_device(elsewhere[0]) if elsewhere else contextlib.nullcontext():
@@ -32,13 +32,13 @@ def on_cores() -> Iterator[None]:
 
 
 def make_room(share: float = 0.6) -> bool:
-    """Drop all compiled programs if this process holds too many memory mappings; return whether it did.
+    """Drop all compiled programs if this process holds too many memory mappings; return whether they were dropped.
 
-    A compiled program holds hundreds of them, and where a process reaches the most that Linux allows (65,530 unless
-    vm.max_map_count says otherwise), compiling the next one crashes it. Elsewhere nothing is dropped.
+    A compiled program holds hundreds of mappings. A process that reaches Linux's limit (65,530 unless vm.max_map_count
+    is changed) crashes when it compiles the next one. On other systems nothing is dropped.
 
     Args:
-        share: Share of the allowed mappings from which on programs are dropped.
+        share: Fraction of the allowed mappings above which programs are dropped.
     """
     try:
         allowed = int(Path("/proc/sys/vm/max_map_count").read_text())
@@ -53,10 +53,10 @@ def make_room(share: float = 0.6) -> bool:
 
 
 def each(function: Callable[[Any], Any], inputs: Any, vectorized: bool) -> Any:
-    """Apply a function along the leading axis: one after the other, or all at once."""
+    """Apply a function to each element along the leading axis: in a loop, or vectorised."""
     return jax.vmap(function)(inputs) if vectorized else lax.map(function, inputs)
 
 
 def key_of(words: Any) -> Any:
-    """Return a key from its words, in a compiled program."""
+    """Return the JAX key that raw key data (uint32) stand for, in a compiled program."""
     return jax.random.wrap_key_data(words, impl="threefry2x32")

@@ -1,4 +1,4 @@
-"""Records: frozen dataclasses that JAX can carry across `jit`, and aliases for their arrays."""
+"""Records: frozen dataclasses that JAX accepts as arguments of compiled functions, and aliases for their arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Array = jax.Array | np.ndarray
 
 
 def static(**options: Any) -> Any:
-    """Declare a record field that is part of the compile key instead of the data."""
+    """Declare a field of a record as static: its value is compiled into the program instead of passed as data."""
     return dataclasses.field(metadata={"static": True}, **options)
 
 
@@ -22,7 +22,7 @@ def static(**options: Any) -> Any:
 def record[T](cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass and a JAX pytree.
 
-    Fields are traced data unless declared with `static()`, so new numbers never recompile anything.
+    Fields are traced data unless declared with `static()`, so new numbers need no new compilation.
 
     Example:
         >>> @record

@@ -1,4 +1,4 @@
-"""Checked: what values options may have, each refused in one sentence before anything is computed."""
+"""Checks of options: which values are valid; others are refused in one sentence before anything is computed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ import pandas as pd
 from bayescale.errors import InputError, some, unknown_keyword
 
 ALIKE = 0.75
-"""Likeness from which on a keyword is taken for a misspelt option."""
+"""Similarity above which a keyword counts as a misspelt option."""
 
 
 EXAMPLES = {"seed": "0", "simulations": "500", "range": "(1e20, 1e22)"}
-"""Values with which messages show arguments that a function needs."""
+"""Example values of required arguments, for messages."""
 
 
 class Rule(NamedTuple):
-    """Rule for the values of a field.
+    """Rule for the values of an option.
 
     Attributes:
-        words: The same, after "must be".
-        holds: Whether a value is that; may raise for values of other types.
+        words: The rule in words that follow "must be".
+        holds: Function that returns whether a value is valid; it may raise for values of other types.
     """
 
     words: str
@@ -36,7 +36,7 @@ class Rule(NamedTuple):
 
 
 def is_real(value: Any) -> bool:
-    """Return whether a value is one finite number (a bool is none)."""
+    """Return whether a value is one finite number (not a bool)."""
     if isinstance(value, np.ndarray) or hasattr(value, "__jax_array__") or hasattr(value, "item"):
         if np.ndim(value):
             return False
@@ -50,7 +50,7 @@ def is_real(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    """Return whether a value is an integer, not a float that equals one."""
+    """Return whether a value is an integer; a float with an integer value is not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -65,18 +65,18 @@ CALLABLE = Rule("a function", callable)
 
 
 def whole(low: int, high: int) -> Rule:
-    """Return the rule of whole numbers from `low` to `high`."""
+    """Return the rule for whole numbers from `low` to `high`."""
     words = f"a whole number of at least {low} and at most {high:,}"
     return Rule(words, lambda value: is_whole(value) and low <= value <= high)
 
 
 def optional(rule: Rule) -> Rule:
-    """Return the rule of values that may also be None."""
+    """Return a rule that also allows None."""
     return Rule(f"{rule.words}, or None", lambda value: value is None or rule.holds(value))
 
 
 def options(**given: tuple[Any, Rule]) -> None:
-    """Refuse the first option whose value cannot be.
+    """Refuse the first option whose value is invalid.
 
     Args:
         **given: Value and rule of each option, by its name.
@@ -95,11 +95,11 @@ def options(**given: tuple[Any, Rule]) -> None:
 
 
 def fields(record: Any, rules: Mapping[str, Rule]) -> None:
-    """Refuse the first field of a record whose value cannot be.
+    """Refuse the first field of a record whose value is invalid.
 
     Args:
-        record: A record that JAX may rebuild with arrays, tracers or placeholders as fields; those pass, and so does
-            None.
+        record: A record. JAX may rebuild records with arrays, tracers or placeholders as fields; these are accepted,
+            and so is None.
         rules: Rule of each field, by its name.
 
     Raises:
@@ -113,10 +113,10 @@ def instance(name: str, value: Any, *kinds: type, hint: str) -> None:
     """Refuse a value of another class.
 
     Args:
-        name: What the value is called.
-        value: What was given.
-        *kinds: Classes that will do.
-        hint: What to do instead.
+        name: Description of the expected value, for the message.
+        value: The given value.
+        *kinds: Accepted classes.
+        hint: Advice that ends the message.
 
     Raises:
         InputError: With the class that was found.
@@ -126,7 +126,7 @@ def instance(name: str, value: Any, *kinds: type, hint: str) -> None:
 
 
 def mapping(name: str, value: Any, example: str) -> None:
-    """Refuse what does not go from names to values."""
+    """Refuse a value that is not a mapping from names."""
     instance(f"A mapping for {name}", value, Mapping, hint=f"Give it as {example}.")
 
 
@@ -134,13 +134,14 @@ def positive_columns(what: str, table: Any, names: Any, *, start: float = 0.0) -
     """Return columns of a table as numbers.
 
     Args:
-        what: What the table holds, e.g. "candidates".
-        table: A table with one row each.
+        what: Name of the rows of the table, e.g. "candidates".
+        table: A table.
         names: Columns.
         start: Values must be above this.
 
     Raises:
-        InputError: For no table, missing columns, texts, and numbers that are not finite and positive.
+        InputError: For another object than a table, missing columns, texts, and numbers that are not finite and
+            positive.
     """
     instance(f"A table of {what}", table, pd.DataFrame, hint=f"Its columns are {', '.join(names)}, in raw counts.")
     missing = [name for name in names if name not in table]
@@ -154,7 +155,7 @@ def positive_columns(what: str, table: Any, names: Any, *, start: float = 0.0) -
 
 
 def one_screen(text: str, lines: int = 30, width: int = 400) -> str:
-    """Return a text cut to so many lines, each to so many characters, saying how much is left out."""
+    """Return a text cut to a number of lines and of characters a line, with a note on how much was cut."""
     rows = text.splitlines()
     kept = [row if len(row) <= width else f"{row[: width - 3]}..." for row in rows[:lines]]
     return "\n".join(
@@ -163,23 +164,23 @@ def one_screen(text: str, lines: int = 30, width: int = 400) -> str:
 
 
 def shortened(value: Any) -> str:
-    """Return a value as it would be typed, lists and texts cut to what a sentence has room for."""
+    """Return a value as Python code, shortened if it is a long list or text."""
     if isinstance(value, list | tuple) and len(value) > 1:
         return some([shortened(one) for one in value])
     try:
         text = repr(value.item() if isinstance(value, np.generic) else value)
-    except ValueError:  # an integer of more digits than Python prints
+    except ValueError:  # an integer with more digits than Python prints
         return "a number of thousands of digits"
     text = " ".join(text.split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def known_keywords[T](named: T) -> T:
-    """Return a function, or a class, that refuses keyword arguments that it lacks with the name that was meant.
+    """Return a function or class that refuses unknown keyword arguments and suggests the most similar valid one.
 
-    Of a class that holds for making one and for its public methods. Of a function that takes inputs of a law by keyword
-    (`**inputs`), a keyword that no input is like and an option is like is taken for that option; others that take any
-    keyword say which they hand on, see `handing_on`.
+    For a class, this applies to its constructor and its public methods. For a function that takes inputs of a law as
+    keyword arguments (`**inputs`), a keyword counts as a misspelt option if it is similar to an option and not to an
+    input. For other functions with arbitrary keyword arguments, see `handing_on`.
 
     Args:
         named: The function or class.
@@ -203,7 +204,7 @@ def known_keywords[T](named: T) -> T:
 
 
 def handing_on(names: Iterable[str]) -> Callable[..., Any]:
-    """Return a decorator like `known_keywords` for a function that hands keywords of these names on to another."""
+    """Return a decorator like `known_keywords` for a function that passes keywords of these names to another."""
     return lambda function: refusing_others(function, function.__name__, frozenset(names))
 
 
@@ -214,12 +215,12 @@ def names_of(function: Any) -> set[str]:
 
 
 def refusing_others(function: Any, name: str, handed_on: frozenset[str] = frozenset()) -> Any:
-    """Return a function that refuses keyword arguments that it lacks; see `known_keywords`.
+    """Return a function that refuses unknown keyword arguments; see `known_keywords`.
 
     Args:
         function: The function.
-        name: What it is called in messages.
-        handed_on: Further keywords, which it hands on to another.
+        name: Name of the function in messages.
+        handed_on: Further keywords, which the function passes to another.
     """
     parameters = list(inspect.signature(function).parameters.values())
     rest = next((parameter.name for parameter in parameters if parameter.kind is parameter.VAR_KEYWORD), None)
@@ -245,16 +246,16 @@ def refusing_others(function: Any, name: str, handed_on: frozenset[str] = frozen
 def refuse_missing(
     name: str, parameters: Iterable[inspect.Parameter], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> None:
-    """Refuse a call of a function, not of a method, that lacks an argument it needs.
+    """Refuse a call of a function that lacks a required argument; calls of methods are not checked.
 
     Args:
-        name: What the function is called.
+        name: Name of the function.
         parameters: Its parameters.
-        args: What was given by position.
-        kwargs: What was given by name.
+        args: The positional arguments.
+        kwargs: The keyword arguments.
 
     Raises:
-        InputError: With the first that is missing, and a call as it should be.
+        InputError: With the first missing argument, and an example of a valid call.
     """
     needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if any(p.name in ("self", "cls") for p in needed):
@@ -267,7 +268,7 @@ def refuse_missing(
 
 
 def inputs_of(asked: Any) -> set[str]:
-    """Return the inputs of the law of a fit, of the first of several fits, or of a law, and those of compute."""
+    """Return the inputs of a law, or of the law of a fit or of the first of several fits, and the inputs of compute."""
     if isinstance(asked, Mapping):
         asked = next(iter(asked.values()), None)
     law = getattr(asked, "law", asked)
@@ -275,7 +276,7 @@ def inputs_of(asked: Any) -> set[str]:
 
 
 def nearer_option(name: str, options: Iterable[str], inputs: Iterable[str]) -> bool:
-    """Return whether a keyword is like an option, and no input is more like it."""
+    """Return whether a keyword is similar to an option and more similar to it than to any input."""
 
     def likeness(others: Iterable[str]) -> float:
         return max(difflib.SequenceMatcher(None, name, other).ratio() for other in others)

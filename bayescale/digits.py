@@ -1,4 +1,4 @@
-"""Digits: numbers written as precisely as they are known, so that no difference that matters is rounded away."""
+"""Digits: numbers written as precisely as they are known, so that rounding hides no meaningful difference."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from collections.abc import Mapping, Sequence
 
 MOST_DECIMALS = 12
 NOTHING = "\N{EN DASH}"
-"""Cell of a printed table that holds nothing."""
+"""Text of an empty cell in a printed table."""
 
 
 def decimals(resolution: float) -> int:
-    """Return how many decimals show two digits of a resolution: 5 for .0003."""
+    """Return the number of decimals that show two digits of a resolution: 5 for .0003."""
     if not (math.isfinite(resolution) and resolution > 0.0):
         return 4
     return min(max(1 - math.floor(math.log10(resolution)), 0), MOST_DECIMALS)
 
 
 def shown(value: float, resolution: float) -> str:
-    """Write a number with two digits of the resolution that it has.
+    """Write a number with two digits of its resolution.
 
     Args:
         value: The number.
-        resolution: The smallest difference that means something, such as a standard error.
+        resolution: The smallest meaningful difference, such as a standard error.
 
     Example:
         >>> shown(3.278721, 0.0003)
@@ -32,11 +32,11 @@ def shown(value: float, resolution: float) -> str:
 
 
 def factor_shown(value: float, digits: int = 2) -> str:
-    """Write a ratio with so many significant digits, without an exponent.
+    """Write a factor with a number of significant digits, without an exponent.
 
     Args:
-        value: The ratio.
-        digits: Significant digits.
+        value: The factor.
+        digits: Number of significant digits.
 
     Example:
         >>> factor_shown(347.0), factor_shown(333.3333, 3), factor_shown(1.0, 3), factor_shown(25000.0)
@@ -51,7 +51,7 @@ def spread_shown(value: float) -> str:
 
 
 def spreads_shown(values: Sequence[float]) -> list[str]:
-    """Write standard deviations or errors with equally many decimals, which show two digits of the smallest.
+    """Write standard deviations or errors with the same number of decimals, enough for two digits of the smallest.
 
     Args:
         values: The standard deviations.

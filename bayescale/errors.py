@@ -1,4 +1,4 @@
-"""Errors: one exception for bad input, one enumeration of what is wrong with a fit."""
+"""Errors: one exception for bad input, and an enumeration of the states of a fit."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """Error of input: the message has what was expected, what was found and what to do.
+    """Error of input; its message says what was expected, what was found and what to do.
 
-    Raised before anything is compiled, so a mistake costs milliseconds.
+    It is raised before anything is compiled, so that a mistake costs milliseconds.
     """
 
 
 class UntrustworthyFit(RuntimeError):
-    """Error of a fit that finished but must not be relied on (only raised with `strict=True`)."""
+    """Error of a fit that finished but must not be relied on; only raised with `strict=True`."""
 
 
 class Status(enum.Enum):
-    """State of a fit; the value is the sentence a person reads."""
+    """State of a fit; its value is the sentence that is printed."""
 
     OK = "Converged: effective sample sizes suffice and all diagnostics passed."
     FEW_DRAWS = (
@@ -57,8 +57,8 @@ def one_scale(name: str, step: bool = False) -> InputError:
     """Return the error for runs of one scale, which no law can be fitted to.
 
     Args:
-        name: What the runs are called.
-        step: Whether they have steps that a curve could be fitted along.
+        name: Name of the runs.
+        step: Whether the runs have steps along which a curve could be fitted.
     """
     along = " --input step fits curves along their steps." if step else ""
     return InputError(
@@ -69,11 +69,11 @@ def one_scale(name: str, step: bool = False) -> InputError:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return a sentence that names the closest known names and lists the rest.
+    """Return a sentence with the closest known names and a list of the others.
 
     Args:
-        name: What the user typed.
-        known: Every name that would have worked.
+        name: Name that the user typed.
+        known: All valid names.
     """
     names = sorted(known)
     shown = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
@@ -81,29 +81,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return a question that names the closest known name, and a space behind it; empty where none is close."""
+    """Return a question with the closest known name, followed by a space; empty where no name is close."""
     close = closest(name, known)
     return f"Did you mean {close!r}? " if close else ""
 
 
 def unknown_keyword(what: str, name: str, known: Iterable[str]) -> InputError:
-    """Return the error for a keyword argument that does not exist, with the nearest that does.
+    """Return the error for a keyword argument that does not exist, with the most similar one that does.
 
     Args:
-        what: What has no such option.
-        name: What was given.
-        known: The options that there are.
+        what: The function or class that lacks the option.
+        name: Name of the given keyword argument.
+        known: Names of its options.
     """
     return InputError(f"{what} has no option {name!r}. {nearest(name, known)}")
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Return the known name that is most like another; empty where none is close."""
+    """Return the known name most similar to another; empty where none is similar."""
     return next(iter(difflib.get_close_matches(str(name), sorted(known), n=1, cutoff=0.5)), "")
 
 
 def some(items: Sequence[object], most: int = 5) -> str:
-    """List up to `most` items, then how many more there are: ``3, 17 and 4 more``."""
+    """Write up to `most` items and the number of further ones: ``3, 17 and 4 more``."""
     head = ", ".join(str(item) for item in items[:most])
     rest = len(items) - most
     return head + (f" and {rest} more" if rest > 0 else "")
@@ -114,18 +114,18 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 
     Args:
         number: How many.
-        noun: What is counted, of one.
-        plural: The same of several, where it is not the noun with an s.
+        noun: The noun in the singular.
+        plural: The plural, if it is not the noun with an s.
     """
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def because(reasons: Iterable[tuple[str, str]], most: int = 3) -> str:
-    """Return why things cannot be used, equal reasons once: ``a, b and 4 more: 3 rows; c: no rows``.
+    """Write the reasons why items cannot be used, each reason once: ``a, b and 4 more: 3 rows; c: no rows``.
 
     Args:
         reasons: Pairs of a name and its reason.
-        most: How many names of one reason, and how many reasons, are told.
+        most: Largest number of names for each reason, and of reasons, that are written.
     """
     names: dict[str, list[str]] = {}
     for name, reason in reasons:

@@ -1,4 +1,4 @@
-"""Forecast: predictive distributions at stated inputs, of a stated kind."""
+"""Forecast: predictive distributions at given inputs, of the mean curve or of one run."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, counted, nearest, some
 
 At = pd.DataFrame | Mapping[str, Any]
-"""Inputs of a question in raw counts: a table with a row a point, or scalars or arrays by name."""
+"""Inputs of a question in raw counts: a table with one row a point, or scalars or arrays by name."""
 KINDS = {
     "mean": "the curve itself: law and discrepancy, without the noise of single runs",
     "run": "one future run with a new seed: law, discrepancy, residual and seed noise",
 }
 LEVELS = (0.5, 0.8, 0.95)
 RECORD_RATIO = 16.0
-"""Factor beyond the data at which the main test of intervals on held-out runs ends."""
+"""Extrapolation factor at which the main test of intervals on held-out runs ends."""
 TESTED = (
     f"the main test of intervals on held-out runs reaches {RECORD_RATIO:g} times, and tests farther out are on fewer "
     "ladders and on other, shorter curves"
 )
-"""How far forecasts were tested; `posterior.track_record` has the numbers of each distance."""
+"""Up to which extrapolation factor forecasts were tested; `posterior.track_record` has the numbers by factor."""
 COMPUTE = ("flops", "n_params", "n_tokens")
-"""Compute, and the two inputs whose product it is, up to a factor."""
+"""Compute, and the two inputs whose product it is up to a constant factor."""
 FITTED = "its residual is partly known, so the interval is narrower than beside it; see docs/concepts/kind.md."
-"""What to know of the forecast of a run at a fitted setting."""
+"""Remark on the forecast of a run at a fitted setting."""
 SMALLEST_SCALE = 1e-12
-"""Standard deviation of what is a step in effect."""
+"""Smallest standard deviation of a component, which is a step in effect."""
 PAST = 1e-3
-"""Standard deviations beyond the outermost of the components' own quantiles, up to which quantiles are sought."""
+"""How far beyond the outermost quantiles of the components quantiles are searched, in standard deviations."""
 BLOCK = 1 << 20
-"""Numbers held at a time, draws times quantiles sought side by side."""
+"""Largest number of values held at a time: draws times quantiles that are computed together."""
 
 
 @known_keywords
@@ -50,23 +50,22 @@ BLOCK = 1 << 20
 class Forecast(Display):
     """Predictive distribution of the response at several points.
 
-    Each posterior draw contributes a normal distribution of the log response; quantiles, means and scores
-    are those of the mixture of these distributions, without Monte Carlo error of their own. `draws` are joint over the
-    points.
+    Each posterior draw contributes a normal distribution of the log response. Quantiles, means and scores are those of
+    the mixture of these distributions, computed without further random draws. `draws` are joint over the points.
 
     Attributes:
         points: The inputs in raw counts, one row a point.
         kind: "mean" or "run" (see `KINDS`).
         location: Mean of the log response for each draw, shape (draw, point).
-        scale: Its standard deviation for each draw, shape (draw, point).
+        scale: Standard deviation of the log response for each draw, shape (draw, point).
         log_draws: Joint draws of the log response, shape (chain, draw, point).
-        ratio: How far beyond the training range a point lies: the largest factor over the inputs, 1 inside. Of runs on
-            one ray it is the factor of their compute, or of the product of their inputs.
-        label: Where the forecast comes from.
-        response: What is forecast, e.g. "loss".
-        fitted: Whether a point is a fitted setting, at which the residual of a run is partly known and its interval
-            narrower than beside it, shape (point,); None where no runs were fitted.
-        below: Whether a point outside the training range lies below it, shape (point,) or one for all.
+        ratio: Extrapolation factor of each point: the largest factor over the inputs, 1 inside the data, shape
+            (point,). For runs on one ray it is the factor of their compute, or of the product of their inputs.
+        label: Name of the law and of the runs.
+        response: Name of the response, e.g. "loss".
+        fitted: Whether a point is a fitted setting, shape (point,). There the residual of a run is partly known, so the
+            interval is narrower than at neighbouring points. None where no runs were fitted.
+        below: Whether a point outside the training range lies below it, shape (point,), or one value for all points.
     """
 
     points: pd.DataFrame
@@ -82,7 +81,7 @@ class Forecast(Display):
 
     @property
     def higher_is_better(self) -> bool:
-        """Return whether the response grows as models get better: a loss does not."""
+        """Return whether a higher response is better: False for a loss."""
         return False
 
     def probability_met(self, target: float | np.ndarray) -> np.ndarray:
@@ -103,14 +102,14 @@ class Forecast(Display):
     def typical(self) -> np.ndarray:
         """Geometric mean of the response, exp of the mean of its logarithm, shape (point,).
 
-        Unlike `mean` it is finite however heavy the tails of ln(response) are, so it does not grow with the number of
-        draws far beyond the data.
+        Unlike `mean` it is finite however heavy the tails of ln(response) are. Far beyond the data, estimates of `mean`
+        grow with the number of draws, but those of `typical` do not.
         """
         return np.exp(self.location.mean(0))
 
     @property
     def mean(self) -> np.ndarray:
-        """Mean of the response, shape (point,); far beyond the data `typical` is the steadier summary."""
+        """Mean of the response, shape (point,); far beyond the data `typical` is more stable."""
         return np.exp(self.location + 0.5 * self.scale**2).mean(0)
 
     def quantile(self, q: float | Iterable[float]) -> np.ndarray:
@@ -133,7 +132,7 @@ class Forecast(Display):
         return values[0] if np.ndim(q) == 0 else values
 
     def quantiles_at(self, levels: np.ndarray) -> np.ndarray:
-        """Return the quantiles of the response at probabilities that were checked, shape (level, point)."""
+        """Return the quantiles of the response at valid probabilities, shape (level, point)."""
         return np.exp(mixture_quantile(levels, self.location, self.scale))
 
     def interval(self, level: float = 0.8) -> np.ndarray:
@@ -148,7 +147,7 @@ class Forecast(Display):
 
     @property
     def resolution(self) -> np.ndarray:
-        """Smallest difference of the response worth printing, a tenth of the 80 % interval, shape (point,)."""
+        """Smallest difference of the response that is worth printing: a tenth of the 80 % interval, shape (point,)."""
         low, high = self.interval(0.8)
         return (high - low) / 10
 
@@ -156,7 +155,7 @@ class Forecast(Display):
         """Return the probability that the response lies below `target`, shape (point,).
 
         Raises:
-            InputError: For a target that is not a positive number, as the response always is.
+            InputError: For a target that is not a positive number, because the response is always positive.
         """
         values = as_numbers("target", target)
         if not (np.isfinite(values) & (values > 0)).all():
@@ -169,17 +168,17 @@ class Forecast(Display):
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
 
     def measured(self, value_se: float | Array | None = None, *, items: float | Array | None = None) -> Forecast:
-        """Return the forecast of a measurement of the response that has an error of its own.
+        """Return the forecast of a measurement of the response that has a measurement error.
 
         Args:
-            value_se: Its standard errors on the scale of the response, as `value_se` of the runs states them, one
-                number or shape (point,).
-            items: In place of them the numbers of items that a rate, such as an error rate, is measured on, one number
-                or shape (point,): the standard error is sqrt(p (1 - p) / items) at the median p.
+            value_se: Standard errors of the measurement on the scale of the response, as in column `value_se` of the
+                runs: one number or shape (point,).
+            items: Instead of standard errors, for a rate such as an error rate, the number of items on which it is
+                measured: one number or shape (point,). The standard error is sqrt(p (1 - p) / items) at the median p.
 
         Raises:
-            InputError: For errors or items that cannot be, for neither or both, and for items of a response that is
-                no rate.
+            InputError: For impossible errors or items, for neither or both, and for items of a response that is no
+                rate.
 
         Example:
             >>> post.predict(flops=1e21).measured(items=1000).interval(0.95)  # doctest: +SKIP
@@ -205,10 +204,10 @@ class Forecast(Display):
         """Return a number for each point.
 
         Args:
-            name: What the numbers are called.
+            name: Name of the numbers, for messages.
             values: One number, or one for each point.
-            what: What a number is, for messages.
-            least: The smallest that there may be.
+            what: Description of a valid number, for messages.
+            least: Smallest valid number.
 
         Raises:
             InputError: For other shapes and numbers.
@@ -225,7 +224,7 @@ class Forecast(Display):
         return found
 
     def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
-        """Return one row a point: inputs, kind, extrapolation ratio, mean, median and interval ends."""
+        """Return one row a point: inputs, kind, extrapolation factor, mean, median and ends of the intervals."""
         levels = sorted(levels)
         lower = [round(0.5 - level / 2, 6) for level in reversed(levels)]
         probabilities = [*lower, 0.5, *[round(1 - q, 6) for q in reversed(lower)]]
@@ -243,21 +242,21 @@ class Forecast(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return what is forecast, and its extrapolation factor."""
+        """Return the heading and a line for each point with its quantiles and extrapolation factor."""
         return "\n".join([self.heading, *self.verdicts(), *self.remarks()])
 
     @property
     def heading(self) -> str:
-        """Return what is forecast, in one line."""
+        """Return the response, the kind and the label, in one line."""
         return f"Forecast of {KINDS[self.kind]} ({self.label})"
 
     def distance(self, point: int, digits: int = 3) -> str:
-        """Return how far a point lies outside the training range: `100x beyond the data`, or below it."""
+        """Return how far a point lies outside the training range, e.g. `100x beyond the data`."""
         side = "below" if np.broadcast_to(self.below, len(self.points))[point] else "beyond"
         return f"{factor_shown(self.ratio[point], digits)}x {side} the data"
 
     def verdicts(self) -> list[str]:
-        """Describe the forecast of each point and its extrapolation factor, a line a point."""
+        """Return a line for each point with its forecast and its extrapolation factor."""
         lines = []
         low, high = self.interval(0.8)
         low95, high95 = self.interval(0.95)
@@ -273,7 +272,10 @@ class Forecast(Display):
         return lines
 
     def remarks(self) -> list[str]:
-        """Return a line that says which points are fitted settings, whose intervals are narrower; none without any."""
+        """Return a line about points that are fitted settings, whose intervals are narrower.
+
+        Empty if there are none.
+        """
         if self.fitted is None or not self.fitted.any():
             return []
         which = f" ({counted(int(self.fitted.sum()), 'point')} of {len(self)})" if len(self) > 1 else ""
@@ -281,10 +283,7 @@ class Forecast(Display):
 
 
 def beside(points: pd.DataFrame, results: Iterable[str]) -> pd.DataFrame:
-    """Return points whose inputs are not called like any of the results that are put beside them.
-
-    Such an input becomes `name (input)`.
-    """
+    """Return points with inputs renamed to `name (input)` where a result has the same name."""
     return points.rename(columns={name: f"{name} (input)" for name in results if name in points})
 
 
@@ -294,7 +293,7 @@ def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> n
     Args:
         value: Points of evaluation, shape (..., point).
         location: Component means, shape (draw, point).
-        scale: Component standard deviations, shape (draw, point); zero is a step.
+        scale: Component standard deviations, shape (draw, point); zero means a step function.
     """
     safe = np.maximum(scale, SMALLEST_SCALE)
     return ndtr((np.asarray(value)[..., None, :] - location) / safe).mean(-2)
@@ -302,12 +301,13 @@ def mixture_cdf(value: np.ndarray, location: np.ndarray, scale: np.ndarray) -> n
 
 def mixture_quantile(levels: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Return quantiles of an equal mixture of normals by Chandrupatla's bracketing, shape (level, point)."""
-    # Imported here: it takes a tenth of a second, and comes with what is imported while a fit compiles.
+    # Imported here, because the import takes a tenth of a second and happens anyway while a fit compiles.
     from scipy.optimize.elementwise import find_root
 
-    # A row a point: all that one evaluation needs lies together.
+    # One row a point, so that the values for one evaluation are contiguous in memory.
     middle, safe = np.ascontiguousarray(location.T), np.ascontiguousarray(np.maximum(scale, SMALLEST_SCALE).T)
-    # At the largest of the components' own quantiles no component has less below it, so the mixture has not either.
+    # At the largest of the components' quantiles, every component has at least the probability `level` below it, and so
+    # has the mixture.
     score = ndtri(levels)
     low = np.stack([(middle + (one - PAST) * safe).min(1) for one in score]).ravel()
     high = np.stack([(middle + (one + PAST) * safe).max(1) for one in score]).ravel()
@@ -336,7 +336,7 @@ def known_kind(kind: Any) -> None:
 
 
 def refuse_unnamed(names: tuple[str, ...], at: Any) -> None:
-    """Refuse inputs of a question that have no names.
+    """Refuse inputs without names.
 
     Raises:
         InputError: For anything but a table, a mapping or None.
@@ -365,10 +365,10 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] | pd.DataFrame) -> str:
-    """Return what to do about an input that a law lacks.
+    """Return advice about a given input that is no input of the law.
 
     Args:
-        unknown: The input.
+        unknown: Name of that input.
         names: Inputs of the law.
         given: All inputs of the question, by name.
     """
@@ -388,14 +388,14 @@ def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] 
 
 
 def our_names[T: (pd.DataFrame, Mapping[str, Any])](given: T, names: Sequence[str]) -> T:
-    """Return inputs of a question by the names of the law, where they are spelt as tables of runs spell them.
+    """Rename inputs that are spelt as in tables of runs to the law's own names.
 
-    A name that is not an input is read as reading a table would: `params` and `N` are n_params. It is replaced if that
-    is an input, no other name means the same, and it says no unit.
+    A name that is no input is recognised as in a table: `params` and `N` are n_params. It is renamed if the recognised
+    name is an input, no other given name means the same, and the name contains no unit.
 
     Args:
         given: Inputs by name.
-        names: Inputs that there are.
+        names: Names of the valid inputs.
 
     Example:
         >>> our_names({"params": 7e9, "D": 1e12}, ("n_params", "n_tokens"))
@@ -419,13 +419,13 @@ def our_names[T: (pd.DataFrame, Mapping[str, Any])](given: T, names: Sequence[st
 def query_points(
     names: tuple[str, ...], at: At | None, inputs: Mapping[str, Any], others: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Collect query inputs into a frame with one column for each of `names`.
+    """Collect the inputs of a question into a table with one column for each of `names`.
 
     Args:
         names: Inputs that the law needs.
         at: A table with these columns, or scalars or arrays by name; or None.
         inputs: Scalars or arrays by name, where `at` is None; scalars are repeated.
-        others: Further names that a question may have instead, for messages.
+        others: Further names that may be given instead, for messages.
 
     Raises:
         InputError: For missing, unknown, non-positive or unequally long inputs.

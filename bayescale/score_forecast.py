@@ -1,4 +1,4 @@
-"""Forecasts of scores: what a forecast of log odds says of a share of right items."""
+"""Forecasts of scores, computed from forecasts of the log odds against a right answer."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from bayescale.errors import InputError, counted
 from bayescale.forecast import Forecast, as_numbers, mixture_cdf, mixture_quantile
 
 NODES = 24
-"""Points of the quadrature of a mean over normal log odds."""
+"""Number of quadrature points for a mean over normal log odds."""
 COPIES = 8
-"""Measurements that are simulated for each draw."""
+"""Number of simulated measurements for each draw."""
 
 
 @known_keywords
@@ -24,12 +24,14 @@ COPIES = 8
 class ScoreForecast(Forecast):
     """Predictive distribution of a score at several points.
 
-    Each posterior draw contributes a normal distribution of the log odds against being right (`location` and `scale`,
-    which fall as models get better). What is reported is the score, between chance and ceiling: higher is better.
+    Each posterior draw contributes a normal distribution of the log odds against a right answer, with mean `location`
+    and standard deviation `scale`. Log odds decrease as models get better. Results are reported as scores between
+    chance and ceiling: higher is better.
 
     Attributes:
         range: Chance and ceiling.
-        simulated: Measured scores of a finite number of items, shape (sample, point), see `measured`; else None.
+        simulated: Simulated scores on a finite number of items, shape (sample, point), if `measured` was called; else
+            None.
     """
 
     range: ScoreScale = dataclasses.field(default_factory=ScoreScale)
@@ -64,7 +66,7 @@ class ScoreForecast(Forecast):
         return total
 
     def quantiles_at(self, levels: np.ndarray) -> np.ndarray:
-        """Return the quantiles of the score at probabilities that were checked, shape (level, point)."""
+        """Return the quantiles of the score at valid probabilities, shape (level, point)."""
         if self.simulated is not None:
             return np.quantile(self.simulated, levels, axis=0)
         return self.range.score(mixture_quantile(1.0 - levels, self.location, self.scale))
@@ -86,19 +88,19 @@ class ScoreForecast(Forecast):
         bar = np.broadcast_to(values, len(self.points))
         if self.simulated is not None:
             return (self.simulated < bar).mean(0)
-        # Infinite log odds, of a bar at chance or at the ceiling, are beyond all draws.
+        # Log odds of a target at chance or at the ceiling are infinite, beyond all draws.
         return 1.0 - mixture_cdf(np.clip(self.range.log_odds(bar), -1e300, 1e300), self.location, self.scale)
 
     def measured(self, value_se: float | Array | None = None, *, items: float | Array | None = None) -> ScoreForecast:
-        """Return the forecast of a measurement of the score that has an error of its own.
+        """Return the forecast of a measurement of the score that has a measurement error.
 
         Args:
-            value_se: Its standard errors, one number or shape (point,).
-            items: In place of them the numbers of items that it is measured on, one number or shape (point,): right
-                items are binomial.
+            value_se: Standard errors of the measurement, one number or shape (point,).
+            items: Instead of standard errors, the number of items on which the score is measured, one number or shape
+                (point,); the number of right items is then binomial.
 
         Raises:
-            InputError: For errors or items that cannot be, and for neither or both.
+            InputError: For impossible errors or items, and for neither or both.
 
         Example:
             >>> post.predict(flops=1e21).measured(items=500).interval(0.95)  # doctest: +SKIP
@@ -107,7 +109,7 @@ class ScoreForecast(Forecast):
             raise InputError("Say how well the score is measured by value_se= (--value-se) or by items= (--items).")
         rng = np.random.default_rng(len(self.points))
         flat = self.log_draws.reshape(-1, len(self.points))
-        # Joint draws over the points first, then others, which make quantiles smoother.
+        # Joint draws over the points come first; further draws make quantiles smoother.
         more = self.location + self.scale * rng.standard_normal((COPIES - 1, *self.location.shape))
         shares = self.range.score(np.concatenate([flat, more.reshape(-1, len(self.points))]))
         if items is not None:
@@ -120,7 +122,7 @@ class ScoreForecast(Forecast):
 
 
 def on_scale(forecast: Forecast, score: ScoreScale | None) -> Forecast:
-    """Return a forecast of log odds as that of a score; that of a loss, which has no range, as it is."""
+    """Return a forecast of log odds as a forecast of the score; a forecast of a loss is returned unchanged."""
     if score is None:
         return forecast
     fields: dict[str, Any] = {field.name: getattr(forecast, field.name) for field in dataclasses.fields(forecast)}

@@ -256,10 +256,12 @@ def test_held_out_runs_are_shown_one_by_one(calls):
 def test_coverage_of_a_few_runs_is_a_count():
     few, more = made({"a": [0.5, 0.97]}), made({"a": [0.5, 0.97, 0.5, 0.5, 0.5]})
     assert few.coverage_text() == (
-        "Coverage: 50 % held 1 of 2, 80 % held 1 of 2, 90 % held 1 of 2, 95 % held 2 of 2; too few for a share."
+        "Coverage: 50 % intervals contained 1 of 2, 80 % intervals contained 1 of 2, 90 % intervals contained 1 of 2, "
+        "95 % intervals contained 2 of 2; too few for percentages."
     )
     assert more.coverage_text().startswith("Coverage of 5 held-out runs:")
-    assert more.held_words() == ["50 % held 80 %", "80 % held 80 %", "90 % held 80 %", "95 % held 100 %"]
+    held = {50: 80, 80: 80, 90: 80, 95: 100}
+    assert more.held_words() == [f"{level} % intervals contained {share} %" for level, share in held.items()]
 
 
 def test_equal_sentences_about_families_are_told_once():

@@ -189,7 +189,7 @@ def test_what_was_said_of_one_fit_is_not_said_again(marin_post):
 def test_the_record_at_the_distance_of_a_forecast_is_noted(marin_post):
     (note,) = [note for note in marin_post.check(marin_post.predict(flops=[1e20, 8 * 3e20])) if note.code == "record"]
     assert note.severity == "info"
-    assert "8 times beyond the data" in note.text and "on ladders, 80 % intervals held" in note.text
+    assert "8 times beyond the data" in note.text and "on ladders, 80 % intervals contained" in note.text
     inside = marin_post.check(marin_post.predict(flops=1e20))
     assert "record" not in {note.code for note in inside}
 
@@ -198,7 +198,7 @@ def test_no_record_is_quoted_below_the_data(marin_post):
     forecast = marin_post.predict(flops=1e15)
     assert "[1,000x below the data]" in str(forecast)
     notes = {note.code: note.text for note in marin_post.check(forecast, prior=False)}
-    assert "1,000 times below the data" in notes["record"] and "intervals held" not in notes["record"]
+    assert "1,000 times below the data" in notes["record"] and "intervals contained" not in notes["record"]
     assert "far" not in notes
     decision = bs.decide.go(marin_post, 5.0, flops=1e15)
     assert "1,000 times below the data" in decision.text and "beyond" not in decision.text

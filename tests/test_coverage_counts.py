@@ -146,7 +146,7 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         ({"family": "y"}, "There is no family 'y'"),
         ({"columns": {"correct": "hits"}}, "There is no column 'hits' for correct"),
         ({"columns": {"corect": "correct"}}, "Did you mean 'correct'"),
-        ({"columns": [1]}, "columns= .--column. maps our names"),
+        ({"columns": [1]}, "columns= .--column. maps bayescale's names"),
         ({"settings": {}}, "settings must be"),
     ],
 )

@@ -140,7 +140,7 @@ def test_what_was_left_out_is_named(sweep):
     plain = json.loads(json.dumps(sweep.to_dict(), allow_nan=False))
     assert len(plain["budgets"]) == 5 and len(plain["left_out"]) == 3
     # A budget that was only asked for is none of the data.
-    assert "4 budgets with runs and 1 budget asked for" in text
+    assert "4 budgets with runs and 1 requested budget" in text
     (cells,) = [line for line in text.splitlines() if line.startswith("Cells left out: ")]
     assert cells.count("C = ") == 5 and cells.count("(no loss)") == 1 and cells.count("(loss 10.82)") == 2
     size = plain["cells_left_out"][0]

@@ -379,7 +379,7 @@ def test_a_search_needs_a_word():
     [
         ("muennighoff", "There is no law 'muennighoff'. Muennighoff et al. 2023 is 'data_constrained'."),
         ("bnsl", "Caballero et al. 2022 is 'broken_1', 'broken_2', 'broken_3'."),
-        ("MoE", "Laws that are called so: 'routed', "),
+        ("MoE", "Laws with this name: 'routed', "),
         ("pearce", "Pearce and Song 2024 is 'pearce_song'."),
         ("power_law", "Did you mean 'power'?"),
     ],

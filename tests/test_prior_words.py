@@ -27,9 +27,9 @@ def test_numbers_are_those_of_the_priors():
     (words,) = prior_words(law_of(c=bs.Exponent(0.4, 0.5)))
     low, high = 0.4 * np.exp(np.array([-1.645, 1.645]) * 0.5)
     assert words == f"c is positive (median 0.4, 90 % {low:.3g} to {high:.3g})"
-    assert prior_words(law_of(c=bs.Fixed(0.25))) == ["c is held at 0.25"]
+    assert prior_words(law_of(c=bs.Fixed(0.25))) == ["c is fixed at 0.25"]
     (words,) = prior_words(law_of(c=bs.Real(1.0, 2.0)))
-    assert words == "c has either sign (median 1, 90 % -2.29 to 4.29)"
+    assert words == "c may be positive or negative (median 1, 90 % -2.29 to 4.29)"
     # The net fall is in ln y: a median of .4 is a factor of e^.4.
     (words,) = prior_words(law_of(c=bs.Fall(("c",), 0.4, 1.0)))
     assert "median 1.49" in words

@@ -131,7 +131,7 @@ def test_the_track_record_is_that_at_the_distance_of_the_question(marin_post):
         known = track_record.entry(marin_post, {"flops": 3e20 * factor})
         row = known.table.iloc[known.nearest_row]
         assert row["factor"] == place and known.factor == pytest.approx(factor)
-        assert f"held {100 * row['held80']:.0f} % of the runs of {row['families']:.0f} published" in known.text
+        assert f"contained {100 * row['held80']:.0f} % of the runs of {row['families']:.0f} published" in known.text
     assert "farther than any test on ladders" in track_record.entry(marin_post, {"flops": 1e26}).text
     assert "within the data" in track_record.entry(marin_post, {"flops": 1e20}).text
     assert set(table["kind"]) == {"ladder", "curve", "several"}

@@ -1,3 +1,3 @@
-"""The command line: every verb calls one public function."""
+"""The command line: every subcommand calls one public function."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""The verb about repeated sampling: coverage of problems by k attempts, from counts of correct ones."""
+"""Subcommand about repeated sampling: coverage of problems by k attempts, from counts of correct attempts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,27 @@ from bayescale.cli.options import FIT, Json, Levels, Plot, Seed, emit, extended,
 from bayescale.errors import InputError
 
 SAMPLING = {name: FIT[name] for name in ("draws", "warmup", "chains", "target_accept")}
-"""Options of sampling that a fit to counts takes."""
-Table = Annotated[Path, typer.Argument(help="Table with a row a problem: correct, attempts, maybe problem and model.")]
+"""Options of the sampler that a fit to counts accepts."""
+Table = Annotated[
+    Path, typer.Argument(help="Table, one row a problem: correct, attempts, optionally problem and model.")
+]
 Attempts = Annotated[str, typer.Option("--k", help="Numbers of attempts, e.g. 1,100,10000.")]
 Columns = Annotated[
-    list[str] | None, typer.Option(help="Our name = the table's, e.g. correct=hits or family=model; repeatable.")
+    list[str] | None, typer.Option(help="Column of the table by role, e.g. correct=hits or family=model; repeatable.")
 ]
 LAW = Annotated[str, typer.Option(help="Distribution of success rates: beta or kumaraswamy.")]
 Unsolvable = Annotated[
-    bool, typer.Option("--unsolvable/--no-unsolvable", help="Let a share of problems have no chance at all.")
+    bool, typer.Option("--unsolvable/--no-unsolvable", help="Let a fraction of problems be unsolvable.")
 ]
 Scaled = Annotated[bool, typer.Option("--scaled/--no-scaled", help="Let the largest success rate be below 1.")]
-Problems = Annotated[str, typer.Option(help="new, or same for the problems of the table.")]
-Items = Annotated[int | None, typer.Option(help="Number of new problems that coverage is measured on.")]
-Target = Annotated[float | None, typer.Option(help="Also print the attempts that this coverage takes.")]
-Level = Annotated[float, typer.Option(help="Probability with which the attempts for --target do.")]
+Problems = Annotated[str, typer.Option(help="Problems to forecast: new, or same (those of the table).")]
+Items = Annotated[int | None, typer.Option(help="Number of new problems on which coverage will be measured.")]
+Target = Annotated[float | None, typer.Option(help="Also print the number of attempts that this coverage needs.")]
+Level = Annotated[float, typer.Option(help="Probability with which that number of attempts reaches --target.")]
 
 
 def sampled(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of the sampler of the options that were given."""
+    """Return the sampler's settings from the given options."""
     import dataclasses
 
     from bayescale.coverage.fitting import SETTINGS
@@ -59,7 +61,7 @@ def coverage(
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Forecast coverage (pass@k): the share of problems that at least one of k attempts solves."""
+    """Forecast coverage (pass@k): the fraction of problems that at least one of k attempts solves."""
     check_files(picture=plot)
     asked, chosen = attempts(k), probabilities(levels)
     if target is None:
@@ -102,7 +104,7 @@ def coverage(
 
 
 def answer(post: Any, frame: Any, budget: Any, written: list[str]) -> dict[str, Any]:
-    """Describe the answers about a family for programs."""
+    """Return the results for one family as plain values."""
     return {
         "family": post.counts.name,
         "status": post.status.name,
@@ -115,13 +117,13 @@ def answer(post: Any, frame: Any, budget: Any, written: list[str]) -> dict[str, 
 
 
 def told(post: Any, frame: Any, budget: Any) -> str:
-    """Describe the answers about a family for people."""
+    """Return the results for one family as text."""
     parts = [repr(post), frame.to_string(index=False, float_format="{:.4f}".format)]
     return "\n\n".join(parts + ([] if budget is None else [repr(budget)]))
 
 
 def attempts(text: str) -> list[int]:
-    """Read `1,100,10000`."""
+    """Read a list of numbers such as `1,100,10000`."""
     from bayescale.coverage.counts import asked_attempts
 
     try:

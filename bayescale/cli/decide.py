@@ -1,4 +1,4 @@
-"""Verbs of the command that decide: each calls one function of `bayescale.decide`."""
+"""Subcommands about decisions: each calls one function of `bayescale.decide`."""
 
 from __future__ import annotations
 
@@ -29,20 +29,22 @@ from bayescale.cli.options import (
 from bayescale.errors import InputError
 
 STAKELESS = "without --cost and --value, which say what mistakes cost; give both, or leave it out"
-"""Why options about stakes do nothing where there are none."""
+"""Reason why options about costs have no effect without both."""
 
 FITTED = "on a saved fit; give the table of its runs instead"
-"""Why options of reading and fitting do nothing where that is done."""
+"""Reason why options of reading and fitting have no effect on a saved fit."""
 AT_SCALES = ("at", "axis", "low", "high", "equal", "deadline", "rate", "cost", "cost_unit", "law", "seed", *FIT)
 """Options of a comparison of fitted curves."""
 
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
 At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
-Targets = Annotated[list[float] | None, typer.Option("--target", help="Loss, or score, to be met; repeatable.")]
+Targets = Annotated[
+    list[float] | None, typer.Option("--target", help="Loss, or score, that the run should meet; repeatable.")
+]
 Cost = Annotated[float | None, amount("What the run costs, in any unit.")]
 Value = Annotated[float | None, amount("What meeting the target is worth, in the unit of --cost.")]
 UtilityName = Annotated[str, typer.Option(help="step, per_nat or opportunity; see `bayescale.decide.UTILITIES`.")]
-Unit = Annotated[str, typer.Option(help="Unit of cost and value for the texts, e.g. USD or GPU-hours.")]
+Unit = Annotated[str, typer.Option(help="Unit of cost and value, printed in texts, e.g. USD or GPU-hours.")]
 Pilots = Annotated[Path | None, typer.Option(help="CSV of possible pilots: inputs, and optionally cost.")]
 Batch = Annotated[int, typer.Option(help="Largest number of pilots to buy together.")]
 Page = Annotated[Path | None, typer.Option(help="Also write the page that people sign here (.html or .md).")]
@@ -68,7 +70,7 @@ def decide(
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Decide go, no-go or pilot first: the chance that a run meets its target, and what a mistake costs."""
+    """Decide go, no-go or pilot first: the probability that a run meets its target, and what a wrong decision costs."""
     check_files(page=report, picture=plot)
     point = numbers(at)
     if not target:
@@ -99,17 +101,19 @@ def allocate(
     fit: Fit,
     flops: Annotated[list[float], amount("The budget in FLOPs, 6 N D; repeatable.")],
     at: Annotated[str | None, typer.Option(help="The law's other inputs, e.g. n_experts=8.")] = None,
-    served: Annotated[float, amount("Tokens that the model will serve; adds 2 N served.")] = 0.0,
+    served: Annotated[
+        float, amount("Tokens that the model will process after training; adds 2 N times this to the cost.")
+    ] = 0.0,
     unique_tokens: Annotated[float | None, amount("Distinct tokens that exist.")] = None,
     min_params: Annotated[float | None, amount("Smallest first input.")] = None,
     max_params: Annotated[float | None, amount("Largest first input.")] = None,
     min_tokens: Annotated[float | None, amount("Smallest second input.")] = None,
     max_tokens: Annotated[float | None, amount("Largest second input.")] = None,
-    regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
+    regret: Annotated[float, typer.Option(help="Sizes within this loss of the best count as equally good.")] = 0.01,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
-    """Split a compute budget between parameters and tokens, with the sizes that are as good."""
+    """Split a compute budget between parameters and tokens, and list the sizes that are equally good."""
     check_files(picture=plot)
     others = None if at is None else numbers(at)
     import bayescale as bs
@@ -143,7 +147,7 @@ def isoflop(
     budget: Annotated[
         list[float] | None, amount("Budget to look at besides those of the runs, in FLOPs; repeatable.")
     ] = None,
-    regret: Annotated[float, typer.Option(help="Loss by which sizes may differ and count as equally good.")] = 0.01,
+    regret: Annotated[float, typer.Option(help="Sizes within this loss of the best count as equally good.")] = 0.01,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
     law: LawName = "auto",
     out: Annotated[
@@ -163,7 +167,7 @@ def isoflop(
         found = bs.decide.isoflop(bs.load(runs), **further)
     else:
         table = bs.read(runs, **reading)
-        # The answer names what was left out.
+        # The answer contains what was left out.
         with told_unless_answered(table.log):
             found = bs.decide.isoflop(table, **further, seed=seed, law=law, **options)
     written = []
@@ -241,14 +245,14 @@ def compare(
 
 
 def stretch_of(low: float | None, high: float | None) -> tuple[float, float] | None:
-    """Return the stretch of the axis between --low and --high; None where neither is given."""
+    """Return the part of the axis between --low and --high; None where neither is given."""
     if (low is None) != (high is None):
         raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
     return None if low is None or high is None else (low, high)
 
 
 def load_recipes(files: list[str]) -> dict[str, Any]:
-    """Load one fit a recipe, by the names of the files."""
+    """Load the fit of each recipe; its name is that of the file."""
     import bayescale as bs
 
     recipes = {Path(file).stem: bs.load(file) for file in files}
@@ -258,7 +262,7 @@ def load_recipes(files: list[str]) -> dict[str, Any]:
 
 
 def read_rate(text: str) -> tuple[str, tuple[float, float]]:
-    """Read `a=3e15:0.1`."""
+    """Read a rate such as `a=3e15:0.1`."""
     name, equals, numbers_text = text.partition("=")
     rate, _, sd = numbers_text.partition(":")
     try:
@@ -316,7 +320,7 @@ def stop(
     unit: Unit = "",
     as_json: Json = False,
 ) -> None:
-    """Choose runs in progress to stop, from what they have shown so far."""
+    """Choose which runs in progress to stop, from their losses so far."""
     point = numbers(at)
     if remaining is not None and value is not None:
         refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio replaces it")
@@ -353,7 +357,7 @@ def power(
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Find how many runs, at which sizes, with how many seeds, an aim needs."""
+    """Find the number of runs, their sizes and the number of seeds that an aim needs."""
     point = numbers(at)
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
@@ -427,7 +431,7 @@ def report(
 
 
 def tell(plain: Any, people: list[Any], name: str, written: list[str], as_json: bool) -> None:
-    """Print an answer: one JSON object for programs, text for people."""
+    """Print an answer: one JSON object, or text."""
     if as_json:
         body = {name: plain} if name else dict(plain)
         emit(finite({**body, **({"written": written} if written else {})}))
@@ -438,12 +442,12 @@ def tell(plain: Any, people: list[Any], name: str, written: list[str], as_json: 
 
 
 def quiet(as_json: bool) -> dict[str, Any]:
-    """Return the option of long work: no bar where a program reads the answer, else one on terminals."""
+    """Return the option that hides progress bars when the answer is printed as JSON."""
     return {"progress": False if as_json else None}
 
 
 def finite(value: Any) -> Any:
-    """Turn numbers of NumPy into plain ones, and what is not finite, which JSON cannot hold, into null."""
+    """Return NumPy's numbers as plain ones, and None (null in JSON) for numbers that are not finite."""
     if isinstance(value, dict):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -458,7 +462,7 @@ def finite(value: Any) -> Any:
 
 
 def command() -> str:
-    """Return the command that was typed, for the provenance of a page."""
+    """Return the command line as typed, for the provenance of a page."""
     return shlex.join(["bayescale", *sys.argv[1:]])
 
 
@@ -472,4 +476,4 @@ VERBS = {
     "power": power,
     "report": report,
 }
-"""Every verb here by its name on the command line."""
+"""Every subcommand here, by its name on the command line."""

@@ -1,4 +1,4 @@
-"""The demonstration: the main job on built-in published runs, from table to decision."""
+"""The demonstration: built-in published runs, from table to decision."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from bayescale.fitting.fit import fit
 from bayescale.reporting.report import report
 
 FITTED = 3e20
-"""Largest of the six budgets that the public forecast was made from (FLOPs)."""
+"""Largest of the six budgets (FLOPs) on which the public forecast was based."""
 TARGET = 2.25
-"""A loss that a team might ask of the 1e23 run."""
+"""A loss that a team might require of the 1e23 run."""
 QUESTION = {"target": 2.61, "cost": 1.2e6, "value": 2.5e6, "unit": "USD", "flops": 1e21}
-"""A decision about the run before that; the stakes are made up."""
+"""A decision about the 1e21 run; its cost and value are invented."""
 
 
 def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -> np.ndarray:
@@ -33,7 +33,7 @@ def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -
     Args:
         x: Training scales.
         y: Training losses.
-        at: Scales to forecast.
+        at: Scales at which to forecast.
         level: Central probability.
 
     Returns:
@@ -69,10 +69,10 @@ def usual_interval(x: np.ndarray, y: np.ndarray, at: np.ndarray, level: float) -
 
 
 def run(out: Path, seed: int = 0) -> None:
-    """Run both parts and write what they show into `out`.
+    """Run both parts, and write their tables and plots into `out`.
 
     Raises:
-        InputError: If `out` can be no folder, or for a seed that is none.
+        InputError: If `out` cannot be a folder, or for an invalid seed.
     """
     options(seed=(seed, SEED))
     _io.folder(out)
@@ -87,7 +87,7 @@ def run(out: Path, seed: int = 0) -> None:
 
 
 def forecast_marin(out: Path, seed: int) -> list[Path]:
-    """Forecast two larger runs from six small budgets, then show what was measured."""
+    """Forecast two larger runs from six small budgets, and compare with the measured losses."""
     runs = corpus.load("marin_moe_v16_minima")
     small, large = runs.select(runs.frame["flops"] <= FITTED), runs.select(runs.frame["flops"] > FITTED)
     print("1. Six budgets of a mixture-of-experts ladder, 1e18 to 3e20 FLOPs, forecast 1e21 and 1e23\n")
@@ -132,7 +132,7 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
 
 
 def hold_out_largest(out: Path, seed: int) -> list[Path]:
-    """Hold out the largest point of every built-in loss curve and compare with a fit that trusts its law."""
+    """Hold out the largest point of every built-in loss curve, and compare with a fit without discrepancy."""
     curves = list(corpus.curves().values())
     print(f"\n2. {len(curves)} published loss curves, each with its largest point held out\n")
     methods = {"bayescale": "auto", "no discrepancy": None}

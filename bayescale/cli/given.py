@@ -1,4 +1,4 @@
-"""Options that were typed: the refusal of those without effect, and of files that cannot be written as asked."""
+"""Options given on the command line: refusal of those without effect, and of files that cannot be written."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from bayescale.errors import InputError, some
 
 
 def typed(context: typer.Context, names: Iterable[str]) -> list[str]:
-    """Return the options, as they were spelled, of those of these parameters that the command line gives.
+    """Return the spelling of the given options, among those that belong to some parameters.
 
     Args:
-        context: What the framework knows of the command line.
-        names: Names of the verb's parameters.
+        context: The command line as typer parsed it.
+        names: Names of the subcommand's parameters.
     """
     known = {parameter.name: parameter for parameter in context.command.params}
     found = []
@@ -29,15 +29,15 @@ def typed(context: typer.Context, names: Iterable[str]) -> list[str]:
 
 
 def refuse_idle(context: typer.Context, names: Iterable[str], why: str) -> None:
-    """Refuse options that would have no effect.
+    """Refuse options that have no effect.
 
     Args:
-        context: What the framework knows of the command line.
+        context: The command line as typer parsed it.
         names: Names of the parameters that have no effect.
-        why: What makes them so and what to do, after "has no effect".
+        why: The reason and the remedy, to follow "has no effect".
 
     Raises:
-        InputError: With the options that were typed.
+        InputError: With the given options.
     """
     if found := typed(context, names):
         raise InputError(f"{some(found)} {'has' if len(found) == 1 else 'have'} no effect {why}.")
@@ -49,17 +49,17 @@ ENDINGS = {
     "page": (".html", ".md"),
     "picture": (".png", ".svg", ".pdf", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".eps", ".ps"),
 }
-"""Endings of files by what they hold."""
+"""Suffixes of files by their kind."""
 
 
 def check_files(**files: Path | None) -> None:
-    """Refuse output paths at which no file can be written, or whose ending is another format's, before any work.
+    """Refuse output paths that cannot be written or have the suffix of another format, before any work.
 
     Args:
-        **files: A path, or None for no file, by what it would hold: a key of `ENDINGS`.
+        **files: By kind, a key of `ENDINGS`: a path, or None for no file.
 
     Raises:
-        InputError: As `_io.writable`, or for another ending.
+        InputError: As `_io.writable`, or for another suffix.
     """
     for kind, path in files.items():
         if path is None:

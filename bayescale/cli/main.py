@@ -1,4 +1,4 @@
-"""The `bayescale` command: every verb calls one public function; results on stdout, everything else on stderr."""
+"""The `bayescale` command: every subcommand calls one public function; results on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ from bayescale.cli.options import (
 from bayescale.errors import InputError, Status, UntrustworthyFit, because, counted
 
 MOST_TOLD = 10
-"""Most points of a forecast that are put into words; the table has all."""
+"""Largest number of points of a forecast that are described in words; the table contains all."""
 INTERRUPTED = 130
-"""Exit code of a command that was stopped by Ctrl-C, as shells have it."""
+"""Exit code of a command that was stopped by Ctrl-C, as in shells."""
 
 app = typer.Typer(
     name="bayescale",
@@ -60,7 +60,7 @@ for name, verb in decide.VERBS.items():
 
 
 def show_version(wanted: bool) -> None:
-    """Print the version of the package, and end."""
+    """Print the version of the package and exit."""
     if wanted:
         from bayescale import __version__
 
@@ -79,11 +79,11 @@ def options(
 
 def main() -> None:
     """Run the command; bad input ends with exit code 2 and one sentence, an untrustworthy fit under --strict with 3."""
-    # Compiled programs are kept for the next call of the command; the library itself never touches JAX's settings.
+    # Compiled programs are cached for later calls of the command; the library itself never changes JAX's settings.
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(cache_folder()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1")
     try:
-        # Outside of its standalone mode the framework returns exit codes, that of an interrupt among them.
+        # With standalone_mode off, typer returns exit codes, also that of an interrupt.
         code = app(standalone_mode=False)
     except InputError as error:
         finish(str(error), 2)
@@ -92,10 +92,10 @@ def main() -> None:
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
     except Exception as error:
-        # Without a verb the help was printed, and there is nothing to add.
+        # Without a subcommand the help was printed, and nothing needs to be added.
         if type(error).__name__ == "NoArgsIsHelpError":
             sys.exit(2)
-        # Click's own usage errors carry a message and the exit code 2.
+        # Usage errors of click have a message and the exit code 2.
         if hasattr(error, "format_message"):
             finish(misspelt(error) or refusal(error), 2)
         raise
@@ -105,20 +105,20 @@ def main() -> None:
 
 
 def cache_folder() -> Path:
-    """Return the folder of this user for compiled programs."""
+    """Return the user's cache folder for compiled programs."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "bayescale" / "compiled"
 
 
 def finish(sentence: str, code: int) -> NoReturn:
-    """Print one sentence on stderr and leave."""
+    """Print one sentence on stderr and exit."""
     print(f"bayescale: {sentence}", file=sys.stderr)
     sys.exit(code)
 
 
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Folder to write.")] = Path("bayescale-demo"), seed: Seed = 0) -> None:
-    """Forecast real runs from built-in data, show what came true, and write pictures and tables."""
+    """Forecast real runs from built-in data, compare with the measured losses, and write plots and tables."""
     from bayescale.cli.demo import run
 
     run(out, seed)
@@ -157,7 +157,7 @@ def fit(
     posteriors = [result for result in results if not isinstance(result, bs.Failure)]
     failed = [(family, Status.REFUSED, reason) for family, reason in unfit.items()]
     failed += [(f.runs.name, f.status, f.reason) for f in results if isinstance(f, bs.Failure)]
-    # Named before any family failed, so that a family's file keeps its name in the next call.
+    # File names are chosen before any family fails, so that a family's file has the same name in the next call.
     names = [*(family.name for family in families), *unfit]
     written: list[str] = []
     for file, write in ((out, bs.Fitted.save), (plot, lambda post, path: bs.plot.save(bs.plot.intervals(post), path))):
@@ -233,7 +233,7 @@ def predict(
 
 
 def side_of(forecast: Any) -> str:
-    """Return on which side of a target a response is better."""
+    """Return the side of a target on which a response is better."""
     return "above" if forecast.higher_is_better else "below"
 
 
@@ -242,7 +242,7 @@ def explained(forecast: Any, target: float | None) -> str:
 
     Args:
         forecast: A forecast.
-        target: The loss whose probability is a column, or None.
+        target: The target whose probability is a column, or None.
     """
     listed = forecast.verdicts()
     lines = ["", forecast.heading, *listed[:MOST_TOLD]]
@@ -318,11 +318,11 @@ def backtest(
 
 
 def tell_backtest(back: Any, counts_sizes: bool) -> None:
-    """Print the tables of a backtest, and what its runs were taken for.
+    """Print the tables of a backtest, and the designs that its fits assumed.
 
     Args:
         back: A backtest.
-        counts_sizes: Whether sizes were held out, not ratios.
+        counts_sizes: Whether a number of sizes was held out, instead of an extrapolation factor.
     """
     print(f"Held-out runs:\n{back.held_out_text()}\n")
     if counts_sizes:
@@ -341,7 +341,7 @@ def laws(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """List the registered laws, or describe those that a name, a nickname or an author leads to."""
+    """List the registered laws, or describe those that match a name, a nickname or an author."""
     from bayescale import laws as registry
     from bayescale.laws import describe
 
@@ -349,7 +349,7 @@ def laws(
     if name is None or name in known or name in registry.ALIASES:
         chosen = list(known.values()) if name is None else [registry.get(name)]
     else:
-        # Where nothing is found, the refusal of an unknown name says what is near.
+        # If nothing is found, the error for an unknown name lists similar ones.
         chosen = [known[one] for one in registry.search(name)] or [registry.get(name)]
     if as_json:
         emit({"laws": [describe.card(law) for law in chosen]})
@@ -363,7 +363,7 @@ def laws(
 
 @corpus_app.command("list")
 def corpus_list(as_json: Json = False) -> None:
-    """List published families with licence, paper, and whether their files are here and verified."""
+    """List published families with licence, paper, and whether their files are on this machine and verified."""
     from bayescale import corpus
 
     table = corpus.table()
@@ -382,7 +382,7 @@ def corpus_fetch(
     everything: Annotated[bool, typer.Option("--all", help="Fetch every source that can be downloaded.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Download sources and verify their checksums; what is here already is verified only."""
+    """Download data sets and verify their checksums; files that are here already are only verified."""
     from bayescale import corpus
 
     if everything and names:
@@ -392,7 +392,7 @@ def corpus_fetch(
     if not chosen:
         raise InputError("Name a source, e.g. bayescale corpus fetch epoch_chinchilla, or use --all.")
     for name in chosen:
-        # A misspelt name is told before anything is fetched.
+        # A misspelt name is refused before anything is downloaded.
         corpus.state(name)
     fetched = []
     for name in chosen:
@@ -408,7 +408,7 @@ def corpus_fetch(
 
 @corpus_app.command("show")
 def corpus_show(name: str, as_json: Json = False) -> None:
-    """Show the rows of one family or source, with licence, paper and caveats."""
+    """Show the rows of one built-in family or data set, with licence, paper and caveats."""
     from bayescale import corpus
 
     with file_progress(name) as advance:
@@ -424,19 +424,19 @@ def corpus_show(name: str, as_json: Json = False) -> None:
     try:
         frame.to_csv(sys.stdout, index=False)
     except BrokenPipeError:
-        # The reader, such as `head`, has seen enough; Python would complain once more at exit.
+        # The program that reads the output, such as `head`, has ended; Python would report that again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager
 def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Show files done on a terminal; stay silent in pipes."""
+    """Show the number of finished files on a terminal; stay silent in pipes."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     console = Console(stderr=True)
     if not console.is_terminal:
-        # A bar that is disabled still ends with a blank line before rich 14.3.
+        # Before rich 14.3, a disabled bar still ends with a blank line.
         yield lambda done, total: None
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("files"))
@@ -446,12 +446,12 @@ def file_progress(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def described(posterior: Any, told: set[str], again: bool) -> str:
-    """Describe a posterior for people, without what they were told already.
+    """Describe a posterior as text, without notes that were printed before.
 
     Args:
         posterior: A fit.
-        told: Sentences that were told; those told here are added.
-        again: Whether another fit was described before, so that what holds for both is told in short.
+        told: Notes that were printed; new ones are added.
+        again: Whether another fit was described before; notes on both are then shortened.
     """
     from bayescale.posterior.checks import in_short
     from bayescale.posterior.fitted import describe
@@ -469,7 +469,7 @@ def described(posterior: Any, told: set[str], again: bool) -> str:
 
 
 def describe_fit(posterior: Any) -> dict[str, Any]:
-    """Describe a posterior for programs."""
+    """Return a description of a posterior as plain values."""
     import numpy as np
 
     from bayescale.posterior.fitted import component_labels, own_draws

@@ -1,4 +1,4 @@
-"""Names of options and verbs that do not exist, and those that were probably meant."""
+"""Suggestions for options and subcommands that do not exist."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from bayescale.errors import some
 
 CLOSE = 0.6
-"""Similarity from which on a name is suggested."""
+"""Smallest similarity at which a name is suggested."""
 OPTIONS = {
     "--discrepancy": "drift gp residual-process model-error misspecification",
     "--likelihood": "noise observation error-model noise-model",
@@ -40,7 +40,7 @@ OPTIONS = {
     "--equal": "rope tolerance margin",
     "--screen": "keep drop outliers filter exclude",
 }
-"""Options with other names for the same thing: those of earlier versions, and those of other tools."""
+"""Alternative names of options: those of earlier versions and of other tools."""
 VERBS = {
     "predict": "forecast extrapolate",
     "decide": "go gate decision",
@@ -57,16 +57,16 @@ VERBS = {
     "coverage": "pass-at-k passk pass monkeys repeated-sampling",
     "backtest": "validate holdout cv",
 }
-"""Verbs with other names for the same thing."""
+"""Alternative names of subcommands."""
 
 
 def meant(name: str, known: Iterable[str], others: dict[str, str]) -> str | None:
     """Return the known name that was probably meant, or None.
 
     Args:
-        name: What was typed.
-        known: The names that there are.
-        others: Other names, separated by spaces, by known name.
+        name: The name that was typed.
+        known: The existing names.
+        others: Alternative names, separated by spaces, of each known name.
 
     Example:
         >>> meant("--noise", ["--loss", "--likelihood"], OPTIONS)
@@ -82,7 +82,10 @@ def meant(name: str, known: Iterable[str], others: dict[str, str]) -> str | None
 
 
 def misspelt(error: Any) -> str | None:
-    """Return the sentence about an option or verb that does not exist; None for other errors of the command line."""
+    """Return the error message for an option or subcommand that does not exist.
+
+    None for other errors of the command line.
+    """
     context = getattr(error, "ctx", None)
     if context is None:
         return None

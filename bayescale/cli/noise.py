@@ -1,4 +1,4 @@
-"""The verb of the command that says what seeds do."""
+"""Subcommand about seed noise."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from bayescale.cli.options import Json, Source, reads, tell_log
 def noise(
     runs: Source,
     reading: dict[str, Any],
-    bar: Annotated[float | None, typer.Option(help="Loss that a mean should fall below: at which setting?")] = None,
+    bar: Annotated[
+        float | None, typer.Option(help="Loss that means should be below; prints the first setting where one is.")
+    ] = None,
     reference: Annotated[float | None, typer.Option(help="Loss that another run should reproduce.")] = None,
     within: Annotated[float | None, typer.Option(help="Tolerance around --reference.")] = None,
     seeds: Annotated[
-        list[int] | None, typer.Option(help="Seeds of each recipe whose smallest visible gap is stated; repeatable.")
+        list[int] | None,
+        typer.Option(help="Seeds of each recipe for which to print the smallest visible gap; repeatable."),
     ] = None,
     level: Annotated[float, typer.Option(help="Central probability of intervals.")] = 0.9,
     most_seeds: Annotated[
-        int, typer.Option(help="Seeds of each recipe that are planned, of looks at a difference after every seed.")
+        int, typer.Option(help="Number of planned seeds of each recipe, for a sequential test after every seed.")
     ] = 8,
-    error: Annotated[float, typer.Option(help="Chance that any look names a recipe without a difference.")] = 0.05,
+    error: Annotated[
+        float, typer.Option(help="Probability that this test names a recipe if there is no difference.")
+    ] = 0.05,
     as_json: Json = False,
 ) -> None:
-    """Estimate seed sd, differences of recipes by shared seeds, and the smallest gap that so many seeds can show."""
+    """Estimate seed sd and differences of recipes, and the smallest difference that each number of seeds can show."""
     import bayescale as bs
 
     found = bs.read(runs, **reading)

@@ -1,4 +1,4 @@
-"""What the verbs of the command share: options, readers of their texts, and the one way to print JSON."""
+"""What all subcommands share: options, functions that read option values, and the printing of JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bayescale.checked import shortened
 from bayescale.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Seed = Annotated[int, typer.Option(help="Seed of all randomness.")]
+Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 LawName = Annotated[str, typer.Option(help="Name of a law (see `bayescale laws`), or auto for one to three inputs.")]
 Source = Annotated[
     str, typer.Argument(help="Table of runs: CSV, JSON, Markdown, Parquet, a tracker's export or folder; - for stdin.")
@@ -28,7 +28,10 @@ Plot = Annotated[Path | None, typer.Option(help="Write a picture (PNG) here.")]
 
 READING: dict[str, tuple[Any, Any]] = {
     "column": (
-        Annotated[list[str] | None, typer.Option(help="Our name = the file's, e.g. n_params=params; repeatable.")],
+        Annotated[
+            list[str] | None,
+            typer.Option(help="Column of the file by canonical name, e.g. n_params=params; repeatable."),
+        ],
         None,
     ),
     "input": (
@@ -37,8 +40,8 @@ READING: dict[str, tuple[Any, Any]] = {
         ],
         None,
     ),
-    "loss": (Annotated[str | None, typer.Option(help="The file's column that is the response.")], None),
-    "family": (Annotated[str | None, typer.Option(help="The file's column that tells families apart.")], None),
+    "loss": (Annotated[str | None, typer.Option(help="Column of the file with the response.")], None),
+    "family": (Annotated[str | None, typer.Option(help="Column of the file that distinguishes families.")], None),
     "unit": (
         Annotated[list[str] | None, typer.Option(help="Unit of an input in the file, e.g. n_params=M; repeatable.")],
         None,
@@ -54,31 +57,36 @@ READING: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "score": (
-        Annotated[str | None, typer.Option(help="The file's column that is the response, where that is a score.")],
+        Annotated[str | None, typer.Option(help="Column of the file with the response, if that is a score.")],
         None,
     ),
-    "chance": (Annotated[float | None, typer.Option(help="Score of guessing, e.g. 0.25 of four choices.")], None),
+    "chance": (Annotated[float | None, typer.Option(help="Score of guessing, e.g. 0.25 for four choices.")], None),
     "ceiling": (Annotated[float | None, typer.Option(help="Score that no model exceeds; 1 by default.")], None),
     "n_items": (
-        Annotated[float | None, typer.Option(help="Number of items that all scores are measured on.")],
+        Annotated[float | None, typer.Option(help="Number of items on which all scores are measured.")],
         None,
     ),
     "screen": (
-        Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and name them.")],
+        Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and report them.")],
         "exclude",
     ),
     "checkpoints": (
-        Annotated[bool, typer.Option("--checkpoints", help="Keep all rows of the runs of a folder, not the last.")],
+        Annotated[
+            bool, typer.Option("--checkpoints", help="Keep all rows of the runs of a folder instead of the last.")
+        ],
         False,
     ),
-    "table": (Annotated[int | None, typer.Option(help="Which table or sheet of several, counted from 1.")], None),
+    "table": (
+        Annotated[int | None, typer.Option(help="Number of the table or sheet to read, from 1, if there are several.")],
+        None,
+    ),
 }
-"""Options of every verb that reads runs, by name: those of `bayescale.read`, with singular names where they repeat."""
+"""Options of every subcommand that reads runs: those of `bayescale.read`, with singular names where they repeat."""
 
 
 FIT: dict[str, tuple[Any, Any]] = {
     "discrepancy": (
-        Annotated[str | None, typer.Option(help="auto (the default), or none to trust the law outright.")],
+        Annotated[str | None, typer.Option(help="auto (the default), or none to assume that the law is exact.")],
         None,
     ),
     "likelihood": (
@@ -90,7 +98,7 @@ FIT: dict[str, tuple[Any, Any]] = {
             str | None,
             typer.Option(
                 help="ladder (finished runs of growing size or compute) or curve (more data, steps or attempts); by "
-                "default told from the name of the input."
+                "default decided by the name of the input."
             ),
         ],
         None,
@@ -98,7 +106,7 @@ FIT: dict[str, tuple[Any, Any]] = {
     "prior_from": (
         Annotated[
             Path | None,
-            typer.Option(help="An earlier fit (.nc) of the family, whose model and prior are kept, to add runs to it."),
+            typer.Option(help="Earlier fit (.nc) of the family whose model and prior are kept, e.g. to add runs."),
         ],
         None,
     ),
@@ -111,15 +119,15 @@ FIT: dict[str, tuple[Any, Any]] = {
     "chains": (Annotated[int | None, typer.Option(help="Independent chains.")], None),
     "target_accept": (Annotated[float | None, typer.Option(help="Acceptance probability of NUTS, below 1.")], None),
 }
-"""Options of every verb that fits, by name: those of `FitOptions`, with the counts of `Nuts` one by one."""
+"""Options of every subcommand that fits: those of `FitOptions`, with the fields of `Nuts` as separate options."""
 
 
 CHAIN_OPTIONS = {"warmup": "--warmup", "target_accept": "--target-accept"}
-"""Options of sampling that importance sampling has no use for."""
+"""Options of the sampler that importance sampling does not use."""
 
 
 def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of a fit to a verb, which receives those that were given as `options`, see `FitOptions`."""
+    """Add the options of a fit to a subcommand, which receives the given ones as `options`, see `FitOptions`."""
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
         from bayescale.inference.nuts import Nuts
@@ -145,9 +153,9 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def reads(verb: Callable[..., None]) -> Callable[..., None]:
-    """Add the options of reading to a verb, which receives the arguments of `bayescale.read` as `reading`.
+    """Add the options of reading to a subcommand, which receives the arguments of `bayescale.read` as `reading`.
 
-    An option that the verb has itself, under the same name, stays the verb's.
+    An option that the subcommand itself defines under the same name is left to it.
     """
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +171,7 @@ def extended(
     options: dict[str, tuple[Any, Any]],
     gathered: Callable[[dict[str, Any]], dict[str, Any]],
 ) -> Callable[..., None]:
-    """Return a verb with more options, which it receives together under one keyword."""
+    """Return a subcommand with further options, which it receives together as one keyword argument."""
     own = inspect.signature(verb, eval_str=True)
     added = {name: option for name, option in options.items() if name not in own.parameters}
 
@@ -183,14 +191,17 @@ def extended(
 
 
 def tell_log(entries: Iterable[Any]) -> None:
-    """Print what reading did and noticed on stderr."""
+    """Print log entries about reading on stderr."""
     for entry in entries:
         print(entry, file=sys.stderr)
 
 
 @contextlib.contextmanager
 def told_unless_answered(entries: Iterable[Any]) -> Iterator[None]:
-    """Print what reading did on stderr, rows that it left out only where no answer follows, which names them too."""
+    """Print log entries about reading on stderr.
+
+    Those about left-out rows only on errors, as the answer contains them.
+    """
     excluded = [entry for entry in entries if entry.severity == "excluded"]
     tell_log(entry for entry in entries if entry not in excluded)
     try:
@@ -201,28 +212,28 @@ def told_unless_answered(entries: Iterable[Any]) -> Iterator[None]:
 
 
 REPEAT = {"--at": "For another point repeat the option, as in --at flops=1e21 --at flops=1e22."}
-"""What to do instead of naming a thing twice in one option."""
+"""Advice for an option in which a name is given twice."""
 
 
 EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=140B"}
-"""What options of named values expect, where that is not a mapping of column names."""
+"""Values that options with names expect, where these are not names of columns."""
 
 
 NO_NUMBER = "must be a valid number, such as 1.2M"
-"""What an option says that is given no number."""
+"""Error message of a numeric option whose value is no number."""
 
 
 def refusal(error: Any) -> str:
-    """Return one sentence for a command line that the framework cannot read."""
-    # Its own sentence for a number that is none speaks of parsing, and does not say what was typed.
+    """Return one sentence for a command line that typer cannot read."""
+    # Typer's own sentence for an invalid number is about parsing and does not contain the value.
     checks = getattr(error.__context__, "errors", list)()
     if checks and getattr(error, "param", None) is not None:
         expected = checks[0]["msg"].partition(",")[0].replace("Input should be", "must be")
-        # What `number` refuses comes without words on what it expects.
+        # Errors raised by `number` do not say what was expected.
         expected = expected.replace("Value error", NO_NUMBER)
         return f"{error.param.opts[0]} {expected}; found {shortened(checks[0]['input'])}."
     text = str(error.format_message())
-    # Releases of the framework before its own checks pass on what `float` says.
+    # Earlier versions of typer pass on the message of `float`.
     _, refused, found = text.partition("could not convert string to float: ")
     if refused and getattr(error, "param", None) is not None:
         return f"{error.param.opts[0]} {NO_NUMBER}; found {found.removesuffix('.')}."
@@ -235,7 +246,7 @@ def emit(value: Any) -> None:
 
 
 def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
-    """Read `ours=theirs` texts."""
+    """Read texts such as `n_params=params` as a mapping."""
     result = {}
     for text in texts or []:
         ours, equals, theirs = text.partition("=")
@@ -249,7 +260,7 @@ def pairs(texts: list[str] | None, option: str) -> dict[str, str]:
 
 
 def numbers(text: str) -> dict[str, float]:
-    """Read `n_params=70e9,n_tokens=1.4e12`."""
+    """Read inputs such as `n_params=70e9,n_tokens=1.4e12`."""
     named = pairs(text.split(","), "--at")
     try:
         return {name: number(value) for name, value in named.items()}
@@ -258,12 +269,12 @@ def numbers(text: str) -> dict[str, float]:
 
 
 def amount(text: str) -> Any:
-    """Return an option, of this help, for what is counted or paid: a number with or without a suffix, see `number`."""
+    """Return an option with this help text for a count or a price: a number with or without a suffix, see `number`."""
     return typer.Option(parser=number, metavar="NUMBER", help=text)
 
 
 def number(text: str | float) -> float:
-    """Read a number with or without a suffix, as tables have them: 7e9 or 7B."""
+    """Read a number with or without a suffix, as in tables: 7e9 or 7B."""
     if not isinstance(text, str):
         return float(text)
     from bayescale.data.cells import SUFFIXES
@@ -273,7 +284,7 @@ def number(text: str | float) -> float:
 
 
 def probabilities(text: str) -> list[float]:
-    """Read `0.5,0.8,0.95`."""
+    """Read probabilities such as `0.5,0.8,0.95`."""
     try:
         values = [float(part) for part in text.split(",")]
     except ValueError:
@@ -284,7 +295,7 @@ def probabilities(text: str) -> list[float]:
 
 
 def named_discrepancy(text: str) -> str | None:
-    """Read the --discrepancy option."""
+    """Read the value of --discrepancy."""
     if text not in ("auto", "none"):
         raise InputError(f"--discrepancy is auto or none; found {text!r}.")
     return None if text == "none" else "auto"
@@ -298,7 +309,7 @@ def check_folders(*paths: Path | None) -> None:
 
 
 def members(path: Path, families: list[str]) -> list[Path]:
-    """Return a path beside `path` for each family's file: of one family itself, of several named after them."""
+    """Return an output path for each family: `path` for a single family, else paths beside it with their names."""
     if len(families) == 1:
         return [path]
     found: list[Path] = []

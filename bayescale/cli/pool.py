@@ -1,4 +1,4 @@
-"""The verb of the command that pools families."""
+"""Subcommand that pools families."""
 
 from __future__ import annotations
 
@@ -28,14 +28,16 @@ def pool(
     options: dict[str, Any],
     law: LawName = "auto",
     pooled: Annotated[
-        Names, typer.Option(help="What families have in common up to a spread, e.g. c; by default the exponents.")
+        Names, typer.Option(help="Quantity that varies around a common mean, e.g. c; by default the exponents.")
     ] = None,
-    shared: Annotated[Names, typer.Option(help="What all families have one value of, e.g. E; repeatable.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the posterior of each family (netCDF) beside this.")] = None,
+    shared: Annotated[Names, typer.Option(help="Quantity with one value for all families, e.g. E; repeatable.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the posterior of each family (netCDF) beside this path.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Fit families that belong together in one hierarchical posterior, and print what they have in common."""
+    """Fit similar families in one hierarchical posterior (partial pooling), and print what they have in common."""
     check_files(fit=out)
     import bayescale as bs
 
@@ -64,10 +66,10 @@ def pool(
 
 
 def read_named(sources: list[str], reading: dict[str, Any]) -> dict[str, Any]:
-    """Return the families of tables by name; those of several tables are called after their table as well.
+    """Return families by name; with several tables, the table's name becomes part of the family's name.
 
     Raises:
-        InputError: For families of equal names.
+        InputError: For families with equal names.
     """
     import bayescale as bs
 

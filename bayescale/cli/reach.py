@@ -1,4 +1,4 @@
-"""The verb of the command that finds at which scale a target is met."""
+"""Subcommand that finds the scale at which a target is met."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bayescale.cli.options import Json, amount, numbers
 
 def reach(
     fit: Fit,
-    target: Annotated[float, typer.Option(help="Loss, or score, that the mean curve is to meet.")],
-    along: Annotated[str | None, typer.Option(help="Input that is sought, where the law has several.")] = None,
+    target: Annotated[float, typer.Option(help="Loss, or score, that the mean curve should meet.")],
+    along: Annotated[str | None, typer.Option(help="Input to vary, if the law has several.")] = None,
     at: Annotated[str | None, typer.Option(help="The other inputs, e.g. n_tokens=1e12.")] = None,
-    upto: Annotated[float | None, amount("Largest value to look at; by default a thousand times the data.")] = None,
+    upto: Annotated[float | None, amount("End of the search; by default a thousand times the data.")] = None,
     as_json: Json = False,
 ) -> None:
     """Find the size, budget or number of tokens at which the mean curve meets a target."""

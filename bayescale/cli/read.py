@@ -1,4 +1,4 @@
-"""The verb of the command that reads a table of runs and says what it understood."""
+"""Subcommand that reads a table of runs and prints what was recognised."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def read(
         return
     tell_log(found.log)
     print(found, file=sys.stderr)
-    # The odds against of a score are what laws describe, and nothing that a table has.
+    # Laws describe the odds against a right answer, which no table of scores contains.
     shown = found.frame if found.score is None else found.frame.drop(columns="loss")
     print(shown.to_string(index=False, na_rep=NOTHING))
     for path in written:

@@ -1,4 +1,4 @@
-"""The verb of the command that stacks laws."""
+"""Subcommand that stacks laws."""
 
 from __future__ import annotations
 
@@ -30,19 +30,20 @@ def stack(
     largest: Annotated[
         list[int] | None,
         typer.Option(
-            help="Instead, score forecasts of this many of the largest sizes; repeatable. By default, with neither, of "
-            "an eighth, a quarter and half of them."
+            help="Instead of --ratio, score forecasts of this many of the largest sizes; repeatable. Without both, of "
+            "an eighth, a quarter and half of the sizes."
         ),
     ] = None,
     concentration: Annotated[
-        float | None, typer.Option(help="Of the Dirichlet prior, above 1 (2): the more, the nearer to equal weights.")
+        float | None,
+        typer.Option(help="Concentration of the Dirichlet prior, above 1 (2); larger values give more equal weights."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the mixture (netCDF) here.")] = None,
     seed: Seed = 0,
     folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Fit several laws, weighted by how well each forecasts the largest runs from the smaller ones."""
+    """Fit several laws, weighted by how well each forecasts the largest runs from smaller ones."""
     check_files(fit=out)
     import bayescale as bs
     from bayescale.cli.main import describe_fit, described

@@ -1,4 +1,4 @@
-"""Figures printed in papers, model cards and public threads, shipped with the package."""
+"""Built-in figures that were printed in papers, model cards and public threads."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _TEXTS = [
     "fit_to",
 ]
 
-# FLOPs order image models better than parameters do, and for the Marin cells the printed compute
-# and tokens give an effective size, n_params = FLOPs / (6 n_tokens).
+# For image models, loss decreases more regularly with FLOPs than with parameters. For the Marin cells, the printed
+# compute and tokens give an effective size, n_params = FLOPs / (6 n_tokens).
 _AXES = {
     "regnetx": ("flops",),
     "regnety": ("flops",),
@@ -52,8 +52,8 @@ _LARGEST_CORRELATION = 0.98
 def published() -> pd.DataFrame:
     """Return every built-in measurement, one a row, with its citation and remarks.
 
-    ``value_se`` is a standard error of one evaluation and ``seed_sd`` a spread over seeds;
-    ``verified`` says whether a figure was read in its source or in notes that quote it.
+    ``value_se`` is the standard error of one evaluation, ``seed_sd`` the standard deviation over seeds. ``verified``
+    says whether a figure was read in the publication itself or in notes that quote it.
     """
     return _csv("published_runs.csv").copy()
 
@@ -62,15 +62,15 @@ def published() -> pd.DataFrame:
 def marin_forecast() -> pd.DataFrame:
     """Return a dated public forecast by the Marin project: four fits, nine budgets.
 
-    Each fit is ``floor + coefficient * flops ** -exponent`` to the budgets from ``fit_from`` to
-    ``fit_to``; ``measured`` is empty where no run was made.
+    Each fit is ``floor + coefficient * flops ** -exponent``, to the budgets from ``fit_from`` to ``fit_to``.
+    ``measured`` is empty where no run was made.
     """
     return _csv("marin_forecast.csv").copy()
 
 
 @known_keywords
 def checkpoint_noise() -> pd.DataFrame:
-    """Return the scatter of ten task losses over the last ten checkpoints of one model.
+    """Return the standard deviation of ten task losses over the last ten checkpoints of one model.
 
     Source: Bhagia et al. (2024), arXiv 2412.04403, Table 4.
     """
@@ -79,18 +79,18 @@ def checkpoint_noise() -> pd.DataFrame:
 
 @functools.cache
 def caveats() -> dict[str, str]:
-    """Return what to know about each built-in family, in the order of the data."""
+    """Return the caveats of each built-in family, in the order of the data."""
     text = resources.files("bayescale.corpus").joinpath("data/families.csv").read_text("utf-8")
     return {row["family"]: row["caveats"] for row in csv.DictReader(text.splitlines())}
 
 
 @known_keywords
 def axis(df: pd.DataFrame) -> tuple[str, ...]:
-    """Choose the inputs that one family's curve is fitted on.
+    """Return the inputs along which one family's curve is fitted.
 
-    Parameters, joined by tokens when tokens say something that parameters do not; else FLOPs, else
-    samples. An input counts only if every row has it and it varies. RegNet and DiT use forward
-    FLOPs; ``marin_aug_hero_cells`` uses an effective size and tokens.
+    These are parameters, together with tokens if tokens are not determined by parameters; else FLOPs, else samples. An
+    input counts only if every row has it and it varies. RegNet and DiT use forward FLOPs; ``marin_aug_hero_cells`` uses
+    an effective size and tokens.
 
     Args:
         df: Rows of one family.
@@ -109,7 +109,7 @@ def axis(df: pd.DataFrame) -> tuple[str, ...]:
 
 
 def with_effective_params(df: pd.DataFrame) -> pd.DataFrame:
-    """Fill in n_params = FLOPs / (6 n_tokens) for the family that prints no sizes."""
+    """Compute n_params = FLOPs / (6 n_tokens) for the family that prints no sizes."""
     derived = df["flops"] / (6 * df["n_tokens"])
     return df.assign(n_params=df["n_params"].where(df["family"] != "marin_aug_hero_cells", derived))
 

@@ -1,4 +1,4 @@
-"""Cross-checks: do figures that were printed twice, or follow from each other, agree?"""
+"""Cross-checks: do figures agree that were printed twice or can be computed from each other?"""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from bayescale.corpus import builtin
 from bayescale.errors import some
 
 _PRINTED = 0.0015
-"""Largest gap in ln(perplexity) that rounding or truncating two decimals explains."""
+"""Largest difference of ln(perplexity) that rounding or truncating to two decimals explains."""
 
 
 @known_keywords
 def check() -> list[str]:
-    """Recompute what the built-in figures say about each other.
+    """Check built-in figures against each other.
 
     Returns:
-        One sentence per check, beginning with "Agrees" or "Conflict"; conflicts are facts about the
-        published figures and stay listed.
+        One sentence per check, beginning with "Agrees" or "Conflict"; conflicts are facts about the published figures
+        and stay listed.
     """
     return [
         *_marin_fits(),
@@ -38,7 +38,7 @@ def check() -> list[str]:
 
 
 def _values(family: str, metric: str, column: str = "value") -> Any:
-    """Return one column of one curve, by size: the part of a run's name after its last hyphen."""
+    """Return one column of one curve, indexed by size, which is the part of a run's name after its last hyphen."""
     rows = _published()
     rows = rows[(rows["family"] == family) & (rows["metric"] == metric)]
     return rows.set_index(rows["run"].str.split("-").str[-1])[column]
@@ -48,7 +48,7 @@ def _log_values(family: str, metric: str) -> Any:
     return np.log(_values(family, metric))
 
 
-# Pandas types every column as a union that no checker can follow, hence Any.
+# Pandas types every column as a union that type checkers cannot follow, hence Any.
 def _published() -> Any:
     return builtin.published()
 
@@ -173,7 +173,7 @@ def _opt_flops() -> Iterator[str]:
 
 
 def _rising() -> Iterator[str]:
-    """Return the losses above that of a smaller model trained on as much data."""
+    """Yield losses that exceed that of a smaller model trained on as much data."""
     rows = _published()
     rows = rows[rows["unit"].isin(builtin.LOSSES)]
     rises = []

@@ -1,4 +1,4 @@
-"""Published data files: where they come from, how they are fetched and how they are verified."""
+"""Published data files: their addresses, download and verification."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from typing import NamedTuple
 from bayescale.errors import InputError, nearest, some
 
 LOCATION = "BAYESCALE_CORPUS"
-"""Environment variable that names a folder to use instead of the network."""
+"""Environment variable with the name of a folder that is used instead of the network."""
 
 ADDRESS = "https://raw.githubusercontent.com"
-"""Where repositories serve single files at a commit."""
+"""Server of single files of a repository at a commit."""
 
 _PATIENCE = 30
-"""Seconds without an answer or a byte after which a connection counts as cut."""
+"""Seconds without an answer or a byte after which a connection counts as broken."""
 
 _BLOCK = 1 << 13
-"""Bytes that are written at a time, and thus lost at most when a connection is cut."""
+"""Number of bytes written at a time, at most as many as are lost when a connection breaks."""
 
 _WAITS = (1, 3)
-"""Seconds before the second and the third attempt."""
+"""Waiting time in seconds before the second and the third attempt."""
 
 Progress = Callable[[int, int], None]
 """Called as ``progress(done, total)`` after each file."""
 
 
 class Published(NamedTuple):
-    """One upstream file, pinned to a commit and a checksum."""
+    """One published file, identified by a commit and a checksum."""
 
     source: str
     repo: str
@@ -52,7 +52,7 @@ class Published(NamedTuple):
 
     @property
     def url(self) -> str:
-        """Address of the file at the pinned commit."""
+        """Address of the file at its commit."""
         path = urllib.parse.quote(self.path, safe="/=")
         return f"{ADDRESS}/{self.repo}/{self.commit}/{path}"
 
@@ -64,7 +64,7 @@ class Published(NamedTuple):
 
 @functools.cache
 def manifest() -> dict[str, tuple[Published, ...]]:
-    """Return the files of every downloadable source."""
+    """Return the published files of every downloadable entry."""
     text = resources.files("bayescale.corpus").joinpath("data/manifest.csv").read_text("utf-8")
     sources: dict[str, list[Published]] = {}
     for row in csv.DictReader(text.splitlines()):
@@ -74,32 +74,32 @@ def manifest() -> dict[str, tuple[Published, ...]]:
 
 
 def files(name: str, *, progress: Progress | None = None) -> dict[str, Path]:
-    """Fetch one source and return its verified files by upstream path.
+    """Download the files of one entry and return them, verified, by their path in the repository.
 
     Args:
-        name: A downloadable source.
-        progress: Called with the files done and the files in all.
+        name: Name of a downloadable entry.
+        progress: Called with the number of files done and the total number.
     """
     root = fetch(name, progress=progress)
     return {entry.path: root / entry.local for entry in manifest()[name]}
 
 
 def fetch(name: str, *, progress: Progress | None = None) -> Path:
-    """Download one source, or find it in the folder that ``BAYESCALE_CORPUS`` names.
+    """Download the files of one entry, or find them in the folder that ``BAYESCALE_CORPUS`` names.
 
-    Files are kept in the user's cache folder. Every checksum is verified on every call, and a damaged file is fetched
-    again. A download that was cut off continues where it ended; a file appears under its name only when it is whole.
-    With ``BAYESCALE_CORPUS`` set, nothing is downloaded.
+    Files are kept in the user's cache folder. Every checksum is verified in every call, and a damaged file is
+    downloaded again. An interrupted download continues where it ended; a file gets its final name only when it is
+    complete. If ``BAYESCALE_CORPUS`` is set, nothing is downloaded.
 
     Args:
-        name: A downloadable source, for example ``"epoch_chinchilla"``.
-        progress: Called with the files done and the files in all.
+        name: Name of a downloadable entry, for example ``"epoch_chinchilla"``.
+        progress: Called with the number of files done and the total number.
 
     Returns:
-        The folder that holds the files as ``<owner>+<repo>/<path>``.
+        The folder that contains the files as ``<owner>+<repo>/<path>``.
 
     Raises:
-        InputError: If the source is unknown, or a file is missing, damaged or unreachable.
+        InputError: If the name is unknown, or a file is missing, damaged or unreachable.
     """
     if name not in manifest():
         raise InputError(f"{name!r} is not a downloadable source. {nearest(name, manifest())}")
@@ -109,7 +109,7 @@ def fetch(name: str, *, progress: Progress | None = None) -> Path:
 
 
 def cache_folder() -> Path:
-    """Return the folder of this user for published data."""
+    """Return the user's cache folder for published data."""
     import pooch
 
     return Path(pooch.os_cache("bayescale"))
@@ -122,10 +122,10 @@ def checksum(path: Path) -> str:
 
 
 def state(name: str) -> str:
-    """Describe which files of a source are on disk and whether each has the published checksum.
+    """Describe which files of an entry are on disk, and whether they have the published checksums.
 
     Args:
-        name: A downloadable source.
+        name: Name of a downloadable entry.
 
     Returns:
         "verified (3 files)", "not fetched", "incomplete (2 of 3 files)" or "damaged (path and how many more)".
@@ -178,7 +178,7 @@ def _download(entries: tuple[Published, ...], progress: Progress | None) -> Path
 
 
 def _fetched(entry: Published, path: Path) -> None:
-    """Make sure that a published file is in the cache, whole and right."""
+    """Download a published file into the cache unless it is there, complete and correct."""
     if path.is_file() and checksum(path) == entry.sha256:
         return
     try:
@@ -189,7 +189,7 @@ def _fetched(entry: Published, path: Path) -> None:
             "one that holds the files as <owner>+<repo>/<path>."
         ) from error
     waiting = path.with_name(f"{path.name}.part")
-    # What an earlier attempt left is taken over by renaming it, which only one process can do.
+    # A partial file of an earlier attempt is taken over by renaming it, which only one process can do.
     part = waiting.with_name(f"{waiting.name}-{os.getpid()}-{threading.get_ident()}")
     with contextlib.suppress(FileNotFoundError):
         waiting.rename(part)
@@ -197,13 +197,13 @@ def _fetched(entry: Published, path: Path) -> None:
         _completed(entry, part)
         part.replace(path)
     finally:
-        # Cut off or interrupted: keep what there is for the next attempt.
+        # After an interruption the partial file is kept for the next attempt.
         with contextlib.suppress(FileNotFoundError):
             part.replace(waiting)
 
 
 def _completed(entry: Published, part: Path) -> None:
-    """Download what is missing of a file, and again from the start if the whole is wrong."""
+    """Download the missing part of a file; start again from the beginning if the checksum is wrong."""
     import requests  # comes with pooch
 
     reason = ""
@@ -211,12 +211,12 @@ def _completed(entry: Published, part: Path) -> None:
         try:
             _append(entry, part)
         except OSError as error:
-            # Errors of requests are OSErrors with long texts; others, such as a full disk, say what is wrong.
+            # Errors of requests are OSErrors with long texts; others, such as a full disk, have useful texts.
             reason = type(error).__name__ if isinstance(error, requests.RequestException) else str(error)
             answer = getattr(error, "response", None)
             if answer is not None:
                 reason = f"the server answers {answer.status_code}"
-            # A file that is not there will not come by asking again; an overloaded server may recover.
+            # A missing file will not appear after a repetition, but an overloaded server may recover.
             if answer is not None and answer.status_code < 500:
                 break
         else:
@@ -233,12 +233,12 @@ def _completed(entry: Published, part: Path) -> None:
 
 
 def _append(entry: Published, part: Path) -> None:
-    """Add to a partial file what it lacks, or all of it where the server cannot continue."""
+    """Add the missing part to a partial file, or write all of it if the server cannot continue a download."""
     import requests
 
     have = part.stat().st_size if part.exists() else 0
     if have >= entry.bytes:
-        # Complete, or wrong, which the checksum tells.
+        # The file is complete or wrong; its checksum decides.
         return
     headers = {"Range": f"bytes={have}-", "Accept-Encoding": "identity"} if have else {}
     with requests.get(entry.url, headers=headers, stream=True, timeout=_PATIENCE) as answer:

@@ -1,4 +1,4 @@
-"""The corpus by name: list it, look at its rows, load them as runs."""
+"""The corpus by name: list its entries, return their rows, and load them as runs."""
 
 from __future__ import annotations
 
@@ -19,24 +19,25 @@ if TYPE_CHECKING:
 
     from bayescale.data.runs import Runs
 
-# A law has no value at no examples or no training, which two sources mark as points of their own.
+# A law has no value at zero examples or without training; two entries mark such points.
 _LEFT_OUT = r"diverged|suspect|SUSPECT|duplicate of|over 40 epochs|extreme-outlier|zero-shot point|untrained"
 _NORMAL_95 = 1.959964
 
 
 @known_keywords
 def names() -> list[str]:
-    """Return every name that `load` and `frame` accept: built-in families, then sources to fetch."""
+    """Return every name that `load` and `frame` accept: built-in families, then entries to download."""
     return [*builtin.caveats(), *SOURCES]
 
 
 @known_keywords
 def table() -> pd.DataFrame:
-    """Describe the corpus without touching the network.
+    """Describe the corpus without using the network.
 
     Returns:
         One row per entry: name, kind, families, metrics, rows, inputs, paper, arxiv_id, licence and caveats. The kind
-        is "built-in", "download", "package" (comes inside a Python package) or "left out" (known, and not read).
+        is "built-in", "download", "package" (comes inside a Python package) or "left out" (known, but bayescale cannot
+        read it).
     """
     import pandas as pd
 
@@ -45,28 +46,28 @@ def table() -> pd.DataFrame:
 
 @known_keywords
 def frame(name: str, *, progress: download.Progress | None = None) -> pd.DataFrame:
-    """Return the rows of one entry as they are: every metric, perplexities not yet converted.
+    """Return the rows of one entry unchanged: all metrics, with perplexities not converted.
 
     Args:
-        name: One of `names()`.
-        progress: Called with the files done and the files in all while downloading.
+        name: A name that `names()` returns.
+        progress: Called during downloads with the number of files done and the total number.
     """
     return _rows(name, progress)
 
 
 @known_keywords
 def fetch(name: str, *, progress: download.Progress | None = None) -> Path:
-    """Make sure that the files of a source are on this machine and are the published ones.
+    """Make sure that the files of an entry are on this machine and have the published checksums.
 
     Args:
-        name: A source that is not built in (see `table`).
-        progress: Called with the files done and the files in all.
+        name: Name of an entry that is not built in (see `table`).
+        progress: Called with the number of files done and the total number.
 
     Returns:
-        The folder that holds them: the cache, or the one that ``BAYESCALE_CORPUS`` names.
+        The folder that contains them: the cache, or the folder that ``BAYESCALE_CORPUS`` names.
 
     Raises:
-        InputError: If the source is unknown, or a file is missing, damaged or unreachable.
+        InputError: If the name is unknown, or a file is missing, damaged or unreachable.
     """
     if name in builtin.caveats():
         raise InputError(f"{name!r} is built in: there is nothing to fetch. Use corpus.load or corpus.frame.")
@@ -102,19 +103,19 @@ def load(
     drop_flagged: bool = True,
     progress: download.Progress | None = None,
 ) -> Runs:
-    """Load one curve of the corpus, ready to fit.
+    """Load one curve of the corpus as runs, ready to fit.
 
-    Perplexities become losses, ln(perplexity). Without `metric`, the only loss in nats per token is
-    taken, or else the only one in bits per byte, the only perplexity or the only error.
+    Perplexities become losses, ln(perplexity). Without `metric`, the only loss in nats per token is used, or else the
+    only loss in bits per byte, the only perplexity or the only error.
 
     Args:
-        name: One of `names()`.
-        metric: Which metric, if there are several.
-        family: One family of an entry that holds several; all of them by default.
-        inputs: Inputs to fit on instead of the entry's own (see `table`); any column of numbers will do.
-        drop_flagged: Leave out rows that are marked as unfit for a falling law, such as the four
-            extreme outliers of ``epoch_chinchilla``, diverged runs and points before any training.
-        progress: Called with the files done and the files in all while downloading.
+        name: A name that `names()` returns.
+        metric: Name of the metric, if there are several.
+        family: Name of one family, for an entry with several; by default all of them.
+        inputs: Inputs to fit on instead of the entry's own (see `table`); any column of numbers.
+        drop_flagged: Leave out rows that are marked as unsuitable for a decreasing law, such as the four extreme
+            outliers of ``epoch_chinchilla``, diverged runs and points before any training.
+        progress: Called during downloads with the number of files done and the total number.
 
     Raises:
         InputError: If a name is unknown, the choice is ambiguous, or the metric grows with scale.
@@ -145,14 +146,14 @@ def load(
 
 @known_keywords
 def curves(min_points: int = 5, losses_only: bool = True) -> dict[str, Runs]:
-    """Return every built-in curve that one law could describe, as ``"family/metric"``.
+    """Return every built-in curve that one law could describe, by ``"family/metric"``.
 
-    Sets of seeds are left out because nothing varies, and so are families in which different models
-    share one input value, because they would pass for seed replicates.
+    Sets of seeds are left out because no input varies. Families in which different models share one input value are
+    left out too, because these models would be taken for seed replicates.
 
     Args:
-        min_points: Fewest distinct input values.
-        losses_only: Keep losses and perplexities; otherwise also error rates and FID.
+        min_points: Smallest number of distinct input values.
+        losses_only: Keep only losses and perplexities; if False, also error rates and FID.
     """
     found = {}
     published: Any = builtin.published()
@@ -211,7 +212,7 @@ def _unflagged(rows: Any) -> Any:
 
 
 def _as_losses(rows: Any) -> Any:
-    """Rename value to loss; perplexities become ln(ppl), their errors se / ppl."""
+    """Return rows with value renamed to loss; perplexities become ln(ppl), their standard errors se / ppl."""
     perplexity = (rows["unit"] == "perplexity").to_numpy()
     value = rows["value"].to_numpy(float)
     error = rows["value_se"].to_numpy(float)
@@ -222,7 +223,7 @@ def _as_losses(rows: Any) -> Any:
 
 
 def _with_units(rows: Any, source: Source) -> Any:
-    """Add the unit, standard error and flags that built-in rows have to rows of a source."""
+    """Return rows of a downloaded entry with the unit, standard error and flags that built-in rows have."""
     metrics = rows["metric"].unique()
     units = {metric: next(u for start, u in source.units.items() if metric.startswith(start)) for metric in metrics}
     flag = rows["flag"].astype(object).where(rows["flag"].notna(), "")
@@ -235,8 +236,8 @@ def _with_units(rows: Any, source: Source) -> Any:
 
 
 def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]:
-    """Take the first choice of inputs that every row has and that varies, in every family too."""
-    # A family of one run varies in nothing, whatever its inputs are.
+    """Return the first choice of inputs that every row has and that vary, also within every family."""
+    # Within a family of one run no input varies.
     compared = rows[rows.groupby("family")["run"].transform("size") > 1]
     for choice in source.inputs:
         inputs = list(choice)
@@ -251,7 +252,7 @@ def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]
 
 
 def _readings_averaged(rows: Any, labels: list[str], inputs: Sequence[str]) -> Any:
-    """Average what one run gives several times at the same inputs: readings off a figure, repeated evaluations."""
+    """Average repeated values of one run at the same inputs: readings off a figure, or repeated evaluations."""
     keys = [*labels, *inputs]
     if "run" not in labels or not rows.duplicated(keys).any():
         return rows

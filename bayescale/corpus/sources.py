@@ -1,4 +1,4 @@
-"""What every downloadable source holds, how it is read, and what to know before fitting it."""
+"""Downloadable data sets: contents, reader and caveats of each."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """One downloadable source.
+    """One downloadable data set.
 
     Attributes:
-        read: From local files by upstream path to the tidy table.
-        families: How many families the table holds.
-        metrics: Its metrics in words.
-        rows: How many measurements it holds.
-        inputs: Choices of scale inputs; the first that every row has, and of which each varies, is taken.
-        caveats: What to know before fitting.
-        units: Unit by the beginning of a metric's name; the first that fits counts.
-        final_only: Whether `load` takes the last row of a run only, because rows before it are not comparable.
-        refusal: Why `load` cannot offer the rows as losses that fall, if it cannot.
-        paper: Paper of a source that the manifest of downloads does not list.
-        licence: Its licence.
+        read: Function from local files, by their path in the publication, to the table.
+        families: Number of families in the table.
+        metrics: Description of its metrics.
+        rows: Number of measurements.
+        inputs: Choices of scale inputs; the first choice that every row has, and of which each input varies, is used.
+        caveats: Caveats to read before fitting.
+        units: Unit by the first letters of a metric's name; the first that matches is used.
+        final_only: Whether `load` uses only the last row of a run, because earlier rows are not comparable.
+        refusal: Reason why `load` cannot return the rows as decreasing losses, if it cannot.
+        paper: Paper of a data set that is not in the manifest of downloads.
+        licence: Licence of such a data set.
     """
 
     read: Callable[[Mapping[str, Path]], pd.DataFrame]
@@ -311,7 +311,7 @@ SOURCES = {
 
 
 class LeftOut(NamedTuple):
-    """A published source that is known and not read."""
+    """A published data set that is known but that bayescale cannot read."""
 
     paper: str
     arxiv_id: str

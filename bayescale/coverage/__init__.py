@@ -1,6 +1,6 @@
 """Coverage under repeated sampling: how many problems k attempts solve, from counts of correct attempts.
 
-Coverage at k attempts, also called pass@k, is the share of problems that at least one of k attempts solves.
+Coverage at k attempts, also called pass@k, is the fraction of problems that at least one of k attempts solves.
 
     import bayescale as bs
 

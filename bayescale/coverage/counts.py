@@ -35,16 +35,16 @@ NAMES = {
     ),
     "family": "family model model_name model_id model_nickname system run",
 }
-"""Names of columns by what they hold, the preferred first, in small letters with words joined by underscores."""
+"""Names of columns by what they contain, preferred names first, in lower case with words joined by underscores."""
 SPELT = {role: tuple(names.split()) for role, names in NAMES.items()}
 FEWEST = 2
-"""Problems without which nothing is known about how problems differ."""
+"""Fewest problems of a table; one problem does not show how problems differ."""
 MOST_ATTEMPTS = 10**9
-"""More attempts at one problem are a slip."""
+"""Larger numbers of attempts at one problem are refused as errors."""
 
 
 class Distinct(NamedTuple):
-    """Distinct pairs of attempts and correct ones, and how many problems have each, all of shape (pair,)."""
+    """Distinct pairs of attempts and correct attempts, and the number of problems with each pair; all (pair,)."""
 
     attempts: Int[np.ndarray, "pair"]
     correct: Int[np.ndarray, "pair"]
@@ -54,14 +54,14 @@ class Distinct(NamedTuple):
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Attempts at each problem and how many of them were correct.
+    """Numbers of attempts, and of correct attempts, at each problem.
 
     Attributes:
         name: What was sampled, e.g. a model.
         problems: Name of each problem.
-        attempts: Shape (problem,).
-        correct: Shape (problem,).
-        notes: What was done to the table, and what to know of it.
+        attempts: Number of attempts, shape (problem,).
+        correct: Number of correct attempts, shape (problem,).
+        notes: Remarks on how the table was read.
     """
 
     name: str
@@ -76,23 +76,23 @@ class Counts:
 
     @property
     def solved(self) -> int:
-        """Problems that at least one attempt solved."""
+        """Number of problems that at least one attempt solved."""
         return int((self.correct > 0).sum())
 
     @property
     def distinct(self) -> Distinct:
-        """Distinct pairs of counts: the likelihood of problems with equal counts is equal."""
+        """Distinct pairs of counts; problems with equal counts have the same likelihood."""
         pairs, problems = np.unique(np.stack([self.attempts, self.correct]), axis=1, return_counts=True)
         return Distinct(pairs[0], pairs[1], problems)
 
     @property
     def stopped(self) -> bool:
-        """Sign that sampling stopped at the first success: whatever was sampled less has just one."""
+        """Sign that sampling stopped at the first success: problems with fewer attempts have exactly one success."""
         fewer = self.attempts < self.attempts.max()
         return bool(fewer.any() and (self.correct[fewer] == 1).all() and (self.correct <= 1).all())
 
     def describe(self) -> str:
-        """Describe the counts in a line."""
+        """Describe the counts in one line."""
         low, high = int(self.attempts.min()), int(self.attempts.max())
         made = f"{low:,}" if low == high else f"{low:,} to {high:,}"
         each = counted(high, "attempt").partition(" ")[2]
@@ -103,20 +103,21 @@ class Counts:
 def pass_at_k(correct: Any, attempts: Any, k: Any) -> pd.DataFrame:
     """Return the unbiased estimate of pass@k with its standard error over problems.
 
-    The estimate for a problem is the chance that k of its n attempts, drawn without replacement, hold one of the c
-    correct ones: 1 - C(n - c, k) / C(n, k). Problems with fewer than k attempts are left out. The standard error is
-    that of a mean over problems drawn at random. Where sampling stopped at the first success the estimate is biased.
+    The estimate for a problem is the probability that k of its n attempts, drawn without replacement, include one of
+    the c correct ones: 1 - C(n - c, k) / C(n, k). Problems with fewer than k attempts are left out. The standard error
+    is that of a mean over problems drawn at random. Where sampling stopped at the first success the estimate is biased.
 
     Args:
-        correct: Correct attempts c at each problem.
-        attempts: Attempts n at each problem, or one number for all.
+        correct: Number of correct attempts c at each problem.
+        attempts: Number of attempts n at each problem, or one number for all.
         k: One or several numbers of attempts.
 
     Returns:
-        A table with a row for each k: k, the estimate, its standard error, and the problems it rests on.
+        A table with a row for each k: k, the estimate, its standard error, and the number of problems that it is based
+            on.
 
     Raises:
-        InputError: For counts that cannot be, or a k that no problem has attempts for.
+        InputError: For impossible counts, or a k larger than all numbers of attempts.
 
     Example:
         >>> pass_at_k([0, 1, 4], 4, 2).round(3).to_dict("records")
@@ -138,7 +139,7 @@ def pass_at_k(correct: Any, attempts: Any, k: Any) -> pd.DataFrame:
 
 
 def unsolved_among(correct: np.ndarray, attempts: np.ndarray, k: int) -> Float[np.ndarray, "problem"]:
-    """Return the chance that k of the attempts made, drawn without replacement, hold no correct one."""
+    """Return the probability that k of the attempts made, drawn without replacement, include no correct one."""
     wrong = attempts - correct
     rest = np.maximum(wrong - k, 0)
     log_chance = gammaln(wrong + 1.0) - gammaln(rest + 1.0) - gammaln(attempts + 1.0) + gammaln(attempts - k + 1.0)
@@ -146,10 +147,10 @@ def unsolved_among(correct: np.ndarray, attempts: np.ndarray, k: int) -> Float[n
 
 
 def asked_attempts(k: Any) -> list[int]:
-    """Return the numbers of attempts that a question is about.
+    """Return the requested numbers of attempts as a list.
 
     Raises:
-        InputError: For none, and for anything but whole numbers from 1 on.
+        InputError: For no number, and for anything but whole numbers of at least 1.
     """
     values = list(np.ravel(k)) if isinstance(k, list | tuple | range | np.ndarray | pd.Series) else [k]
     bad = [one for one in values if not (checked.is_real(one) and float(one).is_integer() and 1 <= one <= 1e12)]
@@ -166,19 +167,19 @@ def asked_attempts(k: Any) -> list[int]:
 def read(source: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, Counts]:
     """Read counts of correct attempts, by family.
 
-    A row is a problem with its attempts and the correct ones among them. Rows of the same problem are added up. Without
-    a column of attempts each row is one attempt, correct or not.
+    A row is a problem with its number of attempts and of correct attempts. Rows of the same problem are added up.
+    Without a column of attempts, each row is one attempt, correct or not.
 
     Args:
         source: A table, a mapping of columns, or the path of a CSV, JSON, JSON lines or Parquet file.
-        columns: The table's column for any of ``correct``, ``attempts``, ``problem`` and ``family``, where its name is
-            another than usual.
+        columns: The table's columns for any of ``correct``, ``attempts``, ``problem`` and ``family`` that have unusual
+            names.
 
     Returns:
         Counts by family, in the order in which families appear.
 
     Raises:
-        InputError: For tables without these columns, counts that cannot be, and fewer than two problems.
+        InputError: For tables without these columns, impossible counts, and fewer than two problems.
 
     Example:
         >>> read({"passed": [0, 3, 9], "num_samples": [10, 10, 10]})["counts"].describe()
@@ -199,7 +200,7 @@ def read(source: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, 
 
 
 def table_of(source: Any) -> tuple[pd.DataFrame, str]:
-    """Return a table of what was given, and what to call it."""
+    """Return the table that was given or read from a file, and a name for it."""
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True), "counts"
     if isinstance(source, Mapping):
@@ -230,15 +231,15 @@ def table_of(source: Any) -> tuple[pd.DataFrame, str]:
 
 
 def roles_of(table: pd.DataFrame, columns: Mapping[str, str] | None) -> dict[str, str]:
-    """Return which column holds what, by our names.
+    """Return the column of the table for each role, such as ``correct``.
 
     Raises:
-        InputError: For columns that are named but absent, and where several could be meant.
+        InputError: For specified columns that do not exist, and roles that several columns may have.
     """
     given = dict(columns or {}) if isinstance(columns, Mapping | None) else None
     if given is None:
         raise InputError(
-            f"columns= (--column) maps our names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}."
+            f"columns= (--column) maps bayescale's names to the table's, {{'correct': 'hits'}}; found {columns!r:.60}."
         )
     for role, column in given.items():
         if role not in SPELT:
@@ -272,7 +273,7 @@ def same(table: pd.DataFrame, columns: Iterable[str]) -> bool:
 
 
 def counts_of(part: pd.DataFrame, roles: Mapping[str, str], name: str) -> Counts:
-    """Return the counts of one family, rows of the same problem added up."""
+    """Return the counts of one family, with rows of the same problem added up."""
     correct = part[roles["correct"]]
     right = whole_numbers(correct.astype(int) if correct.dtype == bool else correct, roles["correct"], 0)
     notes = []

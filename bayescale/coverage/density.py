@@ -1,8 +1,8 @@
 """Density: the distribution of success rates over problems, and the likelihood of counts with the rates integrated out.
 
-A problem has no chance at all with probability u, else its success rate is p = scale * x with x from a Beta or a
-Kumaraswamy distribution. Of n attempts c are correct with probability C(n, c) p^c (1 - p)^(n - c); where sampling
-stopped at a success the factor before p differs, which changes no posterior.
+A problem is unsolvable with probability u. Otherwise its success rate is p = scale * x, with x from a Beta or a
+Kumaraswamy distribution. Then c of n attempts are correct with probability C(n, c) p^c (1 - p)^(n - c). If sampling
+stopped at a success, the factor in front differs but does not depend on p, so the posterior is the same.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from bayescale._record import Array, record, static
 
 LAWS = ("beta", "kumaraswamy")
 NODES = 64
-"""Nodes of the quadrature over a problem's success rate."""
+"""Number of quadrature nodes over a problem's success rate."""
 REACH = 25.0
-"""Log odds on either side of the likelihood's peak, and of 0, that nodes reach; the tails beyond are exact."""
+"""Distance in log odds that nodes reach beyond the likelihood's peak and beyond 0; the tails are integrated exactly."""
 NARROW = 0.2
-"""Nodes of the Kumaraswamy distribution lie this much closer, since z depends less on p where alpha is small."""
+"""Factor on the spacing of nodes for the Kumaraswamy distribution, where z depends less on p if alpha is small."""
 ALPHA = (0.3, 0.7)
 """Median and log standard deviation of the prior of alpha; published exponents of pass@k lie from 0.19 to 0.49."""
 BETA = (3.0, 1.0)
-"""The same of beta."""
+"""Median and log standard deviation of the prior of beta."""
 UNSOLVABLE = (1.0, 9.0)
-"""Beta prior of the share of problems that no number of attempts solves."""
+"""Beta prior of the fraction of problems that no number of attempts solves."""
 SCALE = (1.0, 1.0)
-"""Beta prior of the largest success rate; of small models it may be 0.01."""
+"""Beta prior of the largest success rate, which may be 0.01 for small models."""
 
 
 @record
 class Model:
-    """Kind of the distribution of success rates.
+    """Kind of distribution of success rates.
 
     Attributes:
         law: One of `LAWS`.
-        unsolvable: Whether a share of problems may have no chance at all.
+        unsolvable: Whether a fraction of problems may be unsolvable.
         scaled: Whether the largest success rate may be below 1.
     """
 
@@ -50,11 +50,11 @@ class Model:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the parameters, in the order of the coordinates."""
+        """Names of the parameters, in the order of the unconstrained vector."""
         return ("alpha", "beta") + ("unsolvable",) * self.unsolvable + ("scale",) * self.scaled
 
     def power(self, alpha: Any) -> Any:
-        """Return the power of x = p / scale that has a Beta distribution."""
+        """Return the exponent a for which (p / scale)^a has a Beta distribution."""
         return alpha if self.law == "kumaraswamy" else 1.0
 
 
@@ -69,13 +69,13 @@ class Parameters(NamedTuple):
 
 @record
 class Pairs:
-    """Distinct pairs of counts, of shape (pair,), with nodes for each.
+    """Distinct pairs of counts, with quadrature nodes for each.
 
     Attributes:
-        attempts: Shape (pair,).
-        correct: Shape (pair,).
-        problems: Problems that have this pair, shape (pair,).
-        spread: Nodes in log odds, less their centre, shape (pair, node).
+        attempts: Number of attempts, shape (pair,).
+        correct: Number of correct attempts, shape (pair,).
+        problems: Number of problems with this pair, shape (pair,).
+        spread: Nodes in log odds minus their centre, shape (pair, node).
         log_weight: Logarithm of the weight of each node, shape (pair, node).
     """
 
@@ -87,7 +87,7 @@ class Pairs:
 
 
 def padded(model: Model, attempts: np.ndarray, correct: np.ndarray, problems: np.ndarray) -> Pairs:
-    """Return pairs with nodes, padded to few different numbers of them, so that few programs are compiled."""
+    """Return pairs with nodes; their number is padded to one of few sizes, so that few programs are compiled."""
     size = len(attempts)
     room = -size % max(16, 1 << max((size - 1).bit_length() - 2, 0))
     fills = zip((attempts, correct, problems), (1, 0, 0), strict=True)
@@ -96,9 +96,9 @@ def padded(model: Model, attempts: np.ndarray, correct: np.ndarray, problems: np
 
 
 def placed(model: Model, attempts: Any, correct: Any) -> tuple[Any, Any]:
-    """Return nodes for pairs of counts, see `Pairs`: width * sinh(t) at even t, with a width as the likelihood has.
+    """Return nodes for pairs of counts, see `Pairs`: width * sinh(t) at even t, with the width of the likelihood.
 
-    A width that is too small costs little, since nodes lie farther and farther apart.
+    A width that is too small costs little accuracy, because nodes are farther and farther apart.
     """
     rate, error = rate_of(attempts, correct)
     narrow = NARROW if model.law == "kumaraswamy" else 1.0
@@ -112,16 +112,17 @@ def placed(model: Model, attempts: Any, correct: Any) -> tuple[Any, Any]:
 
 
 def rate_of(attempts: Any, correct: Any) -> tuple[Any, Any]:
-    """Return about where the likelihood of a success rate peaks, and its standard deviation."""
+    """Return an approximate peak of the likelihood of a success rate, and its standard deviation."""
     rate = (correct + 0.5) / (attempts + 1.0)
     return rate, jnp.sqrt(rate * (1.0 - rate) / (attempts + 1.0))
 
 
 def constrain(vector: Any, model: Model) -> Parameters:
-    """Return the parameters of unconstrained ones, whose last axis is the coordinate.
+    """Return the constrained parameters of unconstrained vectors, whose last axis is the parameter.
 
-    The second coordinate is that of beta / scale, or beta / scale^alpha of the Kumaraswamy distribution, which counts
-    tell much better than either: where rates are small their density falls in p like exp(-p beta / scale).
+    The second parameter stands for beta / scale, or for beta / scale^alpha of the Kumaraswamy distribution. Counts
+    determine it much better than beta or scale alone: where rates are small, their density decreases like exp(-p beta /
+    scale).
     """
     value = {name: vector[..., place] for place, name in enumerate(model.names)}
     alpha = ALPHA[0] * jnp.exp(ALPHA[1] * value["alpha"])
@@ -135,7 +136,7 @@ def constrain(vector: Any, model: Model) -> Parameters:
 
 
 def log_prior(vector: Any, model: Model) -> Any:
-    """Return the log density of the prior of unconstrained parameters, up to a constant."""
+    """Return the log prior density of unconstrained parameters, up to a constant."""
     parameters = constrain(vector, model)
     total = -0.5 * (vector[0] ** 2 + (jnp.log(parameters.beta / BETA[0]) / BETA[1]) ** 2)
     shapes = (UNSOLVABLE,) * model.unsolvable + (SCALE,) * model.scaled
@@ -145,18 +146,18 @@ def log_prior(vector: Any, model: Model) -> Any:
 
 
 def log_likelihood(vector: Any, model: Model, pairs: Pairs) -> Any:
-    """Return the log likelihood of the counts, without factors that no parameter changes."""
+    """Return the log likelihood of the counts, without factors that do not depend on parameters."""
     parameters = constrain(vector, model)
     return (pairs.problems * log_chance(parameters, model, pairs)).sum()
 
 
 def potential(vector: Any, model: Model, pairs: Pairs) -> Any:
-    """Return the negative log density of the posterior of unconstrained parameters."""
+    """Return the negative log posterior density of unconstrained parameters."""
     return -log_prior(vector, model) - log_likelihood(vector, model, pairs)
 
 
 def log_chance(parameters: Parameters, model: Model, pairs: Pairs) -> Any:
-    """Return the log chance of stated attempts, in order, to hold these correct ones, over all problems, shape (pair,).
+    """Return the log probability of these correct attempts, in order, averaged over all problems, shape (pair,).
 
     Args:
         parameters: One draw.
@@ -172,12 +173,12 @@ def log_chance(parameters: Parameters, model: Model, pairs: Pairs) -> Any:
 
 
 def log_solvable(parameters: Parameters, model: Model, pairs: Pairs) -> Any:
-    """Return the same over problems that have a chance: the log of E[p^c (1 - p)^(n - c)], shape (pair,).
+    """Return the log probability of counts, averaged over solvable problems: ln E[p^c (1 - p)^(n - c)], (pair,).
 
-    With scale 1 the Beta distribution has a closed form. Else a trapezoidal rule integrates over the log odds y of z,
-    where z is x of the Beta distribution, and x^alpha of the Kumaraswamy distribution, which is Beta(1, beta). Nodes
-    are dense around the peak of the likelihood and sparse in the tails, where everything is smooth on the scale of log
-    odds. Beyond the last nodes the integrals are known.
+    With scale 1 the Beta distribution has a closed form. Otherwise a trapezoidal rule integrates over the log odds of
+    z. Here z is x for the Beta distribution, and x^alpha for the Kumaraswamy distribution, where it is Beta(1, beta).
+    Nodes are dense around the peak of the likelihood and sparse in the tails, where the integrand is smooth on the
+    scale of log odds. Beyond the last nodes the integrals are known.
     """
     alpha, beta, _, _ = parameters
     attempts, correct = pairs.attempts, pairs.correct
@@ -192,7 +193,7 @@ def log_solvable(parameters: Parameters, model: Model, pairs: Pairs) -> Any:
 def nodes(parameters: Parameters, model: Model, pairs: Pairs) -> tuple[Any, Any, Any]:
     """Return log p, log(1 - p) and the log weight of the prior, up to a constant, at nodes, shape (pair, node).
 
-    Two more nodes stand for what lies beyond the others: rates of 0 in effect, and the scale.
+    Two further nodes represent the tails beyond the other nodes: rates of 0 in effect, and rates equal to the scale.
     """
     alpha, beta, _, scale = parameters
     power, first = model.power(alpha), 1.0 if model.law == "kumaraswamy" else alpha
@@ -219,7 +220,7 @@ def nodes(parameters: Parameters, model: Model, pairs: Pairs) -> tuple[Any, Any,
 
 
 def center(log_scale: Any, power: Any, attempts: Any, correct: Any) -> Any:
-    """Return the log odds around which nodes lie, shape (pair,); integrals do not depend on them."""
+    """Return the log odds at the centre of the nodes, shape (pair,); the integrals hardly depend on it."""
     rate, error = rate_of(attempts, correct)
     edge = jnp.clip(error * jnp.exp(-log_scale), 1e-12, 0.5)
     log_x = jnp.minimum(jnp.log(rate) - log_scale, jnp.log1p(-edge))
@@ -229,9 +230,9 @@ def center(log_scale: Any, power: Any, attempts: Any, correct: Any) -> Any:
 
 @jax.jit
 def draws_of_coverage(parameters: Parameters, model: Model, attempts: Any) -> Any:
-    """Return the chance that a problem is solved by so many attempts, shape (draw, attempt).
+    """Return the probability that a problem is solved within given numbers of attempts, shape (draw, attempt).
 
-    Weights of nodes are normalised, so that small chances are precise and none lies outside of 0 to 1.
+    Weights of nodes are normalised, so that small probabilities are accurate and all lie between 0 and 1.
 
     Args:
         parameters: Draws, each field of shape (draw,).

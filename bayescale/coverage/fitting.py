@@ -1,4 +1,4 @@
-"""Fitting: from counts to a posterior over how success rates are distributed, by NUTS."""
+"""Fitting: from counts to a posterior of the distribution of success rates, by NUTS."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ from bayescale.inference.nuts import (
 )
 
 SETTINGS = Nuts(warmup=200, draws=500, chains=4, mode_steps=60, target_accept=0.9)
-"""Four smooth coordinates need neither long chains nor small steps."""
+"""Settings of NUTS; a smooth posterior of four parameters needs neither long chains nor small steps."""
 ROUNDS = 4
-"""Times that chains are run, until they agree and are long enough."""
+"""Largest number of times that chains are continued, until they agree and are long enough."""
 
 
 @known_keywords
@@ -51,25 +51,27 @@ def fit(
     columns: Mapping[str, str] | None = None,
     settings: Nuts | None = None,
 ) -> CoveragePosterior:
-    """Return the posterior over how a model's success rates are distributed over problems.
+    """Return the posterior of the distribution of a model's success rates over problems.
 
-    Of the n attempts at a problem c are correct, Binomial(n, p). The rate p is 0 with probability ``unsolvable``, else
-    the ``scale`` times a draw from a Beta or a Kumaraswamy distribution with ``alpha`` and ``beta``. Coverage at many
-    attempts depends on rates near 0: without unsolvable problems 1 - coverage falls as k^-alpha in the end. Sampling
-    that stopped at the first success needs no other model, since its likelihood has the same dependence on p.
+    The number of correct attempts among n at a problem is Binomial(n, p). The rate p is 0 with probability
+    ``unsolvable``. Otherwise it is ``scale`` times a draw from a Beta or a Kumaraswamy distribution with parameters
+    ``alpha`` and ``beta``. Coverage at many attempts depends on rates near 0: without unsolvable problems, 1 - coverage
+    finally decreases as k^-alpha. Data from sampling that stopped at the first success can be fitted too, because the
+    likelihood depends on p in the same way.
 
     Args:
-        counts: A table or file with a row a problem, see `read`, or `Counts`.
-        seed: Seed of all randomness.
+        counts: A table or file with one row a problem, see `read`, or `Counts`.
+        seed: Seed of all random numbers.
         law: Distribution of success rates: "beta" or "kumaraswamy".
-        unsolvable: Whether a share of problems may have no chance at all; the prior is Beta(1, 9).
-        scaled: Whether the largest success rate may be below 1; the prior is uniform.
-        family: Which of several families to fit; `fit_each` fits all.
-        columns: The table's columns by our names, where they have other ones than usual.
+        unsolvable: Whether a fraction of problems may be unsolvable; the prior of that fraction is Beta(1, 9).
+        scaled: Whether the largest success rate may be below 1; its prior is uniform.
+        family: Name of the family to fit, if there are several; `fit_each` fits all.
+        columns: The table's columns for ``correct``, ``attempts``, ``problem`` and ``family``, if their names are
+            unusual.
         settings: Settings of the sampler, see `Nuts`.
 
     Raises:
-        InputError: For bad tables and options, and for several families of which none is named.
+        InputError: For bad tables and options, and for several families if `family` is None.
 
     Example:
         >>> post = bs.coverage.fit({"correct": [0, 0, 1, 7, 90], "attempts": [100] * 5}, seed=0)  # doctest: +SKIP
@@ -103,7 +105,7 @@ def fit_each(
 
     Args:
         counts: A table or file with a row a problem and a column of families, see `read`.
-        seed: Seed of all randomness.
+        seed: Seed of all random numbers.
         law: As for `fit`.
         unsolvable: As for `fit`.
         scaled: As for `fit`.
@@ -119,7 +121,7 @@ def fit_each(
 
 
 def families_of(counts: Any, columns: Mapping[str, str] | None) -> dict[str, Counts]:
-    """Return counts by family of what was given."""
+    """Return the counts of each family in a table, file or `Counts`."""
     if isinstance(counts, Counts):
         if columns is not None:
             raise InputError("columns= is for tables; counts that were read have no columns to name.")
@@ -128,10 +130,10 @@ def families_of(counts: Any, columns: Mapping[str, str] | None) -> dict[str, Cou
 
 
 def model_of(law: Any, unsolvable: Any, scaled: Any) -> Model:
-    """Return the model of options that can be.
+    """Return the model that the options describe.
 
     Raises:
-        InputError: For other laws, and anything but True or False.
+        InputError: For an unknown law, and for options other than True or False.
     """
     if law not in LAWS if isinstance(law, str) else True:
         raise InputError(f"law (--law) must be {' or '.join(LAWS)}; found {checked.shortened(law)}.")
@@ -140,7 +142,7 @@ def model_of(law: Any, unsolvable: Any, scaled: Any) -> Model:
 
 
 def fitted(counts: Counts, model: Model, seed: int, settings: Nuts | None) -> CoveragePosterior:
-    """Sample the posterior of one family; chains with too few effective draws go on."""
+    """Sample the posterior of one family; chains with too few effective draws are continued."""
     checked.options(seed=(seed, checked.SEED))
     chains = SETTINGS if settings is None else check_settings(settings)
     pairs = density.padded(model, *counts.distinct)
@@ -164,13 +166,13 @@ def fitted(counts: Counts, model: Model, seed: int, settings: Nuts | None) -> Co
 
 @jax.jit
 def begin(key: Array, model: Model, pairs: Pairs, settings: Nuts) -> tuple[Start, ChainState]:
-    """Find the mode; return the normal distribution around it, and where each chain begins."""
+    """Return a normal approximation at the mode, and a starting point for each chain."""
     potential = functools.partial(density.potential, model=model, pairs=pairs)
     size = len(model.names)
     apart_key, *keys = jax.random.split(key, 1 + settings.chains)
     mode, _ = find_mode(potential, jnp.zeros(size), settings.mode_steps)
     spread = jnp.linalg.cholesky(normal_at(potential, mode).covariance)
-    # Chains that begin apart show by R-hat where they do not meet.
+    # Starting points are far apart, so that R-hat shows chains that do not meet.
     apart = jax.random.normal(apart_key, (settings.chains, size)) @ spread.T
     start, around = normal_around(potential, mode, apart)
     return start, jax.vmap(begin_chain, (0, None, 0))(jnp.stack(keys), start, around)
@@ -180,11 +182,11 @@ def begin(key: Array, model: Model, pairs: Pairs, settings: Nuts) -> tuple[Start
 def go_on(
     start: Start, states: ChainState, model: Model, pairs: Pairs, settings: Nuts
 ) -> tuple[tuple[Any, Any, Any], ChainState]:
-    """Run the chains, one after the other, from where they are.
+    """Run the chains, one after the other, from their current states.
 
     Returns:
-        Unconstrained parameters, shape (chain, draw, coordinate), and of each draw whether it diverged, and its energy;
-        and where the chains stopped.
+        Unconstrained parameters, shape (chain, draw, parameter); for each draw whether it diverged, and its energy; and
+        the last states of the chains.
     """
     potential = functools.partial(density.potential, model=model, pairs=pairs)
     chains, states = lax.map(lambda state: run_chain(potential, start, settings, state), states)

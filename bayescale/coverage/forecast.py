@@ -1,4 +1,4 @@
-"""Forecasts of coverage at stated numbers of attempts, and the attempts that a coverage takes."""
+"""Forecasts of coverage at given numbers of attempts, and of the attempts that a coverage needs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class CoverageForecast(Display):
     """Predictive distribution of the coverage at several numbers of attempts.
 
     Attributes:
-        k: Attempts at each problem.
+        k: Numbers of attempts at each problem.
         draws: Draws of the coverage, joint over k, shape (draw, k).
         problems: "new" or "same".
-        items: New problems that the coverage is measured on; None for the population, or the same problems.
+        items: Number of new problems on which coverage is measured; None for the whole population, or for the same
+            problems.
         label: What was sampled.
     """
 
@@ -45,7 +46,7 @@ class CoverageForecast(Display):
         return self.draws.mean(0)
 
     def quantile(self, q: float | Iterable[float]) -> np.ndarray:
-        """Return quantiles of the coverage, shape (k,), or (q, k) of several."""
+        """Return quantiles of the coverage, shape (k,), or (q, k) for several probabilities."""
         wanted = [q] if np.ndim(q) == 0 else list(q)  # pyright: ignore[reportArgumentType]
         if not all(checked.is_real(one) and 0 <= one <= 1 for one in wanted):
             raise InputError(f"q must be probabilities from 0 to 1; found {checked.shortened(q)}.")
@@ -53,7 +54,7 @@ class CoverageForecast(Display):
         return found[0] if np.ndim(q) == 0 else found
 
     def interval(self, level: float = 0.8) -> Float[np.ndarray, "side k"]:
-        """Return the central interval of a probability, shape (2, k)."""
+        """Return the central interval with this probability, shape (2, k)."""
         checked.options(level=(level, checked.PROBABILITY))
         return self.quantile([0.5 - level / 2, 0.5 + level / 2])
 
@@ -79,13 +80,13 @@ class CoverageForecast(Display):
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Budget(Display):
-    """Attempts at each problem that a coverage takes.
+    """Number of attempts at each problem that a coverage needs.
 
     Attributes:
         target: The coverage.
-        level: Probability with which `attempts` do.
-        draws: Draws of the attempts, infinite where even a billion do not do, shape (draw,).
-        never: Whether no number of attempts does, for each draw, shape (draw,).
+        level: Probability with which `attempts` reach it.
+        draws: Draws of the number of attempts, infinite where even a billion are too few, shape (draw,).
+        never: Whether no number of attempts is enough, for each draw, shape (draw,).
         problems: "new" or "same".
         label: What was sampled.
     """
@@ -99,21 +100,27 @@ class Budget(Display):
 
     @property
     def p_never(self) -> float:
-        """Probability that too many problems are unsolvable for the target."""
+        """Probability that the target is unreachable, because too many problems are unsolvable."""
         return float(self.never.mean())
 
     @property
     def p_beyond(self) -> float:
-        """Probability that it takes more than a billion attempts, though some number does."""
+        """Probability that the target needs more than a billion attempts but is reachable."""
         return float((np.isinf(self.draws) & ~self.never).mean())
 
     @property
     def attempts(self) -> float:
-        """Attempts that do with probability `level`; infinite where nothing that was tried does."""
+        """Number of attempts that reach the target with probability `level`.
+
+        Infinite where none that was tried does.
+        """
         return self.quantile(self.level)
 
     def quantile(self, q: float) -> float:
-        """Return a quantile of the attempts, rounded up to a draw; infinite in the atom of those that never do."""
+        """Return a quantile of the number of attempts, rounded up to a draw.
+
+        Infinite if the target is out of reach there.
+        """
         if not (checked.is_real(q) and 0 <= q <= 1):
             raise InputError(f"q must be a probability from 0 to 1; found {checked.shortened(q)}.")
         return float(np.quantile(self.draws, q, method="inverted_cdf"))
@@ -124,7 +131,7 @@ class Budget(Display):
         return float((self.draws <= k).mean())
 
     def to_dict(self) -> dict[str, float | None]:
-        """Return the answer for programs, None in place of infinitely many attempts."""
+        """Return the answer as plain values, with None for infinite numbers."""
         told = {"attempts": self.attempts, **{f"q{q:g}": self.quantile(q) for q in (0.1, 0.5, 0.9)}}
         finite = {name: value if np.isfinite(value) else None for name, value in told.items()}
         chances = {"p_never": self.p_never, "p_beyond": self.p_beyond}
@@ -150,14 +157,14 @@ class Budget(Display):
 def unsolved(
     survival: Float[np.ndarray, "draw k"], problems: int, rng: np.random.Generator
 ) -> Int[np.ndarray, "draw k"]:
-    """Draw how many of these problems are unsolved at ascending numbers of attempts, jointly.
+    """Draw the numbers of unsolved problems at increasing numbers of attempts, jointly.
 
-    A problem that is unsolved at one number stays so at the next with the ratio of the chances.
+    An unsolved problem stays unsolved at the next number of attempts with the ratio of both probabilities.
 
     Args:
-        survival: Chance of a problem to be unsolved, falling along k.
-        problems: How many there are.
-        rng: Source of randomness.
+        survival: Probability that a problem is unsolved, decreasing with k.
+        problems: Number of problems.
+        rng: Generator of random numbers.
     """
     left = np.full(len(survival), problems)
     before, counts = np.ones(len(survival)), []
@@ -173,9 +180,9 @@ def first_at(draws: Float[np.ndarray, "draw k"], grid: np.ndarray, target: float
     """Return the first number of attempts at which each curve reaches the target, infinite where none does.
 
     Args:
-        draws: Rising curves on the grid.
-        grid: Ascending numbers of attempts.
-        target: The level to reach.
+        draws: Increasing curves on the grid.
+        grid: Increasing numbers of attempts.
+        target: The coverage to reach.
     """
     met = draws >= target
     last = met.argmax(1)

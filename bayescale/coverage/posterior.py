@@ -1,4 +1,4 @@
-"""Posterior of success rates over problems, and what is asked of it: coverage, budgets and best of n."""
+"""Posterior of success rates over problems, with forecasts of coverage, budgets and best of n."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 ASKED = ("new", "same")
-"""Problems that a question may be about."""
+"""Allowed values of `problems`."""
 LARGEST = 10**9
-"""Most attempts among which a budget is sought."""
+"""Largest number of attempts that is tried for a budget."""
 STEPS = 12
-"""Numbers of attempts in a decade at which a budget is sought; between them the curve is interpolated."""
+"""Numbers of attempts per decade that are tried for a budget; in between, coverage is interpolated."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class CoveragePosterior(Display):
-    """Posterior over how success rates are distributed over problems.
+    """Posterior of the distribution of success rates over problems.
 
     Attributes:
         counts: The counts that were fitted.
         model: The distribution of success rates.
         draws: Draws of each parameter by name, shape (chain, draw).
         diagnostics: Convergence of the chains.
-        seed: Seed of the fit, from which forecasts draw too.
+        seed: Seed of the fit, also used for forecasts.
     """
 
     counts: Counts
@@ -52,7 +52,7 @@ class CoveragePosterior(Display):
 
     @property
     def status(self) -> Status:
-        """State of the fit: do its draws deserve trust?"""
+        """Status of the fit: whether its chains converged."""
         return self.diagnostics.status
 
     @property
@@ -112,29 +112,29 @@ class CoveragePosterior(Display):
         return pass_at_k(self.counts.correct, self.counts.attempts, k)
 
     def chances(self, k: Any) -> Float[np.ndarray, "draw k"]:
-        """Return the chance that k attempts solve a new problem, for each draw."""
+        """Return the probability that k attempts solve a new problem, for each draw, shape (draw, k)."""
         asked = np.asarray(k, float)
-        # So that questions of similar length share a program.
+        # Padded to a few sizes, so that questions of similar length share a compiled program.
         room = -len(asked) % 16
         with on_cores():
             found = density.draws_of_coverage(self.parameters, self.model, np.pad(asked, (0, room), mode="edge"))
         return np.asarray(found)[:, : len(asked)]
 
     def predict(self, k: Any, problems: str = "new", items: int | None = None) -> CoverageForecast:
-        """Forecast coverage: the share of problems that at least one of k attempts solves.
+        """Forecast coverage: the fraction of problems that at least one of k attempts solves.
 
         Args:
-            k: One or several numbers of attempts at each problem. For the same problems these include the attempts
-                made, in random order.
-            problems: "new" for other problems of the same population, "same" for those that were fitted, each with
-                its own counts.
-            items: Number of new problems that the share will be measured on; by default the whole population.
+            k: One or several numbers of attempts at each problem. With `problems="same"` these include the attempts
+                already made, in random order.
+            problems: "new" for other problems of the same population, "same" for the fitted problems, each with its own
+                counts.
+            items: Number of new problems on which coverage will be measured; by default the whole population.
 
         Returns:
             Draws of the coverage, joint over k.
 
         Raises:
-            InputError: For other values, and `items` beside the same problems.
+            InputError: For other values, and for `items` together with `problems="same"`.
         """
         asked = asked_attempts(k)
         check_question(problems, items)
@@ -143,7 +143,7 @@ class CoveragePosterior(Display):
         return CoverageForecast(tuple(asked), draws[:, order], problems, items, self.counts.name)
 
     def shares(self, k: list[int], problems: str, items: int | None) -> Float[np.ndarray, "draw k"]:
-        """Return draws of the coverage at ascending numbers of attempts."""
+        """Return draws of the coverage at increasing numbers of attempts, shape (draw, k)."""
         rng = np.random.default_rng([self.seed, 0 if problems == "new" else 1])
         if problems == "new" and items is None:
             return self.chances(k)
@@ -153,7 +153,7 @@ class CoveragePosterior(Display):
         left = np.zeros((len(self.parameters.alpha), len(k)))
         attempts, correct, number = self.counts.distinct
         for made in np.unique(attempts[correct == 0]):
-            # Given no success so far, the chance that all further attempts fail too.
+            # Probability that all further attempts fail too, given no success so far.
             missed = 1.0 - self.chances([int(made), *(max(one, int(made)) for one in k)])
             group = int(number[(attempts == made) & (correct == 0)].sum())
             left += forecast.unsolved(missed[:, 1:] / missed[:, :1], group, rng)
@@ -164,15 +164,15 @@ class CoveragePosterior(Display):
         return 1.0 - left / len(self.counts)
 
     def budget(self, target: float, level: float = 0.8, problems: str = "new") -> Budget:
-        """Return how many attempts a coverage takes.
+        """Return how many attempts a coverage needs.
 
         Args:
             target: The coverage, inside (0, 1).
-            level: Probability with which the attempts that are recommended shall do.
+            level: Probability with which the recommended number of attempts should reach the target.
             problems: As for `predict`.
 
         Returns:
-            Draws of the attempts, infinite where the share of unsolvable problems forbids the target.
+            Draws of the number of attempts, infinite where too many problems are unsolvable for the target.
         """
         checked.options(target=(target, checked.PROBABILITY), level=(level, checked.PROBABILITY))
         check_question(problems)
@@ -180,7 +180,7 @@ class CoveragePosterior(Display):
         draws = self.shares([int(one) for one in grid], problems, None)
         most = 1.0 - self.parameters.unsolvable
         if problems == "same":
-            # The fitted problems that are solved stay solved.
+            # Fitted problems that are solved stay solved.
             most = np.maximum(most, self.counts.solved / len(self.counts))
         reached = forecast.first_at(draws, grid, target)
         return Budget(target, level, reached, np.isinf(reached) & (most < target), problems, self.counts.name)
@@ -195,27 +195,29 @@ class CoveragePosterior(Display):
         wrong: float = 0.0,
         price: float = 0.0,
     ) -> BestOfN:
-        """Forecast the accuracy of the first of k attempts that an imperfect verifier accepts, on new problems.
+        """Forecast the accuracy, on new problems, of the first of k attempts that an imperfect verifier accepts.
 
-        A verifier that accepts wrong attempts bounds what repetition gains: the answer that it accepts is right with
-        probability p t / (p t + (1 - p) e) at a problem of rate p, however many attempts there are.
+        A verifier that accepts wrong attempts limits the benefit of more attempts. At a problem with success rate p,
+        the accepted answer is right with probability p t / (p t + (1 - p) e), however many attempts there are.
 
         Args:
             k: One or several numbers of attempts.
-            false_positive: Probability e to accept a wrong attempt, or counts (accepted, checked) of wrong attempts.
-            true_positive: Probability t to accept a correct attempt, or counts (accepted, checked) of correct ones.
-            gain: What a right answer is worth, for the net value and the k that maximises it.
-            wrong: What a wrong answer costs, in the same unit.
-            price: What an attempt costs, in the same unit; all k are made.
+            false_positive: Probability e that a wrong attempt is accepted, or counts (accepted, checked) of wrong
+                attempts.
+            true_positive: Probability t that a correct attempt is accepted, or counts (accepted, checked) of correct
+                ones.
+            gain: Worth of a right answer. With it, the result has the net value, and the k that maximises it.
+            wrong: Cost of a wrong answer, in the same unit.
+            price: Cost of an attempt, in the same unit; all k attempts are made.
 
         Raises:
-            InputError: For probabilities and amounts that cannot be.
+            InputError: For impossible probabilities and amounts.
         """
         return verifier.best_of_n(self, asked_attempts(k), false_positive, true_positive, gain, wrong, price)
 
 
 def check_question(problems: Any, items: int | None = None) -> None:
-    """Refuse problems that are neither new nor the same, and a number of the same ones."""
+    """Refuse an invalid `problems`, and `items` together with `problems="same"`."""
     if not isinstance(problems, str) or problems not in ASKED:
         raise InputError(f"problems (--problems) must be {' or '.join(ASKED)}; found {checked.shortened(problems)}.")
     checked.options(items=(items, checked.optional(checked.whole(1, 10**9))))

@@ -1,4 +1,4 @@
-"""Best of n with an imperfect verifier: accuracy by Bayes' rule, and the attempts that are worth their price."""
+"""Best of n with an imperfect verifier: accuracy by Bayes' rule, and the number of attempts worth their price."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bayescale.coverage.posterior import CoveragePosterior
 
 DRAWS = 500
-"""Posterior draws that are carried through the verifier."""
+"""Number of posterior draws that are used."""
 ODDS = np.linspace(-40.0, 30.0, 281)
 """Log odds at which the distribution of success rates is evaluated."""
 
@@ -29,13 +29,13 @@ ODDS = np.linspace(-40.0, 30.0, 281)
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class BestOfN(Display):
-    """Accuracy of the first accepted of k attempts, and its worth, on new problems.
+    """Accuracy of the first accepted one of k attempts, and its worth, on new problems.
 
     Attributes:
-        k: Attempts at each problem.
-        right: Draws of the share of problems with a right answer, shape (draw, k).
-        wrong: Draws of the share with a wrong one; the others get none, shape (draw, k).
-        net: Draws of the net value of a problem, shape (draw, k); None where nothing was said about value.
+        k: Numbers of attempts at each problem.
+        right: Draws of the fraction of problems with a right answer, shape (draw, k).
+        wrong: Draws of the fraction of problems with a wrong answer, shape (draw, k); other problems get no answer.
+        net: Draws of the net value of a problem, shape (draw, k); None if no `gain` was given.
         label: What was sampled.
     """
 
@@ -47,25 +47,25 @@ class BestOfN(Display):
 
     @property
     def mean(self) -> Float[np.ndarray, "k"]:
-        """Mean share of problems with a right answer, shape (k,)."""
+        """Mean fraction of problems with a right answer, shape (k,)."""
         return self.right.mean(0)
 
     @property
     def precision(self) -> Float[np.ndarray, "draw k"]:
-        """Draws of the share of answers that are right, shape (draw, k)."""
+        """Draws of the fraction of answers that are right, shape (draw, k)."""
         return self.right / (self.right + self.wrong)
 
     def interval(self, level: float = 0.8) -> Float[np.ndarray, "side k"]:
-        """Return the central interval of the share of problems with a right answer, shape (2, k)."""
+        """Return the central interval of the fraction of problems with a right answer, shape (2, k)."""
         checked.options(level=(level, checked.PROBABILITY))
         return np.quantile(self.right, [0.5 - level / 2, 0.5 + level / 2], axis=0)
 
     @property
     def best(self) -> int:
-        """Number of attempts, of those asked, with the largest expected net value.
+        """Requested number of attempts with the largest expected net value.
 
         Raises:
-            InputError: Where nothing was said about value.
+            InputError: If no `gain` was given.
         """
         if self.net is None:
             raise InputError("Which k is best depends on what answers are worth; give gain=, wrong= and price=.")
@@ -79,7 +79,7 @@ class BestOfN(Display):
         return pd.DataFrame(rows | ({} if self.net is None else {"net": self.net.mean(0)}))
 
     def __repr__(self) -> str:
-        """Show the shares on one screen."""
+        """Show the fractions on one screen."""
         lines = [f"{self.label}: the first of k attempts that the verifier accepts, on new problems"]
         lines.append(self.to_frame().to_string(index=False, float_format="{:.4g}".format))
         if self.net is not None:
@@ -96,7 +96,7 @@ def best_of_n(
     wrong: float,
     price: float,
 ) -> BestOfN:
-    """Propagate draws of success rates through a verifier; see `CoveragePosterior.best_of_n`."""
+    """Compute accuracies from draws of success rates; see `CoveragePosterior.best_of_n`."""
     checked.options(
         gain=(gain, checked.optional(checked.POSITIVE)),
         wrong=(wrong, checked.AT_LEAST_ZERO),
@@ -116,7 +116,7 @@ def best_of_n(
     share = np.divide(good, accepted, out=np.zeros_like(good), where=accepted > 0)
     rights, wrongs = [], []
     for attempts in k:
-        # Complements of powers, without cancellation at small rates.
+        # Complements of powers, computed without cancellation at small rates.
         with np.errstate(divide="ignore"):
             any_accepted = -np.expm1(attempts * np.log1p(-np.minimum(accepted, 1.0)))
         rights.append((weight * share * any_accepted).sum(1))
@@ -133,7 +133,7 @@ def rates(parameters: Parameters, model: Model) -> tuple[np.ndarray, np.ndarray]
     log_z, log_rest = -np.logaddexp(0.0, -ODDS), -np.logaddexp(0.0, ODDS)
     weight = np.exp(first * log_z + beta * log_rest - betaln(first, beta)) * (ODDS[1] - ODDS[0])
     weight[:, [0, -1]] *= 0.5
-    # Below the first node rates are nothing in effect, above the last one they are the scale.
+    # Below the first node rates are zero in effect; above the last one they equal the scale.
     below = np.exp(first * log_z[0] - np.log(first) - betaln(first, beta))
     above = np.exp(beta * log_rest[-1] - np.log(beta) - betaln(first, beta))
     rate = np.concatenate([np.zeros_like(alpha), scale * np.exp(log_z / power), scale], 1)
@@ -144,7 +144,7 @@ def rates(parameters: Parameters, model: Model) -> tuple[np.ndarray, np.ndarray]
 
 
 def probability(name: str, given: Any, draws: int, rng: np.random.Generator) -> Float[np.ndarray, "draw"]:
-    """Return draws of a probability: the one that was given, or those that counts leave possible.
+    """Return draws of a probability: the given number, or draws from its posterior given counts.
 
     Raises:
         InputError: For anything but a probability or two counts.

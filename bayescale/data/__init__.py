@@ -1,3 +1,3 @@
-"""Data: from files and tables in users' shapes to checked runs, with a log of everything that was done to them."""
+"""Data: reading files and tables of any layout into checked runs, with a log of every change made to them."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Assignment: which of a table's columns are the inputs, the response and the labels, and what has to be asked."""
+"""Assignment: which columns of a table are the inputs, the response and the labels, and which the user must choose."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ LABEL_ROLES = [
     "tokens_per_param",
     "chinchilla_multiple",
 ]
-"""Roles of which the best column is taken and others are left as they are."""
+"""Roles for which the best of several columns is taken without asking; the others stay as they are."""
 SIZE_NAMES = ("model", "model_name", "size", "model_size", "scale", "rung", "name")
-"""Columns of names that may be sizes, such as 160M."""
+"""Columns of names that may be sizes of models, such as 160M."""
 SAME_COMPUTE = np.log(1.1)
-"""Compute that agrees with 6 N D to 10 % tells which N was counted."""
+"""If compute agrees with 6 N D within 10 %, the column of N that was used is known."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cells:
-    """The cells of a table and how its numbers are written.
+    """The cells of a table, and how its numbers are written.
 
     Attributes:
         frame: See `formats.table.Table`.
-        decimal: The decimal mark, if the caller said it.
-        proved: Decimal marks that cells prove.
-        heads: What the name of each column says.
+        decimal: The decimal mark, if the caller specified it.
+        proved: Decimal marks without which some cells could not be read.
+        heads: Role and unit of each column, from its name.
     """
 
     frame: pd.DataFrame
@@ -56,7 +56,7 @@ class Cells:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, decimal: str | None) -> Cells:
-        """Build the record of a table's columns."""
+        """Return the record for a table."""
         proved = evidence(frame[column].tolist() for column in frame)
         return cls(frame, decimal, proved, headings(map(str, frame.columns)))
 
@@ -70,7 +70,7 @@ class Cells:
         return read_column(self.frame[column].tolist(), decimal=self.decimal, proved=self.proved, compute=compute)
 
     def counts(self, column: str) -> np.ndarray:
-        """Read one column as counts, with the unit of its name; NaN where that fails."""
+        """Return a column as raw counts, with the unit in its name; NaN where that fails."""
         read = self.numbers(column, compute=self.heads[column].role == "flops")
         return read.values * np.where(read.suffixed, 1.0, self.heads[column].factor)
 
@@ -79,7 +79,7 @@ class Cells:
         return all(missing(value) for value in self.frame[column])
 
     def with_role(self, *roles: str) -> list[Heading]:
-        """Return the headings of columns that have one of these roles and a value."""
+        """Return the headings of columns that have one of these roles and at least one value."""
         return [head for head in self.heads.values() if head.role in roles and not self.empty(head.name)]
 
 
@@ -90,19 +90,19 @@ def assign(
     *,
     response: bool = True,
 ) -> tuple[dict[str, str], list[LogEntry]]:
-    """Map our names to the columns of a table.
+    """Map canonical column names (n_params, loss, ...) to the columns of a table.
 
     Args:
         cells: The table.
-        fixed: What the caller or the format said, by our names.
-        inputs: Scale inputs that were asked for; what others would need is not asked then.
+        fixed: Columns that the caller or the file format specified, by canonical name.
+        inputs: Requested scale inputs; columns that only other inputs need may then be ambiguous.
         response: Whether a response is needed.
 
     Returns:
-        Columns by our names, and what to say about how they were chosen.
+        Columns by canonical name, and log entries about how they were chosen.
 
     Raises:
-        InputError: For columns that do not exist, or where several may be meant.
+        InputError: For columns that do not exist, or where several columns may be meant.
     """
     check_named(cells, fixed, inputs or ())
     chosen, log, questions = dict(fixed), [], []
@@ -127,7 +127,7 @@ def assign(
         if best:
             chosen[role] = best
             taken.add(best)
-    # Compute is not needed where parameters and tokens are there, so nobody is asked which.
+    # Compute follows from parameters and tokens, so the user need not choose between several columns of compute.
     if {"n_params", "n_tokens"} <= set(chosen) and (inputs is None or "flops" not in inputs):
         questions = [(role, text) for role, text in questions if role != "flops"]
     if "n_tokens" not in chosen and "planned_tokens" in chosen and (inputs is None or "n_tokens" in inputs):
@@ -150,30 +150,30 @@ def assign(
 
 
 def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -> None:
-    """Refuse columns that the caller named and that are not there, are named twice, or would have no effect.
+    """Refuse columns named by the caller that do not exist, are named twice, or would have no effect.
 
     Raises:
-        InputError: With the nearest known name.
+        InputError: With the most similar column name.
     """
     for ours, theirs in fixed.items():
         said = f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={shell(theirs)})"
         swapped = ours in cells.heads and theirs in ROLES
-        other = f" Our name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
+        other = f" bayescale's name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
         if theirs not in cells.heads:
             hint = other if swapped else f" {nearest(theirs, cells.heads)}"
             raise InputError(f"There is no column {theirs!r}.{hint}")
         if ours not in ROLES and ours not in inputs:
             hint = other if swapped else f" {nearest(ours, ROLES)}"
             raise InputError(
-                f"{said} has no effect, because {ours!r} is none of our names and no input that was asked for "
-                f"(inputs=, --input {ours}).{hint}"
+                f"{said} has no effect, because {ours!r} is neither a name that bayescale knows nor an input that "
+                f"was asked for (inputs=, --input {ours}).{hint}"
             )
         if double := [role for role, column in fixed.items() if column == theirs and role != ours]:
             raise InputError(f"Column {theirs!r} is named for both {ours} and {double[0]}; a column is one of them.")
 
 
 def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]) -> str | None:
-    """Choose the column for a label, or none."""
+    """Choose the column for a label; None if no column fits."""
     order = EXACT.get(role, ())
 
     def rank(head: Heading) -> tuple[bool, int]:
@@ -184,22 +184,22 @@ def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, st
         values = cells.frame[head.name].astype(str)
         distinct = values.nunique()
         if role == "family" and not head.exact and len(values) > 2 and distinct == len(values):
-            # A group of its own for each row is a name of runs.
+            # Values that differ in every row are names of runs, not of families.
             continue
         if role == "family" and not head.exact and sizes_only(cells, head.name):
-            # A group for each size is a name of sizes.
+            # Values that differ only between sizes are names of sizes, not of families.
             continue
         if role == "run" and not head.exact and distinct < len(values) and not {"step", "seed"} & {
             other.role for other in cells.heads.values()
         }:  # fmt: skip
-            # Names that come back where no step or seed tells rows apart are those of models.
+            # Names that repeat, without a step or seed that distinguishes the rows, are names of models, not of runs.
             continue
         return head.name
     return None
 
 
 def sizes_only(cells: Cells, column: str) -> bool:
-    """Return whether a column of labels takes one value for each scale, and another for each other."""
+    """Return whether each value of a column of labels occurs at one scale only, in a table with several scales."""
     scales = cells.with_role("n_params", "flops", "n_tokens")
     values = pd.DataFrame({head.name: cells.counts(head.name) for head in scales}, cells.frame.index)
     groups = values.groupby(cells.frame[column].astype(str))
@@ -211,12 +211,16 @@ def sizes_only(cells: Cells, column: str) -> bool:
 def scale(
     cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]
 ) -> tuple[str | None, list[LogEntry], list[tuple[str, str]]]:
-    """Choose the column of a scale input, say how, or ask."""
+    """Choose the column of a scale input.
+
+    Returns:
+        The column or None, log entries about the choice, and questions to the user, each with its role.
+    """
     if role == "n_params":
         found = [head for head in found if head.kind != "size" or cells.numbers(head.name).suffixed.any()]
         if not found:
             return sizes(cells, chosen), [], []
-    # What holds no number at all, such as d512, is a label.
+    # A column without any number, such as d512, is a label.
     found = [head for head in found if head.exact or np.isfinite(cells.numbers(head.name, compute=True).values).any()]
     if not found:
         return None, [], []
@@ -257,7 +261,7 @@ def scale(
 
 
 def sizes(cells: Cells, chosen: Mapping[str, str]) -> str | None:
-    """Find a column of names that are sizes, such as 160M, in every row."""
+    """Return a column of names that are sizes in every row, such as 160M; None if there is none."""
     for name in cells.heads:
         if "_".join(words_of(name)) in SIZE_NAMES and not cells.empty(name):
             read = cells.numbers(name)
@@ -268,10 +272,13 @@ def sizes(cells: Cells, chosen: Mapping[str, str]) -> str | None:
 
 
 def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list[LogEntry], list[tuple[str, str]]]:
-    """Choose the response, or ask; `chosen` gets it and the training loss."""
+    """Choose the response and the training loss, which are added to `chosen`.
+
+    Return log entries, and questions to the user.
+    """
     found = [head for head in cells.with_role("loss", "train_loss") if head.name not in taken]
     found = [head for head in found if head.exact or np.isfinite(cells.numbers(head.name).values).any()]
-    # Whole numbers under L are layers.
+    # Whole numbers in a column L are numbers of layers.
     found = [head for head in found if head.name != "L" or (cells.counts("L") % 1 > 0).any()]
     train = [head for head in found if head.role == "train_loss" or head.kind.endswith("train")]
     others = [head for head in found if head not in train]
@@ -322,7 +329,7 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
 
 
 def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
-    """Return the refusal of a table without response, with the columns that might be it."""
+    """Return the error message for a table without a response, with the columns that might be it."""
     names = list(cells.heads)
     numeric = [
         name for name in names if name not in chosen.values() and np.isfinite(cells.numbers(name).values).any()
@@ -341,5 +348,5 @@ def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
 
 
 def shell(name: str) -> str:
-    """Write a name so that a shell takes it as one word."""
+    """Return a name quoted so that a shell reads it as one word."""
     return name if all(c.isalnum() or c in "_-./@" for c in name) else f'"{name}"'

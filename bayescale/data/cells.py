@@ -1,4 +1,4 @@
-"""Cells: numbers as people and programs write them, read with the column's own decimal mark."""
+"""Cells: numbers as people and programs write them, read with the decimal mark of their column."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 MISSING = frozenset(
     ("|-|--|---|–|—|n/a|na|n.a.|nan|none|null|nil|?|<na>|#n/a|nat|missing|tbd|...|…|not available").split("|")
 )
-"""Texts of cells without a value, in small letters."""
+"""Texts of cells without a value, in lower case."""
 STATUS_WORDS = frozenset(
     (
         "partial|running|crashed|failed|killed|diverged|oom|pending|queued|in progress|incomplete|unfinished|"
@@ -24,13 +24,13 @@ STATUS_WORDS = frozenset(
         "spiked|resumed"
     ).split("|")
 )
-"""Words instead of a number, or beside it, that say in which state the run is."""
+"""Words, instead of a number or beside it, that give the state of a run."""
 SUFFIXES = {"k": 1e3, "thousand": 1e3, "m": 1e6, "mn": 1e6, "mio": 1e6, "million": 1e6, "millions": 1e6}
 SUFFIXES |= {"b": 1e9, "bn": 1e9, "g": 1e9, "mrd": 1e9, "billion": 1e9, "billions": 1e9, "thousands": 1e3}
 SUFFIXES |= {"t": 1e12, "tn": 1e12, "trillion": 1e12, "trillions": 1e12}
 PETAFLOP_DAY = 8.64e19
 FLOP_SUFFIXES = {"p": 1e15, "e": 1e18, "z": 1e21, "y": 1e24}
-"""Further suffixes of compute; elsewhere a P or an E is more likely a slip."""
+"""Further suffixes of compute; in other columns a P or an E is more likely a typing error."""
 SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 DECIMALS = (".", ",")
 
@@ -54,13 +54,13 @@ _GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Values that the text of one cell may stand for.
+    """Values that the text of one cell may mean.
 
     Attributes:
-        values: Its value with a decimal point and with a decimal comma; NaN where it cannot be read so.
-        readable: Whether it is a number, or says that there is none.
-        status: Word about the run's state in the cell.
-        marks: What was taken off or converted: emphasis, suffix, power, percent, multiple, about, spread, remark.
+        values: Its value with a decimal point, and with a decimal comma; NaN where it cannot be read in that way.
+        readable: Whether the text is a number or a mark for a missing value.
+        status: Word in the cell about the state of the run.
+        marks: What was removed or converted: emphasis, suffix, power, percent, multiple, about, spread, remark.
         spread: Number after a plus-minus sign.
     """
 
@@ -72,13 +72,13 @@ class Cell:
 
     @property
     def decided(self) -> str:
-        """The decimal mark that this cell proves, or nothing."""
+        """The only decimal mark with which this cell can be read; empty if there is no such mark."""
         known = [mark for mark, value in zip(DECIMALS, self.values, strict=True) if not math.isnan(value)]
         return known[0] if len(known) == 1 else ""
 
     @property
     def ambiguous(self) -> bool:
-        """Return whether both decimal marks can be meant, and give different numbers."""
+        """Return whether the cell can be read with both decimal marks, with different values."""
         point, comma = self.values
         return not math.isnan(point) and not math.isnan(comma) and point != comma
 
@@ -89,14 +89,14 @@ class Column:
 
     Attributes:
         values: The numbers, NaN where there is none, shape (row,).
-        unreadable: Indices of the cells that are no numbers.
+        unreadable: Indices of cells that are neither numbers nor marked as missing.
         status: Words about the state of runs, by index.
         marks: What was converted, by kind, with the number of cells.
         example: Text of a cell that was converted.
-        suffixed: Whether the cell names the unit, shape (row,).
-        spreads: Text behind plus-minus signs, by index.
-        undecided: Text of a cell that two decimal marks read differently, where nothing says which is meant.
-        decimal: The mark that was used, where that mattered.
+        suffixed: Whether the cell contains the unit, shape (row,).
+        spreads: Text after plus-minus signs, by index.
+        undecided: Text of a cell that has different values with the two decimal marks, if nothing decides between them.
+        decimal: The decimal mark that was used, where it mattered.
     """
 
     values: np.ndarray
@@ -111,7 +111,7 @@ class Column:
 
 
 def clean(text: str) -> tuple[str, bool]:
-    """Take emphasis, links, markup and typesetting off a cell; say whether there was any."""
+    """Strip emphasis, links, markup and typesetting from a cell; return the text and whether there was any."""
     raw = text.strip()
     bare = re.sub(r"<sup>(.*?)</sup>", r"^\1", raw, flags=re.IGNORECASE)
     bare = re.sub(r"</?[a-z][^<>]*>", "", bare, flags=re.IGNORECASE)
@@ -126,12 +126,12 @@ def clean(text: str) -> tuple[str, bool]:
 
 
 def unmarked(text: str) -> str:
-    """Take emphasis and links off a cell that is a text, e.g. ``**XL**``; other texts stay as they are."""
+    """Strip emphasis and links from a cell that is a text, e.g. ``**XL**``; other texts are returned unchanged."""
     return clean(text)[0] if text.startswith(("**", "`", "__")) or _MARKED.fullmatch(text.strip()) else text
 
 
 def missing(value: Any) -> bool:
-    """Return whether a cell says that there is no value."""
+    """Return whether a cell is empty or marked as missing."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return True
     if not isinstance(value, str):
@@ -145,8 +145,8 @@ def read_cell(value: Any, *, compute: bool = False) -> Cell:
     """Read one cell.
 
     Args:
-        value: Its text, or a number.
-        compute: Whether suffixes of compute (P, E, Z) and petaflop-days may appear.
+        value: Text of the cell, or a number.
+        compute: Whether suffixes of compute (P, E, Z) and petaflop-days are allowed.
     """
     if isinstance(value, str):
         return read_text(value, compute)
@@ -199,7 +199,7 @@ def read_text(value: str, compute: bool) -> Cell:
 
 
 def number_cell(text: str, marks: list[str], status: str, spread: str, compute: bool) -> Cell:
-    """Read the bare number of a cell."""
+    """Read a cell that contains only a number."""
     unreadable = Cell(readable=False, status=status)
     if found := _POWER.fullmatch(text):
         value = float(f"1e{int(found['power'])}") if abs(int(found["power"])) < 400 else math.nan
@@ -238,12 +238,12 @@ def number_cell(text: str, marks: list[str], status: str, spread: str, compute: 
 
 
 def plain_digits(mantissa: str, decimal: str, grouped: bool) -> str:
-    """Write a mantissa with a decimal point and without thousands separators, or nothing if it is none.
+    """Return a mantissa with a decimal point and without thousands separators; empty if it is no mantissa.
 
     Args:
         mantissa: Digits and separators.
         decimal: The decimal mark.
-        grouped: Whether thousands may be separated.
+        grouped: Whether thousands separators are allowed.
     """
     mark, other = re.escape(decimal), "," if decimal == "." else r"\."
     if re.fullmatch(rf"\d+{mark}?\d*|{mark}\d+", mantissa):
@@ -257,7 +257,7 @@ def plain_digits(mantissa: str, decimal: str, grouped: bool) -> str:
 
 
 def evidence(columns: Iterable[Sequence[Any]]) -> set[str]:
-    """Return the decimal marks that cells of mostly numeric columns prove."""
+    """Return the decimal marks without which some cells of mostly numeric columns could not be read."""
     proved: set[str] = set()
     for column in columns:
         cells = [read_cell(value) for value in set(column) if isinstance(value, str) and not missing(value)]
@@ -273,22 +273,22 @@ def read_column(
 
     Args:
         column: The cells.
-        decimal: The decimal mark, if it is known; else cells of this column decide, then those of others.
-        proved: Marks that the cells of the whole table prove, see `evidence`.
+        decimal: The decimal mark, if it is known; else it is inferred from this column, then from the other columns.
+        proved: Decimal marks found in the whole table, see `evidence`.
         compute: See `read_cell`.
     """
     cells = [read_cell(value, compute=compute) for value in column]
     used, undecided = choose_decimal(cells, decimal, proved)
     chosen = DECIMALS.index(used)
     values = np.array([cell.values[chosen] for cell in cells], float)
-    # A number that only the other mark can read is no number here.
+    # A cell that can be read only with the other decimal mark is no number here.
     wrong = [i for i, c in enumerate(cells) if not c.readable or (np.isnan(values[i]) and c.decided not in ("", used))]
     marks: dict[str, int] = {}
     for mark in (mark for cell in cells for mark in set(cell.marks)):
         marks[mark] = marks.get(mark, 0) + 1
     if used == ",":
         parted = [str(v) for v, cell in zip(column, cells, strict=True) if cell.decided or cell.ambiguous]
-        # Where the decimal mark is a comma, a point separates thousands.
+        # If the decimal mark is a comma, a point separates thousands.
         counts = {"separators": sum("," not in v for v in parted), "decimal comma": sum("," in v for v in parted)}
         marks |= {mark: count for mark, count in counts.items() if count}
         if not counts["separators"]:
@@ -308,12 +308,16 @@ def read_column(
 
 
 def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str]) -> tuple[str, int | None]:
-    """Choose the decimal mark of a column, and point at a cell that leaves it open."""
+    """Choose the decimal mark of a column.
+
+    Return it and the index of a cell for which the choice is uncertain, or None.
+    """
     if decimal is not None:
         return decimal, None
     own = {cell.decided for cell in cells if cell.readable} - {""}
     if own:
-        # Where cells of one column prove both, those of the rarer kind are no numbers; they are named later.
+        # If some cells can only be read with a point and others only with a comma, the rarer kind is no number; it is
+        # reported later.
         votes = {mark: sum(cell.decided == mark for cell in cells) for mark in own}
         return max(votes, key=lambda mark: (votes[mark], mark == ".")), None
     ambiguous = next((i for i, cell in enumerate(cells) if cell.ambiguous), None)
@@ -321,18 +325,18 @@ def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str])
         return ".", None
     if len(proved) == 1:
         return next(iter(proved)), None
-    # 3.120 is what programs write; 3,120 alone may be either.
+    # Programs write 3.120; a single 3,120 may mean either number.
     point, comma = cells[ambiguous].values
     return ".", None if point < comma and not proved else ambiguous
 
 
 def labels(column: Sequence[Any]) -> list[Any]:
-    """Return cells as they are, texts without emphasis, and None where there is no value."""
+    """Return cells unchanged, except texts without emphasis and None for missing values."""
     return [None if missing(value) else unmarked(value) if isinstance(value, str) else value for value in column]
 
 
 def tidy(column: Sequence[Any], decimal: str | None, proved: set[str]) -> list[Any]:
-    """Turn a column that no one asked for into numbers where every cell is one; keep it as it is otherwise."""
+    """Return an unused column as numbers if every cell is one, else unchanged."""
     present = [value for value in column if not missing(value)]
     texts = {value for value in present if isinstance(value, str)}
     if not texts or any(re.fullmatch(r"0\d+", text.strip()) for text in texts):

@@ -1,4 +1,4 @@
-"""Averaging: checkpoints of long curves become fewer rows before they are fitted."""
+"""Checkpoints: those of long curves are averaged to fewer rows before a fit."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import numpy as np
 import pandas as pd
 
 MOST_ROWS, MOST_TOGETHER = 64, 100
-"""More checkpoints of one run, or of several together, are averaged in equal parts of ln x, to so many rows at most."""
+"""Largest number of rows of one run, and of several together; more checkpoints are averaged in equal parts of ln x."""
 MOST_SCORES = 16
-"""The same for scores of one run or several, each row of which has coordinates of its own. There are no fewer parts"""
+"""The same limit for scores, where each row has parameters of its own. The number of parts is never smaller"""
 FEWEST_PARTS = 8
 """than this."""
 MIDDLE_SQUARE = 0.4549
-"""Median of the square of a standard normal number."""
+"""Median of the square of a standard normal variable."""
 
 
 def curves(frame: pd.DataFrame) -> np.ndarray:
-    """Return the number of the run that each row is a checkpoint of, shape (row,); rows without name are of one."""
+    """Return the number of the run to which each row belongs, shape (row,); rows without names belong to one run."""
     named = [column for column in ("run", "seed") if column in frame]
     return frame.groupby(named, sort=False, dropna=False).ngroup().to_numpy() if named else np.zeros(len(frame), int)
 
 
 def own_runs(rows: int) -> list[str]:
-    """Return the names that make each row a run of its own, which is never averaged with others."""
+    """Return a different run name for each row, so that rows are never averaged."""
     return [f"row {number}" for number in range(1, rows + 1)]
 
 
 def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray, most: int) -> bool:
-    """Return whether rows are checkpoints, and more of them than a fit should take apart.
+    """Return whether rows are checkpoints of long curves, with more rows than `most`.
 
-    Rows that name runs are if a run has several. Rows that name none are if they have one input and lie at many scales:
-    at few they are replicates.
+    Rows with names of runs are checkpoints if a run has several rows. Rows without names are checkpoints if they have
+    one input and more than `most` scales; at fewer scales they are replicates.
 
     Args:
         frame: The rows.
@@ -48,7 +48,7 @@ def most_rows(curve: np.ndarray, scored: bool) -> int:
 
     Args:
         curve: See `curves`.
-        scored: Whether the response is a score, each row of which has coordinates of its own.
+        scored: Whether the response is a score, where each row has parameters of its own.
     """
     if scored:
         return MOST_SCORES
@@ -60,19 +60,20 @@ def averaged(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
     """Average the checkpoints of each curve within equal parts of ln x.
 
-    Neighbouring checkpoints say the same thing twice, and one that strays passes for discrepancy.
+    Neighbouring checkpoints are no independent evidence, and a single deviating one would be taken for discrepancy.
 
     Args:
         curve: See `curves`.
         x: ln of the inputs, shape (row, input).
         y: ln(loss), shape (row,).
-        error: Its known squared standard errors, shape (row,).
-        exempt: Whether an input means something as it is, shape (input,): only its equals are averaged.
+        error: Known squared standard errors of y, shape (row,).
+        exempt: Whether the raw value of an input has a meaning, shape (input,): only rows with equal values are
+            averaged.
         most: Largest number of averages, see `most_rows`.
 
     Returns:
-        The first four for the averages, and the variance that a single row has beyond that of an average: robust, since
-        early checkpoints scatter more than those to come.
+        `curve`, `x`, `y` and `error` of the averages, and the additional variance of a single row. That variance is
+        estimated robustly, because early checkpoints scatter more than later ones.
     """
     fraction = (x - x.min(0)) / np.maximum(np.ptp(x, axis=0), np.finfo(float).tiny)
 
@@ -91,7 +92,7 @@ def averaged(
         return curve, x, y, error, 0.0
 
     def mean(values: np.ndarray) -> np.ndarray:
-        # From the first row on, so that the mean of equal values is that value.
+        # Computed relative to the first row, so that the mean of equal values is exactly that value.
         base = values[first]
         return base + np.bincount(group, values - base[group]) / number
 
@@ -102,9 +103,9 @@ def averaged(
         own = own[np.argsort(mean_along[own])]
         at, back = np.unique(mean_along[own], return_inverse=True)
         if len(at) > 1:
-            # Averages at one point along the inputs have one slope.
+            # Averages at the same position along the inputs share one slope.
             slope[own] = np.gradient(np.bincount(back, mean_y[own]) / np.bincount(back), at)[back]
-    # What a row has beyond its average, the fall of the curve between the two taken off.
+    # Deviation of a row from its average, without the slope of the curve between the two.
     rest = y - mean_y[group] - slope[group] * (along - mean_along[group])
     inflation = number[group][several] / (number[group][several] - 1.0)
     square = float(np.median(rest[several] ** 2 * inflation)) / MIDDLE_SQUARE

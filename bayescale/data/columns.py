@@ -1,4 +1,4 @@
-"""Columns: which column of a file is which of ours, by its name."""
+"""Columns: which canonical column (n_params, loss, ...) a column of a file is, by its name."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ NOISE = frozenset(
         "actual final info stats metadata trainings"
     ).split()
 )
-"""Words that change nothing about what a column of inputs is."""
+"""Words that do not change the role of a column of inputs."""
 NAMESPACES = frozenset(
     (
         "config summary params metrics tags cfg args hparams attributes data meta result results optim optimizer "
         "run stats info metadata"
     ).split()
 )
-"""First parts of nested names that only say where a value was kept."""
+"""First parts of nested names that only say where a value was stored."""
 SIZE_KINDS = frozenset(
     (
         "active activated total non nonembedding embedding nonembed embed emb nonemb trainable dense effective all"
     ).split()
 )
-"""Which parameters are counted."""
+"""Words that say which parameters are counted."""
 ACHIEVED = frozenset(("seen", "consumed", "processed", "trained", "actual", "achieved", "far"))
-"""Words of tokens that a run has really seen."""
+"""Words for tokens on which a run was actually trained."""
 PLANNED = frozenset(("planned", "target", "max", "expected", "scheduled", "goal", "budget", "plan"))
 LOSSES = frozenset(("loss", "losses", "nll", "xent", "ce", "crossentropy", "bpb", "bpc", "logloss"))
 ERRORS = frozenset(("error", "err", "mse", "mae", "rmse", "wer", "cer", "ppl", "perplexity"))
@@ -41,7 +41,7 @@ SCORES = frozenset(
         "elo gsm8k humaneval mcc iou map exact r2 spearman"
     ).split()
 )
-"""Words of responses that rise where models get better."""
+"""Words of responses that increase as models get better."""
 NO_RESPONSE = frozenset(
     (
         "aux auxiliary balance balancing load router z zloss grad scale scaler std stderr se sd sem var variance "
@@ -51,7 +51,7 @@ NO_RESPONSE = frozenset(
         "relative normalized normalised ratio speedup"
     ).split()
 )
-"""Words with which a column of losses is about something else than the response."""
+"""Words that show that a column of losses is not the response."""
 VALIDATION = frozenset(("val", "valid", "validation", "eval", "evaluation", "test", "heldout", "holdout", "dev"))
 TRAINING = frozenset(("train", "training"))
 OUTCOMES = frozenset(
@@ -98,7 +98,7 @@ EXACT = {
         "chinchilla_multiple": "chinchilla_multiple chinchilla_multiplier chinchilla_ratio chinchilla_factor",
     }.items()
 }
-"""Names that are spelt in a few ways only, by ours; words joined by underscores, in small letters."""
+"""Names with few spellings, by canonical name; words joined by underscores, in lower case."""
 SINGLE_LETTERS = {"N": "n_params", "D": "n_tokens", "C": "flops", "L": "loss"}
 UNITS = {"eflop": 1e18, "eflops": 1e18, "pflop": 1e15, "pflops": 1e15, "zflop": 1e21, "zflops": 1e21}
 UNITS |= {"tflop": 1e12, "tflops": 1e12, "gflop": 1e9, "gflops": 1e9, "exaflop": 1e18, "exaflops": 1e18}
@@ -138,11 +138,11 @@ ROLES = [
     "tokens_per_param",
     "chinchilla_multiple",
 ]
-"""Every name of ours that a column may be mapped to."""
+"""All canonical column names."""
 
 
 SCALED = ("n_params", "n_tokens", "flops", "planned_tokens", "unique_tokens", "n_samples", "unique_samples")
-"""Columns of counts, which may be in millions or billions."""
+"""Columns of counts, which files may give in millions or billions."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +150,13 @@ class Heading:
     """Role, unit and words of a column's name.
 
     Attributes:
-        name: The name as the file writes it.
-        role: Which of our columns it is, or nothing.
-        kind: More about it: which parameters are counted; which kind of response, and of which part of the data.
-        factor: What its numbers are multiplied by to be raw counts or fractions; 1 where the name says no unit.
-        unit: The unit as the name says it.
-        exact: Whether the name is ours.
-        bracket: Factor and unit in brackets behind the name, for a column whose role the caller says.
+        name: The name in the file.
+        role: Canonical name of the column; empty if it is not recognised.
+        kind: Variant of the role: which parameters are counted; which kind of response, and on which part of the data.
+        factor: Factor from the column's numbers to raw counts or fractions; 1 where the name contains no unit.
+        unit: The unit as written in the name.
+        exact: Whether the name is the canonical name.
+        bracket: Factor and unit in brackets after the name, for a column whose role the caller specifies.
     """
 
     name: str
@@ -186,7 +186,7 @@ def time_unit(name: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """Split a name into words in small letters: ``numParams`` and ``num-params`` alike."""
+    """Split a name into words in lower case: ``numParams`` and ``num-params`` give the same words."""
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
     return [word.lower() for word in re.findall(r"[^\W\d_]+\d*|\d+", parted)]
 
@@ -209,7 +209,7 @@ def unit_of(text: str) -> float | None:
 
 
 def heading(name: str) -> Heading:
-    """Return the role and unit of a column by its name."""
+    """Return the role and unit of a column from its name."""
     text = clean(str(name))[0]
     factor, unit, extra = 1.0, "", ""
     for found in re.finditer(r"[(\[]([^()\[\]]*)[)\]]", text):
@@ -231,7 +231,7 @@ def heading(name: str) -> Heading:
         if factor == 1.0:
             factor, unit = found.factor, found.unit
     elif factor > 1.0:
-        # Loss (B) is the loss of a recipe B.
+        # "Loss (B)" is the loss of a recipe B, not in billions.
         factor, unit = 1.0, ""
     return dataclasses.replace(
         found, name=str(name), factor=factor, unit=unit, exact=str(name) == found.role, bracket=bracket
@@ -255,7 +255,7 @@ def named(text: str, bare: str) -> Heading:
 
 
 def scale(text: str, words: list[str]) -> Heading | None:
-    """Read a name as that of a scale input."""
+    """Return the heading if the name is that of a scale input, or None."""
     factor, unit = 1.0, ""
     if len(words) > 1 and words[-1] in SUFFIXES:
         factor, unit, words = SUFFIXES[words[-1]], words[-1], words[:-1]
@@ -289,7 +289,7 @@ def scale(text: str, words: list[str]) -> Heading | None:
         elif spelt and left & {"total", "train", "training", "compute", "budget"}:
             factor, unit = UNITS[spelt[0]], spelt[0]
         elif spelt:
-            # TFLOPs alone is how fast a machine is.
+            # TFLOPs alone is the speed of a machine.
             return None
         if left - compute - NOISE <= {"total", "iso", "est", "estimated", "approx", "pre", "class", "c"}:
             return Heading(text, "flops", " ".join(w for w in words if w == "budget"), factor, unit)
@@ -297,7 +297,7 @@ def scale(text: str, words: list[str]) -> Heading | None:
 
 
 def response(text: str, words: list[str]) -> Heading | None:
-    """Read a name as that of a response or of its standard error."""
+    """Return the heading if the name is that of a response or of its standard error, or None."""
     left = set(words)
     if left & {"se", "stderr", "sem"} or {"standard", "error"} <= left or {"std", "err"} <= left:
         return Heading(text, "value_se", " ".join(words))
@@ -334,5 +334,5 @@ def is_outcome(name: str) -> bool:
 
 
 def headings(names: Iterable[str]) -> dict[str, Heading]:
-    """Return the role and unit of each column by its name."""
+    """Return the role and unit of each column from its name."""
     return {name: heading(name) for name in names}

@@ -1,4 +1,4 @@
-"""Design: the arrays that a table of runs is reduced to."""
+"""Design: reduction of a table of runs to arrays."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bayescale.data.score import ScoreScale, counts
 from bayescale.errors import InputError, some
 
 INERT_FACTOR = 1.5
-"""An input that varies by less than this factor says nothing about its exponent."""
+"""An input that varies by less than this factor has no estimable exponent."""
 SHORTEST_SPAN = float(np.log(2.0))
-"""Spans of ln x are clamped below at ln 2, so that two near-equal sizes do not become a long lever."""
+"""Smallest span of ln x, so that two nearly equal sizes do not determine an exponent."""
 
 
 @record
 class Counted:
-    """Counts behind the rows of a family of scores.
+    """Numbers of right items and of items behind the scores of a family.
 
     Attributes:
-        right: Right items of each run, shape (run,).
-        items: Items of each run, shape (run,).
-        setting: Number of each run's row in the design, shape (run,).
+        right: Number of right items of each run, shape (run,).
+        items: Number of items of each run, shape (run,).
+        setting: Index of each run's row in the design, shape (run,).
         chance: Score of guessing.
         ceiling: Score that no model exceeds.
     """
@@ -45,24 +45,25 @@ class Design:
     """The arrays of one family that a likelihood needs, reduced and centred.
 
     Replicates (runs at the same inputs) become one row with their mean, count and within-group sum of squares.
-    Checkpoints of long curves become averages first, see `averaging.averaged`.
+    Checkpoints of long curves are first averaged, see `checkpoints.averaged`.
 
     Attributes:
         z: ln(x / reference), shape (row, input).
         y: ln(loss) minus `center`, shape (row,).
-        count: Replicates behind each row, shape (row,).
+        count: Number of replicates of each row, shape (row,).
         squares: Within-group sum of squares of ln(loss), shape (row,).
         error: Known squared standard error of one measurement of ln(loss), shape (row,).
-        sharing: Part of the seed variance that rows have, shape (row,), or that two rows have in common, shape
-            (row, row): long curves must not need matrices.
-        likeness: 1 where two rows have the same inputs and so the same residual, shape (row, row); None where none do.
+        sharing: Fraction of the seed variance in each row, shape (row,), or shared by two rows, shape (row, row). The
+            vector form spares long curves a matrix.
+        likeness: 1 where two rows have the same inputs and therefore the same residual, shape (row, row); None where no
+            two rows do.
         reference: Geometric mean of each input, shape (input,).
         span: ln(max/min) of each input, at least ln 2, shape (input,).
         center: Mean of ln(loss).
-        single: Variance that one row's ln(loss) has beyond that of a row here, which may be an average.
-        one_run: All rows are measurements of a single run, whose seed is then part of the level.
-        counted: Right items and items of each run where the response is a score, else None; the rows are settings then,
-            and y their log odds.
+        single: Additional variance of ln(loss) of a single measurement, where rows are averages of checkpoints.
+        one_run: Whether all rows are measurements of a single run, whose seed noise is then part of the level.
+        counted: Right items and items of each run if the response is a score, else None. Rows are then settings, and y
+            is their log odds.
         inert: For each input whether it varies by less than a factor 1.5.
     """
 
@@ -83,17 +84,17 @@ class Design:
 
     @property
     def diagonal(self) -> bool:
-        """Return whether rows have neither seeds nor residuals in common."""
+        """Return whether no two rows share a seed or a residual."""
         return self.likeness is None and np.ndim(self.sharing) == 1
 
     @property
     def shared(self) -> np.ndarray:
-        """Part of the seed variance that two rows have in common, shape (row, row)."""
+        """Fraction of the seed variance that two rows share, shape (row, row)."""
         return np.diag(self.sharing) if np.ndim(self.sharing) == 1 else np.asarray(self.sharing)
 
     @property
     def alike(self) -> np.ndarray:
-        """1 where two rows have the same inputs and so the same residual, shape (row, row)."""
+        """1 where two rows have the same inputs and therefore the same residual, shape (row, row)."""
         return np.eye(len(self.y)) if self.likeness is None else np.asarray(self.likeness)
 
 
@@ -102,9 +103,9 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
 
     Args:
         runs: Runs of a single family.
-        exempt: Inputs that mean something as they are; checkpoints that differ in them are not averaged.
-        collapse: Merge replicates into means; switched off only to check that merging changes nothing.
-        one_scale: Accept runs at one scale, whose span is then the shortest there is.
+        exempt: Inputs whose raw value has a meaning; checkpoints that differ in them are not averaged.
+        collapse: Merge replicates into means; False only in tests that merging changes nothing.
+        one_scale: Accept runs at one scale, whose span is then ln 2.
 
     Raises:
         InputError: If several families are present, and for runs at one scale where they are not accepted.
@@ -120,9 +121,9 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         need_scales(runs)
     rows = measured_rows(runs, np.isin(inputs, exempt))
     curve, x, y, error, single, scored = rows.curve, rows.x, rows.y, rows.error, rows.single, runs.score is not None
-    # Rows that name no run are runs of their own.
+    # Rows without names are separate runs.
     run = curve if "run" in frame else np.arange(len(y))
-    # Sets of equal inputs, numbered in order of appearance, so that sums over groups are in that order too.
+    # Groups of equal inputs are numbered in order of appearance, so that sums over groups are in that order too.
     _, first, inverse = np.unique(x, axis=0, return_index=True, return_inverse=True)
     config = first.argsort().argsort()[inverse]
     one_run = len(np.unique(run)) == 1
@@ -137,7 +138,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         squares = np.bincount(config, (y - means[config]) ** 2)
         error = np.bincount(config, error) / number
         x, y = center_x, means
-        # One run's seed moves all its rows together, which is what the level does.
+        # The seed of a single run shifts all its rows together, as the level does.
         sharing = 0.0 * count if one_run else 1.0 / count
     else:
         count, squares = np.ones(len(y)), np.zeros(len(y))
@@ -145,7 +146,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
         if not own:
             sharing = (run[:, None] == run[None, :]).astype(float)
         elif number.max() > 1:
-            # Checkpoints of runs scatter one by one: what they share is their run's seed, not their step's residual.
+            # Checkpoints of several runs at one step share no residual; rows of one run share its seed.
             likeness = (config[:, None] == config[None, :]).astype(float)
     reference = center_x.mean(0)
     spread = np.ptp(center_x, axis=0)
@@ -174,13 +175,13 @@ class Rows(NamedTuple):
     """Rows of a family, or averages of its checkpoints.
 
     Attributes:
-        curve: Number of the curve that a row belongs to, see `checkpoints.curves`.
+        curve: Number of the curve to which a row belongs, see `checkpoints.curves`.
         x: ln of the inputs, shape (row, input).
-        y: ln of the loss, or of the odds against, shape (row,).
-        error: Its known squared standard errors, shape (row,).
-        single: Variance that a single row has beyond that of an average.
-        right: Right items of scores, else `y`, shape (row,).
-        items: Items of scores, else `y`, shape (row,).
+        y: ln of the loss, or of the odds against a right answer, shape (row,).
+        error: Known squared standard errors of y, shape (row,).
+        single: Additional variance of a single row compared with an average.
+        right: Number of right items for scores, else `y`, shape (row,).
+        items: Number of items for scores, else `y`, shape (row,).
     """
 
     curve: np.ndarray
@@ -197,7 +198,7 @@ def measured_rows(runs: Runs, exempt: np.ndarray) -> Rows:
 
     Args:
         runs: Runs of a single family.
-        exempt: Whether an input means something as it is, shape (input,).
+        exempt: Whether the raw value of an input has a meaning, shape (input,).
     """
     frame = runs.frame
     y, x = np.log(frame["loss"].to_numpy()), np.log(frame[list(runs.inputs)].to_numpy(float))
@@ -207,7 +208,7 @@ def measured_rows(runs: Runs, exempt: np.ndarray) -> Rows:
     most = most_rows(curve, runs.score is not None)
     if long_curves(frame, x, curve, most):
         if runs.score is not None:
-            # Checkpoints are measured on the same items, so their average has no more of them.
+            # Checkpoints are measured on the same items, so their average has as many items as each of them.
             right, items = (averaged(curve, x, each, error, exempt, most)[2] for each in (right, items))
         curve, x, y, error, single = averaged(curve, x, y, error, exempt, most)
         if runs.score is not None:
@@ -227,16 +228,16 @@ def referred(design: Design, reference: Array, center: Array) -> Design:
 
 
 def measurement_variance(frame: pd.DataFrame) -> np.ndarray:
-    """Return the variance of ln loss that the stated standard errors imply, shape (row,); 0 without them."""
+    """Return the variance of ln loss implied by the given standard errors, shape (row,); 0 without them."""
     if "value_se" not in frame:
         return np.zeros(len(frame))
     return (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
 
 
 def inert_inputs(spread: np.ndarray) -> tuple[bool, ...]:
-    """Return which inputs vary too little to carry a law, from the ranges of their logarithms, shape (input,).
+    """Return which inputs vary too little to estimate a law, from the ranges of their logarithms, shape (input,).
 
-    Where nothing varies much, the widest input still carries it.
+    If no input varies enough, the one with the largest range is used nevertheless.
     """
     inert = spread < np.log(INERT_FACTOR)
     inert[int(np.argmax(spread))] = False

@@ -1,4 +1,4 @@
-"""The log of a table: one entry for each thing that reading and screening did or noticed."""
+"""The log of a table: one entry for each thing that reading and screening changed or noticed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class LogEntry:
     """One thing that was recognised, converted, left out or noticed in a table of runs.
 
     Attributes:
-        code: Stable name for programs, e.g. "recognised", "converted", "diverged", "unfinished".
-        severity: "info" for what was done, "warning" for what may make an answer wrong, "excluded" for rows left out.
-        text: The sentence that a person reads.
-        rows: Rows it is about, as a spreadsheet counts those of a file: the header is row 1. Rows of a DataFrame or of
-            JSON count from 1.
-        columns: Columns of the file it is about.
+        code: Short name for programs, e.g. "recognised", "converted", "diverged", "unfinished".
+        severity: "info" for changes, "warning" for what may make an answer wrong, "excluded" for rows left out.
+        text: The entry as a sentence.
+        rows: Numbers of the rows concerned. For files they count as in a spreadsheet, where the header is row 1; for
+            DataFrames and JSON they count from 1.
+        columns: Columns of the file concerned.
     """
 
     code: str
@@ -28,5 +28,5 @@ class LogEntry:
     columns: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """Return the sentence with its severity in front."""
+        """Return the sentence, preceded by its severity."""
         return f"{self.severity}: {self.text}"

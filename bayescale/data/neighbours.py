@@ -1,35 +1,36 @@
-"""Neighbours: how far each row of a curve lies off the line through two rows next to it, beside how far others do."""
+"""Neighbours: distance of each row of a curve from the line through two adjacent rows, compared with nearby rows."""
 
 from __future__ import annotations
 
 import numpy as np
 
 BETWEEN, AFTER, BEFORE = 1, 2, 0
-"""Where a row lies among three: between the two that predict it, after them, or before them."""
+"""Position of a row relative to the two rows that predict it: between them, after them, or before them."""
 NEAREST, LEAST_NEAREST = 7, 3
-"""How many of the nearest rows say what is usual, and with how many fewer nothing is said."""
+"""Number of nearest rows that define the usual distance, and the smallest number with which it is computed."""
 CLEAR = 5.0
-"""A row so far off that the rows beside it are judged without it."""
+"""Relative distance from which on a row is set aside before the adjacent rows are judged."""
 LEAST_CLEAR = 0.006
-"""Smaller distances are never clear."""
+"""Distances smaller than this are never large enough to set a row aside."""
 MOST_CLEAR = 0.3
-"""Largest share of the rows that is set aside in this way."""
+"""Largest fraction of rows that is set aside in this way."""
 SMALLEST = 1e-6
 """Added to the usual distance, for curves without any scatter."""
 
 
 def distances(x: np.ndarray, y: np.ndarray, out: np.ndarray, place: int = BETWEEN) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far above the line through two neighbours each row lies, and the same beside that of rows near it.
+    """Return how far each row lies above the line through two adjacent rows, absolutely and relative to nearby rows.
 
-    Distances are divided by the standard deviation that independent noise of 1 gives them. The second is the first over
-    the root mean square of those of the nearest sound rows, taken without the row: these say how much the curve bends
-    and scatters there. Rows without two neighbours, or with too few rows near them, are NaN.
+    Distances are divided by the standard deviation that independent unit noise would give them. The relative distance
+    is the distance divided by the root mean square distance of the nearest rows, computed without this row; that
+    reflects how much the curve bends and scatters there. Rows without two adjacent rows, or with too few rows nearby,
+    are NaN.
 
     Args:
         x: Input, all different, shape (row,).
         y: ln(loss), shape (row,).
-        out: Rows that are no neighbours of others, shape (row,).
-        place: `BETWEEN`, `AFTER` or `BEFORE` the two rows.
+        out: Rows that are not used to judge others, shape (row,).
+        place: `BETWEEN`, `AFTER` or `BEFORE`: position of the row relative to the two others.
     """
     own, relative = np.full(len(y), np.nan), np.full(len(y), np.nan)
     order = np.argsort(x)
@@ -53,9 +54,9 @@ def distances(x: np.ndarray, y: np.ndarray, out: np.ndarray, place: int = BETWEE
 
 
 def clear_of_neighbours(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Return `out` and the rows that lie clearly above their neighbours, found one by one, the clearest first.
+    """Return `out` and the rows that lie clearly above the adjacent rows, found one by one, the clearest first.
 
-    A failed row spoils the line and the surroundings of those beside it, so each is set aside before the next is
+    A failed row distorts the line and the usual distance for adjacent rows, so it is set aside before the next is
     sought.
     """
     out = out.copy()
@@ -69,6 +70,6 @@ def clear_of_neighbours(x: np.ndarray, y: np.ndarray, out: np.ndarray) -> np.nda
 
 
 def _off_line(x: np.ndarray, y: np.ndarray, nodes: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return how far above the line through two nodes points lie, in units of what noise of 1 would make of it."""
+    """Return how far points lie above the line through two nodes, divided by its standard deviation for unit noise."""
     share = (x - nodes[0]) / (nodes[1] - nodes[0])
     return (y - (1.0 - share) * values[0] - share * values[1]) / np.sqrt(1.0 + share**2 + (1.0 - share) ** 2)

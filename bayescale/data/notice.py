@@ -1,4 +1,4 @@
-"""Notices: columns that are not used, those that differ between runs of equal inputs, and tables without a scale."""
+"""Notices: columns that are not used, columns that differ between runs of equal inputs, and tables without a scale."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SETTINGS = frozenset(
 )
 """Words of columns that are settings of training rather than a scale."""
 WIDE = 3.0
-"""Least factor between the ends of a measured column along which the loss falls, for it to be taken for a scale."""
+"""A measured column along which the loss decreases counts as a scale if it varies by at least this factor."""
 
 
 def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
-    """Return the columns of the file that no fit uses, and that describe how a run was set up."""
+    """Return the columns of the file that no fit uses and that describe how a run was set up."""
     names = [
         str(column)
         for column in table
@@ -36,10 +36,10 @@ def carried(table: pd.DataFrame, inputs: Sequence[str]) -> list[str]:
 
 
 def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
-    """Warn of unused columns that differ between rows of equal inputs: two recipes in one fit."""
+    """Warn of unused columns that differ between rows of equal inputs, because two recipes may be mixed in one fit."""
     log: list[LogEntry] = []
     named = [name for name in ("family", "metric", "run") if name in table]
-    # Steps tell the checkpoints of a run apart; of runs with one row each they are a setting like any other.
+    # Steps distinguish the checkpoints of a run; if each run has one row, they are a setting like any other.
     checkpoints = "run" in table and "step" in table and bool(table.duplicated(named).any())
     keys = [name for name in ("family", "metric", *(["step"] if checkpoints else []), *inputs) if name in table]
     lengths = ["step"] if "step" in table and inputs and not checkpoints and "step" not in inputs else []
@@ -68,7 +68,7 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
 
 
 def lengths_differ(inputs: Sequence[str], values: Sequence[str]) -> str:
-    """Return the warning that runs of equal inputs were trained for different numbers of steps.
+    """Return the warning that runs with equal inputs were trained for different numbers of steps.
 
     Args:
         inputs: Names of the inputs.
@@ -94,7 +94,7 @@ def ids(column: pd.Series) -> bool:
 
 
 def measured(column: pd.Series) -> bool:
-    """Return whether a column looks like a result: fractional numbers of which hardly any comes back."""
+    """Return whether a column looks like a result: fractional numbers that hardly ever repeat."""
     if set(words_of(str(column.name))) & SETTINGS:
         return False
     values = pd.to_numeric(column, errors="coerce").to_numpy(float)
@@ -111,7 +111,7 @@ def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
 
 
 def drives(table: pd.DataFrame, name: str) -> bool:
-    """Return whether the loss falls along a column that was measured, such as hours, and that differs several times."""
+    """Return whether the loss decreases along a measured column, such as hours, that varies by at least `WIDE`."""
     if name in ROLES or name.endswith("±") or "loss" not in table:
         return False
     values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
@@ -139,7 +139,7 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
     candidates += [name for name in map(str, table) if name not in candidates and drives(table, name)]
     if candidates:
         yours = candidates[0]
-        # What was measured, such as hours, is no count of parameters.
+        # A measured column, such as hours, is no count of parameters.
         counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
         raise InputError(
             f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "

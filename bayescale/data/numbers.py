@@ -1,4 +1,4 @@
-"""Numbers: the cells of recognised columns as numbers in raw counts, with a line for everything converted."""
+"""Numbers: recognised columns as numbers in raw counts, with a log entry for every conversion."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bayescale.errors import InputError, counted, some
 
 TEXT_ROLES = ("family", "run", "metric", "status", "note")
 ESSENTIAL = ("n_params", "n_tokens", "flops", "n_samples", "loss", "value_se")
-"""Columns of ours that must hold numbers; others stay text where they do not."""
+"""Canonical columns that must hold numbers; other columns stay text where they do not."""
 LARGEST_LOSS = 1000.0
-"""A response beyond this that hangs on the reading of one separator is asked about."""
+"""If a response exceeds this under one reading of a separator but not under the other, the user is asked."""
 MARKS = {
     "suffix": "suffixes",
     "power": "powers of ten",
@@ -32,14 +32,14 @@ MARKS = {
     "about": "approximate values",
     "spread": "values with a spread",
 }
-"""What was taken off or converted, in words."""
+"""Kinds of conversions, in words."""
 
 
 def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> dict[str, float]:
-    """Read the caller's units as factors, by our names.
+    """Read the caller's units as factors, by canonical name.
 
     Raises:
-        InputError: For a column that is not there, or a unit that is none.
+        InputError: For a column that does not exist, or an unknown unit.
     """
     factors: dict[str, float] = {}
     ours = {theirs: role for role, theirs in chosen.items()}
@@ -66,19 +66,20 @@ def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> di
 def canonical(
     cells: Cells, chosen: Mapping[str, str], units: Mapping[str, float], needed: Collection[str]
 ) -> tuple[pd.DataFrame, list[LogEntry], dict[str, list[int]]]:
-    """Return the table under our names with numbers in raw counts; columns nobody asked for keep their own names.
+    """Return the table with canonical column names and numbers in raw counts; unused columns keep their own names.
 
     Args:
         cells: The table.
-        chosen: Columns by our names.
-        units: Factors that the caller said, by our names.
-        needed: Columns that must hold numbers besides the usual ones.
+        chosen: Columns by canonical name.
+        units: Factors specified by the caller, by canonical name.
+        needed: Further columns that must hold numbers.
 
     Returns:
-        The table, what was converted, and rows whose cells in a needed column are no numbers, by our names.
+        The table, log entries about conversions, and rows whose cells in a needed column are no numbers, by canonical
+            name.
 
     Raises:
-        InputError: For columns whose numbers may be read in two ways, or that hold another kind of number.
+        InputError: For columns whose numbers can be read in two ways, or that hold another kind of number.
     """
     index = cells.frame.index
     found: dict[str, Any] = {}
@@ -89,7 +90,7 @@ def canonical(
     for role, theirs in chosen.items():
         raw = cells.frame[theirs].tolist()
         if role in TEXT_ROLES:
-            # A family may be called NA; a state cannot.
+            # A family may be named NA; the state of a run may not.
             state = role in ("status", "note")
             texts = [None if state and missing(value) else text_of(value) for value in raw]
             found[role] = pd.Series(texts, index, dtype=object)
@@ -130,7 +131,7 @@ def canonical(
 
 
 def whole_numbers(values: pd.Series) -> pd.Series:
-    """Return a column of whole numbers as integers, and any other as it is."""
+    """Return a column of whole numbers as integers, and any other unchanged."""
     if values.dtype.kind != "f" or not len(values):
         return values
     numbers = values.to_numpy()
@@ -139,7 +140,7 @@ def whole_numbers(values: pd.Series) -> pd.Series:
 
 
 def text_of(value: Any) -> str | None:
-    """Return the text of a label; emphasis is taken off, and None if there is none."""
+    """Return the text of a label without emphasis; None if there is none."""
     if value is None or (isinstance(value, float) and np.isnan(value)) or value is pd.NA or value is pd.NaT:
         return None
     text = " ".join(str(value).split())
@@ -172,10 +173,10 @@ def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> N
 
 
 def thousands(decimal: str | None) -> str:
-    """Return the reason why marks are taken for thousands separators, and the option for another reading.
+    """Return the reason why marks are read as thousands separators, and the option for another reading.
 
     Args:
-        decimal: The decimal mark that the caller said, or None.
+        decimal: The decimal mark that the caller specified, or None.
     """
     if decimal is None:
         return "as other columns have them; say the decimal mark with decimal=',' or decimal='.' (--decimal)"
@@ -198,13 +199,13 @@ def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[i
 
 
 def quoted(cells: Cells, theirs: str, rows: Collection[int]) -> str:
-    """Quote the cells of a column as they stand in the file, equal ones once; empty where all are empty."""
+    """Return the cells of a column in quotes, as written in the file, equal ones once; empty where all are empty."""
     texts = (str(cells.frame.loc[row, theirs]).strip() for row in rows if cells.frame.loc[row, theirs] is not None)
     return some([repr(" ".join(text.split())[:60]) for text in dict.fromkeys(texts) if text and text != "nan"])
 
 
 def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list[LogEntry]:
-    """Log what was converted in a column."""
+    """Return log entries about conversions in a column."""
     log: list[LogEntry] = []
     parts = [
         f"{MARKS[mark]} ({counted(count, 'cell')})"
@@ -234,11 +235,11 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
 
 
 def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) -> list[LogEntry]:
-    """Log the columns that were recognised, and under which names.
+    """Return a log entry with the recognised columns and their names in the file.
 
     Args:
         cells: The table.
-        chosen: The file's columns by our names.
+        chosen: Columns of the file by canonical name.
         scored: Whether the response is a score.
     """
     if not chosen:

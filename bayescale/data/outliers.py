@@ -1,10 +1,10 @@
-"""Outliers: runs whose loss lies far above what a smooth fit of the other runs says at their inputs.
+"""Outliers: runs whose loss lies far above the prediction of a smooth fit to the other runs.
 
-The fit is a Gaussian process over the logarithms of the inputs with a linear trend. Its scales are averaged over a
-small grid, so that few rows give wide bounds. A failed run can only lie above the others, so the test has one side, and
-the scatter below the fit says how far sound runs of the same table scatter. Curves of one input are judged beside their
-neighbours as well (`bayescale.data.neighbours`). The numbers below were chosen by failures planted in published
-families, for which `python -m benchmarks screening` says how many are found.
+The fit is a Gaussian process over the logarithms of the inputs with a linear trend. Its hyperparameters are averaged
+over a small grid, so that few rows give wide bounds. The test is one-sided, because a failed run can only lie above the
+others; the residuals below the fit show how much normal runs of the same table scatter. Rows of curves of one input are
+also compared with adjacent rows (`bayescale.data.neighbours`). The constants below were chosen with failures planted in
+published families; `python -m benchmarks screening` reports how many of these are found.
 """
 
 from __future__ import annotations
@@ -19,73 +19,73 @@ from scipy.special import logsumexp
 from bayescale.data.neighbours import AFTER, clear_of_neighbours, distances
 
 LARGEST = 100
-"""Most rows of one Gaussian process; more are dealt out into several that each cover the whole range."""
+"""Largest number of rows of one Gaussian process; more rows are divided among several, each over the whole range."""
 DENSE, WINDOW, DENSE_THRESHOLD = 300, 21, 8.0
-"""Curves of more rows are compared with medians of so many neighbours, and this many standard deviations of scatter."""
+"""Curves with more rows than this are compared with a running median of so many rows, with this threshold in sds."""
 SAME_LINE = 0.01
-"""An input that is a line of the others but for this part of its range is left out."""
+"""An input is dropped if it is a linear function of the others up to this fraction of its range."""
 FEW = 5
-"""Up to so many rows only gross failures are named."""
+"""Tables with at most this many rows are searched for gross failures only."""
 GROSS = 0.15
-"""Excess of ln(loss) of a gross failure."""
+"""Smallest excess of ln(loss) over the fit that counts as a gross failure."""
 PLAIN = 0.3
-"""Among few rows one is also named if its ln(loss) is so far above that of a smaller run and of all larger ones."""
+"""There a row is also reported if its ln(loss) exceeds that of a smaller run and of all larger ones by this."""
 SUSPECT = 2.0
-"""Standard deviations above which a row is tried as an outlier."""
+"""A row is tried as an outlier if it lies this many standard deviations above the prediction."""
 LEAST = 0.012
-"""Smaller excesses of ln(loss) are never named: they cost a fit little and are common among sound runs."""
+"""Smallest excess of ln(loss) that is reported: smaller ones affect a fit little and are common among normal runs."""
 THRESHOLD = 5.0
-"""Standard deviations of the prediction (noise included) above which a run is named."""
+"""A run is reported if it lies this many standard deviations (noise included) above the prediction."""
 ENOUGH = 12
-"""From so many rows on the noise may differ over the table."""
+"""Number of rows from which on the noise may differ within the table."""
 NEIGHBOURS, PSEUDO = 11, 3.0
-"""Neighbours from which the noise near a row is measured, and the weight of the whole table in it, in rows."""
+"""Number of nearest rows that determine the noise near a row, and the weight of the whole table in it, in rows."""
 ASYMMETRY = 1.2
-"""A named run lies farther above the fit than this times the farthest sound run lies below it."""
+"""A reported run lies above the fit by more than this factor times the largest distance of a normal run below it."""
 RISE, HALF_SURE = 6.0, 2.0
-"""A run is also named if it lies so many standard deviations of noise above a smaller one, and of the prediction."""
+"""A run is also reported if it lies this many noise sds above a smaller run, and this many sds above the prediction."""
 CURVE = 8
-"""Curves of one input with so many rows, all at different inputs, are judged by their neighbours as well."""
+"""Curves of one input with at least this many rows, all at different inputs, are also compared with adjacent rows."""
 BOTH, BESIDE = 3.0, 3.5
-"""There the geometric mean of both scores is larger than the first, and the score beside neighbours than the second,"""
+"""There the geometric mean of both scores must exceed the first value, and the score from neighbours the second,"""
 ALONE = 8.0
-"""or the score beside neighbours larger than this;"""
+"""or the score from neighbours must exceed this value;"""
 LAST = 2.5
-"""the mean of both scores of the last row larger than this;"""
+"""for the last row the geometric mean of both scores must exceed this value;"""
 RISING = 5.0
-"""and where the response rises, the mean of both scores larger than this."""
+"""and where the response rises, the geometric mean of both scores must exceed this value."""
 EDGE = 3
-"""Runs with fewer smaller ones than this are named only if they lie"""
+"""Runs with fewer smaller runs than this are reported only if they lie"""
 EDGE_RISE, EDGE_EXCESS = 4.5, 0.4
-"""so many standard deviations of noise above a smaller one, or so far above the fit in ln(loss)."""
+"""this many noise standard deviations above a smaller run, or this far above the fit in ln(loss)."""
 SUDDEN = 4.0
-"""A fall of ln(loss) so many times the next one is that from a failed row, not the start of a curve."""
+"""A decrease of ln(loss) this many times the next one is due to a failed row, not to the start of a curve."""
 SHARE = 0.03
 """Prior probability that a run failed,"""
 WIDTH = 2.0
-"""and range of ln(loss) over which failures spread."""
+"""and range of ln(loss) over which failed runs are spread."""
 MOST = 0.45
-"""Largest share of the rows of a table that can be outliers."""
+"""Largest fraction of the rows of a table that can be outliers."""
 DEPARTURES = (0.02, 0.08, 0.3, 1.0)
-"""Standard deviations of the smooth departure from the trend, in ln(loss),"""
+"""Grid of hyperparameters: standard deviations of the smooth departure from the trend, in ln(loss),"""
 LENGTHS = (0.15, 0.4, 1.0)
-"""its length scales, in parts of the range of each input,"""
+"""its length scales, as fractions of the range of each input,"""
 NOISES = (0.0007, 0.002, 0.005, 0.012, 0.03, 0.08, 0.2)
-"""and standard deviations of the noise of ln(loss) that are averaged over."""
+"""and standard deviations of the noise of ln(loss)."""
 TYPICAL_NOISE, NOISE_SPREAD = 0.006, 1.5
-"""Median and ln-sd of the prior of the noise: most seed standard deviations lie between .1 % and 3 %."""
+"""Prior of the noise: its median and the sd of its logarithm. Most seed sds lie between .1 % and 3 %."""
 SLOPE = 1.5
 """Prior standard deviation of the change of ln(loss) over the range of an input."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Outliers:
-    """Rows that lie far above the fit of the others.
+    """Rows that lie far above the fit to the others.
 
     Attributes:
         named: Whether a row is an outlier, shape (row,).
-        expected: ln(loss) that the other rows predict, shape (row,).
-        sd: Standard deviation of that prediction with the noise of one run, shape (row,).
+        expected: ln(loss) predicted from the other rows, shape (row,).
+        sd: Standard deviation of that prediction, including the noise of one run, shape (row,).
     """
 
     named: np.ndarray
@@ -94,13 +94,13 @@ class Outliers:
 
 
 def find_outliers(x: np.ndarray, y: np.ndarray, *, rising: bool = False) -> Outliers:
-    """Return the rows that lie far above a smooth fit of the others.
+    """Return the rows that lie far above a smooth fit to the others.
 
     Args:
         x: ln of the inputs, shape (row, input).
         y: ln(loss), shape (row,).
-        rising: Whether the response rises with scale, as a score does. A high one may be a gain then, so that only rows
-            of a curve are named that lie above their neighbours and above every larger run as well.
+        rising: Whether the response increases with scale, as a score does. A high value may then be a real gain, so
+            only rows of a curve are reported, and only if they lie above the adjacent rows and above every larger run.
     """
     rows = len(y)
     result = Outliers(np.zeros(rows, bool), y.copy(), np.full(rows, np.inf))
@@ -122,7 +122,7 @@ def find_outliers(x: np.ndarray, y: np.ndarray, *, rising: bool = False) -> Outl
 
 
 def _independent(z: np.ndarray) -> np.ndarray:
-    """Return the inputs without those that the ones before them say already, as tokens on a ray of parameters do."""
+    """Return the inputs without those that are linear functions of earlier ones, as tokens are on a ray."""
     kept = z[:, :0]
     for column in z.T:
         known = np.column_stack([np.ones(len(z)), kept])
@@ -133,7 +133,7 @@ def _independent(z: np.ndarray) -> np.ndarray:
 
 
 def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
-    """Compare each row of a dense curve with the median of its neighbours, which are as good as a fit there."""
+    """Compare each row of a dense curve with the running median of its neighbours instead of a fit."""
     order = np.argsort(z, kind="stable")
     middle = median_filter(y[order], WINDOW, mode="reflect")
     rest = y[order] - middle
@@ -142,7 +142,7 @@ def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
     expected, sd = np.empty(len(y)), np.empty(len(y))
     expected[order], sd[order] = middle, noise + 1e-12
     excess = y - expected
-    # At both ends the curve runs on beyond the median.
+    # Near both ends the curve continues beyond the running median.
     inner = np.zeros(len(y), bool)
     inner[order[WINDOW // 2 : -(WINDOW // 2)]] = True
     named = (excess > DENSE_THRESHOLD * sd) & (excess > LEAST) & (inner | (excess > EDGE_EXCESS))
@@ -151,7 +151,7 @@ def _beside_neighbours(z: np.ndarray, y: np.ndarray) -> Outliers:
 
 @dataclasses.dataclass(frozen=True)
 class _Fit:
-    """Predictions of each row from the sound others, and ln of the probability of the table if these are sound."""
+    """Prediction of each row from the other rows that are not outliers, and the log probability of the table."""
 
     out: np.ndarray
     probability: float
@@ -161,7 +161,7 @@ class _Fit:
 
 
 def _one_part(z: np.ndarray, y: np.ndarray, rising: bool) -> Outliers:
-    """Name the outliers of rows that one process describes."""
+    """Return the outliers among rows that are described by one Gaussian process."""
     kernels = _kernels(z)
     starts = [np.zeros(len(y), bool), _above_lower_fit(z, y, 1), _above_lower_fit(z, y, 2)]
     fit = _most_probable(kernels, y, starts, np.ones(len(y)))
@@ -175,10 +175,11 @@ def _one_part(z: np.ndarray, y: np.ndarray, rising: bool) -> Outliers:
     smaller, lowest = _smaller_runs(z, np.where(out, np.inf, y))
     rise = (y - lowest) / (np.sqrt(2.0) * noise)
     named = (out & (score > THRESHOLD)) | ((rise > RISE) & (score > HALF_SURE))
-    # What lies below the fit says how far sound runs of this table scatter, unless the excess is gross.
+    # Residuals below the fit show how much normal runs of this table scatter; gross excesses are reported anyway.
     stray = ASYMMETRY * np.max(-score[~out], initial=0.0)
     named &= (excess > least) & ((score > stray) | (excess > EDGE_EXCESS))
-    # At the smallest scales sound curves often leave the trend: only a loss above that of a smaller run is a failure.
+    # At the smallest scales normal curves often leave the trend, so only a loss above that of a smaller run is a
+    # failure.
     named &= (smaller >= EDGE) | (rise > EDGE_RISE) | (excess > EDGE_EXCESS)
     curve = z.shape[1] == 1 and len(y) >= CURVE and len(np.unique(z)) == len(y)
     if rising:
@@ -195,14 +196,14 @@ def _one_part(z: np.ndarray, y: np.ndarray, rising: bool) -> Outliers:
 
 @dataclasses.dataclass(frozen=True)
 class _Scores:
-    """Distances by which the rows of a curve lie above the fit and above their neighbours; rows below have 0.
+    """Scores of how far the rows of a curve lie above the fit and above adjacent rows; 0 for rows below.
 
     Attributes:
-        fit: Distance from the fit in standard deviations of its prediction.
-        height: Distance from the line between the neighbours; NaN where a row is not between others.
-        beside: That distance in units of that of the rows nearby; NaN where this cannot be told.
+        fit: Distance from the fit, in standard deviations of its prediction.
+        height: Distance from the line between adjacent rows; NaN where a row is not between others.
+        beside: `height` relative to that of nearby rows; NaN where it cannot be computed.
         both: Geometric mean of `fit` and `beside`.
-        aside: Rows that were no neighbours of others.
+        aside: Rows that were not used to judge others.
     """
 
     fit: np.ndarray
@@ -213,7 +214,7 @@ class _Scores:
 
 
 def _scores(z: np.ndarray, y: np.ndarray, fit: _Fit) -> _Scores:
-    """Return how far rows of a curve lie above the fit and above their neighbours."""
+    """Return the scores of how far rows of a curve lie above the fit and above adjacent rows."""
     aside = clear_of_neighbours(z, y, fit.out)
     height, beside = (np.maximum(part, 0.0) for part in distances(z, y, aside))
     score = np.maximum((y - fit.mean) / fit.sd, 0.0)
@@ -221,17 +222,18 @@ def _scores(z: np.ndarray, y: np.ndarray, fit: _Fit) -> _Scores:
 
 
 def _on_curve(z: np.ndarray, y: np.ndarray, fit: _Fit, named: np.ndarray) -> np.ndarray:
-    """Return which rows of a curve are outliers beside the fit and beside their neighbours.
+    """Return which rows of a curve are outliers, judged by the fit and by adjacent rows.
 
-    Where a curve bends sharply in one place, the fit is unsure everywhere, and neighbours tell more; where it bends
-    evenly, the fit does. So a row between others is judged by both. The first row has no neighbours that say how
-    steeply a curve starts, so the fit judges it alone; the last one is judged by the line through those before as well.
+    Where a curve bends sharply in one place, the fit is uncertain everywhere and adjacent rows are more informative;
+    where it bends evenly, the fit is. A row between others is therefore judged by both. The first row is judged by the
+    fit alone, because no adjacent rows show how steeply the curve starts. The last row is also judged by the line
+    through the rows before it.
 
     Args:
         z: The input, shape (row,).
         y: ln(loss), shape (row,).
         fit: Predictions of the fit.
-        named: Outliers beside the fit, which stand where neighbours say nothing.
+        named: Outliers by the fit alone, kept where adjacent rows give no score.
     """
     scores, order = _scores(z, y, fit), np.argsort(z)
     first, last = order[0], order[-1]
@@ -245,7 +247,7 @@ def _on_curve(z: np.ndarray, y: np.ndarray, fit: _Fit, named: np.ndarray) -> np.
 
 
 def _above_rise(z: np.ndarray, y: np.ndarray, fit: _Fit) -> np.ndarray:
-    """Return which rows of a rising curve lie above their neighbours and above all sound rows at larger inputs."""
+    """Return which rows of a rising curve lie above adjacent rows and above all normal rows at larger inputs."""
     scores, order = _scores(z, y, fit), np.argsort(z)
     larger = np.full(len(y), np.inf)
     larger[order[:-1]] = np.maximum.accumulate(np.where(fit.out, -np.inf, y)[order][:0:-1])[::-1]
@@ -253,9 +255,9 @@ def _above_rise(z: np.ndarray, y: np.ndarray, fit: _Fit) -> np.ndarray:
 
 
 def _steep_start(y: np.ndarray, order: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Return the first rows of a curve if two or more are named and each lies below the one before: a steeper start.
+    """Return the first rows of a curve if two or more are reported and each lies below the one before: a steep start.
 
-    A fall many times the next one is no part of it, so the row in front of it is left to be named.
+    A row followed by a decrease many times the next one is excluded from such a start, and stays reported.
     """
     steep = np.zeros(len(y), bool)
     length = int(np.argmin(np.append(named[order], False)))
@@ -267,7 +269,14 @@ def _steep_start(y: np.ndarray, order: np.ndarray, named: np.ndarray) -> np.ndar
 
 
 def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray], relative: np.ndarray) -> _Fit:
-    """Fit without several sets of outliers, each changed until it is that of its own fit, and return the best fit."""
+    """Return the best of several fits; in each the set of outliers is updated until it agrees with its own fit.
+
+    Args:
+        kernels: Covariances for all hyperparameters, see `_kernels`.
+        y: ln(loss), shape (row,).
+        starts: Initial sets of outliers, shape (row,) each.
+        relative: Noise of each row relative to the table, shape (row,).
+    """
     fits: dict[bytes, _Fit] = {}
     most = max(1, int(MOST * len(y)))
     for out in starts:
@@ -280,7 +289,8 @@ def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray],
             if out.sum() > most:
                 out = out & (excess >= np.sort(excess)[-most])
     best = max(fits.values(), key=lambda fit: fit.probability)
-    # A failure widens the noise that it is judged by: take away the worst rows one by one while that explains the rest.
+    # A failure inflates the noise against which it is judged. The worst rows are therefore removed one by one, as long
+    # as that makes the table more probable.
     while best.out.sum() < most:
         score = np.where(best.out, -np.inf, (y - best.mean) / best.sd)
         worst = best.out | (np.arange(len(y)) == score.argmax())
@@ -294,13 +304,13 @@ def _most_probable(kernels: np.ndarray, y: np.ndarray, starts: list[np.ndarray],
 
 
 def _smaller_runs(z: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count the runs that are smaller in some input and larger in none, and return the lowest of their y."""
+    """Count the runs that are smaller in at least one input and larger in none, and return the lowest y among them."""
     below = (z[None, :, :] <= z[:, None, :] + 1e-9).all(2) & (z[None, :, :] < z[:, None, :] - 1e-9).any(2)
     return (below & np.isfinite(y)).sum(1), np.where(below, y[None, :], np.inf).min(1)
 
 
 def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Return the noise of each row relative to the whole table, from scores of the sound rows nearest to it, (row,)."""
+    """Return the noise near each row relative to the table, from scores of the nearest normal rows, shape (row,)."""
     size = np.abs(score)
     size[out] = np.nan
     distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
@@ -310,7 +320,7 @@ def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarra
 
 
 def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Return the named rows that form a smooth hump of four or more neighbours: a shape of the curve, no failures."""
+    """Return the reported rows that form a smooth hump of four or more neighbours, which is no failure."""
     order = np.argsort(z, kind="stable")
     flags = named[order]
     starts = np.flatnonzero(np.diff(np.concatenate([[False], flags]).astype(int)) == 1)
@@ -324,7 +334,7 @@ def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
 
 
 def _above_lower_fit(z: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
-    """Return the rows far above a low quantile of polynomials: what failed cannot pull such a fit up."""
+    """Return the rows far above a low quantile regression on polynomials, which failures cannot pull up."""
     basis = np.column_stack([np.ones(len(y)), *(z**power for power in range(1, degree + 1))])
     if len(y) < basis.shape[1] + 2:
         return np.zeros(len(y), bool)
@@ -341,14 +351,14 @@ def _above_lower_fit(z: np.ndarray, y: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _kernels(z: np.ndarray) -> np.ndarray:
-    """Return the covariances of the mean function, shape (departure x length, row, row)."""
+    """Return the covariances of the mean function for all departures and length scales, shape (grid, row, row)."""
     trend = 25.0 + SLOPE**2 * (z @ z.T)
     distance = ((z[:, None, :] - z[None, :, :]) ** 2).sum(-1)
     return np.stack([trend + a**2 * np.exp(-0.5 * distance / s**2) for a in DEPARTURES for s in LENGTHS])
 
 
 def _predictions(kernels: np.ndarray, y: np.ndarray, out: np.ndarray, relative: np.ndarray) -> _Fit:
-    """Predict each row from the others that are no outliers, averaged over the scales of the process."""
+    """Predict each row from the other rows that are not outliers, averaged over the grid of hyperparameters."""
     kept = np.flatnonzero(~out)
     center = y[kept].mean()
     inside = kernels[:, kept[:, None], kept[None, :]]

@@ -1,7 +1,7 @@
-"""Rays: designs in which all inputs move together, such as a compute-optimal ladder with 20 tokens a parameter.
+"""Rays: designs in which all inputs grow together, such as a compute-optimal ladder with 20 tokens a parameter.
 
-What each input does alone is not in such data. What all of them do together is, so `law="auto"` fits one input along
-the ray, with the others as powers of it.
+Such data do not show the effect of each input alone, only of all together. `law="auto"` therefore fits one input along
+the ray; the other inputs are powers of it.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import pandas as pd
 from bayescale.errors import InputError
 
 ON_RAY = 1.1
-"""Largest factor between an input of a run and the ray, for all runs to count as lying on it."""
+"""Runs count as lying on a ray if every input is within this factor of the ray."""
 OFF_RAY = 1.25
-"""Factor away from the ray from which on a point is another question."""
+"""A point farther from the ray than this factor is another question, which a fit along the ray does not answer."""
 LEAST_FACTOR = 1.5
 """An input that varies by less than this factor counts as constant."""
 FEWEST_RUNS = 3
 FLATTEST = 1e-6
-"""Smallest component of a direction that is not taken for zero."""
+"""Smaller components of a direction count as zero."""
 FLOPS_PER_PARAMETER_AND_TOKEN = 6.0
 
 
@@ -32,9 +32,9 @@ class Ray:
     """A straight line in the logarithms of all inputs, on which all runs lie.
 
     Attributes:
-        names: The inputs; the first is the one that is fitted.
+        names: Names of the inputs; the first is the fitted one.
         center: Logarithm of each input at one point of the ray.
-        powers: Power of the first input that each input is proportional to; 1 for the first.
+        powers: Power of the first input to which each input is proportional; 1 for the first.
     """
 
     names: tuple[str, ...]
@@ -43,7 +43,7 @@ class Ray:
 
     @property
     def text(self) -> str:
-        """The ray as an equation: `n_tokens = 20 n_params`, with a power where it is not one."""
+        """The ray as an equation: `n_tokens = 20 n_params`, with an exponent unless it is 1."""
         first, start = self.names[0], self.center[0]
         parts = []
         for name, center, power in zip(self.names[1:], self.center[1:], self.powers[1:], strict=True):
@@ -61,15 +61,18 @@ class Ray:
         return pd.DataFrame({name: np.exp(center + power * away) for name, center, power in columns})
 
     def locate(self, points: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-        """Find points on the ray.
+        """Return points on the ray with all inputs.
 
         Args:
-            points: One or more of the inputs in raw counts, a row a point; of parameters and tokens also flops alone.
+            points: One or more of the inputs in raw counts, a row a point; for parameters and tokens also flops alone.
 
         Returns:
-            All inputs, those that are missing as the ray has them, and the largest factor between a given input and
-            the ray, shape (point,). A point beside the ray counts as the one whose given inputs are as far off on
-            either side.
+            All inputs, with missing ones computed from the ray; and the largest factor between a given input and the
+                ray, shape (point,). A point off the ray is projected so that this factor is about equal for its given
+                inputs.
+
+        Raises:
+            InputError: For a single input that is constant along the ray.
         """
         given = [name for name in self.names if name in points]
         if not given:
@@ -125,7 +128,7 @@ class Ray:
         """Refuse points off the ray.
 
         Raises:
-            InputError: With the inputs that the ray has there, and the run that would change that.
+            InputError: With the inputs on the ray, and the run that would make the question answerable.
         """
         worst = int(np.argmax(beside))
         if beside[worst] <= OFF_RAY:
@@ -145,8 +148,8 @@ class Ray:
 def find_ray(frame: pd.DataFrame, inputs: Sequence[str]) -> Ray | None:
     """Return the ray on which all rows of a table lie, or None.
 
-    At least two inputs have to move, and in the same direction: where one falls as the other grows, as along an isoFLOP
-    curve, there is no ray to follow.
+    At least two inputs have to vary, and in the same direction. If one decreases while the other grows, as along an
+    isoFLOP curve, there is no ray.
 
     Args:
         frame: Inputs in raw counts, positive.
@@ -164,15 +167,15 @@ def find_ray(frame: pd.DataFrame, inputs: Sequence[str]) -> Ray | None:
     moving = np.ptp(logs, axis=0) >= np.log(LEAST_FACTOR)
     if moving.sum() < 2 or len(logs) < 2:
         return None
-    # The fitted input is the first of those that move.
+    # The fitted input is the first input that varies.
     order = [int(i) for i in (*np.flatnonzero(moving), *np.flatnonzero(~moving))]
     logs, moving = logs[:, order], moving[order]
     center = 0.5 * (logs.min(0) + logs.max(0))
     proportional = moving.astype(float)
     _, _, axes = np.linalg.svd(logs - logs.mean(0), full_matrices=False)
-    # A line along which the first input is constant has no power of it.
+    # A line along which the first input is constant is no power of it.
     fitted = np.where(moving, axes[0] / axes[0][0], 0.0) if abs(axes[0][0]) > FLATTEST else np.zeros(len(order))
-    # A constant ratio goes on as it is; the power of a fitted line would depart from it.
+    # A constant ratio stays constant beyond the data, whereas a fitted power would drift away from it.
     for powers in (proportional, fitted):
         if (powers[moving] <= 0).any():
             continue

@@ -1,4 +1,4 @@
-"""Reading: any table of training runs becomes `Runs`, with a log of everything that was recognised and done."""
+"""Reading: tables of training runs in any layout become `Runs`, with a log of what was recognised and changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from bayescale.errors import InputError, because, counted, nearest
 
 Screen = Literal["exclude", "keep"]
 COUNTED = ("correct", "n_items", "attempts")
-"""Counts that responses are computed from."""
+"""Counts from which responses are computed."""
 
 
 @known_keywords
@@ -51,35 +51,37 @@ def read(
     checkpoints: bool = False,
     table: int | None = None,
 ) -> Runs:
-    r"""Read training runs from a file, folder or DataFrame in whatever shape they have.
+    r"""Read training runs from a file, folder or DataFrame of any layout.
 
     Columns are recognised by their usual names, numbers in their usual spellings (`91M`, `2.00×10¹⁹`, `1.000.000`), and
-    what was recognised, converted, derived and left out is in `runs.log`. What may mean two things is asked for.
+    `runs.log` says what was recognised, converted, derived and left out. If something is ambiguous, an error asks for
+    it.
 
     Args:
         source: Path of a file (CSV in any delimiter, JSON, Markdown, Parquet, spreadsheet, export of a tracker) or of a
             folder with one file a run, "-" for standard input, a file object, or a DataFrame.
-        columns: The file's names by ours, e.g. `{"n_params": "size"}`; see `Runs.from_frame` for ours.
-        inputs: Scale inputs to use. By default n_params and n_tokens, where one of them may follow from compute
-            (C = 6 N D), else the one that is there. `()` for runs of one scale.
-        loss: The file's column that is the response; short for `columns={"loss": ...}`.
-        family: The file's column that tells families apart; short for `columns={"family": ...}`.
-        name: What to call the runs; by default the file's name.
-        units: Units of inputs in the file, e.g. `{"n_params": "M"}`; 1 says that they are counts.
-        decimal: "." or ","; by default what the numbers of the file prove.
+        columns: Names of columns in the file by canonical name, e.g. `{"n_params": "size"}`; `Runs.from_frame` lists
+            the canonical names.
+        inputs: Scale inputs to use. By default n_params and n_tokens (one of them may be computed from C = 6 N D), else
+            the one that the file has. `()` for runs of one scale.
+        loss: Column of the response; short for `columns={"loss": ...}`.
+        family: Column that distinguishes families; short for `columns={"family": ...}`.
+        name: Name of the runs; by default the file's name.
+        units: Units of inputs in the file, e.g. `{"n_params": "M"}`; 1 means raw counts.
+        decimal: "." or ","; by default inferred from the numbers in the file.
         derive: "error_rate" for 1 - correct / items, or 1 - accuracy, as the response; "log_perplexity" for
             ln(perplexity).
-        score: The file's column that is the response where that is a score: a share of right items (or a percentage, or
-            counts of right ones), which grows as models get better. Fits take it for binomial.
+        score: Column of the response if it is a score, which increases as models get better: a fraction of right items,
+            a percentage, or a count of right items. Its likelihood is binomial.
         chance: Score of guessing, 1 / choices of a multiple-choice task; 0 by default.
         ceiling: Score that no model exceeds; 1 by default.
-        n_items: Number of items that all scores are measured on, where the file has no such column.
-        screen: "exclude" leaves diverged and unfinished runs out; "keep" only names them.
-        checkpoints: Keep all rows of each run of a folder instead of the last.
-        table: Which table or sheet of a file with several, counted from 1.
+        n_items: Number of items on which all scores are measured, if the file has no such column.
+        screen: "exclude" leaves out diverged and unfinished runs; "keep" only reports them in the log.
+        checkpoints: For a folder of runs, keep all rows of each run instead of the last one.
+        table: Number of the table or sheet to read, counted from 1, if the file has several.
 
     Raises:
-        InputError: For a file that cannot be read, what is ambiguous, or runs that no fit could use.
+        InputError: For a file that cannot be read, ambiguous columns or numbers, or runs that no fit could use.
 
     Example:
         >>> import bayescale as bs, io
@@ -127,13 +129,13 @@ def read(
 
 
 def source_name(source: Any) -> str:
-    """Return the name of runs that come from a source."""
+    """Return the name of runs that are read from a source."""
     return stem(Path(source)) if isinstance(source, (str, Path)) and source != "-" else "runs"
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """The options of `read`, whose docstring says what they mean."""
+    """The options of `read`, which its docstring describes."""
 
     columns: Mapping[str, str] | None = None
     inputs: Sequence[str] | None = None
@@ -152,7 +154,7 @@ class Options:
     table: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse values that no option has."""
+        """Refuse invalid values of options."""
         if self.decimal not in (None, ".", ","):
             raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
         if self.derive not in (None, *DERIVED):
@@ -175,7 +177,9 @@ class Options:
             raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
         for name in ("columns", "units"):
             if not isinstance(getattr(self, name), (Mapping, type(None))):
-                raise InputError(f"{name} is a mapping by our names; found {getattr(self, name)!r}.")
+                raise InputError(
+                    f"{name} is a mapping whose keys are bayescale's names; found {getattr(self, name)!r}."
+                )
         for name in ("loss", "family"):
             short, long = getattr(self, name), (self.columns or {}).get(name)
             if None not in (short, long) and short != long:
@@ -186,16 +190,16 @@ class Options:
 
     @property
     def range(self) -> ScoreScale | None:
-        """The range of the score that is the response, or None."""
+        """The range of the score if the response is one, or None."""
         if self.score is None:
             return None
         return ScoreScale(self.chance or 0.0, 1.0 if self.ceiling is None else self.ceiling)
 
     @property
     def fixed(self) -> dict[str, str]:
-        """The file's columns that the caller named, by ours."""
+        """Columns of the file that the caller specified, by canonical name."""
         columns = dict(self.columns or {})
-        # score='correct' with columns={'correct': 'passes'} says that passes counts right items.
+        # score='correct' with columns={'correct': 'passes'} means that passes counts right items.
         score = columns.pop("correct", "correct") if self.score == "correct" else self.score
         named = {"loss": self.loss if score is None else score, "family": self.family}
         return {**columns, **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
@@ -203,17 +207,17 @@ class Options:
 
 @handing_on(Options.__dataclass_fields__)
 def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, str]]:
-    """Read the families of a table one by one, so that none takes another down.
+    """Read the families of a table separately, so that a bad family does not stop the others.
 
     Args:
         source: See `read`.
-        **options: Those of `read`; by default each family has the inputs that it fills.
+        **options: Options of `read`; by default each family has the inputs for which it has values.
 
     Returns:
-        Runs of each family under its own name, and why others cannot be used, by name.
+        Runs of each family under its own name; and for each family that cannot be used, the reason.
 
     Raises:
-        InputError: As `read`, or where no family can be used.
+        InputError: As `read`, or if no family can be used.
     """
     chosen = Options(**options)
     given = read_canonical(source, chosen)
@@ -229,9 +233,9 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
             unfit[str(label)] = str(error)
             unitless += isinstance(error, UnknownUnit)
     if unitless == len(unfit) > 1 and not ready:
-        # A unit that all families lack is asked for once.
+        # A unit that is missing for all families is asked for once.
         check_units(table, given.stated)
-    # What columns say about all families is said once.
+    # Log entries about columns concern all families and are kept once.
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):
         rows = pd.concat([part.rows for part in ready.values() if part.wanted == wanted])
@@ -243,7 +247,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
         if len(ready) + len(unfit) > 1:
             part = part.assign(family=label).drop(columns="metric", errors="ignore")
         try:
-            # What is said of some families only says of which.
+            # Log entries about some families only contain the names of these families.
             named = any(entry.code == "score" for entry in given.log)
             own = [
                 e if spoken.count(e) == len(ready) else dataclasses.replace(e, text=f"{label}: {e.text}")
@@ -261,18 +265,18 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
 
 @dataclasses.dataclass(frozen=True)
 class Canonical:
-    """A table under our names, with numbers in raw counts.
+    """A table with canonical column names and numbers in raw counts.
 
     Attributes:
         table: The columns; the index is the row of the file.
-        log: What was done.
-        inputs: Scale inputs that were asked for or follow from the format.
-        name: What the table is called.
-        stated: Columns whose unit the caller said.
-        chosen: The file's columns by our names.
-        unreadable: Why cells are no numbers, with their rows, by our names.
-        quote: Quotes the cells of a column of ours in some rows.
-        response: What the response is called.
+        log: What was converted or noticed.
+        inputs: Scale inputs that were requested or follow from the format.
+        name: Name of the table.
+        stated: Columns whose unit the caller specified.
+        chosen: Columns of the file by canonical name.
+        unreadable: Reasons why cells are no numbers, with their rows, by canonical name.
+        quote: Function that quotes the cells of a canonical column in some rows.
+        response: Name of the response.
     """
 
     table: pd.DataFrame
@@ -286,10 +290,10 @@ class Canonical:
     response: str = "loss"
 
     def readable(self, part: pd.DataFrame, columns: Sequence[str]) -> tuple[pd.DataFrame, list[LogEntry]]:
-        """Return the rows whose cells are numbers, and what is to be said of the others.
+        """Return the rows whose needed cells are numbers, and log entries about the other rows.
 
         Raises:
-            InputError: Naming rows and cells, where at least half of a column's cells are no numbers.
+            InputError: With rows and cells, if at least half of a column's cells are no numbers.
         """
         log: list[LogEntry] = []
         for column in columns:
@@ -306,7 +310,7 @@ class Canonical:
         return part, log
 
     def quoting(self, entry: LogEntry) -> LogEntry:
-        """Return an entry about missing values with the cells as they stand in the file, where they are not empty."""
+        """Return a log entry about missing values with the cells as written in the file, unless they are empty."""
         column = entry.columns[0] if entry.columns else ""
         if entry.code not in ("missing_loss", "missing_input") or column not in self.chosen:
             return entry
@@ -319,7 +323,7 @@ class Canonical:
         """Refuse rows whose cells are no numbers.
 
         Raises:
-            InputError: Naming rows and cells.
+            InputError: With rows and cells.
         """
         for column in columns:
             rows, text = self.unreadable.get(column, ([], str))
@@ -328,11 +332,11 @@ class Canonical:
 
 
 def read_canonical(source: Any, options: Options, *, response: bool = True) -> Canonical:
-    """Read a table under our names.
+    """Read a table and give its columns canonical names.
 
     Args:
         source: See `read`.
-        options: Those of `read`.
+        options: Options of `read`.
         response: Whether a response is needed.
     """
     loaded = load(source, table=options.table, metric=options.loss, checkpoints=options.checkpoints)
@@ -341,7 +345,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     inputs = asked(options.inputs, cells) if options.inputs is not None else loaded.inputs
     counted = options.derive == "error_rate" and any(head.role == "correct" for head in cells.heads.values())
     chosen, log = assign(cells, fixed, inputs, response=response and not counted)
-    # An input may go by the file's own name.
+    # An input may also be given by its name in the file.
     own = [name for name in inputs or () if name in cells.heads and name not in chosen]
     chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
     factors = read_units(options.units, chosen)
@@ -376,7 +380,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
 
 
 def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
-    """Scale inputs that the caller asked for, by our names where a column is recognised as one of them."""
+    """Return the requested scale inputs, by canonical name where a column is recognised as one of these."""
     given = (inputs,) if isinstance(inputs, str) else tuple(inputs)
     if given in (("none",), ("",)) and "none" not in cells.heads:
         return ()
@@ -389,7 +393,7 @@ def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
 
 
 class Usable(NamedTuple):
-    """The rows of one family that can be used, their scale inputs, why others cannot be used, and those others."""
+    """The usable rows of one family, their scale inputs, log entries about the other rows, and those other rows."""
 
     rows: pd.DataFrame
     wanted: tuple[str, ...]
@@ -398,16 +402,16 @@ class Usable(NamedTuple):
 
 
 def left_out(gone: pd.DataFrame, label: str) -> pd.DataFrame | None:
-    """Return what is kept of the rows that are left out; None where there are none."""
+    """Return inputs and loss of rows that are left out, for plots; None if there are none."""
     kept = [name for name in (*COUNTS, "loss") if name in gone]
     return gone[kept].reset_index(drop=True).assign(family=label) if len(gone) else None
 
 
 def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
-    """Return the rows of one family that can be used, and what is to be said of the others.
+    """Return the usable rows of one family, and log entries about the other rows.
 
     Raises:
-        InputError: For cells that are no numbers, implausible units, or inputs that are not there.
+        InputError: For cells that are no numbers, implausible units, or inputs that do not exist.
     """
     entire = part
     counted_in = [name for name in ("loss", *COUNTS) if name in given.unreadable]
@@ -444,12 +448,12 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         text = f"{len(gone)} of {len(part)} rows left out. Row {reasons}"
         log.append(LogEntry("missing", "excluded", text, tuple(map(int, gone))))
         part = part.drop(index=gone)
-    # Inputs that follow from others are known of the rows that are left out, too.
+    # Inputs that are computed from others are also known for the rows that are left out.
     return Usable(part, wanted, log, derive(entire, wanted)[0].drop(index=part.index))
 
 
 def compute(part: pd.DataFrame) -> pd.Series:
-    """Return whether each value of compute is large enough to be one."""
+    """Return whether each value of compute is large enough to be in FLOPs."""
     values = part["flops"] if "flops" in part else pd.Series(dtype=float)
     return values.isna() | (values >= LEAST["flops"])
 
@@ -457,7 +461,7 @@ def compute(part: pd.DataFrame) -> pd.Series:
 def checked_runs(
     part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...], score: ScoreScale | None
 ) -> Runs:
-    """Make runs of one family, with all columns of the file."""
+    """Return the runs of one family, with all columns of the file."""
     if not len(part):
         reasons = [entry.text for entry in log if entry.severity == "excluded"]
         raise InputError(f"No row can be used. {' '.join(reasons[:3])}")
@@ -465,14 +469,14 @@ def checked_runs(
         part = part.rename(columns={"score": "score (not used)"})
     runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy(), score=score)
     extra = part[[column for column in part if column not in runs.frame]].reset_index(drop=True)
-    # Compute that is known for some rows only cannot order them.
+    # Compute that is known for some rows only cannot order all rows.
     extra = extra.rename(columns={column: f"{column} (partly)" for column in COUNTS if column in extra})
     frame = pd.concat([runs.frame, extra.dropna(axis=1, how="all")], axis=1)
     return dataclasses.replace(runs, frame=frame, log=log)
 
 
 def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Read a table of inputs without a response, such as pilots and plans, under our names.
+    """Read a table of inputs without a response, such as pilots and plans, with canonical column names.
 
     Raises:
         InputError: As `read`.

@@ -1,4 +1,4 @@
-"""Runs: the table of training runs, checked once, and its reduction to arrays for one family."""
+"""Runs: a checked table of training runs."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 """Recognised scale inputs, in raw counts."""
 LABELS = ("family", "run", "seed", "step")
 DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
-"""How much of an input is different; the rest of it is repetition."""
+"""Inputs that count distinct tokens or samples, and the input whose remainder is repetition."""
 UNNAMED = "unnamed"
-"""Family of the rows that name none where others do."""
+"""Family of rows without a family name, in a table where other rows have one."""
 RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se", "score", "n_items")
 NO_INPUTS = ("family", "run", "metric", "loss", "value_se", "score", "n_items")
 """Columns that are never scales."""
@@ -37,20 +37,20 @@ NO_INPUTS = ("family", "run", "metric", "loss", "value_se", "score", "n_items")
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Runs(Display):
-    """Training runs: one row a measurement, scale inputs in raw counts, a positive loss.
+    """Training runs: a table with one row a measurement, scale inputs in raw counts, and a positive loss.
 
     Attributes:
         frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given. `read`
-            keeps all other columns of a file too, under their own names.
-        inputs: Scale inputs that a law may use, in order; none where all runs have one scale.
-        name: What the runs are called in prints and pictures.
+            also keeps all other columns of a file, under their own names.
+        inputs: Names of the scale inputs that a law may use, in order; empty where all runs have one scale.
+        name: Name of the runs in texts and plots.
         log: What was recognised, converted, left out and noticed when the table was read.
-        one_ray: Whether `law="auto"` fits one input along a ray instead of all inputs (see `data.ray`). True and None
-            do so where all runs lie on one ray, False never does.
-        left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for pictures.
-        response: What the column loss is called in the table, for pictures.
-        score: Range of the score that is the response, or None for losses. The frame has the scores as `score`, their
-            numbers of items as `n_items`, and the odds against as `loss`.
+        one_ray: Whether `law="auto"` fits one input along a ray instead of all inputs (see `data.ray`): True and None
+            if all runs lie on one ray, False never.
+        left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for plots.
+        response: Name of the response in the original table, for plots.
+        score: Range of the score if the response is one, else None. The frame then has the scores as `score`, their
+            numbers of items as `n_items`, and the odds against a right answer as `loss`.
     """
 
     frame: pd.DataFrame
@@ -77,16 +77,16 @@ class Runs(Display):
         """Check a table and keep what fits need.
 
         Args:
-            frame: One row a measurement. Recognised columns: family, run, seed, step, n_params, n_tokens,
-                flops, n_samples (raw counts, never billions), unique_tokens, unique_samples (how many of them are
-                different), loss or metric and value, value_se.
-            columns: Other names, e.g. `{"n_params": "params", "loss": "val_loss"}`.
-            inputs: Scale inputs to use; by default n_params and n_tokens where both are there, else the
-                first of n_params, n_tokens, flops, n_samples that is there. `()` for runs of one scale.
-            name: What to call the runs.
+            frame: One row a measurement. Recognised columns: family, run, seed, step, n_params, n_tokens, flops,
+                n_samples (raw counts, never billions), unique_tokens, unique_samples (numbers of distinct tokens or
+                samples), loss or metric and value, value_se.
+            columns: Names of columns in the table by canonical name, e.g. `{"n_params": "params", "loss": "val_loss"}`.
+            inputs: Scale inputs to use; by default n_params and n_tokens if the table has both, else the first of
+                n_params, n_tokens, flops, n_samples that it has. `()` for runs of one scale.
+            name: Name of the runs.
             rows: Numbers of the rows in messages; counted from 1 by default.
-            score: Chance and ceiling of the column `score`, which is the response in place of a loss.
-            n_items: Number of items of all scores, where there is no column `n_items`.
+            score: Chance and ceiling of the column `score`, which is then the response instead of a loss.
+            n_items: Number of items of all scores, if the table has no column `n_items`.
 
         Raises:
             InputError: For anything a fit could not use, with the rows and what to do.
@@ -135,7 +135,7 @@ class Runs(Display):
         for label in LABELS[1:]:
             if label in table and not (missing := blank(table[label])).all():
                 values = table[label].to_numpy()
-                # A row without a name is a run of its own.
+                # A row without a name is a separate run.
                 own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen, numbers_of_rows)
@@ -149,7 +149,7 @@ class Runs(Display):
         return list(dict.fromkeys(self.frame["family"]))
 
     def split(self) -> list[Runs]:
-        """Return one Runs for each family, named after it."""
+        """Return the runs of each family as separate `Runs`, named after the family."""
         if len(self.families) == 1:
             return [self]
         gone = self.left_out
@@ -164,21 +164,20 @@ class Runs(Display):
         ]
 
     def select(self, rows: Any) -> Runs:
-        """Return the rows of a boolean mask or index array as Runs of the same name."""
+        """Return the rows of a boolean mask or index array as `Runs` of the same name."""
         return dataclasses.replace(self, frame=self.frame.loc[rows].reset_index(drop=True))
 
     def thinned(self, most: int, over: str | None = None) -> Runs:
         """Keep at most `most` rows, evenly spaced in the logarithm of one input.
 
-        Neighbouring checkpoints of one run say the same thing twice; a fit that takes them for separate evidence is too
-        sure of itself.
+        Neighbouring checkpoints of one run are no independent evidence, so a fit to all of them would be overconfident.
 
         Args:
             most: Largest number of rows.
-            over: The input; the only one by default.
+            over: Name of the input; by default the only one.
 
         Raises:
-            InputError: For a number below 2, or if the input has to be named.
+            InputError: For a number below 2, or several inputs without `over`.
 
         Example:
             >>> import bayescale as bs, numpy as np, pandas as pd
@@ -207,7 +206,7 @@ class Runs(Display):
     @property
     def digest(self) -> str:
         """First 16 hexadecimal digits of the sha256 of the rows, for provenance."""
-        # Columns that were only carried along change no fit.
+        # Columns that fits do not use are left out of the digest.
         used = [c for c in self.frame if c in (*RECOGNISED, *self.inputs)]
         text = self.frame[used].to_csv(index=False, float_format="%.17g")
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -234,7 +233,7 @@ class Runs(Display):
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
-    """Apply a mapping from our names to the table's own."""
+    """Rename the columns of a table to their canonical names."""
     if frame.columns.duplicated().any():
         doubled = frame.columns[frame.columns.duplicated()][0]
         raise InputError(f"Column {doubled!r} appears more than once; rename or drop one of them.")
@@ -247,7 +246,7 @@ def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
 
 
 def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[str, ...]:
-    """Pick the scale inputs of a table."""
+    """Return the scale inputs to use of a table."""
     if inputs is not None:
         chosen = (inputs,) if isinstance(inputs, str) else tuple(inputs)
         for column in chosen:
@@ -274,18 +273,21 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
 
 
 def spelt_otherwise(name: str, table: pd.DataFrame) -> str:
-    """Return the column whose name differs from ours in capitals, spaces or dashes only, or a placeholder."""
+    """Return the column whose name differs from `name` only in case, spaces or dashes.
+
+    A placeholder if there is none.
+    """
     plain = {str(column).strip().lower().replace(" ", "_").replace("-", "_"): str(column) for column in table}
     return plain.get(name, "your_column")
 
 
 def blank(column: pd.Series) -> np.ndarray:
-    """Return whether each row of a column of names has none, shape (row,)."""
+    """Return for each row whether a column of names is empty there, shape (row,)."""
     return (column.isna() | (column.astype(str).str.strip() == "")).to_numpy()
 
 
 def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
-    """Return the family of each row; the metric becomes part of it where a table holds several."""
+    """Return the family of each row, including the metric where a table holds several metrics."""
     family = np.repeat(name, len(table)).astype(object)
     if "family" in table and not (missing := blank(table["family"])).all():
         family = np.where(missing, UNNAMED, table["family"].astype(str).to_numpy())
@@ -296,7 +298,7 @@ def family_labels(table: pd.DataFrame, name: str) -> np.ndarray:
 
 
 def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
-    """Return a column as floats, or say which rows are not numbers; `rows` are their numbers in messages."""
+    """Return a column as floats; refuse rows that are not numbers, with their numbers in `rows` in the message."""
     values = pd.to_numeric(table[column], errors="coerce").to_numpy(float)
     text = np.flatnonzero(np.isnan(values) & table[column].notna().to_numpy())
     if len(text):
@@ -306,20 +308,20 @@ def numbers(table: pd.DataFrame, column: str, rows: np.ndarray) -> np.ndarray:
 
 
 def rows_hold(positions: np.ndarray, values: np.ndarray, rows: np.ndarray) -> str:
-    """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are their numbers in messages."""
+    """Describe offending rows: ``rows 3, 17 hold 0``; `rows` are the row numbers to print."""
     listed = list(dict.fromkeys(cell_text(values[i]) for i in positions))
     noun, verb = ("rows", "hold") if len(positions) > 1 else ("row", "holds")
     return f"{noun} {some([int(rows[i]) for i in positions])} {verb} {some(listed)}"
 
 
 def cell_text(value: Any) -> str:
-    """Write a cell for a message: texts in quotes, as they stand in the table."""
+    """Return a cell for a message: texts in quotes, as written in the table."""
     return repr(" ".join(value.split())[:60]) if isinstance(value, str) else str(value)
 
 
 def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> None:
-    """Refuse rows that no fit could use; `rows` are their numbers in messages."""
-    # Compute decides what a backtest holds out, also where it is no input.
+    """Refuse rows that no fit could use; `rows` are the row numbers to print."""
+    # Compute decides which runs a backtest holds out, even if it is no input.
     for column in [c for c in dict.fromkeys((*inputs, "flops", "loss")) if c in table]:
         values = table[column].to_numpy()
         bad = np.flatnonzero(~np.isfinite(values))
@@ -362,10 +364,10 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
 
 
 def checked(runs: Any) -> Runs:
-    """Return runs that are `Runs`.
+    """Return the argument if it is a `Runs`.
 
     Raises:
-        InputError: For a table that was not checked yet, or anything else.
+        InputError: For any other object, such as a table that was not checked yet.
     """
     if isinstance(runs, Runs):
         return runs
@@ -378,10 +380,10 @@ def checked(runs: Any) -> Runs:
 
 
 def several(families: Any) -> list[Any]:
-    """Return families as a list; each is checked where it is used.
+    """Return families as a list; each family is checked where it is used.
 
     Raises:
-        InputError: For one family, or anything that holds none.
+        InputError: For a single family, or an object that holds no families.
     """
     if isinstance(families, Runs):
         raise InputError("A list of Runs is expected; found one Runs. Give [runs], or runs.split() for its families.")
@@ -393,19 +395,19 @@ def several(families: Any) -> list[Any]:
 
 
 def need_scales(runs: Runs) -> None:
-    """Refuse runs of one scale, which no law can be fitted to."""
+    """Refuse runs of one scale, to which no law can be fitted."""
     frame = runs.frame
     if not runs.inputs or len(frame[list(runs.inputs)].drop_duplicates()) < 2:
         raise one_scale(runs.name, "step" in frame and frame["step"].nunique() > 1)
 
 
 def scale_of(runs: Runs) -> np.ndarray:
-    """Scale of each row: the single input, or compute, or the product of the inputs."""
+    """Return the scale of each row: the single input, or compute, or the product of the inputs."""
     return scales(runs.frame, runs.inputs)
 
 
 def scales(frame: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
-    """Scale of each row of a table that has these inputs; see `scale_of`."""
+    """Return the scale of each row of a table with these inputs; see `scale_of`."""
     if len(inputs) == 1:
         return frame[inputs[0]].to_numpy(float)
     if "flops" in frame:

@@ -1,4 +1,4 @@
-"""Scales: units that are plausible, inputs that follow from others by C = 6 N D, and whether the three agree."""
+"""Scales: plausibility of units, inputs computed from C = 6 N D, and consistency of the three."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from bayescale.data.screening import numbered
 from bayescale.errors import InputError, counted, some
 
 LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
-"""Smaller numbers are more likely in millions or billions than counts."""
+"""Numbers smaller than these are more likely in millions or billions than raw counts."""
 SPANS = {"n_params": 1e5, "n_tokens": 1e6, "flops": 1e10}
-"""Wider ranges within one table are more likely two units than one ladder."""
+"""Ranges wider than these factors within one table more likely come from two units than from one ladder."""
 TOKENS_PER_PARAM = (0.1, 1e4)
-"""Outside of these, tokens and parameters are said to be far apart; a thousand times further they are refused."""
+"""Outside this range of tokens per parameter there is a warning; a thousand times further there is an error."""
 DISAGREES, IMPOSSIBLE = 2.0, 200.0
-"""Factors by which compute may differ from 6 N D before it is said, and before it is refused."""
+"""Factors by which compute may differ from 6 N D without a warning, and without an error."""
 CHINCHILLA = 20.0
-"""Tokens per parameter of a Chinchilla multiple of one."""
+"""Tokens per parameter at a Chinchilla multiple of 1."""
 
 
 class UnknownUnit(InputError):
-    """Error of inputs in another unit than counts, with how to name it."""
+    """Error of inputs in another unit than counts; its message shows how to specify the unit."""
 
 
 def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEntry]:
-    """Log inputs whose values can hardly be raw counts.
+    """Return log entries about inputs whose values can hardly be raw counts.
 
     Args:
         table: Canonical columns; the index is the row of the file.
-        stated: Inputs whose unit the caller said; they are believed, with a warning.
+        stated: Inputs whose unit the caller specified; these are accepted, with a warning.
 
     Raises:
-        UnknownUnit: For numbers that are in another unit almost for certain.
-        InputError: For inputs that cannot belong together.
+        UnknownUnit: For numbers that are almost certainly in another unit.
+        InputError: For inputs that contradict each other.
     """
     log: list[LogEntry] = []
     too_few = {role: found for role in LEAST if role not in stated and (found := too_small(table, role))}
@@ -64,7 +64,7 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
 
 
 def too_small(table: pd.DataFrame, role: str) -> str:
-    """Return rows and values of an input that are too small for a count; empty where none is."""
+    """Return rows and values of an input that are too small for a count; empty if there are none."""
     values = table[role].to_numpy(float) if role in table else np.zeros(0)
     with np.errstate(invalid="ignore"):
         small = np.flatnonzero((values > 0) & (values < LEAST[role]))
@@ -82,7 +82,7 @@ def ratio(table: pd.DataFrame, above: str, *below: str) -> np.ndarray:
 
 
 def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Collection[str]) -> list[LogEntry]:
-    """Log tokens and parameters that are too far apart to be in one unit."""
+    """Return log entries about tokens and parameters that are too far apart to have the same unit."""
     low, high = TOKENS_PER_PARAM
     with np.errstate(invalid="ignore"):
         far = np.flatnonzero((values < low) | (values > high))
@@ -105,7 +105,7 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
 
 
 def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry]:
-    """Log compute that is not 6 N D."""
+    """Return log entries about compute that differs from 6 N D."""
     values = ratio(table, "flops", "n_params", "n_tokens") / 6.0
     known = values[np.isfinite(values)]
     if not len(known):
@@ -134,7 +134,7 @@ def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry
 
 
 def default_inputs(table: pd.DataFrame, counts: Sequence[str]) -> tuple[str, ...]:
-    """Scale inputs that a table fills, or that follow from those by C = 6 N D; none where it has no scale."""
+    """Return the scale inputs that a table has or that follow from C = 6 N D; empty where it has no scale."""
     measured = table["loss"].notna() if "loss" in table else pd.Series(True, index=table.index)
 
     def filled(name: str) -> float:
@@ -152,7 +152,7 @@ def default_inputs(table: pd.DataFrame, counts: Sequence[str]) -> tuple[str, ...
 
 
 def derive(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[pd.DataFrame, list[LogEntry]]:
-    """Add inputs that are wanted, missing, and follow from others.
+    """Add requested inputs that are missing and can be computed from others.
 
     Args:
         table: Canonical columns.
@@ -189,7 +189,7 @@ def derive(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[pd.DataFrame, li
 
 
 def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
-    """Replace the response by the share of what is wrong: of counted items, or one minus a score.
+    """Replace the response by an error rate: the fraction of wrong items, or one minus a score.
 
     Raises:
         InputError: Without counts or a score between 0 and 1.
@@ -206,7 +206,7 @@ def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
             share = correct / total
             spread = np.sqrt((correct + 0.5) * (total - correct + 0.5) / (total + 1.0) ** 3)
         text = f"loss = 1 - correct / {items}, and value_se is its binomial standard error."
-        # What was the response stays, under a name of its own.
+        # The original response is kept under another name.
         kept = {"loss_given": table["loss"]} if "loss" in table else {}
         return table.assign(**kept, loss=1.0 - share, value_se=spread), [LogEntry("derived", "info", text)]
     if "loss" in table:
@@ -224,7 +224,7 @@ def log_perplexity(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
     """Replace a perplexity by its logarithm, the loss in nats.
 
     Raises:
-        InputError: Without a response, and for perplexities of one and less, which no loss has.
+        InputError: Without a response, and for perplexities of at most one, whose logarithm is no positive loss.
     """
     values = table["loss"].to_numpy(float) if "loss" in table else np.zeros(0)
     low = np.flatnonzero(np.isfinite(values) & (values <= 1.0))

@@ -1,4 +1,4 @@
-"""Scores: shares of items that are right, between chance and a ceiling, and the odds against that laws describe."""
+"""Scores: fractions of right items between chance and a ceiling, and the odds against a right answer, for laws."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, some
 
 OUTSIDE = 3.0
-"""Standard errors by which a score has to lie outside of its range to be refused."""
+"""A score is refused if it lies outside its range by this many standard errors."""
 GUESSED_ITEMS = 1000
-"""Items of a benchmark whose number nobody said; most have some hundreds to some thousands."""
+"""Number of items that is assumed for a benchmark of unknown size; most have some hundreds to some thousands."""
 PERCENT = frozenset("acc accuracy percent percentage pct rate score".split())
 """Words of columns whose whole numbers up to 100 are percentages."""
 
@@ -26,24 +26,24 @@ PERCENT = frozenset("acc accuracy percent percentage pct rate score".split())
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class ScoreScale:
-    """Range of a score: what guessing reaches, and what no model exceeds.
+    """Range of a score: from the score of guessing to a ceiling that no model exceeds.
 
-    A score s lies between them as s = chance + (ceiling - chance) / (1 + o). The odds against o, which fall as models
-    get better, are what laws describe.
+    A score s is written as s = chance + (ceiling - chance) / (1 + o), where o are the odds against a right answer. Laws
+    describe o, which decreases as models get better.
 
     Attributes:
-        chance: Score of guessing, 1 / choices of a multiple-choice task; 0 without.
-        ceiling: Score that no model exceeds; 1 where all items have a right answer.
+        chance: Score of guessing: 1 / choices of a multiple-choice task, else 0.
+        ceiling: Score that no model exceeds; 1 if all items have a right answer.
 
     Raises:
-        InputError: For numbers that are not in order within 0 and 1.
+        InputError: Unless 0 <= chance < ceiling <= 1.
     """
 
     chance: float = 0.0
     ceiling: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are not in order within 0 and 1."""
+        """Refuse values that do not satisfy 0 <= chance < ceiling <= 1."""
         for name in ("chance", "ceiling"):
             checked.options(**{name: (getattr(self, name), checked.FINITE)})
         if not 0.0 <= self.chance < self.ceiling <= 1.0:
@@ -53,7 +53,7 @@ class ScoreScale:
             )
 
     def score(self, log_odds: Array) -> np.ndarray:
-        """Return the score at ln of the odds against, of any shape.
+        """Return the score from ln of the odds against a right answer, of any shape.
 
         Example:
             >>> float(ScoreScale(chance=0.25).score(0.0))
@@ -63,7 +63,7 @@ class ScoreScale:
             return self.chance + (self.ceiling - self.chance) / (1.0 + np.exp(np.asarray(log_odds, float)))
 
     def log_odds(self, score: Array) -> np.ndarray:
-        """Return ln of the odds against at a score: infinite at chance and below, minus infinite from the ceiling on.
+        """Return ln of the odds against a right answer: infinite up to chance, minus infinite from the ceiling on.
 
         Example:
             >>> float(ScoreScale().log_odds(0.5))
@@ -75,11 +75,11 @@ class ScoreScale:
         return np.where(share <= 0.0, np.inf, np.where(share >= 1.0, -np.inf, found))
 
     def shrunk(self, score: Array, items: Array) -> np.ndarray:
-        """Return scores moved inside chance and ceiling by what one more half-right item would move them.
+        """Return scores moved inside chance and ceiling, as one additional half-right item would move them.
 
         Args:
             score: Measured scores, shape (row,).
-            items: Numbers of items behind them, shape (row,).
+            items: Number of items of each score, shape (row,).
         """
         width = self.ceiling - self.chance
         share = np.clip((np.asarray(score, float) - self.chance) / width, 0.0, 1.0)
@@ -89,16 +89,16 @@ class ScoreScale:
 def score_columns(
     table: pd.DataFrame, scale: ScoreScale, items: float | None, rows: np.ndarray
 ) -> tuple[dict[str, np.ndarray], list[LogEntry]]:
-    """Return the columns of a family's scores: score, n_items, and the odds against as the loss.
+    """Return the columns of a family of scores: score, n_items, and as loss the odds against a right answer.
 
     Args:
         table: Rows with a column score, and n_items where it is known for each row.
         scale: Chance and ceiling.
-        items: Number of items of all rows, where the table has none.
-        rows: Numbers of the rows in messages.
+        items: Number of items of all rows, if the table has no such column.
+        rows: Row numbers to print in messages.
 
     Raises:
-        InputError: For scores outside 0 and 1, and numbers of items that cannot be.
+        InputError: For scores outside 0 and 1, and impossible numbers of items.
     """
     log: list[LogEntry] = []
     if items is not None:
@@ -148,11 +148,11 @@ def score_columns(
 
 
 def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None:
-    """Refuse a chance above most scores, and a ceiling below one of them, by more than their items explain.
+    """Refuse a chance above most scores, or a ceiling below a score, by more than sampling of items explains.
 
     Args:
         score: Scores, shape (row,).
-        items: Their numbers of items, shape (row,).
+        items: Number of items of each score, shape (row,).
         scale: Chance and ceiling.
 
     Raises:
@@ -176,18 +176,18 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
 
 
 def are_shares(values: np.ndarray) -> bool:
-    """Return whether numbers are shares, whatever their column is called: up to 1, and not all whole."""
+    """Return whether numbers look like fractions: at most 1, and not all whole."""
     values = values[np.isfinite(values)]
     return bool(values.max(initial=0.0) <= 1.0 and (values % 1 != 0).any())
 
 
 def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
-    """Return whether a column of scores counts right items, from its numbers and their items.
+    """Return whether a column of scores contains counts of right items, judged by its numbers.
 
     Args:
         table: Rows whose column loss is the score.
-        n_items: Number of items of all rows, where the table has none.
-        name: The column in the file.
+        n_items: Number of items of all rows, if the table has no such column.
+        name: Name of the column in the file.
 
     Raises:
         InputError: For whole numbers that may be counts or percentages.
@@ -215,17 +215,18 @@ def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
 def scored_table(
     table: pd.DataFrame, scale: ScoreScale, n_items: float | None, *, name: str, counts: bool | None
 ) -> tuple[pd.DataFrame, list[LogEntry]]:
-    """Return a table with scores and their items in place of the response, and what to say of them.
+    """Return a table with scores and numbers of items in place of the response, and log entries about them.
 
     Args:
         table: Rows whose column loss is the score.
         scale: Chance and ceiling.
-        n_items: Number of items of all rows, where the table has none.
-        name: The column in the file.
-        counts: Whether the caller or the column's name says that it counts right items; None where neither says.
+        n_items: Number of items of all rows, if the table has no such column.
+        name: Name of the column in the file.
+        counts: Whether the column contains counts of right items, according to the caller or its name; None if neither
+            decides.
 
     Raises:
-        InputError: For what is no score.
+        InputError: For numbers that are no scores.
     """
     if "n_items" not in table and "attempts" in table:
         table = table.rename(columns={"attempts": "n_items"})
@@ -259,6 +260,9 @@ def scored_table(
 
 
 def counts(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return right items and items of each row, shape (row,) each; right ones may be fractions, as averages are."""
+    """Return numbers of right items and of items, shape (row,) each.
+
+    Right items may be fractional for averaged scores.
+    """
     items = frame["n_items"].to_numpy(float)
     return frame["score"].to_numpy(float) * items, items

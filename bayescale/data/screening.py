@@ -1,4 +1,4 @@
-"""Screening: which rows of a table are failed, unfinished or repeated runs, and what about it could mislead a fit."""
+"""Screening: which rows of a table are failed, unfinished or repeated runs, and what else could mislead a fit."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ VOCABULARIES = (
     *(100256, 100277, 100278, 100352, 128000, 128256, 129280, 131072, 151643, 151936, 152064),
     *(163840, 199998, 200019, 201088, 202048, 250112, 256000, 256128, 262144),
 )
-"""Usual sizes of vocabularies; ln of one is the loss of a model that learned nothing."""
+"""Usual sizes of vocabularies; the loss of a model that learned nothing is ln of one of them."""
 NEAR_VOCABULARY = 0.02
-"""Losses closer than this to ln of a vocabulary count as equal to it, if they are far above the other runs' as well."""
+"""Losses closer than this to ln of a vocabulary count as equal to it, if they are also far above other runs."""
 SHORT = 0.02
-"""A run that is short of its planned tokens by more than this share is unfinished."""
+"""A run whose tokens fall short of the planned ones by more than this fraction is unfinished."""
 MOST_REPEATED = 0.3
-"""Up to this share of rows that name a run and inputs twice, they are logs of resumed runs, not replicates."""
+"""If at most this fraction of rows repeats a run and its inputs, they are logs of resumed runs, not replicates."""
 UNEQUAL = 0.1
-"""Runs whose last checkpoints differ by more than this share had schedules of different length."""
+"""Runs whose last checkpoints differ by more than this fraction had schedules of different lengths."""
 UNFINISHED = (
     *("running", "crashed", "crash", "failed", "failure", "killed", "preempted", "preempting", "queued", "pending"),
     *("partial", "incomplete", "unfinished", "oom", "nan", "inf", "diverged", "stopped", "aborted", "cancelled"),
@@ -51,7 +51,7 @@ UNFINISHED = (
         "evicted",
     ),
 )
-"""Words of a status column that say that a run failed or is not at its end."""
+"""Words of a status column that mean that a run failed or has not finished."""
 FINISHED = (
     "done",
     "finished",
@@ -69,31 +69,31 @@ NOTED = (
     *("running", "crashed", "failed", "killed", "preempted", "queued", "partial", "incomplete", "unfinished", "oom"),
     *("diverged", "aborted", "interrupted", "in progress", "still training", "not finished", "not done", "broken"),
 )
-"""Words and phrases of a free note that say the same."""
+"""Words and phrases of a free note with the same meaning."""
 DENIED = r"\b(?:not|never|no|nothing|didn't|hasn't|without|if|replaces|replaced|resumed after)\s+(?:\w+\s+)?$"
-"""Words in front of one of them that turn it round."""
+"""Words that negate such a word when they precede it."""
 SETTINGS = re.compile(
     r"(^|[._/])(lr|learning_?rate|peak_lr|max_lr|batch(_?size)?|width|depth|n_?layers?|d_model|hidden(_(dim|size))?|epochs|"
     r"weight_decay|wd|dropout|warmup(_\w+)?|experts|n_experts|tokens_per_param\w*|ratio)$",
     re.IGNORECASE,
 )
-"""Names of columns that hold settings on which a loss depends; others may be further results."""
+"""Names of columns with settings on which a loss depends; other columns may be further results."""
 MOST_SETTINGS = 3
-"""Most settings besides the inputs that the fit behind the test of failures takes."""
+"""Largest number of settings, besides the inputs, in the fit that the test for failures uses."""
 
 
 def screen(
     table: pd.DataFrame, inputs: tuple[str, ...], *, keep: bool = False, scored: bool = False
 ) -> tuple[pd.DataFrame, tuple[LogEntry, ...]]:
-    """Return the rows that a fit should use, and what was found about the others and about the table.
+    """Return the rows that a fit should use, and a log of findings about the other rows and about the table.
 
     Args:
-        table: Columns by their recognised names (family, run, seed, step, the inputs, loss, value_se, status, note,
-            planned_tokens, train_loss), others under their own; the index is the number of the row in the file.
+        table: Recognised columns by canonical name (family, run, seed, step, the inputs, loss, value_se, status, note,
+            planned_tokens, train_loss), others by their own; the index is the number of the row in the file.
         inputs: Scale inputs of the fit.
-        keep: Return every row that a fit can use; the log says which would have been left out.
-        scored: Whether the response is a score, whose odds against are the column loss: near chance they scatter by
-            factors, so that rows far from the others are no failures.
+        keep: Return every row that a fit can use; the log then says which rows would have been left out.
+        scored: Whether the response is a score, with the odds against a right answer in column loss. Near chance these
+            odds scatter by factors, so rows far from the others are not called failures.
 
     Example:
         >>> import pandas as pd
@@ -126,7 +126,7 @@ def screen(
 
 
 def done(finding: Finding, keep: bool) -> str:
-    """Return what was done with the rows of a finding, and what would keep them where a fit can use them."""
+    """Return a clause that says what was done with the rows of a finding, and how to keep usable ones."""
     if not finding.usable:
         return "left out"
     if keep:
@@ -136,15 +136,15 @@ def done(finding: Finding, keep: bool) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """Rows that a rule found, with the reason.
+    """Rows that a screening rule found, with the reason.
 
     Attributes:
-        code: Stable name for programs.
+        code: Short name for programs.
         rows: Row numbers.
-        text: A sentence without its full stop where rows are left out, a whole one else.
-        columns: Columns it is about.
+        text: A sentence; without its full stop where rows are left out.
+        columns: Columns concerned.
         excludes: Whether the rows are to be left out.
-        usable: Whether a fit could use them all the same; it cannot use rows without a loss or an input.
+        usable: Whether a fit could use the rows; False for rows without a loss or an input.
     """
 
     code: str
@@ -161,7 +161,7 @@ def numbered(rows: Sequence[object]) -> str:
 
 
 def _statuses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name runs whose status says that they failed or still run."""
+    """Yield runs whose status says that they failed or are still running."""
     if "status" not in table:
         return
     words = table["status"].map(_plain)
@@ -185,7 +185,7 @@ def _statuses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
 
 
 def _notes(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name runs whose free note says that they failed or still run."""
+    """Yield runs whose free note says that they failed or are still running."""
     if "note" not in table:
         return
     notes = table["note"].map(_plain)
@@ -197,12 +197,12 @@ def _notes(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _plain(cell: Any) -> str:
-    """Return the text of a cell in small letters; empty for a missing one."""
+    """Return the text of a cell in lower case; empty for a missing one."""
     return "" if pd.isna(cell) else str(cell).strip().lower()
 
 
 def _says(text: str, words: Sequence[str]) -> bool:
-    """Return whether a text holds one of some words, and no denial in front of it."""
+    """Return whether a text contains one of some words without a negation before it."""
     for word in words:
         for match in re.finditer(rf"(?<![a-z]){re.escape(word)}(?![a-z])", text):
             if not re.search(DENIED, text[: match.start()]):
@@ -211,7 +211,7 @@ def _says(text: str, words: Sequence[str]) -> bool:
 
 
 def _missing(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name rows whose loss or input is missing or not finite."""
+    """Yield rows whose loss or input is missing or not finite."""
     for column in ("loss", *inputs):
         if column not in table:
             continue
@@ -226,7 +226,7 @@ def _missing(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name runs that end before their planned tokens, where others reached theirs or every row is a run."""
+    """Yield runs that end before their planned tokens, if other runs reached theirs or every row is a run."""
     for done, planned in (("n_tokens", "planned_tokens"), ("step", "planned_steps")):
         if done not in table or planned not in table or len(table) == 0:
             continue
@@ -234,7 +234,7 @@ def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fin
         share = ends / plan
         short = share < 1.0 - SHORT
         runs = _run_numbers(table)
-        # One run with several rows is a curve: its points are not failures.
+        # One run with several rows is a curve, whose points are not failures.
         if not short.any() or (len(np.unique(runs)) == 1 and len(table) > 1):
             continue
         rows = table.index[short]
@@ -244,7 +244,7 @@ def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fin
 
 
 def _run_numbers(table: pd.DataFrame) -> np.ndarray:
-    """Return the number of the run of each row, shape (row,); rows that name none are runs of their own."""
+    """Return the number of the run of each row, shape (row,); rows without names are separate runs."""
     if "run" not in table:
         return np.arange(len(table))
     named = [column for column in ("family", "metric", "run", "seed") if column in table]
@@ -254,7 +254,7 @@ def _run_numbers(table: pd.DataFrame) -> np.ndarray:
 
 
 def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name earlier checkpoints of runs that were stopped at different fractions of their schedules."""
+    """Yield earlier checkpoints of runs that were stopped at different fractions of their schedules."""
     clock = next((name for name in ("n_tokens", "step", "flops", "n_samples") if name in table), None)
     if "run" not in table or clock is None or len(table) < 2:
         return
@@ -288,7 +288,7 @@ def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Findi
 
 
 def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name rows that repeat another one in every column."""
+    """Yield rows that repeat another row in every column."""
     if len(table) == 0:
         return
     same = table.astype(str).groupby(list(table.columns), sort=False, dropna=False).ngroup().to_numpy()
@@ -310,13 +310,13 @@ def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def _coarse(values: pd.Series) -> bool:
-    """Return whether numbers have three significant digits at most."""
+    """Return whether numbers have at most three significant digits."""
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float)
     return all(float(f"{value:.3g}") == value for value in numbers[np.isfinite(numbers)])
 
 
 def _several_losses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name all but the last measurement of one run at the same inputs."""
+    """Yield all but the last measurement of a run at the same inputs."""
     if "run" not in table or len(table) == 0:
         return
     keys = [name for name in dict.fromkeys(("family", "metric", "run", "seed", "step", *inputs)) if name in table]
@@ -338,7 +338,7 @@ def _several_losses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fi
 
 
 def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
-    """Name runs whose loss lies far above what the others of their family say at their inputs."""
+    """Yield runs whose loss lies far above the prediction from the other runs of their family."""
     rows: list[int] = []
     told: list[str] = []
     for label, part in table.groupby(family_labels(table, ""), sort=False):
@@ -349,7 +349,7 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
             continue
         x = np.log(part[covariates].to_numpy(float))
         y = np.log(part["loss"].to_numpy(float))
-        # Most failures of a score lie below the others and stay in; far above all larger runs lies none that is sound.
+        # Most failed scores lie below the others and are kept; no normal score lies far above those of all larger runs.
         result = find_outliers(x, y, rising=_grows(x, y))
         for index in np.flatnonzero(result.named):
             row, value, expected = part.index[index], np.exp(y[index]), np.exp(result.expected[index])
@@ -363,18 +363,18 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
 
 
 def _far(factor: float) -> str:
-    """Write how far a loss lies above another."""
+    """Return a phrase that says how far a loss lies above another."""
     return f"{factor - 1.0:.1%} above" if factor < 2.0 else f"{factor:.2g} times"
 
 
 def _guessing(loss: float) -> str:
-    """Return a note where a loss is that of uniform guessing over a vocabulary, else an empty text."""
+    """Return a note if a loss equals that of uniform guessing over a vocabulary, else an empty text."""
     near = min(VOCABULARIES, key=lambda size: abs(np.log(size) - loss))
     return f" (ln {near:,} = {np.log(near):.4g}: nothing learned)" if abs(np.log(near) - loss) < NEAR_VOCABULARY else ""
 
 
 def _grows(x: np.ndarray, y: np.ndarray) -> bool:
-    """Return whether a response rises with the first scale on which it depends most."""
+    """Return whether a response increases with the scale that it depends on most."""
     along = [x[:, column] for column in range(x.shape[1]) if np.ptp(x[:, column]) > 1e-9]
     if not along or np.ptp(y) < 1e-12:
         return False
@@ -399,7 +399,7 @@ def _covariates(part: pd.DataFrame, inputs: tuple[str, ...]) -> list[str]:
         settings = [str(name) for name in part if SETTINGS.search(str(name)) and name not in (*chosen, *others)]
         differ = part.groupby(chosen, sort=False)
         others += [name for name in settings if usable(name) and (differ[name].nunique() > 1).any()][:MOST_SETTINGS]
-    # More settings than a quarter of the rows would explain any failure.
+    # With more settings than a quarter of the rows, the fit could explain any failure.
     most = max(len(chosen), len(part) // 4)
     return [*chosen, *others][:most] if chosen else []
 
@@ -407,4 +407,4 @@ def _covariates(part: pd.DataFrame, inputs: tuple[str, ...]) -> list[str]:
 RULES: tuple[Callable[[pd.DataFrame, tuple[str, ...]], Iterator[Finding]], ...] = (
     *(_statuses, _notes, _missing, _short_of_plan, _checkpoints, _copies, _several_losses, _failures),
 )
-"""Rules in the order in which they are asked; each sees the rows that those before it left."""
+"""Rules in the order in which they are applied; each gets the rows that the earlier rules left."""

@@ -1,4 +1,4 @@
-"""Trends: what moves along the scales of a table and would mislead a fit that does not know of it."""
+"""Trends: properties that change along the scales of a table and would mislead a fit that ignores them."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pandas as pd
 from bayescale.data.log import LogEntry
 
 FACTOR = 1.5
-"""A setting that moves by less than this factor over the table is no confound worth naming."""
+"""A setting that varies by less than this factor over the table is not reported as a confounder."""
 MONOTONE = 0.9
-"""Rank correlation from which on a setting moves with the scale."""
+"""Smallest rank correlation at which a setting counts as changing with the scale."""
 FEWEST = 3
-"""Fewest scales at which a trend is looked for."""
+"""Smallest number of scales at which trends are searched."""
 GAP_SURE, GAP_GROWTH = 3.5, 0.01
-"""The gap between validation and training loss grows if its slope is so many standard errors, and ln of the gap's
-change over the table is larger than this."""
+"""The gap between validation and training loss grows if its slope is this many standard errors, and if the change of ln
+of the gap over the table exceeds the second value."""
 RISES = 0.7
-"""Rank correlation of scale and response from which on the response counts as one that rises."""
+"""Smallest rank correlation of scale and response at which the response counts as increasing."""
 FALLS = 0.3
-"""Rank correlation of an input and response, below zero, from which on the response falls with that input."""
+"""A response counts as decreasing with an input if their rank correlation is at most minus this."""
 HUMP = 0.15
-"""A response that lies lower at both ends than in between by more than this share of its range has a hump,"""
+"""A response has a hump if it is lower at both ends than in between by more than this fraction of its range,"""
 HUMP_NOISE = 4.0
-"""if that is also more than this many standard deviations of its scatter."""
+"""and by more than this many standard deviations of its scatter."""
 MOVING = re.compile(
     r"(^|[._/])(lr|learning_?rate|peak_lr|max_lr|batch(_?size)?|global_batch(_?size)?|epochs|n_epochs|weight_decay|wd|"
     r"dropout|tokens_per_(active_)?param(eter)?s?|tok_per_param|tpp|token_multiplier|multiplier|warmup(_\w+)?|"
@@ -45,7 +45,7 @@ def warnings_about(
         table: Rows that a fit would use; see `screening.screen`.
         inputs: Scale inputs of the fit.
         families: Family of each row.
-        shapes: Look at how the response moves with scale, too.
+        shapes: Also check how the response changes with scale.
     """
     entries: list[LogEntry] = []
     names = list(dict.fromkeys(families))
@@ -77,12 +77,12 @@ def rank_correlation(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> list[LogEntry]:
-    """Return warnings of a response that rises with scale, or rises and falls again.
+    """Return warnings about a response that increases with scale, or increases and then decreases.
 
     Args:
         part: Positive inputs and losses of one family.
         inputs: Scale inputs of the fit.
-        of: The family, for the texts of tables that hold several.
+        of: Name of the family, for texts about tables that hold several.
     """
     scale = np.log(part[list(inputs)].to_numpy(float)).sum(1)
     moving = [name for name in inputs if part[name].nunique() >= FEWEST]
@@ -105,7 +105,7 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     strongest = max(correlations, key=abs)
     ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()
     spread = f"{loss.min():.4g} to {loss.max():.4g}"
-    # What rises with one input and falls with another, as across a budget, is a loss.
+    # A response that increases with one input and decreases with another, as at a fixed budget, is a loss.
     if strongest > RISES and min(correlations) > -FALLS and len(ends) >= FEWEST + 1:
         text = (
             f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}) and {kind}; laws of "
@@ -120,7 +120,7 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     size = y[top] - max(y[0], y[-1])
     noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) if len(y) >= 8 else 0.0
     rising = 0 < top < len(y) - 1 and y[top] - y[0] > HUMP * np.ptp(y) and size > HUMP_NOISE * noise
-    # One high point is a failure or noise: the neighbours of a hump lie above its ends as well.
+    # A single high point is a failure or noise; in a hump, the neighbours of the top lie above the ends as well.
     broad = rising and min(np.sort(y[max(0, top - 1) : top + 2])[1], y[top]) > y[0]
     if broad and (bounded or y[top] - y[0] > 2.0 * HUMP * np.ptp(y)):
         text = (
@@ -134,7 +134,7 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
 
 
 def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
-    """Warn where validation and training loss part with scale: data are repeated, or leak."""
+    """Warn if the gap between validation and training loss grows with scale: data are repeated, or leak."""
     if "train_loss" not in part:
         return []
     train = pd.to_numeric(part["train_loss"], errors="coerce").to_numpy(float)
@@ -142,7 +142,7 @@ def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
     if seen.sum() < FEWEST + 1 or np.ptp(scale[seen]) < 1e-9:
         return []
     gap = np.log(part["loss"].to_numpy(float)[seen] / train[seen])
-    # Imported here because it takes a third of a second, and few tables have both losses.
+    # Imported here because the import takes a third of a second, and few tables have both losses.
     from scipy.stats import linregress
 
     line = linregress(scale[seen], gap)
@@ -166,7 +166,7 @@ def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
 
 
 def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> list[LogEntry]:
-    """Warn of settings that move along with the only scale of a fit."""
+    """Warn about settings that change together with the only scale of a fit."""
     if part[axis].nunique() < FEWEST:
         return []
     entries = []
@@ -192,7 +192,7 @@ def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> lis
 
 
 def _ratios(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
-    """Return the tokens per parameter, from what the table holds of tokens, parameters and compute."""
+    """Return tokens per parameter, from the columns of tokens, parameters and compute that the table has."""
     if any(MOVING.search(str(name)) and "param" in str(name).lower() for name in part):
         return {}
     columns = {
@@ -210,7 +210,7 @@ def _ratios(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
 
 
 def _settings(part: pd.DataFrame, axis: str) -> dict[str, np.ndarray]:
-    """Return the settings of the table by name, where every row has a number."""
+    """Return the settings of a table by name, if every row has a number."""
     return {
         str(name): part[name].to_numpy(float)
         for name in part

@@ -1,4 +1,4 @@
-"""Wording: counts, compute and inputs as people write them, for pages and pictures that are read without the code."""
+"""Wording: counts, compute and inputs as people write them, for reports and plots."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NAMES = {
     "value_se": "standard error",
     "n_experts": "experts",
 }
-"""Inputs that are counts, with their unit."""
+"""Names of inputs that are counts, with their unit."""
 LARGE = ((1e15, "quadrillion", "e15"), (1e12, "trillion", "T"), (1e9, "billion", "B"), (1e6, "million", "M"))
 RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 NUMBER = r"[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
@@ -99,14 +99,17 @@ def quantities(inputs: Mapping[str, float]) -> str:
 
 
 def factor_unit(ray: Ray | None) -> str:
-    """Return what the extrapolation factor of a fit is one of, which along a ray is all inputs together."""
+    """Return the noun for the quantity that the extrapolation factor of a fit refers to.
+
+    Along a ray, all inputs together.
+    """
     if ray is None or sum(ray.powers) == 1.0:
         return "beyond the data"
     return "the compute" if set(ray.names) == {"n_params", "n_tokens"} else "all inputs together"
 
 
 def ray_words(ray: Ray) -> str:
-    """Describe the line on which all runs lie."""
+    """Describe in words the ray on which all runs lie."""
     first, parts = ray.names[0], []
     for name, center, power in zip(ray.names[1:], ray.center[1:], ray.powers[1:], strict=True):
         if power == 0.0:
@@ -122,7 +125,7 @@ def ray_words(ray: Ray) -> str:
 
 
 def in_words(text: str) -> str:
-    """Rewrite code in a sentence in words: `n_params=7e+10` and `1e+21` as people write them.
+    """Replace code in a sentence by words: `n_params=7e+10` and `1e+21` are written as people write them.
 
     Example:
         >>> in_words("Add a run at n_params=7e+10, n_tokens=1.4e+12: flops moved by 1e+03.")

@@ -1,4 +1,4 @@
-"""Zeros: inputs that may be nothing, such as the share of a domain in a mixture or the mantissa bits of a format."""
+"""Zeros: inputs that may be zero, such as the fraction of a domain in a mixture or the mantissa bits of a format."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bayescale._jax import on_cores
 from bayescale.errors import InputError, some
 
 ZERO = 1e-6
-"""What replaces zero on the log scale: shares and bits that are this small change no law by a millionth."""
+"""Value that replaces zero on the log scale; fractions and bits this small change no law by a millionth."""
 BITS = ("exponent_bits", "mantissa_bits")
 
 
 def may_be_zero(name: str) -> bool:
-    """Return whether an input may be nothing.
+    """Return whether an input may be zero.
 
     Example:
         >>> may_be_zero("share_2"), may_be_zero("mantissa_bits"), may_be_zero("n_params")
@@ -27,17 +27,17 @@ def may_be_zero(name: str) -> bool:
 
 
 def lifted(name: str, values: np.ndarray) -> np.ndarray:
-    """Return values of an input with `ZERO` instead of zeros, where it may be nothing."""
+    """Return values of an input, with zeros replaced by `ZERO` if the input may be zero."""
     return np.where(values == 0.0, ZERO, values) if may_be_zero(name) else values
 
 
 def refuse_zeros(law: Any, frame: pd.DataFrame, label: str) -> None:
-    """Refuse rows in which an input is nothing where a law has no limit there.
+    """Refuse rows in which an input is zero, if the law has no finite limit there.
 
     Args:
         law: A law, bound to its inputs.
-        frame: Rows of runs, zeros lifted.
-        label: What the runs are called.
+        frame: Rows of runs, with zeros replaced by `ZERO`.
+        label: Name of the runs.
 
     Raises:
         InputError: With the law, the input and the rows.
@@ -46,7 +46,7 @@ def refuse_zeros(law: Any, frame: pd.DataFrame, label: str) -> None:
         rows = np.flatnonzero(frame[name].to_numpy(float) == ZERO) if may_be_zero(name) else []
         if not len(rows):
             continue
-        # Whether there is a limit depends on the form of the law, not on its constants.
+        # Whether the limit exists depends on the form of the law, not on its constants.
         constants = dict.fromkeys(law.constants, 0.5)
         with on_cores():
             x = [jnp.asarray(0.0 if one == name else 0.5) for one in law.inputs]

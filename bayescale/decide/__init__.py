@@ -1,7 +1,7 @@
 """Decisions: go or no-go, how to spend a budget, which recipe, what to run next, when to stop.
 
-Every answer is a function of draws from a posterior predictive distribution; it says which uncertainty it contains,
-and refuses a confident answer where the runs cannot carry one (`bayescale.decide.trust`).
+Every answer is computed from draws of a posterior predictive distribution and states which uncertainty it contains.
+Where the runs are not enough for a confident answer, none is given (`bayescale.decide.trust`).
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Allocate: how to split a budget between two inputs, parameters and tokens in most cases.
+"""Allocate: how to split a budget between two inputs, in most cases parameters and tokens.
 
-The choice minimises the expected logarithm of the loss under the posterior predictive distribution, law and discrepancy
-together. (The expected loss itself is infinite far from the data, where the tails of ln loss are heavy: its estimate
-would grow with the number of draws.) Losses are stated as exp of that expectation, the typical loss. The choice differs
-from the plug-in, the optimum of one curve: where the loss is uncertain, sizes far from the data cost more on average
-than they gain.
+The choice minimises the posterior expectation of ln loss, with law and discrepancy. (The expected loss itself is
+infinite far from the data, where the tails of ln loss are heavy, so its estimate would grow with the number of draws.)
+The exp of that expectation is called the typical loss. The choice differs from the plug-in, which is the optimum of the
+law at the medians of its constants: where the loss is uncertain, sizes far from the data cost more on average than they
+gain.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from bayescale.posterior.posterior import fitted
 from bayescale.posterior.track_record import ONLY_LARGER
 
 SEARCH = (1e2, 1e16)
-"""Sizes of the first input among which the law's optimum is sought."""
+"""Range of the first input within which the law's optimum is sought."""
 COARSE = 500
 LARGEST = 1e30
-"""Largest second input that is looked at."""
+"""Largest value of the second input that is tried."""
 CONTAINS = "the law's constants and the discrepancy; not the cost function, nor a change of data or recipe"
 
 
@@ -45,22 +45,22 @@ class Allocation(Display):
     """Best split of a budget, with its uncertainty.
 
     Attributes:
-        budget: What may be spent, in units of the cost.
+        budget: Amount to be spent, in units of the cost.
         over: The two inputs between which it is split.
-        choice: Inputs that minimise the typical loss, all inputs of the law by name.
-        plug_in: Inputs that minimise the law at the medians of its constants.
-        law_best: First input at the law's own optimum, shape (draw,).
+        choice: All inputs of the law, by name, at the split with the least typical loss.
+        plug_in: All inputs of the law at the split that minimises the law at the medians of its constants.
+        law_best: First input at the optimum of the law alone, shape (draw,).
         best: First input at the optimum of law and discrepancy, shape (draw,), on the grid of `table`.
         mean: Forecast of the curve at the choice.
         run: Forecast of one run at the choice.
-        table: The grid: both inputs, `typical` loss, its `excess` over the choice, the typical `regret` (over the
-            best size of each draw), `q05`, `q50`, `q95` of the loss, whether the size lies in the `flat` bottom, and
-            how far beyond the data it is (`ratio`).
+        table: The grid of splits: both inputs, `typical` loss, its `excess` over that of the choice, typical `regret`
+            (excess over the best size of each draw), quantiles `q05`, `q50`, `q95` of the loss, whether the excess is
+            within the tolerance (`flat`), and the extrapolation factor (`ratio`).
         regret: Excess up to which sizes count as equally good, in units of the loss.
         flat: Smallest and largest first input around the choice whose excess stays below `regret`.
-        plug_in_excess: What the plug-in costs more than the choice, on average.
-        caveats: Reasons for which no confident answer is possible; the numbers are then those of the law alone.
-        label: Law and runs.
+        plug_in_excess: Typical loss at the plug-in minus that at the choice.
+        caveats: Reasons for which no confident answer is possible; with one, the numbers are those of the law alone.
+        label: Name of the law and of the runs.
     """
 
     budget: float
@@ -85,11 +85,11 @@ class Allocation(Display):
 
     @property
     def remaining_regret(self) -> float:
-        """Typical loss that the choice still gives away, because nobody knows the best size."""
+        """Typical loss that the choice gives up compared with the best size, which is not known exactly."""
         return float(np.interp(np.log(self.choice[self.over[0]]), np.log(self.table[self.over[0]]), self.table.regret))
 
     def interval(self, level: float = 0.9, *, discrepancy: bool = False) -> tuple[float, float]:
-        """Return the central interval of the best first input: of the law's optimum, or with the discrepancy."""
+        """Return the central interval of the best first input: at the optimum of the law, or of law and discrepancy."""
         draws = self.best if discrepancy else self.law_best
         low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
         return float(low), float(high)
@@ -124,7 +124,7 @@ class Allocation(Display):
         return "\n".join(lines)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return the grid as a table."""
+        """Return the grid of splits, a copy of `table`."""
         return self.table.copy()
 
     def to_dict(self) -> dict[str, Any]:
@@ -159,7 +159,7 @@ class Allocation(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return what to do, and why."""
+        """Return the answer with its reasons."""
         return f"{self.label}\n{self.text}"
 
 
@@ -167,7 +167,7 @@ class Allocation(Display):
 def allocate(posterior: Fitted | PublishedLaw, flops: float, **options: Any) -> Allocation: ...
 @overload
 def allocate(posterior: Fitted | PublishedLaw, flops: Sequence[float] | np.ndarray, **options: Any) -> Allocations: ...
-# The options, which both overloads pass on, are written once.
+# Both overloads pass on the options, which are documented once, below.
 @known_keywords
 def allocate(  # pyright: ignore[reportInconsistentOverload]
     posterior: Fitted | PublishedLaw,
@@ -189,22 +189,23 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
 
     Args:
         posterior: A fit, or a law with printed constants.
-        flops: The budget, in units of `cost`: FLOPs unless you give another cost; a list for several budgets.
-        cost: Cost of the two inputs, growing with both; money or hours do as well.
+        flops: The budget, in units of `cost` (FLOPs by default), or a list of budgets.
+        cost: Function from the two inputs to the cost, increasing in both; the unit may also be money or hours.
         over: The two inputs; "params" and "tokens" below mean the first and the second.
-        at: The law's other inputs, raw counts by name.
-        served: Tokens that the model will serve; adds 2 N served to the cost.
-        unique_tokens: Distinct tokens that exist, for laws with that input; more training repeats them.
+        at: The law's other inputs: raw counts by name.
+        served: Tokens that the model will process after training; adds 2 N `served` to the cost, with N parameters.
+        unique_tokens: Distinct tokens that exist, for laws with that input; training on more tokens repeats them.
         min_params: Smallest first input, such as what the task needs.
         max_params: Largest first input, such as what the hardware holds.
         min_tokens: Smallest second input.
-        max_tokens: Largest second input: with fixed data, what exists. A size that cannot use up the budget on it
-            leaves the rest unspent.
+        max_tokens: Largest second input, such as all the data that exist. Sizes that would need more than this to use
+            up the budget leave part of it unspent.
         regret: Sizes whose typical loss is within this much of the least count as equally good.
-        kind: "mean" or "run": whose typical loss is minimised. Likelihood is alike at all sizes, so it hardly matters.
+        kind: "mean" or "run": minimise the typical loss of the mean curve or of one run. The choice hardly differs,
+            because noise is alike at all sizes.
 
     Raises:
-        InputError: For inputs that the law lacks, limits that leave nothing, or a cost that does not grow.
+        InputError: For inputs that the law lacks, limits that no size meets, or a cost that does not increase.
 
     Example:
         >>> import bayescale as bs
@@ -264,13 +265,13 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
 
 @dataclasses.dataclass(frozen=True)
 class Spending:
-    """The ways to spend one budget.
+    """All ways to spend one budget.
 
     Attributes:
-        budget: What may be spent.
-        over: The two inputs.
-        along: From values of the first input to a table of the law's inputs that use up the budget.
-        wide: That table over the whole search.
+        budget: Amount to be spent.
+        over: Names of the two inputs.
+        along: Function from values of the first input to a table of the law's inputs that use up the budget.
+        wide: That table over the whole search range.
         limits: Smallest and largest first input.
     """
 
@@ -282,7 +283,7 @@ class Spending:
 
 
 def best_split(posterior: Fitted | PublishedLaw, spending: Spending, regret: float, kind: str) -> Allocation:
-    """Return the split with the least typical loss, what the plug-in costs more, and the sizes that are as good."""
+    """Return the split with the least typical loss, the excess of the plug-in, and the sizes that are equally good."""
     over, along, wide = spending.over, spending.along, spending.wide
     law_best, plug_in = law_optima(posterior, wide, over[0])
     fine, forecast = refined(posterior, along, wide, over[0], law_best, kind)
@@ -323,10 +324,10 @@ def best_split(posterior: Fitted | PublishedLaw, spending: Spending, regret: flo
 def check_request(
     posterior: Fitted | PublishedLaw, over: tuple[str, str], at: Mapping[str, float] | None, served: float
 ) -> None:
-    """Refuse a source, inputs and a load that cannot be, and runs along one ray, which cannot tell how to split.
+    """Refuse impossible arguments, and runs along one ray, from which no split can be learnt.
 
     Raises:
-        InputError: Saying what was expected and what was found.
+        InputError: With what was expected and what was found.
     """
     if not isinstance(posterior, PublishedLaw):
         fitted(posterior)
@@ -351,17 +352,17 @@ def check_request(
 
 
 DERIVED = ("flops", "tokens_per_param")
-"""Inputs of a law that follow from parameters and tokens."""
+"""Inputs of a law that are computed from parameters and tokens."""
 
 
 def on_cost_line(inputs: tuple[str, ...], sizes: np.ndarray, flops: float, per: float) -> pd.DataFrame:
-    """Return points of equal compute, flops = per N D: parameters, tokens, and what else a law takes of both."""
+    """Return points of equal compute, flops = per N D, with parameters N, tokens D and further inputs of the law."""
     table = pd.DataFrame({"n_params": sizes, "n_tokens": flops / (per * np.asarray(sizes, float))})
     return with_derived(table, inputs, per)
 
 
 def with_derived(table: pd.DataFrame, inputs: tuple[str, ...], per: float = 6.0) -> pd.DataFrame:
-    """Add compute and tokens a parameter to a table of parameters and tokens, where a law takes them."""
+    """Add compute and tokens per parameter to a table of parameters and tokens, where the law has these inputs."""
     if not {"n_params", "n_tokens"} <= set(table):
         return table
     known = {"flops": lambda: per * table["n_params"] * table["n_tokens"]}
@@ -372,7 +373,7 @@ def with_derived(table: pd.DataFrame, inputs: tuple[str, ...], per: float = 6.0)
 def inputs_table(
     names: tuple[str, ...], over: tuple[str, str], first: np.ndarray, second: np.ndarray, others: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Return the law's inputs at pairs of the two inputs, without pairs of which one is nan; shape (pair, input)."""
+    """Return the law's inputs at pairs of the two inputs, shape (pair, input); pairs with a nan are left out."""
     table = pd.DataFrame({over[0]: first, over[1]: second, **others}).dropna(ignore_index=True)
     table = with_derived(table, names)
     if "unique_tokens" in table:
@@ -383,9 +384,9 @@ def inputs_table(
 def given(
     names: tuple[str, ...], over: tuple[str, str], at: Mapping[str, float] | None, unique_tokens: float | None
 ) -> dict[str, float]:
-    """Collect the inputs that stay fixed, and refuse what does not fit the law."""
+    """Collect the inputs that stay fixed, and refuse those that the law does not have."""
     others = dict(at or {}) | ({} if unique_tokens is None else {"unique_tokens": unique_tokens})
-    # A law of compute and size, or of compute and tokens a parameter, says as much as one of size and tokens.
+    # A law of compute and size, or of compute and tokens per parameter, can be written as one of size and tokens.
     split = set(over) == {"n_params", "n_tokens"}
     follows = {name for name in DERIVED if name in names and split and name not in others}
     enough = len(follows) == 2 or (len(follows) == 1 and any(name in names for name in over))
@@ -412,7 +413,7 @@ def given(
 
 
 def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Evaluate a cost on arrays, also one that was written for single numbers."""
+    """Evaluate a cost on arrays, element by element if it was written for single numbers."""
     try:
         value = np.asarray(cost(first, second), float)
     except (TypeError, ValueError):
@@ -421,7 +422,7 @@ def evaluated(cost: Callable[[Any, Any], Any], first: np.ndarray, second: np.nda
 
 
 def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarray) -> np.ndarray:
-    """Return the second input that uses up the budget, by bisection on its logarithm; nan where 1 costs too much.
+    """Return the second input that uses up the budget, by bisection on its logarithm; nan where 1 is too expensive.
 
     Raises:
         InputError: If the cost does not grow with the second input.
@@ -452,7 +453,7 @@ def reasons(
     name: str,
     limits: tuple[float, float],
 ) -> list[Caveat]:
-    """Return the caveats about the choice; a best size at the end of the search that no limit set is one as well."""
+    """Return the caveats about the choice; one of them is that the best size lies at an end of the search range."""
     found = [] if isinstance(posterior, PublishedLaw) else caveats(posterior, choice)
     free = [end for end, search in zip(limits, SEARCH, strict=True) if end == search]
     ends = [size for size in (sizes.min(), sizes.max()) if any(abs(np.log(size / end)) < 0.1 for end in free)]

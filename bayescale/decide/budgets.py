@@ -22,13 +22,17 @@ class Allocations(Display):
     """Best split of each of several budgets.
 
     Attributes:
-        each: One allocation a budget, in the order in which they were asked for.
+        each: One allocation for each budget, in the order given by the caller.
     """
 
     each: tuple[Allocation, ...]
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row a budget: the choice, the interval of the best first input, the flat bottom and the loss."""
+        """Return one row for each budget.
+
+        Columns are the choice, the interval of the best first input, the sizes that count as equally good, and the
+        loss.
+        """
         rows = []
         for found in self.each:
             first = found.over[0]
@@ -42,7 +46,7 @@ class Allocations(Display):
 
     @property
     def power(self) -> float:
-        """Power of the budget that the chosen first input grows with; nan of one budget."""
+        """Power of the budget with which the chosen first input grows; nan for a single budget."""
         if len({found.budget for found in self.each}) < 2:
             return np.nan
         logs = np.log([[found.budget, found.choice[found.over[0]]] for found in self.each])
@@ -50,7 +54,7 @@ class Allocations(Display):
 
     @property
     def text(self) -> str:
-        """The sentences that a meeting reads, a paragraph a budget."""
+        """The answer in words, one paragraph for each budget."""
         texts = [found.text for found in self.each]
         if np.isfinite(self.power):
             texts.append(f"Over these budgets the chosen {self.each[0].over[0]} grows as C^{self.power:.3f}.")
@@ -78,5 +82,5 @@ class Allocations(Display):
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return what to do, and why."""
+        """Return the answer with its reasons."""
         return f"{self.each[0].label}\n{self.text}"

@@ -1,4 +1,4 @@
-"""What a comparison of recipes returns: one record for the point in question, with one for each pair."""
+"""Results of a comparison of recipes: one record for the point in question, with one record for each pair."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO
 
 TOLD_APART = 0.65
-"""Probability to be the better one of two below which a recipe is not told from the other."""
+"""Two recipes count as told apart if one of them is better with at least this probability."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Duel(Display):
-    """Two recipes at the point in question.
+    """Two recipes, A and B, compared at the point in question.
 
     Attributes:
         first: Name of A.
@@ -34,17 +34,17 @@ class Duel(Display):
         p_first: Probability that A's curve is the better one.
         p_first_run: Probability that one run of A beats one run of B.
         p_equal: Probability that the curves differ by less than the region of practical equality.
-        p_first_clearly: Probability that A is better by more than that.
-        p_second_clearly: Probability that B is.
+        p_first_clearly: Probability that A is better by more than that region.
+        p_second_clearly: Probability that B is better by more than that region.
         difference: Quantiles of ln y_A - ln y_B, by probability.
-        speedup: Quantiles of the factor on the axis that A needs to equal B at the point; inf beyond 1000.
+        speedup: Quantiles of the factor on the axis by which A must grow to equal B at the point; inf beyond 1000.
         p_unreachable: Probability that A does not equal B even at 1000 times the cost.
-        paired: Whether the two were compared by their ratio.
+        paired: Whether the law was fitted to the ratio of their losses instead of to each recipe.
         common: Number of scales at which both were measured.
-        says: Which uncertainty is contained.
+        says: Statement of which uncertainty the probabilities contain.
         caveats: Reasons for which no confident answer is possible.
-        response: What was measured.
-        axis: What the factor is of: cost, or the one input along which recipes were compared.
+        response: Name of the response.
+        axis: Name of the axis: cost, or the one input along which recipes were compared.
     """
 
     first: str
@@ -87,7 +87,7 @@ class Duel(Display):
 
     @property
     def speedup_text(self) -> str:
-        """Return the factor on the axis with which A equals B, median and 90 % interval, as text."""
+        """Return the factor on the axis by which A must grow to equal B, median and 90 % interval, as text."""
 
         def times(value: float) -> str:
             return f"more than {factor_shown(FARTHEST)}x" if np.isinf(value) else f"{factor_shown(value)}x"
@@ -112,19 +112,20 @@ class Comparison(Display):
     Attributes:
         names: The recipes.
         at: Inputs of each recipe at the point in question.
-        point: The point on the axis.
-        axis: What is on the axis.
-        p_best: Probability of each recipe to have the best curve.
-        regret: Expected ln loss that each recipe gives away against the best one.
-        regret_nats: The same in units of the response, which is a score where `higher_is_better`.
+        point: The point in question on the axis.
+        axis: Name of the axis.
+        p_best: Probability that each recipe has the best curve, by name.
+        regret: Expected ln loss of each recipe minus that of the best one, by name.
+        regret_nats: The same regret in units of the response, which is a score where `higher_is_better`.
         equal: Half-width of the region of practical equality, in ln loss.
-        duels: One for each pair of recipes.
-        crossings: One for each pair, where a range was given.
+        duels: A `Duel` for each pair of recipes.
+        crossings: A `Crossing` for each pair, if a range was given.
         caveats: Reasons for which no confident answer is possible, by recipe.
-        remarks: What to know about the answer, such as that the question lies beyond the record.
-        next_point: Point of the axis at which one more run of each recipe would help to tell them apart.
+        remarks: Sentences that qualify the answer, such as that the question lies beyond the tested extrapolation
+            factor.
+        next_point: Point of the axis at which one more run of each recipe would help to tell the recipes apart.
         higher_is_better: Whether the response is a score.
-        reach: How many times the point lies beyond the data of the recipe that it is farthest from; 1 inside.
+        reach: Extrapolation factor of the point for the recipe with the largest one; 1 inside the data.
     """
 
     names: tuple[str, ...]
@@ -145,13 +146,13 @@ class Comparison(Display):
 
     @property
     def where(self) -> str:
-        """The point in words, and how far beyond the data it lies where that is farther than intervals were tested."""
+        """The point in words, with its extrapolation factor where that is larger than intervals were tested."""
         told = f"at {self.axis} {self.point:.3g}"
         return f"{told}, {factor_shown(self.reach, 3)} times beyond the data" if self.reach > RECORD_RATIO else told
 
     @property
     def best(self) -> str:
-        """The recipe of least expected regret, whatever is to be said against it."""
+        """The recipe with the least expected regret, whatever the caveats."""
         return min(self.names, key=lambda name: (self.regret[name], name))
 
     @property
@@ -161,7 +162,7 @@ class Comparison(Display):
 
     @property
     def tied(self) -> tuple[str, ...]:
-        """The best recipe and those that the fits cannot tell from it; empty where no other is as good."""
+        """The best recipe and those that the fits cannot tell from it; empty where no other recipe is as good."""
         others = [name for name in self.names if name != self.best and self.p_better(self.best, name) < TOLD_APART]
         return (self.best, *others) if others else ()
 
@@ -174,7 +175,7 @@ class Comparison(Display):
 
     @property
     def choice(self) -> str:
-        """The sentences that say which recipe to choose, or that nothing tells the best ones apart."""
+        """Sentences that name the recipe to choose, or state that the best ones cannot be told apart."""
         best, where = self.best, self.where
         names = (best, *(name for name in self.names if name != best))
         lost = ", ".join(f"{name} {self.regret_nats[name]:.2g}" for name in names)

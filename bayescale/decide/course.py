@@ -1,4 +1,4 @@
-"""Course: the axis along which recipes are compared, and what each recipe's fit says along it."""
+"""The axis along which recipes are compared, and the predictions of each recipe's fit along it."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from bayescale.forecast import other_inputs, our_names
 from bayescale.posterior.fitted import Fitted
 
 FARTHEST = 1000.0
-"""Largest factor of a speed-up that is looked at."""
+"""Largest speed-up factor that is evaluated."""
 POINTS = 65
-"""Points of a range."""
+"""Number of points at which a range is evaluated."""
 PATH_POINTS = 161
 FACTORS = np.linspace(-np.log(FARTHEST), np.log(FARTHEST), 141)
-"""Logarithms of the factors of a speed-up."""
+"""Logarithms of the speed-up factors that are evaluated."""
 WIDEST = 4.0
-"""Standard deviations of a rate that the grid has room for."""
+"""Standard deviations of a recipe's log rate that the grid of the axis covers."""
 
 Inputs = Callable[[Any], Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """An axis, from its logarithm to the inputs of each recipe.
+    """An axis, and for each recipe a function from points of the axis to inputs.
 
     Attributes:
-        label: What is on the axis.
+        label: Name of the axis.
         start: Logarithm of the point in question.
-        paths: By recipe, inputs from values of the axis at the middle of its rate.
-        spreads: By recipe, sd of the logarithm of its rate.
-        shared: All recipes have the same inputs along it.
+        paths: By recipe, function from values of the axis to inputs, at the median of the recipe's rate.
+        spreads: By recipe, standard deviation of the logarithm of its rate (inputs bought per unit of cost).
+        shared: Whether all recipes have the same inputs along the axis.
     """
 
     label: str
@@ -47,13 +47,13 @@ class Course:
     shared: bool
 
     def points(self, stretch: tuple[float, float] | None) -> np.ndarray:
-        """Return the logarithms of the axis: the point in question, then the range."""
+        """Return logarithms of points on the axis: the point in question, then the range."""
         if stretch is None:
             return np.array([self.start])
         return np.concatenate([[self.start], np.linspace(*np.log(stretch), POINTS)])
 
     def inputs(self, name: str, u: np.ndarray) -> pd.DataFrame:
-        """Return the inputs of a recipe."""
+        """Return the inputs of a recipe at points whose logarithms are `u`."""
         return self.paths[name](np.exp(u))
 
     def center(self, u: np.ndarray) -> pd.DataFrame | None:
@@ -76,10 +76,10 @@ def make_course(
     cost: float | None,
     unit: str,
 ) -> Course:
-    """Build the axis from what a user gave.
+    """Build the axis from the arguments of the user.
 
     Raises:
-        InputError: For anything that does not fit.
+        InputError: For arguments that contradict each other or the fits.
     """
     inputs = {name: posterior.law.inputs for name, posterior in posteriors.items()}
     first = next(iter(inputs.values()))
@@ -132,7 +132,7 @@ def make_course(
 
 
 def on_rays(posteriors: Mapping[str, Fitted], at: Mapping[str, float]) -> dict[str, float]:
-    """Return the point in question by the inputs of the laws, where recipes were fitted along rays.
+    """Return the point in question as inputs of the laws, for recipes that may have been fitted along rays.
 
     Raises:
         InputError: If the point lies off a recipe's ray, or if recipes have different points there.
@@ -190,7 +190,7 @@ def course_of_costs(
     cost: float | None,
     unit: str,
 ) -> Course:
-    """Build an axis of cost."""
+    """Build an axis of cost, on which each recipe buys inputs at its own rate."""
     if cost is None or not (np.isfinite(cost) and cost > 0):
         raise InputError(
             f"An axis of {unit} needs the point in question as cost= (--cost), a positive number; found {cost}."
@@ -228,7 +228,7 @@ def course_of_costs(
 
 
 def bought(at: dict[str, float], target: str, own: tuple[str, ...], rate: float) -> Callable[..., pd.DataFrame]:
-    """Return the path on which a cost buys one input at a rate."""
+    """Return the path on which a cost buys one input at a rate, and the other inputs stay fixed."""
 
     def along(values: np.ndarray) -> pd.DataFrame:
         return pd.DataFrame({key: rate * values if key == target else np.full(len(values), at[key]) for key in own})
@@ -239,7 +239,7 @@ def bought(at: dict[str, float], target: str, own: tuple[str, ...], rate: float)
 def followed(
     name: str, path: Inputs, at: dict[str, float], own: tuple[str, ...], rate: float
 ) -> Callable[..., pd.DataFrame]:
-    """Return the path that a user wrote."""
+    """Return the path that a user's function describes, with checks of what it returns."""
 
     def along(values: np.ndarray) -> pd.DataFrame:
         found = {**at, **path(rate * values)}
@@ -259,13 +259,13 @@ def followed(
 
 @dataclasses.dataclass(frozen=True)
 class AxisDraws:
-    """One recipe along the axis, draws of ln y.
+    """Draws of ln y of one recipe along the axis.
 
     Attributes:
-        own: At the recipe's own inputs with its rate, shape (draw, point).
-        shift: The same minus the value at the recipes' common inputs, shape (draw, point).
-        relative: At `FACTORS` times the point in question, minus the value there, shape (draw, factor).
-        noise: What one run adds to the curve, shape (draw,).
+        own: Ln y at the recipe's own inputs with a drawn rate, shape (draw, point).
+        shift: `own` minus ln y at the inputs that all recipes have in common, shape (draw, point).
+        relative: Ln y at `FACTORS` times the point in question minus ln y there, shape (draw, factor).
+        noise: Deviation of one run from the curve, shape (draw,).
     """
 
     own: np.ndarray
@@ -289,7 +289,7 @@ def draw_along(
         posterior.predict(course.inputs(name, u[:1]), kind=kind, force=True).scale[:, 0] for kind in ("mean", "run")
     ]
     noise = np.sqrt(np.maximum(scales[1] ** 2 - scales[0] ** 2, 0.0)) * rng.standard_normal(len(mean))
-    # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
+    # Fits with equal seeds use the same random numbers; a random order keeps independent recipes uncorrelated.
     order = rng.permutation(spaced(len(mean), draws))
     mean = mean[order]
     log_rate = spread * np.clip(rng.standard_normal(draws), -WIDEST, WIDEST)
@@ -304,7 +304,7 @@ def draw_along(
 
 
 def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the linear interpolation of each row at points of its own, shape of `x`; `grid` is even."""
+    """Return the linear interpolation of each row of `values` at the same row of `x`; `grid` is evenly spaced."""
     position = np.clip((x - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1 - 1e-9)
     left = position.astype(int)
     rows = np.arange(len(values))[:, None]
@@ -317,9 +317,10 @@ class Gap:
     """Draws of ln y_A - ln y_B.
 
     Attributes:
-        curve: Of the curves, shape (draw, point).
-        run: Of one run each, at the point in question, shape (draw,).
-        exact: Probabilities that A is better, curve and run, without Monte-Carlo error of the discrepancy, or None.
+        curve: Difference of the curves, shape (draw, point).
+        run: Difference of one run of each, at the point in question, shape (draw,).
+        exact: Probabilities that A's curve, and that one run of A, is better, computed without Monte-Carlo error of the
+            discrepancy; or None.
     """
 
     curve: np.ndarray
@@ -348,10 +349,11 @@ def gap(
 def relative_losses(
     names: Sequence[str], gaps: Mapping[tuple[str, str], np.ndarray], paired: bool
 ) -> dict[str, np.ndarray]:
-    """Return ln y of each recipe relative to the mean of all, from differences of all pairs.
+    """Return ln y of each recipe relative to the mean of all recipes, from the differences of all pairs.
 
-    The fits of K (K - 1) / 2 ratios are no independent data, so averages of differences come out too narrow: spread
-    about the mean is multiplied by sqrt(K / 2), which gives a pair back its own width.
+    With paired fits of K recipes, the K (K - 1) / 2 fits of ratios share data, so averages of their differences come
+    out too narrow. The spread about the mean is therefore multiplied by sqrt(K / 2), which restores the width of a
+    single pair.
     """
     count = len(names)
     result = {}

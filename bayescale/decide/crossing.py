@@ -1,7 +1,8 @@
-"""Crossings and speed-ups: pure functions of joint draws of two curves.
+"""Crossings and speed-ups, computed from joint draws of two curves.
 
-A crossing is a ratio of differences: its draws have no mean, and some have no crossing at all. So its posterior is a
-mixture: one recipe better all over the range, the other better all over, or a crossing with quantiles of where it is.
+Where two curves cross is a ratio of differences: its draws have no mean, and in some draws the curves do not cross. Its
+posterior is therefore a mixture of three cases: one recipe is better over the whole range, the other one is, or the
+curves cross, with quantiles of the point where they do.
 """
 
 from __future__ import annotations
@@ -18,35 +19,37 @@ from bayescale.checked import known_keywords, one_screen
 from bayescale.errors import InputError
 
 LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
-"""Quantiles that records hold."""
+"""Probabilities of the quantiles that results contain."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Crossing(Display):
-    """Posterior of where recipe A becomes better than recipe B, within a range: a mixture with atoms.
+    """Posterior of the point within a range from which on recipe A is better than recipe B.
 
-    The first four probabilities add up to one. The point of a crossing is the last change of sides, from which on one
-    recipe stays better up to the end of the range.
+    The probabilities `p_always`, `p_never`, `p_overtakes` and `p_falls_behind` add up to one. If the curves cross
+    several times, the point of the crossing is the last one, after which one recipe stays better up to the end of the
+    range.
 
     Attributes:
         first: Name of A.
         second: Name of B.
         low: Start of the range.
-        high: Its end.
-        axis: What is on the axis.
-        p_always: A is better all over the range: it has crossed already.
-        p_never: B is better all over the range.
-        p_overtakes: A is better at the end, but not all over the range.
-        p_falls_behind: B is better at the end, but not all over the range.
-        p_several: Share of draws that change sides more than once (part of the four above, not a fifth).
-        point: Quantiles of the point at which A overtakes if it does, by probability; empty if it never does.
-        point_behind: The same where A falls behind.
+        high: End of the range.
+        axis: Name of the axis.
+        p_always: Probability that A is better over the whole range.
+        p_never: Probability that B is better over the whole range.
+        p_overtakes: Probability that A is better at the end, but not over the whole range.
+        p_falls_behind: Probability that B is better at the end, but not over the whole range.
+        p_several: Fraction of draws in which the curves cross more than once; these are also counted in one of the four
+            probabilities above.
+        point: Quantiles, by probability, of the point at which A overtakes B if it does; empty if it never does.
+        point_behind: Quantiles of the point at which A falls behind B if it does; empty if it never does.
         deadline: A point of the axis, or None.
         p_before_deadline: Probability that A is better from the deadline, or earlier, to the end of the range.
         caveats: Reasons for which no confident answer is possible.
-        along: Quantiles of ln y_A - ln y_B along the axis and P(A better), for pictures: x, q05, q50, q95, p_first.
-        response: What the recipes are compared by, e.g. "loss".
+        along: Quantiles of ln y_A - ln y_B along the axis and P(A better), for plots: x, q05, q50, q95, p_first.
+        response: Name of the response by which recipes are compared, e.g. "loss".
     """
 
     first: str
@@ -121,7 +124,7 @@ def crossing_of(
         difference: Draws, shape (draw, point); negative where A is better.
         log_x: Logarithms of the axis, increasing, shape (point,).
         names: Names of A and B.
-        axis: What is on the axis.
+        axis: Name of the axis.
         deadline: A point of the axis by which A should be better.
 
     Raises:
@@ -149,7 +152,7 @@ def crossing_of(
     last = changes.shape[1] - 1 - np.argmax(changes[:, ::-1], axis=1)
     rows = np.arange(len(values))
     left, right = values[rows, last], values[rows, last + 1]
-    # Linear between neighbouring points; draws without a crossing are not looked at.
+    # Between neighbouring points the difference is linear; draws without a crossing are dropped.
     with np.errstate(divide="ignore", invalid="ignore"):
         part = np.where(crossed, left / (left - right), 0.0)
     point = x[last] + part * (x[last + 1] - x[last])
@@ -172,24 +175,26 @@ def crossing_of(
 
 
 def quantiles(values: np.ndarray, levels: Iterable[float] = LEVELS) -> dict[float, float]:
-    """Return the quantiles by probability; none of no values. Infinite values count as such."""
+    """Return quantiles by probability; an empty mapping for no values. Infinite values are allowed."""
     if not len(values):
         return {}
-    # Between an infinite and a finite value there is nothing to interpolate.
+    # No interpolation between an infinite and a finite value.
     found = np.quantile(values, list(levels), method="inverted_cdf")
     return {level: float(value) for level, value in zip(levels, found, strict=True)}
 
 
 def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray:
-    """Return the logarithm of the factor by which A must grow to equal B: the first passage of A's own curve.
+    """Return the logarithm of the factor by which A must grow along the axis to equal B where B is now.
+
+    This is the first passage of A's own curve through B's value at the point in question.
 
     Args:
         difference: ln y_A - ln y_B at the point in question, shape (draw,).
-        relative: ln y_A along the axis minus its value at the point, shape (draw, factor).
+        relative: ln y_A along the axis minus ln y_A at the point in question, shape (draw, factor).
         log_factor: Logarithms of the factors, increasing, with a zero among them, shape (factor,).
 
     Returns:
-        Shape (draw,); inf where A does not get there within the factors, -inf where it is better even at the least.
+        Shape (draw,); inf where A does not equal B at any of the factors, -inf where A is better even at the least one.
 
     Example:
         >>> grid = np.linspace(-5.0, 5.0, 101)
@@ -198,7 +203,7 @@ def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray
     """
     gap, curve, grid = np.asarray(difference, float), np.asarray(relative, float), np.asarray(log_factor, float)
     start = int(np.argmin(np.abs(grid)))
-    # Upwards a discrepancy may lift the curve again: once reached is reached.
+    # With larger factors the discrepancy may raise the curve again, so the first passage counts.
     up = np.minimum.accumulate(curve[:, start:], axis=1)
     down = np.maximum.accumulate(curve[:, start::-1], axis=1)
     result = np.zeros(len(gap))
@@ -211,7 +216,7 @@ def factor_needed(difference: Any, relative: Any, log_factor: Any) -> np.ndarray
 
 
 def passage(values: np.ndarray, target: float, grid: np.ndarray, otherwise: float) -> float:
-    """Return the points where non-decreasing values, starting at zero, first reach a target."""
+    """Return the point where non-decreasing values that start at zero first reach a target, or `otherwise`."""
     point = int(np.searchsorted(values, target))
     if point >= len(values):
         return otherwise
@@ -222,7 +227,7 @@ def passage(values: np.ndarray, target: float, grid: np.ndarray, otherwise: floa
 
 
 def share(probability: float) -> str:
-    """Write a probability in percent, without claiming certainty."""
+    """Write a probability in percent; probabilities close to 0 and 1 are written as "< 1 %" and "> 99 %"."""
     if probability < 0.005:
         return "< 1 %"
     return "> 99 %" if probability > 0.995 else f"{100 * probability:.0f} %"

@@ -1,4 +1,4 @@
-"""Go or no-go: whether to buy a run, with the probability that it meets its target and what a mistake costs."""
+"""Go or no-go: whether to buy a run, the probability that it meets its target, and what a wrong decision costs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ ANSWERS = {
     "go": "buy the run",
     "no-go": "do not buy the run",
     "pilot first": "buy a smaller run first and decide again",
-    "cannot say": "these runs cannot carry an answer",
+    "cannot say": "these runs are not enough for an answer",
 }
 """Every answer and what it means."""
 EVEN = "even stakes: no cost and value were given, so both mistakes count alike"
 CLEAR = 2.0
-"""Monte-Carlo standard errors between the two actions below which the draws do not tell them apart."""
+"""Expected worths of the two actions count as different if they differ by this many Monte-Carlo standard errors."""
 
 
 @known_keywords
@@ -44,27 +44,32 @@ class Decision(Display):
 
     Attributes:
         answer: A key of `ANSWERS`.
-        target: Loss, or score, to be met.
+        target: Loss, or score, that the run should meet.
         at: Inputs of the run.
         cost: What the run costs.
-        value: What meeting the target is worth; None with a utility of one's own.
+        value: What meeting the target is worth; None if the utility is a function.
         unit: Unit of cost, value, worth, regret and information.
-        utility: What outcomes are worth.
-        probability: That one run with a new seed ends below the target: law, discrepancy, run-to-run and seed noise.
-        probability_error: Its Monte-Carlo standard error.
-        probability_curve: That the mean curve is below the target: law and discrepancy, no noise.
-        probability_curve_error: Its Monte-Carlo standard error.
+        utility: Worth of going and of not going, as functions of the outcome.
+        probability: Probability that one run with a new seed meets the target, with the uncertainty of law and
+            discrepancy, and with run-to-run and seed noise.
+        probability_error: Monte-Carlo standard error of `probability`.
+        probability_curve: Probability that the mean curve meets the target, with the uncertainty of law and discrepancy
+            but without noise.
+        probability_curve_error: Monte-Carlo standard error of `probability_curve`.
         forecast: The forecast of the run.
-        break_even: Probability above which going pays; None where the probability alone does not decide.
-        turning_target: Target at which the answer between go and no-go would turn; None where it cannot be had.
-        worth: Expected worth of going over staying.
-        worth_error: Its Monte-Carlo standard error.
+        break_even: Probability of meeting the target above which going pays; None where the probability alone does not
+            decide.
+        turning_target: Target at which the answer would change between go and no-go; None where there is no such
+            target.
+        worth: Expected worth of going minus that of not going.
+        worth_error: Monte-Carlo standard error of `worth`.
         regret: Expected regret of "go" and of "no-go".
-        evpi: Value of knowing the outcome beforehand: the smaller regret.
-        pilots: Ranking of pilots; None if there were none to consider.
+        evpi: Expected value of perfect information: the smaller of the two regrets.
+        pilots: Ranking of pilots; None if no pilots were considered.
         caveats: Reasons for which no confident answer is given.
         stakes: Whether cost and value were given.
-        remarks: What to know about the answer: that the question lies beyond the record, or that the run was made.
+        remarks: Sentences that qualify the answer: the question lies beyond the tested extrapolation factor, or such a
+            run is already in the data.
     """
 
     answer: str
@@ -92,7 +97,7 @@ class Decision(Display):
 
     @property
     def text(self) -> str:
-        """The sentence that a meeting reads, and what would change it."""
+        """The answer in sentences: what to do, the probabilities, the costs of mistakes, and what would change it."""
         return " ".join([self.headline, self.chances, self.stake, self.change, *self.remarks])
 
     @property
@@ -102,7 +107,7 @@ class Decision(Display):
 
     @property
     def side(self) -> str:
-        """Return on which side of the target the run has to end: `below` a loss, `above` a score."""
+        """Return the side of the target on which the run has to end: `below` for a loss, `above` for a score."""
         return "above" if self.higher_is_better else "below"
 
     @property
@@ -121,7 +126,7 @@ class Decision(Display):
 
     @property
     def chances(self) -> str:
-        """The probability, and which uncertainty it contains."""
+        """The probability of meeting the target, and which uncertainty it contains."""
         low, high = self.forecast.interval(0.8)[:, 0]
         middle, fine = self.forecast.quantile(0.5)[0], self.forecast.resolution[0]
         trust = "By the model alone, which is not to be relied on here, the" if self.caveats else "The"
@@ -137,7 +142,7 @@ class Decision(Display):
 
     @property
     def stake(self) -> str:
-        """Return the costs of mistakes, as a sentence."""
+        """Return a sentence about the costs of wrong decisions."""
         parts = []
         if self.break_even is not None and self.break_even >= 1.0:
             parts.append("Going never pays: it costs at least what a success is worth")
@@ -155,7 +160,7 @@ class Decision(Display):
 
     @property
     def change(self) -> str:
-        """Return what would change the answer."""
+        """Return sentences about what would change the answer."""
         if self.answer == "cannot say":
             return self.caveats[0].remedy
         sentences = []
@@ -186,7 +191,7 @@ class Decision(Display):
         return pd.DataFrame([row | {"regret_no_go": self.regret["no-go"], "evpi": self.evpi}])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return all results as plain values, ready for JSON."""
         plain = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         for name in ("utility", "forecast", "pilots", "caveats"):
             plain.pop(name)
@@ -206,7 +211,7 @@ class Decision(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the answer, then a sentence a line."""
+        """Return the text with one sentence on each line."""
         lines = [self.answer.upper(), self.headline, self.chances, self.stake, self.change, *self.remarks]
         return "\n".join([line for line in lines if line] + [f"warning: {caveat}" for caveat in self.caveats[1:]])
 
@@ -229,27 +234,28 @@ def go(
     """Decide whether to buy a run.
 
     The run pays if its expected worth over posterior predictive draws (law, discrepancy, run-to-run and seed noise) is
-    positive. A pilot comes first if what it would teach is worth more than it costs. No answer is given where the
-    runs cannot carry one: a question off the ray of all runs, two scales, chains that did not converge. Questions
-    far beyond the data are answered. The discrepancy, whose size was chosen on held-out runs, makes their intervals
-    wide, and a remark says how far intervals were tested.
+    positive. A pilot, a smaller run, comes first if its result is worth more than it costs. The answer is "cannot say"
+    if chains did not converge, if the runs have two scales only, or if all runs lie on one ray (inputs that grow
+    together) and the question lies off it. Questions far beyond the data are answered. Their intervals are wide because
+    of the discrepancy, whose size was chosen on held-out runs; a remark says up to which extrapolation factor intervals
+    were tested.
 
     Args:
         posterior: The fit.
-        target: Loss to be met, on the scale of the runs; lower is better.
+        target: Loss (or score) that the run should meet, on the scale of the runs.
         cost: What the run costs, in any unit.
-        value: What meeting the target is worth (`"step"`, `"opportunity"`), or a nat below it (`"per_nat"`), in the
-            same unit. Without cost and value both mistakes count alike.
+        value: What meeting the target is worth (`"step"`, `"opportunity"`), or what each nat below it is worth
+            (`"per_nat"`), in the unit of `cost`. Without cost and value both wrong decisions count alike.
         utility: A name from `utility.UTILITIES`, or a function from an array of losses to the net worth of going.
-        pilots: Candidates for `next_run`, "auto" for a ladder below the run, or None.
+        pilots: Candidates for `next_run`; "auto" for sizes between the largest run and this one; or None.
         pilot_cost: See `next_run`.
         batch: Largest number of pilots to buy together.
-        unit: Unit of cost and value, for texts.
-        at: Inputs of the run, raw counts by name, as a mapping or a table of one row.
-        **inputs: The same by keyword, for names that are no options.
+        unit: Unit of cost and value, printed in texts.
+        at: Inputs of the run in raw counts, as a mapping from names or a table of one row.
+        **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
     Raises:
-        InputError: For inputs, stakes or names that cannot work.
+        InputError: For missing or impossible inputs, costs, values or names.
 
     References:
         raiffa1961applied, chapters 4 and 5.
@@ -307,10 +313,10 @@ def go(
 
 
 def check_pilots(pilots: pd.DataFrame | str | None, pilot_cost: Any, batch: int) -> None:
-    """Refuse options about pilots that cannot be.
+    """Refuse impossible values of the options about pilots.
 
     Raises:
-        InputError: Naming the option, and what was found.
+        InputError: With the option and the value that was found.
     """
     checked.options(batch=(batch, BATCH), pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
     if not (pilots is None or isinstance(pilots, pd.DataFrame) or (isinstance(pilots, str) and pilots == "auto")):
@@ -326,10 +332,10 @@ def chosen_utility(
     *,
     stakes: bool,
 ) -> Utility:
-    """Return the utility of a run: with even stakes where none were given.
+    """Return the utility of a run; without cost and value, both wrong decisions count alike.
 
     Raises:
-        InputError: For a value without a cost, unless `utility` is a function, which knows both.
+        InputError: For a value without a cost, unless `utility` is a function, which contains both.
     """
     if not stakes:
         return make_utility("opportunity", target, 1.0, 1.0, score)
@@ -341,7 +347,7 @@ def chosen_utility(
 
 
 def answer_of(worth: float, reasons: Sequence[Caveat], ranking: Ranking | None) -> str:
-    """Return one of `ANSWERS`: a caveat forbids an answer, and a pilot that pays comes before the run."""
+    """Return a key of `ANSWERS`: a caveat means "cannot say", and a pilot that pays comes before the run."""
     if reasons:
         return "cannot say"
     if ranking is not None and ranking.batch:
@@ -350,13 +356,13 @@ def answer_of(worth: float, reasons: Sequence[Caveat], ranking: Ranking | None) 
 
 
 def refuse_stakeless(*given: bool) -> None:
-    """Refuse options about stakes where there are none.
+    """Refuse options that have no effect without cost and value.
 
     Args:
-        *given: Whether each of the options below was given, in their order.
+        *given: Whether the caller gave utility, pilots, pilot_cost, batch and unit, in this order.
 
     Raises:
-        InputError: With their names.
+        InputError: With the names of those options.
     """
     names = ("utility", "pilots", "pilot_cost", "batch", "unit")
     if idle := [name for name, was in zip(names, given, strict=True) if was]:
@@ -367,7 +373,7 @@ def refuse_stakeless(*given: bool) -> None:
 
 
 def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
-    """Return remarks on an answer: a question beyond the record, or a run that was already made."""
+    """Return remarks on an answer: a question beyond the tested extrapolation factor, or a run already in the data."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
     names = list(posterior.law.inputs)
     there = np.isclose(posterior.runs.frame[names].to_numpy(float), law_point(posterior, at), rtol=1e-9).all(1)
@@ -381,14 +387,14 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
 
 def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
     """Return the probability that the target is met, and its Monte-Carlo standard error."""
-    # Of a score both are of the odds against, which fall as it grows.
+    # For a score, target and forecast are compared as odds against a right answer, which decrease as the score grows.
     bar = forecast.range.log_odds(target) if isinstance(forecast, ScoreForecast) else np.log(target)
     each = ndtr((bar - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
     return float(each.mean()), mean_error(each, posterior.layout)
 
 
 def turning(forecast: Forecast, break_even: float | None) -> float | None:
-    """Return the target whose probability is the break-even one; None where the probability alone does not decide."""
+    """Return the target whose probability equals `break_even`; None where the probability alone does not decide."""
     if break_even is None or not 0.0 < break_even < 1.0:
         return None
     return float(forecast.quantile(1.0 - break_even if forecast.higher_is_better else break_even)[0])

@@ -1,9 +1,9 @@
-"""Information: what a pilot is worth, from simulated outcomes of the pilot and of the run it is for.
+"""Information: what a pilot is worth, from simulated outcomes of the pilot and of the run it is for, the target run.
 
-Pre-posterior analysis by regression (after strong2015estimating): in every equally likely joint draw the pilot shows
-something and going has some worth; the mean worth given what the pilot shows is a regression, and deciding by its
-sign is the decision rule that the pilot buys. The rule is learned on one half of the joint draws and paid on the
-other, so that a pilot which says nothing earns nothing.
+The method is pre-posterior analysis by regression (after strong2015estimating). Each equally likely joint draw contains
+the pilot's loss and the worth of going. A regression estimates the mean worth given the pilot's loss, and its sign is
+the decision that would be made after the pilot. This rule is learned on one half of the joint draws and its worth is
+measured on the other half, so that a pilot without information has no value.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scipy.special import ndtri
 from scipy.stats import rankdata
 
 BINS = 64
-"""Groups of joint draws, by what the pilot shows, whose mean worth is smoothed."""
+"""Number of groups of joint draws, ordered by the pilots' losses, whose mean worths are smoothed."""
 FEWEST = 8
 """Fewest joint draws in a group."""
 
@@ -27,8 +27,9 @@ class Value(NamedTuple):
 
     Attributes:
         evsi: Expected value of sample information, in the unit of the worth; never negative.
-        each: Gain of the rule over the best decision made now, in each joint draw; its mean is `evsi` before clipping.
-        go: Share of joint draws in which the rule goes.
+        each: Gain of the rule over the best decision without a pilot, in each joint draw; the mean is `evsi` before
+            clipping at 0.
+        go: Fraction of joint draws in which the rule decides to go.
     """
 
     evsi: float
@@ -37,11 +38,11 @@ class Value(NamedTuple):
 
 
 def index(target: np.ndarray, pilots: np.ndarray) -> np.ndarray:
-    """Return the best linear guess of the target's curve from what pilots show, shape (draw,).
+    """Return the best linear prediction of the curve at the target run from the pilots' losses, shape (draw,).
 
     Args:
-        target: Ln of the target's curve, shape (draw,).
-        pilots: Ln of what each pilot shows, shape (draw, pilot).
+        target: Ln of the mean curve at the target run, shape (draw,).
+        pilots: Ln loss of each pilot, shape (draw, pilot).
     """
     design = np.column_stack([np.ones(len(target)), pilots])
     weights, *_ = np.linalg.lstsq(design, target, rcond=1e-10)
@@ -49,10 +50,10 @@ def index(target: np.ndarray, pilots: np.ndarray) -> np.ndarray:
 
 
 def information(target: np.ndarray, pilots: np.ndarray) -> float:
-    """Return the information of pilots about the target, in nats.
+    """Return the information of pilots about the curve at the target run, in nats.
 
-    Mutual information of a Gaussian copula, -ln(1 - r^2) / 2 with r the correlation of normal scores. Adjusted for what
-    that many pilots explain by chance.
+    This is the mutual information of a Gaussian copula, -ln(1 - r^2) / 2, where r is the correlation of normal scores
+    of the curve and of its best linear prediction. It is adjusted for the part that as many pilots explain by chance.
     """
     guess = index(target, pilots)
     scores = [ndtri((rankdata(values) - 0.5) / len(values)) for values in (target, guess)]
@@ -66,18 +67,18 @@ def sample_information(gain: np.ndarray, target: np.ndarray, pilots: np.ndarray)
     """Return the expected value of sample information of pilots.
 
     Args:
-        gain: Worth of going over staying, mean over the run's own noise, shape (draw,).
-        target: Ln of the target's curve, shape (draw,).
-        pilots: Ln of what each pilot shows, shape (draw, pilot).
+        gain: Worth of going minus that of not going, averaged over the target run's own noise, shape (draw,).
+        target: Ln of the mean curve at the target run, shape (draw,).
+        pilots: Ln loss of each pilot, shape (draw, pilot).
 
     Returns:
-        The value; zero where no pilot outcome would change the decision.
+        The value; `evsi` is zero if no outcome of the pilots would change the decision.
     """
     guess = index(target, pilots)
     now = float(gain.mean() > 0)
     rule = np.empty(len(gain))
-    # Neighbouring joint draws share a posterior draw, so the parts are blocks, not every other joint draw. Made of two
-    # quarters each, they have as many joint draws of either component of a mixture.
+    # Neighbouring joint draws share a posterior draw, so the halves consist of blocks, not of every other joint draw.
+    # Each half is two separate quarters, so that both have as many joint draws of each component of a mixture.
     half = np.arange(len(gain)) * 4 // len(gain) % 2 == 0
     for learn, pay in ((half, ~half), (~half, half)):
         rule[pay] = regression(guess[learn], gain[learn])(guess[pay]) > 0
@@ -98,5 +99,5 @@ def regression(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarra
     low, high = centers[keep][0], centers[keep][-1]
     width = high - low
     spline = make_smoothing_spline((centers[keep] - low) / width, means[keep])
-    # Beyond the outermost groups the spline would run off along its last slope, which is right for a trend.
+    # Beyond the outermost groups the spline would continue with its last slope.
     return lambda at: spline((np.asarray(at) - low) / width)

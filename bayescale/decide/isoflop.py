@@ -1,8 +1,9 @@
 """isoFLOP: the best size and number of tokens at each budget of a sweep, and the powers of compute they grow with.
 
-One posterior is looked at along lines of equal compute, so that every run informs every valley: a budget with two runs
-left has a valley too, and a lopsided or off-centre valley is not misplaced as a parabola misplaces it. The parabola
-through the runs of one budget, which is what most people do, is printed beside.
+A valley is the loss along a line of equal compute. All valleys come from one posterior, so that every run informs every
+valley. A budget with only two runs has a valley too. The minimum of a lopsided or off-centre valley is not misplaced,
+but that of a parabola would be. The minimum of a parabola through the runs of each budget, the usual method, is also
+given.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from bayescale.posterior.fitted import Fitted
 SAME_BUDGET = 1.25
 """Runs whose compute differs by less than this factor belong to one budget."""
 FEWEST_CELLS = 3
-"""Runs below which a budget has no parabola of its own."""
+"""Fewest sizes with which a budget gets a parabola of its own."""
 POINTS = 61
-"""Sizes at which one valley is evaluated."""
+"""Number of sizes at which one valley is evaluated."""
 MOST_POINTS = 480
-"""Sizes of all valleys together, which one joint draw covers."""
+"""Largest number of sizes, over all valleys, that one joint draw covers."""
 SEARCH = (1e2, 1e16)
-"""Numbers of parameters among which the law's optimum is sought."""
+"""Range of parameters within which the law's optimum is sought."""
 ND = ("n_params", "n_tokens")
 
 
@@ -48,20 +49,22 @@ class Sweep(Display):
     """The valleys of an isoFLOP sweep, and the frontier through their minima.
 
     Attributes:
-        frontier: One row a budget: budget, measured `cells`, `n_params`, `n_tokens` and `loss` at the minimum, each
-            with `_low` and `_high`, the sizes within `regret` of the least (`flat_low`, `flat_high`; in tokens
-            `flat_tokens_low`, `flat_tokens_high`), the parabola's `parabola_params`, `parabola_tokens` (nan where there
-            is none, with the reason in `parabola`), and `ratio`, how far beyond the runs the minimum lies.
+        frontier: One row a budget: `budget`; number of measured runs, `cells`; `n_params`, `n_tokens` and `loss` at the
+            minimum, each with `_low` and `_high`; the sizes whose loss is within `regret` of the least (`flat_low`,
+            `flat_high`; in tokens `flat_tokens_low`, `flat_tokens_high`); the parabola's `parabola_params` and
+            `parabola_tokens` (nan where there is none, with the reason in `parabola`); and the extrapolation factor of
+            the minimum, `ratio`.
         exponents: Rows n_params, n_tokens: power of compute with `low` and `high`, and that of the parabolas.
-        valleys: Long table: budget, n_params, n_tokens, `typical` loss, `q05`, `q95`, and whether the size is in the
-            flat bottom.
+        valleys: One row for each budget and size: budget, n_params, n_tokens, `typical` loss, `q05`, `q95`, and whether
+            the loss is within `regret` of the least (`flat`).
         measured: The runs: budget, n_params, n_tokens, loss.
-        flops_per: Operations for each parameter and token, 6 unless the runs' compute says otherwise.
-        regret: Loss within which sizes count as equally good.
+        flops_per: FLOPs per parameter and token; 6 unless the compute of the runs implies another value.
+        regret: Sizes whose loss is within this much of the least count as equally good.
         level: Central probability of the intervals.
-        left_out: What was left out when the table was read, and why.
-        broken: The runs that were left out: budget (nan of none here), n_params, n_tokens, loss (nan where missing).
-        notes: Further things to know.
+        left_out: Which rows were left out when the table was read, and why.
+        broken: The runs that were left out: budget (nan if it is none of the sweep's), n_params, n_tokens, loss (nan
+            where missing).
+        notes: Further remarks.
         caveats: Reasons not to rely on an answer, by budget.
         posterior: The fit.
     """
@@ -81,7 +84,7 @@ class Sweep(Display):
 
     @property
     def label(self) -> str:
-        """Law and runs."""
+        """Name of the law and of the runs."""
         return f"{self.posterior.law_names} on {self.posterior.runs.name}"
 
     @property
@@ -89,7 +92,7 @@ class Sweep(Display):
         """The answer in words."""
         percent = f"{100 * self.level:g} %"
         asked = int((self.frontier["cells"] == 0).sum())
-        beside = f" and {counted(asked, 'budget')} asked for" if asked else ""
+        beside = f" and {counted(asked, 'requested budget')}" if asked else ""
         budgets = counted(len(self.frontier) - asked, "budget")
         lines = [f"{self.label}: {budgets} with runs{beside}, C = {self.flops_per:.3g} N D."]
         for row in self.frontier.to_dict("records"):
@@ -113,7 +116,7 @@ class Sweep(Display):
         lines += self.notes
         lines += [f"Left out: {text}" for text in self.left_out]
         lines += self.broken_lines
-        # One cause, such as chains that did not converge, is told once.
+        # A cause that all budgets share, such as chains that did not converge, is printed once.
         reasons: dict[str, list[str]] = {}
         for budget, found in self.caveats.items():
             if found:
@@ -175,19 +178,20 @@ def isoflop(
     seed: int = 0,
     **options: Any,
 ) -> Sweep:
-    """Find the best size at each budget of an isoFLOP sweep, with the frontier through the minima.
+    """Find the best size at each budget of an isoFLOP sweep, and the frontier through these minima.
 
     Args:
         source: Runs of a sweep with n_params and n_tokens (`bs.read` derives one from the other and the budget), or a
-            fit of them.
-        budgets: Budgets to look at as well, such as that of the next run; FLOPs.
+            fit of such runs.
+        budgets: Further budgets in FLOPs, such as that of the next run.
         regret: Sizes whose typical loss is within this much of the least count as equally good.
         level: Central probability of the intervals.
         seed: Seed of the fit.
         **options: Further arguments of `bs.fit`, such as law, discrepancy or method.
 
     Raises:
-        InputError: For runs that are no sweep, options of a fit for a fit, or numbers that cannot be.
+        InputError: For runs that are no sweep, options of `bs.fit` when `source` is a fit already, or impossible
+            numbers.
 
     Example:
         >>> bs.decide.isoflop(bs.read("sweep.csv"), budgets=[1e21]).to_frame()  # doctest: +SKIP
@@ -220,10 +224,10 @@ def isoflop(
 
 
 def check_sweep(runs: Runs) -> None:
-    """Refuse runs that have no two inputs to trade, before anything is fitted.
+    """Refuse runs without two inputs between which a budget can be split, before anything is fitted.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: With the input that is missing.
     """
     if {"n_params", "n_tokens"} <= set(runs.inputs) or {"flops", "n_params"} <= set(runs.inputs):
         return
@@ -235,7 +239,7 @@ def check_sweep(runs: Runs) -> None:
 
 
 def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> Sweep:
-    """Evaluate a posterior along lines of equal compute: those of its runs, and those that are asked for."""
+    """Evaluate a posterior along lines of equal compute: at the budgets of its runs and at the requested ones."""
     if posterior.ray is not None:
         raise InputError(
             f"All runs lie on one ray ({posterior.ray.text}): there is one size at each budget and no valley. Add "
@@ -295,12 +299,13 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
 
 
 def frontier_row(budget: float, product: float, found: dict[str, Any], runs: pd.DataFrame) -> dict[str, Any]:
-    """Return one row of `Sweep.frontier`: tokens follow from sizes, whose product is known at a budget.
+    """Return one row of `Sweep.frontier`; tokens are the known product at a budget divided by the size.
 
     Args:
         budget: The budget in FLOPs.
         product: Parameters times tokens at this budget.
-        found: Number of cells, best size, its loss, interval and flat bottom, and the extrapolation factor.
+        found: Number of runs, best size, loss there, interval, sizes that are equally good, and the extrapolation
+            factor.
         runs: Runs at this budget, to which the parabola of the usual method is fitted.
     """
     parabola, said = parabola_of(runs)
@@ -321,10 +326,10 @@ def frontier_row(budget: float, product: float, found: dict[str, Any], runs: pd.
 
 
 def cells(posterior: Fitted) -> tuple[pd.DataFrame, float, list[str]]:
-    """Return the runs with their budgets, operations for each parameter and token, and what is worth knowing.
+    """Return the runs with their budgets, the FLOPs per parameter and token, and remarks.
 
     Raises:
-        InputError: For a law of other inputs.
+        InputError: For a law with other inputs.
     """
     frame, inputs = posterior.runs.frame, posterior.law.inputs
     if set(inputs) not in ({"n_params", "n_tokens"}, {"flops", "n_params"}):
@@ -359,7 +364,7 @@ def cells(posterior: Fitted) -> tuple[pd.DataFrame, float, list[str]]:
 
 
 def broken_cells(gone: pd.DataFrame | None, flops_per: float, budgets: np.ndarray) -> pd.DataFrame:
-    """Return the runs that reading left out, with the budget that their compute belongs to, where sizes are known."""
+    """Return the runs that were left out when the table was read, with the budgets nearest to their compute."""
     columns = ["budget", *ND, "loss"]
     if gone is None or "loss" not in gone:
         return pd.DataFrame(columns=columns, dtype=float)
@@ -376,7 +381,7 @@ def broken_cells(gone: pd.DataFrame | None, flops_per: float, budgets: np.ndarra
 
 
 def budgets_of(compute: np.ndarray) -> np.ndarray:
-    """Return the budget of each run, the geometric mean of its group of like compute; nan where there are no groups."""
+    """Return the budget of each run: the geometric mean of its group of similar compute, or nan without groups."""
     order = np.argsort(compute)
     logs = np.log(compute[order])
     group = np.concatenate([[0], np.cumsum(np.diff(logs) > np.log(SAME_BUDGET))])
@@ -384,7 +389,7 @@ def budgets_of(compute: np.ndarray) -> np.ndarray:
     for number in range(group[-1] + 1):
         members = order[group == number]
         values = compute[members]
-        # Steps that are all small are no budgets, but a design that fills the plane.
+        # Where all steps in compute are small, the runs fill the plane of sizes and tokens and have no budgets.
         if values.max() <= values.min() * SAME_BUDGET**2:
             same = np.ptp(values) < 1e-9 * values[0]
             result[members] = values[0] if same else float(f"{np.exp(np.log(values).mean()):.3g}")
@@ -408,7 +413,7 @@ def is_sweep(posterior: Fitted) -> bool:
 
 
 def valley_path(posterior: Fitted, measured: pd.DataFrame, budget: float, per: float, count: int) -> pd.DataFrame:
-    """Return the points at which one valley is evaluated: around the law's optima, and wherever it was measured."""
+    """Return the points at which one valley is evaluated: around the law's optima, and over all measured sizes."""
     wide = on_cost_line(posterior.law.inputs, np.geomspace(*SEARCH, 300), budget, per)
     wide = wide[wide["n_tokens"] >= 1.0].reset_index(drop=True)
     law_best, _ = law_optima(posterior, wide, "n_params")
@@ -419,7 +424,7 @@ def valley_path(posterior: Fitted, measured: pd.DataFrame, budget: float, per: f
 
 
 def parabola_of(runs: pd.DataFrame) -> tuple[float, str]:
-    """Return the size at the bottom of the parabola in ln N through the runs of one budget, and what to say of it."""
+    """Return the size at the minimum of the parabola in ln N through the runs of one budget, with a text about it."""
     if runs["n_params"].nunique() < FEWEST_CELLS:
         return np.nan, "too few for a parabola"
     x = np.log(runs["n_params"].to_numpy(float))
@@ -453,7 +458,7 @@ def powers(frontier: pd.DataFrame, own: np.ndarray, best: np.ndarray, sides: lis
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a table, with None for what is not there."""
+    """Return the rows of a table as mappings, with None for nan."""
     rows = table.to_dict("records")
     return [{str(k): None if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()} for row in rows]
 

@@ -1,7 +1,7 @@
-"""Noise: what repeated runs of one setting say: seed sd, differences of recipes, and what so many seeds can show.
+"""Noise: seed sd, differences of recipes, and the smallest differences that n seeds can show, from repeated runs.
 
 These questions need no scaling law. Runs with equal inputs (and equal step, where runs were measured at several) are
-replicates; `bayescale.decide.seed_differences` has the model.
+replicates; the model is described in `bayescale.decide.seed_differences`.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from bayescale.errors import InputError, counted, some
 from bayescale.forecast import mixture_cdf
 
 CLEAR, POWER = 0.95, 0.8
-"""A gap counts as shown at this probability that its sign is right, and a number of seeds as enough at this power."""
+"""Probability that the sign of a gap is right at which it counts as shown, and power at which seeds are enough."""
 SEEDS = (2, 3, 5, 8, 12)
-"""Numbers of seeds whose resolution is stated."""
+"""Numbers of seeds for which the smallest visible gap is stated."""
 
 
 @known_keywords
@@ -51,22 +51,24 @@ class SeedNoise(Display):
     """Estimates from replicates: seed sd, means, differences.
 
     Attributes:
-        table: One row a recipe and setting: `family`, the inputs and `step` where they vary, `runs`, `mean`, its
-            standard error `se`, and `sd` of one run, with the posterior of all replicates for groups of one run.
+        table: One row for each recipe and setting: `family`, the inputs and `step` where they vary, number of `runs`,
+            `mean`, its standard error `se`, and `sd` of one run. In groups of one run, `sd` is the posterior median
+            from all replicates.
         sd: Quantiles of the seed sd, on the scale of the loss, by probability.
-        freedom: Degrees of freedom behind it: runs less settings.
+        freedom: Degrees of freedom of that estimate: number of runs minus number of settings.
         level: Central probability of all intervals.
-        differences: One for each pair of recipes and setting.
-        resolution: One row a number of seeds: the smallest true difference of two recipes (`gap`, and `gap_paired`
-            where recipes share seeds) whose sign so many seeds of each show with a certainty (`certainty`) of .95,
-            with a probability (`power`) of .8.
-        bar: Loss that a mean should fall below, or score that it should exceed; or None.
-        passed: One row a recipe and setting: `mean`, `se`, `met` (whether the mean meets the bar) and `probability`
-            that the expected response does; empty without a bar.
+        differences: A `SeedDifference` for each pair of recipes and each setting.
+        resolution: One row for each number of seeds: the smallest true difference of two recipes that can be shown.
+            With that many seeds of each, a test with certainty .95 (`certainty`) finds the sign of the difference in
+            a fraction .8 of experiments (`power`). Column `gap` is for independent seeds, `gap_paired` for recipes
+            that share seeds.
+        bar: Loss that a mean should be below, or score that it should exceed; or None.
+        passed: One row for each recipe and setting: `mean`, `se`, `met` (whether the mean meets the bar) and
+            `probability` that the expected response does; empty without a bar.
         reference: Loss that another run is compared with, or None.
-        within: Tolerance around it, or None.
+        within: Tolerance around the reference, or None.
         p_same: Probability that another run of each recipe ends within the tolerance, by recipe.
-        response: What was measured, e.g. "loss".
+        response: Name of the response, e.g. "loss".
         higher_is_better: Whether the response is a score.
         trend: How the relative seed sd changes with scale; None where fewer than three scales have replicates.
         far: Rows that lie too far from the other runs of their setting for normal noise.
@@ -90,7 +92,7 @@ class SeedNoise(Display):
 
     @property
     def first_met(self) -> dict[str, dict[str, float] | None]:
-        """Return by recipe the first setting in order of scale whose mean meets the bar; None where none does."""
+        """Return for each recipe the smallest setting whose mean meets the bar; None where no mean does."""
         found: dict[str, dict[str, float] | None] = {}
         for family, rows in self.passed.groupby("family", sort=False):
             met = rows[rows["met"]]
@@ -127,7 +129,7 @@ class SeedNoise(Display):
 
     @property
     def resolution_text(self) -> str:
-        """The smallest differences that so many seeds find."""
+        """The smallest differences that each number of seeds can show, in words."""
         column = "gap_paired" if "gap_paired" in self.resolution else "gap"
         known = self.resolution[np.isfinite(self.resolution[column].to_numpy(float))]
         gaps = spreads_shown(list(known[column].astype(float))) if len(known) else []
@@ -141,7 +143,7 @@ class SeedNoise(Display):
         )
 
     def trend_lines(self) -> list[str]:
-        """Return how the seed sd changes with scale, and which runs lie far from the others of their setting."""
+        """Return sentences on how the seed sd changes with scale, and on runs far from the others of their setting."""
         lines = []
         if self.trend is not None:
             low, middle, high = (self.trend.slope[share] for share in sorted(self.trend.slope))
@@ -164,7 +166,7 @@ class SeedNoise(Display):
         return lines
 
     def bar_lines(self) -> list[str]:
-        """Return the settings at which means meet the bar, a line a recipe."""
+        """Return for each recipe a line with the settings at which the mean meets the bar."""
         lines = []
         axes = [name for name in self.passed if name not in ("family", "mean", "se", "met", "probability")]
         side, called = ("above", "score") if self.higher_is_better else ("below", "loss")
@@ -193,7 +195,7 @@ class SeedNoise(Display):
         return self.table.copy()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return all results as plain values, ready for JSON."""
         return {
             "text": self.text,
             "sd": {f"{level:g}": value for level, value in self.sd.items()},
@@ -231,23 +233,23 @@ def noise(
     most_seeds: int = MOST_SEEDS,
     error: float = ERROR,
 ) -> SeedNoise:
-    """Estimate the seed sd, differences of recipes, and the differences that so many seeds can show.
+    """Estimate the seed sd, differences of recipes, and the smallest differences that given numbers of seeds can show.
 
-    Families of the runs are recipes. Runs of one recipe with equal inputs and equal step are replicates.
+    Each family of the runs is one recipe. Runs of one recipe with equal inputs and equal step are replicates.
 
     Args:
         runs: Runs with replicates, of one scale or several.
-        bar: Loss that a mean should fall below, or score that it should exceed: says at which setting (step, size)
-            it first does.
+        bar: Loss that a mean should be below, or score that it should exceed. The result then has the first setting
+            (step, size) at which it does.
         reference: Loss that another run should reproduce; needs `within`.
         within: Tolerance around the reference.
-        seeds: Numbers of seeds for each recipe whose smallest visible gap is stated.
+        seeds: Numbers of seeds of each recipe for which the smallest visible difference is stated.
         level: Central probability of intervals.
-        most_seeds: Seeds of each recipe that are planned, of looks at a difference after every seed.
-        error: Chance that any of these looks names a recipe if there is no difference.
+        most_seeds: Number of planned seeds of each recipe, for a sequential test after every seed.
+        error: Probability that this sequential test names a recipe although there is no difference.
 
     Raises:
-        InputError: For runs without replicates, a score that was read as a loss, or numbers that cannot be.
+        InputError: For runs without replicates, a score that was read as a loss, or impossible numbers.
 
     Example:
         >>> import bayescale as bs, pandas as pd
@@ -303,10 +305,10 @@ def noise(
 def check_options(
     bar: float | None, reference: float | None, within: float | None, seeds: Sequence[int], level: float
 ) -> None:
-    """Refuse options that cannot be.
+    """Refuse impossible options.
 
     Raises:
-        InputError: With the option and what was expected.
+        InputError: With the option, what was expected and what was found.
     """
     for name, value in {"bar": bar, "reference": reference, "within": within}.items():
         checked.options(**{name: (value, checked.optional(checked.POSITIVE))})
@@ -324,9 +326,9 @@ def check_options(
 
 
 def residuals(frame: pd.DataFrame, axes: list[str], name: str) -> tuple[int, float]:
-    """Return the degrees of freedom of the seed sd, and the sum of squares of relative residuals that goes with them.
+    """Return the degrees of freedom of the seed sd, and the sum of squared relative residuals that belongs to them.
 
-    Rows of one run at several steps say the same thing again: then runs are counted instead of rows.
+    Several steps of one run are no independent evidence: where runs have steps, runs are counted instead of rows.
 
     Raises:
         InputError: For runs without replicates.
@@ -351,7 +353,7 @@ def residuals(frame: pd.DataFrame, axes: list[str], name: str) -> tuple[int, flo
 
 
 def refuse_rising(runs: Runs) -> None:
-    """Refuse a score that was read as if it were a loss, which would name the worse recipe.
+    """Refuse a score that was read as a loss, because the worse recipe would be called the better one.
 
     Raises:
         InputError: With the option that reads the column as a score.
@@ -366,7 +368,7 @@ def refuse_rising(runs: Runs) -> None:
 
 
 def one_axis(frame: pd.DataFrame, axes: list[str]) -> bool:
-    """Return whether settings move along one axis, or along several that grow together."""
+    """Return whether all inputs grow together from setting to setting, so that settings have one order."""
     if "step" in axes:
         return False
     settings = frame[axes].drop_duplicates().sort_values(axes).to_numpy(float) if axes else np.zeros((0, 0))
@@ -374,19 +376,19 @@ def one_axis(frame: pd.DataFrame, axes: list[str]) -> bool:
 
 
 def item_noise(frame: pd.DataFrame) -> float:
-    """Return how much a score scatters by its items alone, relative to it: the median of the prior of the seed sd."""
+    """Return the prior median of a score's relative seed sd: the scatter that the number of items alone causes."""
     score, items = frame["score"].to_numpy(float), frame["n_items"].to_numpy(float)
     share = np.clip(score, 0.5 / items, 1.0 - 0.5 / items)
     return float(np.sqrt(np.mean(share * (1.0 - share) / items)) / np.mean(share))
 
 
 def smallest_gaps(seeds: Sequence[int], sd: float, paired: float | None) -> pd.DataFrame:
-    """Return the smallest difference that a one-sided t test at 1 - `CLEAR` finds with power `POWER`, by seeds.
+    """Return for each number of seeds the smallest difference found by a one-sided t test at 1 - `CLEAR` with `POWER`.
 
     Args:
         seeds: Numbers of seeds of each recipe.
         sd: Seed sd on the scale of the response.
-        paired: Standard deviation of the difference of two runs of one seed; None where no seeds are shared.
+        paired: Standard deviation of the difference of two runs with the same seed; None where no seeds are shared.
     """
     rows = []
     for count in sorted({int(number) for number in seeds}):
@@ -398,7 +400,7 @@ def smallest_gaps(seeds: Sequence[int], sd: float, paired: float | None) -> pd.D
 
 @functools.cache
 def noncentrality(freedom: int) -> float:
-    """Return how many standard errors a difference must have for a one-sided t test to find it; inf without freedom."""
+    """Return the smallest difference, in standard errors, that a one-sided t test finds; inf without freedom."""
     if freedom < 1:
         return float("inf")
     limit = stats.t.ppf(CLEAR, freedom)
@@ -406,7 +408,7 @@ def noncentrality(freedom: int) -> float:
 
 
 def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[str]) -> pd.DataFrame:
-    """Return one row a recipe and setting: number of runs, mean, its standard error and the sd of one run."""
+    """Return a table of recipes and settings: number of runs, mean, standard error of the mean, and sd of one run."""
     table = pd.DataFrame({"runs": counts, "mean": groups.mean(), "own": groups.std(ddof=1)}).reset_index()
     table["sd"] = table.pop("own").fillna(float(np.median(spread)) * table["mean"])
     table["se"] = table["sd"] / np.sqrt(table["runs"])
@@ -414,7 +416,7 @@ def means_table(groups: Any, counts: pd.Series, spread: np.ndarray, axes: list[s
 
 
 def met_bar(table: pd.DataFrame, axes: list[str], spread: np.ndarray, bar: float, higher: bool) -> pd.DataFrame:
-    """Return for each setting whether the mean, and with what probability the expected response, meets a bar."""
+    """Return for each setting whether the mean meets the bar, and the probability that the expected response does."""
     rows = table[["family", *axes, "mean", "se"]].copy()
     rows["met"] = rows["mean"] > bar if higher else rows["mean"] < bar
     scale = table["mean"].to_numpy() * spread[:, None] / np.sqrt(table["runs"].to_numpy())
@@ -435,7 +437,7 @@ def same_again(
 
 
 def another_within(rows: pd.DataFrame, axes: list[str], spread: np.ndarray, reference: float, within: float) -> float:
-    """Return the probability that another run at the recipe's largest setting is within a tolerance of a reference."""
+    """Return the probability that another run at a recipe's largest setting ends within a tolerance of a reference."""
     largest = (rows[axes] == rows[axes].max()).all(axis=1) if axes else np.ones(len(rows), bool)
     values = rows.loc[largest, "loss"].to_numpy(float)
     scale = values.mean() * spread * np.sqrt(1.0 + 1.0 / len(values))

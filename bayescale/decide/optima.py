@@ -1,4 +1,4 @@
-"""Optima along a path of inputs: of the law, draw by draw, and of the typical loss, on a grid that widens as needed."""
+"""Optima along a path of inputs: of the law for each draw, and of the typical loss (exp of mean ln loss) on a grid."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bayescale.posterior.fitted import Fitted
 FINE = 161
 """Points of the fine grid."""
 MARGIN = 8.0
-"""Factor by which the fine grid reaches beyond nearly all optima of the law."""
+"""The fine grid reaches beyond nearly all optima of the law by this factor."""
 
 
 def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) -> tuple[np.ndarray, float]:
-    """Return the first input at which the law is least along a path, for every draw and for the median constants."""
+    """Return the first input where the law is smallest along a path, for each draw and for the median constants."""
     x = np.log(path[name].to_numpy())
     columns = path[list(posterior.law.inputs)].to_numpy(float)
     if isinstance(posterior, PublishedLaw):
@@ -26,7 +26,7 @@ def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) 
         best = np.exp(lowest(x, values))
         return best, float(best[0])
     z = np.log(columns / posterior.reference)
-    # Medians over draws of several laws would be constants of none.
+    # Medians of constants over draws of different laws belong to no law.
     leading = posterior.leading
     constants = leading.flat_values.constants
     middle = {key: np.median(value, axis=0, keepdims=True) for key, value in constants.items()}
@@ -35,7 +35,7 @@ def law_optima(posterior: Fitted | PublishedLaw, path: pd.DataFrame, name: str) 
 
 
 def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Return the point of the least value of each row, between grid points by a parabola; shape (row,)."""
+    """Return the point at which each row has its smallest value, by a parabola between grid points, shape (row,)."""
     values = np.where(np.isfinite(values), values, np.inf)
     if len(x) < 3:
         return x[np.argmin(values, axis=1)]
@@ -46,7 +46,7 @@ def lowest(x: np.ndarray, values: np.ndarray) -> np.ndarray:
         before, here, after = (values[rows, middle + shift] for shift in (-1, 0, 1))
         left, right = x[middle] - x[middle - 1], x[middle + 1] - x[middle]
         down, up = (here - before) / left, (after - here) / right
-        # The slope of the parabola through three points vanishes here.
+        # The minimum of the parabola through three points, where its slope is zero.
         point = x[middle] - 0.5 * left - down * (0.5 * (left + right)) / (up - down)
     inside = (least == middle) & np.isfinite(point)
     return np.where(inside, np.clip(point, x[middle - 1], x[middle + 1]), x[least])
@@ -67,7 +67,7 @@ def refined(
     while True:
         start, end = max(smallest, low / factor), min(largest, high * factor)
         grid = np.geomspace(start, end, FINE if end > start else 1)
-        # Rounding must not push an end over the limit itself.
+        # Rounding must not move an end of the grid beyond the limit.
         fine = along(np.clip(grid, smallest, largest))
         forecast = posterior.predict(fine, kind=kind)
         least = int(np.argmin(forecast.typical))
@@ -78,7 +78,7 @@ def refined(
 
 
 def connected(flags: np.ndarray, start: int) -> np.ndarray:
-    """Keep the stretch of true flags around `start`."""
+    """Keep only the run of adjacent true flags that contains `start`."""
     if not flags[start]:
         return np.zeros_like(flags)
     before = np.flatnonzero(~flags[:start])

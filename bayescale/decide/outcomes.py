@@ -1,4 +1,4 @@
-"""Outcomes: joint draws of what several runs would show, the raw material of every decision."""
+"""Outcomes: joint draws of the losses of several runs, from which every decision is computed."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
 
 STRATA = 32
-"""Strata of equal probability of the run-to-run noise, with a value drawn from each."""
+"""Number of strata of equal probability into which run-to-run noise is divided; one value is drawn from each."""
 REPEATS = 4
-"""Joint draws of the discrepancy for each draw of the posterior: they cost little and halve the Monte-Carlo error."""
+"""Joint draws of the discrepancy for each posterior draw: they are cheap and halve the Monte-Carlo error."""
 
 
 @dataclasses.dataclass(frozen=True)
 class JointDraws:
-    """Equally likely joint draws: curves at several points that hold together, and how single runs scatter around them.
+    """Equally likely joint draws of the mean curve at several points, and of the scatter of single runs around it.
 
     Attributes:
         points: Inputs in raw counts, one row a point.
-        curve: Ln of the mean curve, law and discrepancy, shape (draw, point).
-        residual: What all runs at a point have in common beyond it, shape (draw, point); at inputs that were run
-            already it is what those runs showed, so another seed teaches only what their seeds hid.
-        known: Whether a point was run already, shape (point,).
-        measured: Standard deviation of the measurement of ln loss at each point, shape (point,): the known relative
-            standard errors of the runs, where they have any.
-        residual_sd: Standard deviation of that residual at new inputs, shape (draw,).
+        curve: Logarithm of the mean curve (law and discrepancy), shape (draw, point).
+        residual: Deviation from the mean curve that all runs at a point share, shape (draw, point). At inputs that were
+            already run it is drawn given the measured losses, so another seed teaches little about it.
+        known: Whether a point was already run, shape (point,).
+        measured: Standard deviation of the measurement error of ln loss at each point, shape (point,); from the
+            standard errors of the runs, 0 where they have none.
+        residual_sd: Standard deviation of `residual` at new inputs, shape (draw,).
         seed_sd: Standard deviation of the seed noise, shape (draw,).
-        tail: Degrees of freedom of the scatter of one run; None is normal.
-        blocks: Number of the posterior draw that a joint draw belongs to, shape (draw,).
+        tail: Degrees of freedom of the scatter of one run; None means normal.
+        blocks: Number of the posterior draw that each joint draw comes from, shape (draw,).
         layout: Chains and draws of each component of the fit, see `Fitted.layout`.
-        score: Range of the score of whose odds against `curve` is the logarithm; None for losses.
+        score: Range of the score; `curve` is then the logarithm of the odds against a right answer. None for losses.
     """
 
     points: pd.DataFrame
@@ -58,15 +58,15 @@ class JointDraws:
     score: ScoreScale | None = None
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
-        """Return ln of the loss that one more run at a point shows, seed and measurement its own, shape (draw,)."""
+        """Return ln loss of one more run at a point, with a seed and a measurement error of its own, shape (draw,)."""
         noise = np.hypot(self.seed_sd, self.measured[point]) * rng.standard_normal(len(self.curve))
         return self.curve[:, point] + self.residual[:, point] + noise
 
     def spread(self, point: int) -> np.ndarray:
-        """Return the losses, or scores, of one more run at a point, with a value of its noise from each stratum.
+        """Return losses, or scores, of one more run at a point, with one value of its noise from each stratum.
 
-        Values are drawn at random within strata of equal probability, so that means of any function of them are
-        unbiased. The midpoints of 32 strata have a variance of .96 and end at 2.15 standard deviations.
+        Values are drawn at random within strata of equal probability, so that the mean of any function of them is
+        unbiased. (The midpoints of 32 strata would have a variance of .96, and none beyond 2.15 standard deviations.)
 
         Returns:
             Shape (draw, `STRATA`).
@@ -87,12 +87,12 @@ class JointDraws:
 
 
 def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float:
-    """Return the Monte-Carlo standard error of a mean over the joined draws of a fit (ArviZ).
+    """Return the Monte-Carlo standard error, as ArviZ computes it, of a mean over all draws of a fit.
 
-    Weights of the components of a mixture are given, so the errors of their own means add up.
+    The weights of a mixture's components are fixed, so the variances of the components' means add up.
 
     Args:
-        values: One value a draw, in the order of components and chains.
+        values: One value for each draw, in the order of components and chains.
         layout: See `Fitted.layout`.
     """
     from arviz_stats.base import array_stats
@@ -107,7 +107,7 @@ def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float
 
 
 def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS) -> JointDraws:
-    """Draw what the curve is at several points.
+    """Draw the mean curve at several points jointly, with what is needed to draw single runs there.
 
     Args:
         posterior: The fit.
@@ -125,7 +125,7 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
     rng = np.random.default_rng([posterior.seed, 2])
     repeats = repeats if posterior.discrepancy is not None else 1
     parts = [posterior.predictive(z, "mean", rng).draws for _ in range(repeats)]
-    # JointDraws of one draw lie side by side, so that blocks are in the order of the chains.
+    # Joint draws from one posterior draw are neighbours, so that blocks keep the order of the chains.
     curve = np.stack(parts, axis=1).reshape(total * repeats, len(points))
     single = np.sqrt(np.asarray(values.residual_sd, float) ** 2 + float(problem.single))
     scatter, seed = (
@@ -160,12 +160,12 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
 
 
 def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:
-    """Check the inputs of one run and return all of them, the law's first.
+    """Check the inputs of one run and return all of them, those of the law first.
 
     Args:
         posterior: The fit.
         at: Inputs in raw counts by name, or a table of one row; or None.
-        inputs: The same by keyword.
+        inputs: The same inputs as keyword arguments.
 
     Raises:
         InputError: For inputs that are missing, unknown or not positive, or several runs.

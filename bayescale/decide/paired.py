@@ -1,9 +1,9 @@
-"""Pairs: the ratio of two recipes' losses at common scales, as a response of its own.
+"""Pairs: the ratio of two recipes' losses at common scales, fitted as a response.
 
-Two recipes that were measured at the same scales share the test set, the floor, most of the discrepancy, and often
-seed and data order. All that cancels in their ratio, so a fit of the ratio says far more about which one is better
-than two separate fits do. The ratio follows a power law whose exponent may have either sign and is small unless the
-data say otherwise, with a discrepancy and noise of its own:
+Two recipes that were measured at the same scales share the test set, the irreducible loss, most of the discrepancy, and
+often seed and data order. These cancel in the ratio of their losses, so a fit of the ratio shows much better than two
+separate fits which recipe is better. The ratio follows a power law with an exponent of either sign, whose prior is
+concentrated near zero. It has its own discrepancy and noise:
 
     ln(y_A / y_B) = level + sum_j tilt_j ln x_j + discrepancy(ln x) + noise
 
@@ -33,31 +33,31 @@ from bayescale.model.likelihood import Likelihood
 from bayescale.posterior.fitted import Fitted
 
 TILT = 0.02
-"""Prior standard deviation of the ratio's change over the training span by its exponent, at a fall of 1."""
+"""Prior sd of the ratio's change over the training range due to its exponent, where ln loss decreases by 1 over it."""
 DISCREPANCY = 0.0125
-"""Median amplitude of the ratio's discrepancy at a fall of 1, far below what one recipe's loss has by default."""
+"""Median amplitude of the ratio's discrepancy where ln loss decreases by 1; for one recipe it is far larger."""
 SPREAD = 1.6
-"""Spread of ln amplitude: ratios of near relatives hardly depart from a law, those of strangers do."""
+"""Prior sd of the logarithm of that amplitude: ratios of similar recipes hardly depart from a law, others do."""
 AHEAD = 0.7
 SCATTER = 0.002
-"""Median residual scatter of the ratio."""
+"""Prior median of the residual sd of the ratio."""
 SEED = 0.0011
-"""Median seed noise of the ratio, that of two runs."""
+"""Prior median of the seed noise of the ratio, which comes from two runs."""
 LEAST_FALL = 0.02
 ALIKE = 0.10
-"""Largest difference of ln(input) at which two runs count as one scale; the rest is corrected by each fitted curve."""
+"""Runs whose ln(input) differ by at most this count as one scale; fitted curves correct the difference."""
 SETTINGS = Nuts(warmup=300, draws=1000)
-"""The ratio's scatter, seed noise and discrepancy are told apart slowly, and a fit takes a fraction of a second."""
+"""Settings of NUTS: residual sd, seed noise and discrepancy of the ratio need many draws, and a fit is fast."""
 FEWEST = 3
 """Fewest common scales from which a ratio is fitted."""
 
 
 @record
 class Tilts:
-    """Exponents of either sign, one an input: each exponent times its span is Normal(0, sd), so equality is likeliest.
+    """Prior of exponents of either sign, one for each input: exponent times training span is Normal(0, sd).
 
     Attributes:
-        names: Constants covered, in the order of the inputs.
+        names: Names of the exponents, in the order of the inputs.
         sd: Standard deviation of the change of ln y over the training span of one input.
     """
 
@@ -65,7 +65,7 @@ class Tilts:
     sd: float = TILT
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the change over the span of each input."""
+        """Draw the exponents, from the change over the span of each input."""
         return {
             name: sample(f"tilt_{name}", dist.Normal(0.0, self.sd)) / scene.spans[position]
             for position, name in enumerate(names)
@@ -114,9 +114,9 @@ class Ratio:
         second: Name of recipe B.
         posterior: Fit of the ratio, or None where the recipes share too few scales.
         common: Number of common scales.
-        fitted: The two separate fits.
-        flipped: The fit is of y_B / y_A.
-        asked: A user wants the recipes compared as if independent.
+        fitted: The separate fits of A and of B.
+        flipped: Whether `posterior` is a fit of y_B / y_A.
+        asked: Whether the user requested a comparison as if the recipes were independent.
     """
 
     first: str
@@ -129,7 +129,7 @@ class Ratio:
 
     @property
     def says(self) -> str:
-        """Return which uncertainty differences contain."""
+        """Return which uncertainty the differences contain."""
         names = f"{self.first} and {self.second}"
         if self.posterior is None:
             why = "as asked"
@@ -148,7 +148,7 @@ class Ratio:
         )
 
     def predict(self, points: pd.DataFrame, kind: str = "mean") -> Forecast:
-        """Forecast the ratio at points with all inputs of the recipes; its draws are joint over the points."""
+        """Forecast the ratio at points given by all inputs of the recipes; draws are joint over the points."""
         if self.posterior is not None:
             forecast = self.posterior.predict(points[list(self.posterior.law.inputs)], kind=kind, force=True)
             return reciprocal(forecast) if self.flipped else forecast
@@ -157,15 +157,15 @@ class Ratio:
 
 
 def reciprocal(forecast: Forecast) -> Forecast:
-    """Forecast of 1 / y."""
+    """Return the forecast of 1 / y."""
     return dataclasses.replace(forecast, location=-forecast.location, log_draws=-forecast.log_draws)
 
 
 def quotient(a: Forecast, b: Forecast) -> Forecast:
-    """Forecast of y_A / y_B for independent A and B, draw by draw."""
+    """Return the forecast of y_A / y_B for independent A and B, draw by draw."""
     draws = min(len(a.location), len(b.location))
     number = [spaced(len(part.location), draws) for part in (a, b)]
-    # Fits of equal seed draw equal random numbers, which would correlate recipes that are independent.
+    # Fits with equal seeds use the same random numbers; a random order keeps independent recipes uncorrelated.
     number[1] = np.random.default_rng(0).permutation(number[1])
     joint = [part.log_draws.reshape(-1, len(part))[chosen] for part, chosen in zip((a, b), number, strict=True)]
     return dataclasses.replace(
@@ -180,7 +180,7 @@ def quotient(a: Forecast, b: Forecast) -> Forecast:
 
 
 def spaced(count: int, wanted: int) -> np.ndarray:
-    """Return evenly spaced numbers of `wanted` out of `count` draws, repeated where there are fewer."""
+    """Return `wanted` evenly spaced indices of `count` draws; indices repeat where there are fewer draws."""
     return np.arange(wanted) * count // wanted
 
 
@@ -188,16 +188,16 @@ def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, setting
     """Fit the ratio of two recipes at their common scales.
 
     Args:
-        names: What they are called; the ratio is the first's loss over the second's.
-        a: Fit of the first, which carries its runs.
-        b: Fit of the second.
-        seed: Seed of the small fit.
-        settings: Counts of NUTS; by default twice as many draws as for other fits.
+        names: Names of the recipes; the ratio is the loss of the first divided by that of the second.
+        a: Fit of the first recipe, which contains its runs.
+        b: Fit of the second recipe.
+        seed: Seed of the fit of the ratio.
+        settings: Warm-up steps and draws of NUTS; by default twice as many draws as for other fits.
 
     Returns:
-        The fitted ratio, or the two fits side by side where fewer than three scales are common.
+        The fitted ratio; where fewer than three scales are common, only the two separate fits.
     """
-    # In alphabetical order, so that exchanging the recipes exchanges the answers and changes nothing else.
+    # Recipes are put in alphabetical order, so that exchanging them exchanges the answers and changes nothing else.
     if names[0] > names[1]:
         found = pair((names[1], names[0]), b, a, seed=seed, settings=settings)
         return dataclasses.replace(found, first=names[0], second=names[1], fitted=(a, b), flipped=True)
@@ -219,7 +219,7 @@ def pair(names: tuple[str, str], a: Fitted, b: Fitted, *, seed: int = 0, setting
 
 
 def ratio_discrepancy(median: float) -> Discrepancy:
-    """Return the discrepancy of a ratio of two recipes with so large a median amplitude, alike for all inputs."""
+    """Return the prior of a ratio's discrepancy with this median amplitude, alike for all inputs."""
     plain = {"ahead_median": 1.0, "ahead_power": 0.0, "trend": 0.0, "interaction": 0.0}
     return Discrepancy(median=median, power=0.0, sd=SPREAD, ahead=AHEAD, **plain)
 
@@ -232,8 +232,8 @@ def moves(values: pd.Series) -> bool:
 def common_runs(a: Fitted, b: Fitted) -> pd.DataFrame:
     """Return the runs of both recipes at common scales: inputs, `loss` (the ratio) and `level` (the mean ln loss).
 
-    Runs are joined by seed where both name their seeds, else averaged at each scale first. Scales up to 10 % apart
-    count as common: both losses are moved to their geometric mean along each recipe's fitted curve.
+    Runs are joined by seed where both recipes name their seeds, and averaged at each scale otherwise. Scales up to 10 %
+    apart count as common: both losses are moved to the geometric mean of the scales along each recipe's fitted curve.
     """
     inputs = [name for name in a.law.inputs if name in b.law.inputs]
     if not inputs or set(a.law.inputs) != set(b.law.inputs):
@@ -260,14 +260,14 @@ def common_runs(a: Fitted, b: Fitted) -> pd.DataFrame:
 
 
 def averaged(posterior: Fitted, inputs: Sequence[str], *, seeds: bool = True) -> pd.DataFrame:
-    """Return the mean ln loss at each scale, and for each seed where seeds are named."""
+    """Return the mean ln loss at each scale; with named seeds, at each scale for each seed."""
     frame = posterior.runs.frame
     keys = [*inputs, *(["seed"] if seeds and "seed" in frame else [])]
     return frame.assign(log=np.log(frame["loss"])).groupby(keys, as_index=False, sort=True)["log"].mean()
 
 
 def nearest_scales(x: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
-    """Return the rows of two tables of inputs at the same scales, nearest first, none twice."""
+    """Return pairs of row numbers of two tables of inputs at the same scales, nearest first; no row is used twice."""
     gap = np.abs(np.log(x)[:, None] - np.log(y)[None]).max(-1)
     found: dict[int, int] = {}
     for i, j in zip(*np.unravel_index(np.argsort(gap, axis=None, kind="stable"), gap.shape), strict=True):
@@ -279,7 +279,7 @@ def nearest_scales(x: np.ndarray, y: np.ndarray) -> list[tuple[int, int]]:
 
 
 def moved(posterior: Fitted, there: pd.DataFrame, here: pd.DataFrame, log: np.ndarray) -> np.ndarray:
-    """Move ln losses from where they were measured to nearby scales, along the fitted curve."""
+    """Move ln losses from the measured scales to nearby ones, along the fitted curve."""
     if np.allclose(there, here, rtol=1e-9):
         return log
     both = posterior.predict(pd.concat([there, here], ignore_index=True), kind="mean", force=True).location.mean(0)
@@ -287,7 +287,10 @@ def moved(posterior: Fitted, there: pd.DataFrame, here: pd.DataFrame, log: np.nd
 
 
 def net_fall(table: pd.DataFrame, inputs: Sequence[str]) -> float:
-    """Return the fall of ln loss, recipes averaged, when all inputs move over their spans; at least a little."""
+    """Return the decrease of ln loss, averaged over recipes, when all inputs cross their spans.
+
+    At least `LEAST_FALL`.
+    """
     x = np.log(table[list(inputs)].to_numpy(float))
     design = np.column_stack([np.ones(len(x)), (x - x.min(0)) / np.ptp(x, axis=0)])
     slopes = np.linalg.lstsq(design, table["level"].to_numpy(float), rcond=None)[0][1:]

@@ -1,4 +1,4 @@
-"""Pilots: which run to buy next, ranked by what it would teach about the run that matters."""
+"""Pilots: which smaller run to buy next, ranked by what it would teach about one larger run."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from bayescale.forecast import At, as_numbers, beside
 from bayescale.posterior.fitted import Fitted
 
 RUNGS = (0.25, 0.5, 0.75)
-"""Positions of the default pilots between the largest run and the run in question, in log scale."""
+"""Sizes of the default pilots: fractions of the way from the largest run to the run in question, in log scale."""
 NEARLY = 0.8
-"""Share of the most information that is as good, within a budget; chosen on development grids.
+"""Within a budget, pilots with at least this fraction of the greatest information count as equally informative.
 
-See `docs/evidence/decisions.md`.
+Chosen on sweeps that were used to choose defaults; see `docs/evidence/decisions.md`.
 """
 WORTHLESS = 1e-3
-"""Information below this many nats is none: it is what chance correlations of draws show."""
+"""Information below this many nats counts as none, because chance correlations of draws are as large."""
 BATCH = checked.whole(1, 1000)
-"""How many pilots may be bought together."""
+"""Allowed numbers of pilots to buy together."""
 
 
 @known_keywords
@@ -42,16 +42,16 @@ class Ranking(Display):
 
     Attributes:
         frame: One row a candidate: its inputs, `cost`, `evsi` (expected value of sample information, in the unit of
-            cost) with `evsi_error`, `enbs` (evsi - cost), `information` about the target's curve in nats, `sd_after`
-            (standard deviation of the target's curve in ln that remains), `kind` ("size", or "seed" for another seed
-            at inputs that were run already) and `rank`. Without stakes evsi and enbs are missing.
+            cost) with `evsi_error`, `enbs` (evsi - cost), `information` about the curve at the target run in nats,
+            `sd_after` (standard deviation of ln of that curve that remains), `kind` ("size", or "seed" for another seed
+            at inputs that were already run) and `rank`. Without cost and value, evsi and enbs are nan.
         batch: Rows of `frame` to buy together, in the order of choice; empty if no pilot is worth its cost.
-        batch_value: `enbs` of the batch, or its information where there are no stakes.
-        at: The run that the pilots are for.
-        sd_now: Standard deviation of its curve in ln.
-        evpi: Value of knowing the outcome, an upper bound of every evsi; None without stakes.
+        batch_value: `enbs` of the batch; without cost and value its information in nats.
+        at: Inputs of the target run, the larger run that the pilots are for.
+        sd_now: Standard deviation of ln of the curve at the target run, without a pilot.
+        evpi: Expected value of perfect information, an upper bound of every evsi; None without cost and value.
         unit: Unit of cost.
-        caveats: Reasons for which the target cannot be judged yet.
+        caveats: Reasons for which the target run cannot be judged yet.
     """
 
     frame: pd.DataFrame
@@ -91,7 +91,7 @@ class Ranking(Display):
         return self.frame.copy()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return all results as plain values, ready for JSON."""
         return {
             "text": self.text,
             "at": self.at,
@@ -109,18 +109,18 @@ class Ranking(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the sentence, the table and caveats."""
+        """Return the answer, the table and the caveats."""
         table = self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")
         return "\n".join([self.text, table, *(f"warning: {caveat}" for caveat in self.caveats)])
 
 
 def below_error(worth: float, error: float, unit: str) -> str:
-    """Write that a worth is less than its Monte-Carlo error; empty where it is not."""
+    """Return a phrase saying that a worth is less than its Monte-Carlo error; empty where it is not less."""
     return f", less than the Monte-Carlo error of {money(error, unit)}" if worth < error else ""
 
 
 RESULTS = ("cost", "evsi", "evsi_error", "enbs", "information", "sd_after", "kind", "rank")
-"""Columns of a ranking beside the inputs."""
+"""Columns that a ranking has besides the inputs."""
 
 
 @known_keywords
@@ -139,30 +139,30 @@ def next_run(
     at: At | None = None,
     **inputs: float,
 ) -> Ranking:
-    """Rank pilots by what they would teach about one larger run.
+    """Rank pilots by what they would teach about one larger run, the target run.
 
-    With stakes (`target`, `cost`, `value`) a pilot is worth the better decisions that it allows (expected value of
-    sample information) less its own cost; without, the information about the target's curve in nats, times one less the
-    share of the target's price that the pilot costs. Both come from joint draws of what the pilots and the run would
-    show, with law, discrepancy and noise; no refit is needed.
+    With `target`, `cost` and `value`, a pilot is worth the expected value of sample information (the better decisions
+    that it allows) less its own cost. Otherwise a pilot's score is its information about the target run's curve, in
+    nats, times one minus its cost as a fraction of the target run's cost. Both come from joint draws of the pilots' and
+    the target run's losses, with law, discrepancy and noise; nothing is fitted again.
 
     Args:
         posterior: The fit.
-        candidates: One row a pilot, a column for each input in raw counts, and optionally `cost`; a pilot at
-            inputs that were run already is another seed. By default sizes between the largest run and the target, and
+        candidates: One row a pilot, a column for each input in raw counts, and optionally `cost`. A pilot at inputs
+            that were already run is another seed. By default, sizes between the largest run and the target run, and
             another seed at the largest run.
-        target: Loss, or score, that the run in question must meet.
-        cost: Cost of that run, in any unit. Without it, and with costs of your own for pilots, these are ranked by
+        target: Loss, or score, that the target run must meet.
+        cost: Cost of the target run, in any unit. If you give costs of pilots but not this one, pilots are ranked by
             information alone.
         value: What meeting the target is worth, in the same unit; see `utility.UTILITIES`.
         utility: Name of a utility, or a function from outcomes to the worth of going.
         pilot_cost: Cost of candidates without a `cost` column, a function of the table. By default proportional to
-            scale (compute where inputs give it), so that the run in question costs `cost`, or 1.
+            scale (compute where inputs give it), so that the target run costs `cost`, or 1.
         batch: Largest number of pilots to buy together.
-        budget: Largest sum of their costs; without stakes it is spent on information.
-        unit: Unit of cost and value, for texts.
-        at: Inputs of the run in question, as a mapping or a table of one row.
-        **inputs: The same by keyword, for names that are no options.
+        budget: Largest sum of the pilots' costs. Without `target`, `cost` and `value`, it is spent on information.
+        unit: Unit of cost and value, printed in texts.
+        at: Inputs of the target run, as a mapping or a table of one row.
+        **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
     Raises:
         InputError: For missing or impossible inputs.
@@ -190,7 +190,7 @@ def next_run(
         )
     posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
-    # Costs of the user's own say nothing about the target's, unless that is given too.
+    # Costs that the user gave for pilots imply no cost of the target run, which must be given too.
     own = cost is None and (pilot_cost is not None or (candidates is not None and "cost" in candidates))
     if unit and cost is None and not own:
         raise InputError(
@@ -212,7 +212,7 @@ def rank(
     price: float = np.inf,
     budget: float = np.inf,
 ) -> Ranking:
-    """Rank priced candidates; see `next_run`."""
+    """Rank candidates whose costs are known; see `next_run`."""
     names = list(posterior.law.inputs)
     points = pd.concat([pd.DataFrame([at])[names], table[names]], ignore_index=True)
     here = joint_draws(posterior, points)
@@ -243,7 +243,17 @@ def rank(
 
 
 def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown: np.ndarray) -> dict[str, float]:
-    """Return the value of some pilots together: evsi with its Monte-Carlo error, information, uncertainty left."""
+    """Return the value of buying some pilots together.
+
+    Args:
+        here: Joint draws of all candidates.
+        curve: Ln of the mean curve at the target run, shape (draw,).
+        gain: Worth of going minus that of not going, one value a draw; None without cost and value.
+        shown: Ln losses that the pilots would show, shape (draw, pilot).
+
+    Returns:
+        `information` in nats, `sd_after`, `evsi` and `evsi_error`, as in `Ranking.frame`.
+    """
     nats = information(curve, shown)
     nats = nats if nats > WORTHLESS else 0.0
     found = {"information": nats, "sd_after": float(curve.std() * np.exp(-nats)), "evsi": np.nan, "evsi_error": np.nan}
@@ -255,15 +265,22 @@ def appraise(here: JointDraws, curve: np.ndarray, gain: np.ndarray | None, shown
 
 
 def thrifty(nats: Any, cost: Any, price: float) -> Any:
-    """Return the information times one less the share of the target's own price that a pilot costs."""
+    """Return the information times one minus the pilot's cost as a fraction of `price`, the cost of the target run."""
     return nats * np.maximum(1.0 - cost / price, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Shelf:
-    """Pilots on offer: joint draws, the target's curve, the gain of going, what pilots show there, and costs.
+    """Pilots on offer and their costs, with joint draws of what they and the target run would show.
 
-    `price` is the target's own, and `budget` what all pilots together may cost; both may be infinite.
+    Attributes:
+        here: Joint draws at the target run (the first point) and at all pilots.
+        curve: Ln of the mean curve at the target run, shape (draw,).
+        gain: Worth of going minus that of not going, one value a draw; None without cost and value.
+        shown: Ln losses that the pilots would show, shape (draw, pilot).
+        cost: Cost of each pilot, shape (pilot,).
+        price: Cost of the target run; may be infinite.
+        budget: What all bought pilots together may cost; may be infinite.
     """
 
     here: JointDraws
@@ -275,16 +292,22 @@ class Shelf:
     budget: float
 
     def buy(self, batch: int, rng: np.random.Generator) -> tuple[list[int], float]:
-        """Choose pilots one after the other, each for what it adds to those chosen; twice the same is two seeds."""
+        """Choose pilots one after the other, each for what it adds to those chosen.
+
+        A pilot chosen twice is run with two seeds.
+        """
         if self.gain is not None:
             return self.add(batch, rng, lambda worth, cost: worth["evsi"] - cost, stop=True)
         if np.isfinite(self.budget):
-            # A budget is there to be spent.
+            # A given budget is meant to be spent, so costs within it do not count.
             return self.add(batch, rng, lambda worth, cost: worth["information"], stop=False)
         return self.add(batch, rng, lambda worth, cost: thrifty(worth["information"], cost, self.price), stop=False)
 
     def nearest(self, offers: list[Any]) -> Any:
-        """Return the closest to the target of pilots that inform nearly alike: the law may be wrong further away."""
+        """Return the pilot closest to the target run among those that inform alike.
+
+        Farther away the law may be wrong.
+        """
         x = np.log(self.here.points.to_numpy(float))
         away = np.abs(x[1:] - x[0]).sum(1)
         return min(offers, key=lambda offer: away[offer[1]])
@@ -292,13 +315,13 @@ class Shelf:
     def add(
         self, batch: int, rng: np.random.Generator, score: Callable[[dict[str, float], float], float], stop: bool
     ) -> tuple[list[int], float]:
-        """Add the pilot of the best score until the batch is full, the budget spent or, with `stop`, nothing pays."""
+        """Add the pilot with the best score until the batch is full, the budget spent or, with `stop`, none pays."""
         bought: list[int] = []
         columns, spent, best, nats = np.empty((len(self.curve), 0)), 0.0, 0.0, 0.0
         for _ in range(batch):
             offers = []
             for number in np.flatnonzero(spent + self.cost <= self.budget * (1.0 + 1e-9)):
-                # Bought twice, a size shows its curve with another seed.
+                # A size that is bought a second time is run with another seed.
                 column = self.shown[:, number] if number not in bought else self.here.run(1 + number, rng)
                 together = np.column_stack([columns, column])
                 worth = appraise(self.here, self.curve, self.gain, together)
@@ -317,10 +340,10 @@ class Shelf:
 
 
 def as_table(candidates: Any) -> pd.DataFrame:
-    """Return candidates that are a table.
+    """Return the candidates if they are a table.
 
     Raises:
-        InputError: For anything else.
+        InputError: For anything else than a table.
     """
     checked.instance(
         "A table of candidates",
@@ -332,7 +355,7 @@ def as_table(candidates: Any) -> pd.DataFrame:
 
 
 def ladder(posterior: Fitted, at: dict[str, float]) -> pd.DataFrame:
-    """Return the default pilots: sizes between the largest run and the target, and another seed at the largest run."""
+    """Return the default pilots: sizes between the largest run and the target run, and another seed of the largest."""
     names = list(posterior.law.inputs)
     frame = posterior.runs.frame
     largest = frame[names].iloc[int(np.argmax(posterior.scales(frame)))].astype(float)
@@ -358,7 +381,7 @@ def priced(
     """
     names = list(posterior.law.inputs)
     if posterior.ray is not None:
-        # Of a ladder along one ray any input will do.
+        # On a ladder along one ray all inputs grow together, so any of them gives the scale.
         table = table.assign(**posterior.on_ray(table, {}))
     checked.positive_columns("candidates", table, names)
     if "cost" in names:
@@ -377,5 +400,8 @@ def priced(
 
 
 def seeds(table: pd.DataFrame, counts: Sequence[int]) -> pd.DataFrame:
-    """Repeat each candidate as so many seeds, which `next_run(batch=...)` may then buy together."""
+    """Repeat each candidate once for each seed, as often as `counts` says.
+
+    `next_run(batch=...)` may buy these together.
+    """
     return table.loc[table.index.repeat(list(counts))].reset_index(drop=True)

@@ -1,8 +1,8 @@
-"""Planning: how many runs, at which sizes, with how many seeds, before they are bought.
+"""Planning: how many runs, at which sizes and with how many seeds are needed to reach an aim, before they are bought.
 
-Runs of a plan are simulated: from a posterior, whose draws say at once what is left to learn, or before any run from
-a published law or a law's priors, then fitted like real ones. The share of simulations that reach the aim is the plan's
-power.
+The runs of a plan are simulated: from the draws of a posterior, from a published law, or from a law's priors. A
+posterior shows without a fit what remains uncertain after the plan; otherwise the simulated runs are fitted like real
+ones. The plan's power is the fraction of simulations that reach the aim.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SIMULATIONS = 40
 SURE = 0.9
 """Probability at which a decision counts as clear."""
 PLACEHOLDER = 3.0
-"""Loss of runs that are not run yet; only relative differences count."""
+"""Loss of runs that have not been made; only relative differences matter."""
 
 
 @known_keywords
@@ -52,12 +52,12 @@ class Power(Display):
 
     Attributes:
         frame: One row a plan: `plan`, `runs`, `scale` (sum over its runs: compute, where inputs give it), `power`
-            (share of simulations that reach the aim) with its binomial error, `width` (median width of the interval
-            of one future run, in ln), `sd_curve` (median standard deviation of the curve, in ln) and, where runs were
-            fitted, the share `converged`.
-        aim: What counts as success, in words.
-        at: The run that matters.
-        wanted: Power that was asked for.
+            (fraction of simulations that reach the aim) with its binomial error, `width` (median width of the interval
+            of one future run, in ln), `sd_curve` (median standard deviation of the curve, in ln) and, where simulated
+            runs were fitted, the fraction of fits that `converged`.
+        aim: Description of the aim.
+        at: Inputs of the run to be predicted, the target run.
+        wanted: Power that counts as enough.
     """
 
     frame: pd.DataFrame
@@ -86,7 +86,7 @@ class Power(Display):
         return self.frame.copy()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return all results as plain values, ready for JSON."""
         plain = {"text": self.text, "aim": self.aim, "at": self.at, "wanted": self.wanted}
         return plain | {"plans": self.frame.to_dict("records")}
 
@@ -95,7 +95,7 @@ class Power(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the sentence and the table."""
+        """Return the answer and the table."""
         return "\n".join(
             [self.text, self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")]
         )
@@ -107,12 +107,12 @@ def ladders(
 ) -> dict[str, pd.DataFrame]:
     """Return a plan of runs for each number of sizes and each number of seeds.
 
-    The sizes of a plan are evenly spaced in log scale between the smallest and the largest run, and each is run with as
-    many seeds.
+    The sizes of a plan are evenly spaced in log scale between the smallest and the largest run. All sizes of a plan
+    have the same number of seeds.
 
     Args:
-        low: Inputs of the smallest run, raw counts by name.
-        high: Inputs of the largest.
+        low: Inputs of the smallest run: raw counts by name.
+        high: Inputs of the largest run.
         runs: Numbers of sizes.
         seeds: Numbers of seeds at each size; one by default.
 
@@ -166,30 +166,31 @@ def power(
 ) -> Power:
     """Estimate how often a plan of runs would reach an aim.
 
-    Give one aim: `width`, the interval of one future run is no wider than this in ln loss; `difference`, two recipes
-    with this plan each can be told apart at this difference of ln loss (their curves taken as independent); or
-    `target`, P(target met) is above `sure` or below 1 - `sure`, so that go or no-go is clear.
+    Give one aim about a larger run, the target run. With `width`, the interval of its forecast is at most this wide in
+    ln loss. With `difference`, two recipes with this plan each can be told apart if their curves differ by this much in
+    ln loss at the target run (curves are taken as independent). With `target`, the probability of meeting this loss is
+    above `sure` or below 1 - `sure`, so that go or no-go is clear.
 
     Args:
-        source: A posterior (the plan adds to its runs), a law with published constants, or a law or its name (truths
-            are drawn from its priors).
+        source: A posterior (the plan adds to its runs), a law with published constants, or a law or its name (true
+            constants are drawn from its priors).
         plans: Inputs of the runs of each plan in raw counts; equal rows are seeds. See `ladders`.
-        width: Width of the central interval of one run, in ln loss.
-        difference: Difference of two curves in ln loss.
-        target: Loss, or score, to be met; needs a source that knows the level of the loss.
+        width: Largest acceptable width of the central interval of one run, in ln loss.
+        difference: Difference of two curves in ln loss that should be shown.
+        target: Loss, or score, that the target run should meet; needs a source that knows the level of the loss.
         sure: Probability at which a decision counts as clear.
         level: Central probability of the intervals of `width` and `difference`.
-        wanted: Power that is enough.
-        simulations: Simulated data sets for each plan, where they are fitted.
-        refit: Fit simulated runs even where a posterior could say what is left to learn without (by linear regression
-            of the target's curve on what the plan shows, which leaves out what it teaches about the discrepancy's
-            size).
-        seed: Seed of all randomness.
-        at: The run that matters, raw counts by name, as a mapping or a table of one row.
-        **inputs: The same by keyword, for names that are no options.
+        wanted: Power that counts as enough.
+        simulations: Number of simulated data sets for each plan, where these are fitted.
+        refit: Fit simulated runs also where `source` is a posterior. By default, its draws show what remains uncertain:
+            the target run's curve is regressed linearly on the plan's losses. That is faster, but leaves out what the
+            plan would teach about the size of the discrepancy.
+        seed: Seed of all random numbers.
+        at: Inputs of the target run in raw counts, as a mapping from names or a table of one row.
+        **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
     Raises:
-        InputError: For no aim or several, plans that lack inputs, or a target without a level.
+        InputError: For no aim or several, plans that lack inputs, or a `target` where the level of the loss is unknown.
 
     Example:
         >>> plans = ladders({"flops": 1e18}, {"flops": 1e20}, [4, 8])
@@ -241,10 +242,10 @@ def power(
 
 
 def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str, float]:
-    """Return the aim of a plan of scores as one of the odds against, which the fit describes.
+    """Return the aim of a plan of scores as odds against a right answer, which the fit describes.
 
     Args:
-        given: The aim, by name.
+        given: The aim: its name and its number.
         score: Range of the score.
         refit: Whether plans are judged by fits to simulated runs.
 
@@ -261,11 +262,11 @@ def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str
 
 
 def refuse_idle(sure: bool, simulations: bool) -> None:
-    """Refuse options that were given where they have no effect.
+    """Refuse options that have no effect here.
 
     Args:
-        sure: Whether `sure` is one of them.
-        simulations: Whether `simulations` is.
+        sure: Whether `sure` was given without effect.
+        simulations: Whether `simulations` was given without effect.
     """
     if sure:
         raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")
@@ -277,10 +278,10 @@ def refuse_idle(sure: bool, simulations: bool) -> None:
 
 
 def check_aim(given: Mapping[str, float], plans: Mapping[str, pd.DataFrame]) -> None:
-    """Refuse no aim or several, and no plan.
+    """Refuse no aim, several aims, or no plan.
 
     Raises:
-        InputError: Naming the options.
+        InputError: With the options.
     """
     if len(given) != 1:
         found = some(list(given)) or "none"
@@ -305,7 +306,7 @@ def planned_runs(
     """
     checked.instance(f"A table for plan {plan!r}", table, pd.DataFrame, hint="Its columns are the inputs.")
     if isinstance(source, Fitted) and source.ray is not None:
-        # Of a ladder along one ray any input will do.
+        # On a ladder along one ray all inputs grow together, so any of them gives the scale.
         table = source.on_ray(table, {})
     missing = [name for name in names if name not in table]
     if missing:
@@ -327,9 +328,9 @@ def aim_reached(
     """Return in which draws a plan reaches its one aim, shape (draw,).
 
     Args:
-        given: The aim, `width`, `difference` or `target`, and its number.
-        median: Ln of the median, shape (draw,).
-        curve: Standard deviation of the mean in ln loss, shape (draw,).
+        given: The aim: its name (`width`, `difference` or `target`) and its number.
+        median: Ln of the forecast's median, shape (draw,).
+        curve: Standard deviation of the mean curve in ln loss, shape (draw,).
         spread: Standard deviation of one run in ln loss, shape (draw,).
         sure: Probability at which a decision counts as clear.
         level: Central probability of the intervals.
@@ -346,9 +347,10 @@ def aim_reached(
 def foreseen(
     posterior: Fitted, runs: pd.DataFrame, at: dict[str, float], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return a posterior's forecast after a plan, for each joint draw: median, sd of the curve and of a run, in ln.
+    """Return a posterior's forecast of the target run after a plan, for each simulated outcome of the plan.
 
-    All shapes (draw,).
+    Returns:
+        Ln of the median, sd of the curve and sd of one run, in ln loss; each has shape (draw,).
     """
     sizes = runs.drop_duplicates().reset_index(drop=True)
     counts = [int((runs == row).all(axis=1).sum()) for _, row in sizes.iterrows()]
@@ -361,32 +363,32 @@ def foreseen(
 
 
 def estimated(spread: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the sd of one run as a fit after a plan would estimate it, shape (draw,): the truth is not known to it.
+    """Return the sd of one run as a fit after a plan would estimate it, shape (draw,).
 
-    The logarithm is known before as well as the joint draws agree on it, and measured by the plan with a variance of
-    one over twice its runs: the constants of the curve are known from the runs that the posterior has.
+    Before the plan, ln sd is as uncertain as the draws of `spread` are. The plan measures it with variance 1 / (2
+    `rows`), because the constants of the curve are known from the runs that the posterior has.
 
     Args:
         spread: True standard deviation of one run around the curve, shape (draw,).
-        rows: Runs of the plan.
-        rng: Source of what the plan shows.
+        rows: Number of runs of the plan.
+        rng: Generator of the plan's simulated outcome.
     """
     log = np.log(spread)
     known, error = float(log.var()), 0.5 / rows
     weight = known / (known + error)
     shown = log + np.sqrt(error) * rng.standard_normal(len(log))
-    # Root of the mean square of what is left uncertain.
+    # Root mean square over the remaining uncertainty of the sd.
     return np.exp(log.mean() + weight * (shown - log.mean()) + known * (1.0 - weight))
 
 
 def middle_spread(values: np.ndarray) -> float:
-    """Return the sd of a normal distribution with the same 80 % interval: the tails of a discrepancy are heavy."""
+    """Return the sd of a normal distribution with the same 80 % interval, because the discrepancy has heavy tails."""
     low, high = np.quantile(values, [0.1, 0.9])
     return float((high - low) / (2.0 * ndtri(0.9)))
 
 
 def seen(here: JointDraws, point: int, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return the mean ln loss of so many seeds at one size, shape (draw,)."""
+    """Return the mean ln loss of `count` runs with different seeds at one size, shape (draw,)."""
     return np.mean([here.run(point, rng) for _ in range(count)], axis=0)
 
 
@@ -398,7 +400,12 @@ def refitted(
     simulations: int,
     seed: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Return the forecasts of fits after a plan, simulated: median, sd of curve and run, in ln; share converged."""
+    """Return the forecasts of the target run by fits to simulated runs of a plan.
+
+    Returns:
+        Ln of the median, sd of the curve and sd of one run, in ln loss, one value a simulation each; and the fraction
+            of fits that converged.
+    """
     families = simulated(source, runs, law.inputs, simulations, seed)
     if isinstance(source, Fitted):
         posteriors = fit_again(source, families, seed)
@@ -416,7 +423,7 @@ def refitted(
 
 
 def aim_text(aims: Mapping[str, float | None], level: float, sure: float, at: dict[str, float], source: Any) -> str:
-    """Describe what counts as success."""
+    """Describe the aim in words."""
     name, number = next((name, number) for name, number in aims.items() if number is not None)
     where = inputs_text(at)
     if name == "width":
@@ -430,9 +437,9 @@ def aim_text(aims: Mapping[str, float | None], level: float, sure: float, at: di
 def simulated(
     source: Fitted | PublishedLaw | Law, table: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int
 ) -> list[Runs]:
-    """Simulate the runs of a plan so many times; with a posterior, beside the runs it has."""
+    """Simulate the runs of a plan `simulations` times; with a posterior, in addition to its own runs."""
     rng = np.random.default_rng([seed, 4])
-    # Seeds at one size share its curve and residual.
+    # Runs at one size share the curve and the residual.
     sizes = table.drop_duplicates().reset_index(drop=True)
     column = np.array([int(np.flatnonzero((sizes == row).all(axis=1))[0]) for _, row in table.iterrows()])
     if isinstance(source, Fitted):
@@ -455,7 +462,7 @@ def simulated(
 def prior_runs(
     source: PublishedLaw | Law, sizes: pd.DataFrame, names: tuple[str, ...], simulations: int, seed: int, rng: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return ln loss at each size, shape (simulation, size), and the seed sd, shape (simulation,), before any run."""
+    """Draw ln loss, shape (simulation, size), and the seed sd, shape (simulation,), from a law without data."""
     frame = sizes.assign(loss=PLACEHOLDER, run=own_runs(len(sizes)))
     law = source.law if isinstance(source, PublishedLaw) else source
     plan = plan_fit(Runs.from_frame(frame, inputs=list(names)), law)
@@ -485,7 +492,7 @@ def prior_runs(
 
 
 def jax_take(part: Any, number: int) -> Any:
-    """Return one simulation of a part of drawn values, with its leading axis."""
+    """Return one simulation of drawn values that have a leading axis of simulations, and keep that axis."""
     if isinstance(part, dict):
         return {name: value[number : number + 1] for name, value in part.items()}
     return part[number : number + 1]

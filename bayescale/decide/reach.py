@@ -20,9 +20,9 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
 
 POINTS = 240
-"""Points of the input at which the curve of each draw is looked at, evenly spaced in its logarithm."""
+"""Number of points, evenly spaced in ln input, at which the curve of each draw is evaluated."""
 FARTHEST = 1000.0
-"""How many times beyond the data the search goes by default."""
+"""The search ends this many times beyond the data by default."""
 
 
 @known_keywords
@@ -31,15 +31,15 @@ class Reach(Display):
     """Distribution of the input at which the mean curve first meets a target.
 
     Attributes:
-        target: The loss, or score, to be met.
-        input: The input that is sought.
-        at: The other inputs, which are held.
-        low: Smallest value that was looked at.
-        high: Largest value that was looked at.
+        target: The loss, or score, that the curve should meet.
+        input: Name of the input that is varied.
+        at: The other inputs, which are fixed.
+        low: Start of the search.
+        high: End of the search.
         log_input: ln of the input at which each draw's curve first meets the target, shape (draw,): minus infinity
-            where it does so at `low` already, infinity where not by `high`.
-        caveats: Reasons for which the answer must not be relied on.
-        remarks: What to know about it, such as that it lies beyond the record.
+            where the curve meets it at `low` already, infinity where it does not up to `high`.
+        caveats: Reasons not to rely on the answer.
+        remarks: Sentences that qualify the answer, such as that it lies beyond the tested extrapolation factor.
     """
 
     target: float
@@ -55,17 +55,19 @@ class Reach(Display):
         """Return the probability that the target is met at this value of the input or a smaller one.
 
         Raises:
-            InputError: For a value outside the range that was looked at.
+            InputError: For a value outside the searched range.
         """
         if not (checked.POSITIVE.holds(value) and self.low <= value <= self.high):
             raise InputError(
-                f"Values of {self.input} from {self.low:.3g} to {self.high:.3g} were looked at; found "
-                f"{checked.shortened(value)}. Ask for others with upto= (--upto)."
+                f"Values of {self.input} from {self.low:.3g} to {self.high:.3g} were searched; found "
+                f"{checked.shortened(value)}. Search farther with upto= (--upto)."
             )
         return float((self.log_input <= np.log(value)).mean())
 
     def quantile(self, q: float) -> float:
-        """Return the value of the input by which the target is met with probability q: infinite where never by `high`.
+        """Return the value of the input up to which the target is met with probability q.
+
+        Infinite if not reached by `high`.
 
         Raises:
             InputError: For a probability outside (0, 1).
@@ -81,7 +83,7 @@ class Reach(Display):
 
     @property
     def p_never(self) -> float:
-        """Return the probability that it is not met by `high`."""
+        """Return the probability that the target is not met up to `high`."""
         return float(np.isposinf(self.log_input).mean())
 
     @property
@@ -97,14 +99,14 @@ class Reach(Display):
         return " ".join([head, *self.remarks])
 
     def written(self, q: float) -> str:
-        """Return a quantile in words, where it lies outside of what was looked at too."""
+        """Return a quantile in words, also where it lies outside the searched range."""
         value = self.quantile(q)
         if value == 0.0:
             return f"below {self.low:.3g}"
         return f"beyond {self.high:.3g}" if np.isinf(value) else factor_shown(value, 3)
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row: median and interval of the input, and the probabilities of its ends."""
+        """Return one row: median and interval of the input, and the probabilities that it lies outside the search."""
         row: dict[str, Any] = {"input": self.input, "target": self.target, **self.at}
         row |= {f"q{q:g}": self.quantile(q) for q in (0.025, 0.1, 0.25, 0.5, 0.75, 0.9, 0.975)}
         return pd.DataFrame([row | {"p_already": self.p_already, "p_never": self.p_never}])
@@ -136,18 +138,19 @@ def reach(
 ) -> Reach:
     """Find the value of an input at which the mean curve first meets a target.
 
-    Every draw of the posterior has a curve of its own, law and discrepancy together, which is followed from the
-    smallest run on; where it first meets the target is one draw of the answer.
+    Each posterior draw is one curve of law and discrepancy. The point where this curve, from the smallest run on, first
+    meets the target is one draw of the answer.
 
     Args:
         posterior: The fit.
-        target: Loss, or score, to be met.
-        input: The input that is sought; may be left out where the law has one. Along a ray it is the fitted one.
+        target: Loss, or score, that the curve should meet.
+        input: Name of the input to vary; may be left out if the law has one input. For a fit along a ray, it is the
+            fitted input.
         at: Values of the other inputs of the law.
-        upto: Largest value to look at; by default a thousand times the largest run's.
+        upto: End of the search; by default a thousand times the input of the largest run.
 
     Raises:
-        InputError: For an input that there is not, others that are missing, or numbers that cannot be.
+        InputError: For an unknown `input`, other inputs that are missing, or impossible numbers.
 
     Example:
         >>> bs.decide.reach(post, 2.3).quantile(0.5)  # doctest: +SKIP
@@ -187,13 +190,15 @@ def reach(
 
 
 def first_met(x: np.ndarray, better: np.ndarray, target: float, rising: bool) -> np.ndarray:
-    """Return where each draw first meets the target, interpolated; infinite where it does not, shape (draw,).
+    """Return the interpolated position at which each draw first meets the target, shape (draw,).
+
+    Infinite if it never does.
 
     Args:
         x: Positions in order, shape (point,).
-        better: Responses with the sign that grows as they get better, shape (draw, point).
+        better: Responses with a sign such that larger is better, shape (draw, point).
         target: The target.
-        rising: Whether responses are scores, which keep their sign.
+        rising: Whether responses are scores, whose sign is not changed.
     """
     bar = target if rising else -target
     met = better >= bar

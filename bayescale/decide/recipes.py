@@ -1,7 +1,7 @@
-"""Compare: which of several recipes is better, where, since when, and by how much compute.
+"""Compare: which of several recipes is better, at which scales, from which scale on, and by what factor of compute.
 
 Recipes that were measured at common scales are compared by the ratio of their losses (`bayescale.decide.paired`), in
-which all cancels that they share. Others are compared as if they were independent, and the text says so.
+which everything that they share cancels. Other recipes are compared as if they were independent, and the text says so.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bayescale.errors import InputError
 from bayescale.posterior.fitted import Fitted
 
 COST = "cost"
-"""What cost is called by default."""
+"""Default name of the cost."""
 
 
 @known_keywords
@@ -54,36 +54,36 @@ def compare(
     pairing: str = "auto",
     seed: int = 0,
 ) -> Any:
-    """Compare recipes at a point, and along a range; runs of one scale by their seeds.
+    """Compare recipes at a point and along a range, or recipes at one scale by their seeds.
 
-    The axis is one input (the only one, or `axis`); with several inputs and no `axis` it is the ray through `at`,
-    all inputs growing together, counted by their product (6 N D for parameters and tokens). With `paths` or `rates`
-    it is a cost, the same for all recipes: money, hours, FLOPs.
+    The axis is one input (the only one, or `axis`). With several inputs and no `axis` it is the ray through `at`, on
+    which all inputs grow together, and its values are their product (6 N D for parameters and tokens). With `paths` or
+    `rates` it is a cost that is the same for all recipes: money, hours, FLOPs.
 
     Args:
-        posteriors: Fits by recipe; each carries its runs. Two or more. Or runs of two or more families at one scale,
-            which need no fit: see `noise`.
-        at: Inputs at the point in question, raw counts by name; on an axis of cost the inputs that stay fixed.
+        posteriors: Fits of two or more recipes, by name; each contains its runs. Or runs of two or more families at one
+            scale, which need no fit: see `noise`.
+        at: Inputs at the point in question: raw counts by name. On an axis of cost, the inputs that stay fixed.
         axis: Input on the axis.
-        range: Start and end of the axis between which crossings are sought.
+        range: Start and end of the part of the axis on which crossings are sought.
         equal: Difference in ln loss below which recipes count as practically equal.
-        paths: By recipe, what a cost buys: a function from costs (an array) to inputs by name.
-        rates: By recipe, units of the axis' input for one unit of cost and its uncertainty as (rate, sd of its
-            logarithm); with `paths` the rate multiplies the cost first.
+        paths: By recipe, the inputs that a cost buys: a function from costs (an array) to inputs by name.
+        rates: By recipe, units of the axis' input that one unit of cost buys, with their uncertainty: (rate, sd of its
+            logarithm). With `paths`, the cost is first multiplied by the rate.
         cost: The point in question on an axis of cost.
-        unit: What the cost is called.
+        unit: Name of the cost.
         deadline: Point of the axis by which a recipe should have become better; needs `range`.
         pairing: "auto" compares recipes with at least three common scales by their ratio, unless they have scores;
             "independent" never does.
-        seed: Seed of the small fits of ratios and of rates.
+        seed: Seed of the fits of ratios and of the draws of rates.
 
     Returns:
         A `Comparison` (for runs a `SeedNoise`): probabilities, differences, regrets, speed-ups and crossings. With
-        three or more recipes the fits of all pairs are combined: a recipe's loss relative to all is the mean of its
-        differences, widened so that a pair of equally certain differences keeps its width.
+        three or more recipes, the fits of all pairs are combined: a recipe's loss relative to all is the mean of its
+        differences. Its spread is widened so that, if all differences are equally certain, each keeps its width.
 
     Raises:
-        InputError: For fewer than two recipes, inputs that do not fit, or a range that is none.
+        InputError: For fewer than two recipes, inputs that do not fit the recipes, or an impossible range.
 
     Example:
         >>> bs.decide.compare({"A": post_a, "B": post_b}, at={"n_params": 7e9})  # doctest: +SKIP
@@ -104,7 +104,7 @@ def compare(
         raise InputError("unit (--cost-unit) has no effect without rates= (--rate), which put cost on the axis.")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
-    # The ratio of odds of few items is not normal, so recipes of scores are compared by their fits.
+    # The ratio of odds of few items is not normal, so recipes with scores are compared by their separate fits.
     scored = posteriors[names[0]].runs.score is not None
     ratios = {
         (a, b): pair((a, b), posteriors[a], posteriors[b], seed=seed)
@@ -117,7 +117,7 @@ def compare(
 
 
 class Stretch(NamedTuple):
-    """The part of the axis on which crossings are sought: logarithms of its points, and the deadline, if any."""
+    """The part of the axis on which crossings are sought: logarithms of its points, and the deadline or None."""
 
     u: np.ndarray
     deadline: float | None
@@ -136,12 +136,12 @@ def comparison_of(
 
     Args:
         posteriors: Fits by recipe.
-        ratios: Fits of the ratio of each pair.
+        ratios: Fit of the ratio of each pair.
         course: The axis.
-        u: Logarithms of its points, shape (point,); the first is the point in question.
-        rng: Source of randomness.
+        u: Logarithms of points of the axis, shape (point,); the first is the point in question.
+        rng: Generator of random numbers.
         equal: Difference in ln loss below which recipes count as practically equal.
-        stretch: Where crossings are sought, or None.
+        stretch: The part of the axis on which crossings are sought, or None.
     """
     names = tuple(posteriors)
     draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
@@ -159,7 +159,7 @@ def comparison_of(
         difference = losses[a] - losses[b]
         run = (losses_run[a] - losses_run[b])[:, 0]
         exact = gaps[a, b].exact if len(names) == 2 else None
-        # Along a ray the axis is one input, and cost that of all.
+        # Along a ray the axis is one input, whereas the cost is that of all inputs.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
         duel = duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called)
@@ -195,10 +195,10 @@ def comparison_of(
 
 
 def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, float] | None) -> tuple[str, ...]:
-    """Return the recipes' names, or refuse what cannot be compared.
+    """Return the recipes' names; refuse fits that cannot be compared.
 
     Raises:
-        InputError: For fewer than two fits, an unknown pairing, or a difference or point that cannot be.
+        InputError: For fewer than two fits, an unknown pairing, or an impossible difference or point.
     """
     if not (isinstance(posteriors, Mapping) and all(isinstance(one, Fitted) for one in posteriors.values())):
         raise InputError(
@@ -222,15 +222,18 @@ def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, 
 
 
 def mean_regrets(names: tuple[str, ...], losses: np.ndarray) -> dict[str, float]:
-    """Return by how much each recipe exceeds the best of each draw, on average, from draws of shape (recipe, draw)."""
+    """Return the mean difference between each recipe's ln loss and the best one of each draw.
+
+    `losses` is (recipe, draw).
+    """
     return {name: float(value) for name, value in zip(names, (losses - losses.min(0)).mean(1), strict=True)}
 
 
 def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
-    """Return the point of the axis at which one more run of each recipe says most for its price.
+    """Return the point of the axis at which one more run of each recipe would be most useful for its price.
 
-    It is the point in question, or, where that lies beyond the runs of a recipe, half-way to it from the recipe whose
-    runs reach least far, in log scale.
+    This is the point in question if it lies inside the runs of all recipes. Otherwise it is half-way (in log scale)
+    between the point in question and the largest run of the recipe whose runs reach least far.
     """
     here, reaches = course.start, []
     for name, posterior in posteriors.items():
@@ -241,11 +244,11 @@ def next_point(posteriors: Mapping[str, Fitted], course: Course) -> float:
 
 
 def compare_seeds(runs: Runs, idle: list[str]) -> SeedNoise:
-    """Compare recipes that were run at one scale, by their seeds.
+    """Compare recipes that were run at one scale by their replicates.
 
     Args:
         runs: Runs of several recipes.
-        idle: Options that were given and have no effect here.
+        idle: Names of given options that have no effect here.
 
     Raises:
         InputError: For such options, one recipe, or runs at several scales, which need a fit each.
@@ -276,7 +279,7 @@ def duel_of(
     power: float,
     response: str,
 ) -> Duel:
-    """Return the comparison of two recipes at the point in question; cost grows with this power of the axis."""
+    """Return the comparison of two recipes at the point in question; cost is proportional to the axis^`power`."""
     p_first, p_run = exact or (below(difference), below(run))
     factor = factor_needed(difference, along.relative, FACTORS)
     with np.errstate(over="ignore"):
@@ -301,12 +304,12 @@ def duel_of(
 
 
 def below(difference: np.ndarray) -> float:
-    """Return the share of draws in which A is better; equal ones count half."""
+    """Return the fraction of draws in which A is better; equal draws count half."""
     return float(0.5 * ((difference < 0).mean() + (difference <= 0).mean()))
 
 
 def best_shares(names: tuple[str, ...], losses: np.ndarray, duels: list[Duel]) -> dict[str, float]:
-    """Return the probability of each recipe to be the best, from draws of shape (recipe, draw)."""
+    """Return the probability that each recipe is the best, from draws of shape (recipe, draw)."""
     if len(names) == 2:
         return {names[0]: duels[0].p_first, names[1]: 1.0 - duels[0].p_first}
     best = losses == losses.min(0)
@@ -320,7 +323,7 @@ def all_caveats(
     course: Course,
     u: np.ndarray,
 ) -> dict[str, tuple[Caveat, ...]]:
-    """Return the caveats of an answer, by recipe or pair: at the point in question and at the end of the range."""
+    """Return the caveats of the answers at the point in question and at the end of the range, by recipe or pair."""
     result: dict[str, tuple[Caveat, ...]] = {}
     for name, posterior in posteriors.items():
         found: dict[str, Caveat] = {}
@@ -344,7 +347,7 @@ def crossover(
     names: tuple[str, str] = ("A", "B"),
     **options: Any,
 ) -> Crossing:
-    """Return the posterior of where one recipe becomes better than another; see `compare` for the options.
+    """Return the posterior of the point where one recipe becomes better than another; see `compare` for the options.
 
     Raises:
         InputError: As `compare`.
@@ -354,7 +357,7 @@ def crossover(
 
 @handing_on(names_of(compare) - {"posteriors"})
 def speedup(first: Fitted, second: Fitted, *, names: tuple[str, str] = ("A", "B"), **options: Any) -> Duel:
-    """Return the factor on the cost with which the first recipe equals the second (`Duel.speedup`); see `compare`.
+    """Return the factor on the cost with which the first recipe equals the second, in `Duel.speedup`; see `compare`.
 
     Raises:
         InputError: As `compare`.

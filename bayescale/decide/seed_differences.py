@@ -1,8 +1,9 @@
-"""Seed differences: what replicates of two recipes at one setting say of the difference of their means.
+"""Seed differences: the difference of two recipes' mean losses at one setting, estimated from replicates.
 
-Losses at one setting are normal around its mean; the prior of the seed sd relative to the loss is
-LogNormal(ln .0016, 1.6), chosen on published replicates, which decides where there are two or three seeds only.
-Differences of runs of one seed have a prior of spread 2: how much a shared seed cancels differs from case to case.
+Losses at one setting are normal around their mean. The prior of the seed sd relative to the loss is LogNormal(ln .0016,
+1.6), chosen on published replicates; it matters most where there are only two or three seeds. The sd of paired
+differences (two recipes, same seed) has a wider prior, with sd 2 of its logarithm, because a shared seed cancels much
+noise in some cases and little in others.
 """
 
 from __future__ import annotations
@@ -23,24 +24,24 @@ from bayescale.digits import NOTHING, decimals, shown, spread_shown
 from bayescale.forecast import mixture_cdf, mixture_quantile
 
 PRIOR_MEDIAN, PRIOR_SD, PAIRED_SD = 0.0016, 1.6, 2.0
-"""Prior of the seed sd relative to the loss: median, and sd of its logarithm, for runs and for paired differences."""
+"""Prior of the seed sd relative to the loss: median, sd of its logarithm for runs, and that for paired differences."""
 GRID = np.linspace(np.log(1e-7), np.log(0.3), 4001)
-"""Logarithms of relative standard deviations on which the posterior is computed."""
+"""Logarithms of relative standard deviations at which the posterior is computed."""
 DRAWS = 400
-"""Equally likely standard deviations that represent the posterior."""
+"""Number of equally likely standard deviations that represent the posterior."""
 
 
 class Question(NamedTuple):
-    """Arguments of differences of recipes, beside their rows.
+    """Options for estimating the differences of recipes.
 
     Attributes:
         spread: Equally likely seed sds relative to the response.
         median: Median of their prior.
         level: Central probability of intervals.
         higher: Whether the higher response is the better one.
-        most_seeds: Seeds that are planned, of looks after every seed.
-        error: Chance that any of these looks names a recipe without a difference.
-        paired: Equally likely sds of the difference of two runs of one seed, relative to the response.
+        most_seeds: Number of planned seeds, for a sequential test after every seed.
+        error: Probability that this sequential test names a recipe although there is no difference.
+        paired: Equally likely sds of the difference of two runs with the same seed, relative to the response.
     """
 
     spread: np.ndarray
@@ -58,18 +59,18 @@ class SeedDifference(Display):
     """Difference of the mean losses of two recipes at one setting.
 
     Attributes:
-        first: Recipe A.
-        second: Recipe B; negative differences are in its favour, of scores positive ones.
+        first: Name of recipe A.
+        second: Name of recipe B, which is better if the difference is negative (for scores: positive).
         setting: The setting, as text; empty where there is only one.
-        pairs: Seeds that both have; 0 where runs are not paired.
-        difference: Mean loss of B less that of A.
-        error: Its standard error: of paired differences where there are pairs.
-        unpaired_error: Its standard error without pairing.
+        pairs: Number of seeds that both recipes have; 0 where runs are not paired.
+        difference: Mean loss of B minus that of A.
+        error: Standard error of the difference; where there are pairs, that of paired differences.
+        unpaired_error: Standard error of the difference without pairing.
         low: Lower end of the interval.
-        high: Upper end.
+        high: Upper end of the interval.
         p_better: Probability that B has the better mean: the lower loss or the higher score.
         level: Central probability of the interval.
-        looks: Verdict from looks after every seed, at a stated error.
+        looks: Verdict of a sequential test after every seed.
     """
 
     first: str
@@ -112,10 +113,10 @@ def relative_sds(square: float, freedom: int, prior_sd: float = PRIOR_SD, median
     """Return equally likely seed sds relative to the loss, shape (`DRAWS`,): the posterior on a grid.
 
     Args:
-        square: Sum of squares of relative residuals.
-        freedom: Its degrees of freedom.
-        prior_sd: Standard deviation of the prior of its logarithm.
-        median: Median of the prior.
+        square: Sum of squared relative residuals.
+        freedom: Degrees of freedom of that sum.
+        prior_sd: Prior standard deviation of the logarithm of the seed sd.
+        median: Prior median of the seed sd.
     """
     prior = -0.5 * ((GRID - np.log(median)) / prior_sd) ** 2
     density = prior - freedom * GRID - 0.5 * square * np.exp(-2.0 * GRID)
@@ -127,9 +128,9 @@ def all_differences(frame: pd.DataFrame, axes: list[str], asked: Question) -> It
     """Yield the difference of each pair of recipes at each setting that both have, in the order of the file.
 
     Args:
-        frame: Rows of all recipes, the response in a column loss.
-        axes: Columns of the setting.
-        asked: What else they are computed from.
+        frame: Rows of all recipes, with the response in column loss.
+        axes: Columns whose values define a setting.
+        asked: Further arguments.
     """
     names = list(dict.fromkeys(frame["family"]))
     settings = frame[axes].drop_duplicates().to_dict("records") if axes else [{}]
@@ -143,7 +144,7 @@ def all_differences(frame: pd.DataFrame, axes: list[str], asked: Question) -> It
             parts = [rows[rows["family"] == name] for name in (first, second)]
             if all(len(part) for part in parts):
                 found.append((setting_text(setting), parts))
-        # The same runs at several steps say the same thing again, and are no further pairs.
+        # Further steps of the same runs are no independent evidence, so they count as no further pairs.
         apart = "step" in axes
         pooled = None if apart else paired_spread([parts for _, parts in found], asked.median)
         for text, parts in found:
@@ -157,16 +158,16 @@ def difference_of(
     """Return the difference of two recipes at one setting.
 
     Args:
-        names: The recipes.
-        parts: Rows of each.
+        names: Names of the recipes.
+        parts: Rows of each recipe.
         setting: The setting, as text.
-        asked: What else it is computed from.
-        unit: Unit to which the response was rounded.
+        asked: Further arguments.
+        unit: Unit to which the response was rounded, e.g. 0.001.
     """
     spread, level = asked.spread, asked.level
     values = [part["loss"].to_numpy(float) for part in parts]
     center = float(np.mean([value.mean() for value in values]))
-    # Each recipe's own sd counts where it has seeds, the sd of all replicates where it has one.
+    # A recipe with several seeds has its own sd; a recipe with one seed has the sd of all replicates.
     own = [value.std(ddof=1) if len(value) > 2 else center * float(np.median(spread)) for value in values]
     unpaired = float(np.sqrt(sum(sd**2 / len(value) for sd, value in zip(own, values, strict=True))))
     apart = differences_by_seed(parts)
@@ -182,7 +183,7 @@ def difference_of(
         sds = center * spread * np.sqrt(sum(1.0 / len(value) for value in values))
         error = unpaired
         size = min(len(value) for value in values)
-        # Without shared seeds the runs are taken in the order of the rows, one of each recipe at a time.
+        # Without shared seeds, runs are paired in the order of the rows.
         apart = values[1][:size] - values[0][:size]
     sign = -1.0 if asked.higher else 1.0
     looks = look(names, sign * apart, most_seeds=asked.most_seeds, error=asked.error, sds=single, unit=unit)
@@ -195,7 +196,9 @@ def difference_of(
 
 
 def paired_spread(settings: Sequence[list[pd.DataFrame]], median: float) -> np.ndarray | None:
-    """Return equally likely sds of the difference of two runs of one seed, from all settings; None without pairs.
+    """Return equally likely sds of the difference of two runs with the same seed, from all settings.
+
+    None without pairs.
 
     Args:
         settings: Rows of both recipes at each setting.
@@ -220,9 +223,9 @@ def rounding(values: np.ndarray) -> float:
 
 
 def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
-    """Return the loss of the second recipe less that of the first, shape (pair,).
+    """Return the loss of the second recipe minus that of the first, shape (pair,).
 
-    One for each seed that both have, in the order of the rows.
+    There is one pair for each seed that both recipes have, in the order of the rows.
     """
     if not all("seed" in part for part in parts):
         return np.zeros(0)
@@ -232,7 +235,10 @@ def differences_by_seed(parts: list[pd.DataFrame]) -> np.ndarray:
 
 
 def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
-    """Return the sd of the difference of two runs of one seed, pooled over pairs of recipes; None without any."""
+    """Return the sd of the difference of two runs with the same seed, pooled over pairs of recipes.
+
+    None without pairs.
+    """
     names = list(dict.fromkeys(frame["family"]))
     square, freedom = 0.0, 0
     for first, second in itertools.combinations(names, 2):
@@ -245,7 +251,7 @@ def paired_sds(frame: pd.DataFrame, axes: list[str]) -> float | None:
 
 
 def difference_lines(differences: Sequence[SeedDifference], level: float, higher: bool) -> list[str]:
-    """Write differences: one as a sentence, several as a table with equally many decimals in every row.
+    """Write one difference as a sentence, several as a table with the same number of decimals in every row.
 
     Args:
         differences: The differences.
@@ -284,13 +290,13 @@ def setting_text(setting: Mapping[str, Any]) -> str:
 
 
 def setting_value(value: float) -> str:
-    """Write one number of a setting in full, or with an exponent where that is as exact and shorter."""
+    """Write a number of a setting in full, or with an exponent if that is shorter and equally exact."""
     short = f"{value:.4g}"
     return short if value >= 1e6 and float(short) == value else f"{value:.10g}"
 
 
 def chance(probability: float) -> str:
-    """Write a probability with as many digits as it takes to tell it from certainty, at most four."""
+    """Write a probability with enough digits to distinguish it from 0 or 1, at most four."""
     if probability > 0.9999:
         return "above .9999"
     digits = 2 if 0.01 < probability < 0.99 else 4

@@ -14,23 +14,23 @@ from bayescale.decide.seed_differences import PRIOR_MEDIAN, PRIOR_SD
 SLOPE_SD = 0.5
 """Prior standard deviation of the exponent of the seed sd."""
 SLOPES = np.linspace(-2.0, 2.0, 401)
-"""Exponents on which the posterior is computed."""
+"""Exponents at which the posterior is computed."""
 SDS = np.linspace(np.log(1e-7), np.log(0.3), 801)
-"""Logarithms of the relative seed sd at the middle scale."""
+"""Logarithms of the relative seed sd, at the middle scale, at which the posterior is computed."""
 FEWEST_SCALES, FEWEST_OTHERS = 3, 3
-"""Fewest scales with replicates for a trend, and fewest other runs of a setting that a run is compared with."""
+"""Fewest scales with replicates for a trend, and fewest other runs of a setting with which a run is compared."""
 SURE = 0.01
-"""Chance that any run of clean replicates is named as far."""
+"""Probability that any run is reported as far from the others although all noise is normal."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SeedTrend:
-    """Posterior of the power of an input with which the relative seed sd goes.
+    """Posterior of the exponent with which the relative seed sd changes along an input.
 
     Attributes:
-        axis: The input.
+        axis: Name of the input.
         slope: Quantiles of the exponent, by probability.
-        p_falls: Probability that the seed sd falls with scale.
+        p_falls: Probability that the seed sd decreases with scale.
     """
 
     axis: str
@@ -41,12 +41,12 @@ class SeedTrend:
 def seed_trend(frame: pd.DataFrame, axis: str, shares: list[float]) -> SeedTrend | None:
     """Return the posterior of the exponent of the relative seed sd along an input; None for too few scales.
 
-    The relative residuals of replicates are normal with sd exp(a + b ln(x / middle)); a has the prior of the seed sd,
-    b is Normal(0, .5).
+    The relative residuals of replicates at input x are normal with sd exp(a + b ln(x / middle)). exp(a) has the prior
+    of the seed sd, and the exponent b is Normal(0, .5).
 
     Args:
         frame: Rows with family, the input and loss.
-        axis: The input.
+        axis: Name of the input.
         shares: Probabilities of the quantiles.
     """
     groups = frame.groupby(["family", axis], sort=False)["loss"]
@@ -72,12 +72,12 @@ def seed_trend(frame: pd.DataFrame, axis: str, shares: list[float]) -> SeedTrend
 def far_runs(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
     """Return the rows that lie too far from the other runs of their setting for normal noise.
 
-    A run is compared with the other runs of its recipe and setting, whose mean is the column `others`, by a t test of
-    one new value; the chance that any run of clean replicates is named is `SURE`.
+    A run is compared with the other runs of its recipe and setting, whose mean is in column `others`, by a t test of
+    one new value. If all noise is normal, the probability that any run is reported is `SURE`.
 
     Args:
-        frame: Rows with family, the axes and loss.
-        axes: Columns of the setting.
+        frame: Rows with columns family, `axes` and loss.
+        axes: Columns whose values define a setting.
     """
     limit = SURE / max(len(frame), 1)
     found: list[dict[str, Any]] = []

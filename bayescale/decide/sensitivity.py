@@ -1,7 +1,7 @@
-"""Sensitivity: how far an answer rests on what was assumed rather than on the runs.
+"""Sensitivity: how much an answer depends on assumptions rather than on the runs.
 
-Every line is the same question under one change: another law, another discrepancy, a weaker or stronger prior, more
-seed noise, or one run left out.
+The same question is answered under one change at a time: another law, another discrepancy, a weaker or stronger prior,
+more seed noise, or one run left out.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from bayescale.posterior.mixture import combine
 from bayescale.posterior.posterior import Posterior
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
-"""Laws that a fit is compared with, by number of inputs: with a floor, and without one."""
+"""Laws that a fit is compared with, by number of inputs: one with an irreducible loss and one without."""
 EXACT = "no discrepancy: the law is exact"
 DISCREPANCIES = {
     "discrepancy twice as large": 2.0,
     "discrepancy half as large": 0.5,
     EXACT: 1e-4,
 }
-"""Factors on the discrepancy's median amplitude; a ten-thousandth is none, and needs no program of its own."""
+"""Factors on the discrepancy's median amplitude; 0.0001 stands for none, without compiling another program."""
 NESTED = {"chinchilla_outer": ("chinchilla",)}
-"""Laws that a fit's own law becomes at some constants, where its posterior may go by itself."""
+"""Laws to which a law reduces at some values of its constants; the posterior may already be close to these values."""
 SEED_FACTOR = 3.0
 LEFT_OUT = 10
-"""Most runs that are left out one by one: the largest, which an extrapolation rests on."""
+"""Number of runs that are left out one by one: the largest, because an extrapolation depends on them."""
 WEIGHABLE = 0.7
-"""Pareto k of weights above which a reweighted answer is not stated."""
+"""Pareto k of the importance weights above which a reweighted answer is not given."""
 QUANTILES = (0.1, 0.5, 0.9)
 
 
@@ -61,21 +61,21 @@ def sensitivity(
 
     Args:
         posterior: The fit.
-        target: Loss, or score, to be met; without it only quantiles are given.
-        at: The run in question, raw counts by name, as a mapping or a table of one row.
-        progress: Show a bar; by default only on a terminal.
-        **inputs: The same by keyword, for names that are no options.
+        target: Loss, or score, that the run should meet; without it only quantiles are given.
+        at: Inputs of the run in question in raw counts, as a mapping from names or a table of one row.
+        progress: Show a progress bar; by default only on a terminal.
+        **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
     Returns:
         One row a change: `change`, `group` ("as fitted", "law", "discrepancy", "prior", "seed noise", "one run left
-        out"), `probability` that one run meets the target, `low`, `median` and `high` of it (80 %), and `status`.
-        A row whose fit did not converge, or whose weights are unreliable, says so there.
+        out"), `probability` that one run meets the target, `low`, `median` and `high` of that run's response (80 %
+        interval), and `status`. The status says whether a fit did not converge or importance weights are unreliable.
 
     Raises:
         InputError: For inputs that are missing or not positive.
 
     References:
-        kallioinen2024detecting for power-scaled priors.
+        kallioinen2024detecting, for power-scaled priors.
 
     Example:
         >>> bs.decide.sensitivity(post, 2.6, flops=1e21)  # doctest: +SKIP
@@ -94,7 +94,7 @@ def sensitivity(
 def changes_of(
     posterior: Fitted, at: dict[str, float], target: float | None
 ) -> list[Callable[[], list[dict[str, Any]]]]:
-    """Return what is to be done for each change of an assumption, which takes seconds each; it gives the answers."""
+    """Return a function for each change of an assumption; each takes seconds and returns rows of the answer."""
 
     def refit(label: str, group: str, **assumed: Any) -> Callable[[], list[dict[str, Any]]]:
         fit = exact(posterior) if label == EXACT else posterior
@@ -122,14 +122,14 @@ def changes_of(
 
 
 def exact(fit: Fitted) -> Fitted:
-    """Return a fit with the components that it would have if its law were trusted; see `designs.shape_weights`."""
+    """Return the fit without the components of a mixture that allow for a wrong law; see `designs.shape_weights`."""
     pairs = list(zip(fit.components, fit.weights, strict=True))
     kept = [(part, weight) for part, weight in pairs if shape_of(part) != "power"] or pairs
     return combine([part for part, _ in kept], [weight for _, weight in kept])
 
 
 def shape_of(part: Posterior) -> str:
-    """Return the shape of a component's law, a key of `priors.PLATEAUS`; empty for a law that has no such prior."""
+    """Return the shape of a component's law, a key of `priors.PLATEAUS`; empty for a law without such a prior."""
     return getattr(part.law.level[1], "plateau", "") if part.law.level else ""
 
 
@@ -145,13 +145,13 @@ def refitted(
 
 
 def fit_again(posterior: Fitted, families: Sequence[Runs], seed: int | None = None, **changes: Any) -> list[Fitted]:
-    """Fit families as a fit was made, each component by itself, but for some of its assumptions.
+    """Fit families as `posterior` was fitted, each component by itself, with some assumptions changed.
 
     Args:
         posterior: The fit.
         families: Runs to fit.
         seed: Seed; by default that of the fit.
-        **changes: Any of law, discrepancy and noise. Another law is fitted once, as it is by default.
+        **changes: Any of law, discrepancy and likelihood. Another law is fitted once, with its default priors.
 
     Raises:
         InputError: For families that cannot be fitted.
@@ -195,10 +195,10 @@ def without_one(posterior: Fitted, at: dict[str, float], target: float | None) -
 
 
 def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
-    """Label rows of one name by their seed or run, else by their loss.
+    """Label rows that share a label by their seed or run, or by their loss where they have neither.
 
     Args:
-        labels: One a row.
+        labels: One label for each row.
         rows: The rows.
     """
 
@@ -216,7 +216,7 @@ def apart(labels: list[str], rows: pd.DataFrame) -> list[str]:
 def reweighted(
     label: str, posterior: Fitted, power: float, at: dict[str, float], target: float | None
 ) -> dict[str, Any]:
-    """Return the answer with every prior raised to a power, by importance weights on the draws (PSIS, ArviZ)."""
+    """Return the answer with every prior raised to a power, by importance weights of the draws (PSIS of ArviZ)."""
     from arviz_stats.base import array_stats
 
     point, locations, scales = pd.DataFrame([at]), [], []
@@ -226,12 +226,12 @@ def reweighted(
         flat = one.unconstrained.reshape(chains * draws, -1)
         with on_cores():
             log_prior = np.asarray(prior_density(flat, one.job.model, one.job.problem))
-        # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
+        # ArviZ expects the negative of log weights, as in leave-one-out cross-validation.
         weighed, k = array_stats.psislw((1.0 - power) * log_prior)
         if not k < WEIGHABLE:
             return empty(label, "prior", f"not stated: the draws cannot be reweighted that far (Pareto k {k:.2f})")
         weights = np.exp(weighed - np.logaddexp.reduce(weighed))
-        # Resampled at even steps of the cumulative weight, which adds no noise of its own.
+        # Draws are resampled at even steps of the cumulative weight, which adds no noise.
         steps = (np.arange(len(weights)) + 0.5) / len(weights)
         pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
         found = one.forecast_at(point, "run")

@@ -1,9 +1,10 @@
-"""Sequential comparison: a verdict on two recipes that may be looked at after every seed, at a stated error.
+"""Sequential comparison: a test of two recipes that may be repeated after every seed, with a fixed total error.
 
-After n seeds the differences of the two recipes have a t statistic. Without a true difference its distribution depends
-on neither the loss nor the seed sd, so for any rule the chance is known that one of the looks after 2, 3, ..., K seeds
-is significant. The rule here is that of a group-sequential t test: the two-sided p-value after n seeds must be at most
-c n / K, where c is such that this chance is `error`. A fixed test of K seeds would ask for p at most `error` once.
+After n seeds, the differences of the two recipes give a t statistic. Without a true difference, its distribution
+depends on neither the loss nor the seed sd. For any rule one can therefore compute the probability that one of the
+tests (looks) after 2, 3, ..., K seeds is significant. The rule here is that of a group-sequential t test: the two-sided
+p-value after n seeds must be at most c n / K, with c chosen so that this probability is `error`. A fixed test with K
+seeds would require p to be at most `error`, once.
 
 Source: Jennison and Turnbull (2000), Group Sequential Methods, section 11.3 (t statistics by significance levels).
 """
@@ -24,30 +25,31 @@ from bayescale.errors import counted
 __all__ = ["Looks", "levels", "look", "p_values"]
 
 MOST_SEEDS, ERROR = 8, 0.05
-"""Seeds of each recipe that are planned, and the chance that a recipe is named without a true difference."""
+"""Number of planned seeds of each recipe, and the probability that a recipe is named without a true difference."""
 SIMULATIONS, BLOCK = 400_000, 50_000
-"""Experiments without a difference from which levels are found (1 % of the chance is their Monte Carlo error)."""
+"""Experiments without a difference from which limits of p are found (Monte-Carlo error: 1 % of the probability)."""
 FUTURES = 4000
-"""Continuations of the seeds seen so far that are drawn."""
+"""Number of drawn continuations of the seeds seen so far."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Looks(Display):
-    """Verdict on two recipes from looks at their differences after every seed.
+    """Verdict on two recipes from a test (a look) after every seed.
 
     Attributes:
-        first: Recipe A.
-        second: Recipe B.
-        seen: Seeds of both recipes so far.
-        most_seeds: Seeds that are planned; the looks end there.
-        error: Chance that any look names a recipe if there is no difference.
+        first: Name of recipe A.
+        second: Name of recipe B.
+        seen: Number of seeds of both recipes so far.
+        most_seeds: Number of planned seeds, after which testing ends.
+        error: Probability that any look names a recipe if there is no difference.
         p: Two-sided p-value of the t test after 2, 3, ... seeds.
-        levels: What p must not exceed after 2, 3, ..., `most_seeds` seeds.
-        named: Recipe that was named; empty while none is.
-        after: Seeds after which it was named; 0 while none is.
-        chance: Probability that one is named by `most_seeds` seeds, given those seen; None where none is to come.
-        further: Expected number of further seeds until then; None likewise.
+        levels: Largest significant p-value after 2, 3, ..., `most_seeds` seeds.
+        named: Recipe that was named as the better one; empty if none was.
+        after: Number of seeds after which it was named; 0 if none was.
+        chance: Probability that a recipe will be named by `most_seeds` seeds, given the seeds so far; None if no look
+            is left.
+        further: Expected number of further seeds until the end of testing; None if no look is left.
     """
 
     first: str
@@ -68,7 +70,7 @@ class Looks(Display):
 
     @property
     def short(self) -> str:
-        """The verdict in few words."""
+        """The verdict in a few words."""
         if self.named:
             return f"{self.named} after {self.after}"
         return f"none in {self.most_seeds}" if self.seen >= self.most_seeds else f"open at {self.seen}"
@@ -103,7 +105,7 @@ class Looks(Display):
 
 
 def plan_text(looks: Looks) -> str:
-    """Return what the column of looks in a table of several differences means."""
+    """Return an explanation of the column of looks in a table of several differences."""
     return (
         f"looks: the recipe that is named when a difference is looked at after every seed, of {looks.most_seeds} "
         f"planned. Without a difference a pair has one named with probability {looks.error:g}, each pair by itself."
@@ -123,11 +125,11 @@ def look(
 
     Args:
         names: Recipe A and recipe B.
-        differences: Loss of B less that of A, shape (seed,).
-        most_seeds: Seeds that are planned; those beyond are not looked at.
-        error: Chance that any look names a recipe if there is no difference.
-        sds: Equally likely standard deviations of one difference, from which continuations are drawn; by default that
-            of the differences seen.
+        differences: Loss of B minus that of A, shape (seed,).
+        most_seeds: Number of planned seeds; differences beyond them are ignored.
+        error: Probability that any look names a recipe if there is no difference.
+        sds: Equally likely standard deviations of one difference, from which continuations are drawn; by default the
+            standard deviation of `differences`.
         unit: Unit to which losses were rounded.
 
     Example:
@@ -162,8 +164,8 @@ def p_values(differences: np.ndarray, unit: float = 0.0) -> np.ndarray:
     """Return two-sided p-values of the t test after 2, 3, ... seeds, shape (experiment, seed - 1).
 
     Args:
-        differences: Shape (experiment, seed).
-        unit: Unit to which losses were rounded, whose variance is added: rounded losses may agree by chance.
+        differences: Differences of losses, shape (experiment, seed).
+        unit: Unit to which losses were rounded. Its variance is added, because rounded losses may agree by chance.
     """
     t = t_statistics(differences, unit)
     return 2.0 * stats.t.sf(np.abs(t), np.arange(1, t.shape[1] + 1))
@@ -173,7 +175,7 @@ def t_statistics(differences: np.ndarray, unit: float = 0.0) -> np.ndarray:
     """Return t statistics after 2, 3, ... seeds, shape (experiment, seed - 1); 0 where all differences are 0."""
     number = np.arange(1, differences.shape[1] + 1)
     total = differences.cumsum(1)
-    # Sums of squares around the mean so far, without the loss of digits that large means would bring.
+    # Sums of squares around the running mean avoid the loss of digits at large means.
     centered = differences - differences.mean(1, keepdims=True) if differences.size else differences
     square = (centered**2).cumsum(1) - centered.cumsum(1) ** 2 / number
     square = np.maximum(square, 0.0) + (number - 1) * unit**2 / 6.0
@@ -184,7 +186,7 @@ def t_statistics(differences: np.ndarray, unit: float = 0.0) -> np.ndarray:
 
 @functools.lru_cache(maxsize=32)
 def levels(most_seeds: int, error: float) -> np.ndarray:
-    """Return what the p-values after 2, 3, ..., `most_seeds` seeds must not exceed, shape (most_seeds - 1,).
+    """Return the largest significant p-values after 2, 3, ..., `most_seeds` seeds, shape (most_seeds - 1,).
 
     Example:
         >>> levels(8, 0.05).round(3).tolist()
@@ -192,7 +194,7 @@ def levels(most_seeds: int, error: float) -> np.ndarray:
     """
     share = np.arange(2, most_seeds + 1) / most_seeds
     freedom = np.arange(1, most_seeds)
-    # The factor c is at most `error`, so p-values above error n / K need not be computed.
+    # The factor c is at most `error`, so p-values above `error` n / K need not be computed.
     least = stats.t.isf(error * share / 2.0, freedom)
     rng = np.random.default_rng(0)
     smallest = []

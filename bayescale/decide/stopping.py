@@ -1,4 +1,4 @@
-"""Stopping: which runs in progress to end early, from what they have shown so far."""
+"""Stopping: which runs in progress to stop early, from their losses so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import fitted
 
 CHANCE = 0.1
-"""A run whose chance of meeting the target is below this is stopped where no stakes are given."""
+"""Without costs, a run is stopped if its probability of meeting the target is below this."""
 
 
 @known_keywords
@@ -31,13 +31,13 @@ class Stops(Display):
     """Recommended action for each run in progress.
 
     Attributes:
-        frame: One row a run: `run`, `action` ("stop", "continue" or "cannot say", which means continue),
-            `probability` that the final loss is below the target, its Monte-Carlo error, the `median` and the 80 % ends
-            (`low`, `high`) of the final loss, `p_best`, the probability that it ends best of these runs, and with
-            stakes the expected regret of stopping and of continuing.
-        target: Loss to be met.
-        at: Where runs end.
-        chance: Probability below which a run is stopped.
+        frame: One row a run: `run`, `action` ("stop", "continue" or "cannot say", which means continue), `probability`
+            that the final loss meets the target, its Monte-Carlo error, the `median` and the 80 % ends (`low`, `high`)
+            of the final loss, `p_best`, the probability that it ends as the best of these runs, and with costs the
+            expected regret of stopping and of continuing.
+        target: Loss, or score, that the finished run must meet.
+        at: Inputs at which runs end.
+        chance: Probability of meeting the target below which a run is stopped.
         unit: Unit of the regrets.
         caveats: Reasons for "cannot say" by run.
     """
@@ -73,7 +73,7 @@ class Stops(Display):
         return self.frame.copy()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain values."""
+        """Return all results as plain values, ready for JSON."""
         listed = {run: [dataclasses.asdict(caveat) for caveat in found] for run, found in self.caveats.items()}
         plain = {"text": self.text, "target": self.target, "at": self.at, "chance": self.chance, "unit": self.unit}
         return plain | {"runs": self.frame.to_dict("records"), "caveats": listed}
@@ -83,7 +83,7 @@ class Stops(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the sentence and the table."""
+        """Return the answer and the table."""
         return "\n".join(
             [self.text, self.frame.to_string(index=False, na_rep=NOTHING, float_format=lambda value: f"{value:.4g}")]
         )
@@ -103,23 +103,23 @@ def stop_early(
 ) -> Stops:
     """Recommend which runs in progress to stop.
 
-    Each posterior is a fit to what one run has shown so far, over its own steps or tokens. A run is stopped if its
-    chance to meet the target is under `chance`; with stakes, if continuing costs more than it is expected to
-    bring.
+    Each posterior is a fit to the losses of one run so far, over its own steps or tokens. A run is stopped if its
+    probability of meeting the target is below `chance`. With `remaining` and `value`, it is stopped if continuing costs
+    more than it is expected to bring.
 
     Args:
-        posteriors: One fit, or fits by the run's name.
+        posteriors: One fit, or a mapping from names of runs to fits.
         target: Loss, or score, that the finished run must meet.
-        remaining: What it costs to finish a run.
+        remaining: Cost of finishing a run.
         value: What a finished run that meets the target is worth, in the same unit.
-        chance: Probability below which a run is stopped. Where `remaining` and `value` are given it is not used: a run
-            is then stopped below the probability remaining / value.
-        unit: Unit of remaining and value, for texts.
-        at: Where runs end, e.g. `step=100_000`, as a mapping or a table of one row.
-        **inputs: The same by keyword, for names that are no options.
+        chance: Probability below which a run is stopped. With `remaining` and `value`, a run is stopped below the
+            probability remaining / value instead.
+        unit: Unit of `remaining` and `value`, printed in texts.
+        at: Inputs at which runs end, e.g. `{"step": 100_000}`, as a mapping or a table of one row.
+        **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
     Raises:
-        InputError: For stakes without their other half, or inputs that cannot be.
+        InputError: For only one of `remaining` and `value`, or impossible inputs.
 
     Example:
         >>> bs.decide.stop_early({"lr 3e-4": post_a, "lr 1e-3": post_b}, 2.9, step=50_000)  # doctest: +SKIP
@@ -165,10 +165,10 @@ def stop_early(
 
 
 def chance_to_stop(remaining: float | None, value: float | None, chance: float, unit: str) -> float:
-    """Return the probability of success below which a run is stopped: that of the stakes, where there are any.
+    """Return the probability of success below which a run is stopped: remaining / value, or `chance` without these.
 
     Raises:
-        InputError: For half of the stakes, or options without effect beside them or without them.
+        InputError: For only one of `remaining` and `value`, or for options that have no effect with or without them.
     """
     if (remaining is None) != (value is None):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Trust: when a posterior cannot answer the question, why, and which run would change that."""
+"""Caveats: reasons for which a posterior cannot answer a question, and the run that would change that."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.track_record import ONLY_LARGER
 
 INSIDE = 1.05
-"""A point within this factor of the training range of an input counts as inside."""
+"""A point counts as inside the data if each input lies within this factor of its training range."""
 
 
 @known_keywords
@@ -26,10 +26,10 @@ class Caveat:
     """One reason for which a question cannot be answered from these runs.
 
     Attributes:
-        code: Stable name, for programs.
-        text: The sentence a person reads.
-        run: Inputs of the cheapest run that would change it; None where no run would.
-        remedy: What to do.
+        code: Short name of the reason, which programs may rely on.
+        text: The reason in one sentence.
+        run: Inputs of the cheapest run that would remove the reason; None where no run would.
+        remedy: What to do, in one sentence.
     """
 
     code: str
@@ -38,20 +38,20 @@ class Caveat:
     remedy: str
 
     def __str__(self) -> str:
-        """Return both sentences."""
+        """Return the reason and the remedy."""
         return f"{self.text} {self.remedy}"
 
 
 @known_keywords
 def caveats(posterior: Fitted, at: dict[str, float]) -> list[Caveat]:
-    """List the caveats of an answer about the run `at`; empty where a confident answer is possible.
+    """List the caveats of an answer about the run `at`; an empty list means that a confident answer is possible.
 
     Args:
         posterior: The fit.
-        at: Inputs of the run in question, raw counts by name.
+        at: Inputs of the run in question: raw counts by name.
 
     Returns:
-        Caveats, the gravest first.
+        The caveats, the most serious first.
     """
     found = [not_a_law(posterior, at), unconverged(posterior), one_ray(posterior, at), two_scales(posterior, at)]
     return [caveat for caveat in found if caveat is not None]
@@ -69,7 +69,7 @@ def unconverged(posterior: Fitted) -> Caveat | None:
 
 
 def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Return the caveat about a curve that never moved or rises again, or about data that are repeated too often."""
+    """Return the caveat about a flat curve, a curve that rises again, or data that are repeated too often."""
     grave = grave_notes(posterior, pd.DataFrame([at]))
     if not grave:
         return None
@@ -91,7 +91,7 @@ def log_inputs(posterior: Fitted) -> np.ndarray:
 
 
 def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Return the caveat about a question off the ray on which all runs lie."""
+    """Return the caveat about a question off the ray (inputs that grow together) on which all runs lie."""
     if posterior.ray is not None:
         return off_ray(posterior, at)
     names = posterior.law.inputs
@@ -109,9 +109,9 @@ def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     along = (there @ axes[0]) * axes[0]
     if np.abs(there - along).max() < np.log(OFF_RAY):
         return None
-    # As people compare: where the ray has the other inputs at the first one.
+    # The distance is stated where the first input has the value in question, which is how people compare.
     away = np.abs(there - axes[0] * (there[0] / axes[0][0])).max()
-    # The smallest run, moved off the ray towards the question.
+    # The proposed run has the size of the smallest run, moved off the ray towards the question.
     run = x[np.argmin(x.sum(1))].copy()
     run[moving] += there - along
     inputs = {name: float(np.exp(value)) for name, value in zip(names, run, strict=True)}
@@ -122,7 +122,7 @@ def one_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def off_ray(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
-    """Return the caveat about a question off the ray along which one input was fitted."""
+    """Return the caveat about a question off the ray, for a fit of one input along the ray."""
     ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     full, beside = ray.locate(pd.DataFrame([at]))
@@ -153,15 +153,15 @@ def two_scales(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
 
 
 def law_point(posterior: Fitted, at: dict[str, float]) -> np.ndarray:
-    """Return a run in question as inputs of the law, shape (1, input): of a law along a ray that is one input."""
+    """Return the run in question as inputs of the law, shape (1, input); a law along a ray has one input."""
     return posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
 
 
 def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
-    """Return a remark on a question beyond the main test on held-out runs, with what would help.
+    """Return a remark on a question farther beyond the data than intervals were tested, with the run that helps.
 
     Returns:
-        The sentences, or None for a question that the test reaches.
+        The sentences, or None where the main test on held-out runs reaches the question.
     """
     names, frame = posterior.law.inputs, posterior.runs.frame
     point = law_point(posterior, at)
@@ -171,12 +171,12 @@ def far_caveat(posterior: Fitted, at: dict[str, float]) -> str | None:
     if posterior.below(point)[0]:
         return f"The question lies {factor_shown(worst, 3)} times below the data. {ONLY_LARGER}"
     inputs = {}
-    # Along a ray the ratio is that of the product of all inputs.
+    # Along a ray the extrapolation factor is that of the product of all inputs.
     reach = RECORD_RATIO ** (1.0 / posterior.ray_power)
     for name in names:
         low, high = float(frame[name].min()), float(frame[name].max())
         near = min(max(at[name], low / reach), high * reach)
-        # Where an input is within reach the cheapest run needs no more of it than the data had.
+        # An input within reach of the data needs no value beyond the data in the cheapest run.
         inputs[name] = min(max(at[name], low), high) if near == at[name] else max(at[name] / reach, high)
         if at[name] < low / reach:
             inputs[name] = at[name] * reach

@@ -1,6 +1,6 @@
-"""Utility: what going ahead, or not, is worth for each outcome; and what it would be worth to know the outcome.
+"""Utility: what going and not going are worth for each outcome, and what knowing the outcome would be worth.
 
-Everything here is a function of arrays: outcomes in, money (or whatever the unit of cost and value is) out.
+All functions take arrays of outcomes and return arrays of money, or of whatever unit cost and value have.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ UTILITIES = {
     "loss where it is worse",
     "opportunity": "going and missing loses `cost`; staying where the target would have been met loses `value`",
 }
-"""Named utilities and what they say."""
+"""Utilities that can be chosen by name, each with the sentence that describes it."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Utility:
-    """Worth of both actions for an outcome y of the run.
+    """Worth of going and of not going, as functions of the outcome y of the run.
 
     Attributes:
         name: A key of `UTILITIES`, or "function".
         go: Worth of going, for outcomes of any shape.
         stay: Worth of not going.
-        break_even: Probability of meeting the target above which going pays, where that alone decides; else None.
-        says: The sentence for a report.
+        break_even: Probability of meeting the target above which going pays; None where the probability alone does not
+            decide.
+        says: The sentence that describes the utility in a report.
     """
 
     name: str
@@ -47,7 +48,7 @@ class Utility:
     says: str
 
     def gain(self, y: Array) -> np.ndarray:
-        """Return the worth of going over staying, shape of `y`."""
+        """Return the worth of going minus that of not going, shape of `y`."""
         return np.asarray(self.go(y), float) - np.asarray(self.stay(y), float)
 
 
@@ -58,18 +59,18 @@ def make_utility(
     value: float | None,
     score: ScoreScale | None = None,
 ) -> Utility:
-    """Build a utility.
+    """Build a utility from its name or from a function.
 
     Args:
         utility: A name from `UTILITIES`, or a function from outcomes (an array of losses or scores) to the net worth of
             going over not going.
         target: The loss to be met, where lower is better, or the score, where higher is better.
         cost: What the run costs.
-        value: What meeting the target is worth (`step`, `opportunity`), or a nat below it (`per_nat`).
-        score: Range of the score that outcomes are; None for losses.
+        value: What meeting the target is worth (`step`, `opportunity`), or what each nat below it is worth (`per_nat`).
+        score: Range of the score if outcomes are scores; None for losses.
 
     Raises:
-        InputError: For an unknown name, or numbers that are missing or cannot be.
+        InputError: For an unknown name, or numbers that are missing or impossible.
     """
     check_target(target, score)
     checked.options(cost=(cost, checked.AT_LEAST_ZERO))
@@ -104,7 +105,7 @@ def make_utility(
 
 
 def check_target(target: float, score: ScoreScale | None) -> None:
-    """Refuse a target that cannot be.
+    """Refuse an impossible target.
 
     Args:
         target: The loss or score to be met.
@@ -124,11 +125,11 @@ def check_target(target: float, score: ScoreScale | None) -> None:
 
 
 def regrets(go: Array, stay: Array) -> tuple[float, float]:
-    """Return the expected regret of going and of staying: what the better action would have brought more, on average.
+    """Return the expected regrets of going and of not going: how much more the better action would bring on average.
 
     Args:
         go: Worth of going in equally likely joint draws, any shape.
-        stay: Worth of staying in the same joint draws.
+        stay: Worth of not going in the same joint draws.
 
     Returns:
         Both regrets; the smaller one is the value of perfect information.
@@ -149,10 +150,11 @@ def perfect_information(go: Array, stay: Array) -> float:
 
 
 def normal_information(mean: float, sd: float, target: float, posterior_sd: float = 0.0) -> float:
-    """Return the value of information in closed form where going is worth target - y and y is normal.
+    """Return the value of information in closed form, where going is worth target - y and y is normal.
 
-    EVSI = s (phi(u) - u (1 - Phi(u))) with u = |target - mean| / s and s^2 = sd^2 - posterior_sd^2, the variance of
-    the mean that a pilot will leave behind. A pilot that leaves no uncertainty gives the EVPI.
+    EVSI = s (phi(u) - u (1 - Phi(u))) with u = |target - mean| / s and s^2 = sd^2 - posterior_sd^2. `sd` is the
+    standard deviation of y now, and `posterior_sd` the one that remains after a pilot. With `posterior_sd` 0 this is
+    the EVPI.
     """
     spread = float(np.sqrt(sd**2 - posterior_sd**2))
     u = abs(target - mean) / spread

@@ -1,3 +1,3 @@
-"""Evaluation: backtests, scores, simulation-based calibration, and how often intervals held."""
+"""Evaluation: backtests, scores of forecasts, coverage of intervals, and simulation-based calibration."""
 
 __all__: list[str] = []

@@ -41,22 +41,22 @@ LEVELS = (0.5, 0.8, 0.9, 0.95)
 FEWEST = 3
 """Fewest training rows of a split."""
 TOLERANCE = 1e-9
-"""Relative rounding that is forgiven where scales are compared."""
+"""Relative rounding error that is ignored when scales are compared."""
 RESAMPLES = 1000
 FEWEST_SHARED = 5
-"""Held-out runs below which coverage is told as a count, not as a share."""
+"""With fewer held-out runs than this, coverage is written as a count instead of a fraction."""
 OVERALL = "overall"
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """One family, cut at a scale.
+    """One family, divided into training and held-out rows at a scale.
 
     Attributes:
         family: The whole family.
-        label: Its name in tables.
-        ratio: Factor that was asked for, or that the held-out rows reach beyond the training rows.
-        train: Which rows are fitted, shape (row,).
+        label: Name of the family in tables.
+        ratio: Requested extrapolation factor, or the factor by which held-out rows exceed the training rows.
+        train: Whether a row is a training row, shape (row,).
         scale: Scale of each row, shape (row,).
     """
 
@@ -70,15 +70,17 @@ class Split:
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Backtest(Display):
-    """Forecasts of held-out runs and how good they were.
+    """Forecasts of held-out runs, with their scores.
 
     Attributes:
-        frame: One row a held-out run: family, row (number in its family, from 0), setting (its inputs as text), ratio,
-            law, the outcome y and forecast quantiles on the scale of the response, pit, crps and log_score on the log
-            scale, status of the fit, n_train, and extrapolation, the factor beyond the largest training scale.
-        skipped: Family, ratio and reason of every split that could not be made or fitted.
+        frame: One row for each held-out run. `family`, `row` (number in its family, from 0), `setting` (its inputs as
+            text), `law`, the measured response `y` and forecast quantiles are on the scale of the response; `pit`,
+            `crps` and `log_score` are on the log scale. `ratio` is the requested extrapolation factor and
+            `extrapolation` the factor beyond the largest training scale. `status` is that of the fit, and `n_train` its
+            number of training rows.
+        skipped: Family, requested extrapolation factor and reason, for every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
-        warnings: Family, ratio and what `Posterior.check` warns of, for each fit.
+        warnings: Family, requested extrapolation factor and warning of `Posterior.check`, for each fit.
     """
 
     frame: pd.DataFrame
@@ -91,14 +93,15 @@ class Backtest(Display):
         return self.frame.copy()
 
     def by_ratio(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
-        """Return the coverage of the forecasts of each requested ratio.
+        """Return the coverage of the forecasts for each requested extrapolation factor.
 
         Args:
-            levels: Central probabilities.
+            levels: Nominal coverages (central probabilities) of the intervals.
 
         Returns:
-            One row a ratio: requested_ratio, families, held_out (rows), extrapolation (the median factor by which they
-            lie beyond the largest training row), covers_L for each level, crps and width95 as in `scores`.
+            One row for each requested factor: `requested_ratio`, number of `families`, number of `held_out` rows,
+            `extrapolation` (median factor of these rows beyond the largest training row), `covers_L` for each level L,
+            and `crps` and `width95` as in `scores`.
 
         Raises:
             InputError: For a level outside (0, 1).
@@ -118,29 +121,29 @@ class Backtest(Display):
         return pd.DataFrame(rows)
 
     def coverage(self, levels: Iterable[float] = LEVELS, *, method: str = "bayescale") -> pd.DataFrame:
-        """Return the share of outcomes inside central intervals, averaged within families and then over them.
+        """Return the fraction of held-out runs inside central intervals: the mean over families of their fractions.
 
         Args:
-            levels: Central probabilities.
-            method: What to call these forecasts in the table, e.g. in `plot.reliability`.
+            levels: Nominal coverages (central probabilities) of the intervals.
+            method: Name of these forecasts in the table, e.g. for `plot.reliability`.
 
         Returns:
-            Columns method, level, coverage, and low and high, the ends of a 95 % bootstrap interval over
-            families; NaN of fewer than two families, which say nothing about others.
+            Columns method, level, coverage, and low and high, the ends of a 95 % bootstrap interval over families (NaN
+            for fewer than two families).
 
         Raises:
             InputError: For a level outside (0, 1).
         """
         family = self.frame["family"].astype(str).to_numpy()
         members = [np.flatnonzero(family == name) for name in dict.fromkeys(family)]
-        # Equal resamples at every level, so that levels can be compared.
+        # All levels use the same resamples, so that they can be compared.
         picks = np.random.default_rng(0).integers(len(members), size=(RESAMPLES, len(members)))
         away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
         table = []
         for level in levels:
             if not 0 < level < 1:
                 raise InputError(f"An interval's level must lie in (0, 1), e.g. 0.8; found {level}.")
-            # A forecast that is not a number covers nothing.
+            # A forecast that is not a number counts as covering nothing.
             inside = away <= 0.5 * level + 1e-12
             means = np.array([inside[rows].mean() for rows in members])
             low, high = np.quantile(means[picks].mean(1), [0.025, 0.975]) if len(members) > 1 else (math.nan, math.nan)
@@ -148,29 +151,29 @@ class Backtest(Display):
         return pd.DataFrame(table, columns=["method", "level", "coverage", "low", "high"])
 
     def coverage_text(self) -> str:
-        """Write how many held-out runs lie inside central intervals, as shares of families where there are enough."""
+        """Return a text about how many held-out runs lie inside central intervals, as fractions if there are enough."""
         if len(self.frame) < FEWEST_SHARED:
-            return f"Coverage: {', '.join(self.held_words())}; too few for a share."
-        # Of one family there is no interval over families.
+            return f"Coverage: {', '.join(self.held_words())}; too few for percentages."
+        # With one family there is no interval over families.
         table = self.coverage().dropna(axis="columns", how="all").to_string(index=False)
         return f"Coverage of {counted(len(self.frame), 'held-out run')}:\n{table}"
 
     def held_words(self) -> list[str]:
-        """Write for each level how many runs its intervals held, or which share of them, averaged over families."""
+        """Return for each level how many held-out runs lie inside the intervals, or the mean fraction over families."""
         away = np.abs(self.frame["pit"].to_numpy(float) - 0.5)
         if len(away) < FEWEST_SHARED:
             inside = {level: int((away <= 0.5 * level + 1e-12).sum()) for level in LEVELS}
-            return [f"{100 * level:g} % held {count} of {len(away)}" for level, count in inside.items()]
+            return [f"{100 * level:g} % intervals contained {count} of {len(away)}" for level, count in inside.items()]
         shares = self.coverage()[["level", "coverage"]].to_numpy()
-        return [f"{100 * level:g} % held {100 * share:.0f} %" for level, share in shares]
+        return [f"{100 * level:g} % intervals contained {100 * share:.0f} %" for level, share in shares]
 
     def scores(self) -> pd.DataFrame:
         """Return the mean scores of each family and, in the last row, the mean over families.
 
         Returns:
-            Columns family, n (held-out forecasts), crps, log_score (larger is better), rmsle of the median
-            and width95, the mean width of the 95 % interval, all on the log scale. A forecast that is not a
-            number makes its family's scores so.
+            Columns family, n (number of held-out forecasts), crps, log_score (larger is better), rmsle of the median
+            and width95, the mean width of the 95 % interval, all on the log scale. If a forecast is NaN, so are the
+            scores of its family.
         """
         rows = []
         for family, part in self.frame.groupby("family", sort=False):
@@ -195,7 +198,7 @@ class Backtest(Display):
         """Write the table of forecasts, completely or not at all.
 
         Args:
-            path: The file; one that exists is replaced.
+            path: The file; an existing one is replaced.
 
         Returns:
             The path.
@@ -228,11 +231,11 @@ class Backtest(Display):
 
     @property
     def designs(self) -> dict[str, str]:
-        """Design that each fitted family was taken for, a key of `DESIGNS`, by the name of its runs."""
+        """Design (a key of `DESIGNS`) that each fit assumed, by the name of its runs."""
         return {post.runs.name: post.first.job.design for post in self.posteriors}
 
     def design_text(self) -> str:
-        """Write what families were taken for, with the number of each design where there are several."""
+        """Return a sentence with the designs that the fits assumed, and their numbers if there are several designs."""
         taken = list(self.designs.values())
         kinds = {kind: taken.count(kind) for kind in DESIGNS if kind in taken}
         if not kinds or list(kinds) == ["several"]:
@@ -248,13 +251,13 @@ class Backtest(Display):
         return f"taken for {told}; design= (--design) says otherwise"
 
     def held_out_text(self, most: int = 10) -> str:
-        """Write the held-out runs as a table: setting, observed value, median, intervals and whether they hold it.
+        """Return a text table of the held-out runs: setting, measured response, median, intervals, which contain it.
 
         Args:
-            most: How many runs are shown before the rest is counted.
+            most: Number of runs that are shown; of further runs only the number is given.
         """
         frame = self.frame.head(most)
-        # Two digits of a tenth of the 80 % interval, as forecasts are written.
+        # Two digits of a tenth of the 80 % interval, as in forecasts.
         fine = (frame["q0.9"] - frame["q0.1"]).to_numpy(float) / 10
 
         def written(name: str) -> list[str]:
@@ -274,10 +277,10 @@ class Backtest(Display):
 
 
 def told_once(entries: Iterable[tuple[str, float | None, str]]) -> list[str]:
-    """Write what is said of families at ratios, equal sentences once, as ``a at 3, b at 3: Chains disagree``.
+    """Write sentences about families at extrapolation factors, equal ones once: ``a at 3, b at 3: Chains disagree``.
 
     Args:
-        entries: Family, ratio (None or NaN where there is none) and sentence.
+        entries: Family, requested extrapolation factor (None or NaN where there is none) and sentence.
     """
     named: dict[str, list[str]] = {}
     for family, ratio, text in entries:
@@ -302,27 +305,26 @@ def backtest(
 ) -> Backtest:
     """Forecast the largest runs of each family from its smaller ones, and score the forecasts.
 
-    The scale of a run is the single input, or its compute: flops where all rows state it, else 6 n_params n_tokens,
-    else the product of the inputs. Each held-out run is forecast as one future run, from a fit that has seen only
-    the training rows.
+    The scale of a run is its single input, or its compute: flops if all rows have it, else 6 n_params n_tokens, else
+    the product of the inputs. Each held-out run is forecast as one future run, by a fit to the training rows only.
 
     Args:
-        runs: Runs of one or many families, or several Runs, each a family under its own name.
+        runs: Runs of one or many families, or several `Runs`, each of which is a family under its own name.
         law: A law or its name; "auto" is chosen for each family as in `fit`.
-        ratio: Train on rows up to the largest scale divided by this, hold out the rest; several give a split
-            each.
-        largest: Instead, hold out the runs of this many of the largest sizes (distinct scales), all runs of each.
-        seed: Seed of all randomness.
-        progress: Show a bar; by default only on a terminal.
+        ratio: Requested extrapolation factor, or several, each of which gives a split. Rows up to the largest scale
+            divided by it are training rows; the others are held out.
+        largest: Instead of `ratio`, the number of largest sizes (distinct scales) to hold out, with all runs of each.
+        seed: Seed of all random numbers.
+        progress: Show a progress bar; by default only on a terminal.
         min_train: Families with fewer training rows are skipped, and listed in `Backtest.skipped`.
         folder: Folder of finished fits, see `fit_many`.
         executor: Where to fit, see `fit_many`.
-        **options: Options of the fits, see `fit`. Here the method is "auto" unless said otherwise: many fits are wanted
-            and little of each, so importance sampling goes first.
+        **options: Options of the fits, see `fit`. Here `method` is "auto" by default: importance sampling is tried
+            first, because a backtest needs many fits.
 
     Raises:
-        InputError: For neither or both of `ratio` and `largest`, numbers that cannot split, or if no family
-            can be split.
+        InputError: For neither or both of `ratio` and `largest`, impossible values of these, or if no family can be
+            split.
 
     Example:
         >>> import bayescale as bs
@@ -370,10 +372,10 @@ def backtest(
 
 
 def checked_cuts(ratio: float | Sequence[float] | None, largest: int | None) -> list[float | None]:
-    """Return the ratios, or a single None where rows are counted instead.
+    """Return the requested extrapolation factors, or a single None if `largest` is given.
 
     Raises:
-        InputError: For numbers that cannot split a family.
+        InputError: For values that cannot split a family.
     """
     if (ratio is None) == (largest is None):
         found = "neither" if ratio is None else "both"
@@ -402,7 +404,7 @@ def cut_family(family: Runs, label: str, ratio: float | None, largest: int | Non
     if ratio is not None:
         return Split(family, label, ratio, scale <= scale.max() / ratio * (1.0 + TOLERANCE), scale)
     assert largest is not None, "checked_cuts saw to it"
-    # Runs of one size are replicates or equals, and would give each other away.
+    # Runs of one size must be on the same side of a cut, because they are replicates or similar.
     sizes = np.sort(scale)
     sizes = sizes[np.diff(sizes, prepend=0.0) > TOLERANCE * sizes]
     if largest >= len(sizes):
@@ -414,13 +416,13 @@ def cut_family(family: Runs, label: str, ratio: float | None, largest: int | Non
 
 def training_runs(split: Split) -> Runs:
     """Return the training rows of a split."""
-    # Whether a family is a ladder along one ray is a matter of all its inputs, not of those below a cut.
+    # All rows of a family decide whether it is a ladder along one ray, not only those below a cut.
     one_ray = find_ray(split.family.frame, split.family.inputs) is not None
     return dataclasses.replace(split.family.select(split.train), one_ray=one_ray)
 
 
 def why_not(split: Split, min_train: int) -> str:
-    """Return why a split cannot be fitted, or nothing."""
+    """Return the reason why a split cannot be fitted; empty if it can."""
     count = int(split.train.sum())
     if count < min_train:
         return f"{count} training rows, where at least {min_train} are needed"
@@ -436,8 +438,8 @@ def why_not(split: Split, min_train: int) -> str:
 def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
     """Return the PIT, CRPS and log score of a forecast of measured responses, shape (point,) each.
 
-    Of losses they are of ln(loss). Of scores the CRPS is of the score, and the PIT counts draws that equal it half;
-    there is no log score.
+    For losses, all are computed for ln(loss). For scores, the CRPS is that of the score, the PIT counts draws equal to
+    the measured score half, and there is no log score.
     """
     if isinstance(forecast, ScoreForecast):
         assert forecast.simulated is not None, "a forecast of measured scores"
@@ -449,7 +451,7 @@ def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def forecast_held(split: Split, posterior: Fitted) -> tuple[Forecast, np.ndarray]:
-    """Return the forecast of the held-out rows of a split, as they were measured, and their responses, shape (row,)."""
+    """Return the forecast of the held-out rows of a split, with measurement errors, and their responses, (row,)."""
     held = split.family.frame.iloc[np.flatnonzero(~split.train)]
     forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
     scored = split.family.score is not None

@@ -1,4 +1,4 @@
-"""Designs: made-up runs for any law, where published runs of its inputs lie."""
+"""Designs: simulated runs for any law, at inputs like those of published runs."""
 
 from __future__ import annotations
 
@@ -68,11 +68,11 @@ RANGES = {
     "activations": (1e6, 1e8),
     **dict.fromkeys(("share", "share_1", "share_2", "share_3", "share_4", "share_5"), (0.05, 0.6)),
 }
-"""Where made-up runs of each input lie."""
+"""Range of each input of simulated runs."""
 
 
 def made_up(law: Any, rows: int = 10) -> Any:
-    """Make up runs for a law: each input spread evenly over its range, all in other orders, and a loss or a score."""
+    """Return simulated runs for a law: inputs evenly spread over their ranges in random order, and a loss or score."""
     import bayescale as bs
 
     rng = np.random.default_rng(3)

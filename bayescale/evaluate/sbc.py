@@ -1,9 +1,9 @@
-"""Simulation-based calibration: does the posterior hold, on average, where the model is true?
+"""Simulation-based calibration: are posterior probabilities right, on average, if the model is true?
 
-Data are simulated from the priors and fitted; the rank of the truth among posterior draws must be uniform, for each
-coordinate, for forecasts beyond the data, and for the likelihood, which notices data that were not used
-(talts2018sbc). `run` averages over the whole prior; `given` asks the same where one real data set has put the posterior
-(sailynoja2025posterior).
+Data are simulated from the priors and fitted. If the sampler is right, the rank of the true value among posterior draws
+is uniform. This is tested for each unconstrained parameter, for forecasts beyond the data, and for the likelihood,
+which detects whether data were ignored (talts2018sbc). `run` averages over the whole prior; `given` tests the region of
+parameters where the posterior of one real data set lies (sailynoja2025posterior).
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ from bayescale.posterior.predictive import predict_log
 __all__ = ["Ranks", "departure", "given", "run"]
 
 KEPT = 99
-"""Posterior draws that a truth is ranked among; so few are nearly independent."""
+"""Number of posterior draws among which a true value is ranked; thinned draws are nearly independent."""
 NULL = 4000
-"""Simulated sets of uniform ranks that p values come from."""
+"""Number of simulated sets of uniform ranks from which p-values are computed."""
 BOUNDLESS = 1e3
-"""Relative standard error of runs that must not count."""
+"""Relative standard error of runs that should have no influence."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """Ranks of simulated truths among posterior draws.
+    """Ranks of simulated true values among posterior draws.
 
     Attributes:
-        names: Coordinates, "level" where it is no coordinate, forecasts and "likelihood".
-        ranks: Number of draws below the truth, 0 to `KEPT`, shape (simulation, quantity).
-        statuses: Verdict on each fit; none is left out of the ranks, since that would bias them.
+        names: Names of unconstrained parameters, "level" where it is none of these, forecasts and "likelihood".
+        ranks: Number of draws below the true value, 0 to `KEPT`, shape (simulation, quantity).
+        statuses: Status of each fit; all fits are ranked, because leaving out some would bias the ranks.
         rhat: Largest R-hat of each fit, shape (simulation,).
     """
 
@@ -71,9 +71,9 @@ class Ranks:
         """Test each quantity for uniform ranks.
 
         Returns:
-            Indexed by quantity: mean (0.5 if unbiased), variance (1 if the spread is right), p, the probability of a
-            departure of the empirical distribution this large anywhere, and outside, whether the quantity leaves
-            the band that all of them stay in with probability 0.99.
+            A table indexed by quantity: mean (0.5 if unbiased), variance (1 if the spread is right), p (the p-value of
+            the largest departure of the empirical distribution from the uniform one), and outside (whether the quantity
+            leaves the band in which all quantities together stay with probability 0.99).
         """
         count, quantities = self.ranks.shape
         rng = np.random.default_rng(0)
@@ -92,7 +92,7 @@ class Ranks:
 
 @known_keywords
 def departure(ranks: np.ndarray) -> float:
-    """Return the largest standardised gap between the distribution of ranks and the uniform one."""
+    """Return the largest standardised difference between the distribution of ranks and the uniform one."""
     below = np.bincount(ranks, minlength=KEPT + 1).cumsum()[:-1] / len(ranks)
     stated = np.arange(1, KEPT + 1) / (KEPT + 1.0)
     return float((np.abs(below - stated) / np.sqrt(stated * (1.0 - stated) / len(ranks))).max())
@@ -112,27 +112,28 @@ def run(
     progress: bool | None = None,
     **options: Unpack[FitOptions],
 ) -> Ranks:
-    """Simulate data at the inputs of some runs, fit them, and rank the truths.
+    """Simulate data at the inputs of some runs, fit them, and rank the true values among posterior draws.
 
-    Of a mixture, as the default of one input is, each component is simulated in proportion to its weight, and all are
-    fitted. Coordinates, forecasts and the likelihood are ranked among the draws of the component that the data came
-    from, and mixture forecasts among those of the whole mixture: weights that are given, and not learned from the data,
-    need not make these uniform.
+    If the fit is a mixture, as it is by default for one input, data are simulated from each component in proportion to
+    its weight, and all components are fitted. Parameters, single forecasts and the likelihood are ranked among draws of
+    the component that the data came from. Mixture forecasts are ranked among draws of the whole mixture; their ranks
+    need not be uniform, because the weights are fixed instead of learned.
 
     Args:
-        runs: One family; only its inputs count. Its runs must not be replicates or checkpoints of each other.
+        runs: One family, of which only the inputs are used. Its runs must not be replicates or checkpoints of each
+            other.
         law: A law or its name.
-        simulations: Data sets to simulate; 500 see a bias of a tenth of a standard deviation.
-        seed: Seed of all randomness.
-        true_discrepancy: Discrepancy that data have; "same" is the one that fits assume.
-        true_likelihood: Likelihood that data have; "same" is the one that fits assume.
-        ratios: Factors beyond the largest runs, all inputs growing alike, at which one future run is forecast.
+        simulations: Number of simulated data sets; 500 reveal a bias of a tenth of a standard deviation.
+        seed: Seed of all random numbers.
+        true_discrepancy: Discrepancy of the simulated data; "same" is the one that the fits assume.
+        true_likelihood: Likelihood of the simulated data; "same" is the one that the fits assume.
+        ratios: Extrapolation factors, equal for all inputs, at which one future run is forecast.
         executor: Where to fit, see `fit_many`; ranks do not depend on it.
-        progress: Show a bar; by default only on a terminal.
-        **options: What fits assume and how they sample, see `fit`.
+        progress: Show a progress bar; by default only on a terminal.
+        **options: Options of the fits, see `fit`.
 
     Raises:
-        InputError: For runs that cannot be fitted, or whose scatter is not independent.
+        InputError: For runs that cannot be fitted, or whose noise is not independent.
 
     Example:
         >>> import bayescale as bs
@@ -172,24 +173,24 @@ def given(
     progress: bool | None = None,
     **options: Unpack[FitOptions],
 ) -> Ranks:
-    """Calibrate where real data have put the posterior: fit them, simulate more, fit both, and rank the truths.
+    """Check calibration near the posterior of real runs, by fits to these and to simulated further runs.
 
-    Truths are draws of the posterior given the real runs; more runs are simulated from each, half-way between
-    neighbouring runs, and fitted together with the real ones. If the sampler is right, ranks are uniform
-    (sailynoja2025posterior). The spans that priors rest on are those of the real runs throughout.
+    True values are draws from the posterior of the real runs. From each draw, further runs are simulated half-way
+    between neighbouring real runs, and fitted together with these. If the sampler is right, ranks are uniform
+    (sailynoja2025posterior). Priors that depend on the spans of the inputs use those of the real runs throughout.
 
     Args:
-        runs: One family of one input, one run at each scale and no standard errors.
+        runs: One family with one input, one run at each scale and no standard errors.
         law: See `run`.
-        simulations: Sets of further runs.
-        seed: Seed of all randomness.
+        simulations: Number of simulated sets of further runs.
+        seed: Seed of all random numbers.
         ratios: See `run`.
         executor: See `run`.
         progress: See `run`.
         **options: See `run`.
 
     Raises:
-        InputError: For runs of several inputs, replicates, checkpoints or standard errors.
+        InputError: For runs with several inputs, replicates, checkpoints or standard errors.
 
     Example:
         >>> import bayescale as bs
@@ -217,7 +218,7 @@ def given(
         whole = both if error else both.drop(columns="value_se")
         return request.plan(dataclasses.replace(runs, frame=whole))
 
-    # Runs of boundless error say nothing, so this is the fit of the real ones, in the coordinates of all.
+    # Further runs have huge standard errors and no influence, so this fits the real runs, in the shape of all runs.
     alone = plan_of(level, BOUNDLESS)
     queue = Queue({0: alone}, {}, request, None, executor)
     ((_, fit),) = results_of(queue, False)
@@ -248,13 +249,13 @@ def given(
 
 
 def component_draws(fit: Fitted, plan: FitPlan, count: int) -> list[tuple[np.ndarray, Values]]:
-    """Return so many draws of a fit's components, in proportion to their weights in the prior; see `some_draws`."""
+    """Return `count` draws of a fit's components, in proportion to their prior weights; see `some_draws`."""
     counts = np.bincount(owners(plan, count), minlength=len(plan.jobs))
     return [some_draws(part, number) for part, number in zip(fit.components, counts, strict=True)]
 
 
 def some_draws(posterior: Posterior, count: int) -> tuple[np.ndarray, Values]:
-    """Return so many evenly spaced draws of a posterior, shape (draw, coordinate), and their constrained values."""
+    """Return `count` evenly spaced draws of a posterior, shape (draw, parameter), and their constrained values."""
     total = len(posterior.flat_values.level)
     picks = np.floor(np.linspace(0, total - 1, count) + 0.5).astype(int)
     values = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], posterior.flat_values)
@@ -262,7 +263,7 @@ def some_draws(posterior: Posterior, count: int) -> tuple[np.ndarray, Values]:
 
 
 def check_ratios(ratios: Any) -> None:
-    """Refuse factors at which nothing can be forecast.
+    """Refuse invalid extrapolation factors.
 
     Raises:
         InputError: For no factor, or one that is not positive.
@@ -273,20 +274,20 @@ def check_ratios(ratios: Any) -> None:
 
 
 def enough(simulations: int, fewest: int = 1) -> None:
-    """Refuse to simulate nothing.
+    """Refuse too few simulations.
 
     Raises:
-        InputError: For fewer than the fewest simulations: one of each component.
+        InputError: For fewer simulations than `fewest`, one for each component.
     """
     if simulations < fewest:
         raise InputError(f"simulations must be at least {fewest}, better 500; found {simulations}.")
 
 
 def simulable(plan: FitPlan) -> None:
-    """Refuse what no simulation here is drawn from.
+    """Refuse runs that cannot be simulated here.
 
     Raises:
-        InputError: For runs whose scatter is not independent.
+        InputError: For runs whose noise is not independent.
     """
     job = plan.jobs[0]
     if isinstance(job.problem.evaluation, Dense) or job.problem.replicated or np.ptp(np.asarray(job.problem.error)) > 0:
@@ -305,14 +306,14 @@ def ranked(
     ratios: Sequence[float],
     progress: bool | None,
 ) -> Ranks:
-    """Fit simulated jobs and rank the truths.
+    """Fit simulated jobs and rank the true values.
 
     Args:
         queue: Plans of one shape by number, and how to fit them.
-        position: True coordinates, shape (simulation, coordinate).
+        position: True unconstrained parameters, shape (simulation, parameter).
         truths: Their constrained values, leading axis 1.
-        futures: Future runs, relative to the jobs' centres, shape (simulation, ratio).
-        new: Relative log inputs of those, shape (ratio, input).
+        futures: ln of future runs relative to the jobs' centres, shape (simulation, ratio).
+        new: ln(x / reference) of the future runs, shape (ratio, input).
         ratios: See `run`.
         progress: See `run`.
     """
@@ -331,9 +332,9 @@ def ranked(
     job = queue.plans[0].jobs[0]
     forecasts = tuple(f"forecast at {ratio:g}x" for ratio in ratios)
     whole = tuple(f"mixture {name}" for name in forecasts) if len(queue.plans[0].jobs) > 1 else ()
-    # Student-t noise samples the level, so it is among the coordinates already.
+    # With Student-t noise the level is sampled, so it is among the parameters already.
     level = ("level",) if marginal_level(job.model) else ()
-    # The probability of counts depends on log odds that the truth has no coordinates of.
+    # The probability of counts depends on latent log odds, which are not simulated as parameters.
     density = () if isinstance(job.problem.evaluation, Counts) else ("likelihood",)
     names = (*ranked_coordinates(job), *level, *forecasts, *density, *whole)
     return Ranks(names, np.array(rows), statuses, np.array(rhat))
@@ -344,8 +345,8 @@ def with_response(plan: FitPlan, y: np.ndarray, rng: np.random.Generator) -> Fit
 
     Args:
         plan: The plan.
-        y: The response, less the centre, shape (bucket,): of scores the log odds of each run.
-        rng: Source of the counts of right items.
+        y: The response minus the centre, shape (bucket,); for scores the log odds of each run.
+        rng: Generator of the numbers of right items.
     """
     first = plan.jobs[0].problem
     right = None
@@ -364,20 +365,23 @@ def with_response(plan: FitPlan, y: np.ndarray, rng: np.random.Generator) -> Fit
 
 
 def beyond(job: Job, ratios: Sequence[float]) -> np.ndarray:
-    """Return the relative log inputs of the forecasts, shape (ratio, input)."""
+    """Return ln(x / reference) of the forecasts, shape (ratio, input)."""
     rows = int(job.problem.mask.sum())
     largest = np.asarray(job.problem.z)[:rows].max(0)
     return largest + np.log(np.asarray(ratios, float))[:, None]
 
 
 def ranked_coordinates(job: Job) -> list[str]:
-    """Return the coordinates that are ranked: not standard scores of log odds, whose meaning depends on the data."""
+    """Return the unconstrained parameters that are ranked.
+
+    Scores of latent log odds are not, as their meaning varies.
+    """
     return [name for name in coordinates(job.model, job.problem) if not name.startswith("latent[")]
 
 
 @jax.jit
 def likelihoods(values: Values, model: Model, problem: Problem) -> Any:
-    """Log density of the data for each draw, shape (draw,)."""
+    """Return the log density of the data for each draw, shape (draw,)."""
     return jax.vmap(lambda value: log_likelihood(value, model, problem))(values)
 
 
@@ -389,7 +393,7 @@ def rank(
     new: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Count the posterior draws below the truth, for each quantity."""
+    """Return for each quantity the number of posterior draws below the true value."""
     job = posterior.job
     flat = posterior.flat_values
     total = posterior.unconstrained.shape[0] * posterior.unconstrained.shape[1]
@@ -410,7 +414,7 @@ def rank(
 
 
 def rank_forecasts(fit: Fitted, future: np.ndarray, new: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Count the joined draws of a fit below future runs, relative to the center, for each ratio."""
+    """Return for each ratio the number of joined draws of a fit below the future run, relative to the centre."""
     drawn = fit.predictive(new, "run", rng).draws - float(fit.first.job.problem.center)
     picks = np.linspace(0, len(drawn) - 1, KEPT).round().astype(int)
     return (drawn[picks] < future).sum(0)

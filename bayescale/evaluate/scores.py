@@ -1,7 +1,7 @@
-"""Scores: how good a forecast was, for equal mixtures of normals on the log scale.
+"""Scores of forecasts that are equal mixtures of normals on the log scale.
 
-Outcomes `y` have shape (point,), `location` and `scale` shape (draw, point): one normal a posterior draw, as
-in `Forecast`. Proper scoring rules after Gneiting and Raftery (gneiting2007scoring).
+Outcomes `y` have shape (point,). `location` and `scale` have shape (draw, point), one normal for each posterior draw,
+as in `Forecast`. Proper scoring rules follow Gneiting and Raftery (gneiting2007scoring).
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from scipy.special import logsumexp, ndtr
 from bayescale.forecast import SMALLEST_SCALE, mixture_cdf
 
 PANELS = 32
-"""Pieces of the line, equal in rank, on each of which F(1 - F) is integrated by Gauss and Legendre's rule."""
+"""Number of intervals of equal probability on which F(1 - F) is integrated by Gauss-Legendre quadrature."""
 TAIL = 16
-"""Further pieces towards each end, where single draws lie far apart."""
+"""Number of further intervals in each tail, where single draws are far apart."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(4)
 OFFSETS = np.linspace(-7.0, 7.0, 29)
-"""Where each component proposes ends of panels, in its standard deviations."""
+"""Possible ends of intervals around each component, in its standard deviations."""
 
 
 def pit(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -47,10 +47,10 @@ def crps_of_draws(y: np.ndarray, draws: np.ndarray) -> np.ndarray:
 
 
 def crps(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the continuous ranked probability score, E|X - y| - E|X - X'| / 2; smaller is better.
+    """Return the continuous ranked probability score (CRPS), E|X - y| - E|X - X'| / 2; smaller is better.
 
-    The first term is exact. The second is the integral of F(1 - F), taken numerically between points that
-    follow the components, at a cost linear in the draws.
+    The first term is exact. The second is the integral of F(1 - F), where F is the distribution function. It is
+    computed by quadrature on intervals that follow the components, at a cost linear in the number of draws.
 
     Args:
         y: Outcomes, shape (point,).
@@ -72,7 +72,7 @@ def crps(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
 
 
 def half_gini(location: np.ndarray, scale: np.ndarray) -> float:
-    """Return half the mean absolute difference of two draws from a mixture, with components of shape (draw,)."""
+    """Return half the mean absolute difference of two draws from a mixture with components of shape (draw,)."""
     proposed = np.sort((location[:, None] + scale[:, None] * OFFSETS).ravel())
     last = len(proposed) - 1
     tail = np.geomspace(1, last, TAIL)
@@ -85,7 +85,7 @@ def half_gini(location: np.ndarray, scale: np.ndarray) -> float:
 
 
 def log_score(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Log density of the mixture at each outcome; larger is better.
+    """Return the log density of the mixture at each outcome; larger is better.
 
     Args:
         y: Outcomes, shape (point,).
@@ -93,7 +93,7 @@ def log_score(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndar
         scale: Component standard deviations, shape (draw, point).
 
     Returns:
-        Shape (point,), the log of a density of the log response.
+        Shape (point,); the density is that of the log response.
     """
     safe = np.maximum(scale, SMALLEST_SCALE)
     terms = -0.5 * ((np.asarray(y, float) - location) / safe) ** 2 - np.log(safe)
@@ -101,7 +101,7 @@ def log_score(y: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndar
 
 
 def interval_score(y: np.ndarray, low: np.ndarray, high: np.ndarray, level: float) -> np.ndarray:
-    """Return the width of a central interval plus 2 / (1 - level) times the distance of an outcome outside.
+    """Return the width of a central interval plus 2 / (1 - level) times the distance of the outcome from it.
 
     Args:
         y: Outcomes.

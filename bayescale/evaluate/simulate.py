@@ -1,4 +1,4 @@
-"""Simulate: constants, runs and future runs from the priors of a plan."""
+"""Simulation of constants, runs and future runs from the priors of a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bayescale.posterior.predictive import law_at, run_variance, standard_paths,
 
 
 def owners(plan: FitPlan, simulations: int) -> np.ndarray:
-    """Return the number of each simulation's component, in proportion to the weights and in order."""
+    """Return the index of the component for each simulation, in order and in proportion to the weights."""
     ends = np.round(np.cumsum(plan.weights) * simulations - 1e-9)
     return np.searchsorted(ends, np.arange(simulations), side="right")
 
@@ -44,7 +44,7 @@ def prior_values(plan: FitPlan, simulations: int, seed: int) -> tuple[np.ndarray
 
 
 def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Simulate the fitted rows, shape (bucket,), and future runs, shape (ratio,), for one draw (leading axis 1)."""
+    """Simulate ln loss of fitted rows, (bucket,), and of future runs, (ratio,), for one draw with leading axis 1."""
     model, problem = job.model, job.problem
     rows = int(problem.mask.sum())
     z = np.concatenate([np.asarray(problem.z)[:rows], new])
@@ -66,13 +66,13 @@ def simulate(job: Job, values: Values, new: np.ndarray, rng: np.random.Generator
 
 
 def simulate_path(job: Job, values: Values, z: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Simulate the discrepancy at the fitted rows and at points after them, (row + point,).
+    """Simulate the discrepancy at the fitted rows and at further points, shape (row + point,).
 
     Args:
         job: A model with discrepancy.
         values: One draw, leading axis 1.
         z: ln(x / reference) of the fitted rows and of the points, shape (row + point, input).
-        rng: Source.
+        rng: Generator of random numbers.
     """
     model, problem, rows = job.model, job.problem, job.problem.rows
     discrepancy = model.discrepancy

@@ -34,9 +34,9 @@ from bayescale.posterior.stacking import Cut, Stacking, stacking_weights
 from bayescale.score_forecast import ScoreForecast
 
 SHARES = (0.125, 0.25, 0.5)
-"""Shares of the sizes that are held out by default, the largest of them; at least one size."""
+"""Fractions of the sizes, largest first, that are held out by default; at least one size each."""
 CONCENTRATION = 2.0
-"""Each candidate counts as if it alone had been right of one more held-out run."""
+"""Concentration of the Dirichlet prior: the prior counts like one held-out run for each candidate alone."""
 ABOVE_ONE = Rule("a finite number above 1", lambda value: is_real(value) and value > 1)
 Candidates = Sequence[str | Law] | Mapping[str, str | Law | Mapping[str, Any]]
 
@@ -56,35 +56,38 @@ def stack(
     executor: Executor | None = None,
     **options: Unpack[FitOptions],
 ) -> Mixture:
-    """Fit several laws or models to one family, weighted by how well each forecasts the larger runs from the smaller.
+    """Fit several laws or models to one family, weighted by how well each forecasts larger runs from smaller ones.
 
-    The runs are cut along their scale as in `backtest`. Each candidate is fitted to the runs below a cut and forecasts
-    each run beyond it; the weights maximise the sum of ln(weighted mean of the predictive densities) over these
-    forecasts, plus the logarithm of a Dirichlet prior. The components are fits to all runs.
+    The runs are cut by scale as in `backtest`. Each candidate is fitted to the runs below a cut and forecasts the runs
+    beyond it. The weights maximise the sum of ln(weighted mean of the predictive densities) over these forecasts, plus
+    the logarithm of a Dirichlet prior. The components of the result are fits to all runs.
 
     Args:
         runs: Runs of one family.
         laws: Laws or their names, at least two; or a mapping from a label to a law or to options of a fit, such as
             `{"trusted": {"law": "chinchilla", "discrepancy": None}, "default": "auto"}`.
-        seed: Seed of all randomness.
-        ratio: Cuts, see `backtest`: forecast the runs within this factor of the largest; several give a cut each.
-        largest: Instead, hold out this many of the largest sizes; several give a cut each. By default, with neither,
-            the largest eighth, quarter and half of the sizes, at least one, as far as enough runs are left.
-        concentration: Of the symmetric Dirichlet prior, above 1; the more, the nearer are the weights to equal. Each
-            candidate counts as if `concentration - 1` further held-out runs were possible under it alone.
+        seed: Seed of all random numbers.
+        ratio: Extrapolation factor of a cut, or several, as in `backtest`: hold out the runs within this factor of the
+            largest.
+        largest: Instead of `ratio`, the number of largest sizes to hold out, or several. If neither is given, the
+            largest eighth, quarter and half of the sizes are held out (at least one size), as far as enough runs
+            remain.
+        concentration: Concentration of the symmetric Dirichlet prior, above 1; larger values give more equal weights.
+            The prior counts like `concentration - 1` further held-out runs that are possible under each candidate
+            alone.
         min_train: Cuts with fewer runs below them are skipped.
-        progress: Show a bar; by default only on a terminal.
+        progress: Show a progress bar; by default only on a terminal.
         folder: Folder of finished fits, see `fit_many`.
         executor: Where to fit, see `fit_many`.
-        **options: Options of all fits, see `fit`; those of a candidate go first. Here the method is "auto" unless said
-            otherwise, as in `backtest`.
+        **options: Options of all fits, see `fit`; options of a candidate override them. `method` is "auto" by default,
+            as in `backtest`.
 
     Returns:
-        A mixture of all candidates; `stacking` has the scores and weights.
+        A mixture of all candidates; its attribute `stacking` has the scores and weights.
 
     Raises:
-        InputError: Before anything is compiled: for fewer than two candidates, equal labels, candidates of other
-            inputs, options that cannot be, or where no cut leaves enough runs.
+        InputError: Before anything is compiled: for fewer than two candidates, equal labels, candidates with different
+            inputs, impossible options, or if no cut leaves enough runs.
 
     References:
         yao2018stacking; burkner2020future for holding out what comes later.
@@ -107,7 +110,7 @@ class Scored(NamedTuple):
     Attributes:
         fits: The fit of each candidate to all runs, by its label.
         splits: The cuts.
-        densities: Of each cut, the log predictive density of the held-out runs, shape (run, candidate).
+        densities: For each cut, the log predictive densities of the held-out runs, shape (run, candidate).
     """
 
     fits: dict[str, Fitted]
@@ -116,7 +119,7 @@ class Scored(NamedTuple):
 
 
 def scored(runs: Runs, requests: Mapping[str, FitRequest], splits: Sequence[Split], where: Mapping[str, Any]) -> Scored:
-    """Fit each candidate to all runs and to those below each cut, and score its forecasts of those beyond.
+    """Fit each candidate to all runs and to the runs below each cut, and score its forecasts of the runs beyond.
 
     Args:
         runs: The runs.
@@ -138,7 +141,7 @@ def mixed(found: Scored, concentration: float, skipped: Sequence[str] = ()) -> M
 
     Args:
         found: The candidates.
-        concentration: Of the Dirichlet prior of the weights.
+        concentration: Concentration of the Dirichlet prior of the weights.
         skipped: Cuts that could not be made, each with the reason.
     """
     fits, weights = found.fits, stacking_weights(np.concatenate(found.densities), concentration).tolist()
@@ -163,12 +166,12 @@ def fitted_candidate(
 
     Args:
         label: Name of the candidate.
-        request: How to fit it.
-        families: What to fit.
+        request: How to fit the candidate.
+        families: The runs below each cut, and all runs.
         where: Seed, folder, executor and progress of `fit_many`.
 
     Raises:
-        InputError: If one of them fails.
+        InputError: If one of these fits fails.
     """
     own: Any = {**request.model, "settings": request.settings, "method": request.method}
     found: list[Fitted] = []
@@ -181,10 +184,10 @@ def fitted_candidate(
 
 
 def requested(laws: Candidates, seed: int, options: FitOptions) -> dict[str, FitRequest]:
-    """Return what is asked for by each candidate, by its label.
+    """Return the checked options of each candidate, by its label.
 
     Raises:
-        InputError: For fewer than two candidates, equal labels, or options that cannot be.
+        InputError: For fewer than two candidates, equal labels, or impossible options.
     """
     example = 'e.g. laws=["auto", "saturating_power"] (--law auto --law saturating_power in the shell)'
     if isinstance(laws, str | Law) or not isinstance(laws, Sequence | Mapping):
@@ -220,7 +223,7 @@ def requested(laws: Candidates, seed: int, options: FitOptions) -> dict[str, Fit
 
 
 def refuse_unlike(runs: Runs, requests: Mapping[str, FitRequest]) -> None:
-    """Refuse runs of several families, and candidates that cannot be fitted to them, or not along the same inputs.
+    """Refuse runs of several families, and candidates that do not fit the runs or have different inputs.
 
     Raises:
         InputError: With the candidate.
@@ -251,10 +254,10 @@ def refuse_unlike(runs: Runs, requests: Mapping[str, FitRequest]) -> None:
 def cuts_of(
     runs: Runs, ratio: float | Sequence[float] | None, largest: int | Sequence[int] | None
 ) -> list[tuple[float | None, int | None]]:
-    """Return the cuts that are asked for, or those by default: a ratio or a number of sizes each.
+    """Return the requested or default cuts, each as an extrapolation factor or a number of sizes.
 
     Raises:
-        InputError: For both, and for numbers that cannot split.
+        InputError: If both are given, and for impossible values.
     """
     if ratio is not None:
         return [(value, None) for value in checked_cuts(ratio, None if largest is None else 1)]
@@ -273,10 +276,10 @@ def usable(
     min_train: int,
     requests: Mapping[str, FitRequest],
 ) -> tuple[list[Split], list[str]]:
-    """Return the cuts below which every candidate can be fitted, without those equal to another; and why not others.
+    """Return the distinct cuts below which every candidate can be fitted, and the reasons against the other cuts.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is no such cut.
     """
     found: list[Split] = []
     skipped: list[tuple[str, str]] = []
@@ -300,7 +303,7 @@ def usable(
 
 
 def unfit(split: Split, requests: Mapping[str, FitRequest]) -> str:
-    """Return why a candidate cannot be fitted to the training runs of a cut, or nothing."""
+    """Return the reason why a candidate cannot be fitted to the training runs of a cut; empty if all can."""
     for label, request in requests.items():
         try:
             request.plan(training_runs(split))
@@ -312,7 +315,7 @@ def unfit(split: Split, requests: Mapping[str, FitRequest]) -> str:
 def log_densities(split: Split, posterior: Fitted) -> np.ndarray:
     """Return the log predictive density of each held-out run of a cut, shape (run,).
 
-    Of losses it is that of ln(loss); of scores it is the log probability of the number of right items.
+    For losses it is the density of ln(loss); for scores it is the probability of the number of right items.
     """
     forecast, y = forecast_held(split, posterior)
     if isinstance(forecast, ScoreForecast):
@@ -322,10 +325,10 @@ def log_densities(split: Split, posterior: Fitted) -> np.ndarray:
 
 
 def log_probability_of_items(forecast: ScoreForecast, right: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return the log probability of so many right items, shape (point,), by quadrature over normal log odds.
+    """Return the log probability of the numbers of right items, shape (point,), by quadrature over normal log odds.
 
     Args:
-        forecast: The forecast, whose draws say what the log odds are.
+        forecast: The forecast, whose draws give the distribution of the log odds.
         right: Number of right items at each point.
         items: Number of items at each point.
     """

@@ -1,3 +1,3 @@
-"""Fitting: from runs to posteriors, one family or hundreds, here or on any executor."""
+"""Fitting: posteriors of one family or of hundreds, in this process or on any executor."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Batches: which families share one call of the compiled program, and how much of that call is padding."""
+"""Batches: which families share one call of a compiled program, and how much of that call is padding."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from bayescale.model.parameters import coordinates
 from bayescale.model.problem import Job
 
 UNKNOWN_MEMORY = 2 << 30
-"""Bytes taken for the memory of a device that does not tell."""
+"""Memory in bytes that is assumed for a device that does not report it."""
 MEMORY_SHARE = 0.4
-"""Share of a device's memory that one batch may fill; the estimate is rough."""
+"""Fraction of a device's memory that one batch may fill; the estimate of its size is rough."""
 LARGEST_SHARE = 2048
-"""Families of one batch on one device, however small they are."""
+"""Largest number of families in one batch on one device, however small they are."""
 FEWEST_IN_LOCKSTEP = 1024
-"""Families of one shape from which on an accelerator samples them; fewer are done sooner on the cores beside it, whose
-programs compile in a quarter of the time."""
+"""Number of families of one shape from which on an accelerator samples them. Fewer are finished sooner on the CPU,
+whose programs compile in a quarter of the time."""
 
 LIGHTER = {"xla_backend_optimization_level": 2}
-"""Options for XLA on curves of one input: LLVM's third level takes an eighth longer to compile them and unrolls loops
-so far that one of 30 points takes a fifth longer. NUTS on grids of two inputs gains a twentieth from it, importance
-sampling loses everywhere."""
+"""XLA options for curves of one input. LLVM's third optimisation level takes an eighth longer to compile them and
+unrolls loops so far that a fit of 30 points takes a fifth longer. NUTS on grids of two inputs gains a twentieth from
+that level; importance sampling is slower with it everywhere."""
 
 DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
-"""Programs that threads wait for, and those that were called; see `compiled_once`."""
+"""Programs that were called at least once; see `compiled_once`."""
 
 ACCELERATOR = threading.Lock()
-"""Held by the thread whose batch an accelerator samples: two at a time would not fit into its memory."""
+"""Lock held by the thread whose batch an accelerator samples, because two batches would not fit into its memory."""
 HOLD = threading.Lock()
 INSIDE: list[threadpool_limits | None] = []
-"""What each thread inside `one_thread` has limited: the first all, the others nothing."""
+"""For each thread inside `one_thread`, the limit that it set: the first sets it for all, the others set None."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +52,9 @@ class Machine:
     """Devices on which compiled programs run.
 
     Attributes:
-        devices: Local devices; families are shared out among them.
-        vectorized: Families of a device advance in lockstep (accelerators) instead of one after the other (CPUs).
+        devices: Local devices, among which families are divided.
+        vectorized: Whether the families of a device are sampled together, vectorised (accelerators), instead of one
+            after the other (CPUs).
     """
 
     devices: tuple[Any, ...]
@@ -75,7 +76,7 @@ class Machine:
                 yield
 
     def pieces[R](self, count: int, run: Callable[[list[int]], list[R]]) -> list[R]:
-        """Run families, by their numbers: all at once, or on CPUs as many as there are devices, in threads."""
+        """Run families, given by their numbers: all at once, or on CPUs in threads with one family for each device."""
         size = count if self.vectorized else len(self.devices)
         parts = [list(range(first, min(first + size, count))) for first in range(0, count, size)]
         if len(parts) == 1:
@@ -84,17 +85,17 @@ class Machine:
             return [result for results in threads.map(run, parts) for result in results]
 
     def filled(self, count: int) -> int:
-        """Return the size that a batch of `count` families is filled up to: equal powers of two on all devices."""
-        # So few sizes are compiled.
+        """Return the size to which a batch of `count` families is padded: the same power of two on each device."""
+        # This keeps the number of compiled sizes small.
         each = -(-count // len(self.devices))
         return len(self.devices) * (1 << (each - 1).bit_length())
 
     def members(self, count: int) -> list[int]:
-        """Return the numbers of the families that make up a batch of `count`, which is filled up with the last one."""
+        """Return the indices of the families in a batch of `count`, which is padded by repeating the last one."""
         return [*range(count), *[count - 1] * (self.filled(count) - count)]
 
     def lighter(self, job: Job) -> bool:
-        """Return whether NUTS is compiled with `LIGHTER`."""
+        """Return whether NUTS is compiled with the XLA options `LIGHTER`."""
         return not self.vectorized and job.problem.z.shape[1] == 1
 
     def largest(self, job: Job, settings: Nuts) -> int:
@@ -108,33 +109,34 @@ class Machine:
 
 @functools.cache
 def jitted(function: Callable[..., Any], static: tuple[str, ...], lighter: bool) -> Any:
-    """Make THE compiled program of a function, one for each choice of XLA's options."""
+    """Return the compiled program of a function; there is only one for each choice of XLA's options."""
     return jax.jit(function, static_argnames=static, compiler_options=LIGHTER if lighter else None)
 
 
 def machine(families: int) -> Machine:
-    """Return the devices that sample a batch; processes of a `jax.distributed` job have devices of their own."""
+    """Return the devices that sample a batch; each process of a `jax.distributed` job has its own."""
     if jax.default_backend() != "cpu" and (families >= FEWEST_IN_LOCKSTEP or not cores()):
         return Machine(tuple(jax.local_devices()), True)
     return Machine(cores(), False)
 
 
 def memory(device: Any) -> int:
-    """Return the bytes that JAX may use on a device."""
+    """Return the number of bytes that JAX may use on a device."""
     return int((device.memory_stats() or {}).get("bytes_limit", UNKNOWN_MEMORY))
 
 
 def footprint(job: Job, settings: Nuts) -> int:
-    """Estimate the bytes that one family occupies on a device while it is sampled in a vectorized batch.
+    """Estimate the number of bytes that one family occupies on a device while it is sampled in a vectorised batch.
 
-    XLA's own count for CPUs lies between 0.7 and 1.1 times this for 8 to 128 rows, rotated or dense.
+    XLA's own estimate for CPUs is 0.7 to 1.1 times this, for 8 to 128 rows and both ways to evaluate the density.
     """
     rows = len(job.problem.y)
     size = len(coordinates(job.model, job.problem))
     steps = settings.warmup + settings.draws
-    # Each step is kept as drawn, each draw as what it means: coordinates, constants, statistics, twice row weights.
+    # Steps are stored as drawn; for draws, unconstrained parameters, constants, statistics and twice the row weights
+    # are stored.
     kept = settings.chains * (steps * (size + 5) + 2 * settings.draws * (size + rows))
-    # Levels of dense families are drawn for all draws at once, each with two matrices.
+    # For dense families, levels are drawn for all draws at once, with two matrices each.
     matrices = 2 * settings.chains * settings.draws * rows**2 if job.problem.evaluation.factorises else 4 * rows**2
     return 8 * (2 * kept + matrices)
 
@@ -144,14 +146,14 @@ Task = tuple[Job, Nuts, int]
 
 
 def batch(tasks: Sequence[Task], largest: Callable[[Task, int], int]) -> list[list[int]]:
-    """Group numbers of tasks whose jobs have one shape and whose settings are equal.
+    """Group the indices of tasks whose jobs have the same shape and whose settings are equal.
 
     Args:
         tasks: Any tasks.
-        largest: Most members of a batch of tasks like the given one, of which there are so many.
+        largest: Function from a task and the number of tasks like it to the largest size of a batch.
 
     Returns:
-        Members of each batch, one batch of every shape before the second of any.
+        Indices of the tasks of each batch; the first batches of all shapes precede the second ones.
     """
     groups: dict[Any, list[int]] = {}
     for number, (job, settings, _) in enumerate(tasks):
@@ -162,12 +164,12 @@ def batch(tasks: Sequence[Task], largest: Callable[[Task, int], int]) -> list[li
         for size in [largest(tasks[members[0]], len(members))]
         for first in range(0, len(members), size)
     ]
-    # Firsts first, so that the programs of different shapes are compiled side by side.
+    # First batches come first, so that the programs of different shapes are compiled at the same time.
     return [members for _, members in sorted(pieces, key=lambda piece: piece[0])]
 
 
 def shape(job: Job) -> Any:
-    """Return what jobs of one batch have in common: the program, its shapes, and the numbers of the model."""
+    """Return the properties that jobs of one batch share: the program, its array shapes, and the model's numbers."""
     leaves, structure = jax.tree.flatten((job.model, job.problem))
     numbers = tuple(float(leaf) for leaf in jax.tree.leaves(job.model))
     return structure, tuple(leaf.shape for leaf in leaves), numbers
@@ -175,11 +177,11 @@ def shape(job: Job) -> Any:
 
 @contextlib.contextmanager
 def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
-    """Admit one thread at a time to a program that was never called: several would all compile it.
+    """Admit one thread at a time to a program that was never called, so that it is compiled only once.
 
     Args:
         job: A job of the shape that the program is for.
-        counts: What else the program depends on.
+        counts: Further values on which the program depends.
     """
     program = (*shape(job)[:2], *counts)
     if program not in COMPILED:
@@ -196,7 +198,7 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Pause the garbage collector: tracing a program then takes a quarter of the time."""
+    """Pause the garbage collector, so that tracing a program takes a quarter of the time."""
     was = gc.isenabled()
     gc.disable()
     try:
@@ -208,10 +210,10 @@ def uncollected() -> Iterator[None]:
 
 @contextlib.contextmanager
 def one_thread() -> Iterator[None]:
-    """Limit linear-algebra libraries to one thread while any thread of this process is in here.
+    """Limit linear-algebra libraries to one thread while any thread of this process is in this context.
 
-    From 128 rows on they share out each factorisation, of which a sampler does many small ones: on two idle cores that
-    takes four times as long as one thread, on busy ones a hundred times.
+    With 128 rows or more these libraries divide each factorisation among threads. A sampler does many small
+    factorisations: on two idle cores that takes four times as long as one thread, on busy cores a hundred times.
     """
     with HOLD:
         INSIDE.append(None if INSIDE else threadpool_limits(limits=1, user_api="blas"))
@@ -219,19 +221,19 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         with HOLD:
-            # Whoever leaves last restores what the first found.
+            # The thread that leaves last restores the limits that the first one found.
             limits = INSIDE.pop()
             if limits is not None:
                 limits.restore_original_limits()
 
 
 def stacked(items: Sequence[Any], members: Sequence[int]) -> Any:
-    """Stack trees of equal shape along a new leading axis, those with these numbers."""
+    """Stack the pytrees with these indices, which have equal shapes, along a new leading axis."""
     return jax.tree.map(lambda *leaves: np.stack(leaves), *[items[i] for i in members])
 
 
 def suited(task: Task, count: int) -> int:
-    """Return the largest batch that a single call of the compiled program takes here, for `batch`."""
+    """Return the largest batch for a single call of the compiled program on this machine; for `batch`."""
     job, settings, _ = task
     return machine(count).largest(job, settings)
 
@@ -239,17 +241,17 @@ def suited(task: Task, count: int) -> int:
 def padding(
     jobs: Sequence[Job], batches: Sequence[Sequence[int]], devices: Callable[[int], Machine] = machine
 ) -> float:
-    """Return the share of the evaluated rows that are padding: rows up to a power of two, and filled batches."""
+    """Return the fraction of evaluated rows that are padding, in rows of families and in batches."""
     real = sum(float(job.problem.mask.sum()) for job in jobs)
     evaluated = sum(devices(len(members)).filled(len(members)) * len(jobs[members[0]].problem.y) for members in batches)
     return 1.0 - real / evaluated if evaluated else 0.0
 
 
 def stream_key(seed: int, attempt: int, stream: int) -> np.ndarray:
-    """Return the words of the key of a stream, shape (2,), hashed by NumPy with no program to compile.
+    """Return the raw key of a random stream, shape (2,), hashed by NumPy so that no program is compiled.
 
     Raises:
-        InputError: For a seed that is no such number.
+        InputError: For an invalid seed.
     """
     if not isinstance(seed, int | np.integer) or seed < 0:
         raise InputError(f"seed must be a whole number of zero or more; found {seed!r}.")

@@ -1,4 +1,4 @@
-"""Archive: a folder of finished posteriors, each under a key of everything that its draws depend on."""
+"""Archive: a folder of finished posteriors, each stored under a key of everything on which its draws depend."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bayescale.posterior.mixture import Mixture
 from bayescale.posterior.posterior import Posterior
 
 HDF5 = b"\x89HDF"
-"""First bytes of files that netCDF and this package write."""
+"""First bytes of netCDF files, as this package writes them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Archive:
 
     Attributes:
         folder: The folder.
-        files: File of each key; grows as posteriors are written.
-        damaged: Files that cannot be read, which are written anew.
+        files: File of each key; entries are added as posteriors are written.
+        damaged: Files that cannot be read and will be written again.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class Archive:
 
 
 def open_folder(folder: str | Path) -> Archive:
-    """Make a folder of results unless it exists, and find what it holds.
+    """Return an archive with the contents of a folder, which is made if it does not exist.
 
     Raises:
         InputError: As `_io.folder`.
@@ -55,17 +55,17 @@ def open_folder(folder: str | Path) -> Archive:
         except OSError:
             if not file.is_file() or file.read_bytes()[:4] != HDF5:
                 continue
-            # Writing is atomic, so this is damage from elsewhere.
+            # Files are written atomically, so a damaged one was damaged by something else.
             warnings.warn(f"{file} is truncated or damaged; its family is sampled again.", stacklevel=2)
             damaged.add(file)
     return Archive(root, files, frozenset(damaged))
 
 
 def key(plan: FitPlan, request: FitRequest) -> str:
-    """Return thirty-two hexadecimal digits from all that the draws of a family depend on, and nothing else.
+    """Return thirty-two hexadecimal digits computed from everything on which the draws of a family depend.
 
-    That is data, law, priors, discrepancy, likelihood, settings, method, seed and the versions of this package and of
-    its files; the index of a family and its name are left out.
+    These are data, law, priors, discrepancy, likelihood, settings, method, seed, and the versions of this package and
+    of its files. The index of a family and its name are not included.
     """
     job = plan.jobs[0]
     content = {
@@ -89,12 +89,12 @@ def key(plan: FitPlan, request: FitRequest) -> str:
 
 
 def stream(name: str) -> int:
-    """Return the number below 2^64 of the random stream of a key."""
+    """Return the number, below 2^64, of the random stream that belongs to a key."""
     return int(name[:16], 16)
 
 
 def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | None:
-    """Return the finished fit of this plan, or None where there is none that can be read."""
+    """Return the finished fit of a plan, or None if there is no readable one."""
     file = archive.files.get(name)
     if file is None or not file.exists():
         return None
@@ -106,7 +106,7 @@ def read(archive: Archive, name: str, plan: FitPlan) -> Posterior | Mixture | No
 
 
 def name_files(archive: Archive, families: Mapping[str, str]) -> None:
-    """Name the files of families to come after them, whatever the order in which they are finished.
+    """Choose file names for families in advance, so that names do not depend on the order in which fits finish.
 
     Args:
         archive: Folder of results.
@@ -121,5 +121,5 @@ def name_files(archive: Archive, families: Mapping[str, str]) -> None:
 
 
 def write(archive: Archive, key: str, posterior: Fitted) -> Path:
-    """Write a fit to the file that `name_files` gave its key, completely or not at all; `bayescale.load` opens it."""
+    """Write a fit, completely or not at all, to the file that `name_files` chose; `bayescale.load` opens it."""
     return save(posterior, archive.files[key], derived=False, key=key)

@@ -1,4 +1,4 @@
-"""Workers: batches of families on any executor, tried again where a worker dies, and what travels to them."""
+"""Executors: run batches of families on any executor, repeat those whose worker dies, and serialise what is sent."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from bayescale.model.prepare import engine_law
 from bayescale.model.problem import Job
 
 RETRIES = 2
-"""How often a family is sent again after its worker died or raised."""
+"""How often a family is sent again after its worker died or raised an exception."""
 WINDOW = 64
-"""Tasks that are with an executor at a time; results wait nowhere else, so memory does not grow with the families."""
+"""Number of tasks submitted at a time, so that memory for results does not grow with the number of families."""
 TASK = 8
-"""Families of one task, so that little is lost with a worker and little time with sending."""
+"""Families in one task: few, so that a dead worker loses little, but enough that sending takes little time."""
 
 
 class Here(Executor):
-    """The thread that asks: work is done when it is submitted."""
+    """An executor without threads or processes: a task is done when it is submitted."""
 
     cores = 1
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Call the function and return a future that is done."""
+        """Call the function and return a finished future."""
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
@@ -45,22 +45,22 @@ class Here(Executor):
 
 
 class Cores(ThreadPoolExecutor):
-    """The cores of this process, a thread each; compiled programs run without Python's lock."""
+    """An executor with a thread for each core of this process; compiled programs run without Python's lock."""
 
     def __init__(self, cores: int) -> None:
-        """Start no thread yet."""
+        """Make an executor for `cores` threads; none is started yet."""
         super().__init__(cores, thread_name_prefix="bayescale")
         self.cores = cores
 
 
 def own_executor(tasks: int) -> Here | Cores:
-    """Return an executor for so many tasks in this process: threads, unless each task takes several devices."""
+    """Return an executor for `tasks` tasks in this process: threads, unless each task uses several devices."""
     cores = min(tasks, usable_cores())
     return Here() if len(machine(1).devices) > 1 or cores < 2 else Cores(cores)
 
 
 def usable_cores() -> int:
-    """Return the cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -69,11 +69,12 @@ def outcomes[R](
     submit: Callable[[Executor, list[int]], Future[list[R]]],
     batches: Iterable[list[int]],
 ) -> Iterator[tuple[int, R | Exception]]:
-    """Yield the result, or the last error, of each member of some batches as it comes.
+    """Yield the result, or the last exception, of each member of some batches as soon as it is available.
 
     Args:
-        executor: Where to work. When it breaks, as process pools do with the death of a worker, this process goes on.
-        submit: Hands the members of one batch to an executor; results come back in their order.
+        executor: Where to work. If it breaks, as process pools do when a worker dies, this process does the remaining
+            work.
+        submit: Function that submits the members of one batch to an executor; results have the same order.
         batches: Members of each batch.
     """
     waiting = deque((members, 0) for members in batches)
@@ -99,7 +100,7 @@ def outcomes[R](
                 except Exception as error:
                     final = isinstance(error, InputError) or attempts >= (0 if here else RETRIES)
                     if len(members) > 1:
-                        # One by one: whichever family it was, it takes no other down.
+                        # Members of a failed batch are sent singly, so that a bad family fails alone.
                         waiting.extend(([member], attempts + (not here)) for member in members)
                     elif final:
                         yield members[0], error
@@ -126,7 +127,7 @@ def outcomes[R](
 
 @dataclasses.dataclass(frozen=True)
 class BuiltIn:
-    """A built-in law, which a worker rebuilds by its name, its inputs and its priors."""
+    """A built-in law, which a worker rebuilds from its name, inputs and priors."""
 
     name: str
     inputs: tuple[str, ...]
@@ -139,28 +140,28 @@ class BuiltIn:
 
 @dataclasses.dataclass(frozen=True)
 class Pickled:
-    """Any other law as bytes of cloudpickle: its function, and all besides."""
+    """Any other law as bytes of cloudpickle."""
 
     function: bytes
     rest: bytes
 
     def unpacked(self) -> Law:
-        """Return the law; equal bytes give one function, so that a worker compiles it once."""
+        """Return the law; equal bytes give the same function, so that a worker compiles it once."""
         return dataclasses.replace(unpickled(self.rest), function=unpickled(self.function))
 
 
 @functools.cache
 def unpickled(content: bytes) -> Any:
-    """Return the object of some bytes, one for equal bytes."""
+    """Return the object that some bytes stand for, the same one for equal bytes."""
     return pickle.loads(content)
 
 
 @functools.cache
 def pickled(function: Callable[..., Any]) -> bytes:
-    """Return the bytes of a function.
+    """Return a function as bytes.
 
     Raises:
-        InputError: For one that cannot be sent.
+        InputError: For a function that cannot be pickled.
     """
     try:
         import cloudpickle
@@ -174,10 +175,10 @@ def pickled(function: Callable[..., Any]) -> bytes:
 
 
 def packed(law: Law) -> BuiltIn | Pickled:
-    """Return a law in a form that crosses processes; functions of a built-in one need not pickle.
+    """Return a law in a form that can be sent to other processes; functions of built-in laws need not be picklable.
 
     Raises:
-        InputError: For a function that cannot be sent.
+        InputError: For a function that cannot be pickled.
     """
     if law.name in BUILT_IN:
         found = BuiltIn(law.name, law.inputs, dict(law.priors))
@@ -191,14 +192,14 @@ def packed(law: Law) -> BuiltIn | Pickled:
 
 
 def pack(job: Job) -> Job:
-    """Leave of a job what sampling needs, in a form that pickles: arrays, numbers, and the law."""
+    """Return the part of a job that sampling needs, in a form that can be pickled: arrays, numbers and the law."""
     nothing: Any = None
     law: Any = packed(job.law)
     return dataclasses.replace(job, runs=nothing, law=law, model=dataclasses.replace(job.model, law=nothing))
 
 
 def unpack(job: Job) -> Job:
-    """Rebuild the law of a job after `pack`."""
+    """Rebuild the law of a job that `pack` returned."""
     sent: Any = job.law
     law = sent.unpacked()
     model = dataclasses.replace(job.model, law=engine_law(law, job.problem.active, job.reference))

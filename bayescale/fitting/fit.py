@@ -1,4 +1,4 @@
-"""Fit: from runs to a posterior, through one compiled program for each shape of problem."""
+"""Fit: sample the posterior of one family, with one compiled program for each shape of problem."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from bayescale.posterior.mixture import Mixture, combine
 from bayescale.posterior.posterior import Posterior
 
 NOT_YET: Any = None
-"""Diagnostics of a posterior that is about to be diagnosed."""
+"""Placeholder for diagnostics that are computed next."""
 FIRST, SECOND, THIRD, FURTHER = 0, 1, 101, 2
-"""Attempts, which have random streams of their own: first chains, new chains, new chains of the smallest steps, and
-more draws of the first, in rounds numbered from there."""
+"""Numbers of attempts, each with its own random stream: first chains, new chains, new chains with the smallest steps,
+and continuations of the first chains, one number a round."""
 ROUNDS = 2
-"""How often chains are continued at most, by as many draws as they began with. Of 89 components of published and
-made-up curves that went on, 86 were mended by the first time."""
+"""Largest number of continuations, each with as many draws as the first chains. Of 89 components of published and
+simulated curves that were continued, 86 converged with the first continuation."""
 NEAR = 1.05
-"""R-hat up to which chains are continued. Of 77 curves of at most 16 points whose first chains deserved no trust, three
-times as many draws mended 60, at less than half the price of new chains."""
+"""Chains are continued if R-hat is at most this. Of 77 curves with at most 16 points whose first chains did not
+converge, 60 converged with three times as many draws, at less than half the cost of new chains."""
 SECOND_ACCEPT, THIRD_ACCEPT = 0.99, 0.998
-"""Acceptance probabilities of new chains."""
+"""Target acceptance probabilities of new chains."""
 
 
 @list_fit_options()
@@ -56,36 +56,36 @@ def fit(
     """Sample the posterior of a scaling law for one family.
 
     Args:
-        runs: Runs of one family. More than 64 checkpoints of a run, or 100 of several, are averaged within equal
-            parts of ln x: fits to averages forecast better (docs/evidence/calibration.md) and take no longer, however
-            many there are. Checkpoints are rows of which several name the same run, and rows of one input that name
-            none.
-        law: A law or its name; "auto" is for one input a power law, fitted as a mixture of posteriors with a floor
-            and a plateau, with a floor and, for ladders, with neither; for two or three it is one power law each under
-            an outer power, with a floor (see `laws.automatic`).
-        seed: Seed of all randomness; equal seeds give equal draws.
-        strict: Raise if the posterior must not be trusted, see `Fitted.trustworthy`.
-        **options: The options below, which every function that fits takes.
-        discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright.
-        likelihood: A `Likelihood` or its name ("normal", "student"; of scores "binomial"); "auto" is normal for losses
+        runs: Runs of one family. Rows are checkpoints if several have the same run, or if there is one input and no
+            column of runs. More than 64 checkpoints of one run, or 100 of several, are averaged within equal parts of
+            ln x: fits to averages forecast better (docs/evidence/calibration.md), and their time does not grow with the
+            number of checkpoints.
+        law: A law or its name. For one input "auto" is a power law, fitted as a mixture of posteriors: with a floor and
+            a plateau, with a floor only and, for ladders, with neither. For two or three inputs it is a sum of power
+            laws, one for each input, raised to an outer power, with a floor (see `laws.automatic`).
+        seed: Seed of all random numbers; equal seeds give equal draws.
+        strict: Raise if the posterior must not be relied on, see `Fitted.trustworthy`.
+        **options: The options below, which all functions that fit accept.
+        discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to assume that the law is exact.
+        likelihood: A `Likelihood` or its name ("normal", "student"; for scores "binomial"); "auto" is normal for losses
             and binomial for scores.
-        priors: Replacements for single priors of the law.
+        priors: Priors of the law to replace, by name.
         design: "ladder" for finished runs of growing size or compute, "curve" for one model with more and more data,
-            steps or attempts; "auto" tells from the name of the input. Defaults depend on it.
+            steps or attempts; "auto" decides by the name of the input. Default priors depend on the design.
         prior_from: An earlier fit of the family whose model and prior are kept: law, priors, discrepancy, likelihood,
-            and the range of runs that they are relative to. By default the prior is relative to the runs at hand, so
-            it moves a little with each run that is added; with it, a fit to old and new runs is the posterior of the
-            old ones updated by the new ones.
-        settings: Counts and target acceptance of NUTS.
-        method: "nuts"; "importance" for weighted draws without gradients, several times as fast; "auto" for
-            importance sampling, and NUTS where its diagnostics (Pareto k, effective sample size) object.
+            and the range of runs to which priors are relative. By default priors are relative to the given runs, so
+            they change a little with each added run. With `prior_from`, a fit to old and new runs is the posterior of
+            the old runs updated with the new ones.
+        settings: Warm-up steps, draws, chains and target acceptance of NUTS.
+        method: "nuts"; "importance" for importance sampling, which is several times as fast; "auto" for importance
+            sampling, followed by NUTS if diagnostics (Pareto k, effective sample size) are poor.
 
     Returns:
-        The posterior of one model, or a `Mixture` of posteriors where the law's priors name one, as those of "auto" for
+        The posterior of one model, or a `Mixture` of posteriors if the law's priors define one, as those of "auto" for
         one input do.
 
     Raises:
-        InputError: For data or names that cannot work, before anything is compiled.
+        InputError: For impossible data or names, before anything is compiled.
         UntrustworthyFit: With `strict=True`, if the draws did not converge, or a warning forbids a decision on them.
 
     Example:
@@ -96,7 +96,7 @@ def fit(
     request = request_fit(law, seed, options)
     checked.options(strict=(strict, checked.FLAG))
     plan = request.plan(runs)
-    # All components of one shape in one call, which shares them out among the cores.
+    # All components of one shape are sampled in one call, which divides them among the cores.
     tasks = plan.tasks(request.settings, 0)
     fitted = combine(sample_flat(tasks, seed, request.method, lambda task, count: count), plan.weights)
     if strict and (found := reasons_for_distrust(fitted)):
@@ -110,10 +110,10 @@ def sample_flat(
     """Sample jobs of any shapes, in batches.
 
     Args:
-        tasks: Each job with its settings, of the first attempt, and the number below 2^64 of its random stream.
+        tasks: Jobs, each with its settings for the first attempt and the number, below 2^64, of its random stream.
         seed: Seed of all streams.
         method: A name in `METHODS`.
-        largest: Size of a batch, see `batches.batch`; by default what suits the devices of this process.
+        largest: Largest size of a batch, see `batches.batch`; by default suited to the devices of this process.
 
     Returns:
         One posterior for each job, in order.
@@ -128,11 +128,11 @@ def sample_flat(
 def sample_jobs(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, method: str = "nuts"
 ) -> list[Posterior]:
-    """Sample jobs of one shape by a method; "auto" turns to NUTS where importance weights do not deserve trust.
+    """Sample jobs of one shape by a method; "auto" uses NUTS where importance weights are unreliable.
 
     Args:
         jobs: Jobs of one shape.
-        streams: Number below 2^64 of each job's own random stream.
+        streams: Number, below 2^64, of each job's own random stream.
         seed: Seed of all streams.
         settings: Settings of the first attempt.
         method: A name in `METHODS`.
@@ -156,14 +156,14 @@ def sample_jobs(
 def sample_robustly(
     jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, *, weigh: bool
 ) -> list[Posterior]:
-    """Sample chains, and fall back where they cannot be trusted: to importance sampling, then to the smallest steps.
+    """Sample chains; where they do not converge, try importance sampling, then chains with the smallest steps.
 
     Args:
         jobs: Jobs of one shape.
         streams: Number of each job's own random stream.
-        seed: Seed of all randomness.
+        seed: Seed of all random numbers.
         settings: Settings of the first attempt.
-        weigh: Try importance sampling, which the method "auto" has done before.
+        weigh: Try importance sampling; False if the method "auto" has tried it before.
     """
     posteriors = sample_chains(jobs, streams, seed, settings)
     if settings.chains * settings.draws < settings.least_ess:
@@ -186,7 +186,7 @@ def sample_robustly(
 
 
 def redrawn(posterior: Posterior, position: np.ndarray, values: Values, stats: dict[str, np.ndarray]) -> Posterior:
-    """Return a posterior with these draws instead of its own, diagnosed as what they are."""
+    """Return a posterior with these draws instead of its own, and their diagnostics."""
     return diagnosed(dataclasses.replace(posterior, unconstrained=position, values=values, stats=stats))
 
 
@@ -200,9 +200,9 @@ def diagnosed(posterior: Posterior) -> Posterior:
 def reported(posterior: Posterior) -> np.ndarray:
     """Return draws of the quantities that are reported, shape (chain, draw, quantity).
 
-    In NumPy alone, as nothing may be compiled for them: the law's constants with their level, in the paper's units
-    where those are powers, and the discrepancy. Standard deviations are left out, since their ranks are those of the
-    parameters that are their logarithms.
+    These are the law's constants with their level, in the paper's units where conversion is a power, and the
+    discrepancy. Standard deviations are left out, because their logarithms are among the parameters and have the same
+    ranks. Computed with NumPy, so that nothing is compiled.
     """
     law, values = posterior.law, posterior.values
     shape = posterior.unconstrained.shape[:2]
@@ -219,9 +219,9 @@ def reported(posterior: Posterior) -> np.ndarray:
 
 
 def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape, and on until they can be trusted: first more draws, then new chains of smaller steps.
+    """Sample jobs of one shape until they converge: first with more draws, then with new chains and smaller steps.
 
-    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
+    If fewer draws are requested than convergence needs, only the requested ones are made.
     """
     found = run_compiled(jobs, streams, seed, settings, FIRST)
     posteriors = [posterior for posterior, _ in found]
@@ -242,13 +242,13 @@ def sample_chains(jobs: Sequence[Job], streams: Sequence[int], seed: int, settin
 
 
 def only_short(posterior: Posterior) -> bool:
-    """Return whether chains that are not reliable yet may be with more draws: none diverged and they nearly agree."""
+    """Return whether more draws may suffice for convergence: no chain diverged, and chains nearly agree."""
     tried, few = posterior.diagnostics, posterior.status in (Status.NOT_MIXED, Status.FEW_DRAWS)
     return few and not tried.divergences and tried.largest_rhat < NEAR
 
 
 def continued(first: Posterior, rest: Posterior) -> Posterior:
-    """Return a posterior with the draws of both, of which the latter goes on where the first ended."""
+    """Return a posterior with the draws of both arguments; the second continues the chains of the first."""
 
     def both(a: Any, b: Any) -> Any:
         return np.concatenate([a, b], axis=1)
@@ -261,8 +261,8 @@ def continued(first: Posterior, rest: Posterior) -> Posterior:
 def longer(settings: Nuts) -> Nuts:
     """Return the settings of new chains.
 
-    Of 40 published curves on which two attempts of equal length had failed, 34 converged with these; smaller steps
-    alone, or a longer warm-up alone, mended less than half.
+    Of 40 published curves on which two attempts with equal settings had failed, 34 converged with these settings;
+    smaller steps alone, or a longer warm-up alone, were enough for less than half.
     """
     return dataclasses.replace(
         settings,
@@ -280,7 +280,7 @@ def run_compiled(
     attempt: int,
     ends: Sequence[Any] | None = None,
 ) -> list[tuple[Posterior, Any]]:
-    """Run the compiled program on jobs of one shape; return posteriors, and where their chains ended."""
+    """Run the compiled program on jobs of one shape; return posteriors, and the last states of their chains."""
     devices = machine(len(jobs))
     numbers = {name: np.float64(getattr(settings, name)) for name in ("target_accept", "least_ess")}
     settings = dataclasses.replace(settings, **numbers)
@@ -293,12 +293,13 @@ def run_compiled(
             with compiled_once(jobs[0], devices.vectorized, len(filled), jax.tree.structure(settings)):
                 begin, sample = (compiled(program, devices.lighter(jobs[0])) for program in (begin_batch, sample_batch))
                 given, where = (keys, jobs[0].model, problems, settings), (devices.vectorized, devices.mesh)
-                # Through NumPy, so that chains that begin and chains that go on are of one type to the program.
+                # Converted to NumPy, so that first and continued chains have the same argument types and share a
+                # program.
                 at = jax.device_get(begin(*given, *where)) if ends is None else stacked(ends, filled)
                 output = jax.tree.map(np.asarray, jax.device_get(sample(*given, at, *where)))
 
         def posterior(row: int) -> tuple[Posterior, Any]:
-            # Copies, so that one family does not keep the arrays of its whole batch in memory.
+            # Copied, so that one family does not keep the arrays of its whole batch in memory.
             part = jax.tree.map(lambda leaf: leaf[row].copy(), output)
             return make_posterior(jobs[members[row]], part, seed, settings), part["end"]
 
@@ -311,7 +312,7 @@ def run_compiled(
 
 
 def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) -> Posterior:
-    """Wrap one family's chains and diagnose them."""
+    """Return the posterior of one family's chains, with diagnostics."""
     chains = output["chains"]
     posterior = Posterior(
         job=job,
@@ -333,7 +334,7 @@ def make_posterior(job: Job, output: dict[str, Any], seed: int, settings: Nuts) 
 
 @contextlib.contextmanager
 def progress_bar(total: int, wanted: bool | None, label: str = "sampling") -> Iterator[Callable[[int], None]]:
-    """Show a bar with the time left on a terminal, and nothing in pipes and logs; yields `advance(n)`."""
+    """Show a progress bar with the time left, on a terminal only; yields `advance(n)`."""
     show = (sys.stderr.isatty() and total > 4) if wanted is None else wanted
     if not show:
         yield lambda number: None

@@ -1,4 +1,7 @@
-"""Many: hundreds of families to posteriors, resumable in a folder, here or on any executor; one failure stays one."""
+"""Many fits: posteriors of hundreds of families, on any executor, resumable in a folder.
+
+A failure stops no other family.
+"""
 
 from __future__ import annotations
 
@@ -71,35 +74,36 @@ def fit_many(
     progress: bool | None = None,
     **options: Unpack[FitOptions],
 ) -> Any:
-    """Sample one posterior for each family, sharing compiled programs.
+    """Sample one posterior for each family; families of one shape share compiled programs.
 
     Args:
-        families: One Runs a family; arguments otherwise as for `fit`.
+        families: One `Runs` for each family.
         law: See `fit`.
-        seed: Seed. Family i has a stream of its own, so its draws depend on its index in the list and on nothing else:
-            not on the other families, and on CPUs to the last bit not on the executor or the number of workers. (Other
-            kinds or numbers of devices round differently.) With a folder they do not depend on that index either.
-        strict: Raise if any posterior must not be trusted, once all are finished.
-        failures: What becomes of a family that cannot be fitted. "keep" puts a `Failure` with its status and reason in
-            its stead, unless there is no other family; "raise" raises: before anything is sampled if runs and law do
-            not fit together, after all others are finished if sampling failed.
-        folder: Folder of finished posteriors, made if it is absent. Those that are there are read instead of sampled,
-            new ones are written as soon as they are finished, so a run that was stopped at any point goes on where it
-            was. A file is named after its family and found by data, law, priors, discrepancy, likelihood, settings,
-            method and seed; `load` opens it.
-        executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. Families
-            whose worker dies are tried again, twice. By default threads on all cores of this machine, or its
+        seed: Seed. Each family has its own random stream, which depends on its index in the list only. Draws therefore
+            do not depend on the other families. On CPUs they are also identical, to the last bit, for all executors and
+            numbers of workers; other kinds or numbers of devices round differently. With `folder`, draws do not depend
+            on the index either.
+        strict: Raise if any posterior must not be relied on, after all are finished.
+        failures: How to treat a family that cannot be fitted. "keep" returns a `Failure` with status and reason in its
+            place, unless it is the only family. "raise" raises: before anything is sampled if runs and law do not fit
+            together, after all others are finished if sampling failed.
+        folder: Folder of finished posteriors, made if it does not exist. Posteriors found there are read instead of
+            sampled, and new ones are written as soon as they are finished, so an interrupted call can be resumed. Files
+            are named after families and matched by data, law, priors, discrepancy, likelihood, settings, method and
+            seed; `load` opens them.
+        executor: Any `concurrent.futures.Executor`, e.g. a process pool or a Dask client's `get_executor()`. A family
+            whose worker dies is tried again, up to twice. By default threads on all cores of this machine, or its
             accelerators.
-        progress: Show a bar; by default only on a terminal.
+        progress: Show a progress bar; by default only on a terminal.
         **options: Options of the fit, see `fit`.
 
     Returns:
-        Posteriors in the order given; each carries its own status. In a `jax.distributed` job those of families
-        `process_index, process_index + process_count, ...` only.
+        Posteriors in the order of the families; each has its own status. In a `jax.distributed` job, a process returns
+        those of families `process_index, process_index + process_count, ...` only.
 
     Raises:
-        InputError: If no family can be fitted, or any and `failures="raise"`.
-        UntrustworthyFit: With `strict=True`, naming the families.
+        InputError: If no family can be fitted, or if one cannot and `failures="raise"`.
+        UntrustworthyFit: With `strict=True`, with the names of the families.
 
     Example:
         >>> import bayescale as bs
@@ -125,7 +129,7 @@ def fit_many(
 
 
 def reasons_against(result: Fitted | Failure) -> list[str]:
-    """Return the reasons why a result must not be relied on."""
+    """Return the reasons not to rely on a result."""
     return [str(result.status)] if isinstance(result, Failure) else reasons_for_distrust(result)
 
 
@@ -152,7 +156,7 @@ def fit_each(
         **options: Options of the fit, see `fit`.
 
     Returns:
-        Pairs of a family's number, from 0, and its posterior or failure; the order is that of finishing.
+        Pairs of a family's index, from 0, and its posterior or failure, in the order in which they finish.
 
     Raises:
         InputError: If no family can be fitted.
@@ -166,14 +170,15 @@ def fit_each(
 
 @dataclasses.dataclass(frozen=True)
 class Queue:
-    """Families on their way to posteriors.
+    """Families to be fitted.
 
     Attributes:
-        plans: What to fit, by the family's number.
-        refused: Failures by number, of families that the law cannot be fitted to or whose preparation raised.
-        request: How to fit them.
+        plans: What to fit, by the family's index.
+        refused: Failures, by index, of families that the law cannot be fitted to or whose preparation raised an
+            exception.
+        request: How to fit the families.
         finished: Folder of finished posteriors, or None.
-        executor: Where families are sampled; None for the cores of this process.
+        executor: Where families are sampled; None means the cores of this process.
     """
 
     plans: dict[int, FitPlan]
@@ -186,7 +191,7 @@ class Queue:
 def line_up(
     families: Iterable[Runs], request: FitRequest, folder: str | Path | None, executor: Executor | None
 ) -> Queue:
-    """Check all that can be checked before anything is compiled.
+    """Check everything that can be checked before anything is compiled.
 
     Raises:
         InputError: For a family that is not a `Runs`, a law that cannot be sent to other processes, or if no family can
@@ -195,7 +200,7 @@ def line_up(
     families = several(families)
     plans: dict[int, FitPlan] = {}
     refused: dict[int, Failure] = {}
-    # Processes of a `jax.distributed` job take turns.
+    # In a `jax.distributed` job, process i of n takes families i, i + n, i + 2n, ...
     for number in range(jax.process_index(), len(families), jax.process_count()):
         runs = checked(families[number])
         try:
@@ -203,7 +208,7 @@ def line_up(
         except InputError as error:
             refused[number] = Failure(runs, Status.REFUSED, error)
         except Exception as error:
-            # A law's own function may raise anything, and takes no other family down.
+            # A user's law may raise any exception, which must not stop other families.
             refused[number] = Failure(runs, Status.FAILED, error)
     if refused and not plans:
         raise next(iter(refused.values())).error
@@ -215,7 +220,7 @@ def line_up(
 
 
 def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Posterior | Mixture | Failure]]:
-    """Yield failures known from the start, then stored fits, then those that are sampled, as they come."""
+    """Yield failures known from the start, then stored fits, then new fits as they finish."""
     with progress_bar(len(queue.plans) + len(queue.refused), progress, wasted(queue)) as advance:
         for number, failure in queue.refused.items():
             advance(1)
@@ -223,7 +228,7 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
         keys: dict[int, str] = {}
         if queue.finished:
             keys = {number: cache.key(plan, queue.request) for number, plan in queue.plans.items()}
-        # Families that are alike in all respects share a file, so they are sampled once.
+        # Families that are identical in all respects share a file, so they are sampled once.
         alike: dict[int | str, list[int]] = {}
         for number, plan in queue.plans.items():
             stored = cache.read(queue.finished, keys[number], plan) if queue.finished else None
@@ -254,15 +259,15 @@ def results_of(queue: Queue, progress: bool | None) -> Iterator[tuple[int, Poste
 def sampled(
     plans: Sequence[FitPlan], streams: Sequence[int], queue: Queue
 ) -> Iterator[tuple[int, Posterior | Mixture | Exception]]:
-    """Sample the components of all plans as one flat list of tasks; yield the fit of each plan once it is complete.
+    """Sample the components of all plans as one list of tasks; yield the fit of each plan once it is complete.
 
     Args:
         plans: What to fit.
-        streams: Number of the random stream of each.
+        streams: Number of the random stream of each plan.
         queue: How to fit, and where.
 
     Yields:
-        The number of a plan, and its fit or what one of its components raised.
+        The index of a plan, and its fit or the exception of one of its components.
     """
     request, pairs = queue.request, zip(plans, streams, strict=True)
     tasks = [task for plan, stream in pairs for task in plan.tasks(request.settings, stream)]
@@ -286,7 +291,7 @@ def sampled(
                 yield i, outcome
             continue
         parts = found.setdefault(i, {})
-        # Jobs are not sent back, and arrays that were sent share memory no more.
+        # Jobs are not sent back, and arrays that were sent no longer share memory.
         parts[part] = dataclasses.replace(outcome, job=tasks[task][0], values=compact(outcome.values))
         if len(parts) == len(plans[i].jobs):
             found.pop(i)
@@ -294,19 +299,19 @@ def sampled(
 
 
 def task_size(queue: Queue) -> Callable[[Task, int], int]:
-    """Return the components of one task: those of one call of the compiled program, and a handful for an executor."""
+    """Return the number of components in one task: one call of the compiled program, or a few for an executor."""
     return suited if queue.executor is None else lambda task, count: TASK
 
 
 def wasted(queue: Queue) -> str:
-    """Describe the share of padding in the work of a queue."""
+    """Describe the fraction of padding in the work of a queue."""
     tasks = [task for plan in queue.plans.values() for task in plan.tasks(queue.request.settings, 0)]
     jobs = [job for job, _, _ in tasks]
     return f"sampling ({padding(jobs, batch(tasks, task_size(queue))):.0%} padding)"
 
 
 def sample_packed(tasks: Sequence[Task], seed: int, method: str) -> list[Posterior]:
-    """Sample packed tasks, in a worker; what comes back carries no job."""
+    """Sample packed tasks in a worker; the results contain no job."""
     nothing: Any = None
     posteriors = sample_flat([(unpack(task[0]), *task[1:]) for task in tasks], seed, method)
     return [dataclasses.replace(posterior, job=nothing) for posterior in posteriors]

@@ -1,4 +1,4 @@
-"""Importance sampling of jobs: weighted points, attempts, and the posteriors made of them."""
+"""Importance sampling of jobs: weighted points, repeated attempts, and posteriors resampled from the points."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ class Points(NamedTuple):
     """Weighted points of one family.
 
     Attributes:
-        position: Coordinates, shape (point, d).
-        log_weight: Logarithms of density over proposal, shape (point,).
-        modes: Modes that were drawn from.
+        position: Unconstrained parameters, shape (point, parameter).
+        log_weight: Logarithms of density divided by proposal density, shape (point,).
+        modes: Number of modes from which points were drawn.
     """
 
     position: np.ndarray
@@ -52,10 +52,10 @@ class Chosen(NamedTuple):
     """Draws of one family, resampled by weight.
 
     Attributes:
-        position: Coordinates, shape (draw, d).
-        log_weight: Smoothed weights that the points had, shape (draw,).
-        level_scores: Standard normal numbers, shape (draw,).
-        diagnostics: What the weights are worth.
+        position: Unconstrained parameters, shape (draw, parameter).
+        log_weight: Smoothed log weights of the points, shape (draw,).
+        level_scores: Standard normal numbers from which the level is computed, shape (draw,).
+        diagnostics: Diagnostics of the weights.
     """
 
     position: np.ndarray
@@ -65,15 +65,15 @@ class Chosen(NamedTuple):
 
 
 def weigh_jobs(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts) -> list[Posterior]:
-    """Sample jobs of one shape by importance, again and with more points where the weights do not deserve trust yet.
+    """Sample jobs of one shape by importance sampling; repeat with more points while the weights are unreliable.
 
-    Whoever asks for fewer draws than a trustworthy posterior needs gets just those.
+    If fewer draws are requested than reliable weights need, only the requested ones are made.
 
     Args:
         jobs: Jobs of one shape.
         streams: Number of each job's own random stream.
-        seed: Seed of all randomness.
-        settings: Counts of chains and draws, and steps towards a mode.
+        seed: Seed of all random numbers.
+        settings: Numbers of chains and draws, and of steps towards a mode.
     """
     smoother_aside()
     weighed = weigh_points(jobs, streams, seed, settings, 0)
@@ -126,23 +126,23 @@ def interpreted(jobs: Sequence[Job], chosen: Sequence[Chosen]) -> list[Values]:
 
 
 def goes_on(status: Status, attempt: int) -> bool:
-    """Return whether another attempt may help: always at first, later where only points are missing."""
+    """Return whether another attempt may help: after the first one always, later only if points are too few."""
     return status is Status.FEW_POINTS or (status is not Status.OK and attempt == 1)
 
 
 def joined(first: Points, second: Points) -> Points:
-    """Join the points of two attempts; weights of one target need no scaling, whatever mixture they came from."""
+    """Join the points of two attempts; their weights need no rescaling, because both have the same target density."""
     position, log_weight = (np.concatenate([first[i], second[i]]) for i in range(2))
     return Points(position, log_weight, max(first.modes, second.modes))
 
 
 def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, settings: Nuts, attempt: int) -> list[Points]:
-    """Weigh points for jobs of one shape; all attempts share one program."""
+    """Return weighted points for jobs of one shape; all attempts use one program."""
     devices = machine(len(jobs))
     fewest = -(-KEPT_POINTS * settings.chains * settings.draws // ROUND_POINTS)
     later = min(attempt, 1)
     kept, most = fewest * (LONGER if later else 1), fewest * LONGER
-    # The first attempt's points are not kept beside others, so the second may begin as it did.
+    # Points of the first attempt are not kept when there are later ones, so the second may use the same random stream.
     stream = STREAM + max(attempt - 1, 0)
     effort, used = Effort(np.int64(ADAPTING[later]), np.int64(kept)), kept * ROUND_POINTS
 
@@ -161,7 +161,7 @@ def weigh_points(jobs: Sequence[Job], streams: Sequence[int], seed: int, setting
 
 
 def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
-    """Resample draws by weight, and say what they are worth."""
+    """Resample draws by weight, with diagnostics of the weights."""
     draws = settings.chains * settings.draws
     smooth, pareto = smoothed(points.log_weight)
     rng = np.random.default_rng([seed, stream, STREAM])
@@ -172,5 +172,5 @@ def choose(points: Points, stream: int, seed: int, settings: Nuts) -> Chosen:
 
 @functools.cache
 def smoother_aside() -> None:
-    """Import what smooths the weights, once: it takes half a second, and the first compiler leaves Python idle."""
+    """Import ArviZ's smoothing of weights in a thread: it takes half a second, while Python waits for the compiler."""
     threading.Thread(target=importlib.import_module, args=("arviz_stats.base",)).start()

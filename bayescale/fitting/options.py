@@ -1,4 +1,4 @@
-"""Options of a fit, written once for every function that fits."""
+"""Options of a fit, defined once for every function that fits."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from bayescale.model.prepare import make_jobs
 METHODS = ("nuts", "importance", "auto")
 """Names of samplers; see `fit`."""
 COUNTS = ("draws", "warmup", "chains", "target_accept")
-"""Options of the command that are fields of `Nuts` in Python."""
+"""Options of the command line that are fields of `Nuts` in Python."""
 
 
 class FitOptions(ModelOptions, total=False):
-    """Options of a fit beside law and seed: those of the model, and these of the sampler; see `fit`."""
+    """Options of a fit besides law and seed: those of the model, and those of the sampler below; see `fit`."""
 
     settings: Nuts | None
-    """Counts and target acceptance of NUTS."""
+    """Warm-up steps, draws, chains and target acceptance of NUTS."""
     method: str
     """A name in `METHODS`."""
 
@@ -39,8 +39,8 @@ class FitRequest:
     Attributes:
         law: A law or its name.
         seed: Seed of all random streams.
-        model: Options of the model that were given.
-        settings: Settings of the first attempt, of the whole fit of a family.
+        model: Options of the model that the caller gave.
+        settings: Settings of the first attempt, for all components of a family together.
         method: A name in `METHODS`.
     """
 
@@ -54,22 +54,21 @@ class FitRequest:
         """Return the models to fit to one family.
 
         Raises:
-            InputError: For runs and a law that cannot work together.
+            InputError: For runs to which the law cannot be fitted.
         """
         return plan_fit(runs, self.law, **self.model)
 
 
 def request_fit(law: str | Law, seed: int, options: FitOptions) -> FitRequest:
-    """Check the options of a fit and return what they ask for.
+    """Return the checked options of a fit.
 
     Args:
         law: A law or its name.
         seed: Seed of all random streams.
-        options: Options as a caller gave them.
+        options: Options as the caller gave them.
 
     Raises:
-        InputError: For an option that does not exist, an unknown sampler, a seed that is none, or settings that cannot
-            be.
+        InputError: For an option that does not exist, an unknown sampler, or an invalid seed or settings.
     """
     known = option_defaults()
     for name in options:
@@ -85,18 +84,18 @@ def request_fit(law: str | Law, seed: int, options: FitOptions) -> FitRequest:
 
 
 def option_defaults() -> dict[str, Any]:
-    """Return the default of each option of a fit, from the functions that take them."""
+    """Return the default of each option of a fit, from the functions that use them."""
     model = inspect.signature(make_jobs).parameters.values()
     return {p.name: p.default for p in model if p.kind is p.KEYWORD_ONLY} | {"settings": None, "method": "nuts"}
 
 
 def list_fit_options[**P, R](**changed: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that shows the options of a fit one by one in a signature, for `help` and completion.
+    """Return a decorator that adds the options of a fit to a function's signature, for `help` and completion.
 
-    Keywords that neither the function nor a fit has are refused with the name that was probably meant.
+    Keyword arguments that neither the function nor a fit has are refused, with the most similar valid name.
 
     Args:
-        **changed: Defaults of the function that are not those of `fit`.
+        **changed: Defaults of the function that differ from those of `fit`.
     """
     types: Mapping[str, Any] = ModelOptions.__annotations__ | FitOptions.__annotations__
     listed = [
@@ -127,9 +126,9 @@ def unknown_option(what: str, name: str, known: Iterable[str]) -> InputError:
     """Return the error for an option that does not exist.
 
     Args:
-        what: What has no such option.
-        name: What was given.
-        known: The options that there are.
+        what: The function that lacks the option.
+        name: Name of the given option.
+        known: Names of its options.
     """
     near = closest(name, [*known, *COUNTS])
     if near in COUNTS:

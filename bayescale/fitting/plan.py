@@ -33,19 +33,19 @@ class FitPlan:
         return self.jobs[0].runs
 
     def tasks(self, settings: Nuts, stream: int) -> list[Task]:
-        """Return what to sample: each job with its share of the chains and effective sample size, and its stream.
+        """Return the tasks to sample: each job with its part of the chains and its random stream.
 
         Args:
             settings: Settings of the whole fit.
             stream: Number of the family's random stream, which its components share.
         """
-        # All components alike, so that they are sampled in one call of one compiled program.
+        # All components get equal settings, so that they are sampled in one call of one compiled program.
         part = share(settings, max(self.weights))
         return [(job, part, stream) for job in self.jobs]
 
 
 def share(settings: Nuts, weight: float) -> Nuts:
-    """Return the settings of a component of this weight: its share of the chains and of the effective sample size."""
+    """Return the settings of a component of this weight: its fraction of the chains and effective sample size."""
     chains = max(1, math.ceil(weight * settings.chains - 1e-9))
     return dataclasses.replace(settings, chains=chains, least_ess=weight * settings.least_ess)
 
@@ -54,7 +54,7 @@ def plan_fit(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions
     """Check one family against a law, and plan one fit for each component of the law's mixture.
 
     Raises:
-        InputError: For names or data that cannot work together.
+        InputError: For impossible names or data.
     """
     jobs = make_jobs(runs, law, **options)
     return FitPlan(jobs, mixture_weights(jobs))

@@ -20,27 +20,27 @@ from bayescale.model.density import draw_level
 from bayescale.model.problem import Model, Problem, Values
 
 TRACES = {"sample": 0}
-"""How often the compiled program was traced; tests read it, nothing else does."""
+"""How often the compiled program was traced; read by tests only."""
 
 APART = 7
-"""Folded into a chain's key for the random numbers of where it begins."""
+"""Number folded into a chain's key, for the random numbers of its starting point."""
 HIGHER = 1.0
-"""How much higher in log density another mode has to be than the one from the prior's centre."""
+"""Another mode must be higher in log density by this than the mode found from the centre of the prior."""
 
 
 def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
-    """Sample all chains of one family one after the other, from their start or from where an earlier call ended.
+    """Sample all chains of one family one after the other, from their starting points or the end of an earlier call.
 
     Args:
-        key: Words of a random key.
+        key: Raw data of a random key.
         model: Law, discrepancy and likelihood.
         problem: The family.
-        settings: Counts and target acceptance.
-        at: What `beginning` returned, or an earlier call as "end".
+        settings: Warm-up steps, draws, chains and target acceptance.
+        at: Result of `beginning`, or entry "end" of an earlier call.
 
     Returns:
-        Unconstrained parameters, constrained values and the statistics of the chains, leading axes (chain, draw), and
-        where they ended.
+        Unconstrained parameters, constrained values and statistics of the chains, leading axes (chain, draw), and the
+        last states of the chains.
     """
     TRACES["sample"] += 1
 
@@ -60,7 +60,7 @@ def sample_family(key: Array, model: Model, problem: Problem, settings: Nuts, at
 
 
 def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
-    """Sample families along a leading axis as `sample_family` does, all chains of all of them at once."""
+    """Sample families along a leading axis as `sample_family` does, with all chains of all families vectorised."""
     TRACES["sample"] += 1
 
     geometries, starts, states = at
@@ -75,7 +75,7 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
         level_scores = jax.random.normal(keys_of(key, settings)[1], (settings.chains, settings.draws), float)
 
         def chain(draws: tuple[Any, Any]) -> tuple[Any, Values]:
-            # Long curves one draw at a time: all at once they would not fit into memory.
+            # Long curves are converted one draw at a time, because all draws at once would not fit into memory.
             return each(
                 lambda draw: constrain_draw(draw, geometry, model, problem), draws, not problem.evaluation.sequential
             )
@@ -87,7 +87,7 @@ def sample_lockstep(keys: Array, model: Model, problems: Problem, settings: Nuts
 
 
 def constrain_draw(draw: tuple[Any, Any], geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Values]:
-    """Return unconstrained parameters of standard scores and a score of the level, and constrained values."""
+    """Return unconstrained parameters and constrained values from standardised parameters and a score of the level."""
     scores, level_score = draw
     reparam, _ = scores_to_reparam(scores, geometry, model, problem)
     vector, values, _, _ = constrain_reparam(reparam, model, problem)
@@ -102,13 +102,14 @@ def keys_of(words: Array, settings: Nuts) -> Any:
 def beginning(
     key: Array, model: Model, problem: Problem, settings: Nuts, vectorized: bool
 ) -> tuple[Geometry, Start, ChainState]:
-    """Find the mode; return coordinates that suit it, their mode and covariance, and where each chain begins."""
+    """Return coordinates adapted to the mode, the mode with its covariance, and a starting point for each chain."""
     keys = keys_of(key, settings)
     mode = best_mode(keys[0], model, problem, settings.mode_steps, vectorized)
     geometry = linearise(mode, model, problem)
     potential = round_potential(geometry, model, problem)
     scores = reparam_to_scores(mode, geometry, model, problem)
-    # Chains that begin apart show by R-hat where they do not meet. Standard scores have about unit scale.
+    # Starting points are far apart, so that R-hat shows chains that do not meet. Standardised parameters have about
+    # unit scale.
     apart = jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, APART), scores.shape, scores.dtype))(
         keys[2:]
     )
@@ -117,10 +118,10 @@ def beginning(
 
 
 def best_mode(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> Any:
-    """Optimise from the prior's centre and from draws of the prior; take the centre's unless another is higher.
+    """Optimise from the prior's centre and from prior draws; return the centre's mode unless another is clearly higher.
 
-    From the centre alone, one in ten simulated data sets of a law with several terms ended where discrepancy or scatter
-    explains what the law should.
+    With the centre alone, in one of ten simulated data sets of a law with several terms, discrepancy or noise explained
+    what the law should explain.
     """
     ends, heights = optimise_from_prior(key, model, problem, steps, vectorized)
     heights = jnp.where(jnp.isfinite(heights), heights, jnp.inf).at[0].add(-HIGHER)
@@ -135,7 +136,7 @@ def begin_batch(
     vectorized: bool,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[Geometry, Start, ChainState]:
-    """Find where the chains of families begin; see `sample_batch`, which goes on from there."""
+    """Return the starting points of the chains of families; `sample_batch` continues from these."""
 
     def share(keys: Array, model: Model, problems: Problem, settings: Nuts) -> tuple[Geometry, Start, ChainState]:
         def one(family: tuple[Any, Problem]) -> tuple[Geometry, Start, ChainState]:
@@ -155,7 +156,7 @@ def sample_batch(
     vectorized: bool,
     mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, Any]:
-    """Sample families stacked along a leading axis: mapped on CPUs, vectorized on accelerators, shared by devices."""
+    """Sample families along a leading axis: mapped on CPUs, vectorised on accelerators, divided among devices."""
 
     def share(keys: Array, model: Model, problems: Problem, settings: Nuts, at: Any) -> dict[str, Any]:
         if vectorized:
@@ -171,18 +172,19 @@ def sample_batch(
 
 
 def shared(function: Callable[..., Any], mesh: jax.sharding.Mesh | None, *arguments: Any) -> Any:
-    """Call a function of keys, a model, problems, settings and maybe more of each family, a share on each device."""
+    """Call a function of keys, a model, problems, settings and further arrays, dividing families among devices."""
     if mesh is None:
         return function(*arguments)
     family, everywhere = jax.P(*mesh.axis_names), jax.P()
-    # Each device runs loops of its own: shared loops would wait for the slowest chain of all devices in every step.
+    # Each device runs its own loops: a shared loop would wait in every step for the slowest chain of all devices.
     specs = (family, everywhere, family, everywhere, family)[: len(arguments)]
     return jax.shard_map(function, mesh=mesh, in_specs=specs, out_specs=family, check_vma=False)(*arguments)
 
 
 def compiled(function: Callable[..., Any], lighter: bool = False) -> Any:
-    """Return THE compiled program of `begin_batch` or of `sample_batch`.
+    """Return the compiled program of `begin_batch` or `sample_batch`; there is one for each compile key.
 
-    Its key: curve, kinds of priors, rows in the bucket, counts of draws, no numbers.
+    The compile key contains the law, kinds of priors, padded number of rows and numbers of draws, but no numerical
+    values.
     """
     return jitted(function, ("vectorized", "mesh"), lighter)

@@ -1,3 +1,3 @@
-"""Inference: modes, coordinates that suit a posterior, NUTS, importance sampling, and diagnostics."""
+"""Inference: modes, coordinates adapted to the posterior, NUTS, importance sampling, and diagnostics."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Diagnostics: does a set of chains deserve trust? The thresholds live here and nowhere else."""
+"""Diagnostics: measures of convergence, and the only place where their thresholds are defined."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 RHAT = 1.01
-"""Rank-normalised split R-hat above this means that chains disagree."""
+"""Chains count as disagreeing if the rank-normalised split R-hat is above this."""
 EFMI = 0.2
-"""Energy fraction of missing information below this means that tails are explored slowly."""
+"""Tails count as explored slowly if the energy fraction of missing information (E-FMI) is below this."""
 PARETO = 0.7
-"""Pareto tail index of importance weights above this means that few of them carry the answer (vehtari2024psis)."""
+"""Importance weights are unreliable if their Pareto tail index is above this (vehtari2024psis)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +28,19 @@ class Diagnostics:
     """Convergence measures of one posterior.
 
     Attributes:
-        rhat: Rank-normalised split R-hat of each coordinate, shape (coordinate,); NaN for importance sampling, which
-            has no chains.
+        rhat: Rank-normalised split R-hat of each unconstrained parameter, shape (coordinate,); NaN for importance
+            sampling, which has no chains.
         ess_bulk: Bulk effective sample size, shape (coordinate,).
         ess_tail: Tail effective sample size (5 and 95 % quantiles), shape (coordinate,).
         efmi: E-FMI of each chain, shape (chain,); NaN for importance sampling.
-        divergences: Divergent draws after warm-up.
-        status: The verdict.
-        method: What drew the draws: "nuts" or "importance".
-        pareto_k: Tail index of the importance weights; None where they were not tried. With method "nuts" it says
-            why importance sampling was given up.
-        ess_weights: Effective sample size of the importance weights, None likewise.
-        modes: Different modes that importance sampling found and drew from.
-        rhat_reported: Largest R-hat of the quantities that are reported, such as the law's constants; NaN where it was
-            not measured.
+        divergences: Number of divergent draws after warm-up.
+        status: Status of the fit.
+        method: Sampler of the draws: "nuts" or "importance".
+        pareto_k: Tail index of the importance weights; None if importance sampling was not tried. With method "nuts" it
+            shows why importance sampling was given up.
+        ess_weights: Effective sample size of the importance weights; None if importance sampling was not tried.
+        modes: Number of different modes that importance sampling found and drew from.
+        rhat_reported: Largest R-hat of the reported quantities, such as the law's constants; NaN if not computed.
     """
 
     rhat: Float[np.ndarray, "coordinate"]
@@ -63,7 +62,7 @@ class Diagnostics:
 
     @property
     def weights_text(self) -> str:
-        """Describe how importance sampling went; empty where it was not tried."""
+        """Describe the result of importance sampling; empty if it was not tried."""
         if self.pareto_k is None:
             return ""
         found = f"Pareto k {self.pareto_k:.2f}, effective sample size of the weights {self.ess_weights or 0.0:.0f}"
@@ -79,15 +78,15 @@ def diagnose(
     least_ess: float,
     reported: Float[np.ndarray, "chain draw quantity"],
 ) -> Diagnostics:
-    """Measure convergence.
+    """Compute the convergence measures of chains.
 
     Args:
-        position: Draws of the coordinates, shape (chain, draw, coordinate).
-        diverging: Shape (chain, draw).
-        energy: Shape (chain, draw).
+        position: Draws of the unconstrained parameters, shape (chain, draw, coordinate).
+        diverging: Whether each draw diverged, shape (chain, draw).
+        energy: Energy of each draw, shape (chain, draw).
         least_ess: See `Nuts.least_ess`.
-        reported: Draws of the quantities that are reported, shape (chain, draw, quantity): functions of the parameters
-            that may have longer tails.
+        reported: Draws of the reported quantities, shape (chain, draw, quantity): functions of the parameters that may
+            have longer tails.
     """
     if not np.isfinite(position).all() or np.ptp(position, axis=(0, 1)).min() == 0.0:
         missing = np.full(position.shape[-1], np.nan)
@@ -119,20 +118,20 @@ def diagnose_weights(
     modes: int,
     least_ess: float,
 ) -> Diagnostics:
-    """Measure how much weighted points are worth.
+    """Compute the diagnostics of weighted points.
 
-    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw over that of
-    the average of `draws` equally weighted ones. A point of weight w is among them n = draws w times, rounded up or
-    down at random, so it adds to the variance of the average w^2, for being a random point itself, and the variance of
-    its rounding, frac(n) (1 - frac(n)) / draws^2. Where no point counts more than once that is w / draws: the draws are
-    worth their number.
+    The effective sample size of a mean, or of a tail probability, is the variance of one independent draw divided by
+    the variance of the average of `draws` equally weighted draws. A point with weight w occurs n = draws w times among
+    these, rounded up or down at random. It contributes w^2 to the variance of the average, because the point itself is
+    random, and the variance of the rounding, frac(n) (1 - frac(n)) / draws^2. If no point occurs more than once, the
+    sum is w / draws, and the effective sample size is the number of draws.
 
     Args:
-        position: Coordinates of all points, shape (point, coordinate).
+        position: Unconstrained parameters of all points, shape (point, coordinate).
         weight: Smoothed weights, summing to one, shape (point,).
         pareto_k: Tail index of the weights.
-        draws: Equally weighted draws made of them.
-        modes: Modes that were drawn from.
+        draws: Number of equally weighted draws made from the points.
+        modes: Number of modes from which points were drawn.
         least_ess: See `Nuts.least_ess`.
     """
     dimension = position.shape[1]
@@ -157,7 +156,7 @@ def diagnose_weights(
     if pareto_k >= PARETO:
         status = Status.HEAVY_WEIGHTS
     elif min(bulk.min(), tail.min(), weights) < least_ess:
-        # So many weights can be worth more than the draws that were asked for.
+        # The effective number of weighted points may exceed the requested number of draws.
         status = Status.FEW_DRAWS if draws < least_ess <= weights else Status.FEW_POINTS
     else:
         status = Status.OK
@@ -167,5 +166,5 @@ def diagnose_weights(
 
 
 def worth(noise: np.ndarray, gap: np.ndarray, variance: np.ndarray) -> np.ndarray:
-    """Return the effective sample size of averages of centred columns, to which points add noise."""
+    """Return effective sample sizes of averages: `variance` of one draw over the variance that `noise` gives."""
     return variance / np.maximum(noise @ gap**2, 1e-300)

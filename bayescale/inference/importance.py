@@ -1,11 +1,11 @@
-"""Importance sampling: draws weighed against a mixture that adapts to the posterior, without gradients.
+"""Importance sampling with a mixture that adapts to the posterior, without gradients.
 
-In round coordinates (geometry) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it need
-only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
-next round at points resampled by weight, shrunk towards their mean so that the mixture is not wider than the
-posterior (west1993mixtures); heavy kernels at the modes stay in every round and guard the tails (owen2000safe).
-Only points of the last mixture are kept: they are independent given the mixture, so the weights are those of plain
-importance sampling and their Pareto tail index says whether to trust them (vehtari2024psis).
+In adapted coordinates (see `reparam`) a posterior is nearly normal, so points drawn from heavy-tailed kernels around it
+need only small corrections. Each round draws points, weighs them by density / proposal, and places the kernels of the
+next round at points resampled by weight. These are shrunk towards their mean so that the mixture is not wider than the
+posterior (west1993mixtures). Heavy-tailed kernels at the modes stay in every round, to cover the tails (owen2000safe).
+Only points of the last mixture are kept. Given the mixture they are independent, so their weights are those of ordinary
+importance sampling, and the Pareto tail index shows whether these are reliable (vehtari2024psis).
 """
 
 from __future__ import annotations
@@ -31,55 +31,55 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 TRACES = {"weigh": 0}
-"""How often the compiled program was traced; tests read it, nothing else does."""
+"""How often the compiled program was traced; read by tests only."""
 
 STREAM = 2
-"""Random numbers of importance sampling are streams apart from those of both attempts of NUTS, from here on."""
+"""Number of the first random stream of importance sampling; lower numbers belong to attempts of NUTS."""
 ROUND_POINTS = 2048
-"""Points of each round; a multiple of `CHUNK`."""
+"""Number of points in each round, a multiple of `CHUNK`."""
 KEPT_POINTS = 3
-"""Points kept for each draw that is asked for, at least."""
+"""Smallest number of points kept for each requested draw."""
 ADAPTING = (2, 12)
-"""Rounds that adapt the mixture, in the first attempt and in later ones."""
+"""Number of rounds that adapt the mixture, in the first attempt and in later ones."""
 LONGER = 4
-"""Times as many points as in the first attempt are kept in each later one, for weights that deserve no trust yet."""
+"""Factor between the number of points kept in each later attempt and in the first one."""
 ATTEMPTS = 10
-"""Attempts at most. From the second on each adds its points, drawn from a mixture of its own, to those before it."""
+"""Largest number of attempts. From the second on, each adds points from its own mixture to the earlier ones."""
 KERNELS = 32
 TAIL = 4
-"""Degrees of freedom of the kernels; even ones are quick to draw."""
+"""Degrees of freedom of the kernels; even numbers are fast to draw."""
 WIDER = 1.2
-"""Factor on the standard deviations at the modes: a proposal should be wider than its target."""
+"""Factor on the standard deviations at the modes, because a proposal should be wider than its target."""
 GUARD = 0.2
-"""Share of the points drawn around the modes with heavy tails, in every round."""
+"""Fraction of the points of every round that are drawn around the modes with heavy tails."""
 GUARD_TAIL = 4
 GUARD_WIDER = 2.0
 PRIOR_POINTS = 16.0
-"""Points that the covariance at the mode is worth when it is pooled with that of weighted points."""
+"""Number of points that the covariance at the mode counts as, when it is averaged with that of weighted points."""
 CHUNK = 512
-"""Points whose densities are computed together; more do not fit the fast caches of a core."""
+"""Number of points whose densities are computed together; more do not fit into the fast caches of a core."""
 
 
 class Mixture(NamedTuple):
-    """A proposal: kernels that share one shape, and guards around the modes."""
+    """A proposal: kernels of one shape, and heavier-tailed kernels (guards) around the modes."""
 
     locations: Float[Any, "kernel d"]
-    """Shape (kernel, d)."""
+    """Centres of the kernels, shape (kernel, d)."""
     factor: Float[Any, "d d"]
     """Cholesky factor of the kernels' scale matrix, shape (d, d)."""
     guards: Float[Any, "guard d"]
-    """Shape (guard, d)."""
+    """Centres of the guards, shape (guard, d)."""
     guard_factor: Float[Any, "d d"]
-    """Shape (d, d)."""
+    """Cholesky factor of the guards' scale matrix, shape (d, d)."""
 
 
 class Weighted(NamedTuple):
     """Points with their weights.
 
     Attributes:
-        position: Shape (point, d).
-        log_weight: Logarithms, up to the evidence, shape (point,).
-        auxiliary: What the density says about each point beside its value, leading axis point.
+        position: The points, shape (point, d).
+        log_weight: Logarithms of the weights, up to a constant, shape (point,).
+        auxiliary: Further results of the density function for each point, leading axis point.
     """
 
     position: Float[Any, "point d"]
@@ -88,12 +88,12 @@ class Weighted(NamedTuple):
 
 
 class Effort(NamedTuple):
-    """Numbers of rounds and points to draw, which a compiled program takes as they come."""
+    """Numbers of rounds, passed to the compiled program as data."""
 
     adapting: Any
-    """Rounds that adapt the mixture."""
+    """Number of rounds that adapt the mixture."""
     kept: Any
-    """Rounds that are kept."""
+    """Number of rounds whose points are kept."""
 
 
 def run_importance(
@@ -103,11 +103,11 @@ def run_importance(
 
     Args:
         key: Random key.
-        target: Negative log density of a vector, and what else is wanted of it.
+        target: Function that returns the negative log density of a vector, and further results.
         start: Mode and covariance.
-        modes: Every mode that counts, shape (mode, d); a mode may be repeated.
+        modes: All modes that matter, shape (mode, d); modes may be repeated.
         effort: Numbers of rounds.
-        most: Rounds that there is room for. Those beyond the kept ones are left empty, at weight zero.
+        most: Number of rounds for which the result has space; unused space has weight zero.
     """
     factor = jnp.linalg.cholesky(start.covariance)
     copies = jnp.resize(jnp.arange(len(modes)), (KERNELS,))
@@ -120,7 +120,7 @@ def run_importance(
     room: Weighted = jax.tree.map(lambda leaf: jnp.zeros((most, *leaf.shape), leaf.dtype), one)
     room = room._replace(log_weight=jnp.full_like(room.log_weight, -jnp.inf))
 
-    # Rounds that adapt and rounds that are kept are one loop, so that the density is compiled once.
+    # Adapting and kept rounds share one loop, so that the density is compiled once.
     def step(number: Any, state: tuple[Mixture, Weighted]) -> tuple[Mixture, Weighted]:
         mixture, room = state
         draw_key, place_key = jax.random.split(jax.random.fold_in(key, number))
@@ -128,7 +128,7 @@ def run_importance(
         better = refit(place_key, weighted, mixture, start)
         kept = number - effort.adapting
         mixture = jax.tree.map(lambda new, old: jnp.where(kept < 0, new, old), better, mixture)
-        # The first kept round replaces what rounds before it had.
+        # The first kept round overwrites the points of the adapting rounds.
         room = jax.tree.map(lambda whole, new: whole.at[jnp.maximum(kept, 0)].set(new), room, weighted)
         return mixture, room
 
@@ -145,16 +145,17 @@ def weigh(key: Array, target: Target, mixture: Mixture, points: int) -> Weighted
 
 
 def guarded(points: int) -> int:
-    """Return the number of points, among these many, drawn around the modes."""
+    """Return how many of `points` points are drawn around the modes."""
     return max(1, round(GUARD * points))
 
 
 def draw_points(key: Array, mixture: Mixture, points: int) -> Float[Any, "point d"]:
-    """Draw points, each kernel its share of them, shape (point, d)."""
+    """Draw points, the same number from each kernel, shape (point, d)."""
     normal_key, kernel_key, guard_key = jax.random.split(key, 3)
     few, dimension = guarded(points), mixture.factor.shape[0]
     many = points - few
-    # Every kernel gets its turn: that is less noisy than drawing which one, and the mixture's density stays right.
+    # Equal numbers from each kernel are less noisy than random numbers, and the density of the mixture is still
+    # correct.
     kernels = mixture.locations[jnp.arange(many) * len(mixture.locations) // many]
     guards = mixture.guards[jnp.arange(few) * len(mixture.guards) // few]
     normal = jax.random.normal(normal_key, (points, dimension), mixture.factor.dtype)
@@ -164,14 +165,14 @@ def draw_points(key: Array, mixture: Mixture, points: int) -> Float[Any, "point 
 
 
 def stretch(key: Array, points: int, tail: int) -> Float[Any, "point 1"]:
-    """Return factors that make normal points Student-t ones, shape (point, 1)."""
-    # Chi-squared with an even number of degrees of freedom is a sum of exponential variables.
+    """Return factors that turn normal points into Student-t points, shape (point, 1)."""
+    # A chi-squared variable with an even number of degrees of freedom is a sum of exponential variables.
     uniform = jax.random.uniform(key, (points, tail // 2), float, minval=jnp.finfo(float).tiny)
     return jnp.sqrt(-0.5 * tail / jnp.log(uniform).sum(1, keepdims=True))
 
 
 def proposal_density(position: Float[Array, "point d"], mixture: Mixture, points: int) -> Float[Any, "point"]:
-    """Log density of the mixture, shape (point,)."""
+    """Return the log density of the mixture, shape (point,)."""
     share = guarded(points) / points
     kernels = student_mixture(position, mixture.locations, mixture.factor, TAIL)
     guards = student_mixture(position, mixture.guards, mixture.guard_factor, GUARD_TAIL)
@@ -181,15 +182,15 @@ def proposal_density(position: Float[Array, "point d"], mixture: Mixture, points
 def student_mixture(
     position: Float[Array, "point d"], locations: Float[Array, "kernel d"], factor: Float[Array, "d d"], tail: int
 ) -> Float[Any, "point"]:
-    """Log density of an equal mixture of multivariate Student-t kernels of one shape, shape (point,)."""
+    """Return the log density of an equal mixture of multivariate Student-t kernels of one shape, shape (point,)."""
     dimension = factor.shape[0]
-    # The small factor is inverted first: a triangular solve against thousands of columns is far slower on CPUs.
+    # The small factor is inverted, because a triangular solve with thousands of columns is much slower on CPUs.
     inverse = solve_triangular(factor, jnp.eye(dimension, dtype=factor.dtype), lower=True)
     unit, centers = inverse @ position.T, inverse @ locations.T
     distance = sum((unit[i][:, None] - centers[i]) ** 2 for i in range(dimension))
     power = -0.5 * (tail + dimension)
     constant = gammaln(-power) - gammaln(0.5 * tail) - 0.5 * dimension * jnp.log(tail * jnp.pi)
-    # Kernels of a point differ by little: the nearest one's term keeps all of them in range.
+    # The terms of a point differ little, so scaling by the largest one keeps all of them in range.
     relative = 1.0 + distance / tail
     nearest = relative.min(1)
     mean = lax.integer_pow(lax.rsqrt(relative / nearest[:, None]), tail + dimension).mean(1)
@@ -197,11 +198,12 @@ def student_mixture(
 
 
 def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mixture:
-    """Move kernels to where the weight is."""
+    """Return the mixture with kernels moved to points resampled by weight."""
     points, dimension = weighted.position.shape
     weight = jnp.exp(weighted.log_weight - weighted.log_weight.max())
     weight = jnp.where(jnp.isfinite(weight), weight, 0.0) + 1e-300
-    # Clipped at sqrt(points) times their mean, no weight can draw all kernels to one point (ionides2008truncated).
+    # Weights are clipped at sqrt(points) times their mean, so that no point attracts all kernels
+    # (ionides2008truncated).
     weight = jnp.minimum(weight, weight.mean() * jnp.sqrt(points))
     weight = weight / weight.sum()
     mean = weight @ weighted.position
@@ -215,7 +217,7 @@ def refit(key: Array, weighted: Weighted, mixture: Mixture, start: Start) -> Mix
 
 
 def systematic(key: Array, weight: Float[Array, "point"], number: int) -> Int[Any, "number"]:
-    """Return the numbers of points resampled by weight, in order, shape (number,)."""
+    """Return the indices of points resampled systematically by weight, in order, shape (number,)."""
     levels = (jnp.arange(number) + jax.random.uniform(key, dtype=weight.dtype)) / number
     return jnp.clip(jnp.searchsorted(jnp.cumsum(weight), levels), 0, len(weight) - 1)
 
@@ -226,7 +228,10 @@ def systematic(key: Array, weight: Float[Array, "point"], number: int) -> Int[An
 def weigh_family(
     key: Array, model: Model, problem: Problem, effort: Effort, most: int, steps: int, vectorized: bool
 ) -> tuple[Weighted, Any]:
-    """Weigh points for one family, positions being the model's coordinates; also return the number of modes."""
+    """Draw and weigh points for one family, in the model's unconstrained parameters.
+
+    Also return the number of modes.
+    """
     mode_key, point_key = jax.random.split(key_of(key))
     geometry, modes = find_modes(mode_key, model, problem, steps, vectorized)
     target = round_target(geometry, model, problem)
@@ -237,7 +242,7 @@ def weigh_family(
 def weigh_batch(
     keys: Array, model: Model, problems: Problem, effort: Effort, most: int, steps: int, vectorized: bool
 ) -> tuple[Weighted, Any]:
-    """Weigh points for families stacked along a leading axis: mapped on CPUs, vectorized on accelerators."""
+    """Draw and weigh points for families along a leading axis: mapped on CPUs, vectorised on accelerators."""
     TRACES["weigh"] += 1
 
     def one(pair: tuple[Any, Problem]) -> tuple[Weighted, Any]:
@@ -253,7 +258,7 @@ def interpret_batch(
     level_scores: Float[Array, "family draw"],
     vectorized: bool,
 ) -> Values:
-    """Return constrained values of draws of the coordinates, with the level at these scores; axes (family, draw)."""
+    """Return constrained values of draws, shape (family, draw), with the level computed from `level_scores`."""
 
     def family(inputs: tuple[Problem, Any, Any]) -> Values:
         problem, vectors, scores = inputs
@@ -268,20 +273,20 @@ def interpret_batch(
 
 
 def smoothed(log_weight: Float[np.ndarray, "point"]) -> tuple[Float[np.ndarray, "point"], float]:
-    """Return Pareto-smoothed log weights that sum to one on the natural scale, shape (point,), and the tail index k."""
+    """Return Pareto-smoothed log weights whose exponentials sum to one, shape (point,), and the tail index k."""
     from arviz_stats.base import array_stats
 
     if not np.isfinite(log_weight).sum() > len(log_weight) // 2 or np.ptp(log_weight) == 0.0:
         return np.full(len(log_weight), -np.log(len(log_weight))), np.inf
-    # ArviZ expects the negative of log weights, as leave-one-out cross-validation has them.
-    # Tails too long for its fit are not numbers, which the diagnostics see.
+    # ArviZ expects the negative of log weights, as in leave-one-out cross-validation.
+    # For tails too long for ArviZ's fit the result is nan, which diagnostics detect.
     with np.errstate(all="ignore"):
         smooth, pareto = array_stats.psislw(-log_weight)
     return smooth, float(np.nan_to_num(pareto, nan=np.inf))
 
 
 def resample(weight: Float[np.ndarray, "point"], number: int, rng: np.random.Generator) -> Int[np.ndarray, "number"]:
-    """Return numbers of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
+    """Return indices of points drawn by weight, in random order so that chains are exchangeable, shape (number,)."""
     levels = (np.arange(number) + rng.random()) / number
     rows = np.minimum(np.searchsorted(np.cumsum(weight) / weight.sum(), levels), len(weight) - 1)
     return rng.permutation(rows)

@@ -1,4 +1,4 @@
-"""Modes: optimisation from draws of the prior to where the density is highest, and which of the ends matter."""
+"""Modes: optimisation of the density from several starting points, and selection of the modes that matter."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 STARTS = 4
-"""Walks to a mode: one from the centre of the priors, the others from prior draws."""
+"""Number of optimisations: one starts at the centre of the priors, the others at prior draws."""
 LOOSE = 3.0
-"""Scatter at the start of an optimisation, in standard deviations of the residuals there, at least."""
+"""Smallest noise sd at the start of an optimisation, in standard deviations of the residuals there."""
 APART = 3.0
-"""Modes count as different when they are this many standard deviations apart."""
+"""Modes count as different if they are at least this many standard deviations apart."""
 LEAST_MASS = 0.01
-"""A mode counts when a normal distribution around it holds this share of the best mode's mass."""
+"""A mode counts if a normal approximation around it has at least this fraction of the best mode's mass."""
 STILL = 0.1
-"""An optimisation has ended at a mode when a Newton step from there is shorter than this many standard deviations."""
+"""An optimisation has reached a mode if a Newton step from its end is shorter than this many standard deviations."""
 
 Target = Callable[[Any], tuple[Any, Any]]
-"""Negative log density of a vector, and what else is wanted of it."""
+"""Function that returns the negative log density of a vector, and further results."""
 
 
 class Modes(NamedTuple):
-    """Modes of a family in round coordinates.
+    """Modes of a family in standardised coordinates.
 
     Attributes:
         start: The best mode, and the covariance there.
-        points: Shape (start, d); optimisations that found nothing new are at the best mode.
+        points: The modes, shape (start, d); optimisations that found nothing new are replaced by the best mode.
         count: Number of different modes that matter.
     """
 
@@ -60,7 +60,7 @@ class Modes(NamedTuple):
 
 
 def round_target(geometry: Geometry, model: Model, problem: Problem) -> Target:
-    """Return the negative log density of standard scores, and the model's coordinates there."""
+    """Return a function of standardised parameters that returns the negative log density and the model's parameters."""
 
     def target(scores: Any) -> tuple[Any, Any]:
         reparam, log_determinant = scores_to_reparam(scores, geometry, model, problem)
@@ -71,7 +71,7 @@ def round_target(geometry: Geometry, model: Model, problem: Problem) -> Target:
 
 
 def round_potential(geometry: Geometry, model: Model, problem: Problem) -> Potential:
-    """Return the negative log density of standard scores."""
+    """Return the negative log density as a function of standardised parameters."""
     target = round_target(geometry, model, problem)
     return lambda scores: target(scores)[0]
 
@@ -82,7 +82,7 @@ def optimise_from_prior(
     """Optimise from the prior's centre and from draws of the prior.
 
     Returns:
-        Where optimisations ended, in reparameterised coordinates, shape (start, d), and the negative log density there.
+        Ends of the optimisations, in reparameterised coordinates, shape (start, d), and their negative log densities.
     """
 
     def potential(reparam: Any) -> Any:
@@ -93,16 +93,17 @@ def optimise_from_prior(
         return find_mode(potential, unconstrained_to_reparam(begin, model, problem), steps)
 
     scores = jax.random.normal(key, (STARTS, len(coordinates(model, problem))), float).at[0].set(0.0)
-    # On CPUs one after the other: they differ in the length of their line searches, and a batch waits for the longest.
+    # On CPUs optimisations run one after the other, because in a batch all would take as long as the longest line
+    # search.
     return each(optimise, scores, vectorized)
 
 
 def loosened(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, "coordinate"]:
-    """Return coordinates whose scatter is large enough to explain what the law leaves, shape (coordinate,).
+    """Return parameters with noise large enough to explain the residuals of the law, shape (coordinate,).
 
-    Far from the data, a density with little scatter is a steep and bent valley, in which optimisation gets stuck. On
+    Far from the data, a density with little noise is a steep and bent valley, in which optimisation gets stuck. On
     simulated data without discrepancy it missed the mode in more than half of the cases, but in few of them when it
-    began at these coordinates.
+    began at these parameters.
     """
     values, _ = read(vector, model, problem)
     residual, rows = problem.y - offset(model, problem, values), problem.mask.sum()
@@ -113,8 +114,8 @@ def loosened(vector: Float[Array, "coordinate"], model: Model, problem: Problem)
 
 
 def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorized: bool) -> tuple[Geometry, Modes]:
-    """Find modes from several starts; return coordinates that are round at the best one, and all that matter."""
-    # Walks may end a little before the mode, since the mixture adapts.
+    """Find modes from several starts; return coordinates adapted to the best one, and all modes that matter."""
+    # Optimisations may stop a little before the mode, because the mixture adapts.
     ends, heights = optimise_from_prior(key, model, problem, steps // 2, vectorized)
     best = jnp.argmin(jnp.where(jnp.isfinite(heights), heights, jnp.inf))
     geometry = linearise(ends[best], model, problem)
@@ -124,12 +125,12 @@ def find_modes(key: Array, model: Model, problem: Problem, steps: int, vectorize
 
 
 def sift_modes(potential: Potential, points: Float[Array, "start d"], best: Any) -> Modes:
-    """Return which ends of optimisations are modes, different from each other, and of a mass that matters.
+    """Return which ends of optimisations are modes that differ from each other and have enough mass.
 
     Args:
         potential: Negative log density of a vector.
-        points: Where optimisations ended, shape (start, d).
-        best: Number of the one of highest density.
+        points: Ends of the optimisations, shape (start, d).
+        best: Index of the end with the highest density.
     """
     found = lax.map(lambda point: normal_at(potential, point), points)
     factors = jnp.linalg.cholesky(found.covariance)

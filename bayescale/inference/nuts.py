@@ -1,6 +1,6 @@
-"""NUTS: one chain as a pure function on NumPyro's functional kernel, started around the mode.
+"""NUTS: one chain as a pure function, based on NumPyro's functional kernel, started around the mode.
 
-Nothing here knows about laws: a potential (negative log density) of a vector comes in, draws go out.
+This module knows nothing about laws: it takes a potential (negative log density) of a vector and returns draws.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ if TYPE_CHECKING:
 
 Potential = Callable[[Any], Any]
 DIFFERENCE = 1e-4
-"""Step of the differences that give the Hessian at the mode; coordinates are about unit scale."""
+"""Step of the finite differences for the Hessian at the mode; parameters have about unit scale."""
 
 
 @known_keywords
 @record
 class Nuts:
-    """Settings of the sampler; counts are part of the compile key, the rest is data.
+    """Settings of NUTS. Numbers of steps, draws and chains are compiled into the program; other settings are data.
 
     Attributes:
-        warmup: Steps of adaptation, discarded.
-        draws: Draws kept from each chain.
-        chains: Independent chains; those of a mixture are shared out by weight, rounded up.
+        warmup: Number of warm-up steps, which are discarded.
+        draws: Number of draws kept from each chain.
+        chains: Number of independent chains; in a mixture they are divided among the components by weight, rounded up.
         depth: Largest tree depth; 8 allows 255 leapfrog steps a draw.
-        mode_steps: Steps of L-BFGS towards the mode.
-        target_accept: Acceptance probability that the step size is tuned to.
-        least_ess: Bulk and tail effective sample size that every coordinate must reach for the status OK; a component
-            of a mixture must reach its share by weight.
+        mode_steps: Number of L-BFGS steps towards the mode.
+        target_accept: Acceptance probability to which the step size is tuned.
+        least_ess: Bulk and tail effective sample size that every parameter must reach for status OK; a component of a
+            mixture must reach its weight times this.
     """
 
     warmup: int = static(default=200)
@@ -57,14 +57,14 @@ class Nuts:
 
 
 MOST = 1_000_000
-"""Most steps of a chain; more are a slip."""
+"""Largest number of steps of a chain; larger ones are refused as errors."""
 
 
 def check_settings(settings: Any) -> Nuts:
-    """Return settings of the sampler that can be; None are the defaults.
+    """Return checked settings of the sampler; the defaults for None.
 
     Raises:
-        InputError: For another class, or the first number that cannot be.
+        InputError: For another class, or with the first invalid number.
     """
     if settings is None:
         return Nuts()
@@ -88,28 +88,28 @@ class Start(NamedTuple):
     """Starting points of chains."""
 
     mode: Float[Any, "d"]
-    """Shape (d,)."""
+    """Position of the mode, shape (d,)."""
     covariance: Float[Any, "d d"]
     """Inverse Hessian at the mode, shape (d, d)."""
     value: Float[Any, ""]
-    """The potential there."""
+    """The potential at the mode."""
     slope: Float[Any, "d"]
-    """Its gradient there, shape (d,)."""
+    """Gradient of the potential at the mode, shape (d,)."""
 
 
 class ChainState(NamedTuple):
-    """State of a chain between two trajectories, tuning included: all that continuing takes."""
+    """State of a chain between two trajectories, including its tuning: everything needed to continue it."""
 
     begun: Any
-    """Whether it has run before: then it is tuned, and there is no warm-up."""
+    """Whether the chain has run before; it is then tuned and has no warm-up."""
     key: Any
-    """Words of its random key."""
+    """Raw data of its random key."""
     step_size: Float[Any, ""]
     inverse_mass: Float[Any, "d d"]
-    """Inverse mass matrix, shape (d, d), and below the Cholesky factor of the mass matrix."""
+    """Inverse mass matrix, shape (d, d); the next field is the Cholesky factor of the mass matrix."""
     mass_factor: Float[Any, "d d"]
     position: Float[Any, "d"]
-    """In coordinates of unit scale, shape (d,), with the potential and its gradient there."""
+    """Position in coordinates of unit scale, shape (d,); the next fields are the potential and its gradient there."""
     value: Float[Any, ""]
     slope: Float[Any, "d"]
 
@@ -126,17 +126,17 @@ class Chain(NamedTuple):
 
 
 def find_mode(potential: Potential, start: Float[Array, "d"], steps: int) -> tuple[Float[Any, "d"], Float[Any, ""]]:
-    """Find the mode with L-BFGS; return it, shape (d,), and the potential there.
+    """Find the mode with L-BFGS; return the mode, shape (d,), and the potential there.
 
     Args:
         potential: Negative log density of a vector.
-        start: First guess, shape (d,).
-        steps: Number of L-BFGS steps; more are not needed for a dozen coordinates.
+        start: Starting point, shape (d,).
+        steps: Number of L-BFGS steps.
     """
     optimizer = optax.lbfgs(memory_size=8, linesearch=optax.scale_by_backtracking_linesearch(12, store_grad=True))
 
-    # The line search returns the value and the gradient where it ends. The first one is along a gradient of zero, so it
-    # ends at the start: no other copy of the potential is needed.
+    # The line search returns value and gradient at its end. The first one is along a gradient of zero, so it ends at
+    # the start, and the program needs no other copy of the potential.
     def step(carry: tuple[Any, ...], _: None) -> tuple[tuple[Any, ...], Any]:
         point, state, value, slope = carry
         update, state = optimizer.update(slope, state, point, value=value, grad=slope, value_fn=potential)
@@ -157,7 +157,7 @@ def find_mode(potential: Potential, start: Float[Array, "d"], steps: int) -> tup
 
 
 def normal_at(potential: Potential, mode: Float[Array, "d"]) -> Start:
-    """Return the normal distribution with the mode's curvature."""
+    """Return a normal approximation at the mode, from the curvature there."""
     return normal_around(potential, mode, jnp.zeros((0, len(mode)), mode.dtype))[0]
 
 
@@ -172,14 +172,14 @@ class Around(NamedTuple):
 def normal_around(
     potential: Potential, mode: Float[Array, "d"], apart: Float[Array, "point d"]
 ) -> tuple[Start, Around]:
-    """Return the normal distribution with the mode's curvature, and the potential at points around it.
+    """Return a normal approximation at the mode, and the potential at points around it.
 
     Args:
         potential: Negative log density of a vector.
-        mode: Shape (d,).
+        mode: Position of the mode, shape (d,).
         apart: Differences of the points from the mode, shape (point, d).
     """
-    # Differences of the gradient need one copy of it in the program, automatic second derivatives several.
+    # Differences of the gradient need one copy of it in the program; automatic second derivatives need several.
     size, steps = len(mode), DIFFERENCE * jnp.eye(len(mode), dtype=mode.dtype)
     points = mode + jnp.concatenate([steps, -steps, jnp.zeros_like(mode)[None], apart])
     values, slopes = lax.map(jax.value_and_grad(potential), points)
@@ -189,19 +189,22 @@ def normal_around(
 
 
 def safe_inverse(hessian: Float[Array, "d d"]) -> Float[Any, "d d"]:
-    """Invert a Hessian, taking flat or upward directions for unit-scale ones; coordinates are about unit scale."""
+    """Invert a Hessian.
+
+    Directions without positive curvature get unit variance, as parameters have about unit scale.
+    """
     values, vectors = jnp.linalg.eigh(jnp.where(jnp.isfinite(hessian), hessian, 0.0))
     values = jnp.clip(jnp.where(values > 0, values, 1.0), 0.1, 1e8)
     return (vectors / values) @ vectors.T
 
 
 def begin_chain(key: Array, start: Start, at: Around | None = None) -> ChainState:
-    """Return where a chain begins: at a point, or at the mode, the origin of its coordinates, where there is none.
+    """Return the initial state of a chain: at the given point, or at the mode, which is the origin of its coordinates.
 
     Args:
         key: Random key of the chain.
         start: Mode and covariance.
-        at: The point, with the potential and its gradient there; the mode stands in where they are not finite.
+        at: The point, with the potential and its gradient there; where these are not finite the mode is used instead.
     """
     factor = jnp.linalg.cholesky(start.covariance)
     identity = jnp.eye(len(start.mode), dtype=start.mode.dtype)
@@ -220,16 +223,16 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: ChainState
 
     Args:
         potential: Negative log density of a vector.
-        start: Mode and covariance, which give the chain's coordinates.
-        settings: Counts and target acceptance.
-        at: Where it begins, or where an earlier call ended, to go on from there as it was tuned.
+        start: Mode and covariance, which define the chain's coordinates.
+        settings: Warm-up steps, draws and target acceptance.
+        at: Initial state, or the final state of an earlier call, to continue it with the same tuning.
 
     Returns:
-        The draws, and where the chain stopped.
+        The draws, and the final state of the chain.
     """
     factor = jnp.linalg.cholesky(start.covariance)
 
-    # NumPyro pulls the mass matrix towards a thousandth of the identity, so it must see coordinates of unit scale.
+    # NumPyro shrinks the mass matrix towards a thousandth of the identity, so coordinates must have unit scale.
     def to_position(unit: Any) -> Any:
         return start.mode + factor @ unit
 
@@ -247,7 +250,7 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: ChainState
         max_tree_depth=settings.depth,
         rng_key=key_of(at.key),
     )
-    # A chain that goes on has its own matrices and keys, and no warm-up.
+    # A continued chain keeps its matrices and keys and has no warm-up.
     first = jnp.where(at.begun, settings.warmup, 0)
     own = jnp.where(at.begun, at.key, jax.random.key_data(state.rng_key))
     matrices = {"inverse_mass_matrix": at.inverse_mass, "mass_matrix_sqrt": at.mass_factor}
@@ -266,7 +269,7 @@ def run_chain(potential: Potential, start: Start, settings: Nuts, at: ChainState
     def step(number: Any, carry: tuple[Any, Chain]) -> tuple[Any, Chain]:
         state, chain = carry
         state = sample_kernel(state)
-        # Beyond the last slot, where what the warm-up draws is dropped.
+        # Draws of the warm-up are written beyond the last element, where they are dropped.
         slot = jnp.where(number < settings.warmup, settings.draws, number - settings.warmup)
         return state, jax.tree.map(lambda kept, new: kept.at[slot].set(new, mode="drop"), chain, drawn(state))
 

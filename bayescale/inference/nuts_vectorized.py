@@ -1,13 +1,13 @@
-"""Lockstep: NUTS of many chains on an accelerator, where every step is one leapfrog of every chain.
+"""Vectorised NUTS for many chains on an accelerator, where every step is one leapfrog step of every chain.
 
-An accelerator runs all chains through one program. Chains that wait for each other at the end of each trajectory, as
-loops in loops make them, all take as many steps as the longest of thousands in every draw, many times what they need.
-Here each chain is somewhere in a tree of its own: a step extends its subtree by one leaf, and where that completes the
-subtree or the trajectory, the chain goes on to the next at once. Chains meet where mass matrices are estimated, at the
-end of two or three windows of the warm-up, and nowhere else.
+An accelerator runs all chains through one program. With nested loops, chains wait for each other at the end of each
+trajectory, so in every draw all of them take as many steps as the longest of thousands of trajectories, many times what
+they need. Here each chain is at its own place in its own tree. A step adds one leaf to its subtree; if that completes
+the subtree or the trajectory, the chain immediately starts the next one. Chains wait for each other only where mass
+matrices are estimated, at the end of two or three windows of the warm-up.
 
-The algorithm is NumPyro's, multinomial NUTS with a generalised turning criterion (betancourt2017conceptual, appendix A)
-in Stan's windows, down to the random numbers: chains draw what `nuts.run_chain` draws, to rounding.
+The algorithm is NumPyro's: multinomial NUTS with the generalised turning criterion (betancourt2017conceptual, appendix
+A) and Stan's windows. It uses the same random numbers, so chains draw what `nuts.run_chain` draws, up to rounding.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from bayescale._record import Array
 from bayescale.inference.nuts import Chain, ChainState, Nuts, Start
 
 AT_ONCE = 16
-"""Steps between two looks at whether all chains are finished."""
+"""Number of steps between checks whether all chains are finished."""
 LARGEST_ERROR = 1000.0
-"""Error of the energy that counts as a divergence, as NumPyro has it."""
+"""Error of the energy that counts as a divergence, as in NumPyro."""
 
 begin_averaging, average = dual_averaging()
 begin_moments, add_moment, covariance_of = welford_covariance(diagonal=False)
 
 
 class Progress(NamedTuple):
-    """A chain between two trajectories, and what its warm-up gathers.
+    """A chain between two trajectories, with the state of its warm-up.
 
     Attributes:
-        drawn: Finished trajectories, those of the warm-up included.
-        at: Where it stands.
+        drawn: Number of finished trajectories, including those of the warm-up.
+        at: State of the chain.
         averaging: State of the dual averaging of step sizes.
         moments: State of the estimate of the covariance.
     """
@@ -50,7 +50,7 @@ class Progress(NamedTuple):
 
 
 class Leaf(NamedTuple):
-    """A position with its momentum and the potential's slope, each of shape (d,)."""
+    """A position with its momentum and the potential's gradient, each of shape (d,)."""
 
     position: Any
     momentum: Any
@@ -58,7 +58,7 @@ class Leaf(NamedTuple):
 
 
 class Tree(NamedTuple):
-    """A trajectory or a part of one: the position it proposes, and sums over its leaves."""
+    """A trajectory or a part of one: the position that it proposes, and sums over its leaves."""
 
     position: Any
     value: Any
@@ -71,24 +71,24 @@ class Tree(NamedTuple):
 
 
 class Building(NamedTuple):
-    """A chain somewhere in a trajectory.
+    """A chain within a trajectory.
 
     Attributes:
-        rest: The chain as the trajectory began.
-        next_key: Words of the key that the chain has after it.
-        energy: Energy there.
+        rest: The chain at the start of the trajectory.
+        next_key: Raw data of the chain's key after the trajectory.
+        energy: Energy at the start of the trajectory.
         whole: The trajectory up to its last completed subtree.
-        left: Its first leaf.
-        right: Its last leaf.
-        depth: Completed doublings.
-        key: Words of the key of doublings to come.
-        part: The subtree that grows.
-        edge: Its outer leaf.
-        forward: Whether it grows to the right.
-        part_key: Words of its key.
-        merge_key: Words of the key that decides whether its proposal is taken.
-        momenta: Momenta where unfinished subtrees of the subtree begin, shape (depth, d).
-        sums: Sums of momenta up to there, shape (depth, d).
+        left: First leaf of the trajectory.
+        right: Last leaf of the trajectory.
+        depth: Number of completed doublings.
+        key: Raw data of the key for further doublings.
+        part: The subtree that is being built.
+        edge: Outer leaf of that subtree.
+        forward: Whether the subtree grows to the right.
+        part_key: Raw data of the subtree's key.
+        merge_key: Raw data of the key that decides whether the subtree's proposal is accepted.
+        momenta: Momenta at the starts of unfinished subtrees within the subtree, shape (depth, d).
+        sums: Sums of momenta up to these starts, shape (depth, d).
     """
 
     rest: Progress
@@ -115,13 +115,13 @@ def run_chains(
 
     Args:
         potential: Negative log density of a vector for one of the families.
-        families: What the potential knows of each family, leading axis family.
-        starts: Mode and covariance, which give the coordinates of chains, leading axis family.
-        settings: Counts and target acceptance.
-        states: Where chains begin, or where an earlier call ended, leading axes (family, chain).
+        families: Arguments of the potential for each family, leading axis family.
+        starts: Mode and covariance, which define the coordinates of chains, leading axis family.
+        settings: Warm-up steps, draws and target acceptance.
+        states: Initial states, or the final states of an earlier call, leading axes (family, chain).
 
     Returns:
-        The draws, leading axes (family, chain, draw), and where chains ended.
+        The draws, leading axes (family, chain, draw), and the final states of the chains.
     """
     dimension = starts.mode.shape[-1]
     factors = jnp.linalg.cholesky(starts.covariance)
@@ -137,7 +137,7 @@ def run_chains(
 
     chains = everywhere(lambda at: begin(at, warmup))(states)
     members = (starts.mode, factors, families)
-    # Covariances are estimated from the first of these trajectories on, and at each of the others.
+    # Covariances are estimated from the first of these trajectories on, and the estimate is used at each of the others.
     windows = [window.end + 1 for window in build_adaptation_schedule(warmup)[:-1]]
     total = warmup + settings.draws
     room = jnp.zeros((*states.value.shape, settings.draws, dimension + 5))
@@ -161,7 +161,7 @@ def run_chains(
             lambda state: lax.fori_loop(0, AT_ONCE, one, state),
             (building, room),
         )
-        # Chains that go on were past this window before.
+        # Continued chains have passed this window before.
         return (everywhere(lambda chain: end_draw(chain, estimates & (chain.drawn == last)))(building.rest), room), None
 
     meetings = windows[1:]
@@ -178,19 +178,19 @@ def run_chains(
 
 
 def begin(at: ChainState, warmup: int) -> Progress:
-    """Return a chain that begins or goes on there."""
-    # The second and third key adapt and push NumPyro's first trajectory; they are not needed here.
+    """Return a chain that starts or continues in the given state."""
+    # The second and third key adapt and change NumPyro's first trajectory; they are not needed here.
     words = jnp.where(at.begun, at.key, split(at.key, 3)[0])
     return rest_at(at._replace(key=words))._replace(drawn=jnp.where(at.begun, warmup, 0))
 
 
 def rest_at(at: ChainState) -> Progress:
-    """Return a chain there, whose warm-up has gathered nothing."""
+    """Return a chain in the given state, with an empty warm-up state."""
     return Progress(jnp.array(0), at, begin_averaging(jnp.log(10.0 * at.step_size)), begin_moments(len(at.position)))
 
 
 def end_draw(chain: Progress, estimates: Any) -> Progress:
-    """Take the covariance of a window's draws as inverse mass matrix, where a window has ended."""
+    """Take the covariance of a window's draws as inverse mass matrix, if a window has ended."""
     inverse, factor, _ = covariance_of(chain.moments, regularize=True)
     new = rest_at(chain.at._replace(inverse_mass=inverse, mass_factor=factor))
     return pick(estimates, new._replace(drawn=chain.drawn), chain)
@@ -215,7 +215,7 @@ def set_out(chain: Progress, depth: int) -> Building:
         right=leaf,
         depth=none,
         key=tree_key,
-        # Of the subtree nothing counts before `branch`.
+        # Fields of the subtree are set by `branch`.
         part=whole,
         edge=leaf,
         forward=jnp.array(True),
@@ -227,7 +227,7 @@ def set_out(chain: Progress, depth: int) -> Building:
 
 
 def branch(building: Building) -> Building:
-    """Begin a subtree as large as the trajectory so far, at one of its ends."""
+    """Start a subtree as large as the trajectory so far, at one of the trajectory's ends."""
     key, direction_key, doubling_key = split(building.key, 3)
     part_key, merge_key = split(doubling_key, 2)
     forward = jax.random.bernoulli(key_of(direction_key))
@@ -244,19 +244,19 @@ def branch(building: Building) -> Building:
 def take_step(
     building: Building, potential: Callable[[Any], Any], last: Any, settings: Nuts, warmup: int, windows: list[int]
 ) -> tuple[Building, Any, Any]:
-    """Extend the subtree by a leaf, and the chain by what that completes.
+    """Add a leaf to the subtree, and update trajectory and chain if that completes them.
 
     Args:
         building: A chain.
         potential: Negative log density of a vector of unit scale.
         last: Number of trajectories after which the chain waits.
         settings: Depth and target acceptance.
-        warmup: Trajectories that adapt.
-        windows: Number of the first trajectory that a covariance is estimated from, and those at which it is.
+        warmup: Number of trajectories that adapt.
+        windows: Index of the first trajectory from which a covariance is estimated, and of those at which it is used.
 
     Returns:
-        The chain, the number of the draw that it works at, and that draw as it stands: position, acceptance, leaves,
-        energy, whether it diverges, step size.
+        The chain, the index of its current draw, and that draw in its current state: position, acceptance, leaves,
+        energy, whether it diverged, step size.
     """
     rest, at = building.rest, building.rest.at
     leaf, value, energy = leapfrog(building, potential)
@@ -267,13 +267,13 @@ def take_step(
     one = jnp.ones_like(building.part.leaves)
     single = Tree(leaf.position, value, leaf.slope, energy, -error, leaf.momentum, accepted, one)
     part_key, choice_key = split(building.part_key, 2)
-    # Within a subtree proposals are drawn by weight.
+    # Within a subtree, proposals are drawn by weight.
     share = jax.nn.sigmoid(single.log_weight - building.part.log_weight)
     part = pick(building.part.leaves == 0, single, joined(building.part, single, share, choice_key))
     momenta, sums, turns = marked(building, leaf.momentum, part.momentum)
     complete = (part.leaves == 2**building.depth) | turns | diverges
 
-    # Between the trajectory and its subtree the new one is favoured, unless it turns or diverges.
+    # The subtree's proposal is favoured over the trajectory's, unless the subtree turns back or diverges.
     share = jnp.where(turns | diverges, 0.0, jnp.minimum(jnp.exp(part.log_weight - building.whole.log_weight), 1.0))
     grown = joined(building.whole, part, share, building.merge_key)
     left, right = pick(building.forward, (building.left, leaf), (leaf, building.right))
@@ -284,7 +284,7 @@ def take_step(
     moved = at._replace(key=building.next_key, position=grown.position, value=grown.value, slope=grown.slope)
     drawn = adapted(rest._replace(at=moved), accept, settings, warmup, windows)
     drawn = drawn._replace(drawn=rest.drawn + 1)
-    # Three things can come next: another leaf, another subtree, another trajectory.
+    # The next step adds another leaf, starts another subtree, or starts another trajectory.
     same = building._replace(part=part, edge=leaf, part_key=part_key, momenta=momenta, sums=sums)
     doubled = same._replace(whole=grown, left=left, right=right, depth=building.depth + 1)
     new = pick(finished, set_out(drawn, settings.depth), doubled)
@@ -296,7 +296,7 @@ def take_step(
 
 
 def leapfrog(building: Building, potential: Callable[[Any], Any]) -> tuple[Leaf, Any, Any]:
-    """Step from the outer leaf of the subtree; return the new one, the potential and the energy there."""
+    """Step from the outer leaf of the subtree; return the new leaf, and the potential and the energy there."""
     at, edge = building.rest.at, building.edge
     size = jnp.where(building.forward, at.step_size, -at.step_size)
     momentum = edge.momentum - 0.5 * size * edge.slope
@@ -312,7 +312,7 @@ def kinetic(at: ChainState, momentum: Array) -> Any:
 
 
 def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
-    """Merge two trees; the proposal is the second's with a probability."""
+    """Merge two trees; the proposal of the second is taken with the given probability."""
     taken = pick(jax.random.bernoulli(key_of(key), share), other, one)
     return taken._replace(
         log_weight=jnp.logaddexp(one.log_weight, other.log_weight),
@@ -323,16 +323,17 @@ def joined(one: Tree, other: Tree, share: Any, key: Array) -> Tree:
 
 
 def turning(at: ChainState, first: Array, last: Array, total: Array) -> Any:
-    """Return whether a trajectory turns back, from the momenta at its ends and the sum of all."""
+    """Return whether a trajectory turns back, from the momenta at its ends and their sum over all leaves."""
     inner = at.inverse_mass @ (total - 0.5 * (first + last))
     return (first @ inner <= 0.0) | (last @ inner <= 0.0)
 
 
 def marked(building: Building, momentum: Array, total: Array) -> tuple[Any, Any, Any]:
-    """Remember a new leaf if subtrees begin there; also say whether one that ends there turns back.
+    """Remember a new leaf where subtrees start; also return whether a subtree that ends at it turns back.
 
-    Leaves of a subtree are numbered from 0. Complete subtrees within it end at odd ones, as many as the number has
-    ones at its end in binary; where each began stands in a row as deep as the number has ones before.
+    Leaves of a subtree have indices from 0. Complete subtrees within it end at leaves with an odd index; their number
+    is the number of trailing ones in the binary index. The start of each has an even index and is stored in the row
+    given by the number of ones in that index.
     """
     number = building.part.leaves
     deepest = jnp.bitwise_count(number >> 1)
@@ -347,7 +348,7 @@ def marked(building: Building, momentum: Array, total: Array) -> tuple[Any, Any,
 
 
 def adapted(chain: Progress, accept: Any, settings: Nuts, warmup: int, windows: list[int]) -> Progress:
-    """Adapt the step size, and the moments where a covariance is estimated, to one more trajectory of the warm-up."""
+    """Adapt the step size, and the covariance estimate within a window, to one more trajectory of the warm-up."""
     if not warmup:
         return chain
     averaging, limits = average(settings.target_accept - accept, chain.averaging), jnp.finfo(chain.at.step_size.dtype)
@@ -361,10 +362,10 @@ def adapted(chain: Progress, accept: Any, settings: Nuts, warmup: int, windows: 
 
 
 def pick(flag: Any, yes: Any, no: Any) -> Any:
-    """Choose one of two trees of arrays."""
+    """Choose between two trees of arrays."""
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)
 
 
 def split(words: Array, number: int) -> Any:
-    """Return `number` keys from one, as `jax.random.split`; all are raw uint32 arrays."""
+    """Return `number` keys made from one, like `jax.random.split`; all are raw uint32 arrays."""
     return jax.random.key_data(jax.random.split(key_of(words), number))

@@ -1,28 +1,30 @@
-"""Geometry: coordinates in which the posterior is close to a round normal distribution.
+"""Geometry: coordinates in which the posterior is close to a standard normal distribution.
 
-Any smooth one-to-one map leaves the posterior as it is, since its log determinant is part of the density. Two maps
-make the density easy for NUTS.
+A smooth one-to-one map does not change the posterior, because its log determinant is part of the density. Two maps make
+the density easy for NUTS.
 
-`reparam_to_unconstrained`. Exponents are sampled through the net fall b_j = m_j C_j of ln f at the reference, with m_j
-the share of the law that moves with input j and C_j its gross fall over the span. Where that share is small the same
-slope means a cliff: C_j = b_j / m_j. What the data see is the drop over the whole span, from end to end; the
-reparameterised coordinates have its logarithm in place of ln b_j:
+`reparam_to_unconstrained`. An exponent is sampled by way of the net decrease b_j = m_j C_j of ln f over the span, at
+the slope of the reference. Here m_j is the fraction of the law that varies with input j, and C_j the decrease of ln of
+that fraction over the span. If m_j is small, the same b_j means a steep decrease C_j = b_j / m_j. The data determine
+the drop over the whole span, from end to end, so the reparameterised coordinates contain its logarithm in place of ln
+b_j:
 
     drop_j = m_j (e^{C_j / 2} - e^{-C_j / 2}) = 2 m_j sinh(C_j / 2),
 
-which is the drop of a sum of power laws in units of its value at the reference, and close to it for other laws.
-Without replicates the data see scatter and seed noise together: reparameterised coordinates are the logarithms of their
-root sum of squares and of their ratio.
+which is the drop of a sum of power laws in units of its value at the reference, and close to the drop of other laws.
+Without replicates the data determine only residual and seed noise together, so the reparameterised coordinates are the
+logarithms of the root sum of squares of both sds and of their ratio.
 
-`scores_to_reparam`. How well the data pin the law down depends on the discrepancy and the scatter: with a strong
-discrepancy the floor is free, with a weak one it is known to a hair. Here reparameterised coordinates are replaced by
-standard scores v under the law linearised at the mode, direction by direction:
+`scores_to_reparam`. How well the data determine the law depends on the discrepancy and the noise: with a large
+discrepancy the floor is hardly determined, with a small one very precisely. Here reparameterised coordinates theta are
+replaced by standardised ones, v (standard scores), for the law linearised at the mode, direction by direction:
 
     theta = theta_0 + V (m(w) + v / sqrt(1 + d(w))),
     d_i(w) = c_i' K(w)^-1 c_i,   m_i = (c_i' K(w)^-1 r + g_i) / (1 + d_i)
 
-with w the variances, K the rows' covariance, r the residuals and g the prior's slope at the mode. The columns of V are
-directions of unit prior variance in which data at the mode are independent, c_i what the curve does along them.
+with w the variances, K the covariance of the rows, r the residuals and g the prior's slope at the mode. The columns of
+V are directions of unit prior variance in which data at the mode are independent, and c_i is the change of the curve
+along each.
 """
 
 from __future__ import annotations
@@ -51,9 +53,9 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 DIFFERENCE = 1e-2
-"""Step of the differences that linearise; coordinates are about unit scale."""
+"""Step of the finite differences for linearisation; coordinates have about unit scale."""
 FLATTEST = 0.05
-"""Smallest curvature of a prior in its own coordinates; they are about unit scale."""
+"""Smallest curvature of a prior in its own coordinates, which have about unit scale."""
 
 
 @record
@@ -61,11 +63,11 @@ class Geometry:
     """The law linearised at one point.
 
     Attributes:
-        point: Straight coordinates there, shape (coordinate,).
-        vector: The model's coordinates there, shape (coordinate,).
+        point: Reparameterised coordinates of the point, shape (coordinate,).
+        vector: Unconstrained parameters of the point, shape (coordinate,).
         directions: V, shape (p, p).
-        columns: What the curve does along each direction, the residuals, and ones; in the discrepancy's eigenbasis
-            where the problem has one; shape (row, p + 2).
+        columns: Change of the curve along each direction, the residuals, and ones, shape (row, p + 2); in the
+            discrepancy's eigenbasis if the problem has one.
         pull: Slope of the law's log prior along each direction, shape (p,).
     """
 
@@ -80,9 +82,10 @@ class Geometry:
 
 
 def moving(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> tuple[list[int], Any] | None:
-    """Return the positions of the falls among the coordinates, and the share of the law that moves with each, or None.
+    """Return the indices of the net decreases among the parameters, and the fraction of the law that varies with each.
 
-    The shares depend on no fall, so `vector` may hold the falls in either form.
+    None for a law without such parameters. The fractions do not depend on the decreases, so `vector` may contain the
+    decreases or the drops that replace them (see the module).
     """
     names = coordinates(model, problem)
     if "log_fall" not in names:
@@ -97,14 +100,17 @@ def moving(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -
 def reparam_to_unconstrained(
     reparam: Float[Array, "coordinate"], model: Model, problem: Problem
 ) -> tuple[Float[Any, "coordinate"], Float[Any, ""]]:
-    """Map reparameterised coordinates to the model's, shape (coordinate,); also return the log determinant."""
+    """Map reparameterised coordinates to unconstrained parameters, shape (coordinate,).
+
+    Also return the log determinant.
+    """
     return unconstrained_with_falls(reparam, model, problem)[:2]
 
 
 def unconstrained_with_falls(
     reparam: Float[Array, "coordinate"], model: Model, problem: Problem
 ) -> tuple[Any, Any, Any]:
-    """Return what `reparam_to_unconstrained` does, and the shares of the law that move, or None without falls."""
+    """Return the results of `reparam_to_unconstrained`, and the fractions of the law that vary, or None."""
     vector = separate_spreads(reparam, model, problem)
     found = moving(vector, model, problem)
     if found is None:
@@ -125,7 +131,7 @@ def constrain_reparam(
     reparam: Float[Array, "coordinate"], model: Model, problem: Problem
 ) -> tuple[Any, Values, Any, Any]:
     """Return unconstrained parameters, constrained values, log prior densities, and the log determinant of the map."""
-    # The shares by which the map bends are those that the falls are computed with: derived once, not twice.
+    # The fractions from which the map is computed are passed on, so that they are differentiated once.
     vector, log_determinant, share = unconstrained_with_falls(reparam, model, problem)
     values, prior = read(vector, model, problem, share)
     return vector, values, prior, log_determinant
@@ -134,7 +140,7 @@ def constrain_reparam(
 def unconstrained_to_reparam(
     vector: Float[Array, "coordinate"], model: Model, problem: Problem
 ) -> Float[Any, "coordinate"]:
-    """Map the model's coordinates to reparameterised ones: the inverse of `reparam_to_unconstrained`."""
+    """Map unconstrained parameters to reparameterised coordinates: the inverse of `reparam_to_unconstrained`."""
     reparam = vector
     if spreads := sharing(model, problem):
         first, second = spreads
@@ -150,7 +156,7 @@ def unconstrained_to_reparam(
 
 
 def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
-    """Return the positions of scatter and seed noise where only their sum is seen, else None."""
+    """Return the indices of residual and seed sd if the data determine only their sum of squares, else None."""
     names = coordinates(model, problem)
     if problem.replicated or "log_seed_sd" not in names:
         return None
@@ -158,7 +164,7 @@ def sharing(model: Model, problem: Problem) -> tuple[int, int] | None:
 
 
 def separate_spreads(reparam: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, "coordinate"]:
-    """Turn root sum of squares and ratio into scatter and seed noise; this map preserves volume."""
+    """Convert root sum of squares and ratio to residual and seed sd, in logarithms; this map preserves volume."""
     spreads = sharing(model, problem)
     if spreads is None:
         return reparam
@@ -170,7 +176,7 @@ def separate_spreads(reparam: Float[Array, "coordinate"], model: Model, problem:
 
 
 def reparam_density(reparam: Float[Array, "coordinate"], model: Model, problem: Problem) -> tuple[Float[Any, ""], Any]:
-    """Log posterior density of reparameterised coordinates, up to the evidence, and the model's coordinates."""
+    """Return the log posterior density of reparameterised coordinates, up to a constant, and the parameters."""
     vector, values, prior, log_determinant = constrain_reparam(reparam, model, problem)
     return prior.sum() + log_likelihood(values, model, problem) + log_determinant, vector
 
@@ -179,7 +185,7 @@ def reparam_density(reparam: Float[Array, "coordinate"], model: Model, problem: 
 
 
 def linearise(point: Float[Array, "coordinate"], model: Model, problem: Problem) -> Geometry:
-    """Linearise the law and its prior at reparameterised coordinates."""
+    """Linearise the law and its prior at a point in reparameterised coordinates."""
     size = coordinates(model, problem).index("log_residual_sd")
 
     theta = point[:size]
@@ -189,8 +195,8 @@ def linearise(point: Float[Array, "coordinate"], model: Model, problem: Problem)
         _, values, prior, log_determinant = constrain_reparam(reparam, model, problem)
         return problem.mask * offset(model, problem, values), prior[:size].sum() + log_determinant
 
-    # Differences need one copy of the law in the program, automatic derivatives several; any scores serve that are
-    # nearly standard.
+    # Differences need one copy of the law in the program, automatic derivatives several; approximate standardisation is
+    # sufficient.
     step = DIFFERENCE * jnp.eye(size)
     curves, priors = jax.lax.map(at, jnp.concatenate([step, -step, jnp.zeros((1, size))]))
     slope = (curves[:size] - curves[size:-1]).T / (2.0 * DIFFERENCE)
@@ -211,9 +217,9 @@ def linearise(point: Float[Array, "coordinate"], model: Model, problem: Problem)
 def weighted(
     vector: Float[Array, "coordinate"], columns: Float[Array, "row p+2"], model: Model, problem: Problem
 ) -> tuple[Any, Any]:
-    """Return the columns and precisions of independent rows, with the variances of a coordinate vector."""
+    """Return the columns and precisions of about independent rows, with the variances of a parameter vector."""
     size = coordinates(model, problem).index("log_residual_sd")
-    # Given its coordinate, the discrepancy's amplitude does not depend on the law.
+    # Given its standardised coordinate, the discrepancy's amplitude does not depend on the law.
     values = draw_spreads(taker(vector[size:]), 1.0, model, problem)
     return problem.evaluation.weigh(values, columns, problem)
 
@@ -221,7 +227,7 @@ def weighted(
 def information(
     vector: Float[Array, "coordinate"], columns: Float[Array, "row p+2"], model: Model, problem: Problem
 ) -> Float[Any, "p+2 p+2"]:
-    """Return the inner products of the columns under the rows' precision, level taken out, shape (p + 2, p + 2)."""
+    """Return inner products of the columns under the rows' precision, with the level removed, shape (p + 2, p + 2)."""
     columns, precision = weighted(vector, columns, model, problem)
     products = columns.T @ (precision[:, None] * columns)
     ones = products[:, -1]
@@ -229,7 +235,7 @@ def information(
 
 
 def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Problem) -> tuple[Any, Any]:
-    """Return the mean and standard deviation of the law along each direction, given the coordinates after the law's."""
+    """Return the mean and sd of the law along each direction, given the parameters other than the law's."""
     size = len(geometry.pull)
     vector = separate_spreads(jnp.concatenate([geometry.vector[:size], spreads]), model, problem)
     columns, precision = weighted(vector, geometry.columns, model, problem)
@@ -244,7 +250,7 @@ def scores_given(spreads: Array, geometry: Geometry, model: Model, problem: Prob
 def scores_to_reparam(
     scores: Float[Array, "coordinate"], geometry: Geometry, model: Model, problem: Problem
 ) -> tuple[Float[Any, "coordinate"], Float[Any, ""]]:
-    """Map standard scores to reparameterised coordinates; also return the log determinant, up to a constant."""
+    """Map standardised coordinates to reparameterised ones; also return the log determinant, up to a constant."""
     if not problem.evaluation.scored:
         return scores, 0.0
     size = len(geometry.pull)
@@ -256,12 +262,12 @@ def scores_to_reparam(
 def reparam_to_scores(
     reparam: Float[Array, "coordinate"], geometry: Geometry, model: Model, problem: Problem
 ) -> Float[Any, "coordinate"]:
-    """Map reparameterised coordinates to standard scores: the inverse of `scores_to_reparam`."""
+    """Map reparameterised coordinates to standardised ones: the inverse of `scores_to_reparam`."""
     if not problem.evaluation.scored:
         return reparam
     size = len(geometry.pull)
     mean, sd = scores_given(reparam[size:], geometry, model, problem)
-    # The directions are orthogonal ones with scaled rows, so their inverse needs no factorisation.
+    # The directions are an orthogonal matrix with scaled rows, so their inverse needs no factorisation.
     gap = (reparam[:size] - geometry.point[:size]) / (geometry.directions**2).sum(1)
     along = geometry.directions.T @ gap
     return jnp.concatenate([(along - mean) / sd, reparam[size:]])

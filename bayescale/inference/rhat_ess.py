@@ -1,7 +1,8 @@
-"""Convergence: rank-normalised split R-hat and effective sample sizes, of all coordinates at once (vehtari2021rhat).
+"""Convergence: rank-normalised split R-hat and effective sample sizes, of all parameters at once (vehtari2021rhat).
 
-The numbers are ArviZ's, to rounding. ArviZ goes one coordinate at a time and holds Python's lock for it: that took a
-tenth of the CPU time of a fit, in which no other thread gets on, and five times as long as an accelerator samples.
+The numbers are ArviZ's, up to rounding. ArviZ processes one parameter at a time and holds Python's lock meanwhile. That
+took a tenth of the CPU time of a fit, during which no other thread ran. On an accelerator it took five times as long as
+sampling.
 """
 
 from __future__ import annotations
@@ -16,16 +17,16 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 FEWEST = 4
-"""Draws of a chain below which nothing can be said."""
+"""Smallest number of draws of a chain from which measures are computed."""
 TAILS = (0.05, 0.95)
-"""Quantiles whose estimates make the tail effective sample size."""
+"""Probabilities of the two quantiles whose estimates determine the tail effective sample size."""
 
 
 class Measures(NamedTuple):
-    """Convergence of chains, coordinate by coordinate, each of shape (coordinate,)."""
+    """Convergence of chains, each field of shape (coordinate,), one value for each parameter."""
 
     rhat: Float[np.ndarray, "coordinate"]
-    """Rank-normalised split R-hat, of ranks or of folded ranks, whichever is larger; NaN for a single chain."""
+    """Rank-normalised split R-hat, the larger of those of ranks and of folded ranks; NaN for a single chain."""
     ess_bulk: Float[np.ndarray, "coordinate"]
     """Effective sample size of the ranks' normal scores."""
     ess_tail: Float[np.ndarray, "coordinate"]
@@ -44,7 +45,10 @@ def measure(draws: Float[np.ndarray, "chain draw coordinate"]) -> Measures:
 
 
 def rhat(draws: Float[np.ndarray, "chain draw quantity"]) -> Float[np.ndarray, "quantity"]:
-    """Return R-hat alone, see `Measures`, of draws of shape (chain, draw, quantity); NaN where it says nothing."""
+    """Return R-hat alone, see `Measures`, of draws of shape (chain, draw, quantity).
+
+    NaN where it cannot be computed.
+    """
     if draws.shape[1] < FEWEST or len(draws) < 2:
         return np.full(draws.shape[2], np.nan)
     halves = split(draws)
@@ -52,7 +56,7 @@ def rhat(draws: Float[np.ndarray, "chain draw quantity"]) -> Float[np.ndarray, "
 
 
 def ranked_rhat(halves: np.ndarray, scores: np.ndarray) -> Float[np.ndarray, "quantity"]:
-    """Return the larger R-hat of the ranks' normal scores and of those of folded ranks, shape (quantity,)."""
+    """Return the larger of the R-hats of the ranks' normal scores and of folded ranks, shape (quantity,)."""
     folded = normal_scores(abs(halves - np.median(halves, axis=(0, 1))))
     return np.maximum(split_ratio(scores), split_ratio(folded))
 
@@ -66,17 +70,20 @@ def fraction(energy: Float[np.ndarray, "chain draw"]) -> Float[np.ndarray, "chai
 
 
 def split(draws: Float[np.ndarray, "chain draw *quantity"]) -> np.ndarray:
-    """Split all chains into halves; of an odd number of draws the middle one is left out."""
+    """Split all chains into halves; for an odd number of draws, the middle draw is left out."""
     half = draws.shape[1] // 2
     return np.concatenate([draws[:, :half], draws[:, -half:]])
 
 
 def normal_scores(draws: np.ndarray) -> np.ndarray:
-    """Return normal quantiles of the ranks among all chains, by coordinate (Blom's); equal draws share a rank."""
+    """Return normal quantiles of the ranks among all chains, by parameter (Blom's formula).
+
+    Equal draws share a rank.
+    """
     flat = draws.reshape(-1, draws.shape[2])
     order = np.argsort(flat, axis=0)
     ordered = np.take_along_axis(flat, order, axis=0)
-    # Draws below, and draws below or equal: the mean of the two, and a half, is the rank.
+    # The rank is the mean of the number of draws below and the number of draws below or equal, plus a half.
     sides = [[np.searchsorted(column, column, side) for column in ordered.T] for side in ("left", "right")]
     scores = np.empty(flat.shape)
     np.put_along_axis(scores, order, ndtri((0.5 * np.sum(sides, axis=0).T + 0.125) / (len(flat) + 0.25)), axis=0)
@@ -84,7 +91,7 @@ def normal_scores(draws: np.ndarray) -> np.ndarray:
 
 
 def split_ratio(draws: np.ndarray) -> np.ndarray:
-    """Return R-hat of chains as they are (equations 1 to 4)."""
+    """Return R-hat of chains without splitting or ranking them (equations 1 to 4)."""
     number = draws.shape[1]
     between = draws.mean(1).var(0, ddof=1)
     within = draws.var(1, ddof=1).mean(0)
@@ -103,7 +110,7 @@ def effective(draws: np.ndarray) -> np.ndarray:
     correlation[0] = 1.0
     last = max((number - 3) // 2, 0)
     pairs = correlation[: 2 * last + 2].reshape(last + 1, 2, -1).sum(1)
-    # Pairs count up to the first that is not positive, of which the even lag alone may count.
+    # Pairs count up to the first one that is not positive; of that pair only the even lag may count.
     stop = np.where((pairs <= 0.0).any(0), (pairs <= 0.0).argmax(0), last)
     counted = np.arange(last + 1)[:, None] < stop
     tables = correlation[: 2 * last + 2 : 2], pairs
@@ -111,7 +118,7 @@ def effective(draws: np.ndarray) -> np.ndarray:
     rest = np.where((even > 0.0) | (pair >= 0.0), even, 0.0)
     time = 2.0 * (np.minimum.accumulate(pairs) * counted).sum(0) - 1.0 + rest
     total = chains * number
-    # Where chains alternate so strongly that the sum is all but negative, it is held at what ArviZ and Stan hold it.
+    # If chains alternate so strongly that the sum is almost negative, the bound of ArviZ and Stan is used.
     found = total / np.maximum(time, 1.0 / np.log10(total))
     return np.where(np.ptp(draws, axis=(0, 1)) < np.finfo(float).resolution, total, found)
 

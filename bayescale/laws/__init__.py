@@ -1,11 +1,11 @@
-"""Laws: mean functions of scaling laws, each one declaration, and the registry that collects them."""
+"""Laws: mean functions of scaling laws, each declared once, and the registry that collects them."""
 
 from __future__ import annotations
 
 from bayescale.laws.law import Law, LawInfo, bind, renamed  # noqa: F401, the last two for the package itself
 from bayescale.laws.registry import ALIASES, LAWS, Alias, alias, automatic, get, register_law, search, variant
 
-# Importing a file of the catalogue registers its laws; files share curves of earlier ones.
+# Importing a module of the catalogue registers its laws; modules use functions of earlier ones.
 from bayescale.laws.catalogue import one_input, joint, architecture, data, precision, schedule  # isort: skip  # noqa: F401
 from bayescale.laws.catalogue import downstream, trends, inference, posttraining  # isort: skip  # noqa: F401
 from bayescale.laws.catalogue import data_decisions, shape  # isort: skip  # noqa: F401

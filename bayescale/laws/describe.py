@@ -1,4 +1,4 @@
-"""Page: what the registry says about its laws, for the command line and for `docs/laws.md`.
+"""Descriptions of registered laws, for the command line and for the page `docs/laws.md`.
 
 `python -m bayescale.laws.describe` writes `docs/laws.md`.
 """
@@ -31,7 +31,7 @@ SECTIONS = {
     "data_decisions": "Decisions about data",
     "shape": "Shape at a budget, stability",
 }
-"""Headings by the module that registers a law."""
+"""Heading of each section, by the module that registers its laws."""
 
 TRENDS = {
     "a score by any scale input": ("logistic", "logistic_ceiling", "gompertz"),
@@ -50,7 +50,7 @@ TRENDS = {
     "a response that may not change with scale": ("signed_power", "no_trend"),
     "a sudden change": ("sharp_transition", "broken_1"),
 }
-"""Laws for what papers report without an equation."""
+"""Laws for trends that papers report without an equation, by trend."""
 
 NOT_LAWS = {
     "Choice of single items (schaeffer2024elusive)": "needs a categorical likelihood, with the log likelihoods of all "
@@ -74,7 +74,7 @@ NOT_LAWS = {
     "Threshold theory of grokking": "gives bounds without constants for tasks of group arithmetic.",
     "Counter-examples (Alice in Wonderland, LIMR)": "show that a trend fails. `check` looks for this in data.",
 }
-"""Papers whose law is missing here, and why."""
+"""Papers whose law is not in the catalogue, with the reason."""
 
 LEFT_OUT = (
     "No source was found for the constants of hestness, farseer, precision, floating_point, distillation, "
@@ -85,11 +85,11 @@ LEFT_OUT = (
     "amplitudes.",
     "leverage: the best rate C^-.1529 and the best batch C^.3644 are quoted without amplitudes.",
 )
-"""Constants that are known in part, and why they are not in the registry."""
+"""Constants that are not in the registry, with the reason."""
 
 
 def section(law: Law) -> str:
-    """Return the section of the catalogue that a law belongs to."""
+    """Return the section of the catalogue to which a law belongs."""
     return law.info.section or law.function.__module__.rsplit(".", 1)[-1]
 
 
@@ -104,20 +104,20 @@ def aliases(law: Law) -> dict[str, str]:
 
 
 def input_lines(law: Law) -> dict[str, str]:
-    """Return what each input of a law counts."""
+    """Return the meaning of each input of a law."""
     counting = dict(law.info.counting)
     lines = {name: INPUTS.get(name, "any one scale input" if name == "x" else "") for name in law.inputs}
     return {name: f"{text}, {counting[name]}" if name in counting else text for name, text in lines.items()}
 
 
 def prior_text(prior: Any) -> str:
-    """Return a prior as its role and numbers."""
+    """Return the kind and the numbers of a prior as text."""
     numbers = {f.name: getattr(prior, f.name) for f in dataclasses.fields(prior) if f.name != "names"}
     return f"{type(prior).__name__}({', '.join(f'{key}={value}' for key, value in numbers.items())})"
 
 
 def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
-    """Return the prior of each constant, and its role in words."""
+    """Return the prior of each constant, and its kind in words."""
     lines = {}
     for key, prior in law.priors.items():
         role = (inspect.getdoc(type(prior)) or "").splitlines()[0]
@@ -126,17 +126,17 @@ def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
 
 
 def constants_text(source: Published) -> str:
-    """Return a set of constants on one line."""
+    """Return a set of constants as one line of text."""
     return ", ".join(f"{name} = {value:.7g}" for name, value in source.constants)
 
 
 def nesting_text(law: Law) -> str:
-    """List the laws that this one becomes, and where."""
+    """Return the laws to which this one reduces, and the values at which it does, as text."""
     return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.info.nests)
 
 
 def card(law: Law) -> dict[str, Any]:
-    """Describe a law for programs."""
+    """Return the description of a law as plain values."""
     return {
         "name": law.name,
         "aliases": aliases(law),
@@ -170,12 +170,12 @@ def card(law: Law) -> dict[str, Any]:
 
 
 def line(law: Law) -> str:
-    """Return one line about a law, for lists."""
+    """Return a one-line description of a law, for lists."""
     return f"{law.name}({', '.join(law.inputs)}): {law.info.summary}  [{law.info.cite}]"
 
 
 def text(law: Law) -> str:
-    """Describe a law for people at a terminal."""
+    """Return the description of a law as text for a terminal."""
     where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
     lines = [
         f"{law.name}({', '.join(law.inputs)}): {law.info.summary}",
@@ -202,7 +202,7 @@ def text(law: Law) -> str:
 
 
 def block(law: Law) -> list[str]:
-    """Describe a law in Markdown."""
+    """Return the description of a law as lines of Markdown."""
     where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
     lines = [f"### `{law.name}`", "", law.info.summary + (f" {law.info.caveats}" if law.info.caveats else ""), ""]
     lines.append(f"- paper: {where}; {FORMS[law.info.form]}")
@@ -225,7 +225,7 @@ def block(law: Law) -> list[str]:
 
 
 def markdown() -> str:
-    """Return `docs/laws.md`."""
+    """Return the text of `docs/laws.md`."""
     built_in = {name: LAWS[name] for name in BUILT_IN}
     functions = len({law.function for law in built_in.values()})
     lines = [
@@ -259,7 +259,7 @@ def markdown() -> str:
 
 
 def roles(laws: dict[str, Law]) -> dict[str, str]:
-    """Return the first line of each kind of prior that laws use."""
+    """Return the first line of the docstring of each kind of prior that laws use."""
     kinds = {type(prior) for law in laws.values() for prior in law.priors.values()}
     return {kind.__name__: (inspect.getdoc(kind) or "").splitlines()[0] for kind in kinds}
 

@@ -1,4 +1,4 @@
-"""Inputs that laws take: what each name counts. Laws may narrow this down, e.g. to parameters without embeddings."""
+"""Inputs of laws: the meaning of each name. Laws may restrict it, e.g. to parameters without embeddings."""
 
 INPUTS = {
     "n_params": "parameters",

@@ -24,30 +24,30 @@ if TYPE_CHECKING:
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class LawInfo:
-    """The documentation of a law: nothing here changes a fit."""
+    """Documentation of a law; it does not affect fits."""
 
     summary: str = ""
-    """What the law is, one sentence."""
+    """Description of the law in one sentence."""
     caveats: str = ""
-    """What to beware of."""
+    """Limitations of the law."""
     cite: str = ""
     """Key in `references.bib`."""
     equation: str = ""
-    """Where the source has the equation."""
+    """Location of the equation in the paper."""
     form: str = "paper"
     """How the equation was checked, a key of `published.FORMS`."""
     published: tuple[Published, ...] = ()
-    """Sets of constants that were printed, each with how it was checked."""
+    """Printed sets of constants, each with how it was checked."""
     counting: tuple[tuple[str, str], ...] = ()
-    """How the paper counts an input, by input."""
+    """How the paper counts an input, by name of the input."""
     nests: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
-    """Laws that this one becomes, with the constants or inputs at which it does."""
+    """Laws to which this one reduces, with the values of constants or inputs at which it does."""
     nicknames: tuple[str, ...] = ()
-    """What people call the law, its paper or its models, for `bayescale.laws.search`."""
+    """Other names of the law, its paper or its models, for `bayescale.laws.search`."""
     section: str = ""
     """Section of the catalogue; by default the module of the law's function."""
     describes: str = "loss"
-    """What the law's value is, a key of `responses.RESPONSES`; it decides which runs are refused."""
+    """Meaning of the law's value, a key of `responses.RESPONSES`; runs with another kind of response are refused."""
 
 
 @known_keywords
@@ -55,10 +55,10 @@ class LawInfo:
 class Law:
     """The mean function of a scaling law with the priors of its constants.
 
-    The function takes scalars, inputs first and constants by name, and reads like the paper's equation.
-    During a fit the inputs are divided by the geometric mean of the data, so an amplitude is the value of
-    its term where the data can see it; `at_unit_scale` returns the paper's own constants. Inputs that mean
-    something as they are (bits, experts) are exempt: see `scales`.
+    The function takes scalars, inputs first and constants by name, and is written like the paper's equation. During a
+    fit the inputs are divided by their geometric mean over the data, so an amplitude is the value of its term within
+    the data; `at_unit_scale` returns the paper's own constants. Inputs whose raw value has a meaning (bits, experts)
+    are not divided: see `scales`.
     """
 
     function: Callable[..., Any] = static()
@@ -66,14 +66,14 @@ class Law:
     inputs: tuple[str, ...] = static()
     priors: dict[str, Any]
     rescale: tuple[Any, ...] | None = None
-    """What turns each input of a fit, x / reference, into what the function takes; None if that is x / reference."""
+    """Function from x / reference to each argument of the law; None if that is x / reference itself."""
     units: Any = static(default=())
     scales: tuple[tuple[str, str], ...] = static(default=())
     decreasing: tuple[str, ...] = static(default=())
     floor: str | None = static(default=None)
     response: str = static(default="loss")
     axes: tuple[tuple[str, Callable[..., Any]], ...] = static(default=())
-    """Axes of the discrepancy by name, as functions of the law's inputs; the inputs themselves if there are none."""
+    """Axes of the discrepancy by name, as functions of the law's inputs; if empty, the inputs themselves."""
     info: LawInfo = static(default=LawInfo())
 
     def __call__(self, *inputs: Any, **constants: Any) -> Any:
@@ -89,25 +89,25 @@ class Law:
 
     @property
     def covered(self) -> dict[str, tuple[str, ...]]:
-        """Return the constants that each prior covers, by the prior's key."""
+        """Return the constants covered by each prior, by the prior's key."""
         return {key: prior.names or (key,) for key, prior in self.priors.items()}
 
     @property
     def level(self) -> tuple[str, Level | Shares | Plateaus] | None:
-        """Return the key and prior that scale the whole law, or None when its constants are absolute."""
+        """Return the key and the prior of the level, which scales the whole law, or None for a law without a level."""
         for key, prior in self.priors.items():
             if isinstance(prior, LEVELS):
                 return key, prior
         return None
 
     def with_priors(self, priors: Mapping[str, Prior]) -> Law:
-        """Replace priors one by one.
+        """Return the law with some priors replaced.
 
         Args:
-            priors: By the key in the declaration, or by the name of an exponent that a `Fall` covers.
+            priors: By the key in the law's declaration, or by the name of an exponent that a `Fall` covers.
 
         Raises:
-            InputError: For a name that the law does not have, or a share, which has no prior of its own.
+            InputError: For an unknown name, or the name of a fraction in `Shares`, which has no separate prior.
         """
         new = dict(self.priors)
         for name, prior in priors.items():
@@ -117,7 +117,7 @@ class Law:
                 raise InputError(f"{self.name} has no prior {name!r}. {nearest(name, known)}")
             joint = new[holder]
             if name == holder:
-                # Numbers may change freely; who is covered stays as the law declares it.
+                # The numbers of a prior may change, but not the constants that it covers.
                 new[name] = dataclasses.replace(prior, names=joint.names)
             elif isinstance(joint, Fall):
                 rest = tuple(n for n in joint.names if n != name)
@@ -156,30 +156,30 @@ class Law:
                 f"{self.name} does not say how its constants scale with the inputs; declare "
                 'units={"A": ("n_params", "alpha")} if A multiplies n_params**-alpha.'
             )
-        # A far tail of exponents may exceed what floats hold; the draw is then infinite, or no number, not an error.
+        # For extreme exponents the result may overflow; the draw is then infinite or nan instead of an error.
         with np.errstate(over="ignore", invalid="ignore"):
             if callable(self.units):
                 return {**params, **self.units(params, ref)}
             result = dict(params)
             for name, factors in self.units:
                 for source, power in factors:
-                    # A constant that a component lacks stays zero, however large the factor.
+                    # A constant that a component lacks remains zero, however large the factor.
                     scaled = result[name] * ref[source] ** named_power(power, params)
                     result[name] = np.where(np.equal(result[name], 0.0), 0.0, scaled)[()]
         return result
 
     @property
     def exempt(self) -> tuple[str, ...]:
-        """Return the inputs that a fit takes as they are, without division."""
+        """Return the inputs that a fit uses without division."""
         return tuple(name for name, source in self.scales if not source)
 
     def divisors(self, ref: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what each input is divided by in a fit whose geometric means are `ref`."""
+        """Return the divisor of each input in a fit with geometric means `ref`."""
         shared = dict(self.scales)
         return {name: ref[source] if (source := shared.get(name, name)) else 1.0 for name in self.inputs}
 
     def referred(self, reference: Float[Any, "input"]) -> Law:
-        """Return the law for constants that hold at some raw inputs, shape (input,); most laws stay as they are."""
+        """Return the law for constants that refer to given raw inputs, shape (input,); most laws are unchanged."""
         if not self.scales:
             return self
         ref = {name: float(value) for name, value in zip(self.inputs, reference, strict=True)}
@@ -200,13 +200,13 @@ class Law:
             return np.log(np.stack([np.asarray(jax.vmap(axis)(*x)) for _, axis in self.axes], axis=1))
 
     def published(self, key: str | None = None) -> PublishedLaw:
-        """Return the law with constants printed in a paper; it predicts like a posterior.
+        """Return the law with constants printed in a paper; it has `predict`, like a posterior.
 
         Args:
-            key: Which set of constants; may be left out when there is only one.
+            key: Name of the set of constants; may be left out if there is only one.
 
         Raises:
-            InputError: For an unknown key; the known ones are listed.
+            InputError: For an unknown key, with a list of the known ones.
 
         Example:
             >>> import bayescale as bs
@@ -231,14 +231,14 @@ def signature_constants(function: Callable[..., Any]) -> list[str]:
 
 
 def named_power(power: str | float, params: Mapping[str, Any]) -> Any:
-    """Read a power in `units`: a number, the name of an exponent, or its name after a minus sign."""
+    """Return a power in `units`: a number, or the value of a named exponent, negative after a minus sign."""
     if not isinstance(power, str):
         return power
     return -params[power[1:]] if power.startswith("-") else params[power]
 
 
 def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
-    """Rename the inputs of a law, everywhere they occur."""
+    """Return a law with its inputs renamed everywhere."""
     new = dict(zip(law.inputs, inputs, strict=True))
     units = law.units
     if not callable(units):
@@ -256,10 +256,10 @@ def renamed(law: Law, inputs: tuple[str, ...]) -> Law:
 
 
 def bind(law: Law, inputs: tuple[str, ...]) -> Law:
-    """Tie a law to the columns of some runs; the placeholder input "x" takes their only input.
+    """Return a law with the columns of some runs as inputs; the placeholder input "x" becomes their only input.
 
     Raises:
-        InputError: If the runs lack an input, or have several for a law of one.
+        InputError: If the runs lack an input, or have several for a law with one.
     """
     if law.inputs == ("x",):
         if len(inputs) != 1:
@@ -282,7 +282,7 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
 
 
 def without_span(law: Law, inert: tuple[bool, ...]) -> Law:
-    """Replace priors of exponents of inputs that never varied by ones per unit of ln x; the data cannot span it."""
+    """Return a law with priors per unit of ln x for exponents of inputs that hardly vary, which have no span."""
     lost = {
         name: Exponent()
         for prior in law.priors.values()

@@ -1,8 +1,8 @@
-"""Optimum: what a law says to do, for every draw of its constants.
+"""Optimum: the best inputs according to a law, for every draw of its constants.
 
 Every function takes a law and its constants in raw units, each a number or an array over draws (`Posterior.draws`,
-`PublishedLaw.constants`), and works on any law. Uncertainty travels through: a thousand draws of the constants give a
-thousand best sizes. The discrepancy is no part of a law, so these are optima of the fitted curve.
+`PublishedLaw.constants`), and works for any law. Uncertainty is propagated: a thousand draws of the constants give a
+thousand best sizes. The discrepancy is not part of a law, so these are optima of the fitted law alone.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 Constants = Mapping[str, Any]
 GRID = 128
-"""Points of the first search; the best one's neighbours bracket the optimum."""
+"""Number of points of the first search; the neighbours of the best point bracket the optimum."""
 GOLDEN_STEPS = 60
 NEWTON_STEPS = 40
 MIXTURE_STEPS = 200
 
 
 def train_flops(n_params: Float[Any, "*draw"], n_tokens: Float[Any, "*draw"]) -> Float[Any, "*draw"]:
-    """Return the floating-point operations of training, 6 N D."""
+    """Return the FLOPs of training, 6 N D."""
     return 6.0 * n_params * n_tokens
 
 
@@ -39,13 +39,13 @@ def allocation(
 ) -> tuple[Float[np.ndarray, "*draw"], Float[np.ndarray, "*draw"]]:
     """Return the best parameters and tokens at flops = kappa N D, in closed form.
 
-    Holds for E + A N^-alpha + B D^-beta and for any growing function of that sum, so for an outer power as well:
-    N* = G (C/kappa)^(beta/(alpha+beta)) with G = (alpha A / (beta B))^(1/(alpha+beta)), and D* = C / (kappa N*).
+    It holds for E + A N^-alpha + B D^-beta and for any increasing function of that sum, such as an outer power: N* = G
+    (C/kappa)^(beta/(alpha+beta)) with G = (alpha A / (beta B))^(1/(alpha+beta)), and D* = C / (kappa N*).
 
     Args:
         constants: A, alpha, B and beta.
-        flops: Budget, one number or one for each draw.
-        kappa: Operations for each parameter and token.
+        flops: Budget in FLOPs: one number, or one for each draw.
+        kappa: FLOPs per parameter and token.
 
     Returns:
         Parameters and tokens, shape (draw,).
@@ -67,12 +67,12 @@ def over_draws(function: Callable[[Constants], Any], constants: Constants) -> An
 
 
 def evaluate(law: Law, constants: Constants, inputs: Mapping[str, Any]) -> Float[Any, "*draw"]:
-    """Return the value of a law at named inputs."""
+    """Return the value of a law at inputs given by name."""
     return law.function(*(jnp.asarray(inputs[name], float) for name in law.inputs), **constants)
 
 
 def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:
-    """Return where in [low, high] a smooth function of one number is least, with derivatives if inside."""
+    """Return the point in [low, high] at which a smooth function is least; it is differentiable if it lies inside."""
 
     def height(x: Any) -> Any:
         value = function(x)
@@ -92,7 +92,7 @@ def minimum(function: Callable[[Any], Any], low: float, high: float) -> Any:
     left, right = jax.lax.stop_gradient(jax.lax.fori_loop(0, GOLDEN_STEPS, step, (left, right)))
     point = 0.5 * (left + right)
     inside = (point > low + 1e-6 * (high - low)) & (point < high - 1e-6 * (high - low))
-    # One flat spot of the slope is left to find; its derivatives come from the implicit function theorem.
+    # Here only a zero of the slope is missing, whose derivatives come from the implicit function theorem.
     flat = root(jax.grad(function), point)
     near = inside & (jnp.abs(flat - point) < 1e-3 * (high - low))
     return jnp.where(near, flat, point)
@@ -112,13 +112,14 @@ def best(
     Args:
         law: Any law.
         constants: See the module.
-        path: Inputs by name from the one number that is free, e.g. `lambda G: {"granularity": G, "flops": 1e22}`.
-        low: Smallest number to look at; positive, since the search is on its logarithm.
-        high: Largest.
-        largest: Look for the largest value instead of the smallest.
+        path: Function from one free number to inputs by name, e.g. `lambda G: {"granularity": G, "flops": 1e22}`.
+        low: Smallest number to try; positive, because the search is on its logarithm.
+        high: Largest number to try.
+        largest: Search the largest value of the law instead of the smallest.
 
     Returns:
-        The number and the law's value there, shape (draw,). A number at `low` or `high`: the best lies outside.
+        The number and the law's value there, shape (draw,) each. If the number equals `low` or `high`, the best point
+        lies outside.
     """
     sign = -1.0 if largest else 1.0
 
@@ -148,12 +149,12 @@ def optimum(
     Args:
         law: Any law with the two inputs.
         constants: See the module.
-        budget: What may be spent.
+        budget: Amount to be spent, in units of the cost.
         cost: Cost of the two inputs, e.g. `lambda N, D: 6 * N * D + 2 * N * served`.
         over: The two inputs.
         at: The law's other inputs.
-        low: Smallest first input to look at.
-        high: Largest.
+        low: Smallest first input to try.
+        high: Largest first input to try.
 
     Returns:
         Both inputs by name and the law's value under "value", shape (draw,) each.
@@ -161,8 +162,8 @@ def optimum(
     first, second = over
 
     def affordable(x: Any) -> Any:
-        # Most costs are linear in the second input, where Newton's method takes one step; a budget that the first
-        # input alone exceeds leaves a negative second one, and so no value of the law.
+        # Most costs are linear in the second input, so Newton's method takes one step. If the first input alone exceeds
+        # the budget, the second one is negative and the law has no value.
         return root(lambda other: cost(x, other) / budget - 1.0, jnp.ones_like(x), NEWTON_STEPS)
 
     def path(x: Any) -> dict[str, Any]:
@@ -177,15 +178,16 @@ def optimum(
 def best_mixture(
     loss: Callable[[Any, Constants], Any], constants: Constants, domains: int
 ) -> tuple[Float[Any, "*draw domain"], Float[Any, "*draw"]]:
-    """Return the best shares of a mixture: Newton's method on their logits, which keeps them on the simplex.
+    """Return the best fractions of a mixture, by Newton's method on their logits, which keeps them on the simplex.
 
     Args:
-        loss: Loss for shares, shape (domain,), and the constants of one draw, e.g. a weighted sum over mixing laws.
+        loss: Function from fractions, shape (domain,), and the constants of one draw to the loss, e.g. a weighted sum
+            over mixing laws.
         constants: See the module.
-        domains: Number of shares.
+        domains: Number of domains in the mixture.
 
     Returns:
-        Shares, shape (draw, domain), and the loss, shape (draw,). Shares that should be 0 come out tiny.
+        Fractions, shape (draw, domain), and the loss, shape (draw,). Fractions whose optimum is 0 are tiny.
     """
 
     def one(draw: Constants) -> tuple[Any, Any]:
@@ -195,7 +197,7 @@ def best_mixture(
         def step(_: Any, logits: Any) -> Any:
             slope, curvature = jax.grad(function)(logits), jax.hessian(function)(logits)
             powers, vectors = jnp.linalg.eigh(curvature)
-            # Directions that bend downwards are followed down; adding one number to all logits changes nothing.
+            # Directions of negative curvature are followed downhill; adding a constant to all logits changes nothing.
             powers = jnp.maximum(jnp.abs(powers), 1e-10 * jnp.abs(powers).max() + 1e-300)
             move = vectors @ ((vectors.T @ (slope - slope.mean())) / powers)
             move = move - move.mean()
@@ -208,7 +210,7 @@ def best_mixture(
 
 
 def marginal(law: Law, constants: Constants, at: Mapping[str, float]) -> dict[str, Float[Any, "*draw"]]:
-    """Return the derivative of the law in each input at stated inputs, shape (draw,) by name."""
+    """Return the derivative of the law with respect to each input at given inputs, shape (draw,), by name."""
 
     def one(draw: Constants) -> Any:
         inputs = {name: jnp.asarray(at[name], float) for name in law.inputs}
@@ -226,18 +228,18 @@ def equivalent(
     *,
     reach: float = 1e6,
 ) -> Float[Any, "*draw"]:
-    """Return the input at which a law gives the same value under other circumstances, e.g. the dense size.
+    """Return the value of one input that gives the same loss under other conditions, e.g. the equivalent dense size.
 
     Args:
-        law: Any law that moves one way in `name`.
+        law: Any law that is monotone in `name`.
         constants: See the module.
-        at: All inputs of the case in hand.
+        at: All inputs of the given case.
         name: Input to solve for.
-        to: The other inputs that change, e.g. `{"n_experts": 1}`.
-        reach: Look between `at[name] / reach` and `at[name] * reach`.
+        to: Other inputs with changed values, e.g. `{"n_experts": 1}`.
+        reach: Search between `at[name] / reach` and `at[name] * reach`.
 
     Returns:
-        The input, shape (draw,); nan where no value in reach does it, as below a floor.
+        The input, shape (draw,); nan if no value in this range gives the same loss, e.g. below a floor.
     """
 
     def one(draw: Constants) -> Any:
@@ -263,7 +265,8 @@ def equivalent(
 def crossing(first: Constants, second: Constants) -> Float[np.ndarray, "*draw"]:
     """Return ln of the input at which two power laws A x^-c cross: (ln A_1 - ln A_2) / (c_1 - c_2).
 
-    A ratio of differences has no mean: report quantiles, and how often draws cross within the range that matters.
+    As a ratio of differences it has no mean: report quantiles, and the fraction of draws that cross within a range of
+    interest.
     """
     rise = np.log(np.asarray(first["A"], float)) - np.log(np.asarray(second["A"], float))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -271,5 +274,5 @@ def crossing(first: Constants, second: Constants) -> Float[np.ndarray, "*draw"]:
 
 
 def critical_batch(constants: Constants, loss: Float[Any, "*draw"]) -> Float[Any, "*draw"]:
-    """Return the batch beyond which steps are saved no longer, B_star loss^(-1/a_B), see `kaplan_batch`."""
+    """Return the batch beyond which a larger batch saves no more steps, B_star loss^(-1/a_B); see `kaplan_batch`."""
     return np.asarray(constants["B_star"]) * np.asarray(loss, float) ** (-1.0 / np.asarray(constants["a_B"]))

@@ -1,4 +1,4 @@
-"""Papers of the laws: authors, year and title by citation key, so that a law is found by who wrote about it."""
+"""Papers of the laws: authors, year and title by citation key, so that laws can be found by their authors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bayescale.laws.papers_downstream import DOWNSTREAM
 
 
 class Paper(NamedTuple):
-    """A paper: the family names of its authors, whether there are more, its year and title."""
+    """A paper: the family names of its authors, whether there are further authors, its year and title."""
 
     authors: tuple[str, ...]
     more: bool
@@ -21,7 +21,7 @@ class Paper(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Authors and year as a text cites them: ``Muennighoff et al. 2023``."""
+        """Authors and year in the form of a citation: ``Muennighoff et al. 2023``."""
         if len(self.authors) == 2 and not self.more:
             return f"{' and '.join(self.authors)} {self.year}"
         if not self.authors:
@@ -349,7 +349,7 @@ PAPERS: dict[str, Paper] = {
 
 
 def paper_of(cite: str) -> Paper | None:
-    """Return the paper of a citation key; of an unknown key what the key says, or None if it has no year."""
+    """Return the paper of a citation key; for an unknown key, author and year in the key, or None if it has no year."""
     if cite in PAPERS:
         return PAPERS[cite]
     found = re.fullmatch(r"([^\W\d]+)(\d{4})(.*)", cite)
@@ -364,9 +364,9 @@ def words_of(text: str) -> tuple[str, ...]:
 
 
 def matches(wanted: Sequence[str], texts: Iterable[str]) -> bool:
-    """Return whether one of the texts has all the wanted words, or is the same without spaces and punctuation.
+    """Return whether one of the texts contains all wanted words, or equals them without spaces and punctuation.
 
-    Words of four or more letters match where a word begins with them.
+    A wanted word of four or more letters also matches longer words that begin with it.
     """
     for text in texts:
         words = words_of(text)

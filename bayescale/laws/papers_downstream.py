@@ -1,4 +1,4 @@
-"""Papers of the laws of scores, test time, post-training, data and shape; see `papers.PAPERS`."""
+"""Papers of laws of scores, test-time compute, post-training, data and shape; see `papers.PAPERS`."""
 
 from __future__ import annotations
 
@@ -231,4 +231,4 @@ DOWNSTREAM: dict[str, tuple[tuple[str, ...], bool, int, str]] = {
         "Optimal Sparsity of Mixture-of-Experts Language Models for Reasoning Tasks",
     ),
 }
-"""Authors, whether there are more, year and title by citation key."""
+"""Authors, whether there are further authors, year and title, by citation key."""

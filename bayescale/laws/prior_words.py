@@ -1,4 +1,4 @@
-"""Priors in words: what a law's priors say of its constants, for readers of a page rather than of code."""
+"""Priors in words: descriptions of a law's priors for readers of a report rather than of code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from scipy.special import expit, ndtr, ndtri
 from bayescale.laws.law import Law
 
 WIDE = float(ndtri(0.95))
-"""Standard deviations on either side of a 90 % interval."""
+"""Distance of the ends of a 90 % interval from the centre, in standard deviations."""
 
 
 def prior_words(law: Law) -> list[str]:
-    """Describe each prior of a law in words, one clause a prior.
+    """Describe each prior of a law in words, with one clause for each prior.
 
     Example:
         >>> import bayescale as bs
@@ -31,7 +31,7 @@ def prior_words(law: Law) -> list[str]:
 
 
 def several(names: tuple[str, ...]) -> str:
-    """List names in a sentence."""
+    """Write names as a list in a sentence."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -53,7 +53,7 @@ def fraction(prior: Any, names: tuple[str, ...]) -> list[str]:
 
 def real(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe a normal prior."""
-    return [f"{several(names)} has either sign ({ends(float, float(prior.mean), float(prior.sd))})"]
+    return [f"{several(names)} may be positive or negative ({ends(float, float(prior.mean), float(prior.sd))})"]
 
 
 def level(prior: Any, names: tuple[str, ...]) -> list[str]:
@@ -72,7 +72,7 @@ def shares(prior: Any, names: tuple[str, ...]) -> list[str]:
             f"({ends(expit, float(prior.floor_mean), float(prior.floor_sd))})"
         )
     if len(terms) > 1:
-        told.append(f"{several(terms)} are about equal parts of the rest, each to a factor of a few")
+        told.append(f"{several(terms)} share the rest about equally, typically to within a factor of a few")
     else:
         told.append(f"{terms[0]} is the rest")
     return told
@@ -89,46 +89,46 @@ def plateaus(prior: Any, names: tuple[str, ...]) -> list[str]:
     if prior.plateau in ("mixture", "present"):
         share = 100.0 * float(ndtr(float(prior.mean) / float(prior.spread)))
         told.append(
-            f"{knee}, the plateau at small scale, and {floor}, the floor, are both open: with a chance of {share:.0f} "
-            "% the curve flattens within the runs, else it still steepens"
+            f"{knee}, the plateau at small scale, and {floor}, the floor, are both unknown: with "
+            f"probability {share:.0f} % the curve becomes flatter within the runs, otherwise steeper"
         )
     return told
 
 
 def fall(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Describe the prior of the net fall."""
+    """Describe the prior of the net decrease of the law."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
     verb = "is" if len(names) == 1 else "are"
-    told = [f"{several(names)} {verb} such that the law falls over the range of the runs by a factor ({between})"]
+    told = [f"{several(names)} {verb} such that the law decreases over the range of the runs by a factor ({between})"]
     if len(names) > 1:
-        told.append("its inputs have about equal parts in that fall, each to a factor of a few")
+        told.append("its inputs contribute about equally to that decrease, typically to within a factor of a few")
     return told
 
 
 def fixed(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe a constant that is not sampled."""
-    return [f"{several(names)} is held at {float(prior.value):.4g}"]
+    return [f"{several(names)} is fixed at {float(prior.value):.4g}"]
 
 
 def slope(prior: Any, names: tuple[str, ...]) -> list[str]:
-    """Describe the prior of an exponent through its own fall."""
+    """Describe the prior of an exponent, in terms of the decrease that it causes."""
     between = ends(lambda log: np.exp(np.exp(log)), np.log(float(prior.median)), float(prior.sd))
-    return [f"the power {several(names)} alone falls over the range of the runs by a factor ({between})"]
+    return [f"the power {several(names)} alone decreases over the range of the runs by a factor ({between})"]
 
 
 def turn(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe the prior of a change of exponent."""
     factor = np.exp(WIDE * float(prior.sd))
     return [
-        f"{several(names)}, a change of the exponent, has either sign and moves the law over the range of the runs by "
-        f"a factor of at most {factor:.3g} (90 %)"
+        f"{several(names)}, a change of the exponent, may be positive or negative and changes the law over the "
+        f"range of the runs by a factor of at most {factor:.3g} (90 %)"
     ]
 
 
 def breaks(prior: Any, names: tuple[str, ...]) -> list[str]:
     """Describe the prior of bends."""
-    where = "breakpoint" if len(names) == 1 else "breakpoints, in increasing order,"
-    return [f"{several(names)}, the {where} where the curve bends, lie in the range of the runs or somewhat outside"]
+    told, verb = ("breakpoint", "lies") if len(names) == 1 else ("breakpoints in increasing order", "lie")
+    return [f"{several(names)}, the {told} of the curve, {verb} in the range of the runs or somewhat outside"]
 
 
 WORDS: Mapping[str, Callable[[Any, tuple[str, ...]], list[str]]] = {
@@ -146,4 +146,4 @@ WORDS: Mapping[str, Callable[[Any, tuple[str, ...]], list[str]]] = {
     "Turn": turn,
     "Break": breaks,
 }
-"""What to say of each kind of prior, by its name."""
+"""Function that describes each kind of prior, by the name of its class."""

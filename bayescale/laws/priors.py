@@ -1,11 +1,11 @@
-"""Priors by role: what a constant does in a law decides how it is sampled.
+"""Priors by role: the role of a constant in a law decides how it is sampled.
 
-Every prior is a short generative program over real-valued coordinates: `draw(sample, ...)` calls
-`sample(name, distribution)` once for each coordinate and returns the law's constants. Who supplies `sample`
-decides what happens: `numpyro.sample` makes it part of an ordinary model, the engine reads the coordinate
-from its vector and adds up the log density, a random generator simulates. One text, three uses.
+Every prior is a short generative program over unconstrained parameters: `draw(sample, ...)` calls `sample(name,
+distribution)` once for each parameter and returns the law's constants. The function `sample` decides what happens.
+`numpyro.sample` makes the prior part of an ordinary NumPyro model. Fits read the parameters from their vector and add
+up the log density. A random generator simulates.
 
-The numbers of a prior are traced data: changing them never recompiles.
+The numbers of a prior are traced data, so changing them needs no new compilation.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from bayescale.checked import known_keywords
 from bayescale.errors import InputError
 
 Sample = Callable[[str, dist.Distribution], Any]
-"""Supplier of coordinates: `sample(name, distribution)` returns the coordinate's value."""
+"""Supplier of unconstrained parameters: `sample(name, distribution)` returns the value of the parameter."""
 
 
 class Scene(NamedTuple):
-    """Inputs of a prior: constants drawn before it, and the law on the data's scale."""
+    """Values on which a prior may depend: constants drawn before it, and the law at the scale of the data."""
 
     drawn: Mapping[str, Any]
     unit_falls: Callable[[Mapping[str, Any]], Array]
@@ -35,7 +35,7 @@ class Scene(NamedTuple):
     spans: Array
     """Training span of ln x_j, shape (input,)."""
     plateau: Array | float = 1.0
-    """One; zero in the component of a mixture that has no plateau (see `Plateaus`)."""
+    """One; zero in the component of a mixture without a plateau (see `Plateaus`)."""
 
 
 class Prior(Protocol):
@@ -43,16 +43,16 @@ class Prior(Protocol):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Constants covered, in order; empty means the key under which a law declares the prior."""
+        """Names of the covered constants, in order; if empty, the key under which a law declares the prior."""
         ...
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the constants `names`, calling `sample` once a coordinate."""
+        """Draw the constants `names`; `sample` is called once for each unconstrained parameter."""
         ...
 
 
 def check_priors(priors: Any) -> None:
-    """Refuse priors that are not given by name, and values that are none.
+    """Refuse priors that are not given by name, and values that are no priors.
 
     Raises:
         InputError: With what was found.
@@ -61,7 +61,7 @@ def check_priors(priors: Any) -> None:
         return
     checked.mapping("priors", priors, 'priors={"a": bs.Exponent(0.3, 0.5)}')
     for name, prior in priors.items():
-        # Every role of a prior can draw and names what it covers.
+        # Priors of all roles have `draw` and the names of the constants that they cover.
         if isinstance(prior, type) or not (callable(getattr(prior, "draw", None)) and hasattr(prior, "names")):
             raise InputError(
                 f"The prior of {name!r} must be a prior, e.g. bs.Exponent(); found {checked.shortened(prior)}."
@@ -82,7 +82,7 @@ class Positive:
     names: tuple[str, ...] = static(default=())
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the constant through its logarithm."""
+        """Draw the constant by way of its logarithm."""
         (name,) = names
         return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd)))}
 
@@ -90,7 +90,7 @@ class Positive:
 @known_keywords
 @record
 class Exponent(Positive):
-    """An exponent per unit of ln x, LogNormal(ln median, sd): only where a published law says so."""
+    """An exponent per unit of ln x: LogNormal(ln median, sd); used only where a published law gives it."""
 
     median: float = 0.35
     sd: float = 0.5
@@ -115,7 +115,7 @@ class Fraction:
     names: tuple[str, ...] = static(default=())
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the constant through its logit."""
+        """Draw the constant by way of its logit."""
         (name,) = names
         return {name: jax.nn.sigmoid(sample(f"logit_{name}", dist.Normal(self.mean, self.sd)))}
 
@@ -130,7 +130,7 @@ class Real:
     names: tuple[str, ...] = static(default=())
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the constant itself."""
+        """Draw the constant."""
         (name,) = names
         return {name: sample(name, dist.Normal(self.mean, self.sd))}
 
@@ -140,8 +140,8 @@ class Real:
 class Level:
     """The amplitude that scales the whole law.
 
-    The law's value at the reference scale is Normal(0, sd) in log units around the mean of the data and is
-    integrated out exactly, so the amplitude needs no coordinate of its own.
+    The logarithm of the law's value at the reference scale is Normal(0, sd) around the mean of the data. It is
+    integrated out exactly, so the amplitude needs no unconstrained parameter.
     """
 
     sd: float = 0.3
@@ -154,7 +154,7 @@ class Level:
         return {name: 1.0}
 
     def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
-        """Multiply the law by `level`: return the constants that change."""
+        """Multiply the law by `level`; return the constants that change."""
         (name,) = names
         return {name: values[name] * level}
 
@@ -162,10 +162,10 @@ class Level:
 @known_keywords
 @record
 class Shares:
-    """Terms that add up to the law's value at the reference scale: a level and how it is shared.
+    """Terms that add up to the law's value at the reference scale: a level and the fractions of the terms.
 
-    `Shares(("E", "A", "B"))` samples the irreducible share E / (E + A + B) and the share A / (A + B), about which data
-    say more than about E, A and B themselves; the level is integrated out as for `Level`. With `outer="k"` the
+    `Shares(("E", "A", "B"))` samples the irreducible fraction E / (E + A + B) and the fraction A / (A + B), which the
+    data determine better than E, A and B themselves. The level is integrated out as for `Level`. With `outer="k"` the
     reducible part is (A + B)^k. With `floor=False` the first name is a term like the others.
     """
 
@@ -178,7 +178,7 @@ class Shares:
     floor: bool = static(default=True)
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the shares by breaking a stick: floor first, then one term after the other."""
+        """Draw the fractions by stick breaking: first the floor, then one term after the other."""
         values: dict[str, Any] = {}
         terms, rest = names, 1.0
         if self.floor:
@@ -196,7 +196,7 @@ class Shares:
         return values
 
     def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
-        """Multiply the law by `level`: return the constants that change."""
+        """Multiply the law by `level`; return the constants that change."""
         inner = level if self.outer is None else level ** (1.0 / values[self.outer])
         floor = names[:1] if self.floor else ()
         return {name: values[name] * (level if name in floor else inner) for name in names}
@@ -205,24 +205,25 @@ class Shares:
 @known_keywords
 @record
 class Plateaus:
-    """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and one number for how it bends.
+    """A floor below and a plateau above a power law, E + A / (g + x^c): a level, and a number for the curvature.
 
-    Of the law's value at the reference scale the floor is the share f, and the plateau keeps g / (1 + g) of the rest
-    flat. With F = f / (1 - f) and W = g (1 + F), data determine F - W, the curvature on log-log axes in units of the
-    slope: positive where the curve flattens, negative where it still steepens. arsinh(F - W) is Normal(mean, spread);
-    the product F W, of which data say next to nothing, is held at `both` squared. The level is integrated out as for
-    `Level`. W = 0 is a power law with a floor, F = 0 would be one with a plateau.
+    The floor is the fraction f of the law's value at the reference scale, and the plateau keeps the fraction g / (1 +
+    g) of the remaining value flat. Let F = f / (1 - f) and W = g (1 + F). The data determine F - W, the curvature on
+    log-log axes in units of the slope: positive where the curve flattens, negative where it still steepens. arsinh(F -
+    W) is Normal(mean, spread). The product F W, about which data contain almost no information, is fixed at `both`
+    squared. The level is integrated out as for `Level`. W = 0 is a power law with a floor, F = 0 would be a power law
+    with a plateau.
 
     Attributes:
         names: Floor, amplitude and plateau.
-        mean: Centre of arsinh(F - W).
-        spread: Its standard deviation.
-        both: Root of the product F W.
+        mean: Mean of arsinh(F - W).
+        spread: Standard deviation of arsinh(F - W).
+        both: Square root of the product F W.
         sd: Standard deviation of the level in log units.
-        floor_mean: Centre of the floor's logit where there is no plateau.
-        floor_sd: Its standard deviation.
-        plateau: A key of `PLATEAUS`. Data rarely tell whether a curve has a plateau, far forecasts depend on it, and an
-            mixture forecasts most published curves better than either (docs/evidence/calibration.md).
+        floor_mean: Mean of the floor's logit in the component without a plateau.
+        floor_sd: Standard deviation of the floor's logit in that component.
+        plateau: A key of `PLATEAUS`. Data rarely show whether a curve has a plateau, but far forecasts depend on it. A
+            mixture forecasts most published curves better than either component (docs/evidence/calibration.md).
     """
 
     names: tuple[str, ...] = static(default=())
@@ -235,11 +236,11 @@ class Plateaus:
     plateau: str = static(default="mixture")
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw how the curve bends, arsinh(F - W) or, without a plateau, ln F; return floor, amplitude and plateau."""
+        """Draw the curvature, arsinh(F - W) or, without a plateau, ln F; return floor, amplitude and plateau."""
         here = jnp.asarray(scene.plateau) > 0.5
         center = jnp.where(here, self.mean, self.floor_mean)
         bend = sample("bend", dist.Normal(center, jnp.where(here, self.spread, self.floor_sd)))
-        # F and W from their difference and their product, without cancellation.
+        # F and W are computed from their difference and their product, without cancellation.
         half = 0.5 * jnp.sinh(bend) / self.both
         larger = jnp.abs(half) + jnp.sqrt(half**2 + 1.0)
         floored = jnp.where(jnp.asarray(scene.plateau) < -0.5, 0.0, jnp.exp(bend))
@@ -250,7 +251,7 @@ class Plateaus:
         return {floor: below / (1.0 + below), term: (1.0 + plateau) / (1.0 + below), knee: plateau}
 
     def scaled(self, values: Mapping[str, Any], names: tuple[str, ...], level: Any) -> dict[str, Any]:
-        """Multiply the law by `level`: return the constants that change."""
+        """Multiply the law by `level`; return the constants that change."""
         return {name: values[name] * level for name in names[:2]}
 
 
@@ -260,21 +261,21 @@ PLATEAUS = {
     "absent": "one posterior, with a floor and no plateau",
     "power": "one posterior, a power law with neither",
 }
-"""Whether a law with the prior `Plateaus` has its plateau."""
+"""Values of `Plateaus.plateau`."""
 
 LEVELS = (Level, Shares, Plateaus)
-"""Roles that scale the whole law, so that its level can be integrated out."""
+"""Kinds of priors that scale the whole law, so that its level can be integrated out."""
 
 
 @known_keywords
 @record
 class Fall:
-    """Exponents through what they do: the fall of log y over one training span.
+    """Exponents, sampled by way of the decrease of log y over one training span.
 
-    The net fall b of log y, all inputs moving over one span at the reference, is LogNormal(ln median, sd);
-    the gross falls C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units.
-    Nothing here has a unit of ln x, so recoding an input as its square changes no forecast.
-    Coordinates: ln b, and for several inputs the log ratios of the net falls b_j.
+    The net decrease b of log y, when all inputs move over one span at the reference, is LogNormal(ln median, sd). The
+    gross decreases C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units. No unit of ln x
+    is involved, so forecasts do not change if an input is replaced by its square. Unconstrained parameters: ln b, and
+    for several inputs the log ratios of the net decreases b_j.
     """
 
     names: tuple[str, ...] = static(default=())
@@ -282,9 +283,9 @@ class Fall:
     sd: float = 1.2
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the net falls and turn them into exponents.
+        """Draw the net decreases and convert them to exponents.
 
-        The exponents of `scene.drawn` are ones at this point and `scene.spans` holds the inputs of `names` only.
+        Here the exponents in `scene.drawn` are ones, and `scene.spans` contains the inputs of `names` only.
         """
         falls = scene.unit_falls(scene.drawn)
         fall = jnp.exp(sample("log_fall", dist.Normal(jnp.log(self.median), self.sd)))
@@ -293,7 +294,7 @@ class Fall:
         tilt = jnp.log(falls) - jnp.log(falls[-1])
         ratios: list[Any] = []
         for position, name in enumerate(names[:-1]):
-            # Equal correlation 1/2 between the log ratios makes every pair of inputs differ by Normal(0, 1).
+            # An equal correlation of 1/2 between the log ratios makes every pair of inputs differ by Normal(0, 1).
             mean = sum(ratios, 0.0) / (position + 1.0)
             sd = jnp.sqrt(0.5 * (1.0 + 1.0 / (position + 1.0)))
             net = sample(f"log_fall_ratio_{name}", dist.Normal(tilt[position] + mean, sd))
@@ -312,7 +313,7 @@ class Fixed:
     names: tuple[str, ...] = static(default=())
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Return the constant; it has no coordinate."""
+        """Return the constant; it has no unconstrained parameter."""
         del sample, scene
         (name,) = names
         return {name: self.value}
@@ -324,13 +325,13 @@ class Fixed:
 @known_keywords
 @record
 class Slope(Positive):
-    """An exponent whose gross fall over the training span, exponent times span, is LogNormal(ln median, sd)."""
+    """An exponent; multiplied by the training span of ln x, it is LogNormal(ln median, sd)."""
 
     median: float = 0.7
     sd: float = 0.8
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the gross fall through its logarithm."""
+        """Draw the product of exponent and span by way of its logarithm."""
         (name,) = names
         (span,) = scene.spans
         return {name: jnp.exp(sample(f"log_{name}", dist.Normal(jnp.log(self.median), self.sd))) / span}
@@ -339,12 +340,12 @@ class Slope(Positive):
 @known_keywords
 @record
 class Turn(Real):
-    """A change of exponent of either sign; times the training span it is Normal(mean, sd)."""
+    """A change of exponent of either sign; multiplied by the training span of ln x, it is Normal(mean, sd)."""
 
     sd: float = 0.5
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the change of the gross fall."""
+        """Draw the product of that change and the span."""
         (name,) = names
         (span,) = scene.spans
         return {name: sample(name, dist.Normal(self.mean, self.sd)) / span}
@@ -355,8 +356,8 @@ class Turn(Real):
 class Break:
     """Inputs at which a law bends, in increasing order: anywhere in the data, or somewhat outside.
 
-    On a scale on which the training range goes from -1/2 to 1/2, the first is Normal(mean, sd) and the
-    steps from one to the next are LogNormal(ln gap, 0.5).
+    On a scale on which the training range goes from -1/2 to 1/2, the first one is Normal(mean, sd), and the distances
+    from one to the next are LogNormal(ln gap, 0.5).
     """
 
     names: tuple[str, ...] = static(default=())
@@ -365,7 +366,7 @@ class Break:
     gap: float = 0.3
 
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
-        """Draw the first one, then the logarithms of the steps."""
+        """Draw the first input, then the logarithms of the distances."""
         (span,) = scene.spans
         point, values = sample(f"place_{names[0]}", dist.Normal(self.mean, self.sd)), {}
         values[names[0]] = jnp.exp(span * point)

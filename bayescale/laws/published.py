@@ -1,4 +1,4 @@
-"""Printed constants: where they come from, how well that was checked, and a law that has them."""
+"""Printed constants: the paper that printed them, how they were checked, and a law with these constants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FORMS = {
 
 @record
 class Published:
-    """Constants of a law in the paper's own units, and how well they were checked (see `VERIFIED`)."""
+    """Constants of a law in the paper's own units, with how they were checked (see `VERIFIED`)."""
 
     key: str = static(default="")
     cite: str = static(default="")
@@ -38,22 +38,22 @@ class Published:
     note: str = static(default="")
 
     def entered(self, key: str, cite: str) -> Published:
-        """Return the set under its key; it cites what its law cites unless it says otherwise."""
+        """Return the set under its key; by default it cites the paper of its law."""
         return dataclasses.replace(self, key=key, cite=self.cite or cite)
 
 
 def paper(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Return constants read in the paper or in its authors' own files."""
+    """Return constants that were read in the paper or in its authors' own files."""
     return Published("", cite, tuple(constants.items()), "paper", note)
 
 
 def refit(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Return constants refitted here to the paper's public data."""
+    """Return constants that were refitted for this package to the paper's public data."""
     return Published("", cite, tuple(constants.items()), "refit", note)
 
 
 def secondary(*, cite: str = "", note: str = "", **constants: float) -> Published:
-    """Return constants read in another text that quotes the paper."""
+    """Return constants that were read in another text that quotes the paper."""
     return Published("", cite, tuple(constants.items()), "secondary", note)
 
 

@@ -1,4 +1,4 @@
-"""Registry: laws by name, how they are declared, and which one suits a table."""
+"""Registry: laws by name, their declaration, and the default law for a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LAWS: dict[str, Law] = {}
 
 @known_keywords
 class Alias(NamedTuple):
-    """Another paper's name for a law: same function, same priors, no constants of its own."""
+    """Another name for a law, from another paper: same function and same priors, without constants of its own."""
 
     law: str
     cite: str
@@ -29,11 +29,11 @@ class Alias(NamedTuple):
 
 
 ALIASES: dict[str, Alias] = {}
-"""Names that lead to a law of another name."""
+"""Names that refer to a law with another name."""
 
 
 def unit_table(units: Any) -> Any:
-    """Write `units` as hashable rows (constant, ((input, power), ...)); functions stay as they are."""
+    """Return `units` as hashable rows (constant, ((input, power), ...)); a function is returned unchanged."""
     if callable(units):
         return units
     rows = (units or {}).items()
@@ -62,35 +62,35 @@ def register_law(
     axes: Mapping[str, Callable[..., Any]] | None = None,
     describes: str = "loss",
 ) -> Callable[[Callable[..., Any]], Law]:
-    """Turn a plain function into a law and enter it in `LAWS`.
+    """Convert a plain function to a law and enter it in `LAWS`.
 
-    The first paragraph of the function's docstring is the summary of `Law.info`, the rest its caveats.
+    The first paragraph of the function's docstring is the summary in `Law.info`; the other paragraphs are its caveats.
 
     Args:
         inputs: Names of the scale inputs, in the order of the function's arguments.
-        priors: Prior by constant, or by any label for priors that cover several constants.
-        name: Name in the registry; the function's own by default.
-        units: Which power of which input a constant carries, e.g. `{"A": ("n_params", "alpha")}` when A
-            multiplies n_params**-alpha; powers are names of constants ("-alpha" for the inverse) or numbers.
-            Where that is not enough, a function of constants and references returns those that change.
-        scales: Inputs that a fit does not divide by their own geometric mean but by that of another input,
-            `{"unique_tokens": "n_tokens"}`, or not at all, `{"n_experts": ""}`.
-        decreasing: Inputs in which the law falls (a claim that tests check).
+        priors: Prior of each constant, by its name; a prior that covers several constants may have any key.
+        name: Name in the registry; by default that of the function.
+        units: Powers of inputs in the unit of a constant, e.g. `{"A": ("n_params", "alpha")}` if A multiplies
+            n_params**-alpha. Powers are names of constants ("-alpha" for the inverse) or numbers. More complicated
+            conversions are a function of constants and references that returns the constants that change.
+        scales: Inputs that a fit does not divide by their own geometric mean. They are divided by that of another
+            input, `{"unique_tokens": "n_tokens"}`, or not at all, `{"n_experts": ""}`.
+        decreasing: Inputs in which the law decreases (tests check this).
         floor: Constant that the law approaches as all inputs grow.
-        response: What the law describes.
-        equation: Where the source has the equation.
+        response: Name of what the law describes.
+        equation: Location of the equation in the paper.
         cite: Key in `references.bib`.
         published: Constants in the paper's units: `paper(...)`, `refit(...)`, `secondary(...)` or a plain mapping.
         counting: How the paper counts an input, e.g. `{"n_params": "without embeddings"}`.
         form: How the equation was checked: "paper", "secondary", "recalled" or "ours".
-        nests: Laws that this one becomes, with the constants or inputs at which it does.
+        nests: Laws to which this one reduces, with the values of constants or inputs at which it does.
         aliases: Other names, with the citation key of each.
-        nicknames: What people call the law, its paper or its models; `bayescale.laws.search` finds it by them.
-        axes: Positive quantities in whose logarithms a discrepancy runs instead of those of the inputs, by name, each a
-            function of what the law takes. For inputs that are labels, or when something else tells where the law
-            may be wrong: `{"size": lambda recipe, N: N}`.
-        describes: What the law's value is: "loss" for whatever falls, of a score the odds against being right; "odds"
-            for those odds only; "quantity" for another positive response.
+        nicknames: Other names of the law, its paper or its models, by which `bayescale.laws.search` finds it.
+        axes: Positive quantities, by name, as functions of the law's inputs; the discrepancy varies along their
+            logarithms instead of those of the inputs. Useful for inputs that are labels, or if the law may be wrong
+            along other quantities: `{"size": lambda recipe, N: N}`.
+        describes: Meaning of the law's value: "loss" for a response that decreases, or for a score its odds against a
+            right answer; "odds" for these odds only; "quantity" for another positive response.
 
     Raises:
         InputError: If constants and priors do not match.
@@ -149,7 +149,7 @@ def check_declaration(
     form: str,
     describes: str,
 ) -> None:
-    """Refuse a law whose function, inputs and priors do not fit together."""
+    """Refuse a law whose function, inputs and priors contradict each other."""
     covered = [c for key, prior in priors.items() for c in (prior.names or (key,))]
     constants = signature_constants(function)
     positional = len(inspect.signature(function).parameters) - len(constants)
@@ -170,7 +170,7 @@ def check_declaration(
 
 
 def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, ...]:
-    """Enter sets of constants under their keys; a plain mapping counts as read in the paper."""
+    """Return sets of constants with their keys; a plain mapping counts as read in the paper."""
     return tuple(
         (values if isinstance(values, Published) else Published("", "", tuple(values.items()))).entered(key, cite)
         for key, values in (published or {}).items()
@@ -196,23 +196,23 @@ def variant(
     describes: str | None = None,
     **changes: Any,
 ) -> Law:
-    """Enter a law that shares the function of another: its own inputs, priors, source and constants.
+    """Add a law with the function of another one, but its own inputs, priors, paper and constants.
 
     Args:
-        base: Name of the law whose function it shares.
-        name: Its own name.
-        summary: What it is, in one sentence.
+        base: Name of the law with the function.
+        name: Name of the new law.
+        summary: Description in one sentence.
         cite: Key in `references.bib`.
-        caveats: What to beware of.
+        caveats: Limitations of the law.
         equation: See `register_law`.
         form: See `register_law`.
-        inputs: Its inputs in the order of the base's.
+        inputs: Its inputs, in the order of those of the base.
         priors: Priors that differ, see `Law.with_priors`.
         published: See `register_law`.
         counting: See `register_law`.
         nicknames: See `register_law`.
-        section: Section of the catalogue; that of the base by default.
-        describes: See `register_law`; as the base by default.
+        section: Section of the catalogue; by default that of the base.
+        describes: See `register_law`; by default as for the base.
         **changes: Other fields of `Law` that differ, e.g. `response`.
     """
     law = renamed(get(base), inputs or LAWS[base].inputs).with_priors(priors or {})
@@ -235,16 +235,16 @@ def variant(
 
 @known_keywords
 def alias(name: str, law: str, cite: str, summary: str = "") -> None:
-    """Add the name that another paper gives a law."""
+    """Add a name under which another paper describes a law."""
     ALIASES[name] = Alias(law, cite, summary or LAWS[law].info.summary)
 
 
 @known_keywords
 def get(law: str | Law) -> Law:
-    """Return a law by name or alias (a law passes through).
+    """Return a law by name or alias; a `Law` is returned unchanged.
 
     Raises:
-        InputError: For an unknown name, with the nearest known one.
+        InputError: For an unknown name, with the most similar one.
     """
     if isinstance(law, Law):
         return law
@@ -266,15 +266,15 @@ def papers_of(law: Law) -> list[Paper]:
 
 @known_keywords
 def search(text: str) -> tuple[str, ...]:
-    """Return the names of laws by name, nickname, author, year or title of the paper.
+    """Return the names of laws found by name, nickname, or author, year or title of the paper.
 
     Args:
-        text: One or several words, e.g. "muennighoff", "hoffmann 2022" or "data mixing"; case, accents and
-            punctuation do not matter. All words must match.
+        text: One or several words, e.g. "muennighoff", "hoffmann 2022" or "data mixing". Case, accents and punctuation
+            are ignored. All words must match.
 
     Returns:
-        Names in the order of the registry. Laws that match by name, nickname, first author or year come alone; only
-        where there are none, those whose paper has such a co-author or title.
+        Names in the order of the registry: laws that match by name, nickname, first author or year. If there are none,
+        laws whose paper matches by co-author or title.
 
     Raises:
         InputError: For a text without a letter or digit.
@@ -300,16 +300,16 @@ def search(text: str) -> tuple[str, ...]:
 
 
 def meant(text: str) -> str:
-    """Return a sentence, and a space, about the laws that a wrong name may mean; empty where there is none."""
+    """Return a sentence about the laws that a wrong name may mean, followed by a space; empty if there are none."""
     found = search(text) if words_of(text) else ()
     by = [paper for name in found for paper in papers_of(LAWS[name]) if matches(words_of(text), paper.authors[:1])]
-    # Of a nickname, the one paper of all the laws that have it.
+    # A nickname may belong to several laws; here the paper that all of them share is found.
     labels = {paper.label for paper in by or [paper_of(LAWS[name].info.cite) for name in found] if paper is not None}
     near = suggestion(text, [*LAWS, *ALIASES])
     if not found or (near and not by and not has_nickname(text, found)):
         return near
     names = some([repr(name) for name in found])
-    return f"{labels.pop()} is {names}. " if len(labels) == 1 else f"Laws that are called so: {names}. "
+    return f"{labels.pop()} is {names}. " if len(labels) == 1 else f"Laws with this name: {names}. "
 
 
 def has_nickname(text: str, names: Sequence[str]) -> bool:
@@ -319,13 +319,13 @@ def has_nickname(text: str, names: Sequence[str]) -> bool:
 
 @known_keywords
 def automatic(inputs: tuple[str, ...]) -> Law:
-    """Return the default law for some inputs, whatever they are called.
+    """Return the default law for some inputs, whatever their names.
 
-    One input: a power law, in half of the draws with a floor and below a plateau (see `priors.Plateaus`). Two or
-    three: one power law each under an outer power, with a floor.
+    For one input it is a power law, in half of the draws with a floor and below a plateau (see `priors.Plateaus`). For
+    two or three inputs it is a sum of power laws, one for each input, raised to an outer power, with a floor.
 
     Raises:
-        InputError: For more than three inputs, where no default has been shown to work.
+        InputError: For more than three inputs, for which no default has been tested.
     """
     defaults = {1: "plateau_power", 2: "chinchilla_outer", 3: "three_input_outer"}
     if len(inputs) not in defaults:

@@ -1,4 +1,4 @@
-"""Responses: what the value of a law is, and the refusal of laws that say something else than the runs measure."""
+"""Responses: meanings of a law's value, and refusal of laws that do not describe what the runs measure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ RESPONSES = {
     "odds": "the odds against being right, (ceiling - score) / (score - chance): scores only",
     "quantity": "the response itself, which is positive; no score is modelled as it is",
 }
-"""What the value of a law is."""
+"""Meanings of a law's value."""
 
 
 def refuse_response(law: Any, *, scored: bool) -> None:
@@ -22,7 +22,7 @@ def refuse_response(law: Any, *, scored: bool) -> None:
         scored: Whether the runs have a score.
 
     Raises:
-        InputError: With what the law describes and how to read the runs for it.
+        InputError: With what the law describes, and how to read the runs for this law.
     """
     describes = law.info.describes
     if describes == "odds" and not scored:

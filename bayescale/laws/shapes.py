@@ -1,4 +1,4 @@
-"""Shapes: the pieces that laws share, each a plain function of scalars (or arrays) that differentiates safely."""
+"""Shapes: functions that several laws use, each of scalars (or arrays), with derivatives that are always finite."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import jax.numpy as jnp
 
 
 def break_factor(x: Any, location: Any, width: Any, turn: Any) -> Any:
-    """Bend of a power law at `location`: (1 + (x / location)^(1 / width))^(-turn width).
+    """Return the bend of a power law at `location`: (1 + (x / location)^(1 / width))^(-turn width).
 
-    The exponent is 0 far below `location` and -turn far above; small widths bend sharply. Written with a softplus, so
-    that no power overflows.
+    The exponent is 0 far below `location` and -turn far above; a small width gives a sharp bend. It is computed with a
+    softplus, so that no power overflows.
     """
     return jnp.exp(-turn * width * jax.nn.softplus((jnp.log(x) - jnp.log(location)) / width))
 
 
 def repeats(unique: Any, total: Any, decay: Any) -> Any:
-    """Return the effective amount of data (or parameters) of `total` made of `unique`: U (1 + R* (1 - e^(-R / R*))).
+    """Return the effective amount of `total` data (or parameters) made of `unique`: U (1 + R* (1 - e^(-R / R*))).
 
-    R = total / unique - 1 counts repetitions; each is worth less than the one before, and all of them together at
-    most `decay` times the first pass.
+    R = total / unique - 1 is the number of repetitions, and R* is `decay`. Each repetition is worth less than the one
+    before, and all of them together are worth at most `decay` times the first pass.
     """
     repeated = jnp.maximum(total / unique - 1.0, 0.0)
     return unique * (1.0 - decay * jnp.expm1(-repeated / decay))
@@ -39,7 +39,10 @@ def two_sided(x: Any, start: Any, most: Any) -> Any:
 
 
 def share_curve(p: Any, c1: Any, c2: Any, c3: Any) -> Any:
-    """Return the effective share of a task with a share p of the data: p + c1 p^c2 (1 - p)^c3; 0 at 0 and 1 at 1."""
+    """Return the effective fraction of a task with a fraction p of the data: p + c1 p^c2 (1 - p)^c3.
+
+    0 at 0 and 1 at 1.
+    """
     return p + c1 * raised_from_zero(p, c2) * raised_from_zero(1.0 - p, c3)
 
 
@@ -54,41 +57,45 @@ def smooth_minimum(a: Any, b: Any, sharpness: Any) -> Any:
 
 
 def exponential_mix(shares: tuple[Any, ...], slopes: tuple[Any, ...]) -> Any:
-    """Return the response to a mixture, e^(sum_j t_j r_j), given all slopes but the last: they add up to 0.
+    """Return the response to a mixture, e^(sum_j t_j r_j), from all slopes t_j but the last; all slopes add up to 0.
 
-    Shares add up to 1, so adding one number to all slopes only rescales the curve: without a rule the slopes and the
-    amplitude in front could not be told apart.
+    The fractions r_j add up to 1, so adding a constant to all slopes only rescales the curve. Without the constraint,
+    slopes and amplitude could not be distinguished.
     """
     return jnp.exp(sum(t * (r - shares[-1]) for t, r in zip(slopes, shares, strict=False)))
 
 
 def mean_along(values: Any, steps: Any) -> Any:
-    """Return the mean of what changes while a model trains, e.g. its active parameters: `values`, each for `steps`."""
+    """Return the mean of a quantity that changes in training, e.g. active parameters: `values`, each for `steps`."""
     return jnp.sum(jnp.asarray(values) * jnp.asarray(steps)) / jnp.sum(jnp.asarray(steps))
 
 
 def raised(base: Any, power: Any) -> Any:
-    """Return e^(power ln base) of a positive number: several times as fast as `**`, the more so for its gradient."""
+    """Return e^(power ln base) for a positive number: several times as fast as `**`, above all in its gradient."""
     return jnp.exp(power * jnp.log(base))
 
 
 def raised_from_zero(base: Any, power: Any) -> Any:
-    """Return a positive power of a number that may be zero, where value and derivatives are 0; below 0 counts as 0."""
+    """Return a positive power of a number that may be zero; at zero, value and derivatives are 0.
+
+    Negative numbers count as 0.
+    """
     above = base > 0.0
     return jnp.where(above, raised(jnp.where(above, base, 1.0), power), 0.0)
 
 
 FEW_STEPS = 5
-"""Most steps that are written out one after the other."""
+"""Largest number of steps that are unrolled."""
 
 
 def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
     """Solve function(x) = 0 element by element, with derivatives from the implicit function theorem.
 
     Args:
-        function: Monotone in x, bending one way only.
-        start: Where to start.
-        steps: Steps of Householder's method with three derivatives; each takes the error to about its fourth power.
+        function: A function that is monotone in x and convex or concave.
+        start: Starting point.
+        steps: Number of steps of Householder's method with three derivatives; each raises the error to about its fourth
+            power.
     """
 
     def along(f: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, Any]]:
@@ -101,14 +108,14 @@ def root(function: Callable[[Any], Any], start: Any, steps: int = 3) -> Any:
             second, third = newton * bend / slope, newton**2 * turn / slope
             return x - newton * (6.0 - 3.0 * second) / (6.0 - 6.0 * second + third)
 
-        # Written out, a few steps run faster inside a density, and many take long to compile.
+        # Unrolled, a few steps run faster inside a density, but many steps take long to compile.
         return jax.lax.fori_loop(0, steps, step, x, unroll=steps <= FEW_STEPS)
 
     return jax.lax.custom_root(function, start, solve, lambda linear, y: y / linear(jnp.ones_like(y)))
 
 
 HOPELESS = 60.0
-"""Negative log probability beyond which a success counts as out of reach; floats hold the odds against it."""
+"""Negative log probability beyond which an event counts as impossible; its odds against can still be represented."""
 
 
 def odds_against(surprise: Any) -> Any:
@@ -117,18 +124,18 @@ def odds_against(surprise: Any) -> Any:
 
 
 SMALLEST_SHARE = 1e-6
-"""What a straight line that would fall below zero stays at, as a share of its value at the reference."""
+"""Smallest value of a straight line that would become negative, as a fraction of its value at the reference."""
 
 
 def above_zero(share: Any) -> Any:
-    """Return a share of a positive response, not below `SMALLEST_SHARE`."""
+    """Return a fraction of a positive response, but at least `SMALLEST_SHARE`."""
     return jnp.maximum(share, SMALLEST_SHARE)
 
 
 def log_gamma_ratio(z: Any, a: Any) -> Any:
-    """Return ln(Gamma(z) / Gamma(z + a)) of positive numbers, without the cancellation of two large logarithms."""
+    """Return ln(Gamma(z) / Gamma(z + a)) for positive numbers, without cancellation of two large logarithms."""
     steps = jnp.log1p(a / z) + jnp.log1p(a / (z + 1.0)) + jnp.log1p(a / (z + 2.0)) + jnp.log1p(a / (z + 3.0))
-    # From 4 on the series is exact to a billionth.
+    # From z = 4 on, the series is accurate to 1e-9.
     low = z + 4.0
     high = low + a
 

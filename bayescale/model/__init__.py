@@ -1,3 +1,3 @@
-"""Model: law, discrepancy and noise on the rows of one family, and how their density is evaluated."""
+"""Model: law, discrepancy and noise for the rows of one family, and evaluations of their density."""
 
 __all__: list[str] = []

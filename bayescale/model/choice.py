@@ -1,4 +1,4 @@
-"""What model a family is fitted with: one that is named or chosen from its inputs, or that of an earlier fit."""
+"""Choice of a family's model: the one that the user names, the default for its inputs, or that of an earlier fit."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from bayescale.model.likelihood import Likelihood, resolve_likelihood
 from bayescale.model.problem import Job, PriorScale
 
 LEVEL_SD, FALL = 2.5, 3.0
-"""Of the log odds of scores: standard deviation of their level, and how many times as far as ln(loss) they fall."""
+"""For log odds of scores: prior sd of their level, and factor by which they decrease more than ln(loss)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,8 @@ class ModelChoice:
         laws: The law of each component, bound to the inputs; they differ in their priors only.
         discrepancy: The discrepancy, or None.
         likelihood: The likelihood.
-        design: What kind of runs the family has, a key of `designs.DESIGNS`.
-        scales: Of each component, scales of an earlier fit that its priors are relative to, or None.
+        design: Design of the family's runs, a key of `designs.DESIGNS`.
+        scales: For each component, the scales of an earlier fit to which its priors are relative, or None.
     """
 
     laws: tuple[Law, ...]
@@ -60,19 +60,19 @@ def choose_model(
     priors: Mapping[str, Prior] | None,
     design: str,
 ) -> ModelChoice:
-    """Return the model that is named, or chosen from the inputs.
+    """Return the model that the user names, or the default model for the inputs.
 
     Args:
         law: A law, its name, or "auto".
         inputs: Names of the inputs.
         scored: Whether the response is a score.
-        discrepancy: Option of the model, as are those below.
+        discrepancy: See `ModelOptions`.
         likelihood: See `ModelOptions`.
         priors: See `ModelOptions`.
         design: See `ModelOptions`.
 
     Raises:
-        InputError: For names that do not exist or cannot work together.
+        InputError: For unknown names, and for options that contradict each other.
     """
     told = priors or {}
     automatic = isinstance(law, str) and law == "auto"
@@ -89,11 +89,11 @@ def choose_model(
 
 
 def refuse_told(told: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
-    """Refuse options of the model that an earlier fit decides.
+    """Refuse options of the model that are given together with an earlier fit, which already determines them.
 
     Args:
-        told: What the caller said beside the earlier fit, by name.
-        parameters: Parameters with the defaults that say nothing.
+        told: Options that the caller gave besides the earlier fit, by name.
+        parameters: Parameters of the function; options with default values are not refused.
 
     Raises:
         InputError: With the option to leave out.
@@ -110,10 +110,10 @@ def earlier_jobs(fit: Any, runs: Runs) -> tuple[Job, ...] | None:
 
     Args:
         fit: The earlier fit, or None.
-        runs: The runs that its model is to be fitted to.
+        runs: The runs to which its model will be fitted.
 
     Raises:
-        InputError: For what is no fit, and for runs that lack its inputs.
+        InputError: If `fit` is no fit, and for runs that lack its inputs.
     """
     if fit is None:
         return None
@@ -128,11 +128,11 @@ def earlier_jobs(fit: Any, runs: Runs) -> tuple[Job, ...] | None:
 
 
 def earlier_model(jobs: Sequence[Job], ray: Ray | None) -> ModelChoice:
-    """Return the model of an earlier fit, its priors relative to the scales of that fit.
+    """Return the model of an earlier fit, with priors relative to the scales of that fit.
 
     Args:
         jobs: The jobs of the earlier fit.
-        ray: The ray of the runs that it is to be fitted to, or None.
+        ray: The ray of the runs to which the model will be fitted, or None.
 
     Raises:
         InputError: If the earlier fit is along a ray on which these runs do not lie.
@@ -145,7 +145,7 @@ def earlier_model(jobs: Sequence[Job], ray: Ray | None) -> ModelChoice:
         )
     discrepancy = first.discrepancy
     if discrepancy is not None:
-        # The number of rows of the earlier fit decides the factor beyond the data.
+        # The factor on the discrepancy beyond the data depends on the number of rows of the earlier fit.
         median = discrepancy.median_factor(first.problem.rows)
         discrepancy = dataclasses.replace(discrepancy, ahead_median=median, ahead_power=0.0)
     scales = tuple(job.prior_scale or scale_of(job) for job in jobs)
@@ -153,11 +153,13 @@ def earlier_model(jobs: Sequence[Job], ray: Ray | None) -> ModelChoice:
 
 
 def kept_prior(fit: Any, runs: Runs) -> LogEntry:
-    """Return the log entry about the earlier fit whose prior is kept: a warning where its runs are not among these.
+    """Return the log entry about the earlier fit whose prior is kept.
+
+    A warning if its runs are not among the given ones.
 
     Args:
         fit: The earlier fit.
-        runs: The runs at hand.
+        runs: The given runs.
     """
     earlier, columns = fit.runs.frame, [*fit.law.inputs, "loss"]
     here = {tuple(row) for row in runs.frame[columns].to_numpy(float)}
@@ -173,7 +175,7 @@ def kept_prior(fit: Any, runs: Runs) -> LogEntry:
 
 
 def scale_of(job: Job) -> PriorScale:
-    """Return the scales that the priors of a job are relative to."""
+    """Return the scales to which the priors of a job are relative."""
     problem = job.problem
     arrays = {name: np.asarray(getattr(problem, name)) for name in ("span", "reach", "directions", "origin")}
     inert = tuple(not flag for flag in problem.active)
@@ -181,11 +183,11 @@ def scale_of(job: Job) -> PriorScale:
 
 
 def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
-    """Return a law with priors for odds against being right, which vary far more than losses.
+    """Return a law with priors for odds against a right answer, which vary much more than losses.
 
     Args:
         law: The law.
-        told: Priors that the caller gave, which stay.
+        told: Priors that the caller gave, which are not changed.
     """
     changed: dict[str, Any] = {}
     for key, prior in law.priors.items():
@@ -199,7 +201,7 @@ def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
 
 
 def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
-    """Return the laws of the components of a mixture; one law where its priors name no mixture.
+    """Return the laws of the components of a mixture; a single law if its priors define no mixture.
 
     Args:
         law: The law.
@@ -213,5 +215,5 @@ def components(law: Law, shapes: Iterable[str]) -> tuple[Law, ...]:
 
 
 def plateaus(law: Law) -> tuple[str, Plateaus] | None:
-    """Return the key and prior of the law's floor and plateau, or None for a law that has no such prior."""
+    """Return the key and the prior of the law's floor and plateau, or None for a law without such a prior."""
     return law.level if law.level is not None and isinstance(law.level[1], Plateaus) else None

@@ -1,7 +1,7 @@
 """Likelihood: the density of one family's rows with level and discrepancy integrated out.
 
-How it is evaluated is a matter of the rows, see `evaluations`. `numpyro` is written on the raw rows, so that tests can
-hold the engine against an ordinary model.
+It can be evaluated in several ways, depending on the rows; see `evaluations`. The module `numpyro` has the same model
+written for the raw rows, so that tests can compare both.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 
 
 def log_likelihood(values: Values, model: Model, problem: Problem) -> Float[Any, ""]:
-    """Log density of the data with level and discrepancy integrated out; of scores that of counts given log odds."""
+    """Return the log density of the data, level and discrepancy integrated out.
+
+    For scores, that of counts given log odds.
+    """
     mask = problem.mask
     if isinstance(problem.evaluation, Counts):
         return problem.evaluation.log_density(values, offset(model, problem, values), problem)
@@ -39,13 +42,13 @@ def log_likelihood(values: Values, model: Model, problem: Problem) -> Float[Any,
 
 
 def replicate_terms(values: Values, problem: Problem) -> tuple[Float[Any, "row"], Float[Any, "row"]]:
-    """Return the variance of one replicate around its group, and the log determinant that means lack, shape (row,)."""
+    """Return a replicate's variance around its group mean, and a correction of the log determinant, shape (row,)."""
     variance = values.seed_sd**2 + problem.error + SMALLEST_SCATTER**2
     return variance, (problem.count - 1.0) * jnp.log(variance) + jnp.log(problem.count)
 
 
 def within_likelihood(values: Values, problem: Problem) -> Float[Any, ""]:
-    """Log density of replicates around their group means."""
+    """Return the log density of replicates around their group means."""
     if not problem.replicated:
         return 0.0
     variance, determinant = replicate_terms(values, problem)
@@ -55,13 +58,13 @@ def within_likelihood(values: Values, problem: Problem) -> Float[Any, ""]:
 
 
 def offset(model: Model, problem: Problem, values: Values) -> Float[Any, "row"]:
-    """Return the log mean of law and sampled level less `problem.y`, shape (row,)."""
+    """Return ln of the law plus the sampled level, minus `problem.y`, shape (row,)."""
     curve = relative_curve(model.law, values.constants, problem.z)
     return curve + values.level if model.law.level else curve - problem.center
 
 
 def student_likelihood(values: Values, residual: Float[Any, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
-    """Log density of independent multivariate Student-t groups (no discrepancy, level sampled)."""
+    """Return the log density of independent multivariate Student-t groups, without discrepancy; level sampled."""
     tail, count = model.likelihood.tail, problem.count
     replicates, within = replicate_terms(values, problem)
     variance = row_variance(values, problem)
@@ -77,13 +80,13 @@ def student_likelihood(values: Values, residual: Float[Any, "row"], model: Model
 
 
 def log_density(vector: Float[Array, "coordinate"], model: Model, problem: Problem) -> Float[Any, ""]:
-    """Log posterior density, up to the evidence, of a coordinate vector, shape (coordinate,)."""
+    """Return the log posterior density, up to a constant, of unconstrained parameters, shape (coordinate,)."""
     values, prior = read(vector, model, problem)
     return prior.sum() + log_likelihood(values, model, problem)
 
 
 def draw_level(score: Float[Any, ""], values: Values, model: Model, problem: Problem) -> Float[Any, ""]:
-    """Return the level at a standard score given all other values (the sampled one passes through)."""
+    """Return the level at a standard normal score, given all other values; a sampled level is returned unchanged."""
     if not marginal_level(model):
         return values.level
     residual = problem.mask * (problem.y - offset(model, problem, values))
@@ -93,10 +96,10 @@ def draw_level(score: Float[Any, ""], values: Values, model: Model, problem: Pro
 
 
 def pointwise(values: Values, model: Model, problem: Problem) -> Float[np.ndarray, "draw row"]:
-    """Log density of each row's ln(loss) given all other rows, for draws of the posterior (burkner2021loo).
+    """Return the log density of each row's ln(loss) given all other rows, for posterior draws (burkner2021loo).
 
     Args:
-        values: Draws, every leaf with leading axis draw; the level is taken as drawn.
+        values: Draws, every leaf with leading axis draw; the drawn level is used.
         model: Law, discrepancy and likelihood.
         problem: The family.
 
@@ -109,7 +112,10 @@ def pointwise(values: Values, model: Model, problem: Problem) -> Float[np.ndarra
 
 @jax.jit
 def conditional_densities(values: Values, model: Model, problem: Problem) -> Float[Any, "draw row"]:
-    """Log density of each row given all others, shape (draw, row); compiled once for each shape of problem."""
+    """Return the log density of each row given all others, shape (draw, row).
+
+    Compiled once for each shape of problem.
+    """
 
     def one(value: Values) -> Any:
         residual = problem.mask * (problem.y - offset(model, problem, value))

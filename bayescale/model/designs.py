@@ -1,4 +1,4 @@
-"""Designs: what kind of runs a family has, and what the default model assumes for each kind."""
+"""Designs: kinds of runs that a family may have, and what the default model assumes for each."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ DESIGNS = {
     "curve": "one model or learner with more and more data, steps or attempts, and whatever is neither",
     "several": "several inputs",
 }
-"""Kinds of families that the default model tells apart (`docs/evidence/calibration.md`)."""
+"""Designs that the default model distinguishes (`docs/evidence/calibration.md`)."""
 LADDER_INPUTS = ("n_params", "flops")
-"""Roles of the input of a ladder."""
+"""Names of inputs that make a family a ladder."""
 SHAPE_WEIGHTS: dict[str, dict[str, float]] = {
     "ladder": {"present": 0.5, "absent": 0.25, "power": 0.25},
     "curve": {"present": 0.5, "absent": 0.5},
     "several": {"present": 0.5, "absent": 0.5},
 }
-"""Weights in a mixture of the shapes of a law, keys of `priors.PLATEAUS`, by design."""
+"""Weights, in a mixture, of the shapes of a law (keys of `priors.PLATEAUS`), by design."""
 SCORE_WEIGHTS = {"power": 0.5, "absent": 0.5}
-"""The same for scores of any design, whose chance level is their plateau."""
+"""The same weights for scores, whose plateau is the chance level; equal for all designs."""
 
 
 def shape_weights(design: str, trusted: bool, scored: bool = False) -> dict[str, float]:
@@ -30,7 +30,7 @@ def shape_weights(design: str, trusted: bool, scored: bool = False) -> dict[str,
 
     Args:
         design: A key of `DESIGNS`.
-        trusted: Whether the law is trusted, without discrepancy: then it is not mixed with its special case.
+        trusted: Whether there is no discrepancy; the law is then not mixed with its special case, the power law.
         scored: Whether the response is a score.
     """
     if scored:
@@ -42,11 +42,11 @@ def find_design(inputs: Sequence[str], design: str = "auto") -> str:
     """Return the design of a family, a key of `DESIGNS`.
 
     Args:
-        inputs: Inputs of the law, or axes that it declares.
-        design: "ladder" or "curve" for one input; "auto" to tell from its name.
+        inputs: Names of the law's inputs, or of the axes that it declares.
+        design: "ladder" or "curve" for one input; "auto" decides by its name.
 
     Raises:
-        InputError: For another design, or one of one input where there are several.
+        InputError: For another design, or a design for one input where there are several.
     """
     named = ("ladder", "curve")
     if design not in ("auto", *named):

@@ -1,4 +1,4 @@
-"""Discrepancy: how the truth departs from the law, small inside the data and growing with distance."""
+"""Discrepancy: departure of the truth from the law, small inside the data and growing with distance from them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ALONG = {
     "inputs": "each input has a path of its own, each pair may have one over its plane, and the paths add up",
     "scale": "one path along the common scale of all inputs",
 }
-"""Along what a discrepancy varies."""
+"""Values of `along`, with descriptions."""
 FEW_ROWS, MANY_ROWS = 8, 40
-"""Rows between which the median of the factor on innovations falls; the record of curves has no more of them."""
+"""Numbers of rows between which the median factor on innovations decreases; no tested curve has more."""
 DEFAULT: Any = None
-"""Stands for the default of a field until the design is known."""
+"""Placeholder of a field until the design, and with it the default, is known."""
 DEFAULTS: dict[str, dict[str, float]] = {
     "ladder": {"median": 0.05, "power": 1.0, "sd": 1.2, "ahead": 0.7, "ahead_median": 0.75}
     | {"ahead_power": 0.0, "trend": 0.0, "interaction": 0.0},
@@ -36,50 +36,50 @@ DEFAULTS: dict[str, dict[str, float]] = {
     "several": {"median": 0.05, "power": 1.5, "sd": 0.8, "ahead": 0.5, "ahead_median": 0.85}
     | {"ahead_power": 0.0, "trend": 0.3, "interaction": 1.0},
 }
-"""Defaults that depend on the design, a key of `designs.DESIGNS` (`docs/evidence/calibration.md`)."""
+"""Defaults that depend on the design, a key of `designs.DESIGNS` (see `docs/evidence/calibration.md`)."""
 RULES = {
     **dict.fromkeys(("median", "sd", "scale", "memory", "ahead_median"), checked.POSITIVE),
     **dict.fromkeys(("ahead", "ahead_power", "interaction"), checked.AT_LEAST_ZERO),
     **dict.fromkeys(("power", "trend"), checked.FINITE),
 }
-"""What each number may be."""
+"""Allowed values of each field."""
 
 
 @known_keywords
 @record
 class Discrepancy:
-    """An integrated Ornstein-Uhlenbeck process in log scale: the local slope varies and is forgotten.
+    """An integrated Ornstein-Uhlenbeck process in log scale, whose slope varies with a finite memory.
 
-    On each input axis the position t runs from 0 to 1 over the training span. The process is the integral of a
-    stationary slope with a correlation length of `memory` spans; axes add up and share one amplitude A. Given the net
-    fall b of the law over one span, A is LogNormal(ln(median (b / scale)^power), sd). With several axes each pair may
-    add a path over its plane: the benefit of one input departs from the law as the other one grows.
+    On the axis of each input, the position t runs from 0 to 1 over the training span. The process is the integral of a
+    stationary slope with a correlation length of `memory` spans; the processes of all axes add up and share one
+    amplitude A. If ln of the law decreases by b over a span, A is LogNormal(ln(median (b / scale)^power), sd). With
+    several axes, each pair may add a process over its plane: the benefit of one input departs from the law as the other
+    input grows.
 
-    Beyond the training span the innovations of the slope (its new changes) have another amplitude: A times a factor
-    that is LogNormal(ln ahead_median, ahead), with a smaller median for many rows. The future need not depart from the
-    law as the past did. Data say nothing about that factor, so its posterior is its prior. The value and the slope that
-    the data show at the edge carry on beyond it.
+    Beyond the training span, the innovations of the slope (its new random changes) have another amplitude: A times a
+    factor that is LogNormal(ln ahead_median, ahead). Its median is smaller for many rows. The future need not depart
+    from the law as the past did, and data say nothing about that factor, so its posterior is its prior. The value and
+    the slope of the discrepancy at the edge of the data continue beyond it.
 
-    A field that is left out has the value that fits use by default. For the fields in `DEFAULTS` that value depends on
-    the design of the runs, so they are None until a fit knows it: `fit(runs, discrepancy=Discrepancy())` is the same as
-    `fit(runs)`.
+    Fields that are left out have the defaults of fits. The fields in `DEFAULTS` are None until a fit knows the design
+    of the runs: `fit(runs, discrepancy=Discrepancy())` is the same as `fit(runs)`.
 
     Attributes:
-        median: Median of A for a law that falls by `scale` over a span, in log units per span^1.5.
-        power: How the amplitude grows with the law's own fall.
-        sd: Spread of ln A.
-        scale: The fall at which `median` holds.
+        median: Median of A for a law whose logarithm decreases by `scale` over a span, in log units per span^1.5.
+        power: Power of the law's own decrease with which the median of A grows.
+        sd: Standard deviation of ln A.
+        scale: Decrease of ln of the law at which `median` holds.
         memory: Correlation length of the slope, in training spans.
-        ahead: Spread of the logarithm of the factor on innovations beyond the training span.
+        ahead: Standard deviation of the logarithm of the factor on innovations beyond the training span.
         ahead_median: Median of that factor at `FEW_ROWS` rows or fewer.
-        ahead_power: Its median falls with the number of rows n as n^-ahead_power, up to `MANY_ROWS`: wiggles of many
-            points of one curve raise the amplitude and say little about its trend, and the process has no part of
-            short memory for them.
-        trend: Mean of what innovations beyond the training span add up to, in units of their standard deviation and in
-            the direction in which the law goes: real curves still move where laws have flattened.
-        interaction: Weight of the paths over planes, whose covariance is the product of those along their two axes;
-            zero leaves them out. They are zero at the smallest runs.
-        along: Along what the slope varies, a key of `ALONG`.
+        ahead_power: The median of that factor decreases with the number of rows n as n^-ahead_power, up to `MANY_ROWS`.
+            In a curve of many points, small wiggles raise A although they say little about its trend, because the
+            process has no component of short memory.
+        trend: Mean of the accumulated innovations beyond the training span, in units of their standard deviation and in
+            the direction in which the law goes: real curves still change where laws have become flat.
+        interaction: Weight of the processes over planes, whose covariance is the product of the covariances along both
+            axes; zero leaves them out. These processes are zero at the smallest runs.
+        along: Direction along which the slope varies, a key of `ALONG`.
     """
 
     median: float = DEFAULT
@@ -95,29 +95,29 @@ class Discrepancy:
     along: str = static(default="inputs")
 
     def __post_init__(self) -> None:
-        """Refuse numbers and names that no discrepancy has; what JAX puts in their place passes."""
+        """Refuse invalid numbers and names; placeholders that JAX puts in their place are accepted."""
         if self.along not in ALONG:
             raise InputError(f"A discrepancy varies along {', '.join(ALONG)}; found along={self.along!r}.")
         checked.fields(self, RULES)
 
     def completed(self, design: str) -> Discrepancy:
-        """Return the discrepancy with the defaults of a design, a key of `DEFAULTS`, for the fields left out."""
+        """Return the discrepancy with the defaults of a design, a key of `DEFAULTS`, in fields that were left out."""
         left = {name: value for name, value in DEFAULTS[design].items() if getattr(self, name) is None}
         return dataclasses.replace(self, **left)
 
     def draw(self, sample: Callable[..., Any], fall: Any) -> Any:
-        """Draw the amplitude, given the law's net fall over the training span."""
+        """Draw the amplitude, given the decrease of ln of the law over the training span."""
         median = jnp.log(self.median) + self.power * jnp.log(fall / self.scale)
         return jnp.exp(sample("log_discrepancy", dist.Normal(median, self.sd)))
 
     def median_factor(self, rows: int) -> float:
-        """Return the median of the factor on innovations beyond the training span of so many rows."""
+        """Return the median, for this number of rows, of the factor on innovations beyond the training span."""
         more = min(max(rows, FEW_ROWS), MANY_ROWS) / FEW_ROWS
         return float(self.ahead_median) * more ** -float(self.ahead_power)
 
     def factors(self, draws: int, rows: int) -> Float[np.ndarray, "draw"]:
-        """Return factors on the innovations beyond the training span, shape (draw,), in an order fixed for ever."""
-        # Normal quantiles are less noisy than independent draws, and equal for every point that is asked about.
+        """Return factors on the innovations beyond the training span, shape (draw,), always in the same order."""
+        # Normal quantiles are less noisy than independent draws, and the same for all forecast points.
         scores = ndtri((np.random.default_rng(0).permutation(draws) + 0.5) / draws)
         return self.median_factor(rows) * np.exp(float(self.ahead) * scores)
 
@@ -128,7 +128,7 @@ def default_discrepancy(design: str) -> Discrepancy:
 
 
 def resolve_discrepancy(discrepancy: Discrepancy | str | None, design: str) -> Discrepancy | None:
-    """Return the discrepancy that a name stands for, its numbers checked.
+    """Return the discrepancy that an option means, with checked numbers.
 
     Args:
         discrepancy: "auto", a `Discrepancy` or None.
@@ -151,11 +151,11 @@ def resolve_discrepancy(discrepancy: Discrepancy | str | None, design: str) -> D
 def directions(
     position: Float[Array, "row input"], along: str
 ) -> tuple[Float[np.ndarray, "input axis"], Float[np.ndarray, "axis"]]:
-    """Return along what the slope varies: an affine map of positions in spans to the axes of `kernel`.
+    """Return an affine map from positions in spans to the axes of `kernel`, along which the slope varies.
 
-    The common scale is the sum of the positions, divided by how far it reaches in training or by one, if that is
-    more. No input has a unit in it, so it is the same however inputs are recoded. It takes the first axis; axes that
-    stay at zero add nothing to the kernel.
+    For `along="scale"` the first axis is the common scale: the sum of the positions, divided by its range in training
+    (by one if that is less). It does not depend on the units of the inputs. The other axes stay at zero and add nothing
+    to the kernel.
 
     Args:
         position: Training positions in spans, shape (row, input).
@@ -179,14 +179,15 @@ def kernel(
 ) -> Float[np.ndarray, "row column"]:
     """Return the covariance of the integrated Ornstein-Uhlenbeck process with unit amplitude, shape (row, column).
 
-    k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to
-    points left of the data by its stationary increments. Axes add up, and so do, with their weight, the products of
-    two axes: main effects and interactions (duvenaud2011additive).
+    k(s, t) = L^3 / 2 [2 min(s, t)/L + e^{-s/L} + e^{-t/L} - 1 - e^{-|s-t|/L}] for s, t >= 0, continued to points left
+    of the data by its stationary increments. The covariances along the axes add up, and so do, with their weight, the
+    products of two axes: main effects and interactions (duvenaud2011additive).
 
     Args:
         a: Positions in spans, shape (row, input).
         b: Positions in spans, shape (column, input).
-        discrepancy: For its memory L, the correlation length of the slope in spans, and the weight of interactions.
+        discrepancy: Its `memory` is L, the correlation length of the slope in spans; `interaction` is the weight of
+            products.
     """
     first, second = np.asarray(a)[:, None, :], np.asarray(b)[None, :, :]
     return over_axes(axis_kernels(first, second, float(discrepancy.memory)), discrepancy)
@@ -195,10 +196,10 @@ def kernel(
 def innovation_kernel(
     new: Float[Array, "point axis"], old: Float[Array, "row axis"], discrepancy: Discrepancy
 ) -> Float[np.ndarray, "point point"]:
-    """Return the part of `kernel` among new points that comes from innovations beyond the old ones.
+    """Return the part of `kernel` between new points that is due to innovations beyond the old ones.
 
-    The process is Markov along an axis given value and slope at the edge of the old points. What is added beyond it is
-    the same process begun at the edge with a slope of zero, independent of everything within.
+    Along an axis the process is Markov, given its value and slope at the edge of the old points. The part added beyond
+    the edge is the same process, started at the edge with a slope of zero and independent of everything inside.
 
     Args:
         new: Positions in spans, shape (point, input).
@@ -206,7 +207,7 @@ def innovation_kernel(
         discrepancy: See `kernel`.
 
     Returns:
-        Shape (point, point); zero for points between the smallest and the largest old one on every axis.
+        Shape (point, point); zero for points that lie between the smallest and the largest old point on every axis.
     """
     new = np.asarray(new)
     return innovations(new[:, None, :], new[None, :, :], old, discrepancy)
@@ -215,7 +216,7 @@ def innovation_kernel(
 def innovation_variance(
     new: Float[Array, "point axis"], old: Float[Array, "row axis"], discrepancy: Discrepancy
 ) -> Float[np.ndarray, "point"]:
-    """Return the diagonal of `innovation_kernel`, shape (point,), without the matrix."""
+    """Return the diagonal of `innovation_kernel`, shape (point,), without computing the matrix."""
     return np.maximum(innovations(np.asarray(new), np.asarray(new), old, discrepancy), 0.0)
 
 
@@ -225,11 +226,12 @@ def innovations(
     old: Float[Array, "row axis"],
     discrepancy: Discrepancy,
 ) -> Float[np.ndarray, "..."]:
-    """Return covariances of innovations between points of one broadcast shape (..., input), shape (...)."""
+    """Return covariances of innovations between points whose positions broadcast to shape (..., input); shape (...)."""
     old, memory = np.asarray(old), float(discrepancy.memory)
     axes = axis_kernels(a, b, memory)
     fresh = np.zeros_like(axes)
-    # The process is zero at position zero, wherever the rows lie. Innovations on the two sides are independent.
+    # The process is zero at position zero, wherever the rows lie. Innovations on the two sides of the rows are
+    # independent.
     for edge, side in ((np.maximum(old.max(0), 0.0), 1.0), (np.minimum(old.min(0), 0.0), -1.0)):
         s, t = (np.maximum(side * (point - edge), 0.0) for point in (a, b))
         slope = 0.5 * memory**3 * -np.expm1(-s / memory) * -np.expm1(-t / memory)
@@ -240,22 +242,22 @@ def innovations(
 def axis_kernels(
     a: Float[Array, "... axis"], b: Float[Array, "... axis"], memory: float
 ) -> Float[np.ndarray, "... axis"]:
-    """Return the covariance along each axis between points of one broadcast shape (..., input)."""
+    """Return the covariance along each axis between points whose positions broadcast to shape (..., input)."""
     s, t = a / memory, b / memory
     return 0.5 * memory**3 * (increment(s) + increment(t) - increment(s - t))
 
 
 def over_axes(axes: Float[np.ndarray, "... axis"], discrepancy: Discrepancy) -> Float[np.ndarray, "..."]:
-    """Add up covariances along axes, shape (..., input), and the weighted products of each two of them."""
+    """Return the sum of covariances along axes, shape (..., input), plus the weighted products of all pairs of axes."""
     total = axes.sum(-1)
-    # The square of a sum holds each product of two axes twice.
+    # The square of a sum contains each product of two axes twice.
     return total + 0.5 * float(discrepancy.interaction) * (total**2 - (axes**2).sum(-1))
 
 
 def increment(lag: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    """Return the variance of the process over a lag, up to a factor: |u| + e^{-|u|} - 1."""
+    """Return the variance of the process' increment over a lag, up to a factor: |u| + e^{-|u|} - 1."""
     distance = np.abs(lag)
-    # expm1 keeps the quadratic start of the curve exact for neighbouring points.
+    # expm1 is accurate at small lags, where the curve starts quadratically.
     return distance + np.expm1(-distance)
 
 
@@ -264,7 +266,8 @@ def eigenbasis(
 ) -> tuple[Float[np.ndarray, "row"], Float[np.ndarray, "row row"]]:
     """Return eigenvalues, shape (row,), and eigenvectors, shape (row, row), of a discrepancy covariance.
 
-    Done once for a family: with the kernel fixed, every density afterwards is diagonal in this basis.
+    This is done once for each family: the kernel is fixed, so every later evaluation of the density is diagonal in this
+    basis.
     """
     values, vectors = np.linalg.eigh(covariance)
     return np.maximum(values, 0.0), vectors

@@ -1,4 +1,4 @@
-"""Level of a law: a factor on the whole curve that is integrated out, or sampled with a heavy tail."""
+"""Level of a law: a factor on the whole curve, which is integrated out, or sampled if noise is not normal."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from bayescale.model.problem import Model, Whitened
 
 
 def marginal_level(model: Model) -> bool:
-    """Return whether the level is integrated out; Student-t noise and counts have to sample it."""
+    """Return whether the level is integrated out; with Student-t noise and counts it is sampled."""
     return model.law.level is not None and not model.likelihood.samples_level
 
 
 def level_variance(model: Model) -> Any:
-    """Return the prior variance of the level, sampled or integrated out; nearly zero for a law without one."""
+    """Return the prior variance of the level; nearly zero for a law without a level."""
     return model.law.level[1].sd ** 2 if model.law.level is not None else 1e-12
 
 

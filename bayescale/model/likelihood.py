@@ -1,4 +1,4 @@
-"""Likelihood: how one measurement scatters around its truth."""
+"""Likelihood: distribution of a measurement around the mean curve."""
 
 from __future__ import annotations
 
@@ -16,50 +16,51 @@ from bayescale.checked import known_keywords
 from bayescale.errors import InputError, nearest
 
 SMALLEST_SCATTER = 0.01 * math.exp(-9)
-"""Standard deviation added to every residual: 1.2e-6 in ln(loss), below what anybody prints.
+"""Standard deviation that is added to every residual: 1.2e-6 in ln(loss), below what is ever printed.
 
 It keeps the density finite when a curve is interpolated exactly.
 """
 
 
 DEFAULT: Any = None
-"""Stands for the default of a field until the number of inputs is known."""
+"""Placeholder of a field until the number of inputs, and with it the default, is known."""
 RESIDUALS: dict[int, dict[str, float]] = {
     1: {"residual_sd": 0.003, "residual_spread": 1.5},
     2: {"residual_sd": 0.01, "residual_spread": 1.0},
 }
-"""Defaults that depend on the number of inputs: for one, and for two or more, as development families chose them.
+"""Defaults that depend on the number of inputs (one, or two and more), chosen on families set aside for that purpose.
 
-A curve of a few smooth points says little about its residual, so a low and wide prior tells them apart from scattered
-ones; grids of several inputs say enough themselves (`docs/evidence/calibration.md`).
+A curve of a few smooth points contains little information about its residual sd. A small median with a wide prior
+therefore suits both smooth and noisy curves. Grids of several inputs contain enough information themselves (see
+`docs/evidence/calibration.md`).
 """
 RULES = {
     **dict.fromkeys(("residual_sd", "residual_spread", "seed_spread"), checked.POSITIVE),
     **dict.fromkeys(("seed_sd", "tail"), checked.optional(checked.POSITIVE)),
 }
-"""What each number may be."""
+"""Allowed values of each field."""
 
 
 @known_keywords
 @record
 class Likelihood:
-    """Distribution of one measurement of ln(loss) around its truth, in three separate parts.
+    """Distribution of a measurement of ln(loss) around law and discrepancy, with three components.
 
-    - residual, with standard deviation `residual_sd`: what the law and the discrepancy leave at one set of inputs,
-      shared by replicates;
-    - seed noise, with standard deviation `seed_sd`: what replicates differ by, learned from them or held by the prior
-      LogNormal(ln 0.0008, 0.8) of published replicates;
-    - known standard errors (`value_se` of the runs).
+    - Residual, with standard deviation `residual_sd`: deviation from law and discrepancy at one set of inputs, shared
+      by replicates.
+    - Seed noise, with standard deviation `seed_sd`: differences of replicates. It is learned from replicates, or keeps
+      the prior LogNormal(ln 0.0008, 0.8), which was chosen on published replicates.
+    - Known standard errors (`value_se` of the runs).
 
-    Fields that are left out are those that fits use by default. Of `RESIDUALS` they depend on the number of inputs, so
-    they stay None until runs are at hand: `fit(runs, likelihood=Likelihood())` is `fit(runs)`.
+    Fields that are left out have the defaults of fits. The defaults in `RESIDUALS` depend on the number of inputs, so
+    these fields are None until a fit knows the runs: `fit(runs, likelihood=Likelihood())` is the same as `fit(runs)`.
 
     Attributes:
         residual_sd: Median of the LogNormal prior of the residual's standard deviation.
-        residual_spread: Standard deviation of the logarithm of that prior.
+        residual_spread: Standard deviation of the logarithm in that prior.
         seed_sd: Median of the LogNormal prior of the seed noise's standard deviation, relative to the loss; None leaves
-            the term out.
-        seed_spread: Standard deviation of the logarithm of that prior.
+            out seed noise.
+        seed_spread: Standard deviation of the logarithm in that prior.
         tail: Degrees of freedom of a Student-t for data with outliers, or None for a normal.
     """
 
@@ -70,7 +71,7 @@ class Likelihood:
     tail: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no likelihood has; what JAX puts in their place passes."""
+        """Refuse invalid numbers; placeholders that JAX puts in their place are accepted."""
         checked.fields(self, RULES)
 
     @property
@@ -80,11 +81,11 @@ class Likelihood:
 
     @property
     def says(self) -> str:
-        """Return what it is, in words."""
+        """Return a description of the distribution in words."""
         return "normal likelihood" if self.tail is None else f"Student-t({float(self.tail):g}) likelihood"
 
     def completed(self, n_inputs: int) -> Likelihood:
-        """Return the likelihood with the default, for so many inputs, of each field that was left out."""
+        """Return the likelihood with the defaults for this number of inputs in fields that were left out."""
         left = {name: value for name, value in RESIDUALS[min(n_inputs, 2)].items() if getattr(self, name) is None}
         return dataclasses.replace(self, **left)
 
@@ -99,18 +100,19 @@ class Likelihood:
 @known_keywords
 @record
 class Binomial(Likelihood):
-    """Distribution of a score: right items are binomial, and the log odds of a run scatter around law and discrepancy.
+    """Distribution of a score: right items are binomial, and the log odds of a run vary around law and discrepancy.
 
-    The chance of an item lies between chance and ceiling of the score (`Runs.score`). Residual and seed noise are those
-    of `Likelihood`, on the scale of its log odds instead of ln(loss): they are what makes scores of equal settings
-    differ by more than their number of items explains.
+    The probability that an item is right lies between chance and ceiling of the score (`Runs.score`). Residual and seed
+    noise are those of `Likelihood`, but on the scale of log odds instead of ln(loss). Because of them, scores at equal
+    settings differ by more than their number of items explains.
 
     Attributes:
         residual_sd: Median of the LogNormal prior of the residual's standard deviation in log odds.
-        residual_spread: Standard deviation of the logarithm of that prior.
-        seed_sd: Median of the LogNormal prior of the seed noise's standard deviation in log odds; None leaves it out.
-        seed_spread: Standard deviation of the logarithm of that prior.
-        tail: None: log odds are normal.
+        residual_spread: Standard deviation of the logarithm in that prior.
+        seed_sd: Median of the LogNormal prior of the seed noise's standard deviation in log odds; None leaves out seed
+            noise.
+        seed_spread: Standard deviation of the logarithm in that prior.
+        tail: Always None: log odds are normal.
     """
 
     residual_sd: float = 0.1
@@ -118,7 +120,7 @@ class Binomial(Likelihood):
     seed_sd: float | None = 0.05
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no likelihood has; what JAX puts in their place passes."""
+        """Refuse invalid numbers; placeholders that JAX puts in their place are accepted."""
         super().__post_init__()
         if self.tail is not None:
             raise InputError(f"The log odds of scores are normal, tail=None; found tail={self.tail!r}.")
@@ -130,16 +132,16 @@ class Binomial(Likelihood):
 
     @property
     def says(self) -> str:
-        """Return what it is, in words."""
+        """Return a description of the distribution in words."""
         return "binomial likelihood"
 
 
 TAILS = {"normal": None, "student": 4.0}
-"""Degrees of freedom of the likelihoods that have a name."""
+"""Degrees of freedom of the likelihoods with a name."""
 
 
 def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> Likelihood:
-    """Return the likelihood that a name stands for, or a likelihood, with all fields for so many inputs.
+    """Return the likelihood that a name means, or a given likelihood, with the defaults for this number of inputs.
 
     Args:
         likelihood: A likelihood or its name; "auto" is binomial for scores and normal for losses.
@@ -147,8 +149,8 @@ def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> 
         scored: Whether the response is a score.
 
     Raises:
-        InputError: For an unknown name, what is no likelihood, numbers that it cannot have, and one that the response
-            does not take.
+        InputError: For an unknown name, another object, invalid numbers, and a likelihood that does not suit the
+            response.
     """
     if isinstance(likelihood, str):
         known = (*TAILS, "binomial")

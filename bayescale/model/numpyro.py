@@ -32,34 +32,35 @@ from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights
 from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
 
 DETAILS = ("value_se", "run", "seed", "n_items")
-"""Columns of runs that the likelihood uses beside inputs and response."""
+"""Columns of runs that the likelihood uses besides inputs and response."""
 JITTER = 1e-12
-"""Relative to the largest variance, so that covariances of points at fitted settings can be factorised."""
+"""Added to the diagonal of covariances, relative to the largest variance, so that they can be factorised."""
 
 
 @handing_on(ModelOptions.__annotations__)
 def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Callable[..., None]:
     """Return the model that `fit` samples as an ordinary NumPyro function `model(x=None, y=None)`.
 
-    It is written on the raw rows (averages of long curves) with one dense covariance, so it is slow and easy to check;
-    the engine samples the same posterior.
+    It is written for the raw rows (for long curves, their averages) with one dense covariance, so it is slow and easy
+    to check; `fit` samples the same posterior.
 
-    - `model()` observes the runs: hand it to `MCMC(NUTS(model))` or to any other NumPyro tool. Plain NUTS takes a
-      thousand warm-up steps or more, starts from the prior, and diverges here and there: look at R-hat.
-    - `model(x, y)` observes responses `y` at inputs `x` in their place; spans, references and priors stay those of
+    - `model()` observes the runs. Pass it to `MCMC(NUTS(model))` or to any other NumPyro tool. Plain NUTS starts from
+      the prior, needs a thousand warm-up steps or more, and diverges occasionally: check R-hat.
+    - `model(x, y)` observes responses `y` at inputs `x` instead of the runs; spans, references and priors stay those of
       `runs`.
-    - `model(x)` forecasts at inputs `x` given the runs, for `Predictive(model, samples)`: the site "y" is the response
-      of one future run at each row, "mean" that of the law with its discrepancy, both of shape (row,).
+    - `model(x)` forecasts at inputs `x` given the runs, for `Predictive(model, samples)`. Site "y" is the response of
+      one future run at each row, site "mean" the law with discrepancy, both of shape (row,).
 
-    `x` is a mapping or frame of the law's inputs (for `model(x, y)` also value_se, run and seed, where the rows have
+    `x` is a mapping or frame with the law's inputs (for `model(x, y)` also value_se, run and seed, if the rows have
     them), or an array of shape (row, input); `y` has shape (row,), in the units of the response.
 
-    Scores are observed by counts of right items, the site "right"; the site "latent" has standard scores of the log
-    odds of the runs. For `model(x, y)` their numbers of items are in `x` as `n_items`, or those of the first run.
+    For scores, site "right" observes the counts of right items, and site "latent" has the standardised log odds of the
+    runs. For `model(x, y)`, numbers of items are given in `x` as `n_items`; by default they equal that of the first
+    run.
 
-    A law that is fitted as a mixture, as the default of one input is, gives independent components whose sites begin
-    with their shape, such as "present." and "absent." (see `bs.Plateaus`). Each observes the runs, so each has the
-    posterior of its own; a forecast is one of them, with the weights of the mixture.
+    A law that is fitted as a mixture, such as the default for one input, gives independent components. The names of
+    their sites begin with their shape, such as "present." and "absent." (see `bs.Plateaus`). Each component observes
+    the runs, so each has its own posterior; a forecast comes from one component, drawn with the weights of the mixture.
 
     Args:
         runs: Runs of one family.
@@ -67,7 +68,7 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
         **options: Options of the model: discrepancy, likelihood and priors, see `fit`.
 
     Raises:
-        InputError: For runs and a law that cannot work together.
+        InputError: For runs to which the law cannot be fitted.
 
     Example:
         >>> from numpyro.infer import MCMC, NUTS, Predictive  # doctest: +SKIP
@@ -97,7 +98,7 @@ def numpyro_model(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOp
 
 
 def component_name(law: Law) -> str:
-    """Return the name of a component of a mixture, before the names of its sites."""
+    """Return the name of a mixture's component, with which the names of its sites begin."""
     found = plateaus(law)
     assert found is not None, "a law with a plateau"
     return found[1].plateau
@@ -129,7 +130,7 @@ def component_model(job: Job) -> Callable[..., Future | None]:
 
 @record
 class DenseCounts(Dense):
-    """Raw rows that are counts of right items, shape (row,) each; see `evaluations.counts`."""
+    """Evaluation of raw rows that are counts of right items, shape (row,) each; see `evaluations.counts`."""
 
     right: Array
     items: Array
@@ -138,10 +139,10 @@ class DenseCounts(Dense):
 
 
 def observe(values: Values, model: Model, problem: Problem) -> Problem:
-    """Add the sites of observed rows, "log_y": the log of the response, less the mean of the fitted runs.
+    """Add the sites of observed rows, "log_y": ln of the response minus the mean of the fitted runs.
 
     Returns:
-        The problem with the response that the rows have in this draw: of scores the sampled log odds.
+        The problem with the response of the rows in this draw; for scores, the sampled log odds.
     """
     assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
     mean = offset(model, problem, values)
@@ -169,27 +170,27 @@ def observe_counts(problem: Problem, counts: DenseCounts, mean: Any, covariance:
 
     Args:
         problem: The raw rows.
-        counts: Their evaluation.
-        mean: What law and level say of them, less the centre, shape (row,).
+        counts: Evaluation of these rows.
+        mean: ln of the law plus level at these rows, minus the centre, shape (row,).
         covariance: Covariance of their log odds, shape (row, row).
     """
     scores = numpyro.sample("latent", dist.Normal(0.0, 1.0).expand([len(problem.y)]).to_event(1))
     log_odds = mean + jnp.linalg.cholesky(covariance) @ jnp.asarray(scores)
     right, wrong = log_shares(problem.center + log_odds, counts.chance, counts.ceiling)
-    # Averages of checkpoints have fractions of items.
+    # Averages of checkpoints have fractional numbers of right items.
     chance = dist.Binomial(jnp.round(counts.items).astype(int), logits=right - wrong)
     numpyro.sample("right", chance, obs=jnp.round(counts.right).astype(int))
     return dataclasses.replace(problem, y=log_odds)
 
 
 def raw_problem(job: Job, runs: Runs) -> Problem:
-    """Return the rows of some runs as they are, without padding and with dense matrices, whatever the engine chose.
+    """Return runs as rows without padding and with dense matrices, whatever evaluation the fit chose.
 
     Args:
-        job: The job, for spans, reference and centre.
-        runs: Its own runs, or others of the same inputs.
+        job: The job, which has spans, reference and centre.
+        runs: The job's own runs, or others with the same inputs.
     """
-    # Student-t with discrepancy has one precision for each setting, so replicates stay together.
+    # Student-t noise with discrepancy has one precision for each setting, so replicates stay merged.
     design = reduce_runs(runs, collapse=job.problem.latent, exempt=job.law.exempt, one_scale=True)
     design = referred(design, job.reference, job.problem.center)
     z, rows = design.z, len(design.y)
@@ -213,7 +214,10 @@ def raw_problem(job: Job, runs: Runs) -> Problem:
 
 
 def raw_evaluation(design: Design, covariance: np.ndarray) -> Dense:
-    """Return the evaluation of raw rows, whose discrepancy has a covariance of unit amplitude, shape (row, row)."""
+    """Return the evaluation of raw rows.
+
+    `covariance` is that of a discrepancy with unit amplitude, shape (row, row).
+    """
     shared, alike = np.asarray(design.shared, float), np.asarray(design.alike, float)
     found = design.counted
     if found is None:
@@ -226,7 +230,7 @@ def input_table(job: Job, x: Any) -> pd.DataFrame:
     """Return the inputs of a law as a table, one row a setting.
 
     Raises:
-        InputError: For a missing input, an array of another shape, or what is no positive number.
+        InputError: For a missing input, an array of another shape, or values that are not positive numbers.
     """
     names = list(job.law.inputs)
     x = x.frame if isinstance(x, Runs) else x
@@ -247,7 +251,7 @@ def input_table(job: Job, x: Any) -> pd.DataFrame:
 
 
 def observed_runs(job: Job, x: Any, y: Any) -> Runs:
-    """Return rows that were observed in place of the runs.
+    """Return the rows that are observed instead of the runs.
 
     Raises:
         InputError: For inputs and responses that do not match.
@@ -267,9 +271,9 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
     """Add the sites of a forecast given the observed rows.
 
     Args:
-        values: What the coordinates mean.
+        values: Constrained values.
         job: The job.
-        problem: Its raw rows.
+        problem: Raw rows of the job.
         table: Inputs of the future runs.
     """
     model, z = job.model, np.log(table[list(job.law.inputs)].to_numpy(float) / job.reference)
@@ -304,11 +308,11 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
 
 
 class Points(NamedTuple):
-    """New points, with those at equal settings and at settings of fitted rows.
+    """Settings of new points, and which fitted rows are at the same settings.
 
     Attributes:
-        setting: Number of each point's setting, shape (point,).
-        settings: How many settings there are.
+        setting: Index of each point's setting, shape (point,).
+        settings: Number of settings.
         seen: Whether a fitted row is at the setting of a point and shares its residual, shape (point, row).
     """
 
@@ -318,14 +322,14 @@ class Points(NamedTuple):
 
 
 def match_settings(problem: Problem, z: np.ndarray) -> Points:
-    """Match new points, shape (point, input), with each other and with fitted rows."""
+    """Return which new points, shape (point, input), have equal settings, and which fitted rows have them."""
     setting = np.unique(np.round(z, SAME_DIGITS), axis=0, return_inverse=True)[1].ravel()
     same = np.abs(z[:, None, :] - np.asarray(problem.z)[None]).max(-1) < 0.1**SAME_DIGITS
     return Points(setting, int(setting.max()) + 1, same & share_residuals(problem))
 
 
 def sample_level(values: Values, model: Model, problem: Problem, residual: Any) -> Any:
-    """Add the site of the level given the observed rows."""
+    """Add the site of the level, given the observed rows."""
     assert isinstance(problem.evaluation, Dense), "a problem of raw rows"
     solved = jnp.linalg.solve(
         problem.evaluation.row_covariance(values, problem), jnp.stack([residual, jnp.ones_like(residual)], axis=1)
@@ -335,9 +339,9 @@ def sample_level(values: Values, model: Model, problem: Problem, residual: Any) 
 
 
 def sample_discrepancy(values: Values, job: Job, problem: Problem, residual: Any, z: np.ndarray) -> Any:
-    """Add the sites of the discrepancy at new points given the observed rows; return it, shape (point,).
+    """Add the sites of the discrepancy at new points, given the observed rows; return it, shape (point,).
 
-    Innovations beyond the data have a factor and a trend of their own; see `Discrepancy`.
+    Innovations beyond the data have an additional factor and a trend; see `Discrepancy`.
     """
     model, discrepancy = job.model, job.model.discrepancy
     if discrepancy is None:
@@ -369,7 +373,7 @@ def sample_common_residual(
 ) -> Any:
     """Add the site of the residual that all runs at a setting share; return it, shape (point,).
 
-    At settings that were run before it is partly known.
+    At settings that were already run, this residual is partly known.
     """
     square, seen = values.residual_sd**2, points.seen
     own = row_variance(values, problem) - square

@@ -1,4 +1,4 @@
-"""Options of the model: what may be said of it beside the law."""
+"""Options of the model besides the law."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from bayescale.model.likelihood import Likelihood
 
 
 class ModelOptions(TypedDict, total=False):
-    """Options of the model, for functions that hand them on to `problem.make_jobs`, where their defaults are."""
+    """Options of the model, for functions that pass them to `prepare.make_jobs`, where their defaults are."""
 
     discrepancy: Discrepancy | str | None
-    """"auto" for the calibrated default, a `Discrepancy`, or None to trust the law outright."""
+    """"auto" for the calibrated default, a `Discrepancy`, or None to assume that the law is exact."""
     likelihood: Likelihood | str
-    """A `Likelihood` or its name ("normal", "student"; of scores "binomial"), or "auto"."""
+    """A `Likelihood` or its name ("normal", "student"; for scores "binomial"), or "auto"."""
     priors: Mapping[str, Prior] | None
-    """Replacements for single priors of the law."""
+    """Priors of the law to replace, by name."""
     design: str
     """"ladder" for finished runs of growing size or compute, "curve" for more and more data, steps or attempts, "auto"
-    to tell from the name of the input; the default discrepancy and the weights of a mixture depend on it."""
+    to decide by the name of the input. The default discrepancy and the weights of a mixture depend on it."""
     prior_from: Any
     """An earlier fit of the family, whose model and prior are kept: a fit to old and new runs is then the posterior of
-    the old ones, updated by the new ones."""
+    the old runs updated with the new ones."""

@@ -1,4 +1,4 @@
-"""Padding: families are padded to few sizes, since each size is a program of its own."""
+"""Padding: families are padded to few sizes, because each size needs its own compiled program."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 
 SMALLEST_BUCKET = 8
-"""Fewest rows that a program is compiled for."""
+"""Smallest number of rows for which a program is compiled."""
 
 
 def bucket(rows: int) -> int:
-    """Round a number of rows up to the size that its program is compiled for.
+    """Round a number of rows up to the size for which its program is compiled.
 
-    Powers of two where rows cost next to nothing, then also their 3/4, then steps of a sixteenth: the longer a curve,
-    the more its padding costs against a program of its own.
+    Sizes are powers of two where rows cost almost nothing, then also 3/4 of these, then steps of a sixteenth. Longer
+    curves have finer steps, because padding costs more, compared with compiling another program.
     """
     power = max(SMALLEST_BUCKET, 1 << (rows - 1).bit_length())
     if power <= 32:

@@ -1,4 +1,4 @@
-"""Parameters: the generative program of a model, and what its coordinates mean."""
+"""Parameters: the generative program of a model, and the map from its unconstrained parameters to values."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def relative_curve(law: Law, constants: Mapping[str, Any], z: Float[Array, "row 
 
 
 def active_falls(law: Law, constants: Mapping[str, Any], problem: Problem) -> Float[Any, "active"]:
-    """Return -d ln f / d ln x_j at the reference scale for the inputs that vary, shape (active input,)."""
+    """Return -d ln f / d ln x_j at the reference scale, for the inputs j that vary, shape (active input,)."""
     inputs = np.eye(problem.z.shape[1])[np.flatnonzero(problem.active)]
     return jnp.stack([-slope_along(law, constants, jnp.asarray(direction)) for direction in inputs])
 
@@ -50,13 +50,13 @@ def slope_along(law: Law, constants: Mapping[str, Any], direction: Float[Array, 
 
 
 def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, falls: Any = None) -> Values:
-    """Run the generative program of a model: every prior, in a fixed order.
+    """Run the generative program of a model: draw from every prior, in a fixed order.
 
     Args:
-        sample: Supplier of coordinates (see `priors.Sample`).
+        sample: Function that supplies unconstrained parameters by name (see `priors.Sample`).
         model: Law, discrepancy and likelihood.
-        problem: The family, for spans and the number of rows.
-        falls: What one unit of each exponent does, see `active_falls`, where it is known.
+        problem: The family, which has spans and the number of rows.
+        falls: Effect of one unit of each exponent, see `active_falls`; computed if None.
     """
     law, drawn = model.law, {}
 
@@ -69,7 +69,7 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, fall
     if model.discrepancy is not None and any(
         isinstance(prior, Fall) and len(law.covered[key]) == sum(problem.active) for key, prior in law.priors.items()
     ):
-        # The law's net fall is a coordinate.
+        # The decrease of the law over the training span is a parameter.
         fall = jnp.exp(drawn["log_fall"])
     elif model.discrepancy is not None:
         path = jnp.where(jnp.asarray(problem.active), problem.span, 0.0)
@@ -78,7 +78,7 @@ def draw(sample: Callable[[str, Any], Any], model: Model, problem: Problem, fall
 
 
 def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, problem: Problem) -> Values:
-    """Run the priors of all but the law, given the law's net fall over the training span."""
+    """Draw everything except the law, given the law's net decrease over the training span."""
     scatter, seed = model.likelihood.draw(sample)
     amplitude = model.discrepancy.draw(sample, fall) if model.discrepancy is not None else 0.0
     level: Any = 0.0
@@ -99,7 +99,7 @@ def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, pro
 def draw_constants(
     sample: Callable[[str, Any], Any], keys: Sequence[str], law: Law, problem: Problem, falls: Any = None
 ) -> dict[str, Any]:
-    """Run the priors of a law under some of its keys, in the order of `drawing_order`."""
+    """Draw from the priors of a law under the given keys, in the order of `drawing_order`."""
     spans = jnp.asarray(problem.span)[np.flatnonzero(problem.active)]
 
     def unit_falls(constants: Mapping[str, Any]) -> Any:
@@ -108,16 +108,17 @@ def draw_constants(
     constants: dict[str, Any] = {}
     for key in keys:
         prior, names = law.priors[key], law.covered[key]
-        # An exponent of one, to see what one unit of exponent does at the reference.
+        # Exponents of one show the effect of one unit of exponent at the reference.
         ones = dict.fromkeys(names, 1.0) if isinstance(prior, Fall) else {}
         constants |= prior.draw(sample, names, Scene(constants | ones, unit_falls, spans, problem.plateau))
     return constants
 
 
 def drawing_order(law: Law) -> list[str]:
-    """Return the keys of the law's priors in the order in which they are sampled, those that others need first.
+    """Return the keys of the law's priors in the order in which they are sampled.
 
-    Priors of single constants come first, those of several (`LEVELS`) next, and `Fall` last: it needs the rest.
+    Priors of single constants come first, priors of several constants (`LEVELS`) next, and `Fall` last, because it
+    depends on the others.
     """
 
     def rank(key: str) -> tuple[int, str]:
@@ -128,14 +129,17 @@ def drawing_order(law: Law) -> list[str]:
 
 
 def coordinates(model: Model, problem: Problem) -> tuple[str, ...]:
-    """Return the names of the coordinates in the order of the engine's vector; vectors count from 0 in brackets."""
+    """Return the names of the unconstrained parameters in the order of their vector.
+
+    Vector elements have an index from 0.
+    """
     leaves, structure = jax.tree.flatten((model, problem))
     return named_coordinates(structure, tuple(np.shape(leaf) for leaf in leaves))
 
 
 @functools.cache
 def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tuple[str, ...]:
-    """Return the names of the coordinates of a shape of problem; running its program takes longer than a short fit."""
+    """Return the names of the unconstrained parameters for a shape of problem; cached, as they are slow to compute."""
     model, problem = jax.tree.unflatten(structure, [np.ones(shape) for shape in shapes])
     names: list[str] = []
 
@@ -149,12 +153,12 @@ def named_coordinates(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tu
 
 
 def singles(vector: Array) -> list[Any]:
-    """Return coordinates one by one; the gradient puts them together in one step, where indexing would add vectors."""
+    """Return the elements of a vector separately; with indexing, the gradient would add up as many vectors."""
     return [part.reshape(()) for part in jax.lax.split(vector, (1,) * len(vector))]
 
 
 def taker(vector: Array) -> Callable[[str, Any], Any]:
-    """Return a supplier that hands out the coordinates of a vector in their order."""
+    """Return a supplier that returns the elements of a vector in their order."""
     left = singles(vector)
 
     def take(name: str, distribution: Any) -> Any:
@@ -166,9 +170,9 @@ def taker(vector: Array) -> Callable[[str, Any], Any]:
 
 
 def read(vector: Array, model: Model, problem: Problem, falls: Any = None) -> tuple[Values, Any]:
-    """Return what a coordinate vector means and the log prior density of each coordinate, shape (coordinate,).
+    """Return the constrained values of a vector and the log prior density of each parameter, shape (coordinate,).
 
-    What one unit of each exponent does may be handed in, where it is known: see `active_falls`.
+    `falls` is the effect of one unit of each exponent, if it is already known: see `active_falls`.
     """
     take, drawn = taker(vector), []
 
@@ -179,21 +183,22 @@ def read(vector: Array, model: Model, problem: Problem, falls: Any = None) -> tu
 
     values = draw(sample, model, problem, falls)
     if all(isinstance(distribution, dist.Normal) for distribution, _ in drawn):
-        # All at once, which takes a fraction of the operations.
+        # Computed for all parameters at once, which takes fewer operations.
         means, sds = (jnp.stack([getattr(d, name) for d, _ in drawn]) for name in ("loc", "scale"))
         return values, dist.Normal(means, sds).log_prob(vector)
     return values, jnp.concatenate([jnp.atleast_1d(distribution.log_prob(value)) for distribution, value in drawn])
 
 
 def prior_center(model: Model, problem: Problem) -> Any:
-    """Return the coordinates at the centre of their priors, shape (coordinate,)."""
+    """Return the unconstrained parameters at the centre of their priors, shape (coordinate,)."""
     return prior_place(jnp.zeros(len(coordinates(model, problem))), model, problem)
 
 
 def prior_place(scores: Array, model: Model, problem: Problem) -> Any:
-    """Return coordinates so many standard deviations from the centre of their priors, shape (coordinate,).
+    """Return the parameters that lie `scores` standard deviations from the centre of their priors, shape (coordinate,).
 
-    Standard normal scores make it a draw of the prior, except that coordinates without a normal prior are the scores.
+    With standard normal scores this is a draw from the prior, except that parameters without a normal prior equal their
+    score.
     """
     parts: list[Any] = []
     take = taker(scores)
@@ -236,7 +241,7 @@ def constrain_all(position: Array, model: Model, problem: Problem) -> Any:
 
 
 def compact(values: Values) -> Values:
-    """Share memory of draws that are all equal, as the weights of rows are without Student-t noise."""
+    """Keep values that are equal in all draws only once, such as the weights of rows without Student-t noise."""
 
     def shared(leaf: np.ndarray) -> np.ndarray:
         first = leaf[:1, :1].copy()

@@ -1,4 +1,4 @@
-"""From runs, a law and options to the arrays of a problem: one job for each model that is fitted."""
+"""Preparation: from runs, a law and options to the arrays of a problem, one job for each fitted model."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from bayescale.model.padding import bucket, padded, padded_square
 from bayescale.model.problem import Basis, Evaluation, Job, Model, PriorScale, Problem
 
 STATE_SPACE_ROWS = 128
-"""Rows of one input from which on the evaluation in linear time is the faster one."""
+"""Number of rows of one input from which on evaluation in linear time is faster."""
 
 
 def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions]) -> Job:
-    """Check one family against one model and reduce it to arrays; arguments as of `make_jobs`.
+    """Check one family against one model and reduce it to arrays; arguments as for `make_jobs`.
 
     Raises:
-        InputError: For names or data that cannot work together, and for a law that is a mixture of models.
+        InputError: For impossible names or data, and for a law that is a mixture of models.
     """
     jobs = make_jobs(runs, law, **options)
     if len(jobs) > 1:
@@ -70,7 +70,7 @@ def make_jobs(
     """Check one family against a law and reduce it to arrays: one job, or one for each component of a mixture.
 
     Raises:
-        InputError: For names or data that cannot work together.
+        InputError: For impossible names or data.
     """
     runs = checked(runs)
     check_priors(priors)
@@ -108,14 +108,14 @@ def jobs_of(runs: Runs, model: ModelChoice, ray: Ray | None = None) -> tuple[Job
     Args:
         runs: The runs.
         model: The model.
-        ray: The ray that the runs lie on, where one input stands for several.
+        ray: The ray on which the runs lie, if one input stands for several.
 
     Raises:
-        InputError: For runs at which the law has no value.
+        InputError: For runs at inputs where the law has no value.
     """
     runs = dataclasses.replace(runs, inputs=model.law.inputs)
     refuse_zeros(model.law, runs.frame, runs.name)
-    # Runs at one scale say nothing of a span, so their priors are relative to scales of others.
+    # Runs at one scale have no span, so their priors are relative to the scales of other runs.
     rows = reduce_runs(runs, exempt=model.law.exempt, one_scale=None not in model.scales)
 
     def job(law: Law, scale: PriorScale | None) -> Job:
@@ -155,13 +155,13 @@ def prepare(
         discrepancy: The discrepancy, or None.
         likelihood: The likelihood.
         design: The rows, relative to `scale` where there is one.
-        scale: Scales of an earlier fit that the prior is relative to, or None for those of the rows.
+        scale: Scales of an earlier fit to which the prior is relative, or None for those of the rows.
 
     Returns:
-        Model, arrays, and the position on each axis from which positions in spans count, shape (axis,).
+        Model, arrays, and for each axis the origin of positions in spans, shape (axis,).
     """
     rows = len(design.y)
-    # Along what the discrepancy acts is in the arrays, so one program serves all.
+    # The directions of the discrepancy are in the arrays, so one program is enough for all.
     plain = None if discrepancy is None else dataclasses.replace(discrepancy, along="inputs")
     active = tuple(not flag for flag in design.inert)
     model = Model(engine_law(law, active, design.reference), plain, likelihood)
@@ -183,7 +183,7 @@ def prepare(
     else:
         matrix, origin = scale.directions, scale.origin
     latent = kind is Dense and likelihood.tail is not None
-    # Student-t with discrepancy has one latent precision a row, so its rows are not padded.
+    # Student-t noise with discrepancy has one latent precision for each row, so these rows are not padded.
     size = rows if latent else bucket(rows)
     problem = Problem(
         z=padded(design.z, size),
@@ -211,14 +211,14 @@ def prepare(
 def choose_evaluation(
     law: Law, discrepancy: Discrepancy | None, likelihood: Likelihood, design: Design, *, begins: bool = True
 ) -> type[Evaluation]:
-    """Return the evaluation that suits the rows of a family: the fastest of those that are exact for them.
+    """Return the fastest evaluation that is exact for the rows of a family.
 
     Args:
         law: The law.
         discrepancy: The discrepancy, or None.
         likelihood: The likelihood.
         design: The rows.
-        begins: Whether the discrepancy begins at the first row, as state-space evaluation has it.
+        begins: Whether the discrepancy starts at the first row, as state-space evaluation assumes.
     """
     rows, diagonal, heavy = len(design.y), design.diagonal, likelihood.tail is not None
     alike = np.ptp(design.count) == 0 and np.ptp(design.error) < 1e-12
@@ -241,7 +241,7 @@ def evaluation_of(
     size: int,
     latent: bool,
 ) -> Evaluation:
-    """Build an evaluation of a family's rows, padded.
+    """Build an evaluation of a family's padded rows.
 
     Args:
         kind: A class in `evaluations`.
@@ -249,8 +249,8 @@ def evaluation_of(
         point: Positions on the axes of the discrepancy, shape (row, axis).
         discrepancy: The discrepancy, or None.
         design: The rows.
-        size: Rows with padding.
-        latent: Whether each row has a precision of its own.
+        size: Number of rows with padding.
+        latent: Whether each row has its own precision.
     """
     rows = len(design.y)
     if kind is Independent:
@@ -276,12 +276,12 @@ def evaluation_of(
 
 
 def axis_positions(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarray:
-    """Return where points lie on the axes of the discrepancy, shape (point, axis).
+    """Return the positions of points on the axes of the discrepancy, shape (point, axis).
 
     Args:
         law: The law of the model.
         problem: The family.
-        low: Smallest of its coordinates among the fitted rows, shape (axis,).
+        low: Smallest of the law's coordinates among the fitted rows, shape (axis,).
         z: ln(x / reference) of the points, shape (point, input).
     """
     position = (law.coordinates(z) - low) / problem.reach
@@ -289,13 +289,13 @@ def axis_positions(law: Law, problem: Problem, low: Array, z: Array) -> np.ndarr
 
 
 def ordered(design: Design, order: np.ndarray) -> Design:
-    """Return a design whose rows have nothing in common with its rows in another order."""
+    """Return a design with its rows in another order; only for rows that share no seed or residual."""
     rows = {name: getattr(design, name)[order] for name in ("z", "y", "count", "squares", "error", "sharing")}
     return dataclasses.replace(design, **rows)
 
 
 def engine_law(law: Law, active: tuple[bool, ...], reference: Array) -> Law:
-    """Return a law as programs take it: without names, relative to the reference, its numbers as arrays.
+    """Return a law in the form that programs use: without names, relative to the reference, numbers as arrays.
 
     Args:
         law: The law.
@@ -308,8 +308,8 @@ def engine_law(law: Law, active: tuple[bool, ...], reference: Array) -> Law:
 
 
 def bare(law: Law) -> Law:
-    """Strip a law of everything that does not change its program, so that equal programs are compiled once."""
-    # Whether there is a plateau is in the problem.
+    """Strip a law of everything that does not affect its program, so that equal programs are compiled once."""
+    # Whether there is a plateau is stored in the problem.
     priors = {
         key: dataclasses.replace(prior, plateau="present") if isinstance(prior, Plateaus) else prior
         for key, prior in law.priors.items()

@@ -1,8 +1,8 @@
-"""Model: law x discrepancy x likelihood on the runs of one family, and what its coordinates mean.
+"""Model: law, discrepancy and likelihood of the runs of one family, and the values of its parameters.
 
     ln y_i = l + h(x_i) + A delta(t_i) + e_i
 
-with level l, law h (relative to its value at the reference scale), discrepancy A delta and scatter e.
+with level l, law h (relative to its value at the reference scale), discrepancy A delta and noise e.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SAME_DIGITS = 9
-"""Digits after the point of ln x up to which settings count as equal."""
+"""Settings count as equal if ln x agrees to this many decimals."""
 
 
 @record
@@ -40,7 +40,7 @@ class Model:
 
 @record
 class Basis:
-    """Eigenvectors in columns, shape (row, row), and eigenvalues, shape (row,), of a discrepancy among rows."""
+    """Eigenvectors in columns, shape (row, row), and eigenvalues, shape (row,), of a discrepancy's covariance."""
 
     vectors: Float[Array, "row row"]
     eigenvalues: Float[Array, "row"]
@@ -48,13 +48,13 @@ class Basis:
 
 @record
 class Problem:
-    """One family as the engine sees it: arrays padded to a bucket of rows, with a mask.
+    """One family as arrays padded to a bucket of rows, with a mask.
 
-    Shapes are those of `Design` with row padded to a bucket. `evaluation` is how the density of the rows is evaluated,
-    with the arrays that this takes; state-space evaluation has the rows in the order of the input. `reach` is the span
-    of each of the law's `axes`, those of the inputs where it has none; `directions` and `origin` map positions in these
-    spans to the axes of the discrepancy. `plateau` is zero where a law does without the plateau that it might have,
-    minus one where it does without its floor as well, else one.
+    Shapes are those of `Design`, with row padded to a bucket. `evaluation` computes the density of the rows and has the
+    arrays for that; in state-space evaluation, rows are in the order of the input. `reach` is the span of each of the
+    law's `axes`, or of the inputs if it declares none. `directions` and `origin` map positions in these spans to the
+    axes of the discrepancy. `plateau` is 1, except for laws that may have a plateau but here lack it (0), or lack the
+    floor too (-1).
     """
 
     z: Float[Array, "row input"]
@@ -75,7 +75,7 @@ class Problem:
     active: tuple[bool, ...] = static()
     replicated: bool = static()
     latent: bool = static()
-    """Each row has a precision of its own among the coordinates (Student-t noise with discrepancy)."""
+    """Whether each row has its own precision among the parameters (Student-t noise with discrepancy)."""
 
     @property
     def rows(self) -> int:
@@ -84,7 +84,7 @@ class Problem:
 
 
 class Values(NamedTuple):
-    """Constrained values of one set of coordinates."""
+    """Constrained values of one vector of unconstrained parameters."""
 
     constants: dict[str, Any]
     """Constants of the law at the reference scale, in units of the level."""
@@ -93,11 +93,11 @@ class Values(NamedTuple):
     amplitude: Float[Any, "*draw"]
     """Amplitude of the discrepancy."""
     level: Float[Any, "*draw"]
-    """Level where it is sampled (Student-t noise), else zero."""
+    """Level if it is sampled (Student-t noise, counts), else zero."""
     weights: Float[Any, "*draw row"]
     """Relative precision of each row (Student-t noise with discrepancy), else ones."""
     latent: Any = ()
-    """Standard scores of log odds (see `evaluations.counts`), else none."""
+    """Standardised log odds (see `evaluations.counts`), else empty."""
 
 
 class Whitened(NamedTuple):
@@ -113,7 +113,7 @@ class Evaluation:
     """Evaluation of the density of a family's rows; `evaluations` has the implementations.
 
     Attributes:
-        sequential: Whether it goes from row to row, so that draws are better evaluated one after the other.
+        sequential: Whether it processes rows one after the other, so that draws are better evaluated in a loop.
         factorises: Whether it factorises a matrix of all rows for each draw.
     """
 
@@ -121,7 +121,7 @@ class Evaluation:
     factorises = False
 
     def shape_of_scores(self, replicated: bool) -> int:
-        """Return the number of standard scores of latent responses that are sampled; none for losses.
+        """Return the number of standardised latent responses that are sampled; zero for losses.
 
         Args:
             replicated: Whether some runs have equal inputs.
@@ -130,11 +130,11 @@ class Evaluation:
         return 0
 
     def response(self, values: Values, mean: np.ndarray, problem: Problem) -> np.ndarray:
-        """Return the response that each draw has for the rows, less the centre, shape (draw, row) or (row,).
+        """Return the response of the rows in each draw, minus the centre, shape (draw, row) or (row,).
 
         Args:
             values: Draws, every leaf with leading axis draw.
-            mean: What law and level say of the rows, shape (draw, row).
+            mean: ln of the law plus level at the rows, shape (draw, row).
             problem: The family.
         """
         del values, mean
@@ -142,42 +142,45 @@ class Evaluation:
 
     @property
     def scored(self) -> bool:
-        """Return whether standard scores of the law are formed (see `inference.reparam`)."""
+        """Return whether parameters of the law are standardised (see `inference.reparam`)."""
         return True
 
     def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """Rotate, or factorise, the covariance of the rows without the level.
 
         Args:
-            values: What the coordinates mean.
-            residual: What law and level leave, zero on padding, shape (row,).
+            values: Constrained values.
+            residual: Deviations from law and level, zero on padding, shape (row,).
             model: Law, discrepancy and likelihood.
             problem: The family.
         """
         raise NotImplementedError
 
     def deviance(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Float[Any, ""]:
-        """Return quadratic form and log determinant of the rows, level integrated out; arguments as of `whiten`."""
+        """Return quadratic form plus log determinant of the rows, level integrated out; arguments as for `whiten`."""
         raise NotImplementedError
 
     def leave_one_out(
         self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem
     ) -> Float[Any, "row"]:
-        """Return the log density of each row given all others, shape (row,); arguments as of `whiten`."""
+        """Return the log density of each row given all others, shape (row,); arguments as for `whiten`."""
         raise NotImplementedError
 
     def rotate(self, columns: Float[Array, "row *column"]) -> Float[Any, "row *column"]:
-        """Express rows, shape (row,) or (row, column), in the basis that `weigh` takes them in."""
+        """Express rows, shape (row,) or (row, column), in the basis that `weigh` uses."""
         raise NotImplementedError
 
     def weigh(
         self, values: Values, columns: Float[Array, "row *column"], problem: Problem
     ) -> tuple[Float[Any, "row *column"], Float[Any, "row"]]:
-        """Return columns of rows, rotated before, and precisions that make these rows about independent."""
+        """Return rotated columns, and precisions with which their rows are about independent; see `rotate`."""
         raise NotImplementedError
 
     def draw_scatter(self, values: Values, problem: Problem, rng: np.random.Generator) -> Float[np.ndarray, "draw row"]:
-        """Draw the scatter of the fitted rows around law and discrepancy, shape (draw, row); here it is independent."""
+        """Draw the noise of the fitted rows around law and discrepancy, shape (draw, row).
+
+        Independent in this class.
+        """
         spread = over_draws(row_variance, values, problem)[:, : problem.rows]
         return np.sqrt(spread) * rng.standard_normal(spread.shape)
 
@@ -193,14 +196,14 @@ class Evaluation:
 
         Args:
             values: Draws, every leaf with leading axis draw.
-            residual: What law and level leave of the rows, shape (draw, row).
-            wrong: What a path of the prior leaves of them, its scatter included, shape (draw, row).
-            kernel: Kernel of unit amplitude over rows and new points, shape (row + point, row + point).
+            residual: Deviations of the rows from law and level, shape (draw, row).
+            wrong: Those deviations minus a path from the prior and its noise, shape (draw, row).
+            kernel: Kernel with unit amplitude over rows and new points, shape (row + point, row + point).
             problem: The family.
 
         Returns:
-            Conditional mean, the variance that the rows remove, and the correction of the path at the new points, shape
-            (draw, point) each.
+            Conditional mean, the reduction of the variance due to the rows, and the correction of the path at the new
+            points, shape (draw, point) each.
         """
         raise NotImplementedError
 
@@ -212,14 +215,14 @@ def row_variance(values: Values, problem: Problem) -> Float[Any, "row"]:
 
 
 def share_residuals(problem: Problem) -> bool:
-    """Return whether a new run at fitted settings shares the residual there, unlike checkpoints of one other run."""
+    """Return whether a new run at fitted settings shares the residual there; not if rows are checkpoints of one run."""
     return not float(problem.single) and bool(np.any(problem.seed_part))
 
 
 def typical_weights(values: Values, problem: Problem, basis: Basis) -> Float[Any, "row"]:
-    """Return the precisions in the discrepancy's eigenbasis as if all rows scattered alike, shape (row,).
+    """Return the precisions in the discrepancy's eigenbasis as if all rows had the same variance, shape (row,).
 
-    Any scores serve that are nearly standard, and these need no factorisation.
+    Approximate standardisation is sufficient, and this one needs no factorisation.
     """
     variance = row_variance(values, problem)
     typical = problem.mask.sum() / (problem.mask / variance).sum()
@@ -235,7 +238,7 @@ def over_draws(
 
 
 def filled(values: Values, draws: int) -> Values:
-    """Broadcast constant leaves (a term that is switched off) along the draw axis."""
+    """Broadcast constant leaves (of a component that is switched off) along the draw axis."""
     return jax.tree.map(
         lambda leaf: np.broadcast_to(leaf, (draws, *np.shape(leaf)[1:])) if np.ndim(leaf) == 0 else leaf, values
     )
@@ -243,7 +246,7 @@ def filled(values: Values, draws: int) -> Values:
 
 @dataclasses.dataclass(frozen=True)
 class PriorScale:
-    """Scales that turn the priors of a model into priors of laws in raw units: those of the runs that it was made for.
+    """Scales to which the priors of a model are relative: those of the runs for which it was made.
 
     Attributes:
         reference: Geometric mean of each input, shape (input,).
@@ -253,7 +256,7 @@ class PriorScale:
         low: Smallest of the law's coordinates, shape (axis,).
         reach: Span of each axis, shape (axis,).
         directions: See `discrepancy.directions`, shape (input, axis).
-        origin: Likewise, shape (axis,).
+        origin: See `discrepancy.directions`, shape (axis,).
     """
 
     reference: np.ndarray
@@ -283,6 +286,6 @@ class Job:
     ray: Ray | None = None
     """The ray along which one of several inputs was fitted, or None."""
     design: str = "curve"
-    """What kind of runs the family has, a key of `designs.DESIGNS`."""
+    """Design of the family's runs, a key of `designs.DESIGNS`."""
     prior_scale: PriorScale | None = None
-    """Scales of the fit whose prior was kept, or None for those of the runs themselves."""
+    """Scales of the earlier fit whose prior is kept, or None for those of the runs themselves."""

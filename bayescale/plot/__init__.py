@@ -1,7 +1,7 @@
-"""Plots: posteriors, forecasts, calibration and decisions as pictures.
+"""Plots of posteriors, forecasts, calibration and decisions.
 
-Only this package imports matplotlib. Each function draws into `ax` where one is given, else into a new figure, and
-returns the axes. Nothing here shows a window or changes matplotlib's settings.
+Only this package imports matplotlib. Each function draws into `ax` if it is given, else into a new figure, and returns
+the axes. No function shows a window or changes matplotlib's settings.
 """
 
 from bayescale.plot.calibration import held_out, pit, reliability

@@ -1,4 +1,4 @@
-"""Pictures of calibration: reliability and the probability integral transform."""
+"""Plots of calibration: reliability and the probability integral transform."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     """Draw the observed coverage of intervals against their nominal level.
 
     Args:
-        table: Columns method, level and coverage, as fractions; low and high, where given and not NaN, are the ends
-            of an interval for the coverage (over families).
-        ax: Where to draw.
+        table: Columns method, level and coverage, as fractions; optionally low and high, the ends of an interval for
+            the coverage (over families), which may be NaN.
+        ax: Axes to draw into; by default those of a new figure.
 
     Raises:
         InputError: For missing columns or no rows.
@@ -61,7 +61,7 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
             rows = rows.sort_values("level")
             x, y = rows["level"].to_numpy(float), rows["coverage"].to_numpy(float)
             if ranges:
-                # Side by side, so that bars of several methods can be told apart.
+                # Points of several methods are drawn side by side, so that their bars do not overlap.
                 shift = 0.004 * (number - 0.5 * (table["method"].nunique() - 1))
                 ax.vlines(x + shift, rows["low"], rows["high"], color=color, alpha=0.55, linewidth=1.4)
                 x = x + shift
@@ -90,12 +90,12 @@ def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 @known_keywords
 def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw held-out runs with the median and intervals that were forecast for them, a row each.
+    """Draw held-out runs and their forecasts (median and intervals), one row each.
 
     Args:
-        frame: Columns family, setting, y and quantiles as `Backtest.frame` has them, and ratio, which labels the rows
-            where a family has several.
-        ax: Where to draw.
+        frame: Columns family, setting, y and quantiles as in `Backtest.frame`, and ratio, which labels the rows if a
+            family has several.
+        ax: Axes to draw into; by default those of a new figure.
 
     Raises:
         InputError: For missing columns or no rows.
@@ -130,17 +130,17 @@ def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def several_cuts(frame: pd.DataFrame) -> bool:
-    """Return whether a family was cut at several ratios, so that a held-out run has several forecasts."""
+    """Return whether a family was cut at several extrapolation factors; a held-out run then has several forecasts."""
     return "ratio" in frame and bool((frame.groupby("family")["ratio"].nunique() > 1).any())
 
 
 @known_keywords
 def pit(frame: pd.DataFrame, *, ax: Axes | None = None, bins: int = 10) -> Axes:
-    """Draw the histogram of where outcomes fell in their forecasts, which is flat for calibrated ones.
+    """Draw a histogram of the forecast probability below each outcome (PIT), which is flat for calibrated forecasts.
 
     Args:
-        frame: Column pit with the probability below each outcome, and method where there are several.
-        ax: Where to draw.
+        frame: Column pit with that probability, and method where there are several.
+        ax: Axes to draw into; by default those of a new figure.
         bins: Number of equal bins.
 
     Raises:

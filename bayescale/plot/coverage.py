@@ -1,4 +1,4 @@
-"""Pictures of repeated sampling: coverage by attempts, budgets, and the accuracy of best of n."""
+"""Plots of repeated sampling: coverage by attempts, budgets, and the accuracy of best of n."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from bayescale.plot.style import (
 )
 
 BANDS = ((0.95, 0.14), (0.8, 0.2), (0.5, 0.3))
-"""Levels of intervals and the opacity of each, the widest first."""
+"""Probabilities of the intervals and the opacity of each, the widest first."""
 BEYOND = 100
-"""How many times the attempts made a curve goes, unless told."""
+"""By default a curve ends at this many times the largest number of attempts made."""
 ROWS = 60
-"""Numbers of attempts at which a curve is evaluated."""
+"""Number of points at which a curve is evaluated."""
 
 
 @known_keywords
@@ -46,17 +46,17 @@ def coverage(
     problems: str = "same",
     target: float | None = None,
 ) -> Axes:
-    """Draw coverage by the number of attempts: the median, 50, 80 and 95 % intervals, and the unbiased estimates.
+    """Draw coverage by number of attempts: the median, 50, 80 and 95 % intervals, and the unbiased estimates.
 
     Args:
         post: A fit to counts.
-        ax: Where to draw.
-        upto: Most attempts of the curve; by default a hundred times those made.
+        ax: Axes to draw into; by default those of a new figure.
+        upto: Largest number of attempts on the x axis; by default a hundred times the number made.
         problems: "same" for the fitted problems, "new" for other ones.
         target: A coverage to mark.
 
     Raises:
-        InputError: For options that cannot be.
+        InputError: For impossible options.
 
     Example:
         >>> bs.plot.coverage(post, upto=10_000, target=0.9)  # doctest: +SKIP
@@ -114,9 +114,10 @@ def coverage_forecast(record: CoverageForecast, *, ax: Axes | None = None) -> Ax
 
 
 def budget(record: Budget, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability to reach the target over the number of attempts."""
+    """Draw the probability of reaching the target by number of attempts."""
     reached = np.sort(record.draws[np.isfinite(record.draws)])
-    # A step before the first attempt, so that a target met at once, or never, has a curve too.
+    # The curve starts with a step before the first attempt, so that it is visible also where the target is met at once
+    # or never.
     k = np.concatenate([[1.0], reached, [1e9]])
     chance = np.concatenate([[0.0], np.arange(1, len(reached) + 1), [len(reached)]]) / len(record.draws)
     with drawing(ax) as ax:
@@ -133,7 +134,7 @@ def budget(record: Budget, *, ax: Axes | None = None) -> Axes:
 
 
 def best_of_n(record: BestOfN, *, ax: Axes | None = None) -> Axes:
-    """Draw the shares of problems with a right and with a wrong answer over the number of attempts."""
+    """Draw the fractions of problems with a right and with a wrong answer by number of attempts."""
     with drawing(ax) as ax:
         shares = ((record.right, BLUE, "right answer, 80 %"), (record.wrong, ORANGE, "wrong answer, 80 %"))
         for draws, color, label in shares:
@@ -149,11 +150,11 @@ def best_of_n(record: BestOfN, *, ax: Axes | None = None) -> Axes:
 
 
 def doubled(most: int) -> list[int]:
-    """Return 1, 2, 4 and so on up to a number, and that number."""
+    """Return 1, 2, 4 and so on up to `most`, and `most`."""
     return [*(1 << power for power in range(most.bit_length()) if 1 << power < most), most]
 
 
 def as_shares(ax: Axes) -> None:
-    """Make y go from 0 to 1, in percent."""
+    """Make the y axis go from 0 to 1, in percent."""
     ax.set_ylim(0.0, 1.0)
     ax.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, 0, " %"))

@@ -1,4 +1,4 @@
-"""Pictures of decisions; `plot` offers them under its own name."""
+"""Plots of decisions; `plot` offers these functions under its own name."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ INPUT_WORDS = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
 def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float = 10.0) -> Axes:
-    """Draw the typical loss and its interval along one budget, with the choice, the plug-in and the flat bottom.
+    """Draw typical loss and its interval along one budget, with the choice, the plug-in and the equally good sizes.
 
     Args:
-        allocation: What `decide.allocate` returned.
-        ax: Where to draw.
-        excess: Sizes whose typical loss exceeds the least by up to this many times the stated regret are shown, and
-            all that is marked in any case.
+        allocation: Result of `decide.allocate`.
+        ax: Axes to draw into; by default those of a new figure.
+        excess: The x axis covers sizes whose typical loss exceeds the least by up to this many times the allocation's
+            `regret`, and in any case everything that is marked.
     """
     first, second = allocation.over
     table = allocation.table
@@ -65,7 +65,7 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
         log_axes(ax, low, high)
         span = rows[["q05", "q95"]].to_numpy(float)
         floor, top = float(span[:, 0].min()), float(span[:, 1].max())
-        # Sizes at which the interval explodes would press the bottom, which matters, into a line.
+        # Sizes with enormous intervals would compress the bottom of the curve, which matters, into a line.
         least = float(rows["typical"].min())
         top = min(top, least + 4.0 * (least - floor) + 4.0 * excess * allocation.regret)
         ax.set_ylim(floor - 0.16 * (top - floor), top + 0.34 * (top - floor))
@@ -105,11 +105,11 @@ def one_budget(allocation: Allocation, *, ax: Axes | None = None, excess: float 
 
 @known_keywords
 def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
-    """Draw by how much one recipe is better along a range, with its 90 % interval and the probability at both ends.
+    """Draw how much better one recipe is along a range, with its 90 % interval and the probability at both ends.
 
     Args:
-        crossing: What `decide.crossover` returned, or one of `Comparison.crossings`.
-        ax: Where to draw.
+        crossing: Result of `decide.crossover`, or one of `Comparison.crossings`.
+        ax: Axes to draw into; by default those of a new figure.
 
     Example:
         >>> bs.plot.crossover(bs.decide.crossover(post_a, post_b, range=(1e9, 1e10)))  # doctest: +SKIP
@@ -156,7 +156,7 @@ def crossover(crossing: Crossing, *, ax: Axes | None = None) -> Axes:
 
 
 def shade(ax: Axes, x: np.ndarray, outside: np.ndarray) -> None:
-    """Shade the stretches of an axis where a grid lies outside the fitted runs."""
+    """Shade the parts of an axis where a grid lies outside the fitted runs."""
     ends = np.concatenate([[ax.get_xlim()[0]], np.sqrt(x[1:] * x[:-1]), [ax.get_xlim()[1]]])
     changes = np.flatnonzero(np.diff(np.concatenate([[0], outside.astype(int), [0]])))
     for start, end in zip(changes[::2], changes[1::2], strict=True):

@@ -1,4 +1,4 @@
-"""Pictures of one fit: intervals, constants, what was learned, residuals, and forecasts."""
+"""Plots of one fit: intervals, constants, priors and posteriors, residuals, and forecasts."""
 
 from __future__ import annotations
 
@@ -88,21 +88,21 @@ def intervals(
 ) -> Axes:
     """Draw the fitted runs and the predictive intervals, inside the data and beyond.
 
-    With several inputs the intervals run along one of them, at each setting of the others where the data have up to
-    four. An isoFLOP sweep is drawn as its valleys instead (see `isoflop`), and other runs that fill a plane as measured
-    against fitted losses (see `fitted`), unless `input` or `upto` asks for a slice, which is at the others' geometric
-    mean.
+    With several inputs the intervals run along one of them, at each setting of the others if the data have up to four
+    settings. An isoFLOP sweep is drawn as its valleys instead (see `isoflop`), and other runs that fill a plane as
+    measured against fitted losses (see `fitted`). With `input` or `upto`, such runs are drawn along one input at the
+    geometric mean of the others.
 
     Args:
         posterior: A fit.
-        ax: Where to draw.
-        input: Input of the x axis; by default the one that spans most.
-        upto: Largest x; by default ten times the data; in any case far enough for `truth`.
+        ax: Axes to draw into; by default those of a new figure.
+        input: Input on the x axis; by default the one with the largest range.
+        upto: Largest x; by default ten times the data. The axis always includes `truth`.
         kind: "run" for one future run with a new seed, "mean" for the curve itself.
         levels: Central probabilities of the intervals.
         target: A value to mark with a line.
         truth: Runs measured afterwards, with the inputs and loss, which the fit has not seen.
-        question: Forecast of one run, which is marked; the other inputs are then those of this run.
+        question: Forecast of one run to mark; the other inputs are then those of this run.
 
     Raises:
         InputError: For an unknown input or kind, a level outside (0, 1), or a truth without its columns.
@@ -159,10 +159,10 @@ def intervals(
 
 
 def checked_levels(levels: Any) -> list[float]:
-    """Return central probabilities in increasing order, each once.
+    """Return central probabilities in increasing order, without repetition.
 
     Raises:
-        InputError: For none, or one outside (0, 1).
+        InputError: For no level, or one outside (0, 1).
     """
     found = list(levels) if np.iterable(levels) else levels
     if not isinstance(found, list) or not all(checked.PROBABILITY.holds(level) for level in found):
@@ -173,14 +173,14 @@ def checked_levels(levels: Any) -> list[float]:
 
 
 Drawn = list[tuple[dict[str, float], np.ndarray, list[np.ndarray]]]
-"""Settings of the other inputs, each with the median, shape (point,), and intervals, shape (side, point)."""
+"""Settings of the other inputs, each with the median, shape (point,), and intervals, shape (side, point) each."""
 
 
 def medians_and_intervals(
     posterior: Fitted, name: str, grid: np.ndarray, groups: list[dict[str, float]], kind: str, levels: list[float]
 ) -> Drawn:
     """Forecast along one input at each setting of the others."""
-    # Each point as a setting that was not fitted: at fitted settings the interval of a run is narrower.
+    # Each point counts as a setting that was not fitted, because at fitted settings the interval of a run is narrower.
     points = [posterior.on_ray(pd.DataFrame({name: grid, **setting}), {}) for setting in groups]
     forecasts = [posterior.forecast_at(rows, kind, new_setting=True) for rows in points]
     return [
@@ -201,18 +201,18 @@ def draw_settings(
     """Draw medians, intervals, fitted runs and later runs at each setting of the other inputs.
 
     Args:
-        ax: Where to draw.
-        drawn: What to draw, one entry a setting.
+        ax: Axes to draw into.
+        drawn: Medians and intervals, one entry a setting.
         grid: Values of the input on the x axis, shape (point,).
-        name: That input.
+        name: Name of that input.
         frame: Fitted runs.
         later: Runs measured afterwards.
-        averaged: Whether the setting is an average, so that all runs are at other settings.
+        averaged: Whether the setting is an average over the data, so that no run is exactly at it.
     """
     several = len(drawn) > 1
     for color, (setting, middle, intervals) in zip(PALETTE, drawn, strict=False):
         for interval in reversed(intervals):
-            # Intervals lie on top of each other, so equal opacity makes the inner ones darker.
+            # Intervals overlap, so equal opacity makes the inner ones darker.
             opacity = 0.13 if several else 0.20
             ax.fill_between(grid, *interval, color=color, alpha=opacity, linewidth=0, zorder=2)
         ax.plot(grid, middle, color=color, linewidth=1.6, zorder=3)
@@ -220,13 +220,13 @@ def draw_settings(
         if later is not None:
             truths(ax, later, name, color if several else ORANGE, setting if several else {}, averaged)
     if later is not None and several:
-        # Those at settings of their own have no interval to be compared with, but are not left out either.
+        # Later runs at other settings have no interval here, but are drawn too.
         known = [matches(later, setting) for setting, _, _ in drawn]
         truths(ax, later.loc[~np.any(known, axis=0)], name, INK, {}, averaged)
 
 
 def names_at_ends(ax: Axes, drawn: Drawn, levels: list[float]) -> list[tuple[float, str, str]]:
-    """Return height, text and colour of the labels at the right: of settings, or of one setting's median and levels."""
+    """Return height, text and colour of the labels at the right: settings, or median and levels of a single one."""
     if len(drawn) > 1:
         return [
             (float(middle[-1]), ", ".join(f"{c} {short(v, 3)}" for c, v in setting.items()), color)
@@ -243,20 +243,20 @@ def names_at_ends(ax: Axes, drawn: Drawn, levels: list[float]) -> list[tuple[flo
 def constants(
     posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, prior: bool = True, component: int = 0
 ) -> np.ndarray:
-    """Draw the posterior of each constant, in the paper's own units where the law says how they scale.
+    """Draw the posterior of each constant, in the paper's units if the law declares how they scale.
 
     Args:
         posterior: A fit.
-        axes: As many axes as there are constants.
-        prior: Add the prior of those constants that have one of their own; a floor and amplitudes share the
-            level of the law, which follows the data.
-        component: Which component of a mixture, counted from 0: the constants of its models are not the same.
+        axes: As many axes as there are constants; by default those of a new figure.
+        prior: Also draw the prior of constants that have a separate one. A floor and amplitudes have none: they share
+            the level of the law, whose prior is relative to the data.
+        component: Index of the component of a mixture, from 0; components have different constants.
 
     Returns:
         The axes, shape (constant,).
 
     Raises:
-        InputError: For too few axes, or a component that there is not.
+        InputError: For too few axes, or an index without a component.
     """
     part, words = chosen(fitted_posterior(posterior), component)
     before = component_prior(part) if prior else {}
@@ -271,21 +271,21 @@ def constants(
 
 @known_keywords
 def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = None, component: int = 0) -> np.ndarray:
-    """Draw prior and posterior of each sampled coordinate, and how much of the prior's variance went away.
+    """Draw prior and posterior of each unconstrained parameter, and by how much the data reduced its variance.
 
     Args:
         posterior: A fit.
-        axes: As many axes as there are coordinates; the weights of single rows are left out.
-        component: Which component of a mixture, counted from 0.
+        axes: As many axes as there are parameters, without weights of single rows; by default those of a new figure.
+        component: Index of the component of a mixture, from 0.
 
     Returns:
-        The axes, shape (coordinate,).
+        The axes, shape (parameter,).
 
     Raises:
-        InputError: For too few axes, or a component that there is not.
+        InputError: For too few axes, or an index without a component.
     """
     part, words = chosen(fitted_posterior(posterior), component)
-    # Student-t noise has a coordinate for each row, of no interest one by one.
+    # Student-t noise has a parameter for each row; these are not drawn.
     panels = [
         (
             name,
@@ -305,7 +305,7 @@ def learned(posterior: Fitted, *, axes: Sequence[Axes] | np.ndarray | None = Non
 
 
 def chosen(fit: Fitted, component: int) -> tuple[Posterior, str]:
-    """Return a component of a fit, and of a mixture words that say which, for titles.
+    """Return a component of a fit, and for a mixture a description of the component, for titles.
 
     Raises:
         InputError: If there is no such component.
@@ -320,12 +320,12 @@ def chosen(fit: Fitted, component: int) -> tuple[Posterior, str]:
 
 @known_keywords
 def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = None) -> Axes:
-    """Draw how far each run lies from the posterior mean curve, against the spread expected of one run.
+    """Draw the deviation of each run from the posterior mean curve, with the spread expected of one run.
 
     Args:
         posterior: A fit.
-        ax: Where to draw.
-        input: Input of the x axis; by default the one that spans most.
+        ax: Axes to draw into; by default those of a new figure.
+        input: Input on the x axis; by default the one with the largest range.
 
     Raises:
         InputError: For an unknown input.
@@ -371,8 +371,8 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
 
     Args:
         ax: Axes, or several of one figure.
-        path: The file; its ending (png, svg, pdf) decides the format.
-        dpi: Pixels an inch.
+        path: The file; its suffix (png, svg, pdf) decides the format.
+        dpi: Pixels per inch.
 
     Returns:
         The path.
@@ -390,14 +390,14 @@ def save(ax: Axes | Iterable[Axes], path: str | Path, dpi: int = 160) -> Path:
 
 
 def component_prior(posterior: Posterior) -> dict[str, np.ndarray]:
-    """Return prior draws of the quantities of one model that do not follow the data's level."""
+    """Return prior draws of the quantities of one model whose prior is not relative to the data's level."""
     count, law = len(posterior.prior_draws), posterior.law
     values = constrain_draws(posterior.prior_draws[None], posterior.job.model, posterior.job.problem)
     values = jax.tree.map(lambda leaf: np.asarray(leaf).reshape(count, *leaf.shape[2:]), values)
     constants = {name: np.broadcast_to(np.asarray(v, float), count) for name, v in values.constants.items()}
     if law.units:
         reference = dict(zip(law.inputs, posterior.reference, strict=True))
-        # A wide prior of an exponent makes amplitudes in raw counts overflow; they are left out below.
+        # With a wide prior of an exponent, amplitudes in raw counts overflow; such draws are dropped below.
         with np.errstate(over="ignore", invalid="ignore"):
             constants = law.at_unit_scale(constants, reference)
     levelled = law.covered[law.level[0]] if law.level else ()

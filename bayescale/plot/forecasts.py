@@ -1,4 +1,4 @@
-"""Pictures of forecasts: the density at one point, and intervals at several."""
+"""Plots of forecasts: the density at one point, and intervals at several."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from bayescale.plot.style import (
 from bayescale.score_forecast import ScoreForecast
 
 MOST_POINTS = 20
-"""Most points of a forecast that are drawn side by side."""
+"""Largest number of points of a forecast that are drawn."""
 
 
 @known_keywords
@@ -42,14 +42,15 @@ def forecast(
     measured: float | None = None,
     target: float | None = None,
 ) -> Axes:
-    """Draw a forecast: of one point its predictive density, of several their intervals side by side.
+    """Draw a forecast: the predictive density at one point, or the intervals at several points.
 
     Args:
         forecast: A forecast at one or more points.
-        ax: Where to draw.
-        point: Draw the density of this one of several points, counted from 0.
-        measured: The value that a run gave in the end, for the density of one point.
-        target: A value whose probability of being met, undercut by a loss or passed by a score, is written down.
+        ax: Axes to draw into; by default those of a new figure.
+        point: Index, from 0, of the point whose density is drawn; by default intervals of all points, if there are
+            several.
+        measured: The measured value of the run, for the density of one point.
+        target: A value; the probability of meeting it (a loss below, a score above) is written.
 
     Raises:
         InputError: If there is no such point, if the forecast has no width, or for a measured value of several points.
@@ -72,7 +73,7 @@ def forecast(
 
 
 def side_by_side(forecast: Forecast, ax: Axes | None, target: float | None) -> Axes:
-    """Draw the median and intervals of each point, a row each, the first at the top."""
+    """Draw the median and intervals of each point in a row, the first point at the top."""
     number = min(len(forecast), MOST_POINTS)
     points = forecast.points.iloc[:number]
     varying = [name for name in points if points[name].nunique() > 1] or list(points)
@@ -119,7 +120,7 @@ def side_by_side(forecast: Forecast, ax: Axes | None, target: float | None) -> A
 
 
 def side_of(forecast: Forecast) -> str:
-    """Return on which side of a target a response is better."""
+    """Return the side of a target on which a response is better: "below" or "above"."""
     return "above" if forecast.higher_is_better else "below"
 
 
@@ -151,7 +152,7 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
     edge = 0.06 * (last - first)
     grid = np.linspace(max(first - edge, 0.5 * first), last + edge, 500)
     if isinstance(forecast, ScoreForecast):
-        # Chance and ceiling themselves have infinite log odds.
+        # Chance and ceiling have infinite log odds.
         inner = 1e-4 * (forecast.range.ceiling - forecast.range.chance)
         grid = grid.clip(forecast.range.chance + inner, forecast.range.ceiling - inner)
     heights = density_of(forecast, grid, point)
@@ -164,14 +165,14 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
         ax.plot([middle, middle], [0, np.interp(middle, grid, heights)], color=BLUE, linewidth=1.2)
         ax.set_ylim(0, 1.30 * heights.max())
         ax.set_xlim(grid[0], grid[-1])
-        # Left of the curve there is room at this height, whatever the shape.
+        # At this height there is always room left of the curve.
         text = f"median {plain(middle, high - low)}\n80 %: {plain(low, high - low)} to {plain(high, high - low)}"
         height = 0.62 * heights.max()
         start = float(grid[np.argmax(heights >= height)])
         note(ax, text, (start, height), (-8, 0), BLUE, "data", ha="right", va="center")
         if target is not None:
             share = float(forecast.probability_met(target)[point])
-            # Two labels point away from each other.
+            # Two labels are placed on opposite sides.
             leftwards = target < measured if measured is not None else target > middle
             text = f"target {target:g}\nP({side_of(forecast)}) = {percent(share)}"
             upright(ax, target, INK, (0, (4, 3)), text, leftwards)

@@ -1,4 +1,4 @@
-"""Pictures of isoFLOP sweeps and of runs with several inputs; `plot` offers them under its own name."""
+"""Plots of isoFLOP sweeps and of runs with several inputs; `plot` offers these functions under its own name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from bayescale.forecast import Forecast
 
 CROSSES = {"linestyle": "none", "marker": "X", "markersize": 8.0, "markerfacecolor": "white", "markeredgewidth": 1.4}
-"""Look of runs that were left out."""
+"""Style of runs that were left out."""
 AXES = {"n_params": "parameters", "n_tokens": "training tokens"}
 
 
@@ -61,13 +61,13 @@ def isoflop(
     """Draw valleys of equal compute, with the measured runs, a star at each minimum and the frontier through the stars.
 
     Args:
-        source: What `decide.isoflop` or `decide.allocate` returned, or a fit of a sweep. One allocation is drawn with
-            its choice, its plug-in and its flat bottom instead.
-        ax: Where to draw.
-        input: x axis, n_params or n_tokens.
+        source: Result of `decide.isoflop` or `decide.allocate`, or a fit of a sweep. A single allocation is drawn with
+            its choice, its plug-in and the equally good sizes instead.
+        ax: Axes to draw into; by default those of a new figure.
+        input: Input on the x axis, n_params or n_tokens.
         target: A loss to mark with a line.
-        question: Forecast of one run which is marked.
-        excess: Of one allocation: how many times the stated regret is shown.
+        question: Forecast of one run to mark.
+        excess: For a single allocation, the excess of typical loss that is shown, as a multiple of its `regret`.
 
     Raises:
         InputError: For another input, or a fit that is no sweep.
@@ -125,7 +125,7 @@ def isoflop(
 
 
 def budget_of(question: Forecast) -> float | None:
-    """Compute of the run in question at 6 N D; None where its tokens or its size are not known."""
+    """Return the compute, 6 N D, of the run in question; None if its tokens or its size are not known."""
     point = question.points.iloc[0]
     if not {"n_params", "n_tokens"} <= set(point.index):
         return float(point["flops"]) if "flops" in point.index else None
@@ -133,7 +133,7 @@ def budget_of(question: Forecast) -> float | None:
 
 
 def valleys_of(found: Allocations) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Return several allocations as valleys, their minima and no measured runs.
+    """Return several allocations as tables of valleys, of their minima, and of measured runs (empty).
 
     Raises:
         InputError: For a split between other inputs.
@@ -170,7 +170,7 @@ def valleys(
     question: Forecast | None = None,
     response: str = "loss",
 ) -> Axes:
-    """Draw valleys, minima, measured runs and those left out over one input; columns as in `decide.isoflop.Sweep`."""
+    """Draw valleys, minima, measured runs and left-out runs over one input; columns as in `decide.isoflop.Sweep`."""
     colors = budget_colors(minima["budget"].to_numpy(float))
     flat = ("flat_low", "flat_high") if input == "n_params" else ("flat_tokens_low", "flat_tokens_high")
     extents = []
@@ -178,7 +178,7 @@ def valleys(
         for row in minima.to_dict("records"):
             own = measured[measured["budget"] == row["budget"]]
             curve = curves[curves["budget"] == row["budget"]].sort_values(input)
-            # A valley is drawn where it was measured and around its bottom; the walls say nothing.
+            # A valley is drawn where it was measured and around its minimum; its steep ends are not of interest.
             shown = [row[flat[0]], row[flat[1]], row[input], *own[input]]
             extents.append(draw_valley(ax, curve, row, own, shown, input, colors[row["budget"]]))
         ax.plot(
@@ -193,7 +193,7 @@ def valleys(
         edge = 0.05 * (max(tops) - min(bottoms))
         ax.set_ylim(min(bottoms) - edge, max(tops) + edge)
         low, high = mark_broken(ax, broken, colors, input, (min(starts), max(stops)))
-        # Room for the budget's name right of the last valley.
+        # Leave room for the budget's name at the right of the last valley.
         log_axes(ax, low / (high / low) ** 0.02, high * (high / low) ** 0.12)
         target_line(ax, target)
         ax.set_xlabel(AXES[input])
@@ -201,7 +201,7 @@ def valleys(
         ax.set_ylabel(response)
         dress(ax)
         headline(ax, title, subtitle)
-        # Below the strip of runs that were left out.
+        # Place labels below the strip with the runs that were left out.
         height = -8 if broken is None or broken.empty else -28
         note(ax, "compute in FLOP", (1, 1), (-4, height), QUIET, "axes fraction", ha="right", va="top")
         key_below(ax)
@@ -209,7 +209,7 @@ def valleys(
 
 
 def budget_colors(budgets: np.ndarray) -> dict[float, Any]:
-    """Return one colour for each budget: of the palette, or of a colour map where there are more."""
+    """Return one colour for each budget: from the palette, or from a colour map if there are more budgets."""
     if len(budgets) <= len(PALETTE):
         return dict(zip(budgets.tolist(), PALETTE, strict=False))
     shades = 0.05 + 0.8 * np.linspace(0.0, 1.0, len(budgets))
@@ -222,19 +222,19 @@ def draw_valley(
     """Draw the losses along one budget, its best size, and the runs at this budget.
 
     Args:
-        ax: Where to draw.
+        ax: Axes to draw into.
         curve: Typical loss and its interval along the budget, in order of the input.
         row: Budget, best input and loss.
         own: Runs at this budget.
-        shown: Values of the input that the drawing includes, as far as losses were computed there.
+        shown: Values of the input that the plot should include, as far as losses were computed there.
         name: The input on the x axis.
         color: Colour of the budget.
 
     Returns:
-        Smallest and largest input and loss of what was drawn.
+        Smallest and largest drawn input, and smallest and largest drawn loss.
     """
     sizes = curve[name].to_numpy(float)
-    # Beyond its ends an interpolation would go on flat.
+    # Beyond its ends an interpolated curve would continue flat.
     start, end = max(min(shown) / 1.2, sizes[0]), min(max(shown) * 1.2, sizes[-1])
     grid = np.geomspace(start, end, 120)
     x = np.log(sizes)
@@ -242,9 +242,9 @@ def draw_valley(
         np.interp(np.log(grid), x, curve[column].to_numpy(float)) for column in ("typical", "q05", "q95")
     )
     ax.fill_between(grid, under, over, color=color, alpha=0.35, linewidth=0, zorder=2)
-    # Dotted where no run was made at this budget.
+    # The curve is dotted where no run was made at this budget.
     ax.plot(grid, line, color=color, linewidth=1.1, zorder=3, linestyle="-" if len(own) else (0, (2, 2)))
-    # Stars are below the runs that they would hide.
+    # Stars are drawn below the runs, which they would hide.
     ax.plot([row[name]], [row["loss"]], marker="*", color=color, markersize=17, markeredgecolor="white", zorder=7)
     ax.plot(own[name], own["loss"], **MARKS, color=color, zorder=8)
     tip = (float(grid[-1]), float(line[-1]))
@@ -257,10 +257,10 @@ def draw_valley(
 def mark_broken(
     ax: Axes, broken: pd.DataFrame | None, colors: dict[float, Any], name: str, ends: tuple[float, float]
 ) -> tuple[float, float]:
-    """Mark runs that were left out by crosses, at the upper edge where their loss is missing or above the picture.
+    """Mark runs that were left out by crosses, at the upper edge if their loss is missing or above the plot.
 
     Returns:
-        The ends of the x axis, moved where a cross lies beyond them.
+        The ends of the x axis, extended if a cross lies beyond them.
     """
     if broken is None or not len(broken):
         return ends
@@ -268,7 +268,7 @@ def mark_broken(
     y = broken["loss"].to_numpy(float)
     outside = ~((y > bottom) & (y < top))
     if outside.any():
-        # Room for crosses at the upper edge, inside the axes.
+        # Leave room for crosses at the upper edge, inside the axes.
         ax.set_ylim(bottom, top * (top / bottom) ** 0.08)
     shown = np.where(outside, top * (top / bottom) ** 0.04, y)
     x = broken[name].to_numpy(float)
@@ -279,7 +279,7 @@ def mark_broken(
 
 
 def mark_question(ax: Axes, question: Forecast, name: str, label: str = "the run in question, 80 %") -> None:
-    """Mark a run that is not made yet: its median and its 80 % interval at its inputs."""
+    """Mark a run that has not been made: its median and its 80 % interval at its inputs."""
     x, middle = float(question.points[name].iloc[0]), float(question.quantile(0.5)[0])
     low, high = (float(end[0]) for end in question.interval(0.8))
     ax.plot([x, x], [low, high], color=ORANGE, linewidth=2.6, solid_capstyle="butt", zorder=8)
@@ -295,14 +295,14 @@ def fitted(
     target: float | None = None,
     question: Forecast | None = None,
 ) -> Axes:
-    """Draw measured losses against fitted ones, for runs whose inputs fill no line that one picture could show.
+    """Draw measured against fitted losses, for runs with several inputs that do not lie along one line.
 
     Args:
         posterior: A fit.
-        ax: Where to draw.
-        truth: Runs measured afterwards, with the inputs and loss, against their forecasts.
+        ax: Axes to draw into; by default those of a new figure.
+        truth: Runs measured afterwards, with the inputs and loss, to be compared with their forecasts.
         target: A loss to mark with a line.
-        question: Forecast of one run, drawn where its loss would lie.
+        question: Forecast of one run to mark.
 
     Raises:
         InputError: For a truth without its columns.

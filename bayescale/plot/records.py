@@ -1,4 +1,4 @@
-"""Which picture suits which record: what `.plot()` of runs, fits, forecasts, decisions and backtests draws."""
+"""Plots of records: which plot the method `plot` of runs, fits, forecasts, decisions and backtests draws."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ from bayescale.pooling.pool import Pool
 from bayescale.posterior.fitted import Fitted
 
 REACH_POINTS = 200
-"""Points of an input at which the probability to have met a target is drawn."""
+"""Number of points of an input at which the probability of having met a target is drawn."""
 LEAST_P = 1e-9
 """Smallest p-value that is drawn."""
 MOST_SHOWN = 20
-"""Most held-out runs that are drawn one by one."""
+"""Largest number of held-out runs that are drawn singly."""
 
 
 @functools.singledispatch
 def draw(record: Any, **options: Any) -> Axes:
-    """Draw a record with the function that suits it.
+    """Draw a record with the function for its class.
 
     Raises:
-        InputError: For a record that has no picture.
+        InputError: For a record without a plot.
     """
     raise InputError(f"There is no picture of a {type(record).__name__}.")
 
@@ -74,11 +74,11 @@ draw.register(BestOfN, best_of_n)
 
 @draw.register
 def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
-    """Draw the response of runs over the input that spans most, one colour a family.
+    """Draw the response of runs over the input with the largest range, one colour for each family.
 
     Args:
         record: Runs with a scale input.
-        ax: Where to draw.
+        ax: Axes to draw into; by default those of a new figure.
 
     Raises:
         InputError: For runs without a scale input.
@@ -109,12 +109,12 @@ def pooled(record: Pool, *, quantity: str | None = None, level: float = 0.9, ax:
 
     Args:
         record: A pool.
-        quantity: Name of what is pooled or shared; by default the first.
+        quantity: Name of a pooled or shared quantity; by default the first.
         level: Central probability of the intervals.
-        ax: Where to draw.
+        ax: Axes to draw into; by default those of a new figure.
 
     Raises:
-        InputError: For a name that is neither.
+        InputError: For a name that is neither pooled nor shared.
     """
     names = [one.name for one in record.quantities]
     name = names[0] if quantity is None else quantity
@@ -134,15 +134,15 @@ def pooled(record: Pool, *, quantity: str | None = None, level: float = 0.9, ax:
 
 @draw.register
 def decision(record: Decision, **options: Any) -> Axes:
-    """Draw the forecast that a decision rests on, with the target."""
+    """Draw the forecast on which a decision is based, with the target."""
     return forecast(record.forecast, **{"target": record.target, **options})
 
 
 @draw.register
 def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
-    """Draw the held-out runs with their intervals; if they are many, the coverage of intervals against their level.
+    """Draw held-out runs with their intervals; if they are many, observed against nominal coverage of the intervals.
 
-    A backtest with several extrapolation ratios has a coverage curve for each.
+    A backtest with several extrapolation factors has a coverage curve for each.
     """
     if len(record.frame) <= MOST_SHOWN:
         return held_out(record.frame, ax=ax)
@@ -158,21 +158,21 @@ def backtest(record: Backtest, *, ax: Axes | None = None) -> Axes:
 
 @draw.register
 def comparison(record: Comparison, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability of each recipe to be the best."""
+    """Draw the probability that each recipe is the best."""
     at = f"at {record.axis} {record.point:.3g}"
     return rows(record.names, list(record.p_best.values()), "Which recipe is best", f"probability {at}", ax=ax)
 
 
 @draw.register
 def duel(record: Duel, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability of either recipe to be the better one."""
+    """Draw the probability that each of two recipes is the better one."""
     labels, values = (record.first, record.second), [record.p_first, 1.0 - record.p_first]
     return rows(labels, values, f"{record.first} against {record.second}", "probability to be better", ax=ax)
 
 
 @draw.register
 def power(record: Power, *, ax: Axes | None = None) -> Axes:
-    """Draw the power of each plan with two binomial errors, and the power that was asked for."""
+    """Draw the power of each plan with two binomial standard errors, and the power that counts as enough."""
     value, error = record.frame["power"].to_numpy(float), 2.0 * record.frame["power_error"].to_numpy(float)
     ends = np.clip([value - error, value + error], 0.0, 1.0)
     return rows(record.frame["plan"], value, "Power of each plan", record.aim, ends=ends, mark=record.wanted, ax=ax)
@@ -180,7 +180,7 @@ def power(record: Power, *, ax: Axes | None = None) -> Axes:
 
 @draw.register
 def reach(record: Reach, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability that the target is met at each value of the input or a smaller one."""
+    """Draw the probability that the target is met up to each value of the input."""
     grid = np.geomspace(record.low, record.high, REACH_POINTS)
     chance = (record.log_input[:, None] <= np.log(grid)).mean(0)
     with drawing(ax) as ax:
@@ -198,14 +198,14 @@ def reach(record: Reach, *, ax: Axes | None = None) -> Axes:
 
 @draw.register
 def stops(record: Stops, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability of each run to meet the target, and the one below which a run is stopped."""
+    """Draw the probability of each run to meet the target, and the probability below which a run is stopped."""
     words = f"probability to meet {record.target:g}; line: stop below it"
     return rows(record.frame["run"], record.frame["probability"], "Runs in progress", words, mark=record.chance, ax=ax)
 
 
 @draw.register
 def ranking(record: Ranking, *, ax: Axes | None = None) -> Axes:
-    """Draw the net value of each candidate pilot, or without stakes what it says about the target."""
+    """Draw the net value of each candidate pilot; without costs, its information about the target run."""
     staked = "enbs" in record.frame and record.frame["enbs"].notna().any()
     column, words = ("enbs", f"value less cost {record.unit}") if staked else ("information", "information in nats")
     labels = [
@@ -238,14 +238,14 @@ def seed_noise(record: SeedNoise, *, ax: Axes | None = None) -> Axes:
 
 @draw.register
 def seed_difference(record: SeedDifference, *, ax: Axes | None = None) -> Axes:
-    """Draw the probability of either recipe to be the better one."""
+    """Draw the probability that each of two recipes is the better one."""
     labels, values = (record.first, record.second), [1.0 - record.p_better, record.p_better]
     return rows(labels, values, f"{record.first} against {record.second}", "probability to be better", ax=ax)
 
 
 @draw.register
 def looks(record: Looks, *, ax: Axes | None = None) -> Axes:
-    """Draw the p-value after every seed beside what it must not exceed for a recipe to be named."""
+    """Draw the p-value after every seed, with the largest significant p-value."""
     with drawing(ax) as ax:
         dress(ax)
         planned = range(2, record.most_seeds + 1)
@@ -269,16 +269,16 @@ def rows(
     mark: float | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one point a row, the first at the top.
+    """Draw one point in each row, the first at the top.
 
     Args:
         labels: Names of the rows.
         values: Value of each row.
-        title: Title of the picture.
-        words: What the values are.
+        title: Title of the plot.
+        words: Description of the values.
         ends: Ends of an interval for each row, shape (side, row).
         mark: A value to mark with a line.
-        ax: Where to draw.
+        ax: Axes to draw into; by default those of a new figure.
     """
     values = np.asarray(values, float)
     height = np.arange(len(values))[::-1]

@@ -1,4 +1,4 @@
-"""Rows behind pictures: what was measured, checked."""
+"""Checked tables of measured runs for plots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bayescale.errors import InputError
 
 
 def response_rows(runs: Runs) -> pd.DataFrame:
-    """Return the rows of runs with the measured response as `loss`, and of scores their binomial errors."""
+    """Return the rows of runs with the measured response as `loss`, and for scores with binomial standard errors."""
     if runs.score is None:
         return runs.frame
     score, items = runs.shown, runs.frame["n_items"].to_numpy(float)
@@ -25,7 +25,7 @@ def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str], scored: boo
 
     Args:
         truth: The rows.
-        inputs: Inputs that they need.
+        inputs: Inputs that the rows must have.
         scored: Whether the response is a score, in a column of that name.
 
     Raises:
@@ -43,7 +43,7 @@ def need(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     """Refuse a table without these columns, or without rows.
 
     Raises:
-        InputError: Naming what is missing.
+        InputError: With the missing columns.
     """
     checked.instance("A table", frame, pd.DataFrame, hint=f"It needs the columns {', '.join(columns)}.")
     missing = [column for column in columns if column not in frame]

@@ -1,4 +1,4 @@
-"""Drawing: style, axes, labels and numbers that the pictures of `plot` share."""
+"""Drawing: style, axes, labels and numbers that all plots share."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from bayescale.posterior.posterior import fitted
 INK, QUIET, FAINT = "#22272e", "#6b7480", "#e4e7eb"
 BLUE, ORANGE = "#0072b2", "#d55e00"
 PALETTE = (BLUE, ORANGE, "#009e73", "#b0568f", "#c98a00", "#3f8fc5", "#5b5b5b")
-"""After Okabe and Ito, who chose colours that colour-blind readers tell apart; yellows and pinks darkened."""
+"""Colours after Okabe and Ito, which colour-blind readers can distinguish; yellows and pinks are darkened."""
 STYLE: dict[Any, Any] = {
-    # Names of users may hold dollar signs; nothing here is mathematics.
+    # Names from users may contain dollar signs; no text here is mathematics.
     "text.parse_math": False,
     "font.size": 10.0,
     "axes.titlesize": 11.0,
@@ -38,9 +38,9 @@ STYLE: dict[Any, Any] = {
     "savefig.facecolor": "white",
 }
 SIZE = (7.5, 5.0)
-"""Inches; 1200 x 800 pixels at the resolution that `save` writes."""
+"""Size of a figure in inches; 1200 x 800 pixels at the resolution that `save` uses."""
 MOST_GROUPS = 4
-"""More values of the other inputs than these are summed up by their geometric mean."""
+"""If the other inputs have more settings than this, their geometric mean is used instead."""
 MINUS = "\N{MINUS SIGN}"
 
 
@@ -58,21 +58,21 @@ HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "alpha": 0.7}
 SHADE: dict[str, Any] = {"color": QUIET, "alpha": 0.09, "linewidth": 0, "zorder": 0}
 TRUTHS: dict[str, Any] = {**MARKS, "marker": "D", "markersize": 7.0}
 NOTE = 9.0
-"""Points of small text."""
+"""Font size of small text in points."""
 LINE = 0.046
-"""Height of a line of text in the axes."""
+"""Height of a line of text, as a fraction of the axes' height."""
 
 
 @contextlib.contextmanager
 def drawing(ax: Axes | None) -> Iterator[Axes]:
-    """Yield `ax` or a new one under the style of this module, and put the settings back afterwards."""
+    """Yield `ax`, or new axes, under the style of this module, and restore matplotlib's settings afterwards."""
     with matplotlib.rc_context(STYLE):
         yield ax if ax is not None else new_axes(1)[0]
 
 
 def new_axes(count: int, columns: int = 1, height: float = SIZE[1]) -> np.ndarray:
     """Return the axes of a new figure, shape (count,)."""
-    # Pyplot keeps the figure, so that notebooks display it; without a screen it draws to memory.
+    # Pyplot keeps the figure, so that notebooks display it; without a screen it draws into memory.
     from matplotlib import pyplot
 
     rows = math.ceil(count / columns)
@@ -91,7 +91,7 @@ def figure_of(ax: Axes) -> Figure:
 
 
 def dress(ax: Axes, grid: str = "both") -> None:
-    """Take away frames and ticks that say nothing, and lay a light grid under the data."""
+    """Strip unnecessary frames and ticks from the axes, and add a light grid below the data."""
     for side in ("top", "right", "left"):
         ax.spines[side].set_visible(False)
     ax.tick_params(length=0, colors=QUIET, labelcolor=INK, which="both")
@@ -109,7 +109,7 @@ def note(
     coords: Any,
     **options: Any,
 ) -> None:
-    """Write small text at a position, moved by some points; a white rim keeps lines of the grid out of it."""
+    """Write small text at a position shifted by some points, with a white outline that covers grid lines."""
     rim = [patheffects.withStroke(linewidth=2.5, foreground="white")]
     ax.annotate(
         text,
@@ -125,14 +125,14 @@ def note(
 
 
 def headline(ax: Axes, title: str, subtitle: str) -> None:
-    """Write a title and, smaller below it, what the picture shows."""
+    """Write a title and, in smaller letters below it, a description of the plot."""
     size = 11 * min(1.0, 72 / len(title))
     ax.set_title(title, loc="left", fontweight="bold", fontsize=size, pad=24)
     note(ax, subtitle, (0, 1), (0, 8), QUIET, "axes fraction")
 
 
 def label_ends(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> None:
-    """Write labels right of the axes at the heights of (value, text, colour), apart enough to be read."""
+    """Write labels at the right of the axes, at the heights of (value, text, colour), moved apart if they overlap."""
     order = sorted(entries, key=lambda entry: entry[0])
     heights = [height_of(ax, value) for value, _, _ in order]
     for (_, text, color), height in zip(order, apart(heights, LINE), strict=True):
@@ -145,7 +145,7 @@ def height_of(ax: Axes, value: float) -> float:
 
 
 def uncrowded(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> list[tuple[float, str, str]]:
-    """Keep of the entries for `label_ends`, the most important first, those a line away from the ones kept before."""
+    """Keep of the entries for `label_ends`, in order of importance, those at least a line away from earlier ones."""
     kept: list[tuple[float, str, str]] = []
     for entry in entries:
         if all(abs(height_of(ax, entry[0]) - height_of(ax, other[0])) >= LINE for other in kept):
@@ -154,7 +154,7 @@ def uncrowded(ax: Axes, entries: Sequence[tuple[float, str, str]]) -> list[tuple
 
 
 def apart(heights: Sequence[float], gap: float) -> list[float]:
-    """Move sorted heights apart to at least `gap`, each crowd around its own middle."""
+    """Move sorted heights apart to distances of at least `gap`; each cluster keeps its centre."""
     crowds: list[list[float]] = []
     for height in heights:
         crowds.append([height])
@@ -168,7 +168,7 @@ def apart(heights: Sequence[float], gap: float) -> list[float]:
 
 
 def log_axes(ax: Axes, low: float, high: float, response: bool = True) -> None:
-    """Make x logarithmic over a range, and y too (with plain numbers) where the response is on it."""
+    """Make x logarithmic over a range, and with `response` also y, labelled with plain numbers."""
     ax.set_xscale("log")
     ax.set_xlim(low, high)
     log_ticks(ax, low, high, (1, 2, 5))
@@ -176,7 +176,7 @@ def log_axes(ax: Axes, low: float, high: float, response: bool = True) -> None:
         return
     ax.set_yscale("log")
     bottom, top = ax.get_ylim()
-    # Decades are too coarse for losses, which rarely span one.
+    # Decades are too coarse for losses, which rarely cover one.
     narrow = top / bottom < 8
     ax.yaxis.set_major_locator(
         ticker.MaxNLocator(7, steps=[1, 2, 2.5, 5, 10]) if narrow else ticker.LogLocator(subs=(1, 2, 5))
@@ -187,7 +187,7 @@ def log_axes(ax: Axes, low: float, high: float, response: bool = True) -> None:
 
 
 def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
-    """Label a logarithmic x axis between powers of ten too, where there are few of those."""
+    """Label a logarithmic x axis also between powers of ten, where there are few of these."""
     ax.xaxis.set_minor_formatter(ticker.NullFormatter())
     if high / low < 60:
         ax.xaxis.set_major_locator(ticker.LogLocator(subs=subs))
@@ -197,44 +197,44 @@ def log_ticks(ax: Axes, low: float, high: float, subs: Sequence[float]) -> None:
 def beyond(
     ax: Axes, start: float, end: float, power: float = 1.0, *, below: bool = False, unit: str = "beyond the data"
 ) -> None:
-    """Shade the zone beyond the data and say how far it reaches, as this power of the input.
+    """Shade the zone beyond the data and write its extrapolation factor.
 
     Args:
-        ax: Where to draw.
-        start: Where the data end.
-        end: Where the zone ends.
-        power: Power of the input that the factor is told of.
-        below: Write the words at the bottom, since the curve is at the top.
-        unit: What the factor is one of, where that is not the x axis: `the compute`.
+        ax: Axes to draw into.
+        start: End of the data.
+        end: End of the zone.
+        power: Exponent of the x axis' factor in the extrapolation factor that is written.
+        below: Write the text at the bottom, because the curve is at the top.
+        unit: Quantity that the factor refers to, if it is not the x axis: `the compute`.
     """
     ax.axvspan(start, end, **SHADE)
     ax.axvline(start, color=QUIET, linewidth=0.9, linestyle=(0, (2, 2)), zorder=1)
     left, right = ax.get_xlim()
     share = math.log(end / start) / math.log(right / left)
     factor = f"up to {factor_shown((end / start) ** power)}x"
-    # The layout will take a part of the width for labels.
+    # Labels will take a part of the width when the figure is laid out.
     room = 0.85 * share * ax.get_window_extent().width * 72.0 / figure_of(ax).dpi - 12.0
     texts = (f"extrapolation: {factor} {unit}", f"extrapolation:\n{factor} {unit}")
     texts = (*texts, f"extrapolation:\n{factor}\n{unit}")
     fitting = [text for text in texts if text_width(text) <= room]
-    # Words that find no room in the zone stand in front of it.
+    # Text that does not fit into the zone is placed left of it.
     at, text = (1.0, fitting[0]) if fitting else (1.0 - share, texts[-1])
     va, height = ("bottom", (0, 6)) if below else ("top", (1, -6))
     note(ax, text, (at, height[0]), (-6, height[1]), QUIET, "axes fraction", ha="right", va=va)
 
 
 def text_width(text: str) -> float:
-    """Return the width of small text in points, about."""
+    """Return the approximate width of small text in points."""
     return 0.56 * NOTE * max(map(len, text.splitlines()))
 
 
 def kind_words(kind: str, response: str) -> str:
-    """Describe in words what kind of forecast is drawn."""
+    """Describe the kind of forecast in words."""
     return "one future run" if kind == "run" else f"the mean {response}"
 
 
 def target_line(ax: Axes, target: float | None) -> None:
-    """Draw a labelled line across at `target`, and make room for it."""
+    """Draw a labelled horizontal line at `target`, and extend the y axis to include it."""
     if target is None:
         return
     bottom, top = ax.get_ylim()
@@ -244,7 +244,7 @@ def target_line(ax: Axes, target: float | None) -> None:
 
 
 def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bool) -> None:
-    """Draw a vertical line, labelled at its top on one side or, where that side has no room, the other."""
+    """Draw a vertical line with a label at its top, on the given side or, if there is no room, on the other."""
     ax.axvline(x, color=color, linewidth=1.4, linestyle=style, zorder=4)
     left, right = ax.get_xlim()
     fraction = (x - left) / (right - left)
@@ -254,7 +254,7 @@ def upright(ax: Axes, x: float, color: str, style: Any, text: str, leftwards: bo
 
 
 def key(ax: Axes, above: float | None = None, **options: Any) -> None:
-    """Add a frameless legend where anything is labelled; at the lower left not across a line at the value `above`."""
+    """Add a frameless legend if anything is labelled; if a line at `above` is low, the legend is placed above it."""
     if above is not None and (height := height_of(ax, above)) < 0.4:
         options |= {"loc": "lower left", "bbox_to_anchor": (0.0, height + LINE)}
     if ax.get_legend_handles_labels()[0]:
@@ -262,7 +262,7 @@ def key(ax: Axes, above: float | None = None, **options: Any) -> None:
 
 
 def key_below(ax: Axes) -> None:
-    """Add a frameless legend below the axes, where it hides nothing."""
+    """Add a frameless legend below the axes, where it hides no data."""
     ax.legend(
         frameon=False, fontsize=NOTE, labelcolor=INK, handletextpad=0.4, columnspacing=1.4, borderaxespad=0.0,
         loc="upper left", bbox_to_anchor=(0.0, -0.13), ncols=4,
@@ -270,7 +270,7 @@ def key_below(ax: Axes) -> None:
 
 
 def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
-    """Draw the fitted runs at one setting of the other inputs; hollow if the interval is at another setting."""
+    """Draw the fitted runs at one setting of the other inputs; hollow if the interval belongs to another setting."""
     rows = frame.loc[matches(frame, setting)]
     label = None if setting else "runs in the fit"
     look = {**MARKS, **HOLLOW, "markeredgecolor": color} if averaged else MARKS
@@ -282,7 +282,10 @@ def points(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[s
 
 
 def truths(ax: Axes, frame: pd.DataFrame, name: str, color: str, setting: dict[str, float], averaged: bool) -> None:
-    """Draw runs measured afterwards at one setting of the other inputs, hollow like `points`."""
+    """Draw runs measured afterwards at one setting of the other inputs.
+
+    Hollow if the interval belongs to another setting.
+    """
     rows = frame.loc[matches(frame, setting)]
     if not len(rows):
         return
@@ -298,7 +301,7 @@ def small_multiples(
     title: str,
     subtitle: str,
 ) -> np.ndarray:
-    """Draw one panel for each (name, draws, prior draws or None, remark)."""
+    """Draw one panel for each tuple of name, draws, prior draws or None, and remark."""
     columns = min(3, len(panels))
     with matplotlib.rc_context(STYLE):
         if axes is None:
@@ -331,7 +334,7 @@ def density_panel(
     shape, back = (np.log, np.exp) if wide else (np.asarray, np.asarray)
     ends = shape(np.quantile(draws, [0.002, 0.998]))
     if prior is not None:
-        # The prior's core has to be seen, or it would look as if there were none.
+        # The centre of the prior must be visible.
         core = shape(np.quantile(prior, [0.05, 0.95]))
         ends = np.array([min(ends[0], core[0]), max(ends[1], core[1])])
     ends = ends + 0.06 * np.ptp(ends) * np.array([-1, 1])
@@ -367,13 +370,13 @@ def density_panel(
 
 
 def skewed(values: np.ndarray) -> bool:
-    """Return whether the upper tail is so long that a logarithmic axis shows more."""
+    """Return whether the upper tail is so long that a logarithmic axis is better."""
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return bool(high - middle > 3.0 * (middle - low))
 
 
 def share_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Return the share of all values in each bin; those outside count towards the total."""
+    """Return the fraction of all values in each bin; values outside all bins count in the total."""
     return np.histogram(values, edges)[0] / len(values)
 
 
@@ -381,7 +384,7 @@ def share_in(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def along(posterior: Fitted, name: str | None) -> str:
-    """Return the input of the x axis.
+    """Return the name of the input on the x axis.
 
     Raises:
         InputError: For a name that is no input of the law.
@@ -396,26 +399,26 @@ def along(posterior: Fitted, name: str | None) -> str:
 
 
 def extremes(frame: pd.DataFrame, column: str) -> tuple[float, float]:
-    """Return the smallest and largest value of a column, but for NaN."""
+    """Return the smallest and largest value of a column, ignoring NaN."""
     values = frame[column].astype(float)
     return float(values.min()), float(values.max())
 
 
 def reach(high: float, upto: float | None, truth: pd.DataFrame | None, name: str) -> float:
-    """Return the largest x of a picture.
+    """Return the largest x of a plot.
 
     Raises:
-        InputError: For an end that is not beyond zero.
+        InputError: For an end that is not positive.
     """
     if upto is not None and not checked.POSITIVE.holds(upto):
         raise InputError(f"upto must be a positive count such as 1e24; found {upto}.")
     end = float(upto) if upto is not None else 10.0 * high
-    # What was measured is always shown, however short a range was asked for.
+    # Measured runs are always shown, even beyond a requested range.
     return max(end, high, 0.0 if truth is None else extremes(truth, name)[1])
 
 
 def settings_of(frame: pd.DataFrame, others: Sequence[str]) -> tuple[list[dict[str, float]], bool]:
-    """Return settings of the other inputs to draw intervals at, and whether they are averages over the data."""
+    """Return the settings of the other inputs at which intervals are drawn, and whether they are averages."""
     if not others:
         return [{}], False
     distinct = np.unique(frame[list(others)].to_numpy(float), axis=0)
@@ -425,7 +428,7 @@ def settings_of(frame: pd.DataFrame, others: Sequence[str]) -> tuple[list[dict[s
 
 
 def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
-    """Return which rows are at a setting, up to rounding."""
+    """Return which rows are at a setting, up to rounding errors."""
     hit = np.ones(len(frame), bool)
     for column, value in setting.items():
         hit &= np.isclose(frame[column].to_numpy(float), value, rtol=1e-6, atol=0.0)
@@ -433,8 +436,8 @@ def matches(frame: pd.DataFrame, setting: dict[str, float]) -> np.ndarray:
 
 
 def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Return the density at `x` of the equal mixture of normals with means and standard deviations of shape (draw,)."""
-    # Draws without a width of their own (the curve, if there is no discrepancy) are smoothed by Silverman's rule.
+    """Return the density at `x` of an equal mixture of normals with means and standard deviations of shape (draw,)."""
+    # Draws with standard deviation zero (of the curve, without discrepancy) are smoothed by Silverman's rule.
     smallest = 0.9 * location.std() * len(location) ** -0.2
     width = np.where(scale < smallest, np.hypot(scale, smallest), scale)
     score = (x[:, None] - location) / width
@@ -442,7 +445,7 @@ def density(x: np.ndarray, location: np.ndarray, scale: np.ndarray) -> np.ndarra
 
 
 def short(value: float, digits: int = 2) -> str:
-    """Write a number with a few digits: 330, 2.5, and 1.3e+10 as 1.3e10."""
+    """Write a number with a few digits, e.g. 330, 2.5 or 1.3e10."""
     if 0.001 <= abs(value) < 9999.5:
         return f"{float(f'{value:.{digits}g}'):g}"
     mantissa, _, power = f"{value:.{digits - 1}e}".partition("e")
@@ -450,7 +453,7 @@ def short(value: float, digits: int = 2) -> str:
 
 
 def percent(share: float) -> str:
-    """Write a probability in percent, without claiming certainty."""
+    """Write a probability in percent; probabilities close to 0 and 1 are written as bounds."""
     if share < 0.001:
         return "< 0.1 %"
     if share > 0.999:
@@ -459,7 +462,7 @@ def percent(share: float) -> str:
 
 
 def plain(value: float, width: float) -> str:
-    """Write a value with as many decimals as an interval of some width asks for."""
+    """Write a value with as many decimals as an interval of the given width needs."""
     digits = max(0, 1 - math.floor(math.log10(width))) if width > 0 else 4
     return f"{value:.{digits}f}"
 

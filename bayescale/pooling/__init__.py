@@ -1,3 +1,3 @@
-"""Pooling: one hierarchical posterior over families that belong together."""
+"""Pooling: one hierarchical posterior over similar families."""
 
 __all__: list[str] = []

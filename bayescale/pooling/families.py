@@ -1,4 +1,4 @@
-"""Families of a pool: what is refused, and the models of each family."""
+"""Families of a pool: checks, and the models of each family."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Plan:
         names: Names of the families.
         jobs: Models of each family: one, or one for each component of a mixture.
         weights: Weight of each component.
-        pooled: Names of what is pooled.
-        shared: Names of what is shared.
-        law: A law or its name, as it was given.
-        options: Options of the models, with the priors that pooled exponents have alone.
+        pooled: Names of the pooled quantities.
+        shared: Names of the shared quantities.
+        law: A law or its name, as the caller gave it.
+        options: Options of the models, including the priors of pooled exponents in fits of single families.
     """
 
     names: tuple[str, ...]
@@ -99,10 +99,10 @@ def named_families(families: Any) -> dict[str, Runs]:
 
 
 def refuse_copies(families: Mapping[str, Runs]) -> None:
-    """Refuse families whose runs are the same, which would count twice.
+    """Refuse two families with the same runs, which would count twice.
 
     Raises:
-        InputError: With the first two.
+        InputError: With the names of the first two.
     """
     seen: dict[Any, str] = {}
     for name, runs in families.items():
@@ -135,7 +135,7 @@ def refuse_mixed(families: Mapping[str, Runs]) -> None:
 
 
 def refuse_units(families: Mapping[str, Runs], floors: Sequence[str]) -> None:
-    """Refuse to pool floors of responses that are called differently, or of scores of other ranges.
+    """Refuse to pool floors of responses with different names, or of scores with different ranges.
 
     Raises:
         InputError: With the first two that differ.
@@ -162,7 +162,7 @@ def plan_families(
     shared: Sequence[str],
     options: ModelOptions,
 ) -> Plan:
-    """Return the models of families whose exponents have priors of their own where they are pooled or shared.
+    """Return the models of families; pooled or shared exponents get separate priors.
 
     Raises:
         InputError: For families without two scales, and models of different kinds.
@@ -219,7 +219,7 @@ def refuse_models(found: Mapping[str, tuple[Job, ...]]) -> None:
 
 
 def single_jobs(runs: Runs, others: Sequence[tuple[Job, ...]]) -> tuple[Job, ...]:
-    """Return the models of runs at one scale, to which spans of other families are lent.
+    """Return the models of runs at one scale, for which spans of the inputs are taken from other families.
 
     Args:
         runs: Runs at one scale.
@@ -247,7 +247,7 @@ def single_jobs(runs: Runs, others: Sequence[tuple[Job, ...]]) -> tuple[Job, ...
 
 
 def retold(job: Job, told: tuple[Mapping[str, Prior], Mapping[str, float], Mapping[str, float]]) -> Job:
-    """Return a job with other numbers in its priors, see `quantities.told_priors`."""
+    """Return a job with other numbers in its priors, as `quantities.told_priors` returns them."""
     priors, likelihood, discrepancy = told
     spread = None if job.discrepancy is None else dataclasses.replace(job.discrepancy, **discrepancy)
     around = dataclasses.replace(job.likelihood, **likelihood)

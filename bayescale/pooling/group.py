@@ -1,8 +1,9 @@
-"""The distribution of quantities over families: its posterior given draws of each family's own posterior.
+"""The distribution of quantities over families: its posterior, given draws of each family's own posterior.
 
-Draws of one family under its own prior, weighted by group density over own prior, are draws of that family in the
-hierarchy; the mean weight is the family's marginal likelihood as a function of the group's mean and spread alone
-(lunn2013fully). So NUTS samples a handful of coordinates however many families there are.
+A fit of one family under its own prior gives draws of the pooled quantities. Weighted by the density of the group
+divided by that prior, they are draws from the hierarchical model. The mean weight is the family's marginal likelihood
+as a function of the group's mean and standard deviation alone (lunn2013fully). NUTS therefore samples only a few
+parameters, however many families there are.
 """
 
 from __future__ import annotations
@@ -26,31 +27,31 @@ if TYPE_CHECKING:
     from jaxtyping import Float, Int
 
 LEAST_SPREAD = 0.01
-"""Families differ by at least this standard deviation in what is pooled: 1 % of a positive constant."""
+"""Smallest standard deviation of a pooled quantity over families: 1 % of a positive constant."""
 MOST_CELLS = 8_000
-"""Draws of all families together that the chains of a group are run with; see `sample_group`."""
+"""Number of draws, over all families, with which the chains of a group are run; see `sample_group`."""
 FEWEST_DRAWS = 400
-"""Draws of each family that they are run with, at least."""
+"""Smallest number of draws of each family with which the chains are run."""
 DEPTH, ACCEPT, MODE_STEPS = 5, 0.8, 60
 THINNING = 2
-"""Settings of NUTS for the few coordinates of a group, which are nearly normal; each second draw is kept."""
+"""Settings of NUTS for the few parameters of a group, whose posterior is nearly normal; every second draw is kept."""
 
 
 @record
 class Evidence:
-    """Draws of quantities of families, with the prior of the group.
+    """Draws of the pooled and shared quantities of all families, with the prior of the group.
 
     Attributes:
-        value: What is pooled, shape (quantity, family, draw).
-        log_prior: Log prior density of all quantities in the fits that drew them, shape (family, draw).
+        value: Quantities on the scale on which they are pooled, shape (quantity, family, draw).
+        log_prior: Log prior density of all quantities in the separate fits, shape (family, draw).
         bound: Prior mean of the logarithm of the response in the middle of a family's runs, which bounds its floor,
             shape (family,).
-        bound_sd: Its prior standard deviation.
+        bound_sd: Prior standard deviation of that logarithm.
         mask: One for each family, zero for padding, shape (family,).
         center: Prior mean of the group's mean, shape (quantity,).
         scale: Prior standard deviation of the group's mean, shape (quantity,).
         spread: Scale of the half-normal prior of the group's standard deviation, shape (quantity,).
-        tolerance: Standard deviation of shared quantities, shape (quantity,).
+        tolerance: Standard deviation of shared quantities over families, shape (quantity,).
         shared: Whether each quantity is shared.
         floors: Whether each quantity is a floor, which the response in the middle of the runs bounds.
     """
@@ -69,7 +70,7 @@ class Evidence:
 
 
 class GroupDraws(NamedTuple):
-    """Draws of a group.
+    """Draws of the mean and standard deviation of quantities over families.
 
     Attributes:
         mean: Shape (chain, draw, quantity).
@@ -81,11 +82,11 @@ class GroupDraws(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """Draws of families in the hierarchy.
+    """Draws of families in the hierarchical model.
 
     Attributes:
-        rows: Number of the draw of each family that goes with each draw of the group, shape (draw, family).
-        weight: Weight of each draw of a family, averaged over the group, shape (family, draw); sums to one.
+        rows: Index of the draw of each family that belongs to each draw of the group, shape (draw, family).
+        weight: Weight of each draw of a family, averaged over draws of the group, shape (family, draw); sums to one.
         worth: Effective number of draws of a family given one draw of the group, a harmonic mean, shape (family,).
     """
 
@@ -95,10 +96,10 @@ class Choice(NamedTuple):
 
 
 def unpacked(vector: Float[Array, "d"], evidence: Evidence) -> tuple[Any, Any, Any]:
-    """Return mean and standard deviation of the group, shape (quantity,) each, and the log prior of a vector."""
+    """Return mean and standard deviation of the group, shape (quantity,) each, and a vector's log prior density."""
     count = len(evidence.shared)
     mean = evidence.center + evidence.scale * vector[:count]
-    # All coordinates are standard normal in the prior, which keeps the tail of small standard deviations short.
+    # All parameters are standard normal in the prior, which keeps the tail of small standard deviations short.
     prior = -0.5 * (vector**2).sum()
     sds, left = [], count
     for number, shared in enumerate(evidence.shared):
@@ -112,25 +113,26 @@ def unpacked(vector: Float[Array, "d"], evidence: Evidence) -> tuple[Any, Any, A
 
 
 def log_weights(mean: Float[Array, "quantity"], sd: Float[Array, "quantity"], evidence: Evidence) -> Any:
-    """Return log group density over own prior of all draws, shape (family, draw)."""
+    """Return the log density of the group divided by the family's own prior, for all draws, shape (family, draw)."""
     total = -evidence.log_prior
     for number, floor in enumerate(evidence.floors):
         score = (evidence.value[number] - mean[number]) / sd[number]
         total = total - 0.5 * score**2 - jnp.log(sd[number]) - 0.5 * jnp.log(2.0 * jnp.pi)
         if floor:
-            # A floor lies below the response in the middle: the share of both priors together for which that holds.
+            # A floor lies below the response in the middle of the runs; this normalises the joint prior restricted to
+            # that event.
             below = (evidence.bound - mean[number]) / jnp.sqrt(sd[number] ** 2 + evidence.bound_sd**2)
             total = total - log_ndtr(below)[:, None]
     return total
 
 
 def log_marginals(mean: Float[Array, "quantity"], sd: Float[Array, "quantity"], evidence: Evidence) -> Any:
-    """Return the log marginal likelihood of each family over that in its own fit, shape (family,)."""
+    """Return the log marginal likelihood of each family divided by that of its separate fit, shape (family,)."""
     return logsumexp(log_weights(mean, sd, evidence), axis=1) - jnp.log(evidence.log_prior.shape[1])
 
 
 def group_potential(vector: Float[Array, "d"], evidence: Evidence) -> Any:
-    """Return the negative log posterior density of a group's coordinates."""
+    """Return the negative log posterior density of the parameters of a group."""
     mean, sd, prior = unpacked(vector, evidence)
     return -prior - (evidence.mask * log_marginals(mean, sd, evidence)).sum()
 
@@ -156,7 +158,7 @@ def group_chains(words: Array, evidence: Evidence, accept: Any, chains: int, dra
 
 @jax.jit
 def log_likelihoods(mean: Array, sd: Array, evidence: Evidence) -> Any:
-    """Return the log likelihood of draws of a group, shape (draw, quantity) each, up to a constant, shape (draw,)."""
+    """Return the log likelihood of draws of a group, shape (draw, quantity) each, up to a constant; shape (draw,)."""
 
     def one(drawn: tuple[Any, Any]) -> Any:
         return (evidence.mask * log_marginals(*drawn, evidence)).sum()
@@ -166,7 +168,7 @@ def log_likelihoods(mean: Array, sd: Array, evidence: Evidence) -> Any:
 
 @jax.jit
 def choose_rows(words: Array, mean: Array, sd: Array, evidence: Evidence) -> Any:
-    """Return the rows, mean weights and worth of `Choice`, from draws of the group of shape (draw, quantity)."""
+    """Return the fields of `Choice` from draws of the group of shape (draw, quantity)."""
     uniform = jax.random.uniform(key_of(words), (len(mean), len(evidence.mask)), float)
 
     def step(carry: tuple[Any, Any], drawn: tuple[Any, Any, Any]) -> tuple[tuple[Any, Any], Any]:
@@ -182,7 +184,7 @@ def choose_rows(words: Array, mean: Array, sd: Array, evidence: Evidence) -> Any
 
 
 def padded_families(evidence: Evidence) -> Evidence:
-    """Return evidence with families filled up to a power of two, so that few sizes are compiled."""
+    """Return the evidence with families padded to a power of two, so that few sizes are compiled."""
     families = len(evidence.mask)
     more = (1 << (families - 1).bit_length()) - families
 
@@ -201,9 +203,9 @@ def padded_families(evidence: Evidence) -> Evidence:
 
 
 def thinned(evidence: Evidence) -> Evidence:
-    """Return evidence with evenly spaced draws of each family, few enough for the group's density to be fast."""
+    """Return the evidence with fewer, evenly spaced draws of each family, so that the group's density is fast."""
     families, draws = evidence.log_prior.shape
-    # Of a power of two, as families are filled up, so that few shapes are compiled.
+    # A power of two, as for the number of families, so that few shapes are compiled.
     kept = max(FEWEST_DRAWS, MOST_CELLS // (1 << (families - 1).bit_length()))
     if kept >= draws:
         return evidence
@@ -215,11 +217,11 @@ def thinned(evidence: Evidence) -> Evidence:
 def sample_group(words: np.ndarray, evidence: Evidence, settings: Nuts) -> tuple[GroupDraws, GroupDraws]:
     """Sample mean and standard deviation of a group.
 
-    Chains are run with some of the draws of each family. Their draws are then resampled by the density with all of
-    them over that density, which is close to one.
+    Chains are run with a part of the draws of each family. Their draws are then resampled with importance weights: the
+    density with all draws of the families divided by the density with that part, a ratio close to one.
 
     Returns:
-        The draws of the chains, for diagnostics, and the resampled ones.
+        The draws of the chains, for diagnostics, and the resampled draws.
     """
     few = thinned(evidence)
     with on_cores():
@@ -231,7 +233,7 @@ def sample_group(words: np.ndarray, evidence: Evidence, settings: Nuts) -> tuple
 
 
 def resampled(words: np.ndarray, group: GroupDraws, evidence: Evidence, known: Evidence | None = None) -> GroupDraws:
-    """Return draws of a group resampled by the likelihood of evidence, over that of what they know already."""
+    """Return draws of a group resampled by the likelihood of `evidence`, divided by that of `known` if given."""
     mean, sd = (part.reshape(-1, part.shape[-1]) for part in group)
     with on_cores():
         ratio = np.asarray(log_likelihoods(mean, sd, padded_families(evidence)))
@@ -242,7 +244,7 @@ def resampled(words: np.ndarray, group: GroupDraws, evidence: Evidence, known: E
 
 
 def choose_draws(words: np.ndarray, group: GroupDraws, evidence: Evidence) -> Choice:
-    """Choose a draw of each family for each draw of the group."""
+    """Draw one row of each family's posterior for each draw of the group."""
     families = len(evidence.mask)
     flat = [part.reshape(-1, part.shape[-1]) for part in group]
     with on_cores():

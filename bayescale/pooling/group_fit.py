@@ -1,4 +1,4 @@
-"""Fits of one model to all families of a pool: alone first, then together, and again where too few draws count."""
+"""Fits of one model to all families of a pool: separate fits, the group, and new fits where too few draws count."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ from bayescale.pooling.quantities import Normal, Quantity, Seen, group_prior, lo
 from bayescale.posterior.posterior import Posterior
 
 ROUNDS = 5
-"""Rounds of fits at most: each proposes where the group of the round before has its families."""
+"""Largest number of rounds of fits; each round's priors are near the families' values in the previous round's group."""
 MORE = 4
-"""Draws of each family alone, for each that is kept."""
+"""Number of draws of each separate fit for each draw that is kept."""
 WIDER = 1.3
-"""Factor on the spread of what is proposed: it should be wider than its target."""
+"""Factor on the spread of the priors used as proposals, which should be wider than their target."""
 FEWEST_WORTH = 200.0
-"""Effective draws of a family, given a draw of the group, below which it is fitted again."""
+"""Effective draws of a family, given a draw of the group, below which the family is fitted again."""
 SPREAD_PART = 0.5
-"""Scale of the half-normal prior of a group's standard deviation, in prior standard deviations of its mean."""
+"""Scale of the half-normal prior of a group's standard deviation, in prior standard deviations of the group's mean."""
 FIRST_TOLERANCE, TOLERANCE = 0.1, 0.2
-"""Standard deviation of shared quantities in the first round, and in the end relative to that of their value."""
+"""Standard deviation of shared quantities over families: in the first round, and at the end relative to their posterior
+sd.
+"""
 LEAST_TOLERANCE = 1e-4
 GROUP_STREAM, CHOICE_STREAM = 11, 12
-"""Random numbers of the group, and of the choice of draws, are streams apart from those of fits."""
+"""Random streams of the group and of the choice of draws, separate from those of fits."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """A distribution over families of one model.
+    """A distribution over families, for one model.
 
     Attributes:
-        quantities: What families have in common.
+        quantities: The pooled and shared quantities.
         priors: Prior of the mean of each quantity over families.
-        draws: Draws of mean and standard deviation.
-        tolerance: Standard deviation that stands for that of shared quantities, shape (quantity,).
+        draws: Draws of mean and standard deviation over families.
+        tolerance: Standard deviation over families that is used for shared quantities, shape (quantity,).
         rhat: R-hat of mean and standard deviation, shape (quantity, 2).
-        ess: Their bulk effective sample sizes, shape (quantity, 2).
-        worth: Effective draws of each family given a draw of the group, shape (family,).
+        ess: Bulk effective sample size of mean and standard deviation, shape (quantity, 2).
+        worth: Effective number of draws of each family given a draw of the group, shape (family,).
     """
 
     quantities: tuple[Quantity, ...]
@@ -68,7 +70,7 @@ class Group:
         return GroupDraws(*(part.reshape(-1, part.shape[-1]) for part in self.draws))
 
     def predictive(self, wider: float = 1.0) -> list[Normal]:
-        """Return the normal distribution that is like that of a new family, for each quantity."""
+        """Return for each quantity a normal distribution that approximates its distribution in a new family."""
         mean, sd = self.flat
         spread = np.sqrt(mean.var(0) + (sd**2).mean(0))
         return [Normal(float(m), wider * float(s)) for m, s in zip(mean.mean(0), spread, strict=True)]
@@ -85,15 +87,15 @@ def fit_group(
     """Fit one model to all families.
 
     Args:
-        jobs: One job a family.
-        quantities: What they have in common.
+        jobs: One job for each family.
+        quantities: The pooled and shared quantities.
         seed: Seed of all streams.
         settings: Settings of each fit.
         method: A sampler.
-        component: Number of the model among those of a mixture.
+        component: Index of the model among the components of a mixture.
 
     Returns:
-        The posterior of each family in the hierarchy, and the group.
+        The posterior of each family in the hierarchical model, and the group.
     """
     priors = tuple(group_prior(quantity, jobs) for quantity in quantities)
     larger = dataclasses.replace(settings, draws=MORE * settings.draws)
@@ -104,7 +106,7 @@ def fit_group(
     while True:
         tasks = [(now[i], larger, i) for i in again]
         for i, posterior in zip(again, sample_flat(tasks, seed + number, method), strict=True):
-            # NUTS may have gone on for longer.
+            # NUTS may have drawn more than requested, until it converged.
             alone[i] = posterior.thinned(larger.draws)
         evidence = gather([alone[i] for i in now], quantities, priors, tolerance)
         chains, draws = sample_group(words[0], evidence, settings)
@@ -121,15 +123,15 @@ def fit_group(
 
 
 def fit_further(job: Job, group: Group, seed: int, settings: Nuts, method: str, component: int) -> Posterior:
-    """Return the posterior of another family of a group, which also says more about the group.
+    """Return the posterior of a further family, whose runs also update the group.
 
     Args:
         job: The model of the family.
-        group: The distribution over the families so far.
+        group: The distribution over the earlier families.
         seed: Seed of all streams.
         settings: Settings of the fit.
         method: A sampler.
-        component: Number of the model among those of a mixture.
+        component: Index of the model among the components of a mixture.
     """
     larger = dataclasses.replace(settings, draws=MORE * settings.draws)
     words = [stream_key(seed, stream, component) for stream in (GROUP_STREAM, CHOICE_STREAM)]
@@ -151,7 +153,7 @@ def fit_further(job: Job, group: Group, seed: int, settings: Nuts, method: str, 
 def gather(
     alone: Sequence[Posterior], quantities: Sequence[Quantity], priors: Sequence[Normal], tolerance: np.ndarray
 ) -> Evidence:
-    """Return what the fits of families say of quantities."""
+    """Collect the draws of pooled and shared quantities from separate fits."""
     seen: list[list[Seen]] = [[look(quantity, posterior) for posterior in alone] for quantity in quantities]
     model = alone[0].job.model
     return Evidence(
@@ -180,7 +182,7 @@ def measured(draws: GroupDraws, quantities: Sequence[Quantity]) -> tuple[np.ndar
 
 
 def pooled(alone: Posterior, choice: Choice, number: int, settings: Nuts) -> Posterior:
-    """Return a family's posterior in the hierarchy: draws of its own, chosen along the draws of the group."""
+    """Return a family's posterior in the hierarchical model, made of draws of its separate fit."""
     rows = choice.rows[:, number]
     shape = alone.unconstrained.shape[:2]
     smooth, pareto = smoothed(np.log(np.maximum(choice.weight[number], 1e-300)))
@@ -204,10 +206,10 @@ def pooled(alone: Posterior, choice: Choice, number: int, settings: Nuts) -> Pos
 
 
 def judged(measures: Diagnostics, alone: Diagnostics) -> Diagnostics:
-    """Return the measures of weights with the status of the fit alone where that is worse."""
+    """Return the diagnostics of the weights, with the status of the separate fit if that did not converge."""
     status = measures.status
     if status in (Status.HEAVY_WEIGHTS, Status.FEW_POINTS):
-        # More draws are the cure: there is no other sampler of a pool.
+        # More draws are the remedy, because a pool has no other sampler.
         status = Status.FEW_DRAWS
     if alone.status is not Status.OK:
         status = alone.status
@@ -215,7 +217,7 @@ def judged(measures: Diagnostics, alone: Diagnostics) -> Diagnostics:
 
 
 def doubtful(found: Sequence[Posterior], choice: Choice, settings: Nuts) -> list[int]:
-    """Return the families whose draws are worth too little."""
+    """Return the indices of families with too few effective draws or whose draws did not converge."""
     enough = min(FEWEST_WORTH, 0.1 * settings.chains * settings.draws)
     return [
         i for i, posterior in enumerate(found) if posterior.status is not Status.OK or float(choice.worth[i]) < enough
@@ -223,7 +225,7 @@ def doubtful(found: Sequence[Posterior], choice: Choice, settings: Nuts) -> list
 
 
 def tolerances(group: Group) -> np.ndarray | None:
-    """Return smaller standard deviations for shared quantities, or None where they are small enough."""
+    """Return smaller standard deviations for shared quantities, or None if they are small enough."""
     sd = group.flat.mean.std(0)
     shared = np.array([quantity.shared for quantity in group.quantities])
     wanted = np.maximum(TOLERANCE * sd, LEAST_TOLERANCE)
@@ -233,11 +235,11 @@ def tolerances(group: Group) -> np.ndarray | None:
 
 
 def proposing(job: Job, alone: Posterior, group: Group, wider: float) -> Job:
-    """Return a job whose priors are where the group has its families."""
+    """Return a job with priors near the values that the group implies for its families."""
     level = float(job.problem.center) + float(np.mean(alone.values.level))
     return retold(job, told_priors(group.quantities, group.predictive(wider), job, level))
 
 
 def told(posterior: Posterior, job: Job, group: Group) -> Posterior:
-    """Return a posterior whose job has the prior that the other families give it, as far as priors can say it."""
+    """Return a posterior whose job has, as far as priors can express it, the prior implied by the other families."""
     return dataclasses.replace(posterior, job=proposing(job, posterior, group, 1.0))

@@ -1,4 +1,4 @@
-"""Pool: one hierarchical posterior over families that belong together."""
+"""Pool: one hierarchical posterior over similar families."""
 
 from __future__ import annotations
 
@@ -36,30 +36,32 @@ def pool(
     seed: int,
     **options: Unpack[FitOptions],
 ) -> Pool:
-    """Sample one hierarchical posterior over families that belong together.
+    """Sample one hierarchical posterior over similar families (partial pooling).
 
-    A pooled quantity differs between families as draws of one distribution do, whose mean and spread are learned; a
-    shared one is equal in all families; all else is free, with the prior that a fit of one family has. A family with
-    few runs, even with one, has the exponent that the others suggest.
+    The values of a pooled quantity in different families are draws from one distribution, whose mean and standard
+    deviation are learned. A shared quantity has one value in all families. All other quantities are free, with the
+    prior that a fit of one family has. A family with few runs, or even one, therefore gets exponents close to those of
+    the others.
 
-    Pooled and shared may be: the exponents of a law and other constants that have no scale of the runs in them, by
-    their names; the irreducible loss (floor) of a law with one, such as `E` of "saturating_power"; and the standard
-    deviations `residual_sd`, `seed_sd` and `discrepancy` (that of a law of one fall).
+    These can be pooled or shared: the exponents of a law and other constants that do not depend on the scale of the
+    runs, by their names; the irreducible loss (floor) of a law with one, such as `E` of "saturating_power"; and the
+    standard deviations `residual_sd`, `seed_sd` and `discrepancy` (that of a law whose logarithm decreases by 1 over
+    the runs).
 
     Args:
         families: Runs by the family's name, a list of runs, or runs of several families.
         law: See `fit`; one law for all families.
-        pooled: Names of what is pooled; by default the exponents of the law.
-        shared: Names of what all families have one value of.
-        seed: Seed of all randomness.
-        **options: Options of the fits, see `fit`. By default they are drawn by importance sampling, and by NUTS where
-            its diagnostics object.
+        pooled: Names of the pooled quantities; by default the exponents of the law.
+        shared: Names of the shared quantities.
+        seed: Seed of all random numbers.
+        **options: Options of the fits, see `fit`. By default `method` is "auto": importance sampling, followed by NUTS
+            if diagnostics are poor.
 
     Returns:
         A `Pool`: a posterior for each family, and the distribution over families.
 
     Raises:
-        InputError: For families that cannot be pooled, and names that cannot be.
+        InputError: For families or quantities that cannot be pooled.
 
     Example:
         >>> import bayescale as bs
@@ -86,10 +88,10 @@ def pool(
 
 
 def names_in(option: str, names: Any) -> tuple[str, ...]:
-    """Return the names that an option gives, one or several.
+    """Return the names given to an option, which may be one or several.
 
     Raises:
-        InputError: For anything else than names.
+        InputError: For anything other than names.
     """
     found = (names,) if isinstance(names, str) else tuple(names) if isinstance(names, list | tuple) else None
     if found is None or not all(isinstance(name, str) for name in found):
@@ -103,7 +105,7 @@ class Pool(Display):
     """A hierarchical posterior over families.
 
     Attributes:
-        fits: Posterior of each family, by its name; each has the face of `fit`.
+        fits: Posterior of each family, by its name; each has the methods of a result of `fit`.
         groups: Distribution over families: one, or one for each component of a mixture.
         plan: The models of the families.
         seed: Seed of the pool.
@@ -130,13 +132,13 @@ class Pool(Display):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """Scale inputs that the runs of a family have."""
+        """Names of the scale inputs of the runs."""
         ray = self.plan.jobs[0][0].ray
         return self.law.inputs if ray is None else ray.names
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """Return what is pooled and shared."""
+        """Return the pooled and shared quantities."""
         return self.groups[0].quantities
 
     def __getitem__(self, name: str) -> Fitted:
@@ -164,20 +166,20 @@ class Pool(Display):
 
     @property
     def doubtful(self) -> tuple[str, ...]:
-        """Names of the families whose draws must not be relied on."""
+        """Names of the families whose draws did not converge."""
         return tuple(name for name, fit in self.fits.items() if fit.status.name != "OK")
 
     @property
     def labels(self) -> list[str]:
-        """Return what tells the groups apart, empty for a single one."""
+        """Return labels that distinguish the groups; an empty label for a single group."""
         return [""] if len(self.groups) == 1 else component_labels(next(iter(self.fits.values())))
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a table of what families have in common, one row a quantity and model.
+        """Return a table of the pooled and shared quantities, one row for each quantity and model.
 
-        `median`, `low` and `high` are of the middle of the families, `sd` the spread between them (of logarithms, or of
-        logits for fractions) with its interval; `new_low` and `new_high` say where a new family is expected. `learned`
-        is 1 - posterior variance / prior variance of the middle.
+        `median`, `low` and `high` describe the mean over families. `sd` is the standard deviation over families (of
+        logarithms, or of logits for fractions), with its interval. `new_low` and `new_high` are the interval for a new
+        family. `learned` is 1 - posterior variance / prior variance of the mean over families.
 
         Args:
             level: Central probability of the intervals.
@@ -190,7 +192,7 @@ class Pool(Display):
         return pd.DataFrame(rows).set_index("quantity")
 
     def families(self, level: float = 0.9) -> pd.DataFrame:
-        """Return a table of the families: rows, status, and median and interval of what is pooled or shared.
+        """Return a table of the families: rows, status, and median and interval of the pooled and shared quantities.
 
         Args:
             level: Central probability of the intervals.
@@ -209,12 +211,12 @@ class Pool(Display):
     def prior(self) -> dict[str, Prior]:
         """Return priors of the pooled and shared constants for a new family, for `fit(runs, law, priors=...)`.
 
-        They are the normal distributions (of logarithms or logits) that are like the distribution of a new family. A
-        floor has a prior relative to the runs, and standard deviations are no constants, so both are left out; `fit`
-        of this record uses all that the pool knows.
+        They are normal distributions (of logarithms or logits) that approximate the distribution of a new family.
+        Floors are left out, because their prior is relative to the runs, and so are standard deviations, which are no
+        constants of the law. The method `Pool.fit` uses everything that the pool has learned.
 
         Raises:
-            InputError: For a mixture of laws, whose exponents differ, and a pool that has no such constant.
+            InputError: For a mixture of laws, whose exponents differ, and a pool without such constants.
 
         Example:
             >>> bs.fit(few_runs, joint.law.name, priors=joint.prior(), seed=0)  # doctest: +SKIP
@@ -237,11 +239,12 @@ class Pool(Display):
     def fit(self, runs: Runs, *, name: str | None = None) -> Fitted:
         """Return the posterior of another family, given all families of the pool.
 
-        It is what the pool would say of the family if it had been among them; the posteriors of the others stay.
+        It is the posterior that the family would have had in the pool, except that the posteriors of the other families
+        are not updated.
 
         Args:
             runs: Runs of the family; one run is enough.
-            name: What to call it; by default what the runs are called.
+            name: Name of the family; by default the name of the runs.
 
         Raises:
             InputError: For runs that cannot be pooled with the others.
@@ -284,7 +287,7 @@ class Pool(Display):
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the quantities that families have in common, and which families are in doubt."""
+        """Return the pooled and shared quantities, and the families whose draws did not converge."""
         runs = sum(len(fit.runs) for fit in self.fits.values())
         lines = [f"{self.law.name} on {counted(len(self), 'family', 'families')}, {counted(runs, 'run')}"]
         for group, label in zip(self.groups, self.labels, strict=True):
@@ -315,7 +318,7 @@ def group_row(group: Group, number: int, quantity: Quantity, level: float) -> di
 
 
 def described(group: Group, number: int, quantity: Quantity) -> str:
-    """Return a line about a quantity."""
+    """Return a line that describes a quantity."""
     row = group_row(group, number, quantity, 0.9)
     text = f"  {quantity.name:<12} {row['is']}: {row['median']:.4g} (90 % {row['low']:.4g} to {row['high']:.4g})"
     if quantity.shared:

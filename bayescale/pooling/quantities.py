@@ -1,4 +1,4 @@
-"""Quantities that families share or have in common, and what a draw of one family says of them."""
+"""Quantities that are pooled or shared, and draws of them from the fit of one family."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ SPREADS = {
     "residual_sd": "log_residual_sd",
     "seed_sd": "log_seed_sd",
 }
-"""Coordinate of each standard deviation that can be pooled."""
+"""Unconstrained parameter of each standard deviation that can be pooled."""
 GROUP_EXPONENT = Exponent(0.3, 1.0)
-"""Prior of the middle of the exponents of families where the caller gives none."""
+"""Prior of the mean exponent over families, where the caller gives none."""
 FLOOR_PART, FLOOR_SPREAD = 0.6, 0.7
-"""Middle and spread (of its logarithm) of the common floor, relative to the response in the middle of the runs."""
+"""Median of the common floor relative to the response in the middle of the runs, and sd of its logarithm."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Quantity:
 
     Attributes:
         name: A constant of the law, or a key of `SPREADS`.
-        kind: "log" and "logit" for what is pooled as logarithm or logit, "real" for what is pooled itself, "floor" for
-            the logarithm of an irreducible loss.
-        coordinate: The coordinate of a fit that it is read from.
+        kind: Scale on which it is pooled: "log", "logit", "real" (unchanged), or "floor" for the logarithm of an
+            irreducible loss.
+        coordinate: The unconstrained parameter from which it is computed.
         shared: Whether all families have one value.
     """
 
@@ -49,12 +49,12 @@ class Quantity:
     shared: bool
 
     def constrain(self, value: Any) -> Any:
-        """Return the quantity in its own units from what is pooled."""
+        """Return the quantity in its own units, from its value on the scale on which it is pooled."""
         return value if self.kind == "real" else expit(value) if self.kind == "logit" else np.exp(value)
 
 
 class Normal(NamedTuple):
-    """Mean and standard deviation of what is pooled."""
+    """Mean and standard deviation of a quantity on the scale on which it is pooled."""
 
     mean: float
     sd: float
@@ -64,8 +64,8 @@ class Seen(NamedTuple):
     """Draws of a quantity of one family.
 
     Attributes:
-        value: What is pooled, shape (draw,).
-        log_prior: Its log prior density in the fit that drew them, given all else, shape (draw,).
+        value: The quantity on the scale on which it is pooled, shape (draw,).
+        log_prior: Its log prior density in the separate fit, given all other parameters, shape (draw,).
     """
 
     value: np.ndarray
@@ -76,7 +76,7 @@ class Seen(NamedTuple):
 
 
 def default_pooled(law: Law) -> tuple[str, ...]:
-    """Return what is pooled by default: the exponents of a law."""
+    """Return the names of the quantities that are pooled by default: the exponents of the law."""
     return tuple(
         name
         for key, prior in law.priors.items()
@@ -86,15 +86,15 @@ def default_pooled(law: Law) -> tuple[str, ...]:
 
 
 def find_quantities(job: Job, pooled: Sequence[str], shared: Sequence[str]) -> tuple[Quantity, ...]:
-    """Return the quantities of some names, for a job whose pooled exponents have priors of their own.
+    """Return the quantities with the given names, for a job whose pooled exponents have separate priors.
 
     Args:
         job: The model of one family.
-        pooled: Names of what families have in common up to a spread.
-        shared: Names of what families have one value of.
+        pooled: Names of the quantities whose values vary between families.
+        shared: Names of the quantities with one value for all families.
 
     Raises:
-        InputError: For names that are none, or given twice, or cannot be pooled.
+        InputError: For names that are unknown, given twice, or cannot be pooled.
     """
     known = possible(job)
     for name in (*pooled, *shared):
@@ -113,14 +113,14 @@ def find_quantities(job: Job, pooled: Sequence[str], shared: Sequence[str]) -> t
 
 
 def possible(job: Job) -> dict[str, Quantity]:
-    """Return what can be pooled of the model of one family, by name."""
+    """Return the quantities that can be pooled, for the model of one family, by name."""
     law, found = job.law, {}
     moving = scaled_constants(law)
     for key, prior in law.priors.items():
         names = law.covered[key]
         kind = kind_of(prior)
         if isinstance(prior, Fall | Slope):
-            # Exponents get priors of their own once they are named, see `families.plan_families`.
+            # Exponents get separate priors if they are pooled or shared, see `families.plan_families`.
             found |= {name: Quantity(name, "log", f"log_{name}", False) for name in names}
         elif kind and names[0] not in moving:
             coordinate = names[0] if kind == "real" else f"{kind}_{names[0]}"
@@ -138,7 +138,10 @@ def possible(job: Job) -> dict[str, Quantity]:
 
 
 def kind_of(prior: Any) -> str:
-    """Return how a constant of a prior is pooled, a kind of `Quantity`; empty where it cannot be by itself."""
+    """Return the scale on which a constant with this prior is pooled, a kind of `Quantity`.
+
+    Empty if it cannot be pooled.
+    """
     if isinstance(prior, Slope | Turn):
         return ""
     kinds = ((Positive, "log"), (Fraction, "logit"), (Real, "real"))
@@ -146,7 +149,7 @@ def kind_of(prior: Any) -> str:
 
 
 def scaled_constants(law: Law) -> set[str]:
-    """Return the constants whose numbers depend on the reference scale of a family, so that they are not comparable."""
+    """Return the constants whose values depend on the reference scale of a family and so cannot be compared."""
     if not law.units:
         return set()
     ones = dict.fromkeys(law.constants, 1.1)
@@ -155,7 +158,7 @@ def scaled_constants(law: Law) -> set[str]:
 
 
 def refusal(law: Law, name: str, known: Mapping[str, Quantity]) -> str:
-    """Return why a name cannot be pooled."""
+    """Return the reason why a name cannot be pooled."""
     if name not in law.constants:
         return f"Families of {law.name} have no {name!r} to pool. {nearest(name, known)}"
     if name == law.floor or any(isinstance(prior, Plateaus) for prior in law.priors.values()):
@@ -173,7 +176,7 @@ def refusal(law: Law, name: str, known: Mapping[str, Quantity]) -> str:
 
 
 def prior_of(quantity: Quantity, job: Job) -> Normal:
-    """Return the prior of what is pooled in a job, that of a floor as the logit of its share."""
+    """Return the prior of a quantity on its pooled scale in a job; for a floor, that of the logit of its fraction."""
     if quantity.name in SPREADS:
         likelihood, discrepancy = job.likelihood, job.discrepancy
         if quantity.name == "discrepancy":
@@ -190,7 +193,7 @@ def prior_of(quantity: Quantity, job: Job) -> Normal:
 
 
 def group_prior(quantity: Quantity, jobs: Sequence[Job]) -> Normal:
-    """Return the prior of the middle of a quantity over families."""
+    """Return the prior of the mean of a quantity over families."""
     if quantity.kind != "floor":
         return prior_of(quantity, jobs[0])
     center = float(np.mean([float(job.problem.center) for job in jobs]))
@@ -198,7 +201,7 @@ def group_prior(quantity: Quantity, jobs: Sequence[Job]) -> Normal:
 
 
 def look(quantity: Quantity, posterior: Posterior) -> Seen:
-    """Return what the draws of a fit say of a quantity."""
+    """Return the draws of a quantity from a fit, with their prior density."""
     job = posterior.job
     prior = prior_of(quantity, job)
     index = posterior.names.index(quantity.coordinate)
@@ -206,16 +209,17 @@ def look(quantity: Quantity, posterior: Posterior) -> Seen:
     log_prior = norm.logpdf(column, prior.mean, prior.sd)
     if quantity.kind == "floor":
         level = np.broadcast_to(posterior.values.level, posterior.unconstrained.shape[:2]).ravel()
-        # In logarithms of the floor at a given level: d logit(share) / d ln(share) = 1 / (1 - share).
+        # Density of the logarithm of the floor at a given level: d logit(fraction) / d ln(fraction) = 1 / (1 -
+        # fraction).
         return Seen(log_expit(column) + float(job.problem.center) + level, log_prior - log_expit(-column))
     if quantity.name == "discrepancy":
-        # The amplitude goes with the fall of the law: what is pooled is that of a law of one fall.
+        # The amplitude is proportional to the decrease of ln f over the runs; it is pooled for a decrease of 1.
         column = column - prior_means(posterior)[:, index] + prior.mean
     return Seen(column, norm.logpdf(column, prior.mean, prior.sd))
 
 
 def prior_means(posterior: Posterior) -> np.ndarray:
-    """Return the mean of each coordinate's prior given those before it, for all draws, shape (draw, coordinate)."""
+    """Return the prior mean of each parameter given the earlier ones, for all draws, shape (draw, parameter)."""
     position = posterior.unconstrained.reshape(-1, posterior.unconstrained.shape[-1])
     with on_cores():
         return np.asarray(means_given(position, posterior.job.model, posterior.job.problem))
@@ -223,7 +227,7 @@ def prior_means(posterior: Posterior) -> np.ndarray:
 
 @jax.jit
 def means_given(position: Any, model: Model, problem: Problem) -> Any:
-    """Return the prior means of coordinates, shape (draw, coordinate); compiled once for each shape of problem."""
+    """Return the prior means of parameters, shape (draw, parameter); compiled once for each shape of problem."""
 
     def one(vector: Any) -> Any:
         take, means = taker(vector), []
@@ -245,16 +249,16 @@ def means_given(position: Any, model: Model, problem: Problem) -> Any:
 def told_priors(
     quantities: Sequence[Quantity], found: Sequence[Normal], job: Job, level: float
 ) -> tuple[dict[str, Prior], dict[str, float], dict[str, float]]:
-    """Return priors of one family that put quantities where a distribution over families has them.
+    """Return priors of one family that are near the distribution of quantities over families.
 
     Args:
         quantities: The quantities.
-        found: Mean and standard deviation of what is pooled, of each.
+        found: Mean and standard deviation of each quantity, on its pooled scale.
         job: The model whose priors are replaced.
         level: Logarithm of the response in the middle of the family's runs.
 
     Returns:
-        Replacements of priors of the law, and of fields of the likelihood and of the discrepancy.
+        Replacements of priors of the law, of fields of the likelihood and of fields of the discrepancy.
     """
     priors: dict[str, Prior] = {}
     likelihood: dict[str, float] = {}

@@ -1,3 +1,3 @@
-"""Posteriors, mixtures of them, their forecasts, checks and files."""
+"""Posteriors, mixtures of posteriors, and their forecasts, checks and files."""
 
 __all__: list[str] = []

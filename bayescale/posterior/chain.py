@@ -1,4 +1,4 @@
-"""Chains: forecasts at inputs that are themselves forecasts, such as a score at the loss that another fit forecasts."""
+"""Chains: forecasts at inputs that are themselves forecasts, such as a score at a loss that another fit forecasts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from bayescale.forecast import Forecast
 from bayescale.posterior.fitted import Fitted
 
 NODES = 64
-"""Values of a forecast input at which the second fit is asked, of equal probability."""
+"""Number of equally likely values of the forecast input at which the second fit is evaluated."""
 
 
 def uncertain(at: Any, inputs: Mapping[str, Any]) -> bool:
-    """Return whether an input of a question is a forecast."""
+    """Return whether one of the given inputs is a forecast."""
     given = [*inputs.values(), *(at.values() if isinstance(at, Mapping) else ())]
     return any(isinstance(value, Forecast) for value in given)
 
 
 def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecast:
-    """Forecast at an input that is a forecast of another fit, whose uncertainty is carried through.
+    """Forecast at an input that is the forecast of another fit, including its uncertainty.
 
-    The two fits are taken to know nothing of each other: the forecast is the mixture of those at values of equal
-    probability of the input.
+    The two fits are treated as independent: the result is the mixture of this fit's forecasts at equally likely values
+    of the input.
 
     Args:
-        fit: The fit that is asked.
-        given: Its inputs by name, one of which is a forecast, at one point or several.
+        fit: The fit that makes the forecast.
+        given: Inputs of `fit` by name, one of which is a forecast, at one point or several.
         kind: "mean" or "run".
 
     Raises:
@@ -57,7 +57,7 @@ def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecas
     location, scale = (np.asarray(part).reshape(-1, points) for part in (whole.location, whole.scale))
     draws = whole.log_draws.reshape(shape)
     rng = np.random.default_rng([fit.seed, 5])
-    # Each draw of the fit at one value of the input, the same for all points.
+    # Each draw of the fit gets one value of the input, which is the same for all points.
     chosen = rng.permutation(np.arange(shape[0]) * NODES // shape[0])
     picked = draws[np.arange(shape[0]), chosen]
     middle = np.asarray(whole.ratio).reshape(NODES, points)[NODES // 2]

@@ -1,4 +1,4 @@
-"""Checks: what to know before trusting a fit or a forecast, whatever the sampler says."""
+"""Checks: reasons to distrust a fit or a forecast that diagnostics of the sampler do not show."""
 
 from __future__ import annotations
 
@@ -22,48 +22,47 @@ from bayescale.posterior.predictive import run_variance
 from bayescale.posterior.track_record import INSIDE, entry
 
 GRAVE = ("hump", "score", "repeated_or_leaking")
-"""Warnings of reading and screening that no forecast overcomes; a score only where the law falls."""
+"""Codes of warnings from reading and screening that forbid a decision; "score" only where the law decreases."""
 UNLEARNED = 0.1
-"""A coordinate whose posterior variance is above 1 - this share of its prior's has learned next to nothing."""
+"""A coordinate counts as not learned if its posterior variance exceeds (1 - this value) times its prior variance."""
 COLLINEAR = 0.98
 RISE = 0.05
-"""A curve that rises again by more than this share of its range"""
+"""A curve counts as rising again if it rises by more than this fraction of its range,"""
 ABOVE_NOISE = 1.0
-"""and by more than noise reaches among its points, plus this many standard deviations of their scatter, is not
-monotone."""
+"""and by more than noise alone would, plus this many standard deviations of the noise."""
 MOST_POINTS = 64
-"""Points of a curve that are looked at one by one; more are averaged in equal parts of ln x."""
+"""Largest number of points of a curve that are used singly; more are averaged in equal parts of ln x."""
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
 RISES_THROUGHOUT = 0.7
-"""Correlation of ln x and ln y above which a response does not rise again but always."""
+"""Correlation of ln x and ln y above which a response counts as rising throughout instead of rising again."""
 STEEPENING = 0.3
-"""Relative growth of the log-log slope from the first to the second half of the points that counts as steepening."""
+"""Relative increase of the log-log slope, from the first to the second half of points, that counts as steepening."""
 REFUTED = 8.0
-"""Nats of leave-one-out log density by which a component of a mixture fits worse than another, to be named."""
+"""A component of a mixture is reported if its leave-one-out log density is lower than another's by this many nats."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
-"""Laws that are one component of the default mixture, by its label."""
+"""Laws that correspond to one component of the default mixture, by its label."""
 FALLEN = 3.0
-"""Standard errors by which a score has to lie below an earlier one to have fallen."""
+"""A score counts as fallen if it is lower than an earlier one by this many standard errors."""
 SCATTERS = 2.0
-"""Standard deviations of one run by which a floor has to lie above the lowest measured value, to be named."""
+"""A floor is reported if it exceeds the lowest measured value by this many standard deviations of one run."""
 WIDE_SCORE = 0.4
-"""Width of a 95 % interval of a score above which it is too wide to decide on."""
+"""Width of the 95 % interval of a score above which it is called too wide for a decision."""
 WORTH_NEW = 4.0
-"""Up to so many epochs repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
+"""Number of epochs up to which repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
 
 def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[Note]:
-    """List what `Posterior.check` says.
+    """List the notes that `Posterior.check` returns.
 
     Args:
         posterior: A fit.
-        forecast: A forecast whose distance and width to judge as well.
-        prior: Say also which coordinates the data did not move, and which components of a mixture fit much worse than
-            another: both take longer.
+        forecast: A forecast whose extrapolation factor and width are judged as well.
+        prior: Also list coordinates that the data did not change, and components of a mixture that fit much worse than
+            another. Both take longer.
     """
     shape = check_shape(posterior)
-    # Reading says of a table what the shape of its curve says again.
+    # Reading the table and the shape of its curve may give the same warning, which is kept once.
     told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
     table = [note for note in check_table(posterior) if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
@@ -75,11 +74,11 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
 
 
 def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[Note]:
-    """List the warnings that forbid a decision on this fit, whatever the sampler says, the gravest first.
+    """List the warnings that forbid a decision on this fit even if the chains converged, the most serious first.
 
     Args:
         posterior: A fit.
-        points: Inputs of a question, whose repetition of data is judged as well.
+        points: Inputs of a question, for which repetition of data is judged as well.
     """
     table = [note for note in check_table(posterior) if note.code in GRAVE]
     if rises(posterior):
@@ -89,13 +88,13 @@ def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[N
 
 
 def reasons_for_distrust(posterior: Fitted) -> list[str]:
-    """Return the reasons why a fit must not be relied on, whatever is asked of it; empty for one that can be."""
+    """Return the reasons not to rely on a fit for any question; empty if there are none."""
     status = [] if posterior.status is Status.OK else [str(posterior.status)]
     return status + [note.text for note in grave_notes(posterior)]
 
 
 def check_sampler(fit: Fitted) -> list[Note]:
-    """Note draws that do not deserve trust, and a posterior with several modes."""
+    """Return notes on chains that did not converge, and on a posterior with several modes."""
     notes = []
     modes = max(part.diagnostics.modes for part in fit.components)
     if modes > 1:
@@ -111,13 +110,13 @@ def check_sampler(fit: Fitted) -> list[Note]:
 
 
 def check_table(posterior: Fitted) -> list[Note]:
-    """Note what reading and screening warned of, and the earlier fit whose prior was kept."""
+    """Return warnings from reading and screening, and a note on the earlier fit that the prior comes from."""
     entries = [entry for entry in posterior.runs.log if entry.severity == "warning" or entry.code == "prior_from"]
     return [Note(entry.code, entry.severity, entry.text) for entry in entries]
 
 
 def check_convergence(posterior: Posterior, which: str) -> list[Note]:
-    """Note draws of one model, of which `which` says which, that do not deserve trust."""
+    """Return a note if the draws of one model did not converge; `which` names the model in the text."""
     if posterior.status is Status.OK:
         return []
     measures = posterior.diagnostics
@@ -132,7 +131,7 @@ def check_convergence(posterior: Posterior, which: str) -> list[Note]:
 
 
 def check_design(posterior: Fitted) -> list[Note]:
-    """Note designs that cannot answer the question, whatever the sampler says."""
+    """Return notes on designs that cannot answer a question even if the chains converged."""
     notes = []
     frame, inputs = posterior.runs.frame, posterior.law.inputs
     for name in inputs:
@@ -159,8 +158,8 @@ def check_design(posterior: Fitted) -> list[Note]:
     if posterior.first.job.problem.single > 0:
         rows = int(posterior.first.job.problem.mask.sum())
         text = (
-            f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours say the same thing "
-            "twice. Scatter is that of averages; forecasts are of single rows. If the rows are "
+            f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours are no independent "
+            "evidence. Scatter is that of averages; forecasts are of single rows. If the rows are "
             "independent runs, name a run for each (a column run)."
         )
         notes.append(Note("averaged", "info", text))
@@ -171,7 +170,7 @@ def check_design(posterior: Fitted) -> list[Note]:
 
 
 def note_ray(posterior: Fitted) -> Note:
-    """Return the note about the ray on which all runs lie, and what would be needed off it."""
+    """Return the note about the ray on which all runs lie, and the runs that a question off it would need."""
     ray = posterior.ray
     assert ray is not None, "a fit along a ray"
     away = dict.fromkeys(ray.names[1:], 2.0)
@@ -186,7 +185,7 @@ def note_ray(posterior: Fitted) -> Note:
 
 
 def in_short(note: Note, posterior: Fitted) -> Note:
-    """Return a note as it is told again, in one short line where it is a paragraph."""
+    """Return a shorter version of a note that was printed before, in one line."""
     if note.code != "one_ray" or posterior.ray is None:
         return note
     text = f"Fitted along one ray ({posterior.ray.text}); off it the data say nothing."
@@ -194,7 +193,7 @@ def in_short(note: Note, posterior: Fitted) -> Note:
 
 
 def check_shape(posterior: Fitted) -> list[Note]:
-    """Note a curve of one input that never moved, rises again (no falling law describes either), or still steepens."""
+    """Return notes on a curve of one input that is flat, rises again (neither fits a decreasing law), or steepens."""
     if len(posterior.law.inputs) > 1:
         return []
     if posterior.runs.score is not None:
@@ -212,8 +211,8 @@ def check_shape(posterior: Fitted) -> list[Note]:
     notes = []
     above = rise(y)
     noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
-    # The lowest of n points of noise lies sqrt(2 ln n) sds below their mean, the highest pair of neighbours
-    # sqrt(ln n) above it.
+    # Of n points of pure noise, the lowest lies sqrt(2 ln n) sds below the mean, and the highest pair of neighbours
+    # sqrt(ln n) sds above it.
     reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
     hump = humps(posterior)
     if (hump or above > RISE * np.ptp(y)) and turns(posterior):
@@ -272,14 +271,14 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
 
 
 def check_score(posterior: Fitted) -> list[Note]:
-    """Note a score that falls again, and one that no run lifted above chance."""
+    """Return notes on a score that decreases again, and on one that no run raised above chance."""
     runs, name = posterior.runs, posterior.law.inputs[0]
     assert runs.score is not None, "scores"
     right, items = counts(runs.frame)
     x, group = np.unique(runs.frame[name].to_numpy(float), return_inverse=True)
     right, items = np.bincount(group, right), np.bincount(group, items)
     score = right / items
-    # Of one half-right item more, so that no error is zero where none or all are right.
+    # One half-right item is added, so that no error is zero where no item or every item is right.
     share = (right + 0.5) / (items + 1.0)
     seed_sd = float(np.median(np.asarray(posterior.flat_values.seed_sd, float)))
     error = np.hypot(np.sqrt(share * (1.0 - share) / items), seed_sd * share * (1.0 - share))
@@ -306,7 +305,7 @@ def check_score(posterior: Fitted) -> list[Note]:
 
 
 def rises(posterior: Fitted) -> bool:
-    """Return whether the law rises from the smallest inputs of the runs to the largest, at its median constants."""
+    """Return whether the law, at its median constants, increases from the smallest to the largest fitted inputs."""
     posterior = posterior.leading
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
     x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
@@ -318,7 +317,7 @@ def rises(posterior: Fitted) -> bool:
 
 
 def turns(posterior: Fitted) -> bool:
-    """Return whether a law of one input falls and rises within the runs, at its median constants."""
+    """Return whether a law of one input both decreases and increases within the runs, at its median constants."""
     posterior = posterior.leading
     constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
     x = posterior.runs.frame[posterior.law.inputs[0]].to_numpy(float)
@@ -328,12 +327,15 @@ def turns(posterior: Fitted) -> bool:
 
 
 def rise(y: np.ndarray) -> float:
-    """Return how far two neighbours, of two or more values in order, lie above the lowest so far."""
+    """Return the largest height above the lowest value so far, averaged over two neighbours, of values in order."""
     return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
 
 
 def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ln x and mean ln(loss) at each value of one input, or in `MOST_POINTS` equal parts of ln x, by x."""
+    """Return ln x and mean ln(loss) at each value of one input, in order.
+
+    Long curves in `MOST_POINTS` parts of ln x.
+    """
     x = np.log(runs.frame[name].to_numpy(float))
     cell = x
     if len(np.unique(x)) > MOST_POINTS:
@@ -344,11 +346,12 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def check_repetition(posterior: Fitted, points: pd.DataFrame | None) -> list[Note]:
-    """Note data that are repeated more often than is harmless, under a law that does not know how many are different.
+    """Return notes on data that are repeated more often than is harmless, under a law that ignores repetition.
 
     Args:
-        posterior: The fit; its runs say in `unique_tokens` or `unique_samples` how many are different.
-        points: Inputs of a forecast, judged as well, on as many different ones as the runs had at most.
+        posterior: The fit; its runs have the number of distinct tokens in `unique_tokens`, or of distinct samples in
+            `unique_samples`.
+        points: Inputs of a forecast, judged as well, with the largest number of distinct tokens or samples of the runs.
     """
     notes, frame, inputs = [], posterior.runs.frame, posterior.law.inputs
     for distinct, total in DISTINCT.items():
@@ -369,10 +372,10 @@ def check_repetition(posterior: Fitted, points: pd.DataFrame | None) -> list[Not
 
 
 def check_learning(posterior: Fitted) -> list[Note]:
-    """Note coordinates that the data did not move."""
+    """Return notes on coordinates that the data did not change."""
     notes = []
     contraction = posterior.contraction()
-    # The seed noise is held by published replicates on purpose, unless there are replicates.
+    # Without replicates the seed noise keeps its prior, which comes from published replicates, on purpose.
     watched = [name for name in contraction.index if name != "log_seed_sd" and "[" not in name]
     held = [name for name in watched if contraction[name] < UNLEARNED]
     if held:
@@ -382,12 +385,12 @@ def check_learning(posterior: Fitted) -> list[Note]:
 
 
 def check_components(fit: Fitted) -> list[Note]:
-    """Note components of a mixture that describe the runs much worse than another, and how to leave them out.
+    """Return notes on components of a mixture that fit the runs much worse than another, and how to leave them out.
 
-    They are compared by their leave-one-out log density, which allows for the freedom of each.
+    Components are compared by their leave-one-out log density, which accounts for the flexibility of each.
     """
-    # Leaving a score out says too little of log odds that have coordinates of their own.
-    # Weights that were stacked depend on the runs.
+    # Log odds with coordinates of their own adapt to each score, so leaving a score out shows too little.
+    # Stacked weights already depend on how well the components fit.
     if len(fit.components) == 1 or fit.runs.score is not None or fit.stacking is not None:
         return []
     fits = np.array([elpd(part) for part in fit.components])
@@ -419,7 +422,7 @@ def check_components(fit: Fitted) -> list[Note]:
 
 
 def check_floor(fit: Fitted) -> list[Note]:
-    """Note a floor that lies above measured values by more than runs scatter: it is no limit of the response."""
+    """Return a note on a floor so far above measured values that it is no limit of the response."""
     lowest, found = float(fit.runs.frame["loss"].min()), []
     for part, label in zip(fit.components, component_labels(fit), strict=True):
         if (name := floor_name(part)) is None or not np.any(part.draws[name]):
@@ -428,7 +431,7 @@ def check_floor(fit: Fitted) -> list[Note]:
         middle = float(np.median(part.draws[name]))
         if middle > lowest * np.exp(SCATTERS * one):
             found.append((name, middle, f" ({label})" if len(fit.components) > 1 else ""))
-    # A floor of the odds against is a ceiling of the score, which the table of constants does not show as one.
+    # A floor of the odds is a ceiling of the score, which the table of constants does not show as such.
     if not found or fit.runs.score is not None:
         return []
     told = " and ".join(f"{name} {middle:.3g}{which}" for name, middle, which in found)
@@ -441,7 +444,7 @@ def check_floor(fit: Fitted) -> list[Note]:
 
 
 def floor_name(part: Posterior) -> str | None:
-    """Return the constant that is the floor of a law whose prior declares one, or None."""
+    """Return the name of the constant that is the law's floor, if its prior declares one, or None."""
     if part.law.level is None:
         return None
     key, prior = part.law.level
@@ -450,11 +453,11 @@ def floor_name(part: Posterior) -> str | None:
 
 
 def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
-    """Note how often intervals held on published families as far out as the farthest point beyond the data."""
+    """Return a note on how often intervals contained the losses of published families at this extrapolation factor."""
     beyond = np.where(forecast.below, 1.0, forecast.ratio)
-    # The record is of points beyond the data; those below are told of where there are no others.
+    # The table of past forecasts covers points beyond the data; points below are mentioned where there are no others.
     if posterior.runs.score is not None:
-        # The record is of losses.
+        # The table of past forecasts is about losses.
         return []
     worst = int(np.argmax(beyond if beyond.max() > INSIDE else forecast.ratio))
     if forecast.ratio[worst] <= INSIDE:
@@ -464,7 +467,7 @@ def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
 
 
 def check_forecast(forecast: Forecast) -> list[Note]:
-    """Note forecasts that reach far or say little."""
+    """Return notes on forecasts that extrapolate far or are too wide."""
     notes = []
     beyond = np.where(forecast.below, 1.0, forecast.ratio)
     if beyond.max() > RECORD_RATIO:

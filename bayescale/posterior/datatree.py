@@ -1,4 +1,4 @@
-"""Fits as xarray DataTrees with ArviZ's groups."""
+"""Conversion of fits to xarray DataTrees with ArviZ's groups."""
 
 from __future__ import annotations
 
@@ -32,41 +32,46 @@ from bayescale.posterior.posterior import Posterior, log_posterior, varying
 from bayescale.posterior.prior import prior_draws, prior_predictive
 
 FORMAT = 7
-"""Version of the file layout, raised when files can no longer be read as they were."""
+"""Version of the file layout; it increases when files of the previous version can no longer be read."""
 DIMENSIONS = ("chain", "draw")
 RESERVED = ("chain", "draw", "run", "setting")
 """Names of dimensions, which no variable may have."""
 PREDICTED = 1000
-"""Most rows with a forecast of their own in a file; ten thousand would take 300 MB."""
+"""Largest number of rows for which a file contains forecasts; for ten thousand they would take 300 MB."""
 LONGEST = 30_000
-"""Longest text of an attribute; HDF5 takes twice as much."""
+"""Longest text of an attribute; HDF5 allows twice as much."""
 
 
 def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) -> Any:
     """Return a fit as an `xarray.DataTree` with ArviZ's groups.
 
-    Groups of a posterior: posterior, unconstrained_posterior (the sampled vector, one variable a parameter),
-    sample_stats, observed_data, constant_data, log_likelihood (each row given all others, on the log scale:
-    burkner2021loo; of averaged or merged rows, one for each setting), prior, and for at most a thousand rows
-    posterior_predictive and prior_predictive (runs at the fitted inputs). One dimension, `run`, holds the rows in all
-    of them, with the names of the runs as its coordinate where they are unique. What else a fit is rebuilt from on
-    loading is in values (draws at the reference scale) and fit (names as they are, all columns, a text of settings).
+    The groups of a posterior are:
 
-    A mixture has one child tree for each component, which ArviZ reads as any posterior: convergence is a matter of each
-    component. Its name says which model it is, `component_present`, `component_absent` or `component_power` for the
-    default of one input (see `priors.PLATEAUS`), and its attributes `component` and `weight` say so in words. Beside
-    them are posterior_predictive, observed_data and constant_data of the mixture; the coordinate `component` of
-    posterior_predictive names the component of each draw. There is no posterior of the mixture: its components have
-    different constants, and chains of different models do not mix.
+    - posterior and unconstrained_posterior (the sampled vector, one variable a parameter);
+    - sample_stats, observed_data, constant_data;
+    - log_likelihood: log density of each row given all others, on the log scale (burkner2021loo); where rows were
+      averaged or merged, of each setting;
+    - prior; and, for at most a thousand rows, posterior_predictive and prior_predictive (runs at the fitted inputs);
+    - values (draws at the reference scale) and fit (original names, all columns, settings as text), which only
+      loading needs.
 
-    With `tree` for what this returns, `az.summary(tree["component_present"])` summarises a component, and
-    `az.summary(tree, group="posterior_predictive", kind="stats")` what the mixture says of each run.
+    In all of them the dimension `run` holds the rows; its coordinate is the name of the run where names are unique.
+
+    A mixture has one child tree for each component, because each component converges by itself. ArviZ reads a child as
+    any posterior. Its name identifies the model: `component_present`, `component_absent` or `component_power` for the
+    default of one input (see `priors.PLATEAUS`). Its attributes are `component`, a description, and `weight`. The
+    parent tree has posterior_predictive, observed_data and constant_data of the mixture; the coordinate `component` of
+    posterior_predictive gives the component of each draw. There is no posterior group of the mixture, because its
+    components have different constants and chains of different models do not mix.
+
+    If `tree` is the result, `az.summary(tree["component_present"])` summarises a component, and `az.summary(tree,
+    group="posterior_predictive", kind="stats")` the mixture's forecast of each run.
 
     Args:
-        fit: What to convert.
+        fit: The fit to convert.
         derived: Include the groups that take longer to compute than to sample: log_likelihood, prior and the predictive
-            ones.
-        key: Attribute by which a folder of results finds this posterior, see `archive`.
+            groups.
+        key: Value by which a folder of results finds this posterior, stored as an attribute; see `archive`.
     """
     import xarray as xr
 
@@ -91,7 +96,7 @@ def to_datatree(fit: Fitted, *, derived: bool = True, key: str | None = None) ->
 
 
 def child(name: str) -> str:
-    """Name of the child tree of a component, see `component_names`."""
+    """Return the name of the child tree of a component; see `component_names`."""
     return f"component_{name}"
 
 
@@ -104,7 +109,7 @@ def dataset(variables: Mapping[str, Any], index: Mapping[str, Any], *dimensions:
 
 
 def indexes(fit: Fitted) -> dict[str, np.ndarray]:
-    """Return the coordinates of the dimensions of a fit's joined draws and of its rows."""
+    """Return the coordinates of the dimensions of a fit's joined draws and rows."""
     chains, draws = fit.folded(np.empty(sum(chains * draws for chains, draws in fit.layout))).shape
     return {"chain": np.arange(chains), "draw": np.arange(draws), "run": run_labels(fit.runs.frame)}
 
@@ -119,7 +124,7 @@ def run_labels(frame: pd.DataFrame) -> np.ndarray:
 def data_groups(fit: Fitted) -> dict[str, Any]:
     """Return the groups observed_data and constant_data."""
     frame, index = fit.runs.frame, indexes(fit)
-    # All columns are in the group "fit"; what ArviZ shows are those that the fit used.
+    # All columns are in group "fit"; the groups that ArviZ shows contain the columns that the fit used.
     kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name != "loss"]
     kept = [name for name in kept if name != "run" or not frame["run"].is_unique]
     constant = {
@@ -133,14 +138,14 @@ def data_groups(fit: Fitted) -> dict[str, Any]:
 
 
 def predicted(fit: Fitted) -> Any:
-    """Return the group posterior_predictive: future runs at the fitted inputs, and whose draws they are."""
+    """Return the group posterior_predictive: future runs at the fitted inputs, with the component of each draw."""
     forecast = fit.forecast_at(fit.runs.frame, "run")
     group = dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "run")
     if len(fit.components) == 1:
         return group
     sizes = [chains * draws for chains, draws in fit.layout]
     whose = fit.folded(np.repeat(np.array(component_names(fit), dtype=object), sizes))
-    # Components of equal length keep their chains; others are one chain.
+    # Components with equally many draws keep their chains; otherwise all draws form one chain.
     along = (("chain",), whose[:, 0]) if len(whose) > 1 else (("draw",), whose[0])
     return group.assign_coords(component=along)
 
@@ -187,12 +192,12 @@ def statistics(posterior: Posterior, derived: bool) -> dict[str, np.ndarray]:
 
 
 def own_dimensions(array: np.ndarray) -> tuple[str, ...]:
-    """Return dimensions of their own for an array that only loading reads."""
+    """Return dimension names used by this array only, for arrays that ArviZ does not show."""
     return tuple(f"axis_{number}_of_{size}" for number, size in enumerate(array.shape))
 
 
 def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
-    """Rename variables as netCDF allows: no slashes, none of a dimension, no two alike."""
+    """Rename variables as netCDF requires: no slashes, no name of a dimension, no two equal names."""
     named: dict[str, Any] = {}
     for name, values in variables.items():
         safe = re.sub(r"[/\x00-\x1f]", "_", str(name)).strip() or "_"
@@ -203,16 +208,16 @@ def readable(variables: Mapping[Any, Any]) -> dict[str, Any]:
 
 
 def arrays_of(group: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of one group of a tree by name, coordinates among them."""
+    """Return the arrays of one group of a tree by name, including coordinates."""
     return {str(name): values.to_numpy() for name, values in group.to_dataset(inherit=False).variables.items()}
 
 
 def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return everything besides arrays from which a posterior is rebuilt, as plain values.
+    """Return everything except arrays from which a posterior is rebuilt, as plain values.
 
     Args:
-        posterior: What is written.
-        cards: Columns of its runs, see `encode_table`.
+        posterior: The posterior to write.
+        cards: Descriptions of the columns of its runs, see `encode_table`.
     """
     job = posterior.job
     return {

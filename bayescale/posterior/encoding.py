@@ -1,4 +1,4 @@
-"""Encoding: records and tables as plain values and arrays, and back without a change, and the digest of arrays."""
+"""Encoding of records and tables as plain values and arrays, decoding without loss, and digests of arrays."""
 
 from __future__ import annotations
 
@@ -24,45 +24,45 @@ from bayescale.laws.law import Law
 from bayescale.model.problem import PriorScale, Values
 
 PLAIN_KINDS = "biuf"
-"""Kinds of arrays that files hold as they are: truth values, whole numbers and floats."""
+"""NumPy kinds of arrays that files hold unchanged: booleans, integers and floats."""
 
 
 # --- Records ------------------------------------------------------------------------------------------------
 
 
 def encode(record: Any) -> dict[str, Any]:
-    """Write a record of numbers and names as plain values with its class."""
+    """Return the fields of a record of numbers and names as plain values, with the name of its class."""
     fields = {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
     return {"role": type(record).__name__, **{name: plain(value) for name, value in fields.items()}}
 
 
 def plain(value: Any) -> Any:
-    """Return a number of any library as Python's own; other values as they are."""
+    """Return a number of any library as a Python number; other values unchanged."""
     return np.asarray(value).item() if hasattr(value, "dtype") and np.ndim(value) == 0 else value
 
 
 def decode(values: Mapping[str, Any], home: Any) -> Any:
-    """Rebuild a record from `encode`'s output; `home` holds the classes that may appear."""
+    """Rebuild a record from the output of `encode`; `home` is the module with the classes that may occur."""
     fields = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k != "role"}
     return getattr(home, values["role"])(**fields)
 
 
 def encode_prior(prior: Any) -> dict[str, Any]:
-    """Write a prior: by its numbers if it is one of the package's, else as text to compare with a registered one."""
+    """Return a prior as plain values: numbers for the package's own classes, else a text to compare when loading."""
     if getattr(priors, type(prior).__name__, None) is type(prior):
         return encode(prior)
     return {"own": repr(prior)}
 
 
 def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
-    """Rebuild a prior from `encode_prior`'s output.
+    """Rebuild a prior from the output of `encode_prior`.
 
     Args:
-        values: What was written.
-        registered: The prior that the registered law has instead, or None.
+        values: Output of `encode_prior`.
+        registered: The registered law's prior for the same constant, or None.
 
     Raises:
-        InputError: For a prior of a class of the user's own that is not the registered one.
+        InputError: For a prior of a class defined by the user that differs from the registered one.
     """
     if "own" not in values:
         return decode(values, priors)
@@ -72,7 +72,7 @@ def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
 
 
 def law_print(law: Law) -> str:
-    """Return sixteen hexadecimal digits from what a law computes, whatever its inputs are called."""
+    """Return sixteen hexadecimal digits that identify the function a law computes, whatever the names of its inputs."""
     numbered = {name: f"x{number}" for number, name in enumerate(law.inputs)}
     content = {
         "curve": fingerprint(law.function, len(law.inputs), law.constants),
@@ -86,12 +86,12 @@ def law_print(law: Law) -> str:
 
 @functools.cache
 def fingerprint(function: Callable[..., Any], inputs: int, constants: tuple[str, ...]) -> str:
-    """Return a hash of what a function computes: two laws of one name may differ, as may cells of a notebook."""
+    """Return a hash of the function that a law computes, because laws of one name may differ, e.g. in a notebook."""
     number = jax.ShapeDtypeStruct((), np.float64)
-    # In the precision of a fit: what a law looks up in tables would stay rounded else, for all later fits.
+    # In double precision, as in a fit: JAX would otherwise keep rounded versions of the law's tables for later fits.
     with on_cores():
         program = jax.make_jaxpr(function)(*[number] * inputs, **dict.fromkeys(constants, number))
-    # Functions inside the program are printed with their address, which differs in every process.
+    # Functions inside the program are printed with an address that differs in every process.
     text = re.sub(r" at 0x[0-9a-f]+", "", str(program))
     digest = hashlib.sha256(text.encode())
     for value in program.consts:
@@ -100,16 +100,16 @@ def fingerprint(function: Callable[..., Any], inputs: int, constants: tuple[str,
 
 
 def registered_law(name: str, inputs: tuple[str, ...], stored: Mapping[str, Any], stamp: str | None) -> Law:
-    """Return the registered law of a name, with inputs and priors of a file.
+    """Return the registered law with this name, with the inputs and priors of a file.
 
     Args:
-        name: The law's name.
-        inputs: Its inputs in the file, in the order of its arguments.
-        stored: Its priors, as `encode_prior` writes them.
-        stamp: Its `law_print` when it was fitted; None where that cannot be compared.
+        name: Name of the law.
+        inputs: Names of its inputs in the file, in the order of its arguments.
+        stored: Priors in the file, as `encode_prior` writes them.
+        stamp: `law_print` of the law when it was fitted; None where that cannot be compared.
 
     Raises:
-        InputError: If no such law is registered, or another one under that name.
+        InputError: If no law is registered under that name, or a different one is.
     """
     if name not in laws.LAWS:
         raise InputError(
@@ -129,21 +129,21 @@ def registered_law(name: str, inputs: tuple[str, ...], stored: Mapping[str, Any]
 
 
 def encode_diagnostics(measures: Diagnostics) -> dict[str, Any]:
-    """Write convergence measures as plain values."""
+    """Return convergence measures as plain values."""
     values = {f.name: getattr(measures, f.name) for f in dataclasses.fields(measures)}
     arrays = {name: value.tolist() for name, value in values.items() if isinstance(value, np.ndarray) and value.ndim}
     return {**{name: plain(value) for name, value in values.items()}, **arrays, "status": measures.status.name}
 
 
 def decode_diagnostics(values: Mapping[str, Any]) -> Diagnostics:
-    """Rebuild convergence measures from `encode_diagnostics`'s output."""
+    """Rebuild convergence measures from the output of `encode_diagnostics`."""
     arrays = {name: np.array(value, float) for name, value in values.items() if isinstance(value, list)}
     return Diagnostics(**{**values, **arrays, "status": Status[values["status"]]})
 
 
 def encode_values(values: Values) -> dict[str, np.ndarray]:
-    """Write constrained values as arrays by name; of those that are equal in all draws one."""
-    # Losses have no standard scores of log odds.
+    """Return constrained values as arrays by name; a value that is equal in all draws is stored once."""
+    # Fits of losses have no standardised log odds.
     fields = {name: value for name, value in values._asdict().items() if name != "constants" and np.size(value)}
     leaves = {**{f"constant_{name}": value for name, value in values.constants.items()}, **fields}
     found = {}
@@ -155,7 +155,7 @@ def encode_values(values: Values) -> dict[str, np.ndarray]:
 
 
 def decode_values(arrays: Mapping[str, np.ndarray], chains: int, draws: int) -> Values:
-    """Rebuild constrained values from `encode_values`'s output."""
+    """Rebuild constrained values from the output of `encode_values`."""
     leaves = {name: np.broadcast_to(leaf, (chains, draws, *leaf.shape[2:])) for name, leaf in arrays.items()}
     constants = {name.removeprefix("constant_"): leaves.pop(name) for name in arrays if name.startswith("constant_")}
     return Values(constants=constants, **leaves)
@@ -167,12 +167,12 @@ def decode_log(entries: list[dict[str, Any]]) -> tuple[LogEntry, ...]:
 
 
 def encode_scale(scale: PriorScale) -> dict[str, Any]:
-    """Write the scales of a prior as plain values."""
+    """Return the scales of a prior as plain values."""
     return {name: np.asarray(value).tolist() for name, value in dataclasses.asdict(scale).items()}
 
 
 def decode_scale(values: Mapping[str, Any]) -> PriorScale:
-    """Rebuild the scales of a prior from `encode_scale`'s output."""
+    """Rebuild the scales of a prior from the output of `encode_scale`."""
     arrays = {name: np.asarray(value, float) for name, value in values.items() if name not in ("inert", "center")}
     return PriorScale(inert=tuple(values["inert"]), center=values["center"], **arrays)
 
@@ -181,10 +181,10 @@ def decode_scale(values: Mapping[str, Any]) -> PriorScale:
 
 
 def encode_table(frame: pd.DataFrame) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """Write the columns of a table as arrays under names that any file takes.
+    """Return the columns of a table as arrays with names that any file format accepts.
 
     Returns:
-        A description of each column (its name and type), and the arrays: `column_0` and so on.
+        A description of each column (its name and type), and the arrays, named `column_0`, `column_1` and so on.
     """
     cards, arrays = [], {}
     for number, name in enumerate(frame):
@@ -211,7 +211,7 @@ def missing(cell: Any) -> bool:
 
 
 def decode_table(cards: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]) -> pd.DataFrame:
-    """Rebuild a table from `encode_table`'s output."""
+    """Rebuild a table from the output of `encode_table`."""
     columns = []
     for number, card in enumerate(cards):
         values: Any = arrays[f"column_{number}"]
@@ -233,7 +233,7 @@ def digest_of(arrays: Mapping[str, Any]) -> str:
     for name in sorted(arrays):
         values = np.asarray(arrays[name])
         texts = values.dtype.kind not in PLAIN_KINDS
-        # Files keep truth values as bytes, and may turn the order of bytes.
+        # Files store booleans as bytes, and may change the byte order.
         kind = "text" if texts else values.dtype.newbyteorder("<").str
         found.update(json.dumps([name, kind, values.shape]).encode())
         if texts:
@@ -244,12 +244,12 @@ def digest_of(arrays: Mapping[str, Any]) -> str:
 
 
 def as_text(cell: Any) -> str:
-    """Return the text of a cell that a file may hold as bytes."""
+    """Return a cell as text, also where a file holds it as bytes."""
     return cell.decode() if isinstance(cell, bytes) else str(cell)
 
 
 def digest_of_attributes(attributes: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of the attributes of a file, but for that which holds it."""
+    """Return the SHA-256 of the attributes of a file, except the attribute that holds this digest."""
     plain_values = {}
     for name, value in attributes.items():
         if name != "digest" and not name.startswith("_"):

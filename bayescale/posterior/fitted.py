@@ -1,4 +1,4 @@
-"""Fitted: what a posterior and a mixture of posteriors have in common: the questions that can be asked of a fit."""
+"""Fitted: the methods that a posterior and a mixture of posteriors have in common."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from bayescale.posterior.posterior import Posterior
 
 ROUNDING = 1e-6
-"""Extrapolation factors this close to one are one."""
+"""Extrapolation factors this close to 1 are rounded to 1."""
 
 
 @known_keywords
@@ -38,27 +38,27 @@ class Fitted(Display, abc.ABC):
     """A fit of a scaling law: one posterior (`Posterior`), or a weighted mixture of several (`Mixture`)."""
 
     components: tuple[Posterior, ...]
-    """The posteriors that make it up: itself, if it is one."""
+    """The posteriors that the fit consists of; for a single posterior, itself."""
     weights: tuple[float, ...]
-    """Their weights, which sum to one."""
+    """Weights of the components, which sum to one."""
     seed: int
     """Seed of the fit."""
     settings: Nuts
     """Settings of the sampler."""
     draws: dict[str, np.ndarray]
-    """All quantities by name, shape (chain, draw) each; see `Posterior.draws`."""
+    """Draws of all quantities by name, shape (chain, draw) each; see `Posterior.draws`."""
     scaled: dict[str, np.ndarray]
-    """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+    """Draws of the constants at the data's reference scale, including the level, shape (chain, draw) each."""
     flat_values: Values
     """Constrained values of the joined draws, leading axis draw."""
     stacking: Stacking | None = None
-    """Where the weights come from, of a mixture that `stack` made."""
+    """How the weights were computed, for a mixture made by `stack`."""
 
     # --- What was fitted ----------------------------------------------------------------------------------
 
     @property
     def first(self) -> Posterior:
-        """The first component: all of them have its data, inputs and ray in common."""
+        """The first component; all components have the same data, inputs and ray."""
         return self.components[0]
 
     @property
@@ -73,17 +73,17 @@ class Fitted(Display, abc.ABC):
 
     @property
     def law_names(self) -> str:
-        """Names of the laws of all components, each once."""
+        """Names of the laws of all components, without repetition."""
         return " and ".join(dict.fromkeys(part.law.name for part in self.components))
 
     @property
     def leading(self) -> Fitted:
-        """The part of the fit under the law that has the largest weight: the fit itself where it has one law."""
+        """The part of the fit under the law with the largest weight; the fit itself if it has one law."""
         return self
 
     @property
     def response(self) -> str:
-        """Name of the response in the table of runs, or else that of the law."""
+        """Name of the response in the table of runs, or of the law's response where the table has none."""
         called = self.runs.response
         return self.law.response if called == "loss" and self.runs.score is None else called
 
@@ -99,7 +99,7 @@ class Fitted(Display, abc.ABC):
 
     @property
     def ray(self) -> Ray | None:
-        """The ray along which one of several inputs was fitted, or None."""
+        """The ray (a line in log scale) along which one of several inputs was fitted, or None."""
         return self.first.job.ray
 
     @property
@@ -109,15 +109,15 @@ class Fitted(Display, abc.ABC):
 
     @property
     def replicated(self) -> bool:
-        """Return whether some runs have equal inputs, so that they show what seeds differ by."""
+        """Return whether some runs have equal inputs, so that the seed noise can be estimated."""
         return self.first.job.problem.replicated
 
     @property
     def unit(self) -> str:
-        """Return the unit of the law's constants, as `flops / 1.7e+19`; empty where it is that of raw inputs.
+        """Return the unit of the law's constants, e.g. `flops / 1.7e+19`; empty where it is that of raw inputs.
 
-        Where a law declares `units=`, its constants are turned into those of raw inputs. Else they hold for inputs
-        divided by their geometric mean over the runs, except for inputs that mean something as they are.
+        If a law declares `units=`, its constants are converted to raw inputs. Otherwise they hold for inputs divided by
+        their geometric mean over the runs, except inputs whose value has a meaning of its own.
         """
         if self.law.units:
             return ""
@@ -135,26 +135,28 @@ class Fitted(Display, abc.ABC):
     @property
     @abc.abstractmethod
     def layout(self) -> tuple[tuple[int, int], ...]:
-        """Chains and draws of each that every component contributes to joined draws."""
+        """Number of chains and number of draws of each chain, by component, in the joined draws."""
 
     @abc.abstractmethod
     def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input), for all joined draws.
 
         Args:
-            z: Where to predict.
+            z: ln(x / reference) of the points.
             kind: "mean" or "run".
-            rng: Source of joint draws.
-            new_setting: Take every point for a setting that was not fitted.
+            rng: Generator of joint draws.
+            new_setting: Treat every point as a setting that was not fitted.
         """
 
     @abc.abstractmethod
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Return ln f of the law alone for all draws, relative to the reference where it has a level, (draw, point).
+        """Return ln of the law without discrepancy, shape (draw, point).
+
+        Relative to the reference where it has a level.
 
         Args:
             z: ln(x / reference) of the points, shape (point, input).
-            constants: Constants instead of those of the draws, leading axis draw.
+            constants: Constants that replace those of the draws, leading axis draw.
         """
 
     @abc.abstractmethod
@@ -169,10 +171,13 @@ class Fitted(Display, abc.ABC):
 
     @abc.abstractmethod
     def contraction(self) -> pd.Series:
-        """Return 1 - posterior variance / prior variance of each coordinate."""
+        """Return for each unconstrained parameter 1 - posterior variance / prior variance."""
 
     def folded(self, flat: np.ndarray) -> np.ndarray:
-        """Reshape joined draws, leading axis draw, to (chain, draw): one chain where components' differ in length."""
+        """Reshape joined draws (leading axis draw) to (chain, draw).
+
+        One chain if components differ in number of draws.
+        """
         lengths = {draws for _, draws in self.layout}
         chains = sum(chains for chains, _ in self.layout) if len(lengths) == 1 else 1
         return flat.reshape(chains, -1, *flat.shape[1:])
@@ -185,10 +190,10 @@ class Fitted(Display, abc.ABC):
         """Forecast at new inputs.
 
         Args:
-            at: Inputs in raw counts: a table with a column for each, or a mapping from their names to scalars or
-                arrays. Of a ladder along one ray (see `data.ray`) any of its inputs will do, and of parameters and
-                tokens `flops` too. One input may be the forecast of another fit, such as a loss; its uncertainty is
-                carried through.
+            at: Inputs in raw counts: a table with a column for each input, or a mapping from their names to scalars or
+                arrays. If all runs lie on one ray (inputs that grow together, see `data.ray`), any one of its inputs is
+                enough; for parameters and tokens also `flops`. One input may be the forecast of another fit, such as a
+                loss, whose uncertainty is then included.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
             force: Forecast also beyond data that rise and then fall, which no monotone law describes.
             **inputs: The same by keyword, for names that are no options.
@@ -213,7 +218,7 @@ class Fitted(Display, abc.ABC):
         return forecast
 
     def on_ray(self, at: At | None, inputs: Mapping[str, Any]) -> pd.DataFrame:
-        """Return a question's points, see `locate`, where none lies off the ray of the runs.
+        """Return the points of a question, see `locate`; refuse points off the ray of the runs.
 
         Raises:
             InputError: As `locate`, and for points off the ray.
@@ -224,14 +229,14 @@ class Fitted(Display, abc.ABC):
         return points
 
     def locate(self, at: At | None, inputs: Mapping[str, Any]) -> tuple[pd.DataFrame, np.ndarray]:
-        """Return a question's points, with all inputs, and how far each lies off the ray of the runs.
+        """Return the points of a question with all inputs, and their distance from the ray of the runs.
 
         Args:
             at: A table with a column for each input, or scalars or arrays of one length by name; or None.
             inputs: Raw counts by name, where `at` is None.
 
         Returns:
-            One row a point, and the factor between it and the ray, shape (point,): 1 where there is no ray.
+            One row a point, and the factor between each point and the ray, shape (point,); 1 where there is no ray.
 
         Raises:
             InputError: For inputs that are missing, unknown or not positive.
@@ -250,12 +255,12 @@ class Fitted(Display, abc.ABC):
         return ray.locate(query_points(names or ray.names[:1], at, inputs, others))
 
     def forecast_at(self, points: pd.DataFrame, kind: str, *, new_setting: bool = False) -> Forecast:
-        """Forecast at located points, on the ray of the runs where they lie on one; see `predict`.
+        """Forecast at points that `locate` returned; see `predict`.
 
         Args:
             points: All inputs in raw counts, a row a point.
             kind: "run" or "mean".
-            new_setting: Take every point for a setting that was not fitted, as the interval of a picture does.
+            new_setting: Treat every point as a setting that was not fitted, as for the intervals of a plot.
         """
         x = self.law_inputs(points)
         z = np.log(x / self.reference)
@@ -279,23 +284,23 @@ class Fitted(Display, abc.ABC):
 
     @property
     def ray_start(self) -> float:
-        """Smallest value among the runs of the input that is fitted along their ray."""
+        """Smallest value, among the runs, of the input that is fitted along the ray."""
         assert self.ray is not None, "a fit along a ray"
         return float(self.runs.frame[self.ray.names[0]].min())
 
     def ratio(self, x: np.ndarray) -> np.ndarray:
         """Return the extrapolation factor of points, the largest over the inputs of the law, shape (point,).
 
-        Along a ray it is the product of the factors of all inputs, which is that of compute for parameters and tokens:
-        a ladder is as far from a question whichever of its inputs is fitted.
+        Along a ray it is the product of the factors of all inputs (for parameters and tokens, the factor of compute),
+        so that it does not depend on which input was fitted.
         """
         seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
         factor = np.maximum(x / seen.max(0), seen.min(0) / x).max(1) ** self.ray_power
-        # Inputs along a ray come from logarithms, so those of the outermost runs are equal up to rounding only.
+        # Inputs along a ray are computed from logarithms, so the outermost runs equal themselves only up to rounding.
         return np.where(np.abs(factor - 1.0) < ROUNDING, 1.0, factor)
 
     def below(self, x: np.ndarray) -> np.ndarray:
-        """Return whether the input that goes farthest lies below the runs at points outside of them, shape (point,)."""
+        """Return whether a point lies outside the runs on the lower side, in its most extreme input, shape (point,)."""
         seen = self.runs.frame[list(self.law.inputs)].to_numpy(float)
         return ((seen.min(0) / x).max(1) > (x / seen.max(0)).max(1)) & (self.ratio(x) > 1.0)
 
@@ -303,24 +308,24 @@ class Fitted(Display, abc.ABC):
     def ray_power(self) -> float:
         """Power of the fitted input with which the product of all inputs grows along the ray; one without a ray.
 
-        That product is compute for parameters and tokens: a ladder is as far from a question, and a pilot as dear,
-        whichever of its inputs is fitted.
+        That product is compute for parameters and tokens. Because of this power, extrapolation factors and costs of
+        pilots do not depend on which input was fitted.
         """
         return 1.0 if self.ray is None else float(sum(self.ray.powers))
 
     def scales(self, table: pd.DataFrame) -> np.ndarray:
-        """Scale of points with the inputs of the law, which costs are taken to grow with; see `data.runs.scales`.
+        """Return the scale of points, in proportion to which costs are assumed to grow; see `data.runs.scales`.
 
         Args:
-            table: One row a point.
+            table: Inputs of the law, one row a point.
 
         Returns:
-            Shape (point,). Along a ray that of all inputs, up to a factor.
+            Shape (point,). Along a ray the scale is that of all inputs, up to a constant factor.
         """
         return scales(table, self.law.inputs) ** self.ray_power
 
     def law_inputs(self, points: pd.DataFrame) -> np.ndarray:
-        """Return the inputs of the law in raw counts at located points, shape (point, input)."""
+        """Return the inputs of the law in raw counts at points that `locate` returned, shape (point, input)."""
         if self.ray is not None:
             return self.ray.first(points)[:, None]
         return points[list(self.law.inputs)].to_numpy(float)
@@ -329,29 +334,29 @@ class Fitted(Display, abc.ABC):
 
     @property
     def trustworthy(self) -> bool:
-        """Return whether the fit can be relied on: its draws converged, and no warning of `check` forbids a decision.
+        """Return whether the fit can be relied on: its chains converged, and no warning of `check` forbids a decision.
 
-        Such warnings say that a curve never moved, rises again, is that of a score under a law that falls, or that data
-        are repeated or leak. `fit(..., strict=True)` raises for a fit that is not trustworthy.
+        Such warnings are: the curve is flat or rises again, a score was fitted under a law that decreases, or data are
+        repeated or leak from the test set. `fit(..., strict=True)` raises for a fit that is not trustworthy.
         """
         from bayescale.posterior.checks import reasons_for_distrust
 
         return not reasons_for_distrust(self)
 
     def check(self, forecast: Forecast | None = None, *, prior: bool = True) -> Notes:
-        """List what to know before trusting this fit, or a forecast from it; see `bayescale.posterior.checks`.
+        """List reasons for caution with this fit, or with a forecast from it; see `bayescale.posterior.checks`.
 
         Args:
-            forecast: A forecast whose distance and width to judge as well.
-            prior: Say also which coordinates the data did not move, and which components of a mixture fit much worse
-                than another: both take longer.
+            forecast: A forecast whose extrapolation factor and width are judged as well.
+            prior: Also list coordinates that the data did not change, and components of a mixture that fit much worse
+                than another. Both take longer.
         """
         from bayescale.posterior.checks import notes_on
 
         return Notes(notes_on(self, forecast, prior))
 
     def loo(self) -> Any:
-        """Estimate the log predictive density of each row left out, as ArviZ's `ELPDData`."""
+        """Estimate the log predictive density of each row when it is left out, as ArviZ's `ELPDData`."""
         from bayescale.posterior.loo import loo
 
         return loo(self)
@@ -373,12 +378,12 @@ class Fitted(Display, abc.ABC):
         return checked.one_screen(describe(self, notes=False))
 
     def __str__(self) -> str:
-        """Return the fit, its results and whether to trust it."""
+        """Return the fit, its results and whether to rely on it."""
         return describe(self)
 
 
 def describe(fit: Fitted, *, notes: bool = True) -> str:
-    """Describe a fit in a few lines, with what is to be known about it unless `notes` is False."""
+    """Describe a fit in a few lines, with reasons for caution unless `notes` is False."""
     discrepancy = "no discrepancy" if fit.discrepancy is None else "discrepancy"
     assumed = f"{discrepancy}, {fit.likelihood.says}"
     if fit.first.job.design in ("ladder", "curve"):
@@ -412,11 +417,11 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
 
 
 SPREADS = ("residual_sd", "seed_sd", "discrepancy")
-"""Standard deviations among the quantities of a fit, relative to the response."""
+"""Names of the standard deviations among the quantities of a fit, which are relative to the response."""
 
 
 def quantity_lines(part: Posterior) -> list[str]:
-    """Write the median and 90 % interval of each quantity of one model, a line each."""
+    """Return the median and 90 % interval of each quantity of one model, one line each."""
     shown = own_draws(part)
     width = max(map(len, shown))
     bounds = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in shown.items()}
@@ -429,7 +434,7 @@ def quantity_lines(part: Posterior) -> list[str]:
 
 
 def own_draws(part: Posterior) -> dict[str, np.ndarray]:
-    """Return the draws of one model, without the constants that it lacks, which are zero throughout."""
+    """Return the draws of one model without constants that it lacks, which are zero in all draws."""
     return {name: values for name, values in part.draws.items() if np.any(values)}
 
 
@@ -446,7 +451,7 @@ ALONG_LABELS = {"inputs": "discrepancy along the inputs", "scale": "discrepancy 
 
 
 def component_labels(fit: Fitted) -> list[str]:
-    """Describe in a few words how each component differs from the others."""
+    """Return for each component a few words that distinguish it from the others."""
     found = []
     laws = {part.law.name for part in fit.components}
     for number, part in enumerate(fit.components):
@@ -460,9 +465,10 @@ def component_labels(fit: Fitted) -> list[str]:
 
 
 def component_names(fit: Fitted) -> list[str]:
-    """Name each component in a word, for files: its plateau, else its discrepancy, whichever tells all apart.
+    """Return a one-word name of each component, for files.
 
-    Numbers from 0 name components that neither tells apart.
+    The word is the plateau of the component, or else its discrepancy, whichever differs between all components. If
+    neither does, names are numbers from 0.
     """
     shapes = [str(getattr(part.law.level[1], "plateau", "")) if part.law.level else "" for part in fit.components]
     axes = ["none" if part.discrepancy is None else part.discrepancy.along for part in fit.components]

@@ -1,4 +1,4 @@
-"""Storage: fits as xarray DataTrees in netCDF files that ArviZ opens; never pickle."""
+"""Storage: fits as xarray DataTrees in netCDF files that ArviZ opens; pickle is never used."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def save(fit: Fitted, path: str | Path, *, derived: bool = True, key: str | None
     """Write a fit to a netCDF file, completely or not at all.
 
     Args:
-        fit: What to write.
+        fit: The fit to write.
         path: File to write; one that exists is replaced.
         derived: See `to_datatree`.
         key: See `to_datatree`.
@@ -98,7 +98,7 @@ def load(path: str | Path) -> Posterior | Mixture:
 
 
 def absent(path: Path) -> str:
-    """Return the refusal of a path without a saved fit, with those beside it that look like it."""
+    """Return the error message for a path without a saved fit, which lists similar files beside it."""
     name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
     folder = path if os.path.isdir(path) else path.parent
     text = f"{name} is {'a folder' if folder is path else 'absent'}; a saved fit (.nc) is expected"
@@ -120,10 +120,10 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
 
     Args:
         path: The file.
-        wanted: Names of groups, the last part; all by default.
+        wanted: Last parts of the names of the groups to return; all groups by default.
 
     Raises:
-        InputError: If it cannot be read.
+        InputError: If the file cannot be read.
     """
     import h5py
 
@@ -144,12 +144,12 @@ def contents(path: Path, wanted: tuple[str, ...] | None = None) -> tuple[dict[st
 
 
 def one_value(value: Any) -> Any:
-    """Return the value of an attribute, which files may hold as an array of one."""
+    """Return the value of an attribute, which files may hold as an array with one element."""
     return value if isinstance(value, str) else plain(np.ravel(np.asarray(value))[0])
 
 
 def check(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, whole: bool = True) -> None:
-    """Compare what was read with the digests in the file.
+    """Compare the contents of a file with the digests that it contains.
 
     Args:
         attrs: Attributes of the file.
@@ -157,7 +157,7 @@ def check(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, 
         whole: Whether these are all groups.
 
     Raises:
-        InputError: If anything is not as it was written.
+        InputError: If anything differs from what was written.
     """
     try:
         digests = json.loads(attrs["digests"])
@@ -177,10 +177,10 @@ def check(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]], *, 
 
 
 def archive_key(path: Path) -> str | None:
-    """Return the key under which a folder of results keeps a file, None of a file that has none.
+    """Return the key under which a folder of results keeps a file; None for a file without a key.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If the file cannot be read.
     """
     import h5py
 
@@ -190,7 +190,7 @@ def archive_key(path: Path) -> str | None:
 
 
 def load_for(path: Path, jobs: Sequence[Job], weights: Sequence[float]) -> Posterior | Mixture:
-    """Read the fit of jobs that the caller has; several times faster than `load`.
+    """Read the fit of jobs that the caller already has; several times faster than `load`.
 
     Raises:
         InputError: For a file that is damaged or another kind of file.
@@ -213,10 +213,10 @@ def weights_of(attrs: Mapping[str, Any]) -> tuple[float, ...]:
 def by_component(
     attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Mapping[str, Any]]]:
-    """Return the groups of each component of a file, by their own names."""
+    """Return the groups of each component of a file, by their names within the component."""
     if "fit" in groups:
         return [dict(groups)]
-    # Earlier files number their components.
+    # Files of earlier versions number their components.
     numbers = [str(number) for number in range(sum(name.endswith("/fit") for name in groups))]
     names = json.loads(attrs["components"]) if "components" in attrs else numbers
     starts = [child(name) + "/" for name in names]
@@ -224,7 +224,7 @@ def by_component(
 
 
 def raw_arrays(group: Any) -> dict[str, np.ndarray]:
-    """Return the arrays of one group of an HDF5 file by name, as netCDF means them."""
+    """Return the arrays of one group of an HDF5 file by name, with the types that netCDF declares."""
     arrays = {}
     for name, values in group.items():
         if hasattr(values, "items"):
@@ -233,7 +233,7 @@ def raw_arrays(group: Any) -> dict[str, np.ndarray]:
         if (title.encode() if isinstance(title, str) else title).startswith(b"This is a netCDF dimension but not"):
             continue
         found = values[()]
-        # netCDF knows no truth values, so they are kept as bytes with a note.
+        # netCDF has no booleans, so they are stored as bytes with an attribute that says so.
         arrays[name] = found.astype(bool) if values.attrs.get("dtype") == "bool" else found
     return arrays
 
@@ -245,13 +245,13 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     frame = decode_table(told["columns"], arrays)
     inputs = tuple(told["inputs"])
     runs = Runs(frame, inputs, told["name"], decode_log(told["log"]), told["one_ray"])
-    # Files of earlier versions do not say what the response is called.
+    # Files of earlier versions do not contain the name of the response.
     runs = dataclasses.replace(runs, response=told.get("response", "loss"))
     if (score := told.get("score")) is not None:
         runs = dataclasses.replace(runs, score=ScoreScale(**score))
     if (gone := told.get("left_out")) is not None:
         runs = dataclasses.replace(runs, left_out=pd.DataFrame(gone))
-    # What the function of a law computes is printed in other words by other versions.
+    # Other versions print the function of a law differently.
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)
     discrepancy = part(Discrepancy, told["discrepancy"])
@@ -264,7 +264,7 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
 
 
 def part(kind: Any, values: Mapping[str, Any] | None) -> Any:
-    """Rebuild a record of a known class, or None."""
+    """Rebuild a record of a known class; return None for None."""
     return None if values is None else kind(**{name: value for name, value in values.items() if name != "role"})
 
 
@@ -274,7 +274,7 @@ def assembled(
     attrs: Mapping[str, Any],
     groups: Mapping[str, Mapping[str, Any]],
 ) -> Posterior | Mixture:
-    """Build a fit from the jobs of its components and what a file holds."""
+    """Build a fit from the jobs of its components and the contents of a file."""
     fit = combine([posterior_of(job, own) for job, own in zip(jobs, by_component(attrs, groups), strict=True)], weights)
     if isinstance(fit, Mixture) and "stacking" in attrs:
         return dataclasses.replace(fit, stacking=Stacking.decode(attrs["stacking"]))
@@ -286,7 +286,7 @@ def posterior_of(job: Job, groups: Mapping[str, Mapping[str, Any]]) -> Posterior
     told = json.loads(groups["fit"]["text"].tobytes())
     own = groups["unconstrained_posterior"]
     position = np.stack([own[name] for name in readable(dict.fromkeys(coordinates(job.model, job.problem)))], axis=-1)
-    # Computed again from coordinates, values would differ in the last digit from those of the program that drew them.
+    # If values were computed again from coordinates, they would differ in the last digit from the stored ones.
     values = decode_values(groups["values"], *position.shape[:2])
     return Posterior(
         job=job,

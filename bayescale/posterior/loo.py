@@ -1,4 +1,4 @@
-"""Leave-one-out cross-validation of a fit; of a mixture as the mixture that it forecasts with."""
+"""Leave-one-out cross-validation of a fit; for a mixture, of the mixture's own forecasts."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Posterior
 
 MOST_ROWS = 300
-"""Most runs with replicates whose densities are computed one by one, by a factorisation for each draw."""
+"""Most runs with replicates whose densities are computed singly, which takes a factorisation for each draw."""
 
 
 def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
-    """Log density of each row given all others, of one model, shape (chain, draw, row).
+    """Return the log density of each row given all others, of one model, shape (chain, draw, row).
 
     Returns:
-        The densities, and whether rows are those of the runs in their order. They are not where long curves were
-        averaged, or where replicates have a heavy tail in common: there is one row for each setting then.
+        The densities, and whether their rows are the runs in order. Where long curves were averaged, or where
+            replicates share a heavy-tailed residual, there is one row for each setting instead.
     """
     job, draws, problem = posterior.job, posterior.unconstrained.shape[1], posterior.job.problem
     values = posterior.flat_values
     if problem.replicated and job.likelihood.tail is None and len(job.runs) <= MOST_ROWS:
-        # Replicates one by one.
+        # Each replicate separately.
         problem = raw_problem(job, job.runs)
         values = values._replace(weights=np.ones((len(values.level), problem.rows)))
     by_run = problem.rows == len(job.runs)
     flat = pointwise(values, job.model, problem)
     if by_run and problem.evaluation.sequential:
-        # Its rows are in the order of the input.
+        # The rows of this problem are in the order of the input.
         order = np.argsort(job.runs.frame[job.law.inputs[0]].to_numpy(float), kind="stable")
         flat = flat[:, np.argsort(order, kind="stable")]
     return flat.reshape(-1, draws, flat.shape[-1]), by_run
 
 
 def elpd(posterior: Posterior) -> float:
-    """Return the expected log predictive density of all rows, each left out, of one model, as `loo` estimates it.
+    """Return the expected log predictive density of all rows of one model, as `loo` estimates it.
 
-    It says nothing about rows that are influential, so that threads may ask at once: warnings cannot be kept quiet in
-    one of several threads.
+    It gives no warning about influential rows, so that several threads may call it: Python cannot suppress warnings in
+    one thread only.
     """
     from arviz_stats.base import array_stats
 
@@ -55,11 +55,11 @@ def elpd(posterior: Posterior) -> float:
 
 
 def loo(fit: Fitted) -> Any:
-    """Estimate the expected log predictive density of each row, left out, by Pareto-smoothed importance sampling.
+    """Estimate the expected log predictive density of each row when left out, by Pareto-smoothed importance sampling.
 
-    Of a mixture it is that of the mixture: the logarithm of the weighted mean of the components' densities. (Averaged
-    over the joined draws of all components, as ArviZ would, densities give a harmonic mean, which is the density of
-    neither a component nor the mixture.)
+    For a mixture it is the logarithm of the weighted mean of the components' leave-one-out densities. (If densities
+    were averaged over the joined draws of all components, as ArviZ would do, the result would be a harmonic mean, which
+    is the density of neither a component nor the mixture.)
 
     Args:
         fit: A posterior or a mixture.
@@ -87,7 +87,7 @@ def loo(fit: Fitted) -> Any:
         return first
     log_weights = np.log(fit.weights)[:, None]
     elpd = np.logaddexp.reduce(log_weights + np.stack([part.elpd_i.to_numpy() for part, _ in found]), axis=0)
-    # What the mixture says of rows that it has seen.
+    # Log density of the mixture at each row when no row is left out.
     seen = [np.logaddexp.reduce(v.reshape(-1, v.shape[-1]), axis=0) - np.log(v[..., 0].size) for _, v in found]
     within = np.logaddexp.reduce(log_weights + np.stack(seen), axis=0)
     pareto = np.max([part.pareto_k.to_numpy() for part, _ in found], axis=0)

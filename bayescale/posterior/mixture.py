@@ -1,4 +1,4 @@
-"""Mixture: weighted posteriors of the same runs, with the same questions as one posterior."""
+"""Mixture: weighted posteriors of the same runs, with the methods of one posterior."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from bayescale.posterior.stacking import Stacking
 class Mixture(Fitted):
     """A weighted mixture of posteriors of the same runs.
 
-    Forecasts are those of the mixture: each component contributes draws in proportion to its weight. Constants and
-    convergence are a matter of each component by itself: `summary` has the rows of each, `to_datatree` a child tree.
+    Each component contributes draws to forecasts in proportion to its weight. Constants and convergence are reported
+    for each component separately: `summary` has rows for each, and `to_datatree` a child tree for each.
 
     Attributes:
         components: Posteriors of the same runs and inputs; law, priors, discrepancy and likelihood may differ.
-        weights: Weight of each, positive; they are divided by their sum. Equal by default.
-        stacking: Where the weights come from, for mixtures that `stack` made; else None.
+        weights: Positive weights of the components, divided by their sum; equal by default.
+        stacking: How the weights were computed, for mixtures made by `stack`; else None.
 
     Raises:
-        InputError: For components that cannot be mixed, or weights that are none.
+        InputError: For components that cannot be mixed, or invalid weights.
 
     Example:
         >>> along_inputs = bs.fit(runs, seed=0)  # doctest: +SKIP
@@ -49,7 +49,7 @@ class Mixture(Fitted):
     stacking: Stacking | None = None
 
     def __post_init__(self) -> None:
-        """Check the components, and let weights sum to one."""
+        """Check the components, and normalise the weights to sum to one."""
         parts = tuple(self.components)
         if not parts or not all(isinstance(part, Posterior) for part in parts):
             found = ", ".join(type(part).__name__ for part in parts) or "none"
@@ -83,19 +83,19 @@ class Mixture(Fitted):
 
     @property
     def settings(self) -> Nuts:  # type: ignore[override]
-        """Settings of the first component, with the chains and effective sample sizes of all."""
+        """Settings of the first component, with the chains and effective sample sizes of all components."""
         chains = sum(part.settings.chains for part in self.components)
         least = sum(part.settings.least_ess for part in self.components)
         return dataclasses.replace(self.first.settings, chains=chains, least_ess=least)
 
     @property
     def status(self) -> Status:
-        """The status of the first component that must not be trusted, or `Status.OK`."""
+        """The status of the first component that did not converge, or `Status.OK`."""
         return next((part.status for part in self.components if part.status is not Status.OK), Status.OK)
 
     @functools.cached_property
     def kept(self) -> tuple[Posterior, ...]:
-        """The components, chains thinned so that the draws of each are in proportion to its weight."""
+        """The components, with chains thinned so that numbers of draws are proportional to weights."""
         shapes = [part.unconstrained.shape[:2] for part in self.components]
         total = min(chains * draws / w for (chains, draws), w in zip(shapes, self.weights, strict=True))
         lengths = [max(1, int(w * total / chains + 1e-9)) for (chains, _), w in zip(shapes, self.weights, strict=True)]
@@ -103,12 +103,12 @@ class Mixture(Fitted):
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
-        """Chains and draws of each that every component contributes."""
+        """Number of chains and number of draws of each chain, by component, in the joined draws."""
         return tuple(part.unconstrained.shape[:2] for part in self.kept)
 
     @functools.cached_property
     def leading(self) -> Posterior | Mixture:  # type: ignore[override]
-        """The components under the law that has the largest weight; the mixture itself where all have one law."""
+        """The components under the law with the largest weight; the mixture itself if all components have one law."""
         names = [part.law.name for part in self.components]
         if len(set(names)) == 1:
             return self
@@ -119,26 +119,30 @@ class Mixture(Fitted):
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Return all quantities by name, of all components together, shape (chain, draw) each.
+        """Return draws of all quantities by name, all components joined, shape (chain, draw) each.
 
-        A constant that a component lacks is zero in its draws, and one of equal name may mean something else: the
-        exponent of a law with a floor is not that of a law without. Read constants from `components`.
+        A constant that a component lacks is zero in its draws. A constant of equal name may mean something else in
+        another component: the exponent of a law with a floor differs from that of a law without. Read constants from
+        `components`.
         """
         return self.joined([part.draws for part in self.kept])
 
     @functools.cached_property
     def scaled(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+        """Draws of the constants at the data's reference scale, including the level, shape (chain, draw) each."""
         return self.joined([part.scaled for part in self.kept])
 
     def joined(self, parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        """Join what components say by name, each of shape (chain, draw)."""
+        """Join draws of the components by name, each of shape (chain, draw)."""
         common = [name for name in parts[0] if all(name in part for part in parts)]
         return {name: self.folded(np.concatenate([part[name].ravel() for part in parts])) for name in common}
 
     @functools.cached_property
     def flat_values(self) -> Values:  # type: ignore[override]
-        """Return the constrained values of all components' draws, leading axis draw; no constants of several laws."""
+        """Return the constrained values of all components' draws, leading axis draw.
+
+        Without constants for several laws.
+        """
         parts = [part.flat_values for part in self.kept]
         if self.leading is not self:
             parts = [part._replace(constants={}) for part in parts]
@@ -150,7 +154,7 @@ class Mixture(Fitted):
         return Predictive(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Return ln f of each component's law alone for the draws of all components, shape (draw, point)."""
+        """Return ln of each component's law without discrepancy for the draws of all components, (draw, point)."""
         if constants is None and self.leading is not self:
             return np.concatenate([part.log_law(z) for part in self.kept])
         return self.first.log_law(z, self.flat_values.constants if constants is None else constants)
@@ -158,8 +162,8 @@ class Mixture(Fitted):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return the table of `Posterior.summary` for each component, one below the other.
 
-        Components are models of their own, so their constants are not averaged. The last columns, `component` and
-        `weight`, say whose a row is; constants that a component lacks have no row.
+        Components are different models, so their constants are not averaged. The last columns, `component` and
+        `weight`, identify the component of each row; constants that a component lacks have no row.
 
         Args:
             level: Central probability of the interval.
@@ -171,9 +175,9 @@ class Mixture(Fitted):
         return pd.concat(parts)
 
     def contraction(self) -> pd.Series:
-        """Return 1 - posterior variance / prior variance of each coordinate, both averaged over components.
+        """Return 1 - posterior variance / prior variance of each unconstrained parameter, averaged over components.
 
-        Coordinates that a component lacks are left out.
+        Parameters that a component lacks are left out.
         """
         names = [name for name in self.first.names if all(name in part.names for part in self.components)]
         before, after = 0.0, 0.0
@@ -185,5 +189,5 @@ class Mixture(Fitted):
 
 
 def combine(posteriors: Sequence[Posterior], weights: Sequence[float]) -> Posterior | Mixture:
-    """Return a single posterior as it is, and several as a mixture."""
+    """Return a mixture of several posteriors; a single posterior is returned unchanged."""
     return posteriors[0] if len(posteriors) == 1 else Mixture(tuple(posteriors), tuple(weights))

@@ -1,4 +1,4 @@
-"""Notes: what to know before trusting a fit."""
+"""Notes: reasons for caution with a fit or a forecast."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import html
 
 @dataclasses.dataclass(frozen=True)
 class Note:
-    """One thing to know before trusting a fit.
+    """A reason for caution with a fit or a forecast.
 
     Attributes:
-        code: Stable name, for programs.
+        code: Short name of the reason, which programs may rely on.
         severity: "warning" or "info".
-        text: The sentence a person reads.
+        text: The reason in sentences.
     """
 
     code: str
@@ -21,15 +21,15 @@ class Note:
     text: str
 
     def __str__(self) -> str:
-        """Return the sentence."""
+        """Return the text."""
         return f"{self.severity}: {self.text}"
 
 
 class Notes(list[Note]):
-    """A list of notes that prints one a line."""
+    """A list of notes that is printed one note a line."""
 
     def __repr__(self) -> str:
-        """Return one line a note, or that there is nothing to warn of."""
+        """Return one line for each note, or a line saying that there is no warning."""
         return "\n".join(map(str, self)) or "No warnings."
 
     __str__ = __repr__

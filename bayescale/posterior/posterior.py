@@ -1,4 +1,4 @@
-"""Posterior: draws of one model, diagnostics and all that is needed to predict."""
+"""Posterior: draws of one model, diagnostics, and everything needed to predict."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ class Posterior(Fitted):
     """Draws from the posterior of one model of a scaling law.
 
     Attributes:
-        job: What was fitted: runs, law, discrepancy, noise, and their arrays.
+        job: What was fitted: runs, law, discrepancy, likelihood, and their arrays.
         seed: Seed of the fit.
-        settings: Counts and target acceptance of NUTS.
+        settings: Warm-up steps, draws, chains and target acceptance of NUTS.
         unconstrained: Draws of the unconstrained parameters, shape (chain, draw, parameter).
-        values: Their constrained values; leaves have leading axes (chain, draw).
-        stats: Statistics of the chains by ArviZ's names, or log weights of the draws, shape (chain, draw) each.
+        values: Constrained values of these draws; arrays have leading axes (chain, draw).
+        stats: Statistics of the chains by ArviZ's names, or log weights of importance sampling, shape (chain, draw)
+            each.
         diagnostics: Convergence measures.
     """
 
@@ -57,12 +58,12 @@ class Posterior(Fitted):
 
     @property
     def weights(self) -> tuple[float, ...]:  # type: ignore[override]
-        """One."""
+        """The weight of the only component: 1."""
         return (1.0,)
 
     @property
     def layout(self) -> tuple[tuple[int, int], ...]:
-        """Chains, and draws of each."""
+        """Number of chains and number of draws of each chain."""
         return (self.unconstrained.shape[:2],)
 
     @property
@@ -72,12 +73,12 @@ class Posterior(Fitted):
 
     @functools.cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the sampled coordinates."""
+        """Names of the unconstrained parameters."""
         return coordinates(self.job.model, self.job.problem)
 
     @functools.cached_property
     def scaled(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Constants at the data's reference scale, including the level, shape (chain, draw) each."""
+        """Draws of the constants at the data's reference scale, including the level, shape (chain, draw) each."""
         shape = self.unconstrained.shape[:2]
         constants = {
             name: np.broadcast_to(np.asarray(self.values.constants[name], float), shape) for name in self.law.constants
@@ -86,7 +87,7 @@ class Posterior(Fitted):
             key, prior = self.law.level
             names = self.law.covered[key]
             center = float(self.job.problem.center)
-            # The law's value at the reference is exp(center + level), whatever the sampled amplitude stood for.
+            # The law's value at the reference is exp(center + level), whatever amplitude was sampled.
             inputs = self.job.model.law.arguments(np.ones(len(self.law.inputs)))
             here = np.asarray(self.law(*inputs, **constants))
             level = np.exp(center + np.asarray(self.values.level)) / here
@@ -95,10 +96,10 @@ class Posterior(Fitted):
 
     @functools.cached_property
     def draws(self) -> dict[str, np.ndarray]:  # type: ignore[override]
-        """Return all quantities by name, shape (chain, draw) each.
+        """Return draws of all quantities by name, shape (chain, draw) each.
 
-        The law's constants in the paper's own units where the law says how they scale (else at the reference
-        scale), and the three standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log units.
+        These are the law's constants and the standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log
+        units. Constants are in the paper's units where the law declares how they scale, else at the reference scale.
         """
         shape = self.unconstrained.shape[:2]
         reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
@@ -115,7 +116,7 @@ class Posterior(Fitted):
 
     @functools.cached_property
     def flat_values(self) -> Values:  # type: ignore[override]
-        """Values with chains joined, leading axis draw."""
+        """Constrained values with chains joined, leading axis draw."""
         chains, draws = self.unconstrained.shape[:2]
         full = jax.tree.map(
             lambda leaf: np.asarray(leaf).reshape(chains * draws, *np.shape(leaf)[2:]) if np.ndim(leaf) >= 2 else leaf,
@@ -129,16 +130,19 @@ class Posterior(Fitted):
         return predict_log(job.model, job.problem, job.low, self.flat_values, z, kind, rng, new_setting)
 
     def log_law(self, z: np.ndarray, constants: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Return ln f of the law alone, relative to the reference where it has a level, shape (draw, point)."""
+        """Return ln of the law without discrepancy, shape (draw, point).
+
+        Relative to the reference where it has a level.
+        """
         return law_at(self.job.model, dict(self.flat_values.constants if constants is None else constants), z)
 
     @property
     def per_draw(self) -> tuple[np.ndarray, Values, dict[str, np.ndarray]]:
-        """Return what is stored of each draw: coordinates, values and statistics, leading axes (chain, draw)."""
+        """Return coordinates, values and statistics of all draws, each with leading axes (chain, draw)."""
         return self.unconstrained, self.values, self.stats
 
     def thinned(self, length: int) -> Posterior:
-        """Return the posterior with so many evenly spaced draws of each chain."""
+        """Return the posterior with `length` evenly spaced draws of each chain."""
         draws = self.unconstrained.shape[1]
         if draws == length:
             return self
@@ -148,20 +152,20 @@ class Posterior(Fitted):
 
     @functools.cached_property
     def prior_draws(self) -> np.ndarray:
-        """Coordinates drawn from the prior, shape (draw, coordinate)."""
+        """Unconstrained parameters drawn from the prior, shape (draw, parameter)."""
         with on_cores():
             keys = jax.random.split(jax.random.key(self.seed), PRIOR_DRAWS)
             return np.asarray(draw_prior(keys, self.job.model, self.job.problem))
 
     def contraction(self) -> pd.Series:
-        """Return 1 - posterior variance / prior variance of each coordinate."""
+        """Return for each unconstrained parameter 1 - posterior variance / prior variance."""
         posterior = self.unconstrained.reshape(-1, self.unconstrained.shape[-1]).var(0)
         return pd.Series(1.0 - posterior / self.prior_draws.var(0), index=list(self.names))
 
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
-        A law without `units=` has a further column `for`: what its constants are relative to, see `unit`.
+        For a law without `units=` there is a further column `for`: the unit that its constants refer to, see `unit`.
 
         Args:
             level: Central probability of the interval.
@@ -171,30 +175,33 @@ class Posterior(Fitted):
         from xarray import Dataset
 
         data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
-        # A constant that does not vary, as a plateau that half of the draws lack, has no R-hat.
+        # A constant that does not vary, such as a plateau that half of the draws lack, has no R-hat.
         with np.errstate(invalid="ignore", divide="ignore"):
             table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
         if self.diagnostics.method == "importance":
-            # Resampled draws look independent though some are copies: the weights know what they are worth.
+            # Resampled draws include copies, so effective sample sizes come from the importance weights.
             for column, found in (("ess_bulk", self.diagnostics.ess_bulk), ("ess_tail", self.diagnostics.ess_tail)):
                 table[column] = table[column].clip(upper=float(np.min(found)))
             table["r_hat"] = np.nan
         if self.unit:
-            # The constants of a law that does not say how they scale.
+            # Constants of a law that does not declare how they scale.
             table["for"] = [self.unit if name in self.law.constants else "" for name in table.index]
         return table
 
 
 def varying(draws: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the quantities that differ among draws; the R-hat of a fixed one, as an absent plateau, is undefined."""
+    """Return the quantities that vary between draws.
+
+    R-hat is undefined for those that do not, such as an absent plateau.
+    """
     return {name: values for name, values in draws.items() if np.ptp(values) > 0.0}
 
 
 def fitted(posterior: Any) -> Fitted:
-    """Return a fit that is one.
+    """Return the argument if it is a fit.
 
     Raises:
-        InputError: For anything else, for a failure with its reason.
+        InputError: For any other object; for a failure, with the reason why it was not fitted.
     """
     if isinstance(posterior, Fitted):
         return posterior
@@ -208,12 +215,12 @@ def fitted(posterior: Any) -> Fitted:
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Failure:
-    """Result of a family that could not be fitted, in place of a posterior.
+    """Result for a family that could not be fitted, in place of a posterior.
 
     Attributes:
         runs: Runs of the family.
-        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` if anything else raised.
-        error: What was raised.
+        status: `Status.REFUSED` for runs that the law cannot be fitted to, `Status.FAILED` for any other exception.
+        error: The exception.
     """
 
     runs: Runs
@@ -222,7 +229,7 @@ class Failure:
 
     @property
     def reason(self) -> str:
-        """Return what was raised, as a sentence."""
+        """Return the message of the exception, as a sentence."""
         return str(self.error) if isinstance(self.error, InputError) else f"{type(self.error).__name__}: {self.error}"
 
     def __repr__(self) -> str:
@@ -230,11 +237,11 @@ class Failure:
         return checked.one_screen(str(self))
 
     def __str__(self) -> str:
-        """Name the family and say why there is no posterior."""
+        """Return the family's name and the reason why there is no posterior."""
         return f"{self.runs.name}: {self.status} {self.reason}"
 
     def __getattr__(self, name: str) -> Any:
-        """Refuse forecasts, tables and draws, with the reason."""
+        """Refuse access to forecasts, tables and draws, with the reason for the failure."""
         if name.startswith("_"):
             raise AttributeError(f"'Failure' object has no attribute {name!r}")
         raise AttributeError(
@@ -245,17 +252,23 @@ class Failure:
 
 @jax.jit
 def draw_prior(keys: Any, model: Model, problem: Problem) -> Any:
-    """Draw coordinates from the prior, shape (draw, coordinate); compiled once for each shape of problem."""
+    """Draw unconstrained parameters from the prior, shape (draw, parameter).
+
+    Compiled once for each shape of problem.
+    """
     return jax.vmap(lambda key: simulate_prior(key, model, problem)[0])(keys)
 
 
 def log_posterior(posterior: Posterior) -> np.ndarray:
-    """Log posterior density of each draw, up to the evidence, in unconstrained parameters, shape (chain, draw)."""
+    """Return the log posterior density of each draw in unconstrained parameters, up to a constant, (chain, draw)."""
     with on_cores():
         return np.asarray(log_densities(posterior.unconstrained, posterior.job.model, posterior.job.problem))
 
 
 @jax.jit
 def log_densities(position: Any, model: Model, problem: Problem) -> Any:
-    """Log densities of unconstrained parameters, shape (chain, draw); compiled once for each shape of problem."""
+    """Return log densities of unconstrained parameters, shape (chain, draw).
+
+    Compiled once for each shape of problem.
+    """
     return jax.lax.map(lambda chain: jax.lax.map(lambda vector: log_density(vector, model, problem), chain), position)

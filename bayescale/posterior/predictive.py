@@ -16,9 +16,9 @@ from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import SAME_DIGITS, Model, Problem, Values, over_draws, row_variance, share_residuals
 
 MANY_POINTS = 1000
-"""Fitted and new points of one axis above which they are smoothed in linear time, whatever the fit used."""
+"""Number of fitted and new points of one axis above which the discrepancy is smoothed in linear time."""
 MANY_SEQUENTIAL_POINTS = 150
-"""The same for fits in linear time, whose rows scatter each by itself: solving takes a factorisation for each draw."""
+"""The same limit for fits that were made in linear time, where every row has its own variance."""
 
 
 class Predictive(NamedTuple):
@@ -34,16 +34,16 @@ class Predictive(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames="function")
 def law_table(function: Any, constants: dict[str, Any], x: Any) -> Any:
-    """Return ln f for every draw and every point, shape (draw, point)."""
+    """Return ln of the law for every draw and every point, shape (draw, point)."""
     point = lambda row, c: jnp.log(function(*(row[i] for i in range(x.shape[1])), **c))  # noqa: E731
     return jax.vmap(lambda c: jax.vmap(lambda row: point(row, c))(x))(constants)
 
 
 def law_at(model: Model, constants: dict[str, np.ndarray], z: np.ndarray) -> np.ndarray:
-    """Return ln f relative to the reference where the law has a level, shape (draw, row)."""
+    """Return ln of the law, relative to the reference where the law has a level, shape (draw, row)."""
     rows = len(z)
     size = max(8, 1 << rows.bit_length())
-    # The last padding row is the reference point itself.
+    # The last padding row is the reference point.
     x = np.exp(np.concatenate([z, np.zeros((size - rows, z.shape[1]))]))
     x = np.stack(model.law.arguments(x.T), axis=1)
     with on_cores():
@@ -70,8 +70,8 @@ def predict_log(
         values: Posterior draws, every leaf with leading axis draw.
         z: ln(x / reference) of the new points, shape (point, input).
         kind: "mean" or "run".
-        rng: Source of the joint draws.
-        new_setting: Take every point for a setting of its own, also where it equals a fitted one; see `new_runs`.
+        rng: Generator of the joint draws.
+        new_setting: Treat every point as a new setting, even if it equals a fitted one; see `new_runs`.
     """
     rows = problem.rows
     curve = law_at(model, values.constants, np.concatenate([problem.z[:rows], z]))
@@ -101,23 +101,23 @@ def predict_log(
 
 
 class NewRuns(NamedTuple):
-    """Deviations of single runs from the mean curve at some points; all shapes (draw, point).
+    """Deviations of single runs from the mean curve at new points; all shapes (draw, point).
 
-    At settings that were run before, the residual that all runs there have in common is partly known: it is `share` of
-    what those runs left around law and discrepancy.
+    All runs at a setting share a residual. At settings that were fitted, that residual is partly known: its mean is
+    `share` times `shown`.
     """
 
     share: np.ndarray
     shown: np.ndarray
-    """What runs at the same settings left around the law; zero where there are none."""
+    """Mean deviation of the fitted runs at the same setting from law and discrepancy; zero where there are none."""
     variance: np.ndarray
-    """Variance of a new run beyond that."""
+    """Variance of a new run around that mean."""
     noise: np.ndarray
-    """Joint draws: runs at equal points share their residual, and each has a seed of its own."""
+    """Joint draws of the deviation from that mean: runs at equal points share a residual but not seed noise."""
 
 
 def at_fitted_settings(problem: Problem, z: np.ndarray) -> np.ndarray:
-    """Return which fitted rows have the setting of each new point and share its residual, shape (point, row).
+    """Return which fitted rows have the same setting as each new point and share its residual, shape (point, row).
 
     Args:
         problem: The fitted family.
@@ -136,17 +136,17 @@ def new_runs(
     rng: np.random.Generator,
     new_setting: bool = False,
 ) -> NewRuns:
-    """Return what single runs add to the curve at new points, given what runs at the same settings showed.
+    """Return the deviations of single runs from the curve at new points, given the fitted runs at the same settings.
 
     Args:
         model: Law, discrepancy and likelihood.
         problem: The fitted family.
         values: Posterior draws, every leaf with leading axis draw.
-        residual: What the law leaves of the fitted rows, shape (draw, row).
+        residual: Deviations of the fitted rows from the law, shape (draw, row).
         z: ln(x / reference) of the new points, shape (point, input).
-        rng: Source of the joint draws.
-        new_setting: Leave out what runs at the same settings showed, so that an interval drawn along an input does not
-            become narrower at the fitted settings.
+        rng: Generator of the joint draws.
+        new_setting: Ignore fitted runs at the same settings, so that an interval plotted along an input does not become
+            narrower at the fitted settings.
     """
     draws, rows = residual.shape
     square = np.broadcast_to(np.asarray(values.residual_sd, float) ** 2, draws)[:, None]
@@ -178,7 +178,7 @@ def new_runs(
 
 
 def run_variance(values: Values, problem: Problem) -> np.ndarray:
-    """Return the variance of one future run around law and discrepancy, seed included, of the shape of the draws."""
+    """Return the variance of one future run around law and discrepancy, including seed noise, one value a draw."""
     return np.asarray(values.residual_sd) ** 2 + np.asarray(values.seed_sd) ** 2 + float(problem.single)
 
 
@@ -191,21 +191,21 @@ def trend_ahead(
     z: np.ndarray,
     factor: np.ndarray,
 ) -> np.ndarray:
-    """Return the mean of what innovations beyond the data add up to at new points, shape (draw, point).
+    """Return the mean of the discrepancy's trend beyond the data at new points, shape (draw, point).
 
     Args:
         model: A model with discrepancy.
         problem: The fitted family.
         low: Smallest of the law's coordinates among the fitted rows, shape (axis,).
         values: Posterior draws, every leaf with leading axis draw.
-        curve: The law at the fitted and the new points, shape (draw, row + point).
+        curve: Ln of the law at the fitted and the new points, shape (draw, row + point).
         z: ln(x / reference) of the new points, shape (point, input).
-        factor: Factor of each draw on innovations, shape (draw,).
+        factor: Factor that multiplies the innovations of each draw, shape (draw,).
     """
     discrepancy, rows = model.discrepancy, problem.rows
     assert discrepancy is not None, "a model with discrepancy"
     drift, trend = np.zeros((len(curve), len(z))), float(discrepancy.trend)
-    # Where the data end on the way to each point beyond them.
+    # The point at which the path to each new point leaves the data.
     edge = np.minimum(z, problem.z[:rows].max(0))
     beyond = np.flatnonzero((z > edge).any(1)) if trend else np.zeros(0, int)
     if not len(beyond):
@@ -230,9 +230,9 @@ def discrepancy_at(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return conditional mean, variance and joint draws of the discrepancy, without its trend, (draw, point) each.
 
-    Joint draws follow Matheron's rule: a draw from the prior at old and new points, corrected by what it gets wrong
-    at the old ones; one fixed factorisation serves every posterior draw. Innovations beyond the data are drawn
-    separately, with the factor of each posterior draw.
+    Joint draws follow Matheron's rule: a prior draw at fitted and new points, corrected by its error at the fitted
+    points. One factorisation serves every posterior draw. Innovations beyond the data are drawn separately, with the
+    factor of each posterior draw.
     """
     assert model.discrepancy is not None, "a model with discrepancy"
     rows, discrepancy, evaluation = residual.shape[1], model.discrepancy, problem.evaluation
@@ -262,6 +262,6 @@ def discrepancy_at(
 
 
 def standard_paths(covariance: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw normal vectors of mean zero with a covariance, shape (draw, row)."""
+    """Draw normal vectors with mean zero and a given covariance, shape (draw, row)."""
     power, vectors = eigenbasis(covariance)
     return rng.standard_normal((draws, len(power))) @ (vectors * np.sqrt(power)).T

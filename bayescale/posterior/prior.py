@@ -1,4 +1,4 @@
-"""Draws of the prior of a fit, and runs that it predicts before any was seen."""
+"""Draws from the prior of a fit, and runs simulated from the prior."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import law_at
 
 DRAWS = 1000
-"""Draws of the prior that are kept beside a posterior."""
+"""Number of prior draws that are stored with a posterior."""
 
 
 def prior_draws(posterior: Posterior) -> Posterior:
-    """Return the prior of a fit in the form of its posterior: one chain of independent draws, no statistics."""
+    """Return the prior of a fit as a `Posterior`: one chain of independent draws, without statistics."""
     job, position = posterior.job, posterior.prior_draws[None, :DRAWS]
     values = constrain_draws(position, job.model, job.problem)
     if marginal_level(job.model):
@@ -30,10 +30,12 @@ def prior_draws(posterior: Posterior) -> Posterior:
 
 
 def prior_predictive(prior: Posterior) -> np.ndarray | None:
-    """Simulate the response of the fitted rows from the prior, shape (draw, row); None of averaged or merged rows.
+    """Simulate the response of the fitted rows from the prior, shape (draw, row).
+
+    None where rows were averaged or merged.
 
     Args:
-        prior: What `prior_draws` returned.
+        prior: Result of `prior_draws`.
     """
     job, values = prior.job, prior.flat_values
     problem = raw_problem(job, job.runs)
@@ -49,12 +51,12 @@ def prior_predictive(prior: Posterior) -> np.ndarray | None:
         power, vectors = eigenbasis(np.asarray(problem.evaluation.covariance))
         root = vectors * np.sqrt(power)
         mean = mean + np.asarray(values.amplitude)[:, None] * (rng.standard_normal((draws, rows)) @ root.T)
-    # Without latent precisions all are one, whatever the number of rows.
+    # Without latent precisions, all weights are one.
     weights = values.weights if problem.latent else np.ones((draws, rows))
     scatter = problem.evaluation.draw_scatter(values._replace(weights=weights), problem, rng)
     if job.model.likelihood.tail is not None and not problem.latent:
         half = 0.5 * float(job.model.likelihood.tail)
         scatter = scatter / np.sqrt(rng.gamma(half, 1.0 / half, size=scatter.shape))
-    # Losses of the prior may be too large for a number; that is what it says.
+    # Simulated losses may overflow to infinity, which shows how wide the prior is.
     with np.errstate(over="ignore"):
         return np.exp(float(problem.center) + mean + scatter)

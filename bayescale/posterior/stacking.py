@@ -1,8 +1,8 @@
-"""Stacking: weights of candidates from their forecasts of held-out runs, and the record of where they come from.
+"""Stacking: weights of candidates from their forecasts of held-out runs, and a record of how the weights were computed.
 
-After yao2018stacking: the weights are those under which the weighted mean of the candidates' predictive densities is
-largest at the held-out runs. Held out are the largest runs, as burkner2020future holds out the future: runs beyond the
-data are what is forecast.
+The weights maximise the log of the weighted mean of the candidates' predictive densities at the held-out runs, after
+yao2018stacking. The largest runs are held out, as burkner2020future holds out the future, because forecasts are made
+for runs beyond the data.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from bayescale.digits import factor_shown
 from bayescale.errors import counted
 
 TOLERANCE = 1e-9
-"""How far below its maximum the objective may end, in nats per held-out run."""
+"""Largest allowed distance of the objective from its maximum, in nats per held-out run."""
 ITERATIONS = 1000
 SMALLEST_STEP = 1e-12
 ENOUGH = 0.25
-"""Share of the gain that a Newton step promises, of which a step must bring so much."""
+"""A step must achieve this fraction of the gain that Newton's method predicts for it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cut:
-    """One cut of the runs, and how well each candidate forecast the runs beyond it.
+    """One cut of the runs by size, and how well each candidate forecast the runs beyond it.
 
     Attributes:
-        ratio: Factor that was asked for, or that the held-out runs reach beyond the others.
-        fitted: Runs that were fitted.
-        held_out: Runs that were forecast.
-        log_scores: Log predictive density of the held-out runs under each candidate, summed over them.
+        ratio: Requested extrapolation factor, or the factor by which the held-out runs exceed the fitted ones.
+        fitted: Number of fitted runs.
+        held_out: Number of forecast runs.
+        log_scores: Log predictive density of the held-out runs under each candidate, summed over runs.
     """
 
     ratio: float
@@ -46,14 +46,14 @@ class Cut:
 @known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
 class Stacking:
-    """Weights of candidates, and the forecasts that they come from.
+    """Weights of candidates, and the forecasts from which they were computed.
 
     Attributes:
         labels: Name of each candidate.
-        weights: Weight of each.
-        concentration: Of the Dirichlet prior of the weights.
+        weights: Weight of each candidate.
+        concentration: Concentration of the Dirichlet prior of the weights.
         cuts: The cuts of the runs.
-        owners: Of each component of the mixture, the name of the candidate that it belongs to.
+        owners: For each component of the mixture, the name of the candidate to which it belongs.
         skipped: Cuts that could not be made, each with the reason.
     """
 
@@ -66,7 +66,7 @@ class Stacking:
 
     @property
     def held_out(self) -> int:
-        """Number of forecasts of held-out runs; a run that several cuts hold out counts in each."""
+        """Number of forecasts of held-out runs; a run counts once for each cut that holds it out."""
         return sum(cut.held_out for cut in self.cuts)
 
     def to_frame(self) -> pd.DataFrame:
@@ -86,7 +86,7 @@ class Stacking:
         return one_screen(str(self))
 
     def __str__(self) -> str:
-        """Return the weights and mean log scores of the candidates, and what was held out."""
+        """Return the weights and mean log scores of the candidates, and a description of the held-out runs."""
         ratios = ", ".join(factor_shown(cut.ratio, 3) for cut in self.cuts)
         lines = [
             f"Stacked by {counted(self.held_out, 'forecast')} of held-out runs, "
@@ -98,12 +98,12 @@ class Stacking:
         return "\n".join([*lines, *(f"  skipped {reason}" for reason in self.skipped)])
 
     def encode(self) -> str:
-        """Return labels, weights, scores and cuts as JSON, as the file of a mixture holds them."""
+        """Return labels, weights, scores and cuts as JSON, as stored in the file of a mixture."""
         return json.dumps(dataclasses.asdict(self))
 
     @classmethod
     def decode(cls, text: str) -> Stacking:
-        """Return what `encode` wrote as a `Stacking`."""
+        """Rebuild a `Stacking` from the output of `encode`."""
         told = json.loads(text)
         cuts = [Cut(**{**cut, "log_scores": tuple(cut["log_scores"])}) for cut in told["cuts"]]
         lists = {name: tuple(told[name]) for name in ("labels", "weights", "owners", "skipped")}
@@ -114,14 +114,14 @@ def stacking_weights(log_densities: np.ndarray, concentration: float) -> np.ndar
     """Return the weights that maximise the log density of the weighted mixture plus a symmetric Dirichlet log prior.
 
     The objective, sum_i ln(sum_k w_k p_ik) + (concentration - 1) sum_k ln w_k, is strictly concave on the simplex and
-    falls without bound towards its faces, so damped Newton steps reach its only maximum from any start. By concavity no
-    point lies higher than `gap`, the largest component of the gradient less its weighted mean: the loop ends where
-    that is at most `TOLERANCE` for each held-out run.
+    decreases without bound towards its faces, so damped Newton steps reach its only maximum from any start. Because of
+    concavity, the maximum is at most `gap` higher than the current value, where `gap` is the largest component of the
+    gradient minus its weighted mean. The loop ends when `gap` is at most `TOLERANCE` for each held-out run.
 
     Args:
         log_densities: ln p_ik of held-out run i under candidate k, shape (run, candidate).
         concentration: Above 1. Each candidate keeps at least the weight (concentration - 1) / (n + K (concentration -
-            1)) of n runs and K candidates, as if concentration - 1 runs of its own had been held out.
+            1)), with n runs and K candidates, as if concentration - 1 runs of its own had been held out.
 
     Returns:
         Shape (candidate,), positive, with sum one.
@@ -131,7 +131,7 @@ def stacking_weights(log_densities: np.ndarray, concentration: float) -> np.ndar
         [0.5, 0.5]
     """
     found = np.asarray(log_densities, float)
-    # Relative to the best candidate of each run: a factor common to all candidates moves no weight.
+    # Densities relative to the best candidate of each run: a factor common to all candidates changes no weight.
     density = np.exp(found - found.max(axis=1, keepdims=True))
     runs, candidates = density.shape
     pseudo = concentration - 1.0
@@ -156,12 +156,12 @@ def stacking_weights(log_densities: np.ndarray, concentration: float) -> np.ndar
 def along(
     weights: np.ndarray, step: np.ndarray, promised: float, objective: Callable[[np.ndarray], float]
 ) -> np.ndarray:
-    """Return the weights after as much of a step as raises the objective by enough, and stays inside the simplex."""
+    """Return the weights after a step, halved until it stays inside the simplex and raises the objective enough."""
     here, size = objective(weights), 1.0
     while size > SMALLEST_STEP:
         tried = weights + size * step
         if (tried > 0.0).all() and objective(tried) >= here + ENOUGH * size * promised:
             return tried
         size /= 2.0
-    # Rounding hides what is left to gain.
+    # The remaining gain is smaller than rounding errors.
     return weights

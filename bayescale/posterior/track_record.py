@@ -1,6 +1,6 @@
-"""Track record: how often intervals held on published runs that were held out, by distance beyond the data.
+"""Track record: how often intervals contained the losses of published held-out runs, by extrapolation factor.
 
-The table comes with the package; `python -m benchmarks record` makes it, in a checkout of the repository.
+The table is part of the package; `python -m benchmarks record` computes it, in a checkout of the repository.
 """
 
 from __future__ import annotations
@@ -18,24 +18,25 @@ from bayescale.posterior.fitted import Fitted
 
 FILE = Path(__file__).with_name("track_record.json")
 KINDS = {"ladder": "ladders", "curve": "curves", "several": "several inputs"}
-"""Designs that the record tells apart, by the key in the file; see `model.designs`."""
-ONLY_LARGER = "The record of held-out runs is of runs larger than the fitted ones, so it says nothing there."
-"""What to know of the record at a question below the data."""
+"""Designs that the track record distinguishes, by the key in the file; see `model.designs`."""
+ONLY_LARGER = "Forecasts were tested on runs larger than the fitted ones only, so none was tested there."
+"""Remark on a question below the data, which the track record does not cover."""
 INSIDE = 1.05
-"""A question within this factor of the data is not an extrapolation."""
+"""A question within this factor of the data does not count as an extrapolation."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Entry of the record for one question.
+    """Rows of the track record that belong to a question.
 
     Attributes:
-        table: Rows of this kind: factor, families, and the share of runs inside the 50, 80 and 95 % intervals.
-        nearest_row: Row that belongs to the question: the smallest factor that reaches it, or the last; None below the
-            data, of which there is no record.
-        factor: How far beyond (or below) the data the question lies: along its furthest input for a law of one input,
-            in compute for several.
-        text: The sentence a person reads.
+        table: Rows of the design of the fit: factor, number of families, and the fraction of runs inside the 50, 80 and
+            95 % intervals.
+        nearest_row: Number of the row for the question: that of the smallest factor at least as large, or the last row;
+            None below the data, which the track record does not cover.
+        factor: Extrapolation factor beyond (or below) the data: along the input for a law of one input, of compute for
+            several.
+        text: The sentences for a reader.
     """
 
     table: pd.DataFrame
@@ -46,16 +47,16 @@ class Entry:
 
 @functools.cache
 def record() -> pd.DataFrame:
-    """Return the whole record, one row a kind and factor."""
+    """Return the whole track record, one row for each design and factor."""
     return pd.DataFrame(json.loads(FILE.read_text(encoding="utf-8")))
 
 
 def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
-    """Find the record at the distance of a question.
+    """Find the rows of the track record for the extrapolation factor of a question.
 
     Args:
         posterior: The fit.
-        at: Inputs of the run in question, raw counts by name.
+        at: Inputs of the run in question: raw counts by name.
 
     Example:
         >>> entry(post, {"flops": 1e21}).text  # doctest: +SKIP
@@ -67,7 +68,7 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     rows = everything[everything["kind"] == design].sort_values("factor").reset_index(drop=True)
     x = posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0])
     lower = float(posterior.ratio(x)[0])
-    # Of several inputs one may lie below the data while compute does not.
+    # With several inputs, one may lie below the data although compute does not.
     if posterior.below(x)[0] and lower > INSIDE and (factor <= INSIDE or not several):
         return Entry(rows, None, lower, f"This question lies {long_count(lower)} times below the data. {ONLY_LARGER}")
     reached = rows["factor"].to_numpy(float) >= factor / INSIDE
@@ -75,16 +76,16 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     row = rows.iloc[nearest_row]
     kind, unit = KINDS[design], " the compute" if several else ""
     said = (
-        f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals held {100 * row['held80']:.0f} % of the runs of "
-        f"{row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
+        f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals contained {100 * row['held80']:.0f} % of the "
+        f"runs of {row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
     )
     if factor <= INSIDE < lower:
         said = (
             f"This question lies {long_count(lower)} times beyond the data in one input, and within them in compute. "
-            f"The record counts by compute, and begins beyond. {said}"
+            f"Tests of forecasts count by compute, and begin beyond the data. {said}"
         )
     elif factor <= INSIDE:
-        said = f"This question lies within the data, nearer than the record begins. {said}"
+        said = f"This question lies within the data, nearer than all tested forecasts. {said}"
     elif not reached.any():
         away = f"{long_count(factor)} times{unit} beyond the data, farther than any test on {kind}"
         said = f"This question lies {away}. {said}"
@@ -94,7 +95,7 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
 
 
 def distance(posterior: Fitted, at: dict[str, float]) -> float:
-    """Return the extrapolation factor of a question: along one input or a ray, or in compute for several."""
+    """Return the extrapolation factor of a question: along one input or a ray, or of compute for several inputs."""
     ratio = float(posterior.ratio(posterior.law_inputs(posterior.locate(pd.DataFrame([at]), {})[0]))[0])
     if len(posterior.law.inputs) == 1:
         return max(ratio, 1.0)

@@ -1,7 +1,7 @@
-"""Report page: the record of a page before it is written, and its writing as HTML and Markdown.
+"""Report page: the content of a page as a record, and functions that write it as HTML and Markdown.
 
-The page loads nothing from elsewhere: pictures are inside it, there is no script, and its own policy forbids
-requests. All text that came from users is escaped.
+The page loads nothing from elsewhere: plots are inside it, there is no script, and its content security policy forbids
+requests. All text from users is escaped.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ from bayescale.errors import InputError
 
 SIGNED = ("Decision", "Name", "Date", "Signature")
 HEADS = {**NAMES, "flops": "compute (FLOP)", "step": "step"}
-"""Heads of columns that are inputs."""
+"""Headings of columns that are inputs."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """One part of a page: a heading, then sentences, a table, pictures and notes, each of which may be missing."""
+    """One part of a page: a heading, then sentences, a table, plots and notes, each of which may be missing."""
 
     title: str
     sentences: Sequence[str] = ()
     table: pd.DataFrame | None = None
     pictures: Sequence[tuple[str, bytes]] = ()
-    """What a picture shows, and its SVG."""
+    """Caption and SVG of each plot."""
     notes: Sequence[str] = ()
     marked: int | None = None
-    """Row of the table to set off."""
+    """Index of the table row to highlight."""
     half: bool = False
-    """Whether the part takes half of the page's width, beside the next one that does."""
+    """Whether the part takes half of the page's width, beside the next part that does."""
     gauge: tuple[float, float | None] | None = None
-    """A probability to draw, and the break-even one."""
+    """A probability to draw as a bar, with the break-even probability or None."""
 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """A page before it is written.
+    """Content of a report page.
 
     Attributes:
         title: The question.
-        answer: A key of `decide.ANSWERS`, or "" where nothing was decided.
-        headline: The answer in one sentence, or what was fitted.
-        probability: P(target met) and the break-even probability; None where nothing was decided.
-        parts: The first page, below the headline.
-        appendix: Everything else, from the second page on.
-        signatures: Whether there are lines to sign on.
+        answer: A key of `decide.ANSWERS`, or "" without a decision.
+        headline: The answer in one sentence, or a description of the fit.
+        probability: P(target met) and the break-even probability; None without a decision.
+        parts: Parts of the first page, below the headline.
+        appendix: All other parts, from the second page on.
+        signatures: Whether there are lines for signatures.
         subject: The decision or the fit that the page is about, which `plot` draws.
     """
 
@@ -74,13 +74,13 @@ class Report:
         """Draw the decision or the fit that the page is about.
 
         Args:
-            **options: Options of its own `plot`, such as `ax`.
+            **options: Options of the `plot` method of the decision or fit, such as `ax`.
 
         Returns:
             The matplotlib axes.
 
         Raises:
-            InputError: For a page that was made of parts alone.
+            InputError: For a page without `subject`.
         """
         if self.subject is None:
             raise InputError("This page was made without a fit or decision; make one with bs.report(posterior).")
@@ -91,7 +91,7 @@ class Report:
         return f"Report: {self.title}"
 
     def _repr_html_(self) -> str:
-        """Show the page in a frame of its own, for notebooks."""
+        """Return HTML that shows the page in a frame, for notebooks."""
         return f'<iframe srcdoc="{safe(self.html())}" width="100%" height="600" style="border: 0"></iframe>'
 
     def html(self) -> str:
@@ -128,10 +128,10 @@ class Report:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        """Write the page, completely or not at all; the ending .html or .md decides the format.
+        """Write the page completely or not at all; the suffix .html or .md decides the format.
 
         Raises:
-            InputError: For another ending, or a path as in `_io.writable`.
+            InputError: For another suffix, or a path as in `_io.writable`.
         """
         path = Path(path)
         kinds = {".html": self.html, ".md": self.markdown}
@@ -162,7 +162,7 @@ def part_html(part: Part) -> str:
 
 
 def part_markdown(part: Part, mark: str) -> list[str]:
-    """Write one part as Markdown lines, without its pictures; nothing of a part that is pictures alone."""
+    """Return one part as Markdown lines without its plots; no lines for a part that consists of plots."""
     if not (any(part.sentences) or part.table is not None or part.notes or part.gauge):
         return []
     lines = [f"{mark} {plain(part.title)}", ""]
@@ -190,7 +190,7 @@ def plain(text: Any) -> str:
 
 
 def written(values: pd.Series) -> list[str]:
-    """Write the cells of one column, numbers with equal decimals where they are of one size."""
+    """Return the cells of one column as text, with the same number of decimals if the numbers have similar size."""
     if not pd.api.types.is_float_dtype(values):
         return [f"{value:,}" if isinstance(value, (int, np.integer)) else str(value) for value in values]
     known = np.abs(values.dropna().to_numpy(float))
@@ -201,7 +201,10 @@ def written(values: pd.Series) -> list[str]:
 
 
 def number(value: float, decimals: int | None) -> str:
-    """Write a number with so many decimals, or with four digits; a very large or small one with its power of ten."""
+    """Write a number with `decimals` decimals, or with four digits if None.
+
+    Very large or small ones with an exponent.
+    """
     if np.isnan(value):
         return ""
     if decimals is not None:
@@ -211,17 +214,17 @@ def number(value: float, decimals: int | None) -> str:
 
 
 def cells(table: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Write the rows of a table."""
+    """Return the rows of a table as texts."""
     return list(zip(*[written(table[name]) for name in table], strict=True))
 
 
 def heads(table: pd.DataFrame) -> list[str]:
-    """Write the heads of columns, inputs in words."""
+    """Return the headings of columns, with inputs in words."""
     return [HEADS.get(str(name), str(name)) for name in table]
 
 
 def table_html(table: pd.DataFrame, marked: int | None = None) -> str:
-    """Write a table that scrolls by itself on a narrow screen; numbers are aligned to the right."""
+    """Write a table as HTML that scrolls on a narrow screen; numbers are aligned to the right."""
     right = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
     mark = [' class="n"' if flag else "" for flag in right]
     head = "".join(f"<th{m}>{safe(name)}</th>" for m, name in zip(mark, heads(table), strict=True))
@@ -239,12 +242,12 @@ def table_markdown(table: pd.DataFrame) -> list[str]:
 
 
 def chances(probability: float, break_even: float | None) -> str:
-    """Return a probability and the break-even one as text."""
+    """Return the probability and the break-even probability as text."""
     return f"probability {chance_words(probability)}" + ("" if break_even is None else f", break-even {break_even:.2f}")
 
 
 def chance_words(probability: float) -> str:
-    """Write a probability without claiming certainty."""
+    """Write a probability in words that never claim certainty."""
     if probability > 0.995:
         return "above 0.99"
     return "below 0.01" if probability < 0.005 else f"{probability:.2f}"
@@ -320,4 +323,4 @@ table.wide{font-size:6.8pt}table.wide th,table.wide td{padding-right:.35rem}tabl
 .appendix figure img{max-height:95mm;width:auto;max-width:100%}}
 """,
 )
-"""Style of the page: one column on a phone, two where there is room, and on paper one page before the appendix."""
+"""Style of the page: one column on a phone, two on wide screens; printed, the first page precedes the appendix."""

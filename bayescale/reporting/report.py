@@ -1,4 +1,4 @@
-"""Report: one page that people sign, from a posterior or a decision; everything else follows as an appendix."""
+"""Report: one page that people sign, from a posterior or a decision, followed by an appendix."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from bayescale.posterior.posterior import fitted
 from bayescale.reporting.page import Part, Report, chance_words
 
 MOST_ROWS = 60
-"""Runs shown in the table of data; the rest are counted."""
+"""Largest number of runs in the table of data; of further runs only the number is given."""
 MOST_CHANGES = 5
-"""Things that would change the answer, on the first page."""
+"""Largest number of changed assumptions on the first page."""
 PICTURE_HEIGHT = 3.7
-"""Inches of the first page's picture; its width is 7.5."""
+"""Height in inches of the first page's plot; its width is 7.5."""
 PACKAGES = ("jax", "numpyro", "arviz", "numpy")
 SAMPLERS = {
     "nuts": "NUTS (Hamiltonian Monte Carlo)",
     "importance": "importance sampling from a Gaussian mixture, resampled by Pareto-smoothed weights",
 }
-"""What drew the draws, by `Diagnostics.method`."""
+"""Description of each sampler, by `Diagnostics.method`."""
 
 
 @known_keywords
@@ -57,11 +57,12 @@ def report(
 
     Args:
         posterior: The fit.
-        decision: What `decide.go` said about it; without one the page describes the fit.
-        title: The question; made from the decision by default.
-        command: Command that made the page, for its provenance.
-        with_sensitivity: Refit under changed assumptions (seconds; the first time each shape of model is compiled).
-        progress: Show a bar meanwhile; by default only on a terminal.
+        decision: Result of `decide.go` for this fit; without it the page describes the fit.
+        title: The question; by default made from the decision.
+        command: Command that made the page, printed as its provenance.
+        with_sensitivity: Include answers under changed assumptions, which need further fits. These take seconds, more
+            at first, when models are compiled.
+        progress: Show a progress bar; by default only on a terminal.
 
     Example:
         >>> bs.report(post, bs.decide.go(post, 2.6, flops=1e21)).save("decision.html")  # doctest: +SKIP
@@ -85,7 +86,7 @@ def report(
             f"Should we make the run with {run_words(decision.at)}, to end {decision.side} a {response(posterior)} of "
             f"{decision.target:g}?"
         )
-        # The second part is the longest: what would change the answer stands below the first, beside it.
+        # The second part is the longest, so what would change the answer is placed below the first part, beside it.
         first += [stakes(decision), chances(posterior, decision), what_would_change(posterior, decision, changes)]
         first.append(question_picture(posterior, decision))
         appendix.append(forecasts(posterior, decision))
@@ -110,7 +111,7 @@ def report(
 
 
 def words(text: str) -> str:
-    """Rewrite code in a sentence in words, but laws by the names that pictures and `bayescale laws` give them."""
+    """Rewrite code in a sentence in words, except names of laws, which are written as in plots and `bayescale laws`."""
     names = "|".join(sorted((name for name in LAWS if "_" in name), key=len, reverse=True))
     return "".join(part if part in LAWS else in_words(part) for part in re.split(rf"(?<!\w)({names})(?!\w)", text))
 
@@ -136,7 +137,7 @@ def answer_of(decision: Decision) -> str:
 
 
 def stakes(decision: Decision) -> Part:
-    """Describe what the run costs and what mistakes cost."""
+    """Return the part about the cost of the run and of wrong decisions."""
     if not decision.stakes:
         words = "No cost and value were given, so a run in vain and a chance missed count alike."
         return Part("What is at stake", [words], half=True)
@@ -153,12 +154,12 @@ def stakes(decision: Decision) -> Part:
 
 
 def worth_of(decision: Decision) -> str:
-    """Describe what the value is paid for."""
+    """Return a phrase that says what the value is paid for."""
     return "worth of each nat below the target" if decision.utility.name == "per_nat" else "worth of meeting the target"
 
 
 def chances(posterior: Fitted, decision: Decision) -> Part:
-    """Describe the probability of the target, beside the coverage of such intervals on held-out runs."""
+    """Return the part about the probability of meeting the target, and about coverage of intervals on held-out runs."""
     low, high = (float(end) for end in decision.forecast.interval(0.8)[:, 0])
     fine = high - low
     middle = shown(float(decision.forecast.quantile(0.5)[0]), fine)
@@ -183,7 +184,7 @@ def chances(posterior: Fitted, decision: Decision) -> Part:
 
 
 def question_picture(posterior: Fitted, decision: Decision) -> Part:
-    """Draw the fit and its intervals with the run in question and the target."""
+    """Return the part with a plot of the fit, its intervals, the run in question and the target."""
     caption = "Measured runs, intervals of the fit, the target, and the run in question with its 80 % interval"
     ray = posterior.ray
     if ray is not None:
@@ -192,7 +193,7 @@ def question_picture(posterior: Fitted, decision: Decision) -> Part:
 
 
 def page_intervals(posterior: Fitted, decision: Decision | None) -> Axes:
-    """Draw intervals, or valleys of a sweep, in the shape that the first page has room for."""
+    """Draw intervals, or the valleys of a sweep, in the size of the first page's plot."""
     with rc_context(PICTURES):
         ax = new_axes(1, height=PICTURE_HEIGHT)[0]
     if decision is None:
@@ -207,7 +208,7 @@ def page_intervals(posterior: Fitted, decision: Decision | None) -> Axes:
 
 
 def what_would_change(posterior: Fitted, decision: Decision, changes: Part | None) -> Part:
-    """List what would change the answer, and what else has to be known before signing."""
+    """Return the part about what would change the answer, and what else to know before signing."""
     notes = [part for part in re.split(r"(?<=\.) (?=[A-Z])", words(decision.change)) if part]
     if decision.answer != "cannot say":
         notes += [words(str(caveat)) for caveat in decision.caveats]
@@ -221,7 +222,7 @@ def what_would_change(posterior: Fitted, decision: Decision, changes: Part | Non
 
 
 def counted(posterior: Fitted) -> list[str]:
-    """Return the number of rows left out, in one line; none where there were none."""
+    """Return one line with the number of rows left out; empty if there were none."""
     rows = {row for entry in posterior.runs.log if entry.severity == "excluded" for row in entry.rows}
     warned = sum(entry.severity == "warning" for entry in posterior.runs.log)
     parts = []
@@ -240,7 +241,7 @@ def run_words(at: dict[str, float]) -> str:
 
 
 def response(posterior: Fitted) -> str:
-    """Name of what is forecast, in words."""
+    """Return the name of the response in words."""
     named = posterior.response if posterior.runs.score is not None else posterior.law.response
     return words(named.split(",")[0])
 
@@ -249,7 +250,7 @@ def response(posterior: Fitted) -> str:
 
 
 def forecasts(posterior: Fitted, decision: Decision) -> Part:
-    """Return the quantiles of the run and of the mean curve, with the density of the run."""
+    """Return the part with quantiles of the run and of the mean curve, and the density of the run."""
     rows = []
     curve = posterior.forecast_at(pd.DataFrame([decision.at]), "mean")
     for label, forecast in {"one run with a new seed": decision.forecast, "the mean curve": curve}.items():
@@ -264,7 +265,7 @@ def forecasts(posterior: Fitted, decision: Decision) -> Part:
 
 
 def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
-    """List what was assumed, and what the checks found."""
+    """Return the part about assumptions and the findings of checks."""
     law, noise = posterior.law, posterior.likelihood
     discrepancy = "no discrepancy: the law is taken to be exact"
     if posterior.discrepancy is not None:
@@ -278,13 +279,13 @@ def assumptions(posterior: Fitted, decision: Decision | None) -> Part:
     ]
     forecast = None if decision is None else decision.forecast
     notes = [str(caveat) for caveat in decision.caveats] if decision is not None else []
-    # The page has a table of the record.
+    # The page has a table with past coverage, so that note is not repeated.
     notes += [str(note) for note in posterior.check(forecast) if note.code != "record"]
     return Part("What this rests on", [*sentences, str(posterior.status)], notes=list(dict.fromkeys(notes)))
 
 
 def mixture_words(posterior: Fitted) -> list[str]:
-    """Describe the components and weights of a mixture; empty for one posterior."""
+    """Describe the components and weights of a mixture; empty for a single posterior."""
     if len(posterior.components) == 1:
         return []
     parts = zip(posterior.weights, component_labels(posterior), strict=True)
@@ -294,7 +295,7 @@ def mixture_words(posterior: Fitted) -> list[str]:
 
 
 def priors_words(posterior: Fitted) -> list[str]:
-    """Describe each posterior's priors in words, once what is alike."""
+    """Describe the priors of each posterior in words; priors that several share are listed once."""
     told = [prior_words(part.law) for part in posterior.components]
     common = [line for line in told[0] if all(line in own for own in told)]
     sentences = [f"Before the runs were seen: {'; '.join(common)}."] if common else []
@@ -305,7 +306,7 @@ def priors_words(posterior: Fitted) -> list[str]:
 
 
 def changed(posterior: Fitted, decision: Decision, progress: bool | None = None) -> Part:
-    """List the answers under changed assumptions."""
+    """Return the part with answers under changed assumptions."""
     table = sensitivity(posterior, decision.target, at=decision.at, progress=progress)
     table["change"] = table["change"].map(words)
     stated = table.dropna(subset=["probability"])
@@ -324,7 +325,7 @@ def changed(posterior: Fitted, decision: Decision, progress: bool | None = None)
 
 
 def pilots(decision: Decision) -> Part:
-    """List the runs to make next."""
+    """Return the part with the runs to make next."""
     if decision.pilots is None:
         remedy = [caveat.remedy for caveat in decision.caveats]
         return Part("What to run next", remedy or ["No pilots were considered."])
@@ -336,7 +337,7 @@ def pilots(decision: Decision) -> Part:
 
 
 def constants(posterior: Fitted) -> Part:
-    """Return the constants of the law with intervals, of a mixture those of each model."""
+    """Return the part with the law's constants and their intervals; for a mixture, those of each component."""
     rows = []
     for part, label, weight in zip(posterior.components, component_labels(posterior), posterior.weights, strict=True):
         whose = {} if len(posterior.components) == 1 else {"model": label, "weight": weight}
@@ -348,7 +349,7 @@ def constants(posterior: Fitted) -> Part:
 
 
 def data(posterior: Fitted) -> Part:
-    """Return the fitted runs."""
+    """Return the part with the fitted runs."""
     frame = posterior.runs.frame
     shown = frame.drop(columns="family") if frame["family"].nunique() == 1 else frame
     rest = len(frame) - MOST_ROWS
@@ -357,7 +358,10 @@ def data(posterior: Fitted) -> Part:
 
 
 def left_out(posterior: Fitted) -> list[Part]:
-    """List rows that were left out when the table was read, and warnings about it; no part where there were none."""
+    """Return the parts about rows that were left out when the table was read, and about warnings.
+
+    Empty without these.
+    """
     told = [entry for entry in posterior.runs.log if entry.severity != "info"]
     if not told:
         return []
@@ -367,7 +371,7 @@ def left_out(posterior: Fitted) -> list[Part]:
 
 
 def provenance(posterior: Fitted, command: str) -> Part:
-    """List everything needed to make this page again."""
+    """Return the part with everything needed to make this page again."""
     versions = ", ".join(
         [f"bayescale {__version__}", *(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)]
     )
@@ -389,12 +393,12 @@ def provenance(posterior: Fitted, command: str) -> Part:
 
 
 def picture(ax: Axes, caption: str) -> tuple[str, bytes]:
-    """Draw a figure into SVG whose letters are shapes, so that no font is asked for."""
+    """Return a caption and a figure as SVG, with letters as shapes so that no font is needed."""
     buffer = io.BytesIO()
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "bayescale"}):
         figure = figure_of(ax)
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    # Nobody else sees it, and pyplot would hold it.
+    # The figure is used here only, and pyplot would keep it in memory.
     pyplot.close(figure)
     return caption, buffer.getvalue()
 

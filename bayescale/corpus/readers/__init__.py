@@ -1,9 +1,9 @@
-"""Readers: upstream files as published in, one tidy table out; nothing is ever unpickled.
+"""Readers: published files in, one table in the corpus' layout out; nothing is ever unpickled.
 
-A source is read in the module of its kind: `grids` (sizes by tokens), `curves` (one model's error over data or width),
+Each module reads one kind of data: `grids` (sizes by tokens), `curves` (one model's error over data or width),
 `recipes` (how a model is built and trained), `models` (losses and scores of the same models), `tasks` (scores),
-`agents` (games and control) and `curve_database`; `tables` holds the layout that they share, and `inert` takes
-archives of PyTorch apart without loading them.
+`agents` (games and control) and `curve_database`. `tables` defines the layout of their results, and `inert` extracts
+numbers from PyTorch archives without loading them.
 """
 
 from bayescale.corpus.readers.agents import il_games, rl_value_scaling

@@ -21,7 +21,7 @@ _BUDGETS = "llama_iso_flop"
 _ATARI = "experiment_data/atari/"
 
 _ACTIONS = {"nethack": 121, "atari": 18}
-"""Actions to choose from; the uniform policy's loss is their logarithm."""
+"""Number of actions to choose from; the loss of the uniform policy is its logarithm."""
 
 _THRESHOLDS = {
     "scripts/experiments/saved_fits/simba_250823.csv": "simbav2",
@@ -33,12 +33,12 @@ _THRESHOLDS = {
 def il_games(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read imitation learning in NetHack and eight Atari games of Tuyls et al. (2023), arXiv 2307.09423.
 
-    The loss is the cross-entropy of an action; NetHack's budgets also have the mean return of their games. Losses come
-    in PyTorch archives, which are taken apart without being loaded (see `inert`). Losses above that of the uniform
-    policy are flagged as suspect.
+    The loss is the cross-entropy of an action; for NetHack there is also the mean return of the games at each budget.
+    Losses are read from PyTorch archives without loading these (see `inert`). Losses above that of the uniform policy
+    are flagged as suspect.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -56,11 +56,11 @@ def il_games(files: Mapping[str, Path]) -> pd.DataFrame:
 def rl_value_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read steps to a return by critic size and updates a step of Fu et al. (2025), arXiv 2508.14881.
 
-    Steps in the environment until a return is reached, a bootstrap mean over seeds with its standard deviation.
-    ``flops`` is computed from the steps, so it says nothing about them.
+    The response is the number of environment steps until a return is reached: a bootstrap mean over seeds with its
+    standard deviation. ``flops`` is computed from these steps, so it must not be used to predict them.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -69,7 +69,7 @@ def rl_value_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
         raw = pd.read_csv(files[path]).rename(
             columns={"time_to_threshold": "time", "time_to_threshold_std": "time_std"}
         )
-        # Means over tasks have no name of an environment, and their files no width.
+        # Means over tasks have no name of an environment, and their files contain no width.
         task = raw["env_name"].astype(object).fillna("average").astype("str")
         width = raw.get("critic_width", MISSING)
         parts.append(raw.assign(family=family + "|" + task, task=task, width=width))

@@ -1,7 +1,7 @@
 """The Learning Curve Database (LCDB 0.1.0): 20 learners of scikit-learn on 246 data sets.
 
-Mohr, Viering, Loog and van Rijn (2022), "LCDB 1.0: An Extensive Learning Curves Database for Classification Tasks";
-MIT licence. Its data come inside the Python package ``lcdb``, which is not imported: that would need further packages.
+Mohr, Viering, Loog and van Rijn (2022), "LCDB 1.0: An Extensive Learning Curves Database for Classification Tasks"; MIT
+licence. Its data come inside the Python package ``lcdb``, which is not imported: that would need further packages.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOCATION = "BAYESCALE_LCDB"
-"""Environment variable that names the source archive of ``lcdb``, or a folder that holds its two tables."""
+"""Environment variable with the path of the source archive of ``lcdb``, or of a folder with its two tables."""
 
 SHA256 = {
     "lcdb-0.1.0.tar.gz": "450ea69b249866298653f718d66a825e3d19a4024dd4ff140b89f2e04d4777ae",
@@ -50,17 +50,17 @@ _FEWEST_ANCHORS = 7
 def lcdb() -> pd.DataFrame:
     """Read LCDB's learning curves of the error rate (1 - accuracy) and the log-loss on test data.
 
-    A value is the mean over five outer seeds of the mean over up to five (for some data sets 25) inner seeds:
-    an outer seed changes the test set, an inner one the training data below it. ``value_se`` is the standard error over
-    the outer seeds. An anchor is kept if all five outer seeds are there with two inner seeds each; a curve
-    is kept if it has seven such anchors and never reaches zero, which has no logarithm. Of 4,367 curves 3,945
-    remain for the error rate and 3,958 for the log-loss. Log-losses are clipped at 34.5, -ln(1e-15), and have heavy
-    tails.
+    There are five outer seeds, which change the test set, and for each of them up to five (for some data sets 25) inner
+    seeds, which change the training data. A value is the mean over outer seeds of the means over inner seeds, and
+    ``value_se`` is its standard error over the outer seeds. An anchor (a training-set size) is kept if all five outer
+    seeds have at least two inner seeds. A curve is kept if it has seven such anchors and never reaches zero, which has
+    no logarithm. Of 4,367 curves 3,945 remain for the error rate and 3,958 for the log-loss. Log-losses are clipped at
+    34.5, -ln(1e-15), and have heavy tails.
 
-    The reduced table is kept in the cache folder, so that it is computed once.
+    The reduced table is kept in the cache folder, so that it is computed only once.
 
     Raises:
-        InputError: If LCDB is not there, or is not version 0.1.0 as published.
+        InputError: If LCDB is not found, or is not version 0.1.0 as published.
     """
     cached = cache_folder() / _CACHED
     curves = _kept(cached)
@@ -68,7 +68,7 @@ def lcdb() -> pd.DataFrame:
         curves = reduced()
         _keep(curves, cached)
     family = curves["dataset"].astype(str) + "/" + curves["learner"]
-    # Every anchor is trained on its own.
+    # Each anchor is trained separately.
     run = family + "|n" + curves["n_samples"].astype(str)
     return tidy(
         curves.assign(family=family, run=run),
@@ -79,7 +79,7 @@ def lcdb() -> pd.DataFrame:
 
 
 def reduced() -> pd.DataFrame:
-    """Average seeds and leave out curves that are too short, too patchy or reach zero."""
+    """Average seeds, and drop curves that are too short, have too few seeds or reach zero."""
     import pandas as pd
 
     path = located()
@@ -87,14 +87,14 @@ def reduced() -> pd.DataFrame:
 
 
 def located() -> Path:
-    """Find the archive or folder of LCDB."""
+    """Return the path of the archive or folder of LCDB."""
     named = os.environ.get(LOCATION)
     if named:
         path = Path(named).expanduser()
         if not path.exists():
             raise InputError(f"{LOCATION}={named} does not exist: {HOW}")
         return path / "lcdb" if (path / "lcdb").is_dir() else path
-    # Finding a package does not import it.
+    # Locating a package does not import it.
     package = importlib.util.find_spec("lcdb")
     if package is None or not package.submodule_search_locations:
         raise InputError(f"The Learning Curve Database is not installed: {HOW}")
@@ -102,7 +102,7 @@ def located() -> Path:
 
 
 def state() -> str:
-    """Describe whether LCDB is installed or downloaded."""
+    """Return whether LCDB is installed or downloaded, as text."""
     if (cache_folder() / _CACHED).is_file():
         return "reduced table in the cache"
     try:
@@ -130,7 +130,7 @@ def _reduced(path: Path, metric: str, name: str) -> Any:
     outer = outer[outer["size"] >= _FEWEST_INNER_SEEDS]
     anchors = outer.groupby(_ANCHOR, observed=True)["mean"].agg(["mean", "sem", "size"])
     anchors = anchors[anchors["size"] == _OUTER_SEEDS].reset_index()
-    # Scores are printed with four decimals, so what lies below is the rounding error of sums.
+    # Scores are printed with four decimals, so smaller values are rounding errors of sums.
     anchors["mean"] = anchors["mean"].where(anchors["mean"] > 1e-9, 0.0)
     curves = anchors.groupby(_CURVE, observed=True)["mean"]
     kept = anchors[(curves.transform("size") >= _FEWEST_ANCHORS) & (curves.transform("min") > 0)]
@@ -180,7 +180,7 @@ def _kept(path: Path) -> Any:
     try:
         return pd.read_csv(path)
     except (OSError, EOFError, ValueError, zlib.error):
-        # Not there yet, or damaged (gzip has a checksum): both are made anew.
+        # Missing, or damaged (gzip has a checksum): it is computed again in both cases.
         return None
 
 
@@ -189,5 +189,5 @@ def _keep(curves: pd.DataFrame, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         _io.write(path, lambda part: curves.to_csv(part, index=False, compression="gzip"))
     except (OSError, InputError):
-        # A cache that cannot be written costs a few seconds next time, nothing else.
+        # If the cache cannot be written, the next call takes a few seconds longer.
         return

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _METRICS = {"IC": "few_shot_error", "NMT": "log_perplexity", "LM": "val_loss", "BB": "error_or_score"}
-"""What the loss column of each domain holds: images, translation, language modelling, BIG-bench."""
+"""Metric in the loss column of each domain: images, translation, language modelling, BIG-bench."""
 
 _UNITS_IN_DOUBT = {
     "OPT-": "perplexity, not nats",
@@ -22,25 +22,25 @@ _UNITS_IN_DOUBT = {
     "pile-t5-": "rescaled loss, unit unknown",
     "pythia-": "probably ln(LAMBADA perplexity) of the eval files, not pre-training loss",
 }
-"""Remark by the beginning of a model's name; see the magnitudes: OPT starts at 67, pythia ends near 6.5."""
+"""Remark by the first letters of a model's name, inferred from magnitudes: OPT starts at 67, pythia ends near 6.5."""
 
 
 def alabdulmohsin2022(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the 92 learning curves of Alabdulmohsin et al. (2022), arXiv 2209.06640.
 
-    ``upstream_split`` is the split of the field's benchmark: fit below, extrapolate above. Every point of the five
-    language-modelling curves is there four times upstream and is kept once.
+    ``upstream_split`` is the split of the authors' benchmark: fit the smaller points, extrapolate to the larger ones.
+    Their file contains every point of the five language-modelling curves four times; it is kept once.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
     parts = [pd.read_csv(files[f"data/benchmark.{kind}.csv"]) for kind in ("vision", "lang")]
     raw = pd.concat(parts).drop_duplicates(ignore_index=True)
-    # BIG-bench tasks are printed as Python tuples: ('date', '1-shot').
+    # BIG-bench tasks are written as Python tuples: ('date', '1-shot').
     task = raw["Task"].str.replace(r"^\('(\w+)', '([\w-]+)'\)$", r"\1_\2", regex=True)
-    # A model's name is its size for language modelling (1.68e+07) and BIG-bench (262M), a recipe elsewhere.
+    # A model's name is its size for language modelling (1.68e+07) and BIG-bench (262M), and a recipe otherwise.
     sized = raw["Domain"].isin(["LM", "BB"])
     size = raw["Model"].where(sized).str.replace("M", "e6").astype(float)
     family = raw["Domain"] + "|" + task + "|" + raw["Model"]
@@ -66,16 +66,16 @@ def alabdulmohsin2022(files: Mapping[str, Path]) -> pd.DataFrame:
 def nslpfn_colpret(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the 192 training curves collected by Choshen et al. (2024), arXiv 2410.11840.
 
-    They come in one archive of Lee et al. (2025), arXiv 2505.23032, with a unit for none: rows that are no nats per
-    token are flagged. The last upstream row of a curve is marked final. Repeated rows are dropped; the curves
-    ``lambda-*`` hold every point four times and so lose the mark with the repeats.
+    They come in one archive of Lee et al. (2025), arXiv 2505.23032, without units; rows that are not in nats per token
+    are flagged. The last row of a curve in the archive is marked final. Repeated rows are dropped; the curves
+    ``lambda-*`` contain every point four times, and dropping the repeats also drops that mark.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
-    # Without pickles, which could run code.
+    # Pickles are not allowed, because they could run code.
     with np.load(files["data/colpret.npz"], allow_pickle=False) as archive:
         curves = {name: archive[name] for name in archive.files}
     parts = []
@@ -93,19 +93,19 @@ def nslpfn_colpret(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def unit_caveat(names: pd.Series) -> pd.Series:
-    """Return the caveat about each model's unit, empty where there is none."""
+    """Return the caveat about each model's unit; empty where there is none."""
     beginning = names.str.extract(f"^({'|'.join(_UNITS_IN_DOUBT)})", expand=False)
     return beginning.map(_UNITS_IN_DOUBT)
 
 
 def double_descent(files: Mapping[str, Path]) -> pd.DataFrame:
-    """Read two curves of Nakkiran et al. (2019), arXiv 1912.02292, that fall, rise and fall again.
+    """Read two curves of Nakkiran et al. (2019), arXiv 1912.02292, that decrease, increase and decrease again.
 
-    A stress set: no falling law describes it, so intervals must widen. Ten more curves exist upstream as a pickle only,
-    which could run code when opened; they are left out.
+    They are a stress test: no decreasing law describes them, so intervals must widen. Ten more curves are published as
+    a pickle only, which could run code when opened; they are left out.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -127,10 +127,10 @@ def double_descent(files: Mapping[str, Path]) -> pd.DataFrame:
 def finetune_rectified(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read 30 models fine-tuned on growing samples of three data sets: Lin et al. (2024), arXiv 2402.02314.
 
-    The point with no examples, a test loss before fine-tuning, is flagged.
+    The point with zero examples, which is the test loss before fine-tuning, is flagged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 

@@ -44,19 +44,19 @@ _COLUMNS = [
 _ORDER = ("family", "metric", "n_params", "run")
 
 _FEWEST_TOKENS_PER_PARAMETER = 0.35
-"""Below this the digitised Chinchilla runs (four of them) had hardly begun to train."""
+"""Digitised Chinchilla runs with fewer tokens per parameter (four of them) had hardly begun to train."""
 
 _MOST_EPOCHS = 40
-"""Beyond this over-fitting dominates the loss on repeated data."""
+"""With more epochs, over-fitting dominates the loss on repeated data."""
 
 _RUN = r"(\d+m|\d+b\d??)(\d{3}m|\d{1,3}b|\db\d{1,2})((?:c4)?(?:v2)?(?:seed\d)?(?:dedup)?)"
 """Tokens, unique tokens and remarks in the name of a run on repeated data, such as 55b, 1b25 and c4seed1."""
 
 _REPEAT_BUDGETS = {2.8: 55e9, 4.2: 84e9, 8.7: 178e9}
-"""Tokens that a run on repeated data was trained on, by its nominal size in billions."""
+"""Number of tokens that a run on repeated data was trained on, by its nominal size in billions."""
 
 _CONTEXT = 2048
-"""Tokens in one training sequence of the over-training grid."""
+"""Number of tokens in one training sequence of the over-training grid."""
 
 _EVALUATIONS = {
     "openlm/": "openlm_val_loss",
@@ -74,12 +74,12 @@ _NAMED_SHAPES = {"open_lm_1b": (2048, 24), "open_lm_7b": (4096, 32)}
 def epoch_chinchilla(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the Chinchilla runs that Besiroglu et al. (2024) digitised from a figure.
 
-    Losses are read off colours (to about 0.01) and tokens are FLOPs / (6 parameters). The four
-    runs with the fewest tokens per parameter are flagged. Besiroglu et al. (arXiv 2404.10102) leave
-    out the five highest losses: these four and ``chin-4``.
+    Losses were read from colours (to about 0.01), and tokens are FLOPs / (6 parameters). The four runs with the fewest
+    tokens per parameter are flagged. Besiroglu et al. (arXiv 2404.10102) left out the five highest losses: these four
+    and ``chin-4``.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -110,11 +110,11 @@ def epoch_chinchilla(files: Mapping[str, Path]) -> pd.DataFrame:
 def overtrain(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the parameters-by-tokens grid of Gadre et al. (2024), arXiv 2403.08540.
 
-    Eight evaluation losses with their 95 % intervals over sampled tokens, and 46 task errors
-    (1 - accuracy). Parameters include embeddings.
+    There are eight evaluation losses with 95 % intervals over sampled tokens, and 46 task errors (1 - accuracy).
+    Parameters include embeddings.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -125,11 +125,11 @@ def overtrain(files: Mapping[str, Path]) -> pd.DataFrame:
 def gemstones(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the 22 shapes (width by depth) of McLeish et al. (2025), arXiv 2502.06857.
 
-    Hot rows are checkpoints of one run at constant learning rate; cool rows end a cool-down over the last tenth of
-    training, one for each. The losses on DCLM and FineWeb-Edu are of hot checkpoints, evaluated later.
+    Hot rows are checkpoints of one run at constant learning rate. Each cool row is the end of a cool-down over the last
+    tenth of training. The losses on DCLM and FineWeb-Edu were measured later, on hot checkpoints.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -153,7 +153,7 @@ def gemstones(files: Mapping[str, Path]) -> pd.DataFrame:
         n_tokens=raw["tokens"],
         flops=6.0 * raw["params_active_precise"] * raw["tokens"],
         flops_kind="6ND",
-        # The tables of later evaluations do not state a batch.
+        # The tables of later evaluations do not contain the batch size.
         batch_tokens=(raw["tokens"] / raw["step"]).where(raw["metric"] == "dolma_val_loss"),
         value=raw["final_loss"],
         is_final=cool | (raw["step"] == last),
@@ -167,16 +167,16 @@ def datablations(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the runs on repeated data of Muennighoff et al. (2023), arXiv 2305.16264.
 
     Final losses of the contour (sizes by tokens by unique tokens) are printed in a notebook, whose literals are parsed
-    and never executed; runs that it lists with a loss of zero failed. Whole training curves of 48 runs with up to 44
-    epochs come from the collection of Choshen et al. (2024). Over 40 epochs the loss rises: such rows are flagged.
+    and never executed; runs with a loss of zero failed. Whole training curves of 48 runs with up to 44 epochs come from
+    the collection of Choshen et al. (2024). Beyond 40 epochs the loss increases; such rows are flagged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
     final = pd.DataFrame(_contour_rows(files["plotstables/return.ipynb"]))
-    # A configuration that was repeated has seeds 1 to 4 in the names; the run without a seed is then the fifth.
+    # A repeated configuration has seeds 1 to 4 in the names; the run without a seed is then the fifth.
     seeded = final.groupby(["family", "n_params", "n_tokens", "unique_tokens"])["seed"].transform("count") > 0
     final["seed"] = final["seed"].mask(seeded & final["seed"].isna(), 0)
     final["epochs"] = final["n_tokens"] / final["unique_tokens"]
@@ -198,10 +198,10 @@ def _contour_rows(path: Path) -> Iterator[dict[str, Any]]:
     code = next(s for cell in notebook["cells"] if "PARAMS_MAP = {" in (s := "".join(cell["source"])))
     losses, sizes = (_literal(code, name) for name in ("NAMES_TO_VAL_LOSSES", "PARAMS_MAP"))
     for run, loss in losses.items():
-        # Another optimiser setting is left out upstream too.
+        # Another optimiser setting is left out by the authors too.
         if loss == 0 or "opt" in run:
             continue
-        # A name is size, tokens, unique tokens and remarks without separators: 2b855b1b25c4seed1.
+        # A name consists of size, tokens, unique tokens and remarks without separators: 2b855b1b25c4seed1.
         [(size, tokens, unique, remark)] = re.findall(rf"^({'|'.join(sizes)}){_RUN}$", run)
         seed = re.search(r"seed(\d)", remark)
         yield {
@@ -223,7 +223,7 @@ def _literal(code: str, name: str) -> dict[str, float]:
 
 
 def _count(text: str) -> float:
-    """Read 1b25 as 1.25e9 and 400m as 4e8."""
+    """Return the number that a text such as 1b25 (1.25e9) or 400m (4e8) means."""
     return float(text[:-1]) * 1e6 if text.endswith("m") else float(text.replace("b", ".")) * 1e9
 
 
@@ -271,7 +271,7 @@ def _grid_rows(path: str, files: Mapping[str, Path]) -> Iterator[dict[str, Any]]
     settings = model["hyperparameters"]
     run, params, tokens = model["name"], settings["params"], settings["tokens"]
     width, depth = _shape(settings["model"])
-    # The 7B files give a batch of one sequence, which is a placeholder.
+    # The 7B files contain a batch of one sequence, which is a placeholder.
     batch = settings["global_bs"] * _CONTEXT if settings["global_bs"] > 1 else MISSING
     tokens_per_param = round(20 * settings["chinchilla_multiplier"])
     shared = {

@@ -1,8 +1,8 @@
-"""Archives of PyTorch taken apart into constants: nothing in them is imported, built or called.
+"""Numbers from PyTorch archives, extracted without importing, building or calling anything in them.
 
-Such an archive is a ZIP file of one pickle and of the raw numbers of its tensors. Loading a pickle could run code.
-Here its instructions are listed by `pickletools`, which executes none, and those that make dictionaries, tuples, text
-and numbers are followed. A call that the pickle asks for stays a note of its name and arguments.
+Such an archive is a ZIP file with one pickle and the raw numbers of its tensors. Loading a pickle could run code. Here
+`pickletools` lists its instructions without executing them, and only those that make dictionaries, tuples, text and
+numbers are followed. A call that the pickle requests is recorded with its name and arguments, and not made.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ _EMPTY = "collections defaultdict"
 
 
 class Call(NamedTuple):
-    """A call that a pickle asks for and that is not made.
+    """A call that a pickle requests and that is not made.
 
     Attributes:
-        name: Module and name of what would be called.
-        arguments: Its arguments.
+        name: Module and name of the function.
+        arguments: Arguments of the call.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Call(NamedTuple):
 
 
 class _Mark:
-    """A mark on the stack at which the items of a tuple or dictionary begin."""
+    """A mark on the stack where the items of a tuple or dictionary begin."""
 
 
 def constants(path: Path) -> Any:
@@ -55,8 +55,8 @@ def constants(path: Path) -> Any:
         path: The archive.
 
     Raises:
-        InputError: If the file is no such archive, or holds more than dictionaries, numbers, text and single numbers
-            of 32 bits.
+        InputError: If the file is no such archive, or contains anything besides dictionaries, numbers, text and tensors
+            of a single 32-bit number.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -69,7 +69,7 @@ def constants(path: Path) -> Any:
 
 
 def _followed(content: bytes, path: Path) -> Any:
-    """Return the plain values that the instructions make, with calls noted and not made."""
+    """Return the plain values that the instructions make; calls are recorded and not made."""
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     for operation, argument, _ in pickletools.genops(content):
@@ -95,7 +95,7 @@ def _followed(content: bytes, path: Path) -> Any:
             stack.append(Call("storage", stack.pop()))
         elif name == "REDUCE":
             arguments = stack.pop()
-            # A dictionary with a default is filled later, by the instructions that follow.
+            # A dictionary with a default is filled by the instructions that follow.
             called = stack.pop()
             stack.append({} if called == _EMPTY else Call(called, arguments))
         elif name == "SETITEMS":
@@ -112,7 +112,7 @@ def _followed(content: bytes, path: Path) -> Any:
 
 
 def _to_mark(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark, and the mark."""
+    """Return the items above the last mark, and remove them and the mark from the stack."""
     items = []
     while not isinstance(top := stack.pop(), _Mark):
         items.append(top)
@@ -120,7 +120,7 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 
 
 def _plain(value: Any, content: Any, path: Path) -> Any:
-    """Replace the note of a tensor of one element by its number, in dictionaries of any depth."""
+    """Replace recorded tensors of one element by their number, in dictionaries of any depth."""
     if isinstance(value, dict):
         return {key: _plain(item, content, path) for key, item in value.items()}
     if not isinstance(value, Call):

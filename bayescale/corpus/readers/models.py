@@ -23,9 +23,9 @@ _CLIP_IMAGES = {
     "objectnet": 18_574,
     "vtab/cifar100": 10_000,
 }
-"""Test images of the sets whose publishers state them."""
+"""Number of test images of the sets whose publishers state it."""
 _CLIP_DATA = {"CLIP-WIT": 400e6, "LAION-80M": 80e6, "LAION-400M": 413e6, "LAION-2B": 2e9}
-"""Pairs of image and text in each training set, nominal."""
+"""Nominal number of image-text pairs in each training set."""
 
 _DCLM_QUESTIONS = {
     "hellaswag": 10_042,
@@ -61,7 +61,7 @@ _DCLM_QUESTIONS = {
     "pubmed_qa_labeled": 1_000,
     "bbq": 58_492,
 }
-"""Questions of each task in the order of the table; the file does not state them."""
+"""Number of questions of each task in the order of the table; the file does not contain it."""
 _DCLM_CENTRED = ("Core", "Extended")
 _DCLM_LOSSES = (
     "mmlu",
@@ -81,17 +81,17 @@ _DCLM_LOSSES = (
 _DCLM_VALIDATION = "eval_metrics.perplexity"
 _DCLM_BROKEN_LOSS = 5.0
 _DCLM_CHANCE = 0.26
-"""HellaSwag has four choices; working models of the smallest size reach 0.33."""
+"""HellaSwag has four choices, so scores near a quarter are chance; trained models of the smallest size reach 0.33."""
 
 
 def farseer(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read the sizes-by-tokens grid of Li et al. (2025), arXiv 2506.10972.
 
-    ``upstream_split`` is that of the copy by Li et al. (2026), whose test part is seven large runs. A run that is there
-    twice is flagged the second time. The unit of the loss is not stated; by its size it is bits a character.
+    ``upstream_split`` is the split of the copy by Li et al. (2026), whose test part consists of seven large runs. The
+    second of two equal runs is flagged. The unit of the loss is not stated; its magnitude suggests bits per character.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -121,11 +121,12 @@ def farseer(files: Mapping[str, Path]) -> pd.DataFrame:
 def openclip_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read zero-shot scores of 29 CLIP models of Cherti et al. (2023), arXiv 2212.07143.
 
-    Models by samples seen by training set, and ImageNet accuracy along training (``imagenet1k_curve``), in the middle
-    of a cosine. OpenAI's own models share one name upstream; the first, its largest, is a reference and flagged.
+    There are models by samples seen by training set, and ImageNet accuracy during training (``imagenet1k_curve``), in
+    the middle of a cosine schedule. OpenAI's own models share one name in the file; the first, their largest, is kept
+    for reference and flagged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -145,7 +146,7 @@ def openclip_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
         is_final=1,
     )
     along = pd.read_csv(files["imagenet_zeroshot_learning_curves.csv"]).sort_values(["name", "epoch"])
-    # One model's table of epochs disagrees with its samples seen in all, which its name agrees with.
+    # One model's table of epochs disagrees with its total of samples seen, which agrees with its name.
     seen = raw.groupby("name")["samples_seen"].first() / models["epochs"]
     along = along.assign(
         arch=along["name"].map(models["arch"]),
@@ -162,7 +163,7 @@ def openclip_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
     table = table.assign(
         family=reference.map({True: "openclip_reference", False: "openclip"}),
         run=table["name"],
-        # Upstream counts millions with two decimals.
+        # The file counts millions with two decimals.
         n_params=(table["arch"].map(sizes) * 1e6).round().astype("int64"),
         n_params_kind="image and text tower",
         lr=table["name"].map(models["lr"]),
@@ -176,12 +177,12 @@ def openclip_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
 def dclm(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read 416 models on 275 training sets of Li et al. (2024), arXiv 2406.11794.
 
-    A family is a training set. Beside the scores stand the validation loss (called a perplexity upstream) and losses of
-    tasks (``ppl_``). Of 53 tasks, 32 are read: those whose number of questions is known.
-    Broken runs are flagged.
+    Each training set is a family. Besides the scores there are the validation loss (called a perplexity in the file)
+    and losses of tasks (``ppl_``). Of 53 tasks, the 32 with a known number of questions are read. Broken runs are
+    flagged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -198,7 +199,7 @@ def dclm(files: Mapping[str, Path]) -> pd.DataFrame:
             "n_params": raw["params"],
             "n_params_kind": "total",
             "n_tokens": raw["tokens"],
-            # These products are no 64-bit integers.
+            # These products exceed 64-bit integers.
             "flops": 6.0 * raw["params"] * raw["tokens"],
             "flops_kind": "6ND",
             "lr": name.str.extract(r"-lr=(\d+p\d+)", expand=False).str.replace("p", ".").astype(float),

@@ -16,21 +16,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _DIVERGED = 4.0
-"""Smoothed losses of converged runs of the step law end below 3."""
+"""Smoothed final losses above this mean divergence; converged runs of the step law end below 3."""
 
 _SEQUENCE = 2048
-"""Tokens in one training sequence of the step law."""
+"""Number of tokens in one training sequence of the step law."""
 
 
 def routing(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read dense and routed (mixture-of-experts) models of Clark et al. (2022), arXiv 2202.01169.
 
-    A family is a router with its settings where they differ from the paper's own: every second layer routed
-    (``rf``), one expert a token (``k``), no more arithmetic than the dense model (``flopx``). FLOPs are those of
-    training, three times the forward pass of every step; the untrained models at step 0 are flagged.
+    A family is a router, with those of its settings that differ from the paper's own: every second layer routed
+    (``rf``), one expert per token (``k``), no more arithmetic than the dense model (``flopx``). FLOPs are those of
+    training, three times the forward pass of every step. The untrained models at step 0 are flagged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -75,10 +75,10 @@ def routing(files: Mapping[str, Path]) -> pd.DataFrame:
 def multipowerlaw(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read loss curves under nine learning-rate schedules at three sizes: Luo et al. (2025), arXiv 2503.12811.
 
-    The files do not state how many tokens a step takes, so the step is the axis.
+    The files do not state the number of tokens per step, so the input is the step.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -102,11 +102,11 @@ def multipowerlaw(files: Mapping[str, Path]) -> pd.DataFrame:
 def steplaw(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read grids of learning rate by batch size of Li et al. (2025), arXiv 2503.04715.
 
-    ``slice`` names the model size and tokens whose learning rates and batches are compared; sizes are without
-    embeddings. The value is the smoothed final loss, beside the raw one. Runs that end above 4 diverged.
+    ``slice`` is the model size and number of tokens within which learning rates and batches are compared; sizes exclude
+    embeddings. The value is the smoothed final loss; the raw loss is kept too. Runs that end above 4 diverged.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -117,7 +117,7 @@ def steplaw(files: Mapping[str, Path]) -> pd.DataFrame:
         n_params_active=moe["Na"],
         n_experts=moe["nume"],
         top_k=moe["topk"],
-        # Only these files give the last step that was logged, besides the number of steps that the others give.
+        # Only these files contain the last logged step in addition to the number of steps.
         ti=moe["final_iter"],
     )
     raw = pd.concat([dense, moe], ignore_index=True).rename(
@@ -149,10 +149,10 @@ def steplaw(files: Mapping[str, Path]) -> pd.DataFrame:
 def vocab(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read vocabulary sizes by model sizes of Tao et al. (2024), arXiv 2407.13623.
 
-    The loss is normalised by that of a unigram model, so that vocabularies compare; it is negative.
+    The loss is normalised by that of a unigram model, so that vocabularies can be compared; it is negative.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -181,7 +181,7 @@ def quest_quant(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read quantisation-aware training runs of Panferov et al. (2025), arXiv 2502.05003.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""The layout that readers share: leading columns, scales, then the measurement and its remarks."""
+"""The layout of all readers' tables: leading columns, scales, then the measurement and its remarks."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _TRAILING = ("metric", "value", "value_se", "lower_is_better", "is_final", "flag
 
 
 def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFrame:
-    """Convert one source's table to the shared columns.
+    """Convert one publication's table to the shared columns.
 
     Args:
-        table: One row per measurement, in the order to keep, with family, run, the scales, metric and value, and
-            any other shared column that is not constant.
-        source: Name of the source.
+        table: One row per measurement, in the order to keep, with family, run, the scales, metric and value, and any
+            other shared column that is not constant.
+        source: Name of the entry of the corpus.
         cite: Keys of the papers, separated by semicolons.
-        scales: The source's own columns, in order: scale inputs in raw counts, then settings.
+        scales: Further columns, in order: scale inputs in raw counts, then settings.
     """
     return rounded(_ordered(table, source, cite, scales), 8)
 
@@ -34,13 +34,13 @@ def tidy(table: Any, source: str, cite: str, scales: Sequence[str]) -> pd.DataFr
 def tidy_cited(
     table: Any, source: str, citation: str, scales: Sequence[str], exact: Sequence[str] = ()
 ) -> pd.DataFrame:
-    """Convert one source's table to the shared columns, with ten digits and the papers under ``citation``.
+    """Convert one publication's table to the shared columns, with ten digits and the papers under ``citation``.
 
     Args:
         table: As in `tidy`.
-        source: Name of the source.
+        source: Name of the entry of the corpus.
         citation: Keys of the papers, separated by semicolons.
-        scales: The source's own columns, in order.
+        scales: Further columns, in order.
         exact: Columns that keep all their digits.
     """
     full = _ordered(table, source, citation, scales).rename(columns={"cite": "citation"})
@@ -63,18 +63,18 @@ def _ordered(table: Any, source: str, cite: str, scales: Sequence[str]) -> Any:
 
 
 def rounded(table: Any, digits: int) -> pd.DataFrame:
-    """Keep as many significant digits of every float as the checked tables hold; losses are never known to more."""
+    """Round every float to the significant digits of the verified tables; losses are never known more precisely."""
     floats = table.select_dtypes("float").columns
     return table.assign(**{name: significant(table[name], digits) for name in floats})
 
 
 def significant(values: Any, digits: int) -> np.ndarray:
-    """Round to significant digits through decimal text, which is exact where arithmetic is not."""
+    """Round to significant digits by way of decimal text, which is exact where arithmetic is not."""
     return np.array([float(f"{value:.{digits}g}") for value in values])
 
 
 def flagged(mask: Any, remark: str) -> np.ndarray:
-    """Return the remark where the mask holds, and nothing elsewhere."""
+    """Return the remark where the mask is true, and an empty text elsewhere."""
     return np.where(mask, remark, np.array(MISSING, dtype=object))
 
 

@@ -40,13 +40,13 @@ _SAMPLED = (
         *("Model Nickname", "prompt_idx", "Num. Samples", "k"),
     ),
 )
-"""Family, file, and its columns of model, problem, samples and attempts."""
+"""Family, file, and names of its columns for model, problem, samples and attempts."""
 
 _FEWEST_PROBLEMS = 20
-"""Problems that a model needs; one was given nine."""
+"""Smallest number of problems of a model; one model has nine."""
 
 _FEWEST_COVERED = 0.9
-"""Share of a model's problems that k samples must reach: with fewer, the mean is over another, harder set."""
+"""Fraction of a model's problems that must have k samples; with fewer, the mean is over a different, harder set."""
 
 _PYTHIA = {
     "Pythia 70M": 70_426_624,
@@ -57,24 +57,25 @@ _PYTHIA = {
     "Pythia 6.9B": 6_857_302_016,
     "Pythia 12B": 11_846_072_320,
 }
-"""Parameters with embeddings of final Pythia models (Biderman et al. 2023), of which the file gives names only."""
+"""Number of parameters, with embeddings, of final Pythia models (Biderman et al. 2023); the file has names only."""
 _PYTHIA_TOKENS = 300e9
 
 _OBSERVED = ("benchmark", "emergent_capability", "leaderboard_v2", "post_training")
 _MOST_TOKENS = 100e12
-"""No model was trained on more; larger counts are billions in a column of trillions."""
+"""No model was trained on more tokens; larger counts are billions in a column of trillions."""
 
 
 def coverage(files: Mapping[str, Path]) -> pd.DataFrame:
-    """Read pass@k, the share of problems that one of k attempts solves: Schaeffer et al. (2025), arXiv 2502.17578.
+    """Read pass@k, the fraction of problems that one of k attempts solves: Schaeffer et al. (2025), arXiv 2502.17578.
 
-    The mean and standard error over problems of the unbiased estimate from a problem's counts. Problems with fewer than
-    k samples are left out and the row is flagged; a model stays with twenty problems, a k with nine tenths of
-    them. Only ``monkeys-original`` (Brown et al. 2024) sampled every problem 10,000 times; the others stopped early on
-    solved problems, which biases their counts. For ``bon-jailbreaking`` (Hughes et al. 2024) a success is a harm.
+    A value is the mean over problems, with its standard error, of the unbiased estimate from a problem's counts.
+    Problems with fewer than k samples are left out, and the row is flagged. A model needs twenty problems, and a k nine
+    tenths of the model's problems. Only ``monkeys-original`` (Brown et al. 2024) sampled every problem 10,000 times;
+    the others stopped early on solved problems, which biases their counts. For ``bon-jailbreaking`` (Hughes et al.
+    2024) a success is a harm.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -100,10 +101,10 @@ def coverage(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def coverage_counts(files: Mapping[str, Path]) -> pd.DataFrame:
-    """Read how many samples solved each problem, behind `coverage`.
+    """Read the number of samples that solved each problem, from which `coverage` is computed.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     counts = _counts(files)
     first = counts["family"] == "monkeys-original|MATH"
@@ -117,14 +118,15 @@ def coverage_counts(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def pass_at_k(sampled: Any, correct: Any, attempts: Any) -> np.ndarray:
-    """Return the chance that k of n samples, drawn without replacement, hold one of the c correct ones.
+    """Return the probability that k of n samples, drawn without replacement, include one of the c correct ones.
 
-    One minus C(n - c, k) / C(n, k), as a product of min(c, k) terms: binomials of millions cancel badly.
+    It is one minus C(n - c, k) / C(n, k), computed as a product of min(c, k) terms, because binomial coefficients of
+    millions would lose digits by cancellation.
 
     Args:
-        sampled: Samples n of each problem.
-        correct: Correct ones c among them.
-        attempts: Attempts k, at most n.
+        sampled: Number of samples n of each problem.
+        correct: Number of correct samples c.
+        attempts: Number of attempts k, at most n.
     """
 
     @functools.cache
@@ -138,7 +140,7 @@ def pass_at_k(sampled: Any, correct: Any, attempts: Any) -> np.ndarray:
 
 
 def _counts(files: Mapping[str, Path]) -> Any:
-    """Return one row per model and problem, with samples drawn and samples that were right."""
+    """Return one row per model and problem, with the numbers of samples and of right samples."""
     import pandas as pd
 
     nominal = pd.read_csv(files["data/raw_data/gpt4_gsm8k/models_pythia.csv"]).set_index("Model Nickname")
@@ -147,7 +149,7 @@ def _counts(files: Mapping[str, Path]) -> Any:
     parts = []
     for family, path, model, problem, sampled, attempts in _SAMPLED:
         raw = parquet(files[f"data/{path}"], [model, problem, sampled, "Num. Samples Correct", attempts])
-        # The counts are repeated for every number of attempts.
+        # The file repeats the counts for every number of attempts.
         once = raw[raw[attempts] == 1]
         parts.append(
             pd.DataFrame(
@@ -168,10 +170,10 @@ def _counts(files: Mapping[str, Path]) -> Any:
 def obs_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read benchmark scores of 148 base models: Ruan et al. (2024), arXiv 2405.10938.
 
-    Scores rise. All are fractions but BLEU, which goes to 100. FLOPs are 6 parameters x tokens.
+    Scores increase with scale. All are fractions, except BLEU, which goes to 100. FLOPs are 6 parameters x tokens.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -195,7 +197,7 @@ def obs_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
         prefix = "" if kind == "benchmark" else f"{kind}:"
         parts.append(rows.assign(metric=prefix + rows["metric"]))
     table = pd.concat(parts).rename(columns={"Model": "run"}).merge(models, on="run")
-    # Scores rescaled by chance say nothing that the plain ones beside them do not.
+    # Scores rescaled by chance are left out, because the plain scores contain the same information.
     table = table[~table["metric"].str.endswith(",norm")]
     scales = ["n_params", "n_tokens", "flops"]
     return tidy(table.assign(lower_is_better=0), "obs_scaling", "ruan2024observational", scales)
@@ -204,10 +206,10 @@ def obs_scaling(files: Mapping[str, Path]) -> pd.DataFrame:
 def sloth(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read leaderboard scores of 188 models: Maia Polo et al. (2024), arXiv 2412.06540.
 
-    Scores rise. Base models and models tuned to follow instructions are mixed; ``instruct`` tells them apart.
+    Scores increase with scale. Column ``instruct`` distinguishes base models from models tuned to follow instructions.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -238,11 +240,11 @@ def sloth(files: Mapping[str, Path]) -> pd.DataFrame:
 def rl_depth(files: Mapping[str, Path]) -> pd.DataFrame:
     """Read learning curves by depth of ten control tasks: Wang et al. (2025), arXiv 2503.14858.
 
-    The score is the time an episode spends at the goal, a mean over seeds with its standard error; the step counts
+    The score is the time that an episode spends at the goal, a mean over seeds with its standard error; the step counts
     epochs. Only the main figure's file is read: the others repeat tasks with other batches and depths.
 
     Args:
-        files: Local file by upstream path.
+        files: Local files by their path in the publication.
     """
     import pandas as pd
 
@@ -271,6 +273,6 @@ def rl_depth(files: Mapping[str, Path]) -> pd.DataFrame:
 
 
 def _long(table: Any, labels: list[str]) -> pd.DataFrame:
-    """Return one row per model and score, model by model, without scores that are missing."""
+    """Return one row per model and score, model by model, without missing scores."""
     rows = table.melt(labels, var_name="metric", ignore_index=False)
     return rows.sort_index(kind="stable").dropna(subset="value").reset_index(drop=True)

@@ -1,4 +1,4 @@
-"""Formats: one module a kind of file, each of which returns the cells of a table as written."""
+"""Formats: one module for each kind of file; each returns the cells of a table as written."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz", ".ckpt")
 
 
 def load(source: Any, *, table: int | None = None, metric: str | None = None, checkpoints: bool = False) -> Table:
-    """Read the cells of a table, whatever it is kept in.
+    """Read the cells of a table from any supported source.
 
     Args:
         source: Path of a file or folder, "-" for standard input, a file object, or a DataFrame.
-        table: Which table of a text or spreadsheet that holds several, counted from 1.
-        metric: Which metric of a chart that shows several.
+        table: Number of the table to read, counted from 1, in a text or spreadsheet that holds several.
+        metric: Metric to read from a chart that shows several.
         checkpoints: Keep every row of the runs of a folder.
 
     Raises:
-        InputError: For what is absent, empty, damaged, a pickle, or no table.
+        InputError: For a source that is absent, empty, damaged, a pickle, or no table.
     """
     if checkpoints and not (isinstance(source, (str, Path)) and has_runs(Path(source))):
         raise InputError(
@@ -63,15 +63,15 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
 
 
 def has_runs(path: Path) -> bool:
-    """Return whether a path is a folder or the store of a tracker, which hold runs one by one."""
+    """Return whether a path is a folder or the store of a tracker, which hold runs separately."""
     return path.is_dir() or (path.is_file() and bool(trackers.kind(path)))
 
 
 def one_table(table: int | None, label: str) -> None:
-    """Refuse any table but the first of what holds one.
+    """Refuse any table number but 1 for a source that holds one table.
 
     Raises:
-        InputError: With the number that was asked for.
+        InputError: With the number that was requested.
     """
     if table not in (None, 1):
         raise InputError(f"{label} holds one table; table={table} (--table {table}) does not exist; leave it out.")
@@ -93,12 +93,12 @@ def from_file(path: Path, table: int | None = None) -> Table:
 
 
 def refused(label: str) -> str:
-    """Return the refusal of a pickle."""
+    """Return the error message for a pickle."""
     return f"{label} is a pickle, which can run code when it is loaded; write the table as CSV, JSON or Parquet."
 
 
 def from_bytes(content: bytes, name: str, label: str, suffix: str, table: int | None = None) -> Table:
-    """Read the content of a file by what it begins with."""
+    """Read the content of a file; its first bytes decide the format."""
     if content[:2] == b"\x1f\x8b":
         try:
             content = gzip.decompress(content)
@@ -120,7 +120,7 @@ def from_bytes(content: bytes, name: str, label: str, suffix: str, table: int | 
 
 
 def from_text(decoded: str, name: str, label: str, suffix: str, table: int | None) -> Table:
-    """Read text by its form."""
+    """Read a text as JSON, Markdown or delimited text, depending on its form."""
     plain = suffix in (".json", ".jsonl", ".ndjson") or decoded.lstrip()[:1] in ("{", "[")
     if not plain and (suffix in (".md", ".markdown") or markdown.has_table(decoded)):
         return markdown.read_markdown(decoded, name, label, table)
@@ -131,7 +131,7 @@ def from_text(decoded: str, name: str, label: str, suffix: str, table: int | Non
 
 
 def from_folder(path: Path, checkpoints: bool) -> Table:
-    """Read a folder: of files, or the store of a tracker."""
+    """Read a folder of files, or the store of a tracker."""
     store = trackers.kind(path)
     if store is None:
         return folder.read_folder(path, from_file, checkpoints=checkpoints)

@@ -1,4 +1,4 @@
-"""Parquet and spreadsheets, on the readers of pandas."""
+"""Parquet files and spreadsheets, read with pandas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bayescale.data.formats.table import Table, from_records
 from bayescale.errors import InputError, counted
 
 EXTRAS = {"parquet": "pyarrow", "excel": "openpyxl"}
-"""What each kind of file needs, by the extra that brings it."""
+"""Package that each kind of file needs, by the optional dependency (extra) that installs it."""
 
 
 def read_parquet(content: bytes, name: str, label: str) -> Table:
@@ -34,12 +34,12 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
     """Read one sheet of a spreadsheet.
 
     Raises:
-        InputError: Without openpyxl, for a damaged file, or for several sheets of which none is chosen.
+        InputError: Without openpyxl, for a damaged file, or for several sheets if `chosen` is None.
     """
     need("excel", label)
     try:
         sheets = pd.read_excel(io.BytesIO(content), sheet_name=None, engine="openpyxl", dtype=object)
-    except Exception as error:  # openpyxl lets errors of the archive and of XML through
+    except Exception as error:  # openpyxl raises errors of the archive and of XML
         raise InputError(f"{label} cannot be read as a spreadsheet ({type(error).__name__}); it is damaged.") from None
     filled = {sheet: frame for sheet, frame in sheets.items() if len(frame)}
     names = list(filled)
@@ -57,7 +57,7 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
 
 
 def headed(frame: pd.DataFrame) -> pd.DataFrame:
-    """Take the first full row as the header below lines of titles."""
+    """Return the table with its first full row as the header; lines of titles above it are dropped."""
     if sum(str(column).startswith("Unnamed:") for column in frame.columns) <= frame.shape[1] / 2:
         return frame
     full = np.flatnonzero(frame.notna().all(axis=1).to_numpy())
@@ -67,7 +67,7 @@ def headed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
-    """Take over a DataFrame; levels of its index that have names become columns."""
+    """Return a DataFrame as a `Table`; named levels of its index become columns."""
     if isinstance(frame.columns, pd.MultiIndex):
         frame = frame.set_axis(["/".join(str(part) for part in parts if str(part)) for parts in frame.columns], axis=1)
     names = [str(level) for level in frame.index.names if level is not None]

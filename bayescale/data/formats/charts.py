@@ -21,22 +21,22 @@ _SERIES = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 
 
 def is_chart(table: Table) -> bool:
-    """Return whether a table has one column a run: its axis first, then `name - metric` columns."""
+    """Return whether a table has one column a run: first the axis, then columns named `name - metric`."""
     columns = [str(column) for column in table.frame.columns]
     series = [_SERIES.match(column) for column in columns[1:]]
     return len(columns) > 1 and bool(AXES.match(columns[0].strip())) and all(series)
 
 
 def melted(table: Table, label: str, metric: str | None = None) -> Table:
-    """Turn a chart into one row a run and step.
+    """Convert a chart to a table with one row for each run and step.
 
     Args:
         table: The chart.
-        label: The file, for messages.
-        metric: Which metric, where the chart shows several.
+        label: Name of the file, for messages.
+        metric: Metric to use, if the chart shows several.
 
     Raises:
-        InputError: For several metrics of which none is named.
+        InputError: For several metrics if `metric` is None.
     """
     frame = table.frame
     axis = str(frame.columns[0])
@@ -81,14 +81,14 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
         text = f"{axis} 0 is a baseline before training and no scale: {counted(len(start), 'value')} left out."
         log.append(LogEntry("baseline", "excluded", text, numbers, (axis,)))
         rows = rows.drop(index=list(numbers))
-    # Each run has a value of its own at a step, so rows of the file are no longer what is counted.
+    # A row of the chart holds values of several runs, so rows of the file no longer identify measurements.
     rows.index = pd.RangeIndex(1, len(rows) + 1)
     roles = {"loss": chosen, **({} if along == axis else {along: axis})}
     return dataclasses.replace(table, frame=rows, log=(*table.log, *log), inputs=(along,), roles=roles)
 
 
 def by_seed(table: Table) -> Table:
-    """Turn a table with one column of losses a seed into one row a seed; other tables stay as they are."""
+    """Convert a table with one column of losses for each seed to one row a seed; return other tables unchanged."""
     frame = table.frame
     found = {str(column): parts for column in frame.columns if (parts := _SEED.match(str(column)))}
     stems = {parts["stem"] for parts in found.values()}

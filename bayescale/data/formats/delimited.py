@@ -1,4 +1,4 @@
-"""Delimited text: CSV, TSV, and tables whose fields are parted by semicolons, bars or blanks."""
+"""Delimited text: CSV, TSV, and tables whose fields are separated by semicolons, bars or blanks."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def read_delimited(text: str, name: str, label: str) -> Table:
     """Read delimited text.
 
     Raises:
-        InputError: For a header alone, or what is no table.
+        InputError: For a header without rows, or a text that is no table.
     """
     lines = text.splitlines()
     log: list[LogEntry] = []
     if lines and (found := re.fullmatch(r"sep=(.)", lines[0].strip(), re.IGNORECASE)):
-        # Spreadsheets say the delimiter in a line of its own.
+        # Spreadsheets may give the delimiter in a line of its own.
         start, rows = 0, split(text.partition("\n")[2], found[1], label)
     else:
         start = next((i for i, line in enumerate(lines) if line.strip() and not comment(line)), 0)
-        # Titles are above the header, without a delimiter where the lines below have one.
+        # Lines of titles precede the header and have no delimiter, unlike the lines below.
         head = [i for i, line in enumerate(lines[:20]) if i >= start and any(mark in line for mark in DELIMITERS)]
         if head and head[0] > start and len(head) > 1:
             log = [LogEntry("title", "info", f"{head[0] - start} lines above the header are left out.")]
             start = head[0]
         text = "\n".join(lines[start:])
         rows = split(text, delimiter(text, label), label)
-    # Spreadsheets count blank lines and those above the header too.
+    # Row numbers of spreadsheets include blank lines and lines above the header.
     kept = [(number, row) for number, row in enumerate(rows, start + 1) if filled(row)]
     if len(kept) < 2:
         raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
@@ -49,7 +49,7 @@ def comment(line: str) -> bool:
 
 
 def split(text: str, mark: str, label: str) -> list[list[str]]:
-    """Split text into rows of fields."""
+    """Split text into rows of fields at a delimiter."""
     try:
         if mark == " ":
             rows = [re.split(r"\s{2,}|\t", line.strip()) for line in text.splitlines()]
@@ -61,12 +61,12 @@ def split(text: str, mark: str, label: str) -> list[list[str]]:
 
 
 def filled(row: list[str]) -> bool:
-    """Return whether a row has a field."""
+    """Return whether a row has a non-empty field."""
     return len(row) > 1 or bool("".join(row).strip())
 
 
 def delimiter(text: str, label: str) -> str:
-    """Choose the mark that parts the header, and every row in the same way."""
+    """Return the delimiter that splits the header and the rows into the same number of fields."""
     first = text.lstrip().partition("\n")[0]
     present = [mark for mark in DELIMITERS if mark in first]
     if not present:

@@ -17,10 +17,10 @@ from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, counted, some
 
 SUFFIX_LIST = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".pq", ".md", ".gz")
-"""Endings of files that may hold runs."""
+"""Suffixes of files that may hold runs."""
 PROSE = (".txt", ".md")
 CHINCHILLA = 20.0
-"""Tokens per parameter that a multiple such as 5xC counts in."""
+"""Tokens per parameter that a Chinchilla multiple of 1 stands for, as in 5xC."""
 _SIZE = re.compile(
     r"(?<![A-Za-z0-9.])[ND]?(\d+(?:\.\d+)?)([KMBT])(?:T|tok|tokens|params?)?(?![A-Za-z0-9])", re.IGNORECASE
 )
@@ -32,12 +32,12 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     """Read a folder with one file a run.
 
     Args:
-        folder: The folder; files lie in it, or each in a folder of its own.
-        load: Reads one file.
-        checkpoints: Keep every row of a run; by default the last one is the run.
+        folder: The folder; the files are in it, or each in a subfolder of its own.
+        load: Function that reads one file.
+        checkpoints: Keep every row of a run; by default only the last one.
 
     Raises:
-        InputError: For no files, or names of which only some say a size.
+        InputError: For no files, or if only some file names contain a size.
     """
     files, aside = run_files(folder)
     if not files:
@@ -49,7 +49,7 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
         if len(histories) > 1:
             parts |= {f"{name}/{file}": frame for file, frame in frames.items()}
             continue
-        # Settings of a run lie beside its history, or its results do.
+        # Settings or results of a run may be in other files beside its history.
         whole = next(iter(histories.values()), next(iter(frames.values())))
         for frame in frames.values():
             if frame is not whole:
@@ -64,17 +64,17 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
 
 
 def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> Table:
-    """Join the tables of runs: of each the last row, or all rows.
+    """Join the tables of runs, with the last row or all rows of each.
 
     Args:
         parts: Rows of each run, by its name.
-        title: What they are called together.
-        checkpoints: Keep every row; also those of a single run, which is a curve.
+        title: Name of all runs together.
+        checkpoints: Keep every row, also those of a single run, which is a curve.
     """
     log: list[LogEntry] = []
     many = {name for name, frame in parts.items() if len(frame) > 1}
     scales = [own_scales(frame) for frame in parts.values()]
-    # One table with all runs, or several of them, in a folder: rows are runs.
+    # A folder may contain one table, or several, whose rows are runs.
     tables = many and all(len(scale) and len(np.unique(scale, axis=0)) > 1 for scale in scales)
     fractions = {name: np.ones(len(frame)) for name, frame in parts.items()}
     if many and not tables and len(parts) > 1:
@@ -104,25 +104,25 @@ def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> 
 
 
 def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
-    """Choose the files of a folder that hold runs: data files, and texts only where there are no others.
+    """Return the files of a folder that hold runs: data files, and text files only if there are no others.
 
     Args:
-        folder: The folder; files lie in it, or else in folders of its own.
+        folder: The folder; the files are in it, or else in its subfolders.
 
     Returns:
-        Files of each run, by its name: those of one name, or those in one folder; and the names of the
-        other files there, which are not read.
+        Files of each run by its name, which is that of the files or of their subfolder; and the names of the other
+            files there, which are not read.
     """
     directories = [folder, *(path for path in visible(folder) if path.is_dir())]
     present = {directory: [path for path in visible(directory) if path.is_file()] for directory in directories}
     tables = {directory: [p for p in files if p.suffix.lower() in SUFFIX_LIST] for directory, files in present.items()}
 
     def chosen(wanted: Callable[[Path], bool]) -> dict[Path, list[Path]]:
-        """Return wanted files in the folder itself, else those of its folders."""
+        """Return wanted files in the folder itself, or else those in its subfolders."""
         found = {directory: files for directory, own in tables.items() if (files := [p for p in own if wanted(p)])}
         return {folder: found[folder]} if folder in found else found
 
-    # Text beside tables is a note.
+    # A text file beside tables is a note.
     found = (
         chosen(lambda p: p.suffix.lower() not in PROSE)
         or chosen(lambda p: "readme" not in p.name.lower())
@@ -141,12 +141,12 @@ def run_files(folder: Path) -> tuple[dict[str, list[Path]], list[str]]:
 
 
 def visible(directory: Path) -> list[Path]:
-    """Return what lies in a folder, without hidden files, in order."""
+    """Return the entries of a folder except hidden files, in order."""
     return sorted(path for path in directory.iterdir() if not path.name.startswith("."))
 
 
 def stem(path: Path) -> str:
-    """Name of a file without its endings, of which numbers such as 1.3B are none."""
+    """Return the name of a file without suffixes; the end of a number such as 1.3B is no suffix."""
     return next(
         (path.name[: -len(end)] for end in (".csv.gz", *SUFFIX_LIST) if path.name.lower().endswith(end)), path.stem
     )
@@ -159,7 +159,7 @@ def own_scales(frame: pd.DataFrame) -> np.ndarray:
 
 
 def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Return the last row of a run that has a response, and how far each row has gone."""
+    """Return the last row of a run that has a response, and the fraction of training that each row has reached."""
     found = headings(frame.columns)
     responses = [name for name, h in found.items() if h.role in ("loss", "train_loss")]
     measured = [not responses or any(not missing(v) for v in row) for row in frame[responses].to_numpy(object)]
@@ -173,7 +173,7 @@ def final_row(frame: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def sizes_of(name: str) -> dict[str, object]:
-    """Return the parameters, tokens and seed that a name such as ``190M-5xC-seed2`` says, and the rest of it."""
+    """Return parameters, tokens and seed that a name such as ``190M-5xC-seed2`` contains, and the rest of the name."""
     found: dict[str, object] = {}
     sizes = [float(number) * SUFFIXES[suffix.lower()] for number, suffix in _SIZE.findall(name)]
     multiples = [float(number) for number in _MULTIPLE.findall(name)]
@@ -195,7 +195,7 @@ def from_names(
     fractions: Mapping[str, np.ndarray],
     known: set[str],
 ) -> list[LogEntry]:
-    """Add what the names of files say as columns, and say so."""
+    """Add the values that file names contain as columns, and return log entries about them."""
     added = [
         role
         for role in ("n_params", "n_tokens", "seed")

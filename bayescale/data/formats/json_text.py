@@ -14,7 +14,7 @@ def read_json(text: str, name: str, label: str) -> Table:
     """Read JSON lines or a JSON document; nested keys are joined with dots.
 
     Raises:
-        InputError: For what is not JSON, or holds no rows.
+        InputError: For text that is not JSON, or that holds no rows.
     """
     try:
         whole = json.loads(text)
@@ -47,7 +47,7 @@ def lines_of(text: str, label: str) -> list[Mapping[str, Any]]:
 
 
 def records_of(whole: Any, label: str) -> list[Mapping[str, Any]]:
-    """Find the rows in a JSON document."""
+    """Return the rows of a JSON document."""
     if isinstance(whole, list):
         wrong = next((i for i, record in enumerate(whole, 1) if not isinstance(record, Mapping)), None)
         if wrong is not None:

@@ -17,16 +17,16 @@ def has_table(text: str) -> bool:
 
 
 def read_markdown(text: str, name: str, label: str, chosen: int | None = None) -> Table:
-    """Read the table of a Markdown text; tables with equal headers are one.
+    """Read the table of a Markdown text; tables with equal headers are joined.
 
     Args:
         text: The text.
-        name: What the table is called.
-        label: The file, for messages.
-        chosen: Which table, counted from 1.
+        name: Name of the table.
+        label: Name of the file, for messages.
+        chosen: Number of the table to read, counted from 1.
 
     Raises:
-        InputError: If there is none, or several different ones and none is chosen.
+        InputError: If there is no table, or there are several different ones and `chosen` is None.
     """
     found = tables(text)
     if not found:
@@ -62,6 +62,6 @@ def tables(text: str) -> list[tuple[list[str], list[list[str]]]]:
 
 
 def cells(line: str) -> list[str]:
-    """Split a line of a table at its bars."""
+    """Split a line of a table into cells at its vertical bars."""
     bare = re.sub(r"^\||(?<!\\)\|$", "", line.strip())
     return [field.replace("\\|", "|").strip() for field in re.split(r"(?<!\\)\|", bare)]

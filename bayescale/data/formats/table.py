@@ -1,4 +1,4 @@
-"""What every reader of a format returns: the cells of a table as the file writes them."""
+"""Table: the cells as written in the file, which the reader of each format returns."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Table:
     """The cells of a table, before any of them is read as a number.
 
     Attributes:
-        frame: Cells as objects; the index is the row of the file as a spreadsheet counts it, where the header is row 1;
-            rows of what has no header line count from 1.
-        name: What the table is called, after the file.
-        log: What the reader of the format did.
+        frame: Cells as objects. The index is the row of the file as in a spreadsheet, where the header is row 1;
+            without a header line, rows count from 1.
+        name: Name of the table, from the file.
+        log: Log entries of the reader of the format.
         inputs: Scale inputs that follow from the format, such as the steps of a chart.
-        roles: Our columns that follow from the format, by ours, with the file's.
+        roles: Columns of the file that follow from the format, by canonical name.
     """
 
     frame: pd.DataFrame
@@ -39,17 +39,17 @@ def from_rows(
     label: str,
     numbers: Sequence[int] | None = None,
 ) -> Table:
-    """Make a table of a header and rows of cells.
+    """Return a table made of a header and rows of cells.
 
     Args:
-        header: Names of columns, as the file writes them.
-        rows: Cells; short rows are filled up with missing ones.
-        name: What the table is called.
-        label: The file, for messages.
-        numbers: Row of the file of each; by default they follow a header in row 1.
+        header: Names of columns, as written in the file.
+        rows: Cells; short rows are filled with missing ones.
+        name: Name of the table.
+        label: Name of the file, for messages.
+        numbers: Number of each row in the file; by default rows follow a header in row 1.
 
     Raises:
-        InputError: For no rows, names given twice, or rows with more fields than the header.
+        InputError: For no rows, repeated names, or rows with more fields than the header.
     """
     names = [" ".join(field.split()) for field in header]
     if not rows:
@@ -66,7 +66,7 @@ def from_rows(
         log.append(LogEntry("header", "info", f"The header is repeated in row {some(again)}; left out.", tuple(again)))
     cells: list[list[Any]] = []
     for number, row in numbered:
-        # A separator at the end of a line says nothing; a field too many would move all others by one column.
+        # A separator at the end of a line is ignored; any other additional field would shift the columns.
         if any(str(field).strip() for field in row[len(names) :]):
             raise InputError(
                 f"{label}: row {number} has {len(row)} fields where the header has {len(names)}. "
@@ -74,7 +74,7 @@ def from_rows(
             )
         cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
     frame = pd.DataFrame(cells, index=pd.Index([number for number, _ in numbered]), dtype=object)
-    # A row index that was written along has no name.
+    # An index column that was written with the table has no name.
     frame.columns = [column or f"unnamed {number}" for number, column in enumerate(names, 1)]
     frame = frame.drop(index=again)
     if not len(frame):
@@ -83,7 +83,7 @@ def from_rows(
 
 
 def from_records(records: Sequence[Mapping[str, Any]], name: str) -> Table:
-    """Make a table of one mapping a row; nested ones get names with dots."""
+    """Return a table made of one mapping a row; names of nested values are joined with dots."""
     flat = [flattened(record) for record in records]
     columns = list(dict.fromkeys(key for record in flat for key in record))
     rows = [[record.get(column) for column in columns] for record in flat]
@@ -93,7 +93,7 @@ def from_records(records: Sequence[Mapping[str, Any]], name: str) -> Table:
 
 
 def flattened(record: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Flatten a nested mapping; keys are joined with dots, and `{"lr": {"value": 1}}` of trackers is `lr`."""
+    """Flatten a nested mapping; keys are joined with dots, and `{"lr": {"value": 1}}` of trackers becomes `lr`."""
     flat: dict[str, Any] = {}
     for key, value in record.items():
         name = f"{prefix}{key}"

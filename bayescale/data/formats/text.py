@@ -1,4 +1,4 @@
-"""Text: the characters of a file in any usual encoding."""
+"""Text: decoding of files in any usual encoding."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-"""Byte order marks, longer ones first where one begins like another."""
+"""Byte order marks; longer ones come before shorter ones with the same first bytes."""
 
 HDF = b"\x89HDF\r\n\x1a\n"
-"""Start of the files that fits are saved in."""
+"""First bytes of files with saved fits."""
 
 
 def decode(content: bytes, label: str) -> tuple[str, str]:
-    """Return the text of a file and the encoding that it is in.
+    """Return the text of a file and its encoding.
 
     Raises:
         InputError: For a file that is empty or not text.
@@ -34,7 +34,7 @@ def decode(content: bytes, label: str) -> tuple[str, str]:
 
 
 def decoded(content: bytes, label: str) -> tuple[str, str]:
-    """Decode with the first encoding that fits."""
+    """Decode with the first encoding that works."""
     marked = next((encoding for mark, encoding in MARKS if content.startswith(mark)), None)
     if content.startswith(HDF):
         raise InputError(
@@ -43,7 +43,7 @@ def decoded(content: bytes, label: str) -> tuple[str, str]:
         )
     refused = InputError(f"{label} is not text; a CSV file in UTF-8 is expected.")
     if marked is None:
-        # Text of 16 bits a character without a mark has a zero in every second byte.
+        # In text with 16 bits a character and without a mark, every second byte is zero.
         half = len(content) // 2
         for start, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
             if half > 4 and len(content) % 2 == 0 and content[start::2].count(0) > 0.9 * half:
@@ -53,7 +53,7 @@ def decoded(content: bytes, label: str) -> tuple[str, str]:
     except UnicodeDecodeError:
         if marked:
             raise refused from None
-    # Western text of 8 bits a character: mostly plain letters, no control characters.
+    # Western text with 8 bits a character: mostly plain letters, no control characters.
     plain = sum(byte in (9, 10, 13) or 32 <= byte < 127 for byte in content)
     control = any(byte < 32 and byte not in (9, 10, 13) for byte in content)
     if control or plain < 0.8 * len(content):

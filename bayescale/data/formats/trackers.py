@@ -1,4 +1,4 @@
-"""Stores of trackers, on their own clients: offline runs of Weights and Biases, MLflow, event files of TensorBoard."""
+"""Stores of trackers, read with their own clients: offline Weights and Biases, MLflow, TensorBoard event files."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from bayescale.data.formats.table import Table, flattened, from_records
 from bayescale.errors import InputError
 
 CLIENTS = {"wandb": "wandb", "mlflow": "mlflow", "tensorboard": "tensorboard"}
-"""What each store needs, by the extra that brings it."""
+"""Package that each store needs, by the optional dependency (extra) that installs it."""
 BLOCK, CHUNK = 32768, struct.Struct("<IHB")
-"""An offline run is a log of records in blocks; a chunk begins with checksum, length, and whether more follows."""
+"""Size of a block of an offline run's log, and the head of a chunk: checksum, length, and continuation flag."""
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
 
@@ -43,7 +43,7 @@ def kind(path: Path) -> str | None:
 
 
 def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
-    """Return the rows of each run of a store of curves, by the run's name; every row repeats the settings.
+    """Return the rows of each run of a store of curves, by the run's name; settings are repeated in every row.
 
     Raises:
         InputError: Without the client, or for a damaged store.
@@ -68,7 +68,7 @@ def need(store: str, path: Path) -> None:
 
 
 def sources(path: Path, store: str) -> list[Path]:
-    """Return the files of offline runs, or folders with event files, each once and in order."""
+    """Return the files of offline runs, or the folders with event files, each once and in order."""
     if store == "wandb":
         return sorted({file.resolve() for file in path.rglob("*.wandb")})
     return sorted({file.parent for file in path.rglob("*.tfevents.*")})
@@ -103,12 +103,12 @@ def offline_run(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
                 summary |= dict(values(record.summary.update))
             elif which == "exit":
                 state = "finished" if record.exit.exit_code == 0 else "crashed"
-    except Exception as error:  # a truncated record ends in one of several errors of the client
+    except Exception as error:  # a truncated record causes one of several errors of the client
         if not rows and not summary:
             raise InputError(
                 f"{path} cannot be read as an offline run ({type(error).__name__}); it is damaged."
             ) from None
-        # What a killed process wrote last is cut; the rest is good.
+        # The last record of a killed process is truncated; earlier ones are valid.
         state = "crashed"
     if not (config or rows or summary):
         return name, pd.DataFrame()
@@ -120,7 +120,7 @@ def offline_run(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
 
 
 def log_records(content: bytes) -> Iterator[bytes]:
-    """Iterate over the records of a log of chunks; the file's own header of 7 bytes is skipped."""
+    """Iterate over the records of a log made of chunks; the 7-byte header of the file is skipped."""
     offset, parts = 7, []
     while offset + CHUNK.size <= len(content):
         left = BLOCK - offset % BLOCK
@@ -157,7 +157,7 @@ def event_folder(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
                 value = make_ndarray(event.tensor_proto)
                 if value.ndim == 0 and np.issubdtype(value.dtype, np.number):
                     rows.setdefault(event.step, {})[tag] = short(float(value))
-    except Exception as error:  # the client lets errors of files and of protocol buffers through
+    except Exception as error:  # the client raises errors of files and of protocol buffers
         raise InputError(f"{path} cannot be read as event files ({type(error).__name__}); they are damaged.") from None
     name = path.name if path == root or path.is_file() else str(path.relative_to(root))
     frame = from_records([{"step": step, **rows[step]} for step in sorted(rows)], name).frame
@@ -165,7 +165,7 @@ def event_folder(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
 
 
 def short(value: float) -> float:
-    """Write a number of 32 bits with the digits that it has."""
+    """Return a 32-bit number with only the digits that 32 bits determine."""
     return float(str(np.float32(value)))
 
 
@@ -173,7 +173,7 @@ def read_mlflow(path: Path) -> Table:
     """Read the runs of an MLflow store: parameters and last metrics, one row a run.
 
     Raises:
-        InputError: Without MLflow, for a database of something else, or for a store without runs.
+        InputError: Without MLflow, for a database of another program, or for a store without runs.
     """
     need("mlflow", path)
     file = path if path.is_file() else path / "mlflow.db"
@@ -183,7 +183,7 @@ def read_mlflow(path: Path) -> Table:
         if not {"runs", "metrics", "params"} <= tables:
             raise InputError(f"{file} is a database, but none of MLflow; export the runs as CSV.")
     uri = f"sqlite:///{file.resolve()}" if file.exists() else path.resolve().as_uri()
-    # The client refuses stores in folders unless told otherwise, and warns of its own future.
+    # By default the client refuses stores in folders and prints warnings about future versions.
     before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
     os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
     try:
@@ -192,7 +192,7 @@ def read_mlflow(path: Path) -> Table:
             records = mlflow_records(uri)
     except InputError:
         raise
-    except Exception as error:  # the client's errors and those of its database share no base class
+    except Exception as error:  # errors of the client and of its database share no base class
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path} cannot be read as a store of MLflow: {type(error).__name__}: {reason}.") from None
     finally:
@@ -206,7 +206,7 @@ def read_mlflow(path: Path) -> Table:
 
 
 def mlflow_records(uri: str) -> list[dict[str, Any]]:
-    """Return the parameters, last metrics, state and name of every run of a store."""
+    """Return parameters, last metrics, state and name of every run of a store."""
     from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]
 
     client = MlflowClient(tracking_uri=uri)

@@ -1,3 +1,3 @@
-"""Catalogue: the laws that come with the package, a file for each kind of question."""
+"""Catalogue: the built-in laws, one module for each kind of question."""
 
 __all__: list[str] = []

@@ -13,7 +13,7 @@ from bayescale.laws.registry import register_law
 from bayescale.laws.shapes import break_factor, exponential_mix, raised, repeats, share_curve
 
 MOST_EPOCHS = 64
-"""Passes over a bucket that count; at a tau of 5 the exponent of later ones is below 2e-4 of the first."""
+"""Number of passes over a bucket that are counted; at a tau of 5, later exponents are below 2e-4 of the first."""
 
 
 # --- Repetition --------------------------------------------------------------------------------------------
@@ -71,7 +71,7 @@ def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any
     """
     finished = jnp.arange(1.0, MOST_EPOCHS)
     passes = jnp.asarray(n / U)[..., None]
-    # ln(n_j / n_(j-1)) of each later epoch: 0 before it starts, partial while it runs.
+    # ln(n_j / n_(j-1)) of each later epoch: 0 before the epoch starts, a part of its value during the epoch.
     growth = jnp.log(jnp.clip(passes, finished, finished + 1.0) / finished)
     worth = 2.0 ** (-finished / jnp.asarray(tau)[..., None])
     return d + a * jnp.exp(-b * (jnp.log(jnp.minimum(n, U)) + (worth * growth).sum(-1)))

@@ -1,4 +1,4 @@
-"""Laws of decisions about data: pruning, filters, pools, distances to a target, repetition that harms."""
+"""Laws of decisions about data: pruning, filters, pools, distance to a target, harmful repetition."""
 
 from __future__ import annotations
 

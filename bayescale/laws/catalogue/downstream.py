@@ -12,9 +12,9 @@ from bayescale.laws.registry import alias, register_law, variant
 from bayescale.laws.shapes import HOPELESS, odds_against, raised
 
 ODDS: dict[str, Any] = {"response": "odds against being right", "describes": "odds"}
-"""What laws of scores describe."""
+"""Fields that laws of scores have in common."""
 STEEP = Slope(2.0, 0.8)
-"""Gross fall of the log odds of a score over a training span; losses fall by a third of that."""
+"""Prior of the decrease of the log odds of a score over a training span; losses decrease by a third of that."""
 
 
 # --- Against scale -----------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
     """
     surprise = jnp.minimum(A * raised(x, -c), HOPELESS)
     further = jnp.minimum(r * surprise, HOPELESS)
-    # Relative to the easy items' rate, which may be tiny.
+    # Computed relative to the pass rate of easy items, which may be tiny.
     passed = w + (1.0 - w) * jnp.exp(-further)
     return (jnp.expm1(surprise) - (1.0 - w) * jnp.expm1(-further)) / passed
 

@@ -1,4 +1,4 @@
-"""Laws of compute at test time: samples of a problem, length of an answer, horizons, verifiers and cost."""
+"""Laws of compute at test time: samples per problem, length of answers, horizons, verifiers and cost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MONKEYS = {
     "gemini_1_5_flash_jailbreak": (6.158, 0.303),
     "gemini_1_5_pro_jailbreak": (6.296, 0.256),
 }
-"""a and b of exp(-a k^-b): Pythia on 128 problems of MATH, and best-of-n jailbreaking of text, by model."""
+"""a and b of exp(-a k^-b), by model: Pythia on 128 problems of MATH, and best-of-n jailbreaking of text."""
 
 
 # --- Repeated samples --------------------------------------------------------------------------------------
@@ -65,7 +65,7 @@ def coverage_beta(k: Any, *, alpha: Any, beta: Any) -> Any:
 
     It is the coverage of new problems of the same kind. For large k a fraction C k^-alpha of them is not solved.
     """
-    # Gamma(beta + k) / Gamma(alpha + beta + k) over the same without k.
+    # Gamma(beta + k) / Gamma(alpha + beta + k), divided by its value at k = 0.
     missed = log_gamma_ratio(beta + k, alpha) - log_gamma_ratio(beta, alpha)
     return 1.0 / jnp.expm1(-missed)
 

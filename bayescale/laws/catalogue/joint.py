@@ -233,11 +233,12 @@ def kaplan_batch(N: Any, S: Any, batch: Any, *, A: Any, a_N: Any, B: Any, a_S: A
     far = jnp.log(B_star / batch)
 
     def gap(log_loss: Any) -> Any:
-        # In logarithms the steps' term falls ever more slowly.
+        # In logarithms, the slope of the term of steps decreases steadily.
         critical = jnp.exp(far - log_loss / a_B)
         return log_loss - jnp.log(size + steps * raised(1.0 + critical, a_S))
 
-    # The larger of the loss at a large batch and the steps' term at a small one, rounded where they meet.
+    # The starting point is the larger of the loss at a large batch and the term of steps at a small one, rounded where
+    # they are equal.
     large, small = jnp.log(size + steps), (jnp.log(steps) + a_S * far) / (1.0 + a_S / a_B)
     start = 0.5 * (large + small) + jnp.sqrt(0.25 * (large - small) ** 2 + a_B**2)
     return jnp.exp(root(gap, start, 2))

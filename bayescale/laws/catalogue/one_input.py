@@ -14,7 +14,7 @@ from bayescale.laws.registry import alias, register_law, variant
 from bayescale.laws.shapes import break_factor, raised, root
 
 PF_DAY = 8.64e19
-"""FLOPs of a petaflop/s-day, the unit of compute of two papers."""
+"""FLOPs of a petaflop/s-day, the unit of compute in two papers."""
 
 
 # --- Power laws --------------------------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def two_sided_power(x: Any, *, E: Any, H: Any, a: Any, B: Any, c: Any) -> Any:
     curve in ln x.
     """
     target = jnp.log(B) - c * jnp.log(x)
-    # In logits s of u the left side is a straight line at either end, of slope 1 and a.
+    # In terms of the logit s of u, the left side is a straight line at both ends, with slopes 1 and a.
     start = jnp.where(target < 0, target, target / a)
     return E + H * sigmoid(root(lambda s: s + (a - 1.0) * softplus(s) - target, start))
 
@@ -358,7 +358,7 @@ HENIGHAN = {
     "video_vq": ((1.01, 3.7e4, 0.24), (0.95, 2.2e-5, 0.14), (1.13e-12, 0.71)),
     "math": ((0.28, 1.1e4, 0.16), (0.14, 1.4e-5, 0.17), (2.3e-12, 0.69)),
 }
-"""Floor, scale and exponent of L(N), of L(C), and scale and exponent of the best N, by domain; C in PF-days."""
+"""By domain: floor, scale and exponent of L(N) and of L(C), and scale and exponent of the best N; C in PF-days."""
 FRONTIER = (
     "A frontier drawn below the runs, not a regression. Image and text losses of a multimodal model add up 9 : 1."
 )

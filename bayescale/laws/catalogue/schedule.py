@@ -1,9 +1,9 @@
-"""Laws of schedules: whole learning-rate curves, and the best rate, batch and weight decay.
+"""Laws of schedules: losses along learning-rate schedules, and the best rate, batch and weight decay.
 
-A loss along a run depends on every learning rate before it, so the two laws of curves are built for a set of
-schedules: `multi_power([rates_a, rates_b])` is a law with inputs (schedule, step), where schedule 1 is the first of
-them. A schedule is one rate for each step. What the laws need of it is computed once; equal neighbours become one
-piece, which is exact, so a schedule of few distinct rates costs next to nothing.
+The loss at a step depends on all earlier learning rates, so the two laws of loss curves are built for a list of
+schedules: `multi_power([rates_a, rates_b])` is a law with inputs (schedule, step), where schedule 1 is the first of the
+list. A schedule contains one rate for each step. Sums over a schedule are computed once. Adjacent equal rates become
+one piece, which is exact, so a schedule with few distinct rates is fast.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from bayescale.laws.shapes import raised
 
 MOST_SCHEDULES = 64
 LEAST_SHARE = 0.01
-"""Share of the peak below which all rates are one to the discrepancy."""
+"""Fraction of the peak below which all rates count as equal for the discrepancy."""
 
 
 # --- Paths -------------------------------------------------------------------------------------------------
 
 
 class Paths(NamedTuple):
-    """Schedules as pieces of constant rate, shape (schedule, piece) each; pieces that fill up never start."""
+    """Schedules as pieces of constant rate, shape (schedule, piece) each; padding pieces never start."""
 
     rate: np.ndarray
     start: np.ndarray
@@ -42,13 +42,13 @@ class Paths(NamedTuple):
     before: np.ndarray
     """Sum of rates before the piece."""
     drop: np.ndarray
-    """Fall of the rate from the piece before; negative while it warms up."""
+    """Decrease of the rate from the previous piece; negative during warm-up."""
     after_peak: np.ndarray
     """1 for pieces after the highest rate, else 0."""
 
 
 def paths(schedules: Sequence[Array]) -> Paths:
-    """Cut schedules, one rate for each step, into pieces of constant rate.
+    """Convert schedules, one rate for each step, to pieces of constant rate.
 
     Raises:
         InputError: For an empty list, or a schedule that is not a row of numbers of 0 or more.
@@ -63,7 +63,7 @@ def paths(schedules: Sequence[Array]) -> Paths:
         start = np.flatnonzero(np.diff(rates, prepend=np.nan) != 0)
         rate = rates[start]
         length = np.diff(start, append=len(rates)).astype(float)
-        # The last rate goes on, so that steps past the end can be asked for.
+        # The last rate continues, so that steps beyond the end can be evaluated.
         length[-1] = np.inf
         before = np.concatenate([[0.0], np.cumsum(rates)])[start]
         drop = -np.diff(rate, prepend=rate[0])
@@ -75,27 +75,27 @@ def paths(schedules: Sequence[Array]) -> Paths:
 
 
 def held(rates: Array, pieces: int) -> np.ndarray:
-    """Round a schedule to at most so many pieces of constant rate and equal sums, for laws that are to be fast.
+    """Round a schedule to at most `pieces` pieces of constant rate with equal sums, for fast laws.
 
-    The first step stays a piece of its own: a warm-up has to rise from where it starts.
+    The first step remains a piece of its own, because a warm-up has to rise from its first rate.
     """
     edges = np.unique([0, *np.linspace(1, len(rates), pieces).round().astype(int)])
     return np.concatenate([np.full(b - a, np.mean(rates[a:b])) for a, b in itertools.pairwise(edges)])
 
 
 def cosine(steps: int, peak: float, last: float, warmup: int = 0) -> np.ndarray:
-    """Cosine from `peak` to `last` after a linear warm-up from 0, one rate for each step."""
+    """Return a cosine schedule from `peak` to `last` after a linear warm-up from 0, one rate for each step."""
     turn = np.arange(steps - warmup) / (steps - warmup)
     falling = last + 0.5 * (peak - last) * (1.0 + np.cos(np.pi * turn))
     return np.concatenate([peak * np.arange(warmup) / max(warmup, 1), falling])
 
 
 def row_at(features: Paths, schedule: Any, step: Any) -> tuple[Any, Any, Any]:
-    """Pieces of one schedule, the sum of its rates up to and with a step, and which pieces have begun by then."""
+    """Return the pieces of one schedule, the sum of its rates up to and with a step, and which pieces have begun."""
     number = jnp.asarray(schedule + 0.5).astype(int) - 1
     row = Paths(*(jnp.asarray(table)[number] for table in features))
     spent = (row.rate * jnp.clip(step + 1.0 - row.start, 0.0, row.length)).sum()
-    # An array's index never fails here, so a schedule that was not given has to make the loss not a number.
+    # An index out of range raises no error in JAX, so the loss of an unknown schedule is set to nan.
     known = (number >= 0) & (number < len(features.rate))
     return row, jnp.where(known, spent, jnp.nan), row.start <= step
 
@@ -106,7 +106,7 @@ def curve_axes(features: Paths) -> dict[str, Callable[..., Any]]:
     def rate(schedule: Any, step: Any) -> Any:
         row, _, begun = row_at(features, schedule, step)
         peak = jnp.where(row.length > 0, row.rate, 0.0).max()
-        # A rate of 0 has no logarithm, and where it all but ends the loss can hardly change.
+        # A rate of 0 has no logarithm; rates close to 0 hardly change the loss.
         return jnp.maximum(row.rate[begun.sum() - 1], LEAST_SHARE * peak)
 
     return {"step": lambda schedule, step: step, "rate": rate}
@@ -116,11 +116,11 @@ def curve_axes(features: Paths) -> dict[str, Callable[..., Any]]:
 
 
 def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
-    """Register the learning-rate annealing law for some schedules; see its description in the catalogue.
+    """Register the learning-rate annealing law for given schedules; see its description in the catalogue.
 
     Args:
         schedules: One rate for each step; write a warm-up as steps at the peak rate.
-        name: Name in the registry, which saved fits refer to.
+        name: Name in the registry, by which saved fits refer to the law.
 
     Raises:
         InputError: For schedules that are not rows of rates.
@@ -152,7 +152,7 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
             row, spent, begun = row_at(features, schedule, step)
-            # A drop adds lam^0 + lam^1 + ... over the steps since.
+            # A decrease adds lam^0 + lam^1 + ... over the steps after it.
             since = jnp.where(begun, step + 1.0 - row.start, 0.0)
             memory = (row.drop * row.after_peak * -jnp.expm1(since * jnp.log(lam))).sum() / (1.0 - lam)
             return L0 + A * spent**-alpha - C * memory
@@ -171,11 +171,11 @@ LUO = {
 
 
 def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
-    """Register the multi-power law for some schedules; see its description in the catalogue.
+    """Register the multi-power law for given schedules; see its description in the catalogue.
 
     Args:
-        schedules: One rate for each step, warm-up included.
-        name: Name in the registry, which saved fits refer to.
+        schedules: One rate for each step, including warm-up.
+        name: Name in the registry, by which saved fits refer to the law.
 
     Raises:
         InputError: For schedules that are not rows of rates.
@@ -216,7 +216,7 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
             row, spent, begun = row_at(features, schedule, step)
             since = jnp.where(begun, spent - row.before, 0.0)
-            # A rate of 0 has seen all that it can.
+            # A rate of 0 has reached its final effect.
             slow = raised(jnp.maximum(row.rate, 1e-12), -gamma)
             gained = -jnp.expm1(-beta * jnp.log1p(C * slow * since))
             return L0 + A * spent**-alpha - B * (row.drop * gained).sum()
@@ -231,7 +231,7 @@ EXAMPLES = (
     held(cosine(STEPS, PEAK, PEAK, WARMUP), 100),
     held(cosine(STEPS, PEAK, LAST, WARMUP), 100),
 )
-"""What the registered laws are built for: a constant rate and a cosine, with luo2025multipower's steps and rates."""
+"""Schedules of the registered laws: a constant rate and a cosine, with steps and rates of luo2025multipower."""
 
 annealing([np.full(STEPS, PEAK), held(cosine(STEPS, PEAK, LAST), 100)])
 multi_power(EXAMPLES)

@@ -1,9 +1,9 @@
-"""Evaluations of the likelihood: one density, evaluated in the way that a family's rows allow.
+"""Evaluations of the likelihood: ways of computing the same density, suited to different kinds of rows.
 
-`Independent` serves rows without discrepancy, `Rotated` rows that all scatter alike (diagonal in the discrepancy's
-eigenbasis, so no gradient holds a factorisation), `StateSpace` rows of one input that are many or do not scatter alike
-(linear time), `Dense` everything else (Cholesky), and `Counts` scores, whose log odds are sampled. All have the methods
-of `problem.Evaluation`.
+`Independent` is for rows without discrepancy. `Rotated` is for rows that all have the same variance: it is diagonal in
+the discrepancy's eigenbasis, so gradients need no factorisation. `StateSpace` is for rows of one input that are many or
+have different variances; it takes linear time. `Dense` is for all other losses (Cholesky), and `Counts` for scores,
+whose log odds are sampled. All have the methods of `problem.Evaluation`.
 """
 
 from bayescale.model.evaluations.counts import Counts

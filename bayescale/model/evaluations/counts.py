@@ -1,4 +1,4 @@
-"""Evaluation of scores: right items are binomial given log odds, which law, discrepancy and noise leave at each run."""
+"""Evaluation of scores: right items are binomial given log odds, which vary around the law by discrepancy and noise."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from bayescale.model.padding import padded
 from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, row_variance
 
 WIDEST = 3.0
-"""Standard deviation of log odds around even ones with which the normal approximation of a row's counts is found."""
+"""Prior standard deviation of log odds, around even odds, for the normal approximation of a row's counts."""
 LEAST_PRECISION = 0.05
-"""Smallest precision of that approximation: counts at chance say next to nothing of log odds."""
+"""Smallest precision of that approximation: counts at chance level say almost nothing about log odds."""
 STEPS = 60
-"""Newton steps towards its mode."""
+"""Number of Newton steps towards the mode of that approximation."""
 
 
 @record
 class Counts(Evaluation):
-    """Rows are counts of right items; the log odds of each setting are sampled with the constants of the law.
+    """Rows are counts of right items; the log odds of each setting are sampled together with the constants of the law.
 
-    The log odds against of the settings are normal around the law, with the covariance of `Rotated`: diagonal in the
-    eigenbasis of the discrepancy. Coordinates are standard scores of them given the law and a normal approximation of
-    the counts. The approximation decides about coordinates alone: the density has the binomial probability of the
-    counts, and the posterior is exact.
+    The log odds against a right answer at all settings are normal around the law, with the covariance of `Rotated`,
+    which is diagonal in the eigenbasis of the discrepancy. The sampled coordinates are these log odds, standardised
+    given the law and a normal approximation of the counts. The approximation affects only the choice of coordinates:
+    the density contains the binomial probability of the counts, so the posterior is exact.
 
-    Runs at equal settings have further standard scores, of what the log odds of each differ by.
+    Runs at equal settings have further standardised coordinates, for the differences of their log odds.
 
     Attributes:
-        basis: Eigenbasis of the discrepancy among the settings, zeros for eigenvalues without one.
-        right: Right items of each run, zero on padding, shape (run,).
-        items: Items of each run, zero on padding, shape (run,).
-        setting: Number of each run's setting, shape (run,).
-        middle: Mean of the normal approximation of each run's log odds, less the centre, shape (run,).
-        precision: Its precision, zero on padding, shape (run,).
+        basis: Eigenbasis of the discrepancy among the settings; eigenvalues are zero without discrepancy.
+        right: Number of right items of each run, zero on padding, shape (run,).
+        items: Number of items of each run, zero on padding, shape (run,).
+        setting: Index of each run's setting, shape (run,).
+        middle: Mean of the normal approximation of each run's log odds, minus the centre, shape (run,).
+        precision: Precision of that approximation, zero on padding, shape (run,).
         chance: Score of guessing.
         ceiling: Score that no model exceeds.
     """
@@ -61,20 +61,20 @@ class Counts(Evaluation):
     factorises = True
 
     def shape_of_scores(self, replicated: bool) -> int:
-        """Return the number of standard scores: one for each setting, and one for each run of replicates."""
+        """Return the number of standardised coordinates: one for each setting, and one for each run with replicates."""
         return len(self.basis.eigenvalues) + (len(self.right) if replicated else 0)
 
     def log_odds(self, values: Values, mean: Any, problem: Problem) -> tuple[Any, Any, Any]:
-        """Return the log odds of settings and runs, less the centre, and the log density of their scores.
+        """Return log odds of settings and of runs, minus the centre, and the log density of their standardised values.
 
         Args:
-            values: What the coordinates mean.
-            mean: What law and level say of the settings, less the centre, shape (setting,).
+            values: Constrained values.
+            mean: ln of the law plus level at the settings, minus the centre, shape (setting,).
             problem: The family.
 
         Returns:
-            Log odds of the settings (of replicates the mean of their runs without noise), those of the runs, and the
-            log density of the standard scores less that of standard normal ones.
+            Log odds of the settings (for replicates, the mean of their runs without noise), those of the runs, and the
+            log density of the standardised coordinates minus that of standard normals.
         """
         settings, vectors = len(mean), self.basis.vectors
         spread = values.amplitude**2 * self.basis.eigenvalues + row_variance_of_runs(values, problem)
@@ -97,16 +97,16 @@ class Counts(Evaluation):
         return middle, middle[self.setting] + seed * score, density
 
     def log_density(self, values: Values, mean: Any, problem: Problem) -> Any:
-        """Return the log density of the counts and of the scores, less that of standard normal ones."""
+        """Return the log density of the counts and of the standardised coordinates, minus that of standard normals."""
         _, runs, density = self.log_odds(values, mean, problem)
         return density + self.log_probability(problem.center + runs).sum()
 
     def log_probability(self, log_odds: Any) -> Any:
-        """Return the binomial log probability of each run's counts at its log odds against, shape (run,)."""
+        """Return the binomial log probability of each run's counts given its log odds, shape (run,)."""
         right, wrong = log_shares(log_odds, self.chance, self.ceiling)
         missed = self.items - self.right
         ways = gammaln(self.items + 1.0) - gammaln(self.right + 1.0) - gammaln(missed + 1.0)
-        # A count of zero has probability one whatever the share, also where its logarithm is infinite.
+        # A count of zero has probability one at any success rate, also where the logarithm of that rate is infinite.
         return (
             ways
             + jnp.where(self.right > 0, self.right * jnp.where(self.right > 0, right, 0.0), 0.0)
@@ -114,12 +114,13 @@ class Counts(Evaluation):
         )
 
     def simulate(self, log_odds: np.ndarray, center: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Draw right items of each run, shape (run,), and return the log odds that they show of each setting.
+        """Draw right items of each run, shape (run,); also return the log odds that these counts suggest.
 
         Args:
-            log_odds: Log odds against of the settings, less the centre, shape (setting,); each setting has one run.
+            log_odds: Log odds against a right answer at the settings, minus the centre, shape (setting,); each setting
+                has one run.
             center: The centre.
-            rng: Source.
+            rng: Generator of random numbers.
         """
         scale = ScoreScale(float(self.chance), float(self.ceiling))
         items, setting = np.asarray(self.items), np.asarray(self.setting)
@@ -130,7 +131,7 @@ class Counts(Evaluation):
         return right, found
 
     def counting(self, right: np.ndarray, center: float) -> Counts:
-        """Return the evaluation of other right items of the same runs, shape (run,)."""
+        """Return the evaluation of the same runs with other numbers of right items, shape (run,)."""
         known = np.asarray(self.items) > 0
         middle, precision = np.zeros((2, len(known)))
         found = normal_approximation(right[known], self.items[known], float(self.chance), float(self.ceiling))
@@ -177,7 +178,7 @@ class Counts(Evaluation):
 
 @jax.jit
 def settings_of_draws(evaluation: Counts, values: Values, mean: Any, problem: Problem) -> Any:
-    """Return the log odds of the settings, the mean noise of their runs included, for draws, shape (draw, setting)."""
+    """Return log odds of the settings with the mean noise of their runs, for all draws, shape (draw, setting)."""
 
     def one(pair: tuple[Values, Any]) -> Any:
         value, curve = pair
@@ -193,13 +194,13 @@ def settings_of_draws(evaluation: Counts, values: Values, mean: Any, problem: Pr
 
 
 def row_variance_of_runs(values: Values, problem: Problem) -> Any:
-    """Return the variance of the log odds of each setting: of replicates the residual, else seed noise as well."""
+    """Return the variance of the log odds of each setting: residual variance, plus seed variance without replicates."""
     seeds = 0.0 if problem.replicated else values.seed_sd**2 * problem.seed_part
     return values.residual_sd**2 + seeds + jnp.zeros(len(problem.mask))
 
 
 def log_shares(log_odds: Any, chance: Any, ceiling: Any) -> tuple[Any, Any]:
-    """Return the logarithms of the chances that an item is right and that it is wrong, at log odds against.
+    """Return the log probabilities that an item is right and that it is wrong, from log odds against a right answer.
 
     Args:
         log_odds: Of any shape.
@@ -209,7 +210,7 @@ def log_shares(log_odds: Any, chance: Any, ceiling: Any) -> tuple[Any, Any]:
     width = jnp.log(ceiling - chance)
     above = width - jax.nn.softplus(log_odds)
     below = width - jax.nn.softplus(-log_odds)
-    # Adding nothing must not have a derivative that is no number.
+    # Adding zero must not have a derivative of nan.
     low = jnp.where(chance > 0.0, jnp.log(jnp.where(chance > 0.0, chance, 1.0)), -1e300)
     high = jnp.where(ceiling < 1.0, jnp.log1p(-jnp.where(ceiling < 1.0, ceiling, 0.0)), -1e300)
     return jnp.logaddexp(low, above), jnp.logaddexp(high, below)
@@ -218,10 +219,10 @@ def log_shares(log_odds: Any, chance: Any, ceiling: Any) -> tuple[Any, Any]:
 def normal_approximation(
     right: np.ndarray, items: np.ndarray, chance: float, ceiling: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and precision of a normal density like the likelihood of log odds, given counts, shape (run,) each.
+    """Return mean and precision of a normal approximation of the likelihood of log odds, shape (run,) each.
 
-    It has the slope and the curvature of the likelihood where that, times a normal density around even odds, is
-    largest.
+    It has the slope and the curvature of the likelihood at the mode of the product of that likelihood and a normal
+    density around even odds.
     """
 
     def slopes(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -230,7 +231,7 @@ def normal_approximation(
         slope = -(ceiling - chance) * share * (1.0 - share)
         with np.errstate(divide="ignore", invalid="ignore"):
             gain = np.where(right > 0, right / score, 0.0) - np.where(items > right, (items - right) / (1.0 - score), 0)
-        # The expected curvature, which is never negative.
+        # The expected curvature is used, because it is never negative.
         curvature = items * slope**2 / (score * (1.0 - score))
         return gain * slope, curvature
 
@@ -245,13 +246,13 @@ def normal_approximation(
 
 
 def counts_of(counted: Counted, basis: Basis, center: float, size: int) -> Counts:
-    """Build the evaluation of a family's scores.
+    """Return the evaluation of a family's scores.
 
     Args:
         counted: Right items and items of its runs.
         basis: Eigenbasis of the discrepancy among the settings, padded.
         center: Mean of the log odds of the settings.
-        size: Runs with padding.
+        size: Number of runs with padding.
     """
     middle, precision = normal_approximation(counted.right, counted.items, counted.chance, counted.ceiling)
     return Counts(

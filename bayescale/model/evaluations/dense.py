@@ -1,4 +1,4 @@
-"""Evaluation by a Cholesky factor of the covariance of all rows: replicates, checkpoints, heavy tails."""
+"""Evaluation by a Cholesky factor of the covariance of all rows: for replicates, checkpoints and heavy tails."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 MOST_ELEMENTS = 4_000_000
-"""Largest stack of matrices held at once, in numbers."""
+"""Largest stack of matrices in memory at one time, in numbers."""
 
 
 @record
 class Dense(Evaluation):
-    """Rows share seeds, residuals or checkpoints, or have a precision of their own each.
+    """Evaluation of rows that share seeds or residuals, or that have their own precision each.
 
     Attributes:
-        covariance: Kernel matrix of the discrepancy of unit amplitude, zeros without one, shape (row, row).
-        shared: Covariance of seed noise of unit sd, shape (row, row).
-        alike: Covariance of residuals of unit sd, shape (row, row).
-        basis: Eigenbasis of the discrepancy, in which standard scores are formed as if all rows scattered alike; None
-            where each row has a precision of its own, or there is no discrepancy: scores then take a factorisation.
+        covariance: Kernel matrix of a discrepancy with unit amplitude, zeros without discrepancy, shape (row, row).
+        shared: Covariance of seed noise with unit sd, shape (row, row).
+        alike: Covariance of residuals with unit sd, shape (row, row).
+        basis: Eigenbasis of the discrepancy, in which parameters are standardised as if all rows had the same variance.
+            None if each row has its own precision, or without discrepancy; standardising then takes a factorisation.
     """
 
     covariance: Float[Array, "row row"]
@@ -52,7 +52,10 @@ class Dense(Evaluation):
     factorises = True
 
     def row_covariance(self, values: Values, problem: Problem) -> Float[Any, "row row"]:
-        """Return the covariance of the rows with discrepancy, without level, shape (row, row); identity on padding."""
+        """Return the covariance of the rows with discrepancy and without level, shape (row, row).
+
+        Identity on padding.
+        """
         mask = problem.mask
         scatter = values.residual_sd**2 * self.alike + values.seed_sd**2 * self.shared
         scatter = scatter + jnp.diag((SMALLEST_SCATTER**2 + problem.error) / problem.count)
@@ -130,14 +133,14 @@ def solved_conditions(
     cross: Float[np.ndarray, "point row"],
     covariance: Any,
 ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
-    """Condition as `Evaluation.condition` describes by solving with each draw's covariance of the rows.
+    """Compute `Evaluation.condition` by solving with each draw's covariance of the rows.
 
     Args:
         values: Draws.
         residual: See `Evaluation.condition`.
         wrong: See `Evaluation.condition`.
-        cross: Kernel of unit amplitude between new points and rows, shape (point, row).
-        covariance: Function of some draws that returns their covariances, shape (draw, row, row).
+        cross: Kernel with unit amplitude between new points and rows, shape (point, row).
+        covariance: Function from some draws to their covariances, shape (draw, row, row).
     """
     draws, rows = residual.shape
     amplitude = np.asarray(values.amplitude)
@@ -162,9 +165,11 @@ def solved_conditions(
 def covariance_deviance(
     residual: Float[Any, "row"], covariance: Float[Any, "row row"], ones: Float[Any, "row"], prior: Float[Any, ""]
 ) -> Float[Any, ""]:
-    """Return quadratic form and log determinant under a dense covariance, a level of precision `prior` integrated out.
+    """Return quadratic form plus log determinant for a dense covariance.
 
-    The gradient is written out with the inverse: the derivative of a Cholesky factor takes several times as long.
+    A level with precision `prior` is integrated out.
+
+    The gradient is written out with the inverse, because differentiating a Cholesky factor takes several times as long.
     """
     return dense_deviance(residual, covariance, ones, prior)[0]
 
@@ -172,7 +177,7 @@ def covariance_deviance(
 def dense_deviance(
     residual: Float[Any, "row"], covariance: Float[Any, "row row"], ones: Float[Any, "row"], prior: Float[Any, ""]
 ) -> tuple[Any, Any]:
-    """Return the value of `covariance_deviance`, and what its gradient needs."""
+    """Return the value of `covariance_deviance`, and what is needed for its gradient."""
     factor = jnp.linalg.cholesky(covariance)
     white = solve_triangular(factor, jnp.stack([residual, ones], axis=1), lower=True)
     precision = prior + (white[:, 1] ** 2).sum()
@@ -182,7 +187,10 @@ def dense_deviance(
 
 
 def dense_slope(kept: Any, slope: Any) -> tuple[Any, Any, None, None]:
-    """Return the gradient of `covariance_deviance` in residual and covariance; nothing else is differentiated."""
+    """Return the gradient of `covariance_deviance` with respect to residual and covariance.
+
+    Other arguments have none.
+    """
     factor, white, mean, precision = kept
     root = solve_triangular(factor, jnp.eye(len(factor), dtype=factor.dtype), lower=True)
     solved = root.T @ white

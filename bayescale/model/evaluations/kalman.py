@@ -1,9 +1,10 @@
 """Kalman filter and smoother of the discrepancy along one input, in linear time.
 
-The integrated Ornstein-Uhlenbeck process and its slope are a Markov process of two numbers, so a Kalman filter
-evaluates the density of n ordered rows in time n, equal to the dense one. Rows are cut into blocks: what a block does
-to whatever state it receives is worked out for all blocks side by side, then states are handed from block to block
-(sarkka2021temporal). Gradients are written out: they need the filter and one pass back, no automatic derivative.
+The integrated Ornstein-Uhlenbeck process and its slope form a Markov process with two components. A Kalman filter
+therefore evaluates the density of n ordered rows in time proportional to n, with the same result as the dense
+evaluation. Rows are divided into blocks. The map from incoming to outgoing state is computed for all blocks in
+parallel; then states are passed from block to block (sarkka2021temporal). Gradients are written out by hand: they take
+the filter and one backward pass, without automatic differentiation.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class Steps(NamedTuple):
-    """One step to each row, every leaf with leading axis row.
+    """Transition to each row, every leaf with leading axis row.
 
-    `a` and `b` carry the slope into value and slope, `q0`, `q1`, `q2` are the new variance (value, both, slope).
+    `a` and `b` are the coefficients of the slope in the next value and slope. `q0`, `q1`, `q2` are the added variance
+    of the value, covariance, and variance of the slope.
     """
 
     a: Any
@@ -37,7 +39,7 @@ def steps(gap: Float[Array, "*row"], memory: float, square: Float[Any, ""]) -> S
     """Return the transitions over gaps in units of the span; `square` is the squared amplitude."""
     u = jnp.asarray(gap) / memory
     decay = -jnp.expm1(-u)
-    # Series where the closed forms cancel: the variance of the value grows with the third power of the gap.
+    # Series are used where the closed forms cancel: the variance of the value grows with the third power of the gap.
     small = u < 0.05
     safe = jnp.where(small, 1.0, u)
     exact = safe + jnp.expm1(-safe) - 0.5 * jnp.expm1(-safe) ** 2
@@ -66,7 +68,7 @@ def product(m: Any, n: Any) -> Any:
 
 
 def square_of(s: Any) -> Any:
-    """Return a symmetric matrix written in full."""
+    """Return a symmetric matrix with all four elements."""
     return (s[0], s[1], s[1], s[2])
 
 
@@ -88,7 +90,7 @@ def applied(m: Any, v: Any) -> Any:
 
 
 def added(x: Any, y: Any) -> Any:
-    """Return the sum of two tuples."""
+    """Return the element-wise sum of two tuples."""
     return tuple(i + j for i, j in zip(x, y, strict=True))
 
 
@@ -99,7 +101,7 @@ def inverse(m: Any) -> Any:
 
 
 class Element(NamedTuple):
-    """Map of rows from the incoming state: x' = A M (x + C..) and so on; see sarkka2021temporal, section IV."""
+    """Map of one or several rows from the incoming state; the fields are those of sarkka2021temporal, section IV."""
 
     A: Any
     b: Any
@@ -140,19 +142,19 @@ def combined(i: Element, j: Element) -> Element:
 
 
 class Filtered(NamedTuple):
-    """Filter's state at each row, in blocks: shape (step, block, ...)."""
+    """Quantities of the filter at each row, in blocks: shape (step, block, ...)."""
 
     surprise: Any
-    """What each column shows beyond its prediction, shape (step, block, column)."""
+    """Difference of each column from its prediction, shape (step, block, column)."""
     spread: Any
-    """Variance of the surprise."""
+    """Variance of that difference."""
     gain: Any
     step: Any
     mask: Any
 
 
 def blocked(values: Array, blocks: int) -> Any:
-    """Return the rows in blocks: shape (step, block, ...), so that a scan goes through all blocks side by side."""
+    """Return the rows in blocks, shape (step, block, ...), so that a scan processes all blocks in parallel."""
     values = jnp.asarray(values)
     shaped = values.reshape(blocks, values.shape[0] // blocks, *values.shape[1:])
     return jnp.swapaxes(shaped, 0, 1)
@@ -164,17 +166,17 @@ def unblocked(values: Any) -> Any:
 
 
 def block_count(rows: int) -> int:
-    """Return the number of blocks that a padded number of rows, a multiple of 8, is cut into: about its root."""
+    """Return the number of blocks for a padded number of rows, a multiple of 8: about its square root."""
     return next(b for b in range(max(1, round(rows**0.5)), 0, -1) if rows % b == 0)
 
 
 class Predicted(NamedTuple):
-    """State of each row given the rows before it, in blocks: shape (step, block, ...)."""
+    """Predicted state of each row given the rows before it, in blocks: shape (step, block, ...)."""
 
     mean: Any
     """Value and slope of each column, a pair of shape (step, block, column)."""
     variance: Any
-    """Variance of the value, covariance, variance of the slope: a triple."""
+    """Variance of the value, covariance, and variance of the slope: a triple."""
 
 
 def filtered(
@@ -185,7 +187,7 @@ def filtered(
     mask: Float[Array, "row"],
     memory: float,
 ) -> Filtered:
-    """Run the Kalman filter over ordered rows; arguments as of `filter_rows`."""
+    """Run the Kalman filter over ordered rows; arguments as for `filter_rows`."""
     return filter_rows(columns, noise, square, gap, mask, memory)[0]
 
 
@@ -200,12 +202,12 @@ def filter_rows(
     """Run the Kalman filter over ordered rows.
 
     Args:
-        columns: Shape (row, column); each is filtered with the same gains.
+        columns: Shape (row, column); all columns are filtered with the same gains.
         noise: Variance of each row around the discrepancy, shape (row,).
         square: Squared amplitude of the discrepancy.
-        gap: Distance from the row before in spans, zero for the first, shape (row,).
+        gap: Distance from the previous row in spans, zero for the first, shape (row,).
         mask: One for rows, zero for padding, shape (row,).
-        memory: Memory of the slope in spans.
+        memory: Correlation length of the slope in spans.
     """
     blocks = block_count(len(gap))
     noise = jnp.where(jnp.asarray(mask) > 0, noise, 1.0)
@@ -249,7 +251,7 @@ def filter_rows(
             (m0 + k0[..., None] * surprise, m1 + k1[..., None] * surprise),
             (p0 * r / spread, p1 * r / spread, p2 - k1 * p1),
         )
-        # Padding has noise one and gain zero, so its state passes through.
+        # Padding has noise one and gain zero, so the state passes through unchanged.
         return state, (surprise, spread, (k0, k1), predicted)
 
     _, (surprise, spread, gain, predicted) = lax.scan(advance, states, (move, y, r, m))
@@ -257,10 +259,10 @@ def filter_rows(
 
 
 def adjoint(run: Filtered) -> tuple[Any, Any]:
-    """Solve with the covariance of the rows: one pass back over what the filter left.
+    """Solve with the covariance of the rows, by one backward pass over the results of the filter.
 
     Returns:
-        The columns multiplied by the inverse covariance, shape (row, column), and its diagonal, shape (row,).
+        The inverse covariance times the columns, shape (row, column), and its diagonal, shape (row,).
     """
     solved, diagonal, _ = pass_back(run)
     return unblocked(solved), unblocked(diagonal)
@@ -274,14 +276,14 @@ def smoothed(
     mask: Float[Any, "row"],
     memory: Any,
 ) -> tuple[Any, Any, Any, Any]:
-    """Smooth ordered rows: condition the process at each of them on all that are not masked.
+    """Smooth ordered rows: condition the process at each row on all rows that are not masked.
 
     Args:
         columns: See `filter_rows`.
         noise: See `filter_rows`.
         square: See `filter_rows`.
         gap: See `filter_rows`.
-        mask: One for rows that were seen, zero for points in question and for padding, shape (row,).
+        mask: One for measured rows, zero for forecast points and for padding, shape (row,).
         memory: See `filter_rows`.
 
     Returns:
@@ -293,13 +295,13 @@ def smoothed(
     p0, p1, _ = variance
     value = mean[0] + p0[..., None] * r0 + p1[..., None] * r1
     left = p0 - (p0**2 * n[0] + 2.0 * p0 * p1 * n[1] + p1**2 * n[2])
-    # The first row is at the start, where only the slope is unknown.
+    # The first row is at the start of the process, where only the slope is unknown.
     start = 0.5 * square * memory
     return unblocked(value), unblocked(left), start * r1[0, 0], start - start**2 * n[2][0, 0]
 
 
 def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
-    """Propagate adjoints back over the filter's steps, see `adjoint`; also return the adjoint state, in blocks."""
+    """Propagate adjoints backward over the filter's steps, see `adjoint`; also return the adjoint state, in blocks."""
     blocks, width = run.spread.shape[1], run.surprise.shape[-1]
     weight = run.mask / run.spread
 
@@ -309,7 +311,7 @@ def pass_back(run: Filtered) -> tuple[Any, Any, Any]:
         scaled = weight[..., None] * surprise
         solved = scaled - (k0[..., None] * l0 + k1[..., None] * l1)
         diagonal = weight + k0**2 * n[0] + 2.0 * k0 * k1 * n[1] + k1**2 * n[2]
-        # (I - K H)' l = l - H' (K' l); then through the transition of this row.
+        # (I - K H)' l = l - H' (K' l); then the transition of this row.
         closed = (1.0 - k0, jnp.zeros_like(k0), -k1, jnp.ones_like(k0))
         r0, r1 = l0 + solved, l1
         n0, n1, n2 = congruent(transposed(closed), n)
@@ -350,10 +352,10 @@ def deviance(
     memory: Any,
     prior: Any,
 ) -> Float[Any, ""]:
-    """Return the quadratic form and log determinant of ordered rows, level integrated out.
+    """Return quadratic form plus log determinant of ordered rows, with the level integrated out.
 
     Args:
-        residual: What law and centre leave, zero on padding, shape (row,).
+        residual: Deviations from law and centre, zero on padding, shape (row,).
         noise: Variance of each row around the discrepancy, shape (row,).
         square: Squared amplitude.
         ones: Column of the level, shape (row,); zeros if it is not integrated out.
@@ -375,12 +377,12 @@ def evaluated(
     memory: Any,
     prior: Any,
 ) -> tuple[Any, Any]:
-    """Return the value of `deviance`, and what its gradient needs."""
+    """Return the value of `deviance`, and what is needed for its gradient."""
     run = filtered(jnp.stack([residual, ones], axis=1), noise, square, gap, mask, memory)
     weight = run.mask / run.spread
     precision = prior + (weight * run.surprise[..., 1] ** 2).sum()
     mean = (weight * run.surprise[..., 0] * run.surprise[..., 1]).sum() / precision
-    # A sum of squares, never a difference: exact interpolation cancels nothing.
+    # A sum of squares instead of a difference, so that exact interpolation causes no cancellation.
     left = run.surprise[..., 0] - mean * run.surprise[..., 1]
     value = (weight * left**2).sum() + prior * mean**2 + (run.mask * jnp.log(run.spread)).sum()
     value = value + jnp.log(precision / prior)
@@ -388,7 +390,7 @@ def evaluated(
 
 
 def pull_back(kept: Any, slope: Any) -> tuple[Any, ...]:
-    """Return the gradient of `deviance` in residual, noise and squared amplitude; nothing else is differentiated."""
+    """Return the gradient of `deviance` with respect to residual, noise and squared amplitude; others have none."""
     run, mean, precision, noise, square, mask, residual, ones = kept
     solved, diagonal = adjoint(run)
     left = solved[:, 0] - mean * solved[:, 1]

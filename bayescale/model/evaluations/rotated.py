@@ -1,4 +1,4 @@
-"""Evaluations that are diagonal: rows without discrepancy, and rows that scatter alike in its eigenbasis."""
+"""Diagonal evaluations: rows without discrepancy, and rows of equal variance in the discrepancy's eigenbasis."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from jaxtyping import Float
 
 SUMMED_ROWS = 128
-"""Rows from which on CPUs rotate one vector two to three times faster by a sum than by a matrix product."""
+"""Number of rows from which on a CPU rotates a vector two to three times faster by a sum than by a matrix product."""
 
 
 class Diagonal(Evaluation):
-    """Base class of both diagonal evaluations.
+    """Base class of the diagonal evaluations, `Independent` and `Rotated`.
 
     Attributes:
-        ones: The column of the level in the basis of the evaluation, shape (row,).
+        ones: Column of the level in the basis of the evaluation, shape (row,).
     """
 
     ones: Float[Array, "row"]
@@ -35,8 +35,8 @@ class Diagonal(Evaluation):
     def whiten(self, values: Values, residual: Float[Array, "row"], model: Model, problem: Problem) -> Whitened:
         """See `Evaluation.whiten`."""
         spread = self.spectrum(values, problem)
-        # The ones were rotated once and for all: a product with one vector is a loop in the compiled program, a
-        # product with two is a call that takes longer than all the rest.
+        # The ones are rotated once, in advance: a product with one vector is a loop in the compiled program, whereas a
+        # product with two columns is a library call that takes longer than everything else.
         logarithm = (problem.mask * jnp.log(spread)).sum()
         return Whitened(self.rotate(residual), self.ones, problem.mask / spread, logarithm)
 
@@ -46,7 +46,7 @@ class Diagonal(Evaluation):
         if not marginal_level(model):
             return white.precision @ white.residual**2 + white.log_determinant
         mean, precision, prior = level_posterior(white, model)
-        # A sum of squares, never a difference: exact interpolation cancels nothing.
+        # A sum of squares instead of a difference, so that exact interpolation causes no cancellation.
         left = white.residual - mean * white.ones
         return white.precision @ left**2 + prior * mean**2 + white.log_determinant + jnp.log(precision / prior)
 
@@ -59,7 +59,7 @@ class Diagonal(Evaluation):
 
 @record
 class Independent(Diagonal):
-    """Rows are independent of each other given law and level: there is no discrepancy.
+    """Evaluation of rows that are independent given law and level, because there is no discrepancy.
 
     Attributes:
         ones: See `Diagonal`.
@@ -87,7 +87,7 @@ class Independent(Diagonal):
 
 @record
 class Rotated(Diagonal):
-    """Rows scatter alike, so their covariance is diagonal in the discrepancy's eigenbasis.
+    """Evaluation of rows with equal variances, whose covariance is diagonal in the discrepancy's eigenbasis.
 
     Attributes:
         basis: Eigenbasis of the discrepancy among the rows.
@@ -135,7 +135,7 @@ class Rotated(Diagonal):
 
 
 def dense_leave_one_out(covariance: Float[Any, "row row"], residual: Float[Array, "row"]) -> Float[Any, "row"]:
-    """Log density of each row given all others under a covariance, shape (row,)."""
+    """Return the log density of each row given all others, for a dense covariance, shape (row,)."""
     precision = jnp.linalg.inv(covariance)
     scale = 1.0 / jnp.sqrt(jnp.diagonal(precision))
     return dist.Normal(0.0, scale).log_prob((precision @ residual) * scale**2)

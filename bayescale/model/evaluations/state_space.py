@@ -1,4 +1,4 @@
-"""Evaluation in linear time: along one input the discrepancy is a Markov process, which a Kalman filter follows."""
+"""Evaluation in linear time by a Kalman filter: along one input the discrepancy is a Markov process."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 @record
 class StateSpace(Evaluation):
-    """Rows of one input in its order, each of which may scatter by itself.
+    """Evaluation of rows of one input, in its order, with variances that may differ.
 
     Attributes:
-        gap: Distance from the row before in spans, zero for the first, shape (row,).
-        basis: Eigenbasis of the discrepancy, in which standard scores are formed as if all rows scattered alike; None
-            for many rows, which pin the coordinates down without such scores.
+        gap: Distance from the previous row in spans, zero for the first, shape (row,).
+        basis: Eigenbasis of the discrepancy, in which parameters are standardised as if all rows had the same variance.
+            None for many rows, which determine the parameters well without standardisation.
     """
 
     gap: Float[Array, "row"]
@@ -55,7 +55,7 @@ class StateSpace(Evaluation):
     def filtered(
         self, values: Values, columns: Float[Any, "row column"], model: Model, problem: Problem
     ) -> kalman.Filtered:
-        """Run the filter over columns of the rows, shape (row, column)."""
+        """Run the Kalman filter over columns of the rows, shape (row, column)."""
         assert model.discrepancy is not None, "a model with discrepancy"
         noise, square = row_variance(values, problem), values.amplitude**2
         return kalman.filtered(columns, noise, square, self.gap, problem.mask, model.discrepancy.memory)
@@ -107,7 +107,7 @@ class StateSpace(Evaluation):
         kernel: Float[np.ndarray, "row+point row+point"],
         problem: Problem,
     ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
-        """See `Evaluation.condition`; for a handful of rows, see `smooth` for many."""
+        """See `Evaluation.condition`; for few rows (`smooth` is for many)."""
         rows = problem.rows
 
         def covariance(part: Values) -> np.ndarray:
@@ -128,22 +128,21 @@ def smooth(
     memory: float,
     rng: np.random.Generator,
 ) -> tuple[Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"], Float[np.ndarray, "draw point"]]:
-    """Condition the discrepancy at new points on the rows in linear time.
+    """Condition the discrepancy at new points on the rows, in linear time.
 
     Args:
-        old: Where the fitted rows are, in spans from the smallest, shape (row,).
-        new: Where the new points are, in any order and on either side, shape (point,).
-        residual: What law and level leave, shape (draw, row).
+        old: Positions of the fitted rows, in spans from the smallest, shape (row,).
+        new: Positions of the new points, in any order and on either side, shape (point,).
+        residual: Deviations from law and level, shape (draw, row).
         noise: Variance around the discrepancy, shape (draw, row).
-        amplitude: Shape (draw,).
-        factor: Factor of the joint draws on innovations outside the rows, shape (draw,).
+        amplitude: Amplitude of the discrepancy, shape (draw,).
+        factor: Factor on innovations outside the rows, for the joint draws, shape (draw,).
         memory: Correlation length of the slope in spans.
-        rng: Source of the joint draws.
+        rng: Generator of the joint draws.
 
     Returns:
-        Conditional mean, variance as if that factor were one, and joint draws at the new points, shape (draw, point)
-        each. Joint draws follow Matheron's rule: a path drawn from the prior, corrected by what it gets wrong at the
-        rows.
+        Conditional mean, conditional variance for a factor of one, and joint draws at the new points, shape (draw,
+        point) each. Joint draws follow Matheron's rule: a path from the prior, corrected by its error at the rows.
     """
     inside, left = np.flatnonzero(new >= 0.0), np.flatnonzero(new < 0.0)
     where = np.concatenate([old, new[inside]])
@@ -164,7 +163,7 @@ def smooth(
         spread = np.ones((len(scale), count))
         spread[:, : len(old)] = noise[some]
         real = padded(np.r_[np.ones(len(old)), np.zeros(len(inside))][order], size)
-        # Chunks and points are padded, so that few sizes are compiled.
+        # Chunks of draws and points are padded, so that few sizes are compiled.
         fill = ((0, min(chunk, draws) - len(scale)), (0, size - count))
         with on_cores():
             values, variances, start, start_variance = (
@@ -182,7 +181,7 @@ def smooth(
         mean[some, inside] = values[:, at, 0]
         variance[some, inside] = variances[:, at]
         joint[some, inside] = scale[:, None] * path[:, at] + values[:, at, 1]
-        # Left of the data the process knows no more than the slope with which it enters them.
+        # Left of the data, the process is determined only by the slope with which it enters them.
         back = np.argsort(-new[left])
         steps = np.diff(-new[left][back], prepend=0.0)
         beyond, _ = draw_path(steps, memory, np.broadcast_to(factor[some, None], (len(scale), len(left))), rng, -slope)
@@ -198,7 +197,7 @@ def smooth(
 def smoothed_draws(
     columns: Float[Any, "row *column"], noise: Any, square: Any, gap: Any, mask: Any, memory: Any
 ) -> Any:
-    """Smooth columns for all draws; see `kalman.smoothed`, whose outputs get a leading axis."""
+    """Smooth columns for all draws; see `kalman.smoothed`, whose results get a leading axis."""
     return jax.vmap(kalman.smoothed, (0, 0, 0, None, None, None))(columns, noise, square, gap, mask, memory)
 
 
@@ -209,13 +208,13 @@ def draw_path(
     rng: np.random.Generator,
     slope: np.ndarray | None = None,
 ) -> tuple[Float[np.ndarray, "draw gap"], Float[np.ndarray, "draw"]]:
-    """Draw paths of unit amplitude over gaps, shape (draw, gap), and the slopes they began with, shape (draw,).
+    """Draw paths of unit amplitude over gaps, shape (draw, gap), and their slopes at the start, shape (draw,).
 
     Args:
-        gap: Distance of each point from the one before, of the first from the start, shape (gap,).
+        gap: Distance of each point from the previous one, and of the first from the start, shape (gap,).
         memory: Correlation length of the slope in spans.
         factors: Factors on the innovations over each gap, shape (draw, gap).
-        rng: Source.
+        rng: Generator of random numbers.
         slope: Slope of each path at the start; by default drawn from the stationary distribution.
     """
     draws = len(factors)
@@ -233,6 +232,6 @@ def draw_path(
 
 
 def unit_steps(gap: Float[np.ndarray, "gap"], memory: float) -> Float[np.ndarray, "gap 5"]:
-    """Return the transitions of unit amplitude over gaps, shape (gap, 5)."""
+    """Return the transitions of a process with unit amplitude over gaps, shape (gap, 5)."""
     with on_cores():
         return np.stack([np.asarray(leaf) for leaf in kalman.steps(gap, memory, 1.0)], axis=1)
