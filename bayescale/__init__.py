@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from bayescale.model.numpyro import numpyro_model as numpyro_model
     from bayescale.pooling.pool import Pool as Pool
     from bayescale.pooling.pool import pool as pool
+    from bayescale.pooling.storage import load_pool as load_pool
     from bayescale.posterior.fitted import Fitted as Fitted
     from bayescale.posterior.io import load as load
     from bayescale.posterior.mixture import Mixture as Mixture
@@ -83,6 +84,7 @@ _HOMES = {
     "model.numpyro": ("numpyro_model",),
     "fitting.fit_many": ("fit_each", "fit_many"),
     "pooling.pool": ("Pool", "pool"),
+    "pooling.storage": ("load_pool",),
     "posterior.mixture": ("Mixture",),
     "model.likelihood": ("Binomial", "Likelihood"),
     "data.score": ("ScoreScale",),

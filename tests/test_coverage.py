@@ -220,7 +220,7 @@ def test_rates_of_the_verifier_are_those_of_the_model(post):
     [
         (lambda post: post.predict(10, problems="old"), "problems .--problems. must be new or same; found 'old'"),
         (lambda post: post.predict(10, items=0), "items must be a whole number"),
-        (lambda post: post.predict(10, problems="same", items=5), "counts new problems"),
+        (lambda post: post.predict(10, problems="same", items=5), "number of new problems"),
         (lambda post: post.predict(10).interval(1.0), "level must be a probability"),
         (lambda post: post.predict(10).quantile(1.5), "q must be probabilities"),
         (lambda post: post.budget(1.0), "target must be a probability"),

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import h5py
 import jax
 import numpy as np
 import numpyro
@@ -95,6 +96,62 @@ def test_a_new_family_gets_what_the_pool_knows(joint, tmp_path):
     one.save(tmp_path / "single.nc")
     at = {"flops": 1e23}
     np.testing.assert_allclose(bs.load(tmp_path / "single.nc").predict(at=at).mean, one.predict(at=at).mean, rtol=1e-12)
+
+
+def alike(loaded, joint, runs, **at):
+    """Require that two pools have the same tables, families and answers about another family."""
+    pd.testing.assert_frame_equal(loaded.summary(), joint.summary())
+    pd.testing.assert_frame_equal(loaded.families(), joint.families())
+    assert str(loaded) == str(joint) and loaded.converged == joint.converged
+    one, other = (pool.fit(runs, name="another").predict(at=at) for pool in (loaded, joint))
+    np.testing.assert_array_equal(one.log_draws, other.log_draws)
+    for name in joint:
+        np.testing.assert_array_equal(loaded[name].predict(at=at).log_draws, joint[name].predict(at=at).log_draws)
+
+
+def test_a_pool_is_saved_and_loaded(joint, tmp_path):
+    path = joint.save(tmp_path / "pool.nc")
+    alike(bs.load_pool(path), joint, simulated(families=7, seed=3).split()[6].select([5]), flops=1e23)
+    with pytest.raises(bs.InputError, match=r"bs\.load_pool"):
+        bs.load(path)
+    joint["f1"].save(tmp_path / "fit.nc")
+    with pytest.raises(bs.InputError, match=r"bs\.load"):
+        bs.load_pool(tmp_path / "fit.nc")
+    with pytest.raises(bs.InputError, match="absent"):
+        bs.load_pool(tmp_path / "nowhere.nc")
+    with pytest.raises(bs.InputError, match=r"ends in \.nc"):
+        joint.save(tmp_path / "pool.csv")
+
+
+@pytest.mark.parametrize("place", ["group_0/mean", "pool/text", "family_2/unconstrained_posterior/log_c"])
+def test_an_altered_pool_is_refused(joint, tmp_path, place):
+    path = joint.save(tmp_path / "pool.nc")
+    with h5py.File(path, "r+") as file:
+        values = file[place][()]
+        values.ravel()[0] += 1
+        file[place][()] = values
+    with pytest.raises(bs.InputError, match=r"cannot be loaded|damaged"):
+        bs.load_pool(path)
+
+
+@pytest.mark.slow
+def test_pools_of_mixtures_of_rays_and_of_single_runs_are_saved(tmp_path):
+    rng = np.random.default_rng(0)
+    parts = []
+    for number, rows in enumerate((6, 5, 1)):
+        n = 1e7 * 3.0 ** np.arange(rows)
+        loss = (1.7 + 1.5 * (n / 1e7) ** -0.3) * np.exp(0.003 * rng.standard_normal(rows))
+        parts.append(pd.DataFrame({"n_params": n, "n_tokens": 20.0 * n, "loss": loss, "family": f"f{number}"}))
+    runs = bs.Runs.from_frame(pd.concat(parts[:2], ignore_index=True), inputs=("n_params", "n_tokens")).split()
+    single = bs.Runs.from_frame(parts[0].assign(family="f2"), inputs=("n_params", "n_tokens")).select([5])
+    whole = bs.pool(runs, seed=0, settings=SETTINGS)
+    alike(bs.load_pool(whole.save(tmp_path / "ray.nc")), whole, runs[0], n_params=1e11)
+    law = bs.laws.renamed(bs.LAWS["power"], ("n_params",))
+    law = law.with_priors({"c": bs.Exponent(0.3, 0.5)})
+    along = [dataclasses.replace(part, inputs=("n_params",)) for part in (*runs, single)]
+    options = {"discrepancy": bs.Discrepancy(median=0.01), "likelihood": bs.Likelihood(residual_sd=0.005)}
+    three = bs.pool(along, law, shared=("residual_sd",), seed=0, settings=SETTINGS, **options)
+    alike(bs.load_pool(three.save(tmp_path / "single.nc")), three, along[2], n_params=1e11)
 
 
 @pytest.mark.slow

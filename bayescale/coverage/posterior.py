@@ -222,4 +222,7 @@ def check_question(problems: Any, items: int | None = None) -> None:
         raise InputError(f"problems (--problems) must be {' or '.join(ASKED)}; found {checked.shortened(problems)}.")
     checked.options(items=(items, checked.optional(checked.whole(1, 10**9))))
     if items is not None and problems == "same":
-        raise InputError("items (--items) counts new problems; the same ones are as many as were fitted.")
+        raise InputError(
+            "items (--items) is the number of new problems. Leave it out with problems='same': the number of fitted "
+            "problems is known."
+        )

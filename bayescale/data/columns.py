@@ -105,7 +105,7 @@ UNITS |= {"tflop": 1e12, "tflops": 1e12, "gflop": 1e9, "gflops": 1e9, "exaflop":
 UNITS |= {"petaflop": 1e15, "petaflops": 1e15, "zettaflop": 1e21, "zettaflops": 1e21, "yflops": 1e24}
 NUMERALS = {"tsd": 1e3, "tausend": 1e3, "millionen": 1e6, "milliarden": 1e9, "milliard": 1e9, "milliards": 1e9}
 NUMERALS |= {"md": 1e9, "mds": 1e9}
-"""Numerals of headings in German and French, beside those that cells have."""
+"""Numerals in German and French headings, in addition to those in cells."""
 TIMES = {"second": 1.0, "sec": 1.0, "s": 1.0, "minute": 60.0, "min": 60.0, "hour": 3600.0, "hr": 3600.0, "h": 3600.0}
 TIMES |= {"day": 86400.0, "d": 86400.0, "week": 604800.0}
 TIMES |= {f"{unit}s": seconds for unit, seconds in TIMES.items() if len(unit) > 1}
@@ -168,7 +168,7 @@ class Heading:
     bracket: tuple[float, str] = (1.0, "")
 
     def told(self, role: str) -> Heading:
-        """Return the heading of a column of which the caller says what it is; a unit in its name counts."""
+        """Return the heading with the role that the caller specified; a unit in the name still counts."""
         if role not in SCALED:
             ours, theirs = time_unit(role), time_unit(self.name)
             if not ours or not theirs or TIMES[ours] == TIMES[theirs]:

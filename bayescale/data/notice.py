@@ -142,9 +142,10 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
         # A measured column, such as hours, is no count of parameters.
         counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
         raise InputError(
-            f"No scale input found among the columns {some(list(table), 8)}; expected one of {', '.join(COUNTS)}. "
+            "No column holds a scale, such as parameters or tokens; "
+            f"found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
             f"Name yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
-            "inputs=() (--input none) says that all runs have one scale."
+            "if all runs have the same scale, give inputs=() (--input none)."
         )
     text = "No scale input: these runs are of one scale, for questions about noise and recipes; no law can be fitted."
     if "step" in table and table["step"].nunique() > 1:

@@ -433,8 +433,9 @@ def affordable(total: Callable[..., np.ndarray], budget: float, first: np.ndarra
         raise InputError("cost(first, second) must be finite and grow with the second input, as 6 * N * D does.")
     if (end < budget).any():
         raise InputError(
-            f"At the smallest sizes the budget {budget:.3g} buys more than {LARGEST:g} of the second input; check the "
-            "unit of cost and budget, or set a minimum for the first input (min_params=, --min-params)."
+            f"With the smallest value of the first input, a budget of {budget:.3g} buys more than {LARGEST:g} of the "
+            "second input. Check that cost and budget have the same unit, or set a minimum for the first input "
+            "(min_params=, --min-params)."
         )
     for _ in range(60):
         middle = 0.5 * (low + high)

@@ -245,10 +245,14 @@ def followed(
         found = {**at, **path(rate * values)}
         missing = [key for key in own if key not in found]
         if missing:
-            raise InputError(f"The path of {name} must return {', '.join(own)}; {', '.join(missing)} is missing.")
+            raise InputError(
+                f"The path function of {name} must return {', '.join(own)}; it did not return {', '.join(missing)}."
+            )
         table = pd.DataFrame({key: np.broadcast_to(np.asarray(found[key], float), len(values)) for key in own})
         if not (np.isfinite(table) & (table > 0)).all(axis=None):
-            raise InputError(f"The path of {name} must return positive, finite inputs at every cost on the axis.")
+            raise InputError(
+                f"The path function of {name} must return positive, finite inputs at every cost on the axis."
+            )
         return table
 
     return along

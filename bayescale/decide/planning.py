@@ -262,11 +262,11 @@ def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str
 
 
 def refuse_idle(sure: bool, simulations: bool) -> None:
-    """Refuse options that have no effect here.
+    """Refuse options of `power` that this kind of question ignores.
 
     Args:
-        sure: Whether `sure` was given without effect.
-        simulations: Whether `simulations` was given without effect.
+        sure: Whether `sure` was given although the question has no target.
+        simulations: Whether `simulations` was given although draws of a fit take their place.
     """
     if sure:
         raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")

@@ -207,8 +207,8 @@ def requested(laws: Candidates, seed: int, options: FitOptions) -> dict[str, Fit
         raise InputError(f"The label of a candidate is a text; found {shortened(bad[0])}.")
     if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
         raise InputError(
-            f"Two candidates are called {twice[0]}; leave one out (say --law {twice[0]} once), or label them, as in "
-            "laws={'one': ..., 'other': ...}."
+            f"Two candidates are called {twice[0]}; leave one out (give --law {twice[0]} only once), or label "
+            "them, as in laws={'one': ..., 'other': ...}."
         )
     if len(named) < 2:
         raise InputError(f"Stacking needs at least two candidates, {example}; found {some(labels) or 'none'}.")

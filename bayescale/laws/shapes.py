@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 
 def break_factor(x: Any, location: Any, width: Any, turn: Any) -> Any:
-    """Return the bend of a power law at `location`: (1 + (x / location)^(1 / width))^(-turn width).
+    """Return the bend of a power law at `location`: (1 + (x / location)^(1 / width))^(-turn * width).
 
-    The exponent is 0 far below `location` and -turn far above; a small width gives a sharp bend. It is computed with a
-    softplus, so that no power overflows.
+    Far below `location` it is constant; far above, it decreases as x^(-turn). A small width gives a sharp bend. It is
+    computed with a softplus, so that no power overflows.
     """
     return jnp.exp(-turn * width * jax.nn.softplus((jnp.log(x) - jnp.log(location)) / width))
 

@@ -130,7 +130,7 @@ def component_model(job: Job) -> Callable[..., Future | None]:
 
 @record
 class DenseCounts(Dense):
-    """Evaluation of raw rows that are counts of right items, shape (row,) each; see `evaluations.counts`."""
+    """Likelihood of rows that are counts of correct items; every array has shape (row,). See `evaluations.counts`."""
 
     right: Array
     items: Array

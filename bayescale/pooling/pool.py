@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
@@ -75,7 +76,7 @@ def pool(
     refuse_mixed(named)
     pooled = None if pooled is None else names_in("pooled", pooled)
     plan = plan_families(named, law, pooled, names_in("shared", shared), request.model)
-    parts = [find_quantities(job, plan.pooled, plan.shared) for job in plan.jobs[0]]
+    parts = group_quantities(plan)
     refuse_units(named, [quantity.name for quantity in parts[0] if quantity.kind == "floor"])
     found = [
         fit_group([jobs[number] for jobs in plan.jobs], own, seed, request.settings, request.method, number)
@@ -85,6 +86,11 @@ def pool(
         name: combine([posteriors[i] for posteriors, _ in found], plan.weights) for i, name in enumerate(plan.names)
     }
     return Pool(fits, tuple(group for _, group in found), plan, seed, request.settings, request.method)
+
+
+def group_quantities(plan: Plan) -> list[tuple[Quantity, ...]]:
+    """Return the pooled and shared quantities of each component of a plan."""
+    return [find_quantities(job, plan.pooled, plan.shared) for job in plan.jobs[0]]
 
 
 def names_in(option: str, names: Any) -> tuple[str, ...]:
@@ -281,6 +287,22 @@ class Pool(Display):
             own.attrs["family"] = name
             tree |= {f"/families/{name.replace('/', '|')}{node.path}": node.to_dataset() for node in own.subtree}
         return DataTree.from_dict(tree)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the pool to a netCDF file that `bayescale.load_pool` reads, and return its path.
+
+        Args:
+            path: File to write, ending in .nc; one that exists is replaced.
+
+        Raises:
+            InputError: For a path that cannot be written, or one that does not end in .nc.
+
+        Example:
+            >>> joint.save("pool.nc")  # doctest: +SKIP
+        """
+        from bayescale.pooling.storage import save_pool
+
+        return save_pool(self, path)
 
     def __repr__(self) -> str:
         """Return the pool in at most one screen."""

@@ -242,13 +242,13 @@ def check_shape(posterior: Fitted) -> list[Note]:
 
 
 def humps(posterior: Fitted) -> list[Note]:
-    """Return the warning about losses of one input that rise first and then fall, whatever the law; empty without."""
+    """Return the warning about losses of one input that increase and then decrease; empty if there is none."""
     entries = shape_warnings(posterior.runs.frame, posterior.law.inputs)
     return [Note("not_monotone", "warning", entry.text) for entry in entries if entry.code == "hump"]
 
 
 def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
-    """Refuse points beyond data that turned, such as a score that rises and then falls, under a law that does not turn.
+    """Refuse points beyond data that increase and then decrease, under a law that does neither.
 
     Raises:
         InputError: With the laws that turn, and the option that makes the forecast all the same.

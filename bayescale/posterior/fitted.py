@@ -196,7 +196,7 @@ class Fitted(Display, abc.ABC):
                 loss, whose uncertainty is then included.
             kind: "run" for one future run with a new seed, "mean" for the curve itself.
             force: Forecast also beyond data that rise and then fall, which no monotone law describes.
-            **inputs: The same by keyword, for names that are no options.
+            **inputs: The same inputs as keyword arguments, unless an input has the name of an option.
 
         Raises:
             InputError: For an unknown kind, inputs that are missing, unknown or not positive, points off the ray on

@@ -77,6 +77,8 @@ def load(path: str | Path) -> Posterior | Mixture:
     if os.path.isdir(path) or not os.path.exists(path):
         raise InputError(absent(path))
     attrs, groups = contents(path)
+    if "bayescale_pool" in attrs:
+        raise InputError(f"{path} is a pool of families; load it with bs.load_pool(path).")
     if "bayescale_format" not in attrs:
         raise InputError(
             f"{path} is netCDF but not a bayescale fit; write one with post.save(path) (bayescale fit --out fit.nc)."
@@ -213,7 +215,7 @@ def weights_of(attrs: Mapping[str, Any]) -> tuple[float, ...]:
 def by_component(
     attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Mapping[str, Any]]]:
-    """Return the groups of each component of a file, by their names within the component."""
+    """Split the groups of a saved fit by component: one mapping per component, from group name to arrays."""
     if "fit" in groups:
         return [dict(groups)]
     # Files of earlier versions number their components.

@@ -245,8 +245,8 @@ class Failure:
         if name.startswith("_"):
             raise AttributeError(f"'Failure' object has no attribute {name!r}")
         raise AttributeError(
-            f"There is no {name} of {self} Leave failures out ([r for r in results if not isinstance(r, bs.Failure)]), "
-            "or stop at the first with failures='raise'."
+            f"This fit failed, so it has no {name}. {self} Skip failed fits, [r for r in results if not isinstance(r, "
+            "bs.Failure)], or pass failures='raise' to stop at the first failure."
         )
 
 

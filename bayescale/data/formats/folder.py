@@ -29,7 +29,7 @@ _SEED = re.compile(r"(?<![A-Za-z0-9])seed[-_=]?(\d+)(?![A-Za-z0-9])", re.IGNOREC
 
 
 def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: bool = False) -> Table:
-    """Read a folder with one file a run.
+    """Read a folder with one file per run; a model size in a file name, such as 70M, becomes a column.
 
     Args:
         folder: The folder; the files are in it, or each in a subfolder of its own.
@@ -37,11 +37,11 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
         checkpoints: Keep every row of a run; by default only the last one.
 
     Raises:
-        InputError: For no files, or if only some file names contain a size.
+        InputError: If there are no files, or if some file names give a model size and others do not.
     """
     files, aside = run_files(folder)
     if not files:
-        raise InputError(f"{folder} is a folder without tables; one file a run is expected: {some(SUFFIX_LIST)}.")
+        raise InputError(f"{folder} is a folder without tables; one file per run is expected: {some(SUFFIX_LIST)}.")
     parts: dict[str, pd.DataFrame] = {}
     for name, paths in files.items():
         frames = {path.name: load(path).frame for path in paths}
