@@ -44,6 +44,37 @@ def test_a_response_that_grows_is_called_so(marin_post):
     assert "not_monotone" not in codes(rising)
 
 
+@pytest.mark.parametrize(
+    ("loss", "told"),
+    [
+        ([3.40, 3.20, 3.07, 3.03, 3.09, 3.25], True),
+        ([3.40, 3.10, 3.00, 3.05, 3.25], True),
+        ([3.40, 3.20, 3.07, 3.03, 3.04, 3.05], False),
+        ([3.40, 3.20, 3.07, 3.05, 3.03, 3.25], False),
+    ],
+)
+def test_a_rise_at_the_end_of_a_few_losses_is_noticed(marin_post, loss, told):
+    tokens = TOKENS[: len(loss)]
+    runs = bs.Runs.from_frame(pd.DataFrame({"n_tokens": tokens, "loss": loss}), inputs=["n_tokens"])
+    found = with_job(posed(marin_post), runs=runs)
+    assert ("not_monotone" in codes(found)) == told and found.trustworthy != told
+
+
+@pytest.mark.slow
+def test_data_that_leak_and_rising_responses_are_not_extrapolated():
+    flops = np.geomspace(1e18, 1e21, 6)
+    table = pd.DataFrame({"flops": flops, "val_loss": 2.0 + 2.0 * (flops / 1e18) ** -0.2})
+    leaking = bs.read(table.assign(train_loss=table["val_loss"] * np.linspace(1.0, 0.85, 6)))
+    rising = bs.read(pd.DataFrame({"flops": flops, "accuracy": np.linspace(0.3, 0.8, 6)}))
+    for runs, words in ((leaking, "loss part with scale"), (rising, "law='turning'")):
+        fit = bs.fit(runs, seed=0, method="importance")
+        with pytest.raises(bs.InputError, match=f"{words}.*--force"):
+            fit.predict(flops=1e23)
+        forecast = fit.predict(flops=1e23, force=True)
+        # Coverage on published families is no comfort here.
+        assert "record" not in {note.code for note in fit.check(forecast)}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("scored", [False, True])
 def test_data_that_rise_and_fall_are_not_extrapolated(tmp_path, scored):
@@ -103,7 +134,7 @@ def test_strict_and_json_and_python_agree_on_what_is_trustworthy(tmp_path, capsy
     assert "rises with n_tokens" in capsys.readouterr().err
     assert call("fit", tmp_path / "scores.csv", "--json", "--out", tmp_path / "fit.nc") == 0
     assert json.loads(capsys.readouterr().out)["fits"][0]["trustworthy"] is False
-    assert call("predict", tmp_path / "fit.nc", "--at", "n_tokens=1e11", "--json") == 0
+    assert call("predict", tmp_path / "fit.nc", "--at", "n_tokens=1e11", "--force", "--json") == 0
     assert json.loads(capsys.readouterr().out)["trustworthy"] is False
     # A law that grows describes such a response.
     assert bs.fit(runs, law="growing_power", seed=0, strict=True).trustworthy

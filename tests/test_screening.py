@@ -456,3 +456,9 @@ def test_rows_that_no_fit_can_use_are_never_kept():
     assert "keeps it)" in crashed.text and "keep" not in gone.text
     with pytest.raises(InputError, match=r"No row is left of 10: .*left out\.$"):
         screen(ladder(10).assign(loss=np.nan), BOTH, keep=True)
+
+
+def test_the_best_run_of_an_accuracy_that_was_read_as_a_loss_stays():
+    table = pd.DataFrame({"n_params": [1e8, 3e8, 1e9, 3e9, 7e9], "accuracy": [0.256, 0.342, 0.468, 0.736, 0.812]})
+    runs = bs.read(table)
+    assert len(runs) == 5 and "score" in {entry.code for entry in runs.log}

@@ -350,8 +350,12 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
         x = np.log(part[covariates].to_numpy(float))
         y = np.log(part["loss"].to_numpy(float))
         # Most failed scores lie below the others and are kept; no normal score lies far above those of all larger runs.
-        result = find_outliers(x, y, rising=_grows(x, y))
-        for index in np.flatnonzero(result.named):
+        rising = _grows(x, y)
+        # What rises up to 1 is an accuracy that was read as a loss, whose best runs must stay.
+        if rising and part["loss"].max() <= 1.0:
+            continue
+        result = find_outliers(x, y, rising=rising)
+        for index in np.flatnonzero(result.named & (y > result.expected)):
             row, value, expected = part.index[index], np.exp(y[index]), np.exp(result.expected[index])
             rows.append(row)
             told.append(

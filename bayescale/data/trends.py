@@ -36,6 +36,26 @@ MOVING = re.compile(
 """Names of settings that change a loss by themselves; sizes of a model are scales, not settings."""
 
 
+TROUGH = 0.2
+"""A response of few points has a trough if it rises again by more than this fraction of its range."""
+FEW = range(5, 8)
+"""So few points show their scatter too poorly to compare a rise with it."""
+
+
+def has_trough(y: np.ndarray) -> bool:
+    """Return whether a few values in order decrease throughout and then increase throughout, two or more on each side.
+
+    Pure noise has this shape in 5 % of cases with five values, and in 1 % with seven.
+    """
+    low = int(np.argmin(y))
+    return (
+        len(y) in FEW
+        and 2 <= low <= len(y) - 3
+        and bool((np.diff(y[: low + 1]) < 0.0).all() and (np.diff(y[low:]) > 0.0).all())
+        and y[-1] - y[low] > TROUGH * np.ptp(y)
+    )
+
+
 def warnings_about(
     table: pd.DataFrame, inputs: tuple[str, ...], families: np.ndarray, *, shapes: bool = True
 ) -> list[LogEntry]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from bayescale.data.runs import DISTINCT, Runs
 from bayescale.data.score import counts
-from bayescale.data.trends import shape_warnings
+from bayescale.data.trends import has_trough, shape_warnings
 from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import InputError, Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
@@ -23,6 +23,8 @@ from bayescale.posterior.track_record import INSIDE, entry
 
 GRAVE = ("hump", "score", "repeated_or_leaking")
 """Codes of warnings from reading and screening that forbid a decision; "score" only where the law decreases."""
+UNFIT = ("not_monotone", "flat", "repeated")
+"""Warnings about data that the law does not describe."""
 UNLEARNED = 0.1
 """A coordinate counts as not learned if its posterior variance exceeds (1 - this value) times its prior variance."""
 COLLINEAR = 0.98
@@ -64,13 +66,18 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     shape = check_shape(posterior)
     # Reading the table and the shape of its curve may give the same warning, which is kept once.
     told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
+    told |= {"hump"} if turns(posterior) else set()
     table = [note for note in check_table(posterior) if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += [*check_components(posterior), *check_learning(posterior)] if prior else []
     notes += check_floor(posterior)
     points = None if forecast is None else forecast.points
     notes += check_repetition(posterior, points)
-    return notes if forecast is None else [*notes, *check_forecast(forecast), *check_record(posterior, forecast)]
+    if forecast is None:
+        return notes
+    # Coverage on published families reassures nobody about a curve that no law describes.
+    doubted = any(note.severity == "warning" and note.code in (*GRAVE, *UNFIT) for note in notes)
+    return [*notes, *check_forecast(forecast), *([] if doubted else check_record(posterior, forecast))]
 
 
 def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[Note]:
@@ -219,11 +226,12 @@ def check_shape(posterior: Fitted) -> list[Note]:
         return []
     if hump:
         notes.append(hump[0])
-    elif above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise:
+    elif has_trough(y) or (above > RISE * np.ptp(y) and above > (reach + ABOVE_NOISE) * noise):
+        times = "" if has_trough(y) else f", {above / noise:.0f} times the scatter of its neighbours"
         text = (
-            f"The loss rises again by {above / np.ptp(y):.0%} of its range, {above / noise:.0f} times the scatter of "
-            "its neighbours (double descent, over-fitting of repeated data, a spike). A falling law does not describe "
-            "this, and no interval here foresees the next turn: do not decide on this forecast."
+            f"The loss rises again by {above / np.ptp(y):.0%} of its range{times} (double descent, over-fitting of "
+            "repeated data, a spike). A falling law does not describe this, and no interval here foresees the next "
+            "turn: do not decide on this forecast."
         )
         if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
             text = (
@@ -235,7 +243,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
         notes.append(Note("not_monotone", "warning", text))
     half = len(y) // 2
     early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
-    if len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
+    if not notes and len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
     return notes
@@ -248,25 +256,30 @@ def humps(posterior: Fitted) -> list[Note]:
 
 
 def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
-    """Refuse points beyond data that increase and then decrease, under a law that does neither.
+    """Refuse points beyond data that increase, unless the law does, and beyond data that are repeated or leak.
 
     Raises:
         InputError: With the laws that turn, and the option that makes the forecast all the same.
     """
     beyond = forecast.ratio > INSIDE
-    if len(posterior.law.inputs) > 1 or not beyond.any():
+    if not beyond.any():
         return
-    scored = posterior.runs.score is not None
-    found = check_score(posterior) if scored else [] if rises(posterior) else humps(posterior)
-    turned = [note for note in found if note.code == "not_monotone"]
-    if not turned or turns(posterior):
+    found = [note for note in check_table(posterior) if note.code == "repeated_or_leaking"]
+    law = ""
+    if not found and len(posterior.law.inputs) == 1 and not turns(posterior):
+        # Losses that rise again at the end, or between noisy values, are warned of only.
+        shape = [note for note in check_shape(posterior) if note.code == "not_monotone"]
+        found = [note for note in shape if "The loss rises again" not in note.text]
+        law = "inverted_u_score" if posterior.runs.score is not None else "rise_then_fall"
+        law = "turning" if found and "rises with" in found[0].text else law
+    if not found:
         return
-    law = "inverted_u_score" if scored else "rise_then_fall"
     point = inputs_text(forecast.points[beyond].iloc[0].to_dict())
+    other = f" fit a law that turns, law={law!r} (bayescale fit --law {law});" if law else ""
     raise InputError(
-        f"{turned[0].text} The point {point} lies beyond the data, so no forecast is made there. Forecast inside the "
-        f"data; fit a law that turns, law={law!r} (bayescale fit --law {law}); or pass force=True (bayescale predict "
-        f"--force) for the forecast of {posterior.law_names} all the same."
+        f"{found[0].text} The point {point} lies beyond the data, so no forecast is made there. Forecast inside the "
+        f"data;{other} or pass force=True (bayescale predict --force) for the forecast of {posterior.law_names} all "
+        "the same."
     )
 
 
