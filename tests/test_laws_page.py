@@ -36,7 +36,7 @@ def test_page_has_every_law_and_alias():
 
 def test_one_law(capsys):
     out = shown(capsys, "gadre")
-    assert out.startswith("gadre(flops, tokens_per_param): Over-training at C = 6 N D")
+    assert out.startswith("gadre(flops, tokens_per_param): Loss by compute C = 6 N D")
     assert "input      flops: training floating-point operations" in out
     assert "constants  redpajama, refitted for this package" in out
     assert "eta: Exponent(median=0.13, sd=0.5)" in out

@@ -75,7 +75,7 @@ def check_priors(priors: Any) -> None:
 @known_keywords
 @record
 class Positive:
-    """A positive constant: LogNormal(ln median, sd). Coordinate: its logarithm."""
+    """A positive constant, sampled through its logarithm: LogNormal(ln median, sd)."""
 
     median: float
     sd: float = 1.0
@@ -90,7 +90,7 @@ class Positive:
 @known_keywords
 @record
 class Exponent(Positive):
-    """An exponent per unit of ln x: LogNormal(ln median, sd); used only where a published law gives it."""
+    """A positive exponent of an input: LogNormal(ln median, sd); used where published laws suggest a median."""
 
     median: float = 0.35
     sd: float = 0.5
@@ -99,7 +99,7 @@ class Exponent(Positive):
 @known_keywords
 @record
 class Outer(Positive):
-    """The outer power k of a sum of terms, LogNormal(0, 0.5) (reference: P-k of the Skaling form)."""
+    """The outer power k of a sum of terms: LogNormal(ln median, sd)."""
 
     median: float = 1.0
     sd: float = 0.5
@@ -270,7 +270,7 @@ LEVELS = (Level, Shares, Plateaus)
 @known_keywords
 @record
 class Fall:
-    """Exponents, sampled by way of the decrease of log y over one training span.
+    """Exponents, sampled through the decrease of ln(law) over the training spans of the inputs.
 
     The net decrease b of log y, when all inputs move over one span at the reference, is LogNormal(ln median, sd). The
     gross decreases C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units. No unit of ln x
@@ -354,7 +354,7 @@ class Turn(Real):
 @known_keywords
 @record
 class Break:
-    """Inputs at which a law bends, in increasing order: anywhere in the data, or somewhat outside.
+    """Inputs at which the slope of a law changes, in increasing order: within the data, or somewhat outside.
 
     On a scale on which the training range goes from -1/2 to 1/2, the first one is Normal(mean, sd), and the distances
     from one to the next are LogNormal(ln gap, 0.5).
