@@ -136,7 +136,7 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
     scales={f"share_{i}": "" for i in range(1, 6)},
     published={
         "ye2024_notebook": paper(
-            note="the authors' notebook, one domain; .094 was added to each of the authors' slopes, so that the slopes sum to 0",
+            note="the authors' notebook, one domain; .094 was added to each of their slopes, so that the slopes sum to 0",
             **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
