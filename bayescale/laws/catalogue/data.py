@@ -41,11 +41,10 @@ MOST_EPOCHS = 64
 def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: Any, R_D: Any, R_N: Any) -> Any:
     """Loss by parameters N and tokens D, of which U are unique: E + A N'^-alpha + B D'^-alpha.
 
-    D' is the number of unique tokens worth as much as the D tokens with repetitions. N' is less than N if the model has
-    more parameters than U tokens support. After R_D repetitions, a repeated token is worth 1/e of a new token; R_D is
-    not a half-life in epochs. R_N has the same meaning for parameters. In this law more repetitions never increase the
-    loss, but in experiments they do so beyond about 60 epochs. The published E and amplitudes are not valid for other
-    corpora.
+    D' = U (1 + R_D (1 - e^(-R / R_D))) with R = D / U - 1 repetitions; N' is computed in the same way from N, R_N and
+    the number of parameters that U tokens support. After R_D repetitions, a repeated token is worth 1/e of a new token;
+    R_D is not a half-life in epochs. In this law more repetitions never increase the loss, but in experiments they
+    increase it beyond about 60 epochs. The published E and amplitudes are not valid for other corpora.
     """
     unique = jnp.minimum(U, D)
     ratio = (A / B) ** (1.0 / (2.0 * alpha))
@@ -136,7 +135,7 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
     scales={f"share_{i}": "" for i in range(1, 6)},
     published={
         "ye2024_notebook": paper(
-            note="the authors' notebook, one domain; .094 was added to each of their slopes, so that the slopes sum to 0",
+            note="the authors' notebook, one domain; .094 was added to each of their slopes so that these sum to 0",
             **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
@@ -212,7 +211,7 @@ def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any
 def distillation(
     N: Any, D: Any, teacher: Any, *, E, A, B, k, alpha, beta, A_s, B_s, k_s, alpha_s, beta_s, c0, d1, f1, c1f1
 ) -> Any:
-    """Student of a teacher of loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
+    """Student of a teacher with loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
 
     L = E + (A N^-alpha + B D^-beta)^k is the student's loss if it is trained without a teacher. Busbridge et al. (2025)
     write c1 f1 for c1f1; data determine this product better than c1. The teacher affects the student only through its

@@ -257,8 +257,8 @@ variant(
     section="inference",
     summary="Number of tokens that an attacker can force by controlling the activations of x tokens: A x^c, c near 1.",
     cite="fort2023attacks",
-    caveats="Fort (2023) states that the two numbers are proportional, t = kappa a. The values of kappa could not be "
-    "verified.",
+    caveats="Fort (2023) states that the numbers t of forced and a of controlled tokens are proportional, t = kappa "
+    "a. The values of kappa could not be verified.",
     inputs=("controlled_tokens",),
     priors={"c": Exponent(1.0, 0.15)},
     response="forced tokens",
@@ -268,7 +268,7 @@ variant(
     "demand_ability",
     name="attack_success",
     section="inference",
-    summary="Success of an attack that forces t tokens by controlling a tokens: odds against A (t / a)^c.",
+    summary="Success of an attack by the numbers of forced tokens t and controlled tokens a: odds against A (t / a)^c.",
     cite="fort2023attacks",
     caveats="The odds are even at t = kappa a with A = kappa^-c. Fort (2023) states this threshold. The logistic "
     "curve around it was written for this package.",

@@ -324,8 +324,8 @@ variant(
     summary="Power law with a floor on a smooth data manifold of dimension d: E + A x^-c with c of about 4/d.",
     cite="bahri2021explaining",
     caveats="Bahri et al. (2021) call this the resolution-limited regime. The relation c = 4/d was not checked "
-    "against their paper. It is used only for the prior of c, with d of about 10. Sharma and Kaplan "
-    "(sharma2020manifold) state it for parameters.",
+    "against their paper. It is used only for the prior of c, with d of about 10. Sharma and Kaplan (2020) state "
+    "it for parameters.",
     form="recalled",
     priors={"c": Exponent(0.4, 0.7)},
 )

@@ -141,7 +141,7 @@ def precision_after(N: Any, D: Any, P: Any, *, E, A, B, alpha, k, g_D, g_N, g) -
     nicknames=("FP8",),
 )
 def floating_point(N: Any, D: Any, E: Any, M: Any, B: Any, *, eps, n, alpha, d, beta, h, delta, nu) -> Any:
-    """Floating-point training, eps + n N^-alpha + d D^-beta + h D^beta N^-alpha log2(B) / ((E+.5)^delta (M+.5)^nu).
+    """Floating-point training: eps + n N^-alpha + d D^-beta + h D^beta N^-alpha log2(B) / ((E+.5)^delta (M+.5)^nu).
 
     E is the number of exponent bits, M the number of mantissa bits, and B the number of values with a common scale. Sun
     et al. (2025) write 1/gamma for h. More tokens increase the loss when D^(2 beta) exceeds d (E+.5)^delta (M+.5)^nu

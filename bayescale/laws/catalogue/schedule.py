@@ -350,9 +350,8 @@ variant(
     section="schedule",
     summary="Best learning rate by width d: A d^-c, with c near 1 for hidden matrices.",
     cite="wortsman2023small",
-    caveats="The parametrisation of Yang et al. (yang2022tensor) predicts c = 1 for hidden matrices. If the "
-    "posterior of c excludes 1, this prediction does not give the best rate of large models from that of small "
-    "models.",
+    caveats="The parametrisation of Yang et al. (2022) predicts c = 1 for hidden matrices. If the posterior of c "
+    "excludes 1, this prediction does not give the best rate of large models from that of small models.",
     form="recalled",
     response="best learning rate",
     describes="quantity",

@@ -64,8 +64,9 @@ alias("subjective_preference", "signed_power", "wang2025worldpm")
 def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
     """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)).
 
-    B is the response at x0, the geometric mean of x over the data. The response changes by a B when x grows by a factor
-    of e. A line reaches zero at some x. For a score that is linear in ln x between chance and ceiling use `logistic`.
+    B is the response at x0, the geometric mean of x over the data. When x grows by a factor of e, the response changes
+    by the product of B and a. A line reaches zero at some x. For a score that is linear in ln x between chance and
+    ceiling use `logistic`.
     """
     return B * above_zero(1.0 + a * jnp.log(x / x0))
 
