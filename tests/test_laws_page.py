@@ -7,6 +7,7 @@ import pytest
 from conftest import call
 
 from bayescale.laws import BUILT_IN, describe
+from bayescale.laws.priors import Exponent, Shares
 from bayescale.laws.registry import ALIASES, LAWS
 
 
@@ -36,7 +37,7 @@ def test_page_has_every_law_and_alias():
 
 def test_one_law(capsys):
     out = shown(capsys, "gadre")
-    assert out.startswith("gadre(flops, tokens_per_param): Over-training at C = 6 N D")
+    assert out.startswith("gadre(flops, tokens_per_param): Loss by compute C = 6 N D")
     assert "input      flops: training floating-point operations" in out
     assert "constants  redpajama, refitted for this package" in out
     assert "eta: Exponent(median=0.13, sd=0.5)" in out
@@ -67,3 +68,16 @@ def test_list_has_one_line_a_law(capsys):
 def test_declarations_are_short(name):
     # What a law says of itself has to fit on one line of a list.
     assert len(LAWS[name].info.summary) <= 130
+
+
+def test_every_input_has_a_symbol_and_every_prior_an_explanation():
+    text = describe.markdown()
+    assert set(describe.SYMBOLS) <= set(BUILT_IN)
+    for name in BUILT_IN:
+        assert len(describe.symbols(LAWS[name])) == len(LAWS[name].inputs), name
+        for prior in LAWS[name].priors.values():
+            assert f"### {type(prior).__name__}\n" in text
+    # Numbers of a prior with many parameters are shown only where they differ from the explained defaults.
+    assert describe.short_prior(Shares(("E", "A"))) == "[`Shares`](#shares)"
+    assert describe.short_prior(Shares(("E", "A"), floor=False)) == "[`Shares(floor=False)`](#shares)"
+    assert describe.short_prior(Exponent()) == "[`Exponent(median=0.35, sd=0.5)`](#exponent)"

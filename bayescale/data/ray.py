@@ -1,4 +1,4 @@
-"""Rays: designs in which all inputs grow together, such as a compute-optimal ladder with 20 tokens a parameter.
+"""Rays: designs in which all inputs grow together, such as a compute-optimal ladder with 20 tokens per parameter.
 
 Such data do not show the effect of each input alone, only of all together. `law="auto"` therefore fits one input along
 the ray; the other inputs are powers of it.

@@ -20,7 +20,7 @@ NAMES = {
     "unique_tokens": "distinct tokens",
     "unique_samples": "distinct samples",
     "batch_tokens": "tokens a batch",
-    "tokens_per_param": "tokens a parameter",
+    "tokens_per_param": "tokens per parameter",
     "value_se": "standard error",
     "n_experts": "experts",
 }

@@ -13,79 +13,14 @@ from typing import Any
 from bayescale.laws import BUILT_IN
 from bayescale.laws.inputs import INPUTS
 from bayescale.laws.law import Law
+from bayescale.laws.page_text import LEFT_OUT, NOT_LAWS, ROLES, SECTIONS, SYMBOLS, TOP, TRENDS
+from bayescale.laws.papers import paper_of
 from bayescale.laws.published import FORMS, VERIFIED, Published
 from bayescale.laws.registry import ALIASES, LAWS, papers_of
 from bayescale.laws.responses import RESPONSES
 
-SECTIONS = {
-    "one_input": "One scale input",
-    "joint": "Parameters with tokens, steps, compute or shape",
-    "data": "Data: repetition, fine-tuning, filtering, mixtures, teachers",
-    "architecture": "Architecture",
-    "precision": "Precision",
-    "schedule": "Schedules and best settings",
-    "downstream": "Scores: tasks by scale, loss and skill",
-    "trends": "Minima, maxima, sudden changes, straight lines and no trend",
-    "inference": "Compute at test time",
-    "posttraining": "Post-training: reinforcement learning, rewards, fine-tuning, languages",
-    "data_decisions": "Decisions about data",
-    "shape": "Shape at a budget, stability",
-}
-"""Heading of each section, by the module that registers its laws."""
-
-TRENDS = {
-    "a score by any scale input": ("logistic", "logistic_ceiling", "gompertz"),
-    "a score of a task that has easy and hard items": ("difficulty_mixture",),
-    "a score with a maximum or a minimum": ("inverted_u_score", "u_shaped_score", "thinking_peak"),
-    "a score at a fixed budget with a best setting": ("valley", "moving_valley"),
-    "pass@k, best of n, search with a verifier": ("coverage_power", "coverage_beta", "attempts_plateau"),
-    "accuracy by thinking tokens, or by rounds of revision": ("thinking_logistic", "votes"),
-    "a score by the number of examples or tasks of fine-tuning": (
-        "instruction_data",
-        "instruction_tasks",
-        "finetune_mixture",
-    ),
-    "reinforcement learning by compute": ("scale_rl", "rl_compute", "rl_logistic"),
-    "an error by model size, data and a third input": ("three_input_outer", "width_depth_resolution"),
-    "a response that may not change with scale": ("signed_power", "no_trend"),
-    "a sudden change": ("sharp_transition", "broken_1"),
-}
-"""Laws for trends that papers report without an equation, by trend."""
-
-NOT_LAWS = {
-    "Choice of single items (schaeffer2024elusive)": "needs a categorical likelihood, with the log likelihoods of all "
-    "choices of each item as the response. `choice_probabilities` describes their mean.",
-    "Skills behind many benchmarks (ruan2024observational, Sloth)": "is a factor model whose response is a table of "
-    "models by benchmarks. `observational` treats the skill as known, without error.",
-    "Several demands at once (zhou2025general)": "is a factor model of item responses in many dimensions. "
-    "`demand_ability` has one demand.",
-    "Linearity and breakthroughness (BIG-bench, PaLM)": "are measures of a curve, not curves. Compute them on draws of "
-    "`predict`. `sharp_transition` of a score describes a breakthrough.",
-    "Families from few runs (Hitchhiker's guide, the fine line)": "is advice on pooling families and sizes, not a "
-    "curve: see `bs.pool`.",
-    "Conformal control of test-time scaling (ATTS)": "is a procedure with a guarantee for exchangeable answers, not a "
-    "curve.",
-    "Metrics of test-time scaling (ARISE)": "are metrics. With `thinking_peak`, P(T < x) is the probability that more "
-    "tokens decrease the score.",
-    "Budgets over stages (AgentTTS)": "is a choice among products of laws. `laws.optimum.best` accepts any path.",
-    "Particle methods at inference": "are algorithms. `bs.decide.compare` compares the rates of two algorithms.",
-    "Accuracy at a cost (sadhukhan2025kinetics)": "needs two laws with different responses: `kinetics` for the cost "
-    "and a law of coverage for the accuracy.",
-    "Threshold theory of grokking": "gives bounds without constants for tasks of group arithmetic.",
-    "Counter-examples (Alice in Wonderland, LIMR)": "show that a trend fails. `check` looks for this in data.",
-}
-"""Papers whose law is not in the catalogue, with the reason."""
-
-LEFT_OUT = (
-    "No source was found for the constants of hestness, farseer, precision, floating_point, distillation, "
-    "sparse_experts, multilingual, encoder_decoder, time_series and interatomic_potential.",
-    "quantised_training, 16-bit weights with an 8-bit second layer: the available copy of the table is corrupt.",
-    "chinchilla, other subsets of the Gemstones runs: the paper prints exponents without amplitudes.",
-    "optimal_params, untuned recipes of porian2024resolving: the paper prints exponents from .864 down to .571 without "
-    "amplitudes.",
-    "leverage: the best rate C^-.1529 and the best batch C^.3644 are quoted without amplitudes.",
-)
-"""Constants that are not in the registry, with the reason."""
+FEW_NUMBERS = 2
+"""Number of parameters of a prior up to which the page shows all of them, defaults too."""
 
 
 def section(law: Law) -> str:
@@ -94,8 +29,10 @@ def section(law: Law) -> str:
 
 
 def only(law: Law) -> str:
-    """Return what a law is limited to besides its response: to scores, or to responses that are no score."""
-    return {"odds": " (scores only)", "quantity": " (not for scores)"}.get(law.info.describes, "")
+    """Return the kind of data to which a law is limited, to be printed after its response; empty without a limit."""
+    return {"odds": " (only for data with a score)", "quantity": " (not for data with a score)"}.get(
+        law.info.describes, ""
+    )
 
 
 def aliases(law: Law) -> dict[str, str]:
@@ -106,7 +43,7 @@ def aliases(law: Law) -> dict[str, str]:
 def input_lines(law: Law) -> dict[str, str]:
     """Return the meaning of each input of a law."""
     counting = dict(law.info.counting)
-    lines = {name: INPUTS.get(name, "any one scale input" if name == "x" else "") for name in law.inputs}
+    lines = {name: INPUTS.get(name, "one input of any name" if name == "x" else "") for name in law.inputs}
     return {name: f"{text}, {counting[name]}" if name in counting else text for name, text in lines.items()}
 
 
@@ -114,6 +51,17 @@ def prior_text(prior: Any) -> str:
     """Return the kind and the numbers of a prior as text."""
     numbers = {f.name: getattr(prior, f.name) for f in dataclasses.fields(prior) if f.name != "names"}
     return f"{type(prior).__name__}({', '.join(f'{key}={value}' for key, value in numbers.items())})"
+
+
+def short_prior(prior: Any) -> str:
+    """Return a prior as text without the defaults that the top of the page explains, linked to its explanation there.
+
+    One or two numbers, such as a median and its sd, are always shown.
+    """
+    kind, fields = type(prior).__name__, [f for f in dataclasses.fields(prior) if f.name != "names"]
+    shown = [f.name for f in fields if len(fields) <= FEW_NUMBERS or getattr(prior, f.name) != f.default]
+    numbers = ", ".join(f"{name}={getattr(prior, name)}" for name in shown)
+    return f"[`{kind}({numbers})`](#{kind.lower()})" if numbers else f"[`{kind}`](#{kind.lower()})"
 
 
 def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
@@ -125,14 +73,32 @@ def prior_lines(law: Law) -> dict[str, tuple[str, str]]:
     return lines
 
 
+def reference(cite: str, *, titled: bool = False) -> str:
+    """Return authors and year of a paper, its title if `titled`, and its citation key as Markdown."""
+    paper = paper_of(cite)
+    if paper is None:
+        return f"`{cite}`"
+    title = f", *{paper.title}*" if titled and paper.authors else ""
+    return f"{paper.label}{title} (`{cite}`)"
+
+
+def symbols(law: Law) -> tuple[str, ...]:
+    """Return the symbol of each input in the formula of a law's summary."""
+    signature = inspect.signature(law.function).parameters.values()
+    own = tuple(one.name for one in signature if one.kind is not one.KEYWORD_ONLY)
+    return SYMBOLS.get(law.name, own)
+
+
 def constants_text(source: Published) -> str:
     """Return a set of constants as one line of text."""
     return ", ".join(f"{name} = {value:.7g}" for name, value in source.constants)
 
 
-def nesting_text(law: Law) -> str:
-    """Return the laws to which this one reduces, and the values at which it does, as text."""
-    return "; ".join(f"{other} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.info.nests)
+def nesting_text(law: Law, quote: str = "") -> str:
+    """Return the laws to which this one reduces, each name in quotes, and the values at which it does, as text."""
+    return "; ".join(
+        f"{quote}{other}{quote} at {', '.join(f'{k} = {v:g}' for k, v in fixed)}" for other, fixed in law.info.nests
+    )
 
 
 def card(law: Law) -> dict[str, Any]:
@@ -203,22 +169,28 @@ def text(law: Law) -> str:
 
 def block(law: Law) -> list[str]:
     """Return the description of a law as lines of Markdown."""
-    where = f"{law.info.cite}, {law.info.equation}" if law.info.equation else law.info.cite
+    where = reference(law.info.cite, titled=True) + (f", {law.info.equation}" if law.info.equation else "")
     lines = [f"### `{law.name}`", "", law.info.summary + (f" {law.info.caveats}" if law.info.caveats else ""), ""]
     lines.append(f"- paper: {where}; {FORMS[law.info.form]}")
-    lines.append("- inputs: " + "; ".join(f"`{name}` ({text})" for name, text in input_lines(law).items()))
+    meanings = zip(input_lines(law).items(), symbols(law), strict=True)
+    named = [f"`{name}` ({text if sign == name else f'{sign}: {text}'})" for (name, text), sign in meanings]
+    lines.append(f"- inputs: {'; '.join(named)}")
     lines.append(f"- response: {law.response}{only(law)}")
     if law.axes:
         lines.append(f"- discrepancy over: {', '.join(name for name, _ in law.axes)}")
-    lines.append("- priors: " + "; ".join(f"{names}: `{prior}`" for names, (prior, _) in prior_lines(law).items()))
+    priors = [f"{', '.join(law.covered[key])}: {short_prior(prior)}" for key, prior in law.priors.items()]
+    lines.append(f"- priors: {'; '.join(priors)}")
+    if law.info.published:
+        lines.append("- published constants:")
     for source in law.info.published:
         note = f"; {source.note}" if source.note else ""
-        cite = f", {source.cite}" if source.cite != law.info.cite else ""
-        lines.append(f"- `{source.key}` ({VERIFIED[source.verified]}{cite}{note}): {constants_text(source)}")
+        cite = f", {reference(source.cite)}" if source.cite != law.info.cite else ""
+        lines.append(f"    - `{source.key}` ({VERIFIED[source.verified]}{cite}{note}): {constants_text(source)}")
     if law.info.nests:
-        lines.append(f"- becomes {nesting_text(law)}")
+        lines.append(f"- equals {nesting_text(law, '`')}")
     if aliases(law):
-        lines.append("- other names: " + ", ".join(f"`{name}` ({cite})" for name, cite in aliases(law).items()))
+        other = ", ".join(f"`{name}` ({reference(cite)})" for name, cite in aliases(law).items())
+        lines.append(f"- other names: {other}")
     if law.info.nicknames:
         lines.append("- search terms: " + ", ".join(law.info.nicknames))
     return [*lines, ""]
@@ -228,23 +200,10 @@ def markdown() -> str:
     """Return the text of `docs/laws.md`."""
     built_in = {name: LAWS[name] for name in BUILT_IN}
     functions = len({law.function for law in built_in.values()})
-    lines = [
-        "# Laws",
-        "",
-        f"{len(built_in)} laws with {functions} different functions, generated from the registry by "
-        "`python -m bayescale.laws.describe`. `bayescale laws NAME` shows a law by name, nickname, author or title. "
-        '`bs.laws.get(name)` returns a law, `bs.laws.search("muennighoff")` finds names, and '
-        "`law.published(key)` is the law with the constants of a paper. Citation keys refer to `references.bib`.",
-        "",
-        "Constants are for raw counts as inputs and the paper's unit of the response. Each set says how it was checked:"
-        " " + "; ".join(f"*{text}*" for text in VERIFIED.values()) + ".",
-        "",
-        "Priors describe constants for inputs divided by their geometric mean over the data. Inputs with a fixed "
-        "meaning (bits, experts, fractions) are not divided. Kinds of priors:",
-        "",
-        *(f"- `{name}`: {role}" for name, role in sorted(roles(built_in).items())),
-        "",
-    ]
+    checks = [f"    - *{text}*" for text in VERIFIED.values()]
+    lines = ["# Laws", "", TOP.format(laws=len(built_in), functions=functions, checks="\n".join(checks))]
+    for name in sorted({type(prior).__name__ for law in built_in.values() for prior in law.priors.values()}):
+        lines += [f"### {name}", "", ROLES[name], ""]
     for module, heading in SECTIONS.items():
         members = [law for law in built_in.values() if section(law) == module]
         lines += [f"## {heading}", ""]
@@ -254,14 +213,8 @@ def markdown() -> str:
     lines += [f"- {trend}: {', '.join(f'`{name}`' for name in names)}" for trend, names in TRENDS.items()]
     lines += ["", "## Papers whose law is not in the catalogue", ""]
     lines += [f"- {name}: {reason}" for name, reason in NOT_LAWS.items()]
-    lines += ["", "## Constants left out", "", *(f"- {reason}" for reason in LEFT_OUT), ""]
-    return "\n".join(lines)
-
-
-def roles(laws: dict[str, Law]) -> dict[str, str]:
-    """Return the first line of the docstring of each kind of prior that laws use."""
-    kinds = {type(prior) for law in laws.values() for prior in law.priors.values()}
-    return {kind.__name__: (inspect.getdoc(kind) or "").splitlines()[0] for kind in kinds}
+    lines += ["", "## Published constants that the catalogue leaves out", "", *(f"- {reason}" for reason in LEFT_OUT)]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":

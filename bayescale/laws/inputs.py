@@ -19,7 +19,7 @@ INPUTS = {
     "width": "model width",
     "depth": "number of layers",
     "n_experts": "experts in each routed layer; a dense model has 1",
-    "granularity": "how finely experts are split; papers define it differently",
+    "granularity": "how finely experts are split (papers define this differently)",
     "active_share": "fraction of the parameters (or experts) that are active for a token",
     "p_streams": "parallel streams",
     "vocab_size": "tokens in the vocabulary",

@@ -75,7 +75,7 @@ def check_priors(priors: Any) -> None:
 @known_keywords
 @record
 class Positive:
-    """A positive constant: LogNormal(ln median, sd). Coordinate: its logarithm."""
+    """A positive constant, sampled through its logarithm: LogNormal(ln median, sd)."""
 
     median: float
     sd: float = 1.0
@@ -90,7 +90,7 @@ class Positive:
 @known_keywords
 @record
 class Exponent(Positive):
-    """An exponent per unit of ln x: LogNormal(ln median, sd); used only where a published law gives it."""
+    """A positive exponent of an input: LogNormal(ln median, sd); used where published laws suggest a median."""
 
     median: float = 0.35
     sd: float = 0.5
@@ -99,7 +99,7 @@ class Exponent(Positive):
 @known_keywords
 @record
 class Outer(Positive):
-    """The outer power k of a sum of terms, LogNormal(0, 0.5) (reference: P-k of the Skaling form)."""
+    """The outer power k of a sum of terms: LogNormal(ln median, sd)."""
 
     median: float = 1.0
     sd: float = 0.5
@@ -165,8 +165,17 @@ class Shares:
     """Terms that add up to the law's value at the reference scale: a level and the fractions of the terms.
 
     `Shares(("E", "A", "B"))` samples the irreducible fraction E / (E + A + B) and the fraction A / (A + B), which the
-    data determine better than E, A and B themselves. The level is integrated out as for `Level`. With `outer="k"` the
-    reducible part is (A + B)^k. With `floor=False` the first name is a term like the others.
+    data determine better than E, A and B themselves. The level is integrated out as for `Level`.
+
+    Attributes:
+        names: Constants of the terms, first the floor.
+        floor_mean: Mean of the logit of the floor's fraction.
+        floor_sd: Standard deviation of this logit.
+        share_sd: Standard deviation of the logit of each further term's fraction of what remains. The mean of this
+            logit is -ln m if m terms follow.
+        sd: Standard deviation of the logarithm of the law's value at the reference scale.
+        outer: Name of the power k, if the terms after the floor are raised to it together: E + (A + B)^k.
+        floor: Whether the first name is a floor; if false, it is a term like the others.
     """
 
     names: tuple[str, ...] = static(default=())
@@ -220,10 +229,10 @@ class Plateaus:
         spread: Standard deviation of arsinh(F - W).
         both: Square root of the product F W.
         sd: Standard deviation of the level in log units.
-        floor_mean: Mean of the floor's logit in the component without a plateau.
-        floor_sd: Standard deviation of the floor's logit in that component.
+        floor_mean: Mean of the logit of the floor's fraction in the model without a plateau.
+        floor_sd: Standard deviation of this logit.
         plateau: A key of `PLATEAUS`. Data rarely show whether a curve has a plateau, but far forecasts depend on it. A
-            mixture forecasts most published curves better than either component (docs/evidence/calibration.md).
+            mixture forecasts most published curves better than either model alone (docs/evidence/choices.md).
     """
 
     names: tuple[str, ...] = static(default=())
@@ -270,12 +279,18 @@ LEVELS = (Level, Shares, Plateaus)
 @known_keywords
 @record
 class Fall:
-    """Exponents, sampled by way of the decrease of log y over one training span.
+    """Exponents, sampled through the decrease of ln(law) over the training spans of the inputs.
 
-    The net decrease b of log y, when all inputs move over one span at the reference, is LogNormal(ln median, sd). The
-    gross decreases C_j = exponent_j * span_j of different inputs differ by a Normal(0, 1) in log units. No unit of ln x
-    is involved, so forecasts do not change if an input is replaced by its square. Unconstrained parameters: ln b, and
-    for several inputs the log ratios of the net decreases b_j.
+    The training span of an input is the range of ln x in the data. Let b be the decrease of ln(law) when all inputs
+    grow by their training spans, computed from the slope of the law at the reference scale. b is LogNormal(ln median,
+    sd). For any two inputs, the ratio of exponent times training span is LogNormal(0, 1). No unit of ln x is involved,
+    so forecasts do not change if an input is replaced by its square. The unconstrained parameters are ln b and, for
+    several inputs, the log ratios of their contributions b_j to b.
+
+    Attributes:
+        names: Exponents.
+        median: Median of b.
+        sd: Standard deviation of ln b.
     """
 
     names: tuple[str, ...] = static(default=())
@@ -354,10 +369,10 @@ class Turn(Real):
 @known_keywords
 @record
 class Break:
-    """Inputs at which a law bends, in increasing order: anywhere in the data, or somewhat outside.
+    """Inputs at which the slope of a law changes, in increasing order: within the data, or somewhat outside.
 
-    On a scale on which the training range goes from -1/2 to 1/2, the first one is Normal(mean, sd), and the distances
-    from one to the next are LogNormal(ln gap, 0.5).
+    On a logarithmic axis on which the training data range from -1/2 to 1/2, the first of these inputs is Normal(mean,
+    sd), and the distance from each one to the next is LogNormal(ln gap, 0.5).
     """
 
     names: tuple[str, ...] = static(default=())

@@ -7,9 +7,9 @@ from typing import Any
 from bayescale.errors import InputError
 
 RESPONSES = {
-    "loss": "a loss, or another positive response that falls; of a score the odds against being right",
-    "odds": "the odds against being right, (ceiling - score) / (score - chance): scores only",
-    "quantity": "the response itself, which is positive; no score is modelled as it is",
+    "loss": "a loss, or another positive response for which lower is better; for a score its odds against being right",
+    "odds": "the odds against being right, (ceiling - score) / (score - chance); only for data with a score",
+    "quantity": "the response itself, which is positive; not for data with a score",
 }
 """Meanings of a law's value."""
 

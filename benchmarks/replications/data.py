@@ -92,14 +92,14 @@ def vocabulary_runs() -> pd.DataFrame:
 
 
 def overtrained_runs(family: str) -> pd.DataFrame:
-    """Runs of one training set with 20 tokens a parameter or more."""
+    """Runs of one training set with 20 tokens per parameter or more."""
     rows = clean("overtrain", "c4_val_loss", family)
     rows = rows.assign(tokens_per_param=rows["n_tokens"] / rows["n_params"])
     return above(rows[rows["tokens_per_param"] > 19.0], 10.0)
 
 
 def five_runs(family: str) -> pd.DataFrame:
-    """The authors' choice: the four smallest models at 20 tokens a parameter, the smallest also at 320."""
+    """The authors' choice: the four smallest models at 20 tokens per parameter, the smallest also at 320."""
     rows = overtrained_runs(family)
     size, ratio = rows["n_params"].rank(method="dense"), rows["tokens_per_param"].round()
     return rows[((size <= 4) & (ratio == 20)) | ((size == 1) & (ratio == 320))]

@@ -176,7 +176,8 @@ def unconverged(found: Measured) -> list[str]:
             if bad and row["fits"] == 1:
                 parts.append(f"{name} with {NAMES[kind]} (R-hat {row['rhat']:.3f}, {row['divergences']} divergences)")
             elif bad:
-                parts.append(f"{bad} of {row['fits']} fits with {NAMES[kind]}")
+                which = "of the constants" if part == "full" else "that forecast"
+                parts.append(f"{bad} of {row['fits']} fits {which} with {NAMES[kind]}")
     return list(dict.fromkeys(parts))
 
 

@@ -130,7 +130,7 @@ def test_method_of_some_problems_stands_apart(results, tmp_path):
     assert len(tally.common(cells)) == len(before)
     text = sections.sometimes(cells, "last slope")
     assert f"{len({row['key'] for row in few})} problems" in text
-    assert "one input 1.00 (1.00 to 1.00)" in text
+    assert "one input: 1.00 (1.00 to 1.00)" in text
     assert sections.sometimes(cells[cells["method"] != "M4 by NUTS"], "last slope") == ""
 
 

@@ -37,8 +37,8 @@ def test_page_says_what_rows_say(tmp_path):
     assert f"{1.01 * 0.34781:.3g} ({low:.3g} to {high:.3g})" in text
     assert "5 of 5 / 0 of 5" in text and "50 % / 100 %" in text and "1.2 % / 1.2 % / 0.78 %" in text
     assert (
-        "With discrepancy off all 5 constants agree." in text
-        and "With discrepancy on none of the 5 constants agrees." in text
+        "With discrepancy off, all 5 constants agree." in text
+        and "With discrepancy on, none of the 5 constants agrees." in text
     )
     assert "mean absolute error 0.035" in text and "Not converged" not in text
     assert "Fine-tuning" in text.split("Not measured:")[1]

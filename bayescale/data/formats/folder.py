@@ -216,5 +216,5 @@ def from_names(
         parts[name] = frame.assign(**columns)
     first = next(iter(named))
     told = ", ".join(f"{role} = {named[first].get(role):g}" for role in added if named[first].get(role) is not None)
-    multiple = f" (a multiple counts in {CHINCHILLA:g} tokens a parameter)" if _MULTIPLE.search(first) else ""
+    multiple = f" (a multiple counts in {CHINCHILLA:g} tokens per parameter)" if _MULTIPLE.search(first) else ""
     return [LogEntry("recognised", "info", f"From names of files: {first} is {told}{multiple}.")]

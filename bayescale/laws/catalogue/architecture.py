@@ -37,11 +37,12 @@ from bayescale.laws.shapes import smooth_minimum, two_sided
     nicknames=("unified scaling law", "MoE"),
 )
 def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_max: Any) -> Any:
-    """Routed language models: A N^-a Ehat^-(b - c log10 N), with Ehat saturating from E_start to E_max experts.
+    """Loss of routed language models by parameters N and experts E: A N^-a Ehat^-(b - c log10 N).
 
-    The paper writes log10 L = a log10 N + b log10 Ehat + c log10 N log10 Ehat + d: its a and b are negative and A =
-    10^d. Above N = 10^(b/c) more experts do not reduce the loss. The losses are those after 130e9 tokens. E_max is
-    poorly determined.
+    Ehat is a smooth function of the number of experts E: it is E_start for one expert, and approaches E_max for many.
+    Clark et al. (2022) write log10 L = a log10 N + b log10 Ehat + c log10 N log10 Ehat + d, so their a and b are
+    negative and A = 10^d. Above N = 10^(b/c), more experts do not reduce the loss. The losses were measured after 130e9
+    tokens. The data hardly determine E_max.
     """
     experts = two_sided(E - 1.0, E_start, E_max)
     return A * N**-a * experts ** (c * jnp.log10(N) - b)
@@ -72,10 +73,10 @@ def routed(N: Any, E: Any, *, A: Any, a: Any, b: Any, c: Any, E_start: Any, E_ma
     nicknames=("granularity", "MoE"),
 )
 def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, alpha: Any, b: Any, beta: Any) -> Any:
-    """Fine-grained experts: c + (g G^-gamma + a) N^-alpha + b D^-beta.
+    """Loss of mixtures of fine-grained experts: c + (g G^-gamma + a) N^-alpha + b D^-beta.
 
-    The tables of the paper agree with the law only if N of "64 x 7B" is 43 times 7e9, because feed-forward layers are
-    replicated and attention is not. The agreement is then within about .02.
+    The tables of Krajewski et al. (2024) agree with the law (within about .02) only if their model "64 x 7B" has 43
+    times 7e9 parameters, because its feed-forward layers are replicated and its attention layers are not.
     """
     return c + (g * G**-gamma + a) * N**-alpha + b * D**-beta
 
@@ -107,10 +108,10 @@ def fine_grained(N: Any, D: Any, G: Any, *, c: Any, g: Any, gamma: Any, a: Any, 
     nicknames=("MoE", "memory-efficient MoE"),
 )
 def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta, omega, zeta, E_start, E_max) -> Any:
-    """Experts, size and tokens: a Ehat^delta N^(-alpha + gamma ln Ehat) + b Ehat^omega D^(-beta + zeta ln Ehat) + c.
+    """Loss with E experts: a Ehat^delta N^(-alpha + gamma ln Ehat) + b Ehat^omega D^(-beta + zeta ln Ehat) + c.
 
-    At a fixed number of experts this is the Chinchilla law. Ehat saturates as in `routed`. The paper's alpha and beta
-    are negative.
+    Ehat is the function of E in `routed`: it is E_start for one expert, and approaches E_max for many. At a fixed
+    number E of experts this is `chinchilla`. Ludziejewski et al. (2025) write negative alpha and beta.
     """
     experts = jnp.log(two_sided(E - 1.0, E_start, E_max))
     size = jnp.exp(delta * experts) * N ** (gamma * experts - alpha)
@@ -139,10 +140,10 @@ def joint_experts(N: Any, D: Any, E: Any, *, c, a, alpha, delta, gamma, b, beta,
     nicknames=("efficiency leverage", "MoE"),
 )
 def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A_s: Any, A_m: Any) -> Any:
-    """Leverage of experts, Ahat^(a + d log10 C + gamma (log2 G)^2 + beta log2 G).
+    """Compute saved by experts (leverage): Ahat^(a + d log10 C + gamma (log2 G)^2 + beta log2 G).
 
-    Ahat saturates in the active fraction. The exponent is negative at the scales of the paper. If all experts are
-    active, the law gives .990 instead of 1.
+    Ahat is A_s for an active fraction A of 0, grows with A, and has the upper limit A_m. The exponent is negative at
+    the scales of Tian et al. (2025). With their constants, the law gives .990 instead of 1 if all experts are active.
     """
     steps = jnp.log2(G)
     exponent = a + d * jnp.log10(C) + gamma * steps**2 + beta * steps
@@ -171,7 +172,7 @@ def leverage(C: Any, A: Any, G: Any, *, a: Any, d: Any, gamma: Any, beta: Any, A
 def sparse_experts(N: Any, D: Any, s: Any, *, e, a, alpha, b, beta, c, lam, d, delta, gamma) -> Any:
     """Sparse experts, active fraction s = 1 - sparsity: e + a N^-alpha + b D^-beta + c s^-lam + d s^-delta N^-gamma.
 
-    Constants could not be verified.
+    The constants of Abnar et al. (2025) could not be verified.
     """
     return e + a * N**-alpha + b * D**-beta + c * s**-lam + d * s**-delta * N**-gamma
 
@@ -181,9 +182,11 @@ variant(
     name="sparse_average",
     nicknames=("sparse pre-training", "pruning"),
     section="architecture",
-    summary="Pruning during training: Chinchilla's law of the mean active parameters, E + A Nbar^-alpha + B D^-beta.",
+    summary="Loss of models pruned during training, by their mean number Nbar of active parameters: E + A "
+    "Nbar^-alpha + B D^-beta.",
     cite="jin2025journey",
-    caveats="`shapes.mean_along` computes Nbar from the pruning schedule. Constants could not be found.",
+    caveats="`shapes.mean_along` computes Nbar from the pruning schedule. The constants of Jin et al. (2025) could "
+    "not be found.",
     form="secondary",
     counting={"n_params": "mean over training of the parameters that are active"},
 )
@@ -208,9 +211,9 @@ variant(
     nicknames=("ParScale",),
 )
 def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> Any:
-    """P parallel streams through one model: E + (A / (N (k ln P + 1)))^alpha.
+    """Loss of a model that runs P parallel streams: E + (A / (N (k ln P + 1)))^alpha.
 
-    The paper has 24 runs on each corpus, all on the same number of tokens.
+    Chen et al. (2025) have 24 runs on each of two corpora, all with the same number of tokens.
     """
     return E + (A / (N * (k * jnp.log(P) + 1.0))) ** alpha
 
@@ -242,11 +245,12 @@ def parallel_streams(N: Any, P: Any, *, E: Any, A: Any, k: Any, alpha: Any) -> A
     },
 )
 def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: Any, a1: Any, a2: Any) -> Any:
-    """Vocabulary of V tokens at width d: F e^(A1 N^-a1 + A2 (V d / 1000)^-a2 + B D^-a1), D tokens from H characters.
+    """Exponential of the loss of a vocabulary of V tokens: F e^(A1 N^-a1 + A2 (V d / 1000)^-a2 + B D^-a1).
 
-    The paper models the logarithm, a loss below 0, with E = -ln F. The number of tokens per character is f(V) = .0064
-    ln(V)^2 - .158 ln V + 1.205. The fitting script of the paper inserts V in thousands here by mistake. The published
-    constants were fitted with this mistake, so the law keeps it.
+    d is the width, and D = f(V) H is the number of tokens that H characters give. Tao et al. (2024) write the loss
+    itself, which is below 0 because it is relative to a unigram model, with a constant -E = ln F. They fit f(V) = .0064
+    ln(V)^2 - .158 ln V + 1.205. Their fitting script inserts V in thousands into f by mistake. The published constants
+    were fitted with this mistake, so the law keeps it.
     """
     thousands = jnp.minimum(V, 2e5) / 1e3
     log = jnp.log(thousands)
@@ -257,7 +261,7 @@ def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: A
 @register_law(
     inputs=("n_encoder", "n_decoder"),
     cite="ghorbani2021translation",
-    equation="as eq. 2 of fernandes2023multilingual has it",
+    equation="in the form of eq. 2 of Fernandes et al. (2023)",
     priors={"terms": Shares(("E", "A")), "p_e": Exponent(0.2, 0.5), "p_d": Exponent(0.2, 0.5)},
     units={"A": [("n_encoder", "p_e"), ("n_decoder", "p_d")]},
     decreasing=("n_encoder", "n_decoder"),
@@ -265,9 +269,9 @@ def vocabulary(N: Any, V: Any, d: Any, H: Any, *, F: Any, A1: Any, A2: Any, B: A
     nicknames=("machine translation", "NMT"),
 )
 def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -> Any:
-    """Translation with an encoder and a decoder: E + A N_e^-p_e N_d^-p_d.
+    """Loss of translation with an encoder and a decoder: E + A N_e^-p_e N_d^-p_d.
 
-    The best split of parameters is N_e / N_d = p_e / p_d. The law is not valid for very shallow decoders.
+    The best ratio of their parameters is N_e / N_d = p_e / p_d. The law is not valid for very shallow decoders.
     """
     return E + A * N_e**-p_e * N_d**-p_d
 
@@ -288,8 +292,9 @@ def encoder_decoder(N_e: Any, N_d: Any, *, E: Any, A: Any, p_e: Any, p_d: Any) -
     nicknames=("knowledge capacity", "Physics of Language Models"),
 )
 def knowledge(N: Any, *, R: Any, K: Any, s: Any) -> Any:
-    """Bits of knowledge in N parameters, R bits each, at most K bits in the data: the smooth minimum of R N and K.
+    """Bits of knowledge in N parameters: the smooth minimum of R N and K, ((R N)^-s + K^-s)^(-1/s).
 
-    R is 2 after 1000 exposures of each fact. R is from the paper; the limit K was added for this package.
+    A model stores R bits per parameter, but at most the K bits in the data. Allen-Zhu and Li (2024) find R = 2 after
+    1000 exposures of each fact. The limit K and the sharpness s were added for this package.
     """
     return smooth_minimum(R * N, K, s)

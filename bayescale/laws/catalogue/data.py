@@ -39,11 +39,12 @@ MOST_EPOCHS = 64
     nicknames=("repeated data", "epochs"),
 )
 def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: Any, R_D: Any, R_N: Any) -> Any:
-    """Repeated data: E + A N'^-alpha + B D'^-alpha with N' and D' worth less beyond what U unique tokens support.
+    """Loss by parameters N and tokens D, of which U are unique: E + A N'^-alpha + B D'^-alpha.
 
-    R_D is the number of repetitions after which a repeated token is worth 1/e of a new token; it is not a half-life in
-    epochs. In the law, more repetitions never increase the loss, but beyond about 60 epochs they do. The value of E and
-    the amplitudes are not valid for other corpora.
+    D' = U (1 + R_D (1 - e^(-R / R_D))) with R = D / U - 1 repetitions; N' is computed in the same way from N, R_N and
+    the number of parameters that U tokens support. After R_D repetitions, a repeated token is worth 1/e of a new token;
+    R_D is not a half-life in epochs. In this law more repetitions never increase the loss, but in experiments they
+    increase it beyond about 60 epochs. The published E and amplitudes are not valid for other corpora.
     """
     unique = jnp.minimum(U, D)
     ratio = (A / B) ** (1.0 / (2.0 * alpha))
@@ -63,11 +64,12 @@ def data_constrained(N: Any, D: Any, U: Any, *, E: Any, A: Any, B: Any, alpha: A
     nicknames=("QQT", "data filtering"),
 )
 def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any:
-    """Filtered data over epochs j: d + a prod_j (n_j / n_(j-1))^-b_j, with b_j = b 2^(-(j-1)/tau).
+    """Error by examples seen over epochs j: d + a prod_j (n_j / n_(j-1))^-b_j, with b_j = b 2^(-(j-1)/tau).
 
-    The paper's b is negative, and its n counts units of 1e5 examples. For a mixture of buckets, b is the mean of their
-    b_j, and tau is multiplied by their number. In the released code d also decays with later epochs; here d is
-    constant.
+    An epoch is one pass over the U unique examples. n_j is the number of examples seen after epoch j, and n_0 = 1.
+    Goyal et al. (2024) write a negative b, and count n in units of 1e5 examples. For a mixture of buckets of data, b is
+    the mean of the b of the buckets, and tau is multiplied by the number of buckets. In their released code d also
+    decays with later epochs; here d is constant.
     """
     finished = jnp.arange(1.0, MOST_EPOCHS)
     passes = jnp.asarray(n / U)[..., None]
@@ -91,10 +93,10 @@ def quality_quantity(n: Any, U: Any, *, d: Any, a: Any, b: Any, tau: Any) -> Any
     nicknames=("rectified scaling law",),
 )
 def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
-    """Fine-tuning on D examples, with earlier training worth D_l: E + B / (D_l + D^b).
+    """Loss after fine-tuning on D examples, where pre-training is worth D_l: E + B / (D_l + D^b).
 
-    The loss is nearly constant at E + B / D_l until D^b reaches D_l, and then follows a power law. Each task has its
-    own constants.
+    The loss is nearly constant at E + B / D_l until D^b reaches D_l, and then follows a power law. Each task has
+    constants of its own.
     """
     return E + B / (D_l + D**b)
 
@@ -112,10 +114,10 @@ def rectified(D: Any, *, E: Any, B: Any, D_l: Any, b: Any) -> Any:
     nicknames=("data mixing law",),
 )
 def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> Any:
-    """Loss on one domain by the fractions of three: c + k e^(t1 r1 + t2 r2 + t3 r3), with t3 = -t1 - t2.
+    """Loss on one domain by the fractions r of three domains: c + k e^(t1 r1 + t2 r2 + t3 r3), t3 = -t1 - t2.
 
-    The fractions sum to 1, so the slopes are only identifiable together with k if they sum to 0. share_1 is the domain
-    of the loss.
+    The loss is on the domain of `share_1`. The fractions sum to 1, so k and the slopes t are identifiable together only
+    if the slopes have a fixed sum, here 0.
     """
     return c + k * exponential_mix((r1, r2, r3), (t1, t2))
 
@@ -133,14 +135,17 @@ def mixing_3(r1: Any, r2: Any, r3: Any, *, c: Any, k: Any, t1: Any, t2: Any) -> 
     scales={f"share_{i}": "" for i in range(1, 6)},
     published={
         "ye2024_notebook": paper(
-            note="the authors' notebook, one domain; .094 was added to their slopes so that they sum to 0",
+            note="the authors' notebook, one domain; .094 was added to each of their slopes so that these sum to 0",
             **{"c": exp(0.975), "k": exp(-2.139 - 0.094), "t1": -9.996, "t2": 2.804, "t3": 2.804, "t4": 2.704},
         ),
     },
     nicknames=("data mixing law",),
 )
 def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1: Any, t2: Any, t3: Any, t4: Any):
-    """Loss on one domain by the fractions of five: c + k e^(t1 r1 + ... + t5 r5), with slopes that sum to 0."""
+    """Loss on one domain by the fractions r of five domains: c + k e^(t1 r1 + ... + t5 r5), slopes t that sum to 0.
+
+    The loss is on the domain of `share_1`. The last slope is t5 = -t1 - t2 - t3 - t4.
+    """
     return c + k * exponential_mix((r1, r2, r3, r4, r5), (t1, t2, t3, t4))
 
 
@@ -153,9 +158,10 @@ def mixing_5(r1: Any, r2: Any, r3: Any, r4: Any, r5: Any, *, c: Any, k: Any, t1:
     nicknames=("data mixing law",),
 )
 def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
-    """Loss on a domain with fraction r of s tokens: r^-a (B s^-b + C); the paper's A is 1, since B and C scale it.
+    """Loss on a domain that has the fraction r of s training tokens: r^-a (B s^-b + C).
 
-    The loss is infinite at a fraction of 0. The paper counts s in steps; counting tokens only changes B.
+    The loss is infinite at r = 0. Ge et al. (2024) have a further amplitude A; it is 1 here, because B and C already
+    scale the law. They count s in steps; counting tokens changes only B.
     """
     return r**-a * (B * s**-b + C)
 
@@ -176,7 +182,7 @@ def bimix(r: Any, s: Any, *, C: Any, B: Any, a: Any, b: Any) -> Any:
 def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any, c3: Any) -> Any:
     """Loss on a language pair with fraction p of the data: E + A (f(p) N)^-alpha, f(p) = p + c1 p^c2 (1-p)^c3.
 
-    The fraction changes only the effective size f(p) N. At p = 1 the pair is trained alone.
+    The fraction changes only the effective number of parameters f(p) N. At p = 1 the pair is trained alone.
     """
     return E + A * (share_curve(p, c1, c2, c3) * N) ** -alpha
 
@@ -205,12 +211,13 @@ def multilingual(N: Any, p: Any, *, E: Any, A: Any, alpha: Any, c1: Any, c2: Any
 def distillation(
     N: Any, D: Any, teacher: Any, *, E, A, B, k, alpha, beta, A_s, B_s, k_s, alpha_s, beta_s, c0, d1, f1, c1f1
 ) -> Any:
-    """Student of a teacher of loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
+    """Student of a teacher with loss T: T + T^-c0 (1 + (T/(d1 L))^(1/f1))^-c1f1 (A_s N^-alpha_s + B_s D^-beta_s)^k_s.
 
-    L = E + (A N^-alpha + B D^-beta)^k is the student's loss without a teacher. The paper writes c1 f1 for c1f1; data
-    determine this product better than c1. The teacher enters only through its loss, and with growing D the loss of the
-    student approaches the loss of the teacher. Two of three copies of the equation have the outer power k_s, and the
-    third does not. Priors assume a loss in nats per token. The constants of the student could not be verified.
+    L = E + (A N^-alpha + B D^-beta)^k is the student's loss if it is trained without a teacher. Busbridge et al. (2025)
+    write c1 f1 for c1f1; data determine this product better than c1. The teacher affects the student only through its
+    loss T. As D grows, the loss of the student approaches T. Two of three printed copies of the equation have the outer
+    power k_s, and the third does not. Priors assume a loss in nats per token. The constants of the student could not be
+    verified.
     """
     alone = E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
     gap = raised(teacher, -c0) * break_factor(teacher, d1 * alone, f1, c1f1 / f1)

@@ -32,11 +32,12 @@ from bayescale.laws.shapes import above_zero, raised, raised_from_zero, repeats
     nicknames=("data pruning", "beyond neural scaling laws"),
 )
 def data_pruning(n: Any, share: Any, *, E: Any, A: Any, c: Any, h: Any, k: Any) -> Any:
-    """Error on the n hardest examples, a fraction of a set: E + A n^-(c + h (1 - share)) e^(k (1 - share)).
+    """Test error after training on the n hardest examples: E + A n^-(c + h (1 - share)) e^(k (1 - share)).
 
-    Pruning increases the exponent by h and the amplitude by k. It decreases the error above n = e^(k/h) and increases
-    it below. The curves of the paper follow from a perceptron and have no closed form. With the best fraction at each n
-    they decrease faster than any power.
+    The n examples are a fraction share of a data set. This pruning increases the exponent by h (1 - share) and
+    multiplies the amplitude by e^(k (1 - share)). At equal n, pruning decreases the error if n is above e^(k/h), and
+    increases it if n is below. The curves of Sorscher et al. (2022) follow from a perceptron and have no closed form.
+    With the best fraction at each n, their curves decrease faster than any power of n.
     """
     dropped = 1.0 - share
     return E + A * raised(n, -c) * jnp.exp(dropped * (k - h * jnp.log(n)))
@@ -54,10 +55,10 @@ def data_pruning(n: Any, share: Any, *, E: Any, A: Any, c: Any, h: Any, k: Any) 
     nicknames=("BETR", "filter share", "selection rate"),
 )
 def moving_valley(C: Any, s: Any, *, A: Any, c: Any, b: Any, T: Any, m: Any) -> Any:
-    """Valley with a minimum that moves with scale: A C^-c exp((b ln(s / (T C^m)))^2 / 2), best at s = T C^m.
+    """Valley with a best setting s = T C^m that moves with compute C: A C^-c exp((b ln(s / (T C^m)))^2 / 2).
 
-    An example is the best fraction of the data that a filter keeps, by compute. The paper finds that a weaker filter is
-    better at larger budgets, and gives no such curve.
+    An example of s is the fraction of the data that a filter keeps. Mizrahi et al. (2025) find that a weaker filter is
+    better at larger budgets, and give no such curve.
     """
     return A * raised(C, -c) * jnp.exp(0.5 * (b * (jnp.log(s / T) - m * jnp.log(C))) ** 2)
 
@@ -66,9 +67,10 @@ variant(
     "moving_valley",
     name="aspect_valley",
     section="shape",
-    summary="Loss by size and aspect ratio with a best ratio T N^m: A N^-c exp((b ln(r / (T N^m)))^2 / 2).",
+    summary="Loss by parameters N and aspect ratio r, best at r = T N^m: A N^-c exp((b ln(r / (T N^m)))^2 / 2).",
     cite="schapiro2025creativity",
-    caveats="The paper finds best depths and widths for a score of creativity at fixed compute, and gives no equation.",
+    caveats="Schapiro et al. (2025) find best depths and widths for a score of creativity at fixed compute, and give "
+    "no equation.",
     form="ours",
     inputs=("n_params", "aspect_ratio"),
     nicknames=("depth and width", "best shape"),
@@ -77,10 +79,11 @@ variant(
     "moving_valley",
     name="rate_valley",
     section="shape",
-    summary="Loss by size and learning rate with a best rate T N^m; a larger b means more sensitivity to the rate.",
+    summary="Loss by parameters N and learning rate lr, best at lr = T N^m: A N^-c exp((b ln(lr / (T N^m)))^2 / 2).",
     cite="wortsman2023small",
-    caveats="The paper measures sensitivity as the mean increase of the loss at rates around the best rate. There it "
-    "grows with size; here b is the same for all sizes.",
+    caveats="A larger b means that the loss is more sensitive to the rate. Wortsman et al. (2023) measure "
+    "sensitivity as the mean increase of the loss at rates around the best rate. It grows with size in their "
+    "runs; here b is the same for all sizes.",
     form="ours",
     inputs=("n_params", "lr"),
     priors={"m": Real(-0.3, 0.2)},
@@ -107,8 +110,9 @@ variant(
 def two_pools(n: Any, share: Any, *, d: Any, a: Any, b1: Any, b2: Any, n0: Any) -> Any:
     """Error on a mixture of two pools without repetition: d + a (n/n0)^-(share b1 + (1 - share) b2).
 
-    By the paper's rule the exponent of a mixture is the mean of the utilities b of the pools. For repetitions use
-    `quality_quantity`. a is the amplitude at n0, the middle of the runs.
+    The exponent of a mixture is the mean of the exponents b1 and b2 of the pools, weighted by their fractions; this is
+    the rule of Goyal et al. (2024). a is the amplitude at n0, the geometric mean of n over the data. If data are
+    repeated, use `quality_quantity`.
     """
     return d + a * raised(n / n0, -(share * b1 + (1.0 - share) * b2))
 
@@ -124,10 +128,10 @@ def two_pools(n: Any, share: Any, *, d: Any, a: Any, b1: Any, b2: Any, n0: Any) 
     nicknames=("projektor", "optimal transport"),
 )
 def transport(n: Any, w: Any, *, B: Any, b: Any, c: Any, n0: Any) -> Any:
-    """Loss by examples and the distance w of their mixture to the target: B (1 + b w - c ln(n / n0)).
+    """Loss by n examples and the distance w of their mixture to the target data: B (1 + b w - c ln(n / n0)).
 
-    The law is linear in the distance and in ln n, like the paper's projection from two pilot sizes. The paper fits each
-    size separately.
+    n0 is the geometric mean of n over the data. Kang et al. (2023) fit each size separately and project from two pilot
+    sizes linearly in ln n, as this law does.
     """
     return B * above_zero(1.0 + b * w - c * jnp.log(n / n0))
 
@@ -145,10 +149,12 @@ def transport(n: Any, w: Any, *, B: Any, b: Any, c: Any, n0: Any) -> Any:
     nicknames=("token crisis", "epochs", "multi-epoch degradation"),
 )
 def repetition_harm(D: Any, U: Any, *, E: Any, B: Any, beta: Any, R_D: Any, H: Any, h: Any) -> Any:
-    """Repeated data that increases the loss: (E + B D'^-beta) (1 + H R^h) after R = D/U - 1 repetitions of U tokens.
+    """Loss by D tokens, of which U are unique, if repetition harms: (E + B D'^-beta) (1 + H R^h).
 
-    D' is the number of new tokens that the repeated tokens are worth, as in `data_constrained`, for models of one size.
-    The paper reports the increase and gives no equation.
+    R = D/U - 1 is the number of repetitions. D' is the number of new tokens that are worth as much as the D tokens, as
+    in `data_constrained`. As there, R_D is the number of repetitions after which a repeated token is worth 1/e of a new
+    token. The law is for models of one size. Xue et al. (2023) report that repetition increases the loss, and give no
+    equation.
     """
     repeated = jnp.maximum(D / U - 1.0, 0.0)
     learned = E + B * raised(repeats(jnp.minimum(U, D), D, R_D), -beta)
@@ -168,9 +174,9 @@ def repetition_harm(D: Any, U: Any, *, E: Any, B: Any, beta: Any, R_D: Any, H: A
     nicknames=("intrinsic dimension", "label sharpness"),
 )
 def intrinsic_dimension(n: Any, d: Any, K: Any, *, A: Any, g: Any, q: Any, n0: Any) -> Any:
-    """Loss across data sets by examples, intrinsic dimension d and label sharpness K: A K^q (n/n0)^(-g/d).
+    """Loss across data sets by n examples, intrinsic dimension d and label sharpness K: A K^q (n/n0)^(-g/d).
 
-    The paper's bound has g = q = 1. The dimension and the sharpness are measured on the data sets. A is the amplitude
-    at n0, the middle of the runs.
+    The dimension and the sharpness are measured on each data set. The bound of Konz and Mazurowski (2024) has g = q =
+    1. A is the amplitude at n0, the geometric mean of n over the data.
     """
     return A * raised(K, q) * raised(n / n0, -g / d)

@@ -23,9 +23,10 @@ variant(
     "power",
     name="logistic",
     section="downstream",
-    summary="Logistic curve of a score in ln x between chance and ceiling, 1 / (1 + (x / m)^-c): A = m^c.",
+    summary="Logistic curve of a score in ln x between chance and ceiling: odds against A x^-c.",
     cite="ruan2024observational",
-    caveats="The odds against are a power law. Chance level and ceiling are those given when the score was read.",
+    caveats="The fraction of the way from chance to ceiling is 1 / (1 + (x / m)^-c), so A = m^c. You specify the "
+    "chance level and the ceiling when you read the score.",
     form="ours",
     nicknames=("sigmoid in log compute", "accuracy curve"),
     **ODDS,
@@ -36,8 +37,8 @@ variant(
     section="downstream",
     summary="Logistic curve of a score in ln x below an unknown ceiling: odds against E + A x^-c.",
     cite="ruan2024observational",
-    caveats="With growing scale the score approaches chance + (ceiling - chance) / (1 + E). Runs before the bend of "
-    "the curve contain little information about E.",
+    caveats="As x grows, the score approaches chance + (ceiling - chance) / (1 + E), where ceiling is the specified "
+    "one. Runs before the bend of the curve contain little information about E.",
     form="ours",
     nicknames=("sigmoid with a ceiling",),
     **ODDS,
@@ -46,11 +47,12 @@ variant(
     "power",
     name="observational",
     section="downstream",
-    summary="Score by the compute of a reference family with equal skills: odds against A x^-c, a sigmoid in ln x.",
+    summary="Score by the compute at which models of a reference family have equal skills: odds against A x^-c.",
     cite="ruan2024observational",
-    caveats="The equivalent compute is computed from the first principal components of a table of benchmarks, and is "
-    "treated as known here. The paper's ceiling h lies between .8 and 1; give it when reading, ceiling= (--ceiling). "
-    "The paper does not state the base of the logarithm of its slopes, so they are not included.",
+    caveats="The score is a sigmoid in ln x. Ruan et al. (2024) compute this equivalent compute from the first "
+    "principal components of a table of benchmarks; the law treats it as known. Their ceiling lies between .8 "
+    "and 1; specify it when you read the data, ceiling= (--ceiling). They do not state the base of the logarithm "
+    "of their slopes, so their constants are not included.",
     inputs=("equivalent_flops",),
     nicknames=("observational scaling laws",),
     **ODDS,
@@ -68,9 +70,10 @@ variant(
     **ODDS,
 )
 def gompertz(x: Any, *, A: Any, c: Any) -> Any:
-    """Gompertz curve of a score in ln x, exp(-A x^-c) between chance and ceiling: odds against e^(A x^-c) - 1.
+    """Gompertz curve of a score in ln x between chance and ceiling, exp(-A x^-c): odds against e^(A x^-c) - 1.
 
-    The score increases late and slowly. Its -ln is a power law, as for pass rates.
+    The score increases late and slowly. The negative logarithm of the score, as a fraction of the way from chance to
+    ceiling, is a power law.
     """
     return odds_against(A * raised(x, -c))
 
@@ -78,11 +81,11 @@ def gompertz(x: Any, *, A: Any, c: Any) -> Any:
 variant(
     "gompertz",
     name="pass_until",
-    summary="Probability of passing a task by parameters, exp(-A N^-c): -ln of the pass rate is a power law.",
+    summary="Probability of passing a task by parameters N: exp(-A N^-c), so -ln of the pass rate is a power law.",
     cite="hu2023predicting",
-    caveats="The paper samples until r samples pass, which measures very small pass rates. Give the number of passes "
-    "as the score and the number of samples as n_items. Some tasks improve faster than the law. Constants could not be"
-    " verified.",
+    caveats="Hu et al. (2023) sample until a fixed number of samples pass, which measures very small pass rates. "
+    "Pass the fraction of samples that pass as the score, and the number of samples as n_items. Some tasks "
+    "improve faster than the law. The constants could not be verified.",
     form="secondary",
     inputs=("n_params",),
     nicknames=("PassUntil", "emergent abilities"),
@@ -90,10 +93,10 @@ variant(
 variant(
     "gompertz",
     name="pass_rate",
-    summary="Pass rate by training compute, exp(-A C^-c): the report's power law of the mean of -ln(pass rate).",
+    summary="Mean pass rate by training compute C: exp(-A C^-c).",
     cite="openai2023gpt4",
-    caveats="The report averages logarithms over problems; this law describes the mean rate. The constants were not "
-    "published. One task of the report became worse with scale.",
+    caveats="OpenAI (2023) fits a power law to the mean over problems of -ln(pass rate); this law describes the mean "
+    "pass rate instead. The constants were not published. One task of the report became worse with scale.",
     form="secondary",
     inputs=("flops",),
     nicknames=("GPT-4", "HumanEval"),
@@ -113,8 +116,8 @@ variant(
 def difficulty_cluster(x: Any, *, a: Any, b: Any, c: Any) -> Any:
     """Score of tasks of similar difficulty, g + (1 - g) exp(-a x^-b - c): odds against e^(a x^-b + c) - 1.
 
-    g is the chance level given when the score was read; e^-c is the ceiling. The paper fits clusters of tasks, keeps
-    those with a > 1, b > .1 and c < 1, and maps their scores to the whole benchmark.
+    g is the chance level that you specify when you read the score. The ceiling is g + (1 - g) e^-c. Xu et al. (2025)
+    fit clusters of tasks, keep clusters with a > 1, b > .1 and c < 1, and map their scores to the whole benchmark.
     """
     return odds_against(a * raised(x, -b) + c)
 
@@ -133,8 +136,8 @@ def difficulty_cluster(x: Any, *, a: Any, b: Any, c: Any) -> Any:
 def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
     """Score on easy and hard items, w exp(-A x^-c) + (1 - w) exp(-(1 + r) A x^-c): a curve that increases twice.
 
-    Both kinds have the same exponent. Hard items have 1 + r times the -ln of the pass rate of easy items. The paper
-    fits each cluster of items alone. The data determine w if the two increases lie apart.
+    A fraction w of the items is easy. The -ln of the pass rate of hard items is 1 + r times that of easy items. The
+    data determine w only if the two increases lie apart. Xu et al. (2025) fit each cluster of items alone.
     """
     surprise = jnp.minimum(A * raised(x, -c), HOPELESS)
     further = jnp.minimum(r * surprise, HOPELESS)
@@ -154,11 +157,11 @@ def difficulty_mixture(x: Any, *, w: Any, A: Any, c: Any, r: Any) -> Any:
     **ODDS,
 )
 def choice_probabilities(x: Any, *, A: Any, c: Any, B: Any, d: Any) -> Any:
-    """Probability of the correct choice: odds against A x^-c + B x^-d, one power law for each kind of wrong choice.
+    """Probability of the correct choice among two kinds of wrong ones: odds against A x^-c + B x^-d.
 
-    If the log likelihoods of all choices are linear in ln x, the ratio of the probabilities of a wrong choice and the
-    correct choice is a power of x. The paper shows that the probabilities of wrong choices determine how predictable an
-    accuracy is. It fits no such curve.
+    Each kind of wrong choice has one power law. If the log likelihoods of all choices are linear in ln x, the
+    probability of a wrong choice divided by that of the correct choice is a power of x. Schaeffer et al. (2024) show
+    that the probabilities of wrong choices determine how predictable an accuracy is. They fit no such curve.
     """
     return A * raised(x, -c) + B * raised(x, -d)
 
@@ -167,9 +170,10 @@ variant(
     "saturating_power",
     name="instruction_tasks",
     section="downstream",
-    summary="Score on held-out tasks by the number of tasks in instruction tuning: odds against E + A x^-c.",
+    summary="Score on held-out tasks by the number x of tasks in instruction tuning: odds against E + A x^-c.",
     cite="iyer2022optiml",
-    caveats="The paper reports the trend by tasks, categories and size. The curve was written for this package.",
+    caveats="Iyer et al. (2022) report how the score changes with tasks, categories and model size. The curve was "
+    "written for this package.",
     form="ours",
     inputs=("n_tasks",),
     nicknames=("OPT-IML", "instruction tuning"),
@@ -179,10 +183,10 @@ variant(
     "power",
     name="instruction_data",
     section="downstream",
-    summary="Score by instruction examples, linear in their logarithm between chance and ceiling: odds against A x^-c.",
+    summary="Score by the number x of instruction examples, nearly linear in ln x: odds against A x^-c.",
     cite="tang2024textsquare",
-    caveats="The paper states that the score is linear in the logarithm. "
-    "The middle of a logistic curve is nearly linear.",
+    caveats="Tang et al. (2024) state that the score is linear in the logarithm of the number of examples. This law "
+    "is a logistic curve between chance and ceiling, whose middle is nearly linear.",
     form="ours",
     inputs=("n_samples",),
     nicknames=("TextSquare", "instruction tuning"),
@@ -192,10 +196,10 @@ variant(
     "saturating_power",
     name="medical_scans",
     section="downstream",
-    summary="Score of a medical image model by the number of training scans: odds against E + A x^-c.",
+    summary="Score of a medical image model by the number x of training scans: odds against E + A x^-c.",
     cite="blankemeier2024merlin",
-    caveats="The paper fits scaling laws of F1 scores; their equation could not be read. An F1 score is not a fraction"
-    " of items, so give the number of cases with n_items=.",
+    caveats="Blankemeier et al. (2024) fit scaling laws of F1 scores; their equation could not be read. An F1 score "
+    "is not a fraction of items, so pass the number of cases with n_items=.",
     form="ours",
     inputs=("n_samples",),
     nicknames=("Merlin", "computed tomography"),
@@ -222,12 +226,11 @@ alias("human_level_vision", "three_input_outer", "orhan2023scaling")
     **ODDS,
 )
 def task_ladder(N: Any, D: Any, *, F: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
-    """Score by parameters and tokens, a sigmoid of the task loss E + a N^-alpha + b D^-beta.
+    """Score by parameters N and tokens D: odds against F exp(A N^-alpha + B D^-beta).
 
-    The paper fits two steps, loss = E + a N^-alpha + b D^-beta and score = chance + range / (1 + exp(k (loss - L0))).
-    Together, the odds against are F exp(A N^-alpha + B D^-beta) with A = k a, B = k b and F = exp(k (E - L0)). Scores
-    alone determine only these products. The ceiling is given when the score is read. F is the odds against at infinite
-    scale.
+    Bhagia et al. (2024) fit two steps: loss = E + a N^-alpha + b D^-beta, and score = chance + range / (1 + exp(k (loss
+    - L0))). So A = k a, B = k b and F = exp(k (E - L0)); scores alone determine only these products. F is the odds
+    against at infinite scale. You specify the ceiling when you read the score.
     """
     return F * jnp.exp(jnp.minimum(A * raised(N, -alpha) + B * raised(D, -beta), HOPELESS))
 
@@ -242,9 +245,10 @@ def task_ladder(N: Any, D: Any, *, F: Any, A: Any, alpha: Any, B: Any, beta: Any
     **ODDS,
 )
 def loss_sigmoid(L: Any, *, F: Any, k: Any) -> Any:
-    """Score by the loss L on the same task, a sigmoid: odds against F e^(k L); the paper's F is e^(-k L0).
+    """Score by the loss L on the same task, a sigmoid: odds against F e^(k L).
 
-    The loss is treated as known. Checkpoints of one run are not independent.
+    Bhagia et al. (2024) write e^(-k L0) for F. The law treats the loss as known. Checkpoints of one run are not
+    independent.
     """
     return F * jnp.exp(k * L)
 
@@ -261,11 +265,12 @@ def loss_sigmoid(L: Any, *, F: Any, k: Any) -> Any:
     nicknames=("translation", "BLEU", "COMET"),
 )
 def bleu_log(D: Any, *, K: Any, alpha: Any, beta: Any) -> Any:
-    """Quality of translation by tokens of pre-training, (ln(A D^alpha))^beta: K = ln A.
+    """Quality of translation by tokens D of pre-training: (K + alpha ln D)^beta.
 
-    The law is valid if the pre-training data are similar to the pair of languages. Otherwise BLEU decreases again while
-    the loss still decreases; `turning` and `rise_then_fall` describe such curves. A D^alpha must be above 1. K, alpha
-    and beta are strongly correlated. Constants could not be verified.
+    Isik et al. (2024) write (ln(A D^alpha))^beta, so K = ln A; A D^alpha must be above 1. The law is valid if the
+    pre-training data are similar to the language pair. Otherwise BLEU decreases again while the loss still decreases;
+    `turning` and `rise_then_fall` describe such curves. K, alpha and beta are strongly correlated. The constants could
+    not be verified.
     """
     return raised(jnp.maximum(K + alpha * jnp.log(D), 1e-3), beta)
 
@@ -274,9 +279,9 @@ variant(
     "saturating_power",
     name="transfer_loss",
     section="downstream",
-    summary="Loss after fine-tuning by tokens of pre-training: E + A D^-c.",
+    summary="Loss on a translation task after fine-tuning, by tokens D of pre-training: E + A D^-c.",
     cite="isik2024downstream",
-    caveats="This loss decreases even if BLEU decreases. Constants could not be verified.",
+    caveats="This loss decreases even where BLEU decreases. The constants of Isik et al. (2024) could not be verified.",
     form="secondary",
     inputs=("n_tokens",),
     counting={"n_tokens": "of pre-training, without repetition"},
@@ -297,8 +302,9 @@ variant(
     **ODDS,
 )
 def demand_ability(demand: Any, ability: Any, *, A: Any, c: Any) -> Any:
-    """Success of a model on items of one demand: odds against A (demand / ability)^c, a logistic curve of their ratio.
+    """Success of a model on items that demand one ability: odds against A (demand / ability)^c.
 
-    Demand and ability are measured beforehand, on positive scales. If they are on a log scale, use their exponentials.
+    The success is a logistic curve in ln(ability / demand). Demand and ability are measured beforehand, on positive
+    scales. If they are on a log scale, pass their exponentials.
     """
     return A * (demand / ability) ** c

@@ -38,10 +38,11 @@ variant(
     "gompertz",
     name="coverage_power",
     section="inference",
-    summary="Coverage of k samples per problem, exp(-a k^-b): odds against e^(A k^-c) - 1 with A = a and c = b.",
+    summary="Coverage (pass@k) by the number k of samples per problem, exp(-A k^-c): odds against e^(A k^-c) - 1.",
     cite="schaeffer2025monkeys",
-    caveats="This is the limit for many samples if many problems have pass rates near zero. If you have counts for "
-    "each problem, use `bayescale coverage`, which treats new problems and the problems of the table separately.",
+    caveats="Schaeffer et al. (2025) write exp(-a k^-b), so A = a and c = b. The law is the limit for many samples "
+    "if many problems have pass rates near zero. If you have counts for each problem, use `bayescale coverage`, "
+    "which forecasts separately for new problems and for the problems of the table.",
     form="paper",
     equation="tables 1 and 2",
     inputs=SAMPLES,
@@ -61,9 +62,10 @@ variant(
     **ODDS,
 )
 def coverage_beta(k: Any, *, alpha: Any, beta: Any) -> Any:
-    """Coverage of k samples if pass rates are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta).
+    """Coverage (pass@k) if the pass rates of problems are Beta(alpha, beta): 1 - B(alpha, beta + k) / B(alpha, beta).
 
-    It is the coverage of new problems of the same kind. For large k a fraction C k^-alpha of them is not solved.
+    B is the beta function. The law gives the coverage of new problems of the same kind. For large k, the fraction of
+    unsolved problems is proportional to k^-alpha.
     """
     # Gamma(beta + k) / Gamma(alpha + beta + k), divided by its value at k = 0.
     missed = log_gamma_ratio(beta + k, alpha) - log_gamma_ratio(beta, alpha)
@@ -74,10 +76,10 @@ variant(
     "difficulty_cluster",
     name="coverage_ceiling",
     section="inference",
-    summary="Coverage of k samples with a ceiling, exp(-a k^-b - c): a fraction 1 - e^-c of problems is never solved.",
+    summary="Coverage (pass@k) by the number k of samples with a ceiling e^-c: exp(-a k^-b - c).",
     cite="wu2025temperature",
-    caveats="The paper finds that sampling at one temperature leaves problems unsolved that other temperatures solve. "
-    "The curve was written for this package.",
+    caveats="A fraction 1 - e^-c of problems is never solved. Wu et al. (2025) find that sampling at one temperature "
+    "leaves problems unsolved that other temperatures solve. The curve was written for this package.",
     form="ours",
     inputs=SAMPLES,
     nicknames=("pass@k", "unsolvable problems", "temperature"),
@@ -95,9 +97,10 @@ variant(
     **ODDS,
 )
 def attempts_plateau(k: Any, *, F: Any, r: Any) -> Any:
-    """Score after k samples or rounds, F (1 - (1 - p)^k): r = -ln(1 - p), and F is the limit for large k.
+    """Score after k samples or rounds: F (1 - e^(-r k)).
 
-    All problems that can be solved have the same success rate p. For different rates use `coverage_power`.
+    F is the limit for large k. Wang et al. (2025) write (1 - p)^k for e^(-r k), so r = -ln(1 - p). All problems that
+    can be solved have the same success rate p. If success rates differ, use `coverage_power`.
     """
     solved = gate(k * r, 1.0)
     return (1.0 - F * solved) / (F * solved)
@@ -106,12 +109,12 @@ def attempts_plateau(k: Any, *, F: Any, r: Any) -> Any:
 variant(
     "attempts_plateau",
     name="imperfect_verifier",
-    summary="Accuracy of resampling until a verifier accepts, F (1 - "
-    "e^-(r k)): a fraction F of accepted answers is correct.",
+    summary="Accuracy if a model samples up to k answers until a verifier accepts one: F (1 - e^(-r k)).",
     cite="stroebl2024flaws",
-    caveats="Let p be the rate of correct answers, and t and e the true and false positive rates of the verifier. If p"
-    " is the same for all items, Bayes' rule gives 1 - e^-r = p t + (1 - p) e and F = p t / (1 - e^-r). The paper "
-    "reports that the best number of samples is often below ten.",
+    caveats="A fraction F of accepted answers is correct. Let p be the rate of correct answers, and t and e the true "
+    "and false positive rates of the verifier. If p is the same for all items, then 1 - e^-r = p t + (1 - p) e, "
+    "and Bayes' rule gives F = p t / (1 - e^-r). Stroebl et al. (2024) report that the best number of samples is "
+    "often below ten.",
     form="ours",
     nicknames=("resampling", "false positives"),
 )
@@ -119,10 +122,10 @@ variant(
     "saturating_power",
     name="votes",
     section="inference",
-    summary="Accuracy of a majority vote of k answers: odds against E + "
-    "A k^-c; E is due to problems that most answers miss.",
+    summary="Accuracy of a majority vote of k answers: odds against E + A k^-c.",
     cite="balachandran2025inference",
-    caveats="The paper reports averages over repeated calls and gives no equation.",
+    caveats="E is due to problems that most answers miss. Balachandran et al. (2025) report averages over repeated "
+    "calls and give no equation.",
     form="ours",
     inputs=SAMPLES,
     nicknames=("self-consistency", "majority voting"),
@@ -132,9 +135,10 @@ variant(
     "power",
     name="robot_samples",
     section="inference",
-    summary="Error of a robot's action if a verifier chooses among k samples: A k^-c.",
+    summary="Error of a robot's action that a verifier chooses among k samples: A k^-c.",
     cite="kwok2025robomonkey",
-    caveats="The abstract calls it an exponentiated power law. Constants could not be verified.",
+    caveats="The abstract of Kwok et al. (2025) calls the law an exponentiated power law. The constants could not be "
+    "verified.",
     form="secondary",
     inputs=SAMPLES,
     response="error",
@@ -148,10 +152,10 @@ variant(
     "power",
     name="thinking_logistic",
     section="inference",
-    summary="Accuracy by tokens of thought, linear in their logarithm between chance and ceiling: odds against A x^-c.",
+    summary="Accuracy by the number x of thinking tokens, nearly linear in ln x: odds against A x^-c.",
     cite="ballon2025thinks",
-    caveats="The law describes token budgets that are imposed on a model. If a model chooses the length itself, long "
-    "answers are less accurate; use `thinking_peak`.",
+    caveats="The law is a logistic curve between chance and ceiling. It describes token budgets that are imposed on "
+    "a model. If a model chooses the length itself, long answers are less accurate; use `thinking_peak`.",
     form="ours",
     inputs=("thinking_tokens",),
     nicknames=("o1", "log-linear", "test-time compute"),
@@ -161,9 +165,10 @@ variant(
     "growing_power",
     name="verifier_gap",
     section="inference",
-    summary="Score of verifier-based minus verifier-free training by the token budget H: A H^c with c about one half.",
+    summary="Score of training with a verifier minus score without, by the token budget H: A H^c with c of about .5.",
     cite="setlur2025verification",
-    caveats="It is a bound from theory. The response is a difference of scores and must be positive.",
+    caveats="The theory of Setlur et al. (2025) gives this form as a bound. The response is a difference of scores "
+    "and must be positive.",
     form="secondary",
     inputs=("thinking_tokens",),
     priors={"c": Exponent(0.5, 0.3)},
@@ -173,10 +178,10 @@ variant(
     "chinchilla",
     name="video_text",
     section="inference",
-    summary="1 - alignment by frames and captions at test time, E + A f^-alpha + B c^-beta; 1 - E is the limit.",
+    summary="1 - alignment of video and text by frames f and captions c at test time: E + A f^-alpha + B c^-beta.",
     cite="zhu2025dynamic",
-    caveats="The paper writes S - (C_f f^-alpha + C_c c^-beta) for the alignment, S = 1 - E. It chooses the layers "
-    "separately for each setting.",
+    caveats="Zhu et al. (2025) write the alignment as S - (C_f f^-alpha + C_c c^-beta), so E = 1 - S. They choose "
+    "the layers of the model separately for each setting.",
     inputs=("n_frames", "n_captions"),
     form="secondary",
     response="1 - alignment",
@@ -203,8 +208,8 @@ HORIZON: dict[str, Any] = {"inputs": ("task_length",), "cite": "sinha2025illusio
 def horizon(t: Any, *, A: Any, nu: Any) -> Any:
     """Success at a task of t steps, exp(-A t^nu): odds against e^(A t^nu) - 1; nu = 1 if steps fail independently.
 
-    The length t with success s is (-ln(s) / A)^(1/nu). For nu = 1, A = -ln p with the accuracy p of a step. For nu
-    below 1, the failure rate decreases with the number of steps already done.
+    For nu = 1 and an accuracy p of each step, A = -ln p. For nu below 1, the failure rate decreases with the number of
+    steps already done. The length t with success s is (-ln(s) / A)^(1/nu).
     """
     return odds_against(A * raised(t, nu))
 
@@ -218,8 +223,8 @@ def horizon(t: Any, *, A: Any, nu: Any) -> Any:
 def horizon_frailty(t: Any, *, A: Any, theta: Any) -> Any:
     """Success at a task of t steps if tasks have different failure rates: (1 + theta A t)^(-1/theta).
 
-    A is the mean failure rate per step. theta is the squared coefficient of variation between tasks; theta = 0 is a
-    common rate.
+    A is the mean failure rate per step. theta is the squared coefficient of variation of the failure rate between
+    tasks. With theta = 0 all tasks have the same rate.
     """
     return odds_against(jnp.log1p(theta * A * t) / theta)
 
@@ -235,10 +240,11 @@ def horizon_frailty(t: Any, *, A: Any, theta: Any) -> Any:
     nicknames=("time horizon", "diminishing returns"),
 )
 def step_horizon(x: Any, *, S: Any, A: Any, c: Any) -> Any:
-    """Task length at a success s by scale: ln s / ln p with the accuracy p of a step logistic in ln x.
+    """Task length with success s by scale x: S / ln(1 + A x^-c).
 
-    S is -ln s, fixed at ln 2 for a success of one half. A x^-c are the odds against a correct step. If p is near 1, the
-    length grows as x^c although p hardly changes.
+    S is -ln s, fixed at ln 2 for a success of one half. A x^-c are the odds against a correct step, so the accuracy of
+    a step is logistic in ln x. If this accuracy is near 1, the length grows as x^c although the accuracy hardly
+    changes.
     """
     return S / jnp.log1p(A * raised(x, -c))
 
@@ -251,8 +257,8 @@ variant(
     section="inference",
     summary="Number of tokens that an attacker can force by controlling the activations of x tokens: A x^c, c near 1.",
     cite="fort2023attacks",
-    caveats="The paper states that the numbers are proportional, t = "
-    "kappa a. The values of kappa could not be verified.",
+    caveats="Fort (2023) states that the numbers t of forced and a of controlled tokens are proportional, t = kappa "
+    "a. The values of kappa could not be verified.",
     inputs=("controlled_tokens",),
     priors={"c": Exponent(1.0, 0.15)},
     response="forced tokens",
@@ -262,10 +268,10 @@ variant(
     "demand_ability",
     name="attack_success",
     section="inference",
-    summary="Success of an attack on t tokens by controlling a tokens: "
-    "odds against A (t / a)^c, even odds at t = kappa a.",
+    summary="Success of an attack by the numbers of forced tokens t and controlled tokens a: odds against A (t / a)^c.",
     cite="fort2023attacks",
-    caveats="A = kappa^-c. The paper states the threshold. The logistic curve around it was written for this package.",
+    caveats="The odds are even at t = kappa a with A = kappa^-c. Fort (2023) states this threshold. The logistic "
+    "curve around it was written for this package.",
     form="ours",
     inputs=("forced_tokens", "controlled_tokens"),
     nicknames=("adversarial attacks",),
@@ -300,8 +306,9 @@ variant(
 def kinetics(N: Any, L: Any, k: Any, *, a: Any, H: Any, K: Any, P: Any) -> Any:
     """Cost of k answers of L tokens: a N L k + H (2 P + L) L k + K (2 P + k L) L after a prompt of P tokens.
 
-    a is 2. H is twice the width of all heads and layers. K is 562.5 times twice the width of keys and values; one
-    memory access costs as much as 562.5 operations. Answers have the prompt in memory in common, and nothing else.
+    N is the number of parameters, and a is 2. H is twice the width of all heads and layers together. K is 562.5 times
+    twice the width of keys and values, because one memory access costs as much as 562.5 operations. Answers share only
+    the prompt in memory.
     """
     return a * N * L * k + H * (2.0 * P + L) * L * k + K * (2.0 * P + k * L) * L
 
@@ -344,7 +351,7 @@ def speculative_speedup(g: Any, *, p: Any, c: Any) -> Any:
 def speculative_acceptance(D: Any, N: Any, batch: Any, *, B, a, b, c, D0, N0, b0) -> Any:
     """Accepted tokens of a draft, linear in logarithms: B (1 + a ln(D/D0) + b ln(N/N0) + c ln(batch/b0)).
 
-    B is the response at D0, N0 and b0, the middle of the runs. The response is a count, although the paper calls it a
-    rate; it is at most the length of the draft plus one. Coefficients could not be found.
+    B is the response at D0, N0 and b0, the geometric means over the data. Yan et al. (2025) call the response a rate,
+    but it is a count: at most the length of the draft plus one. The coefficients could not be found.
     """
     return B * above_zero(1.0 + a * jnp.log(D / D0) + b * jnp.log(N / N0) + c * jnp.log(batch / b0))

@@ -42,11 +42,11 @@ GEMSTONES = {"E": exp(0.76632), "A": exp(5.4575), "alpha": 0.29892, "B": exp(14.
     nicknames=("Chinchilla approach 3", "Chinchilla scaling law"),
 )
 def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any) -> Any:
-    """Sum of a floor and one power law each in parameters and tokens: E + A N^-alpha + B D^-beta.
+    """Sum of a floor and one power law each in parameters N and tokens D: E + A N^-alpha + B D^-beta.
 
-    The printed exponents are rounded. Rounding alone changes the best number of tokens per parameter at Chinchilla's
-    budget from 59 to 93; the replication gives 18. Exponents differ more between designs (mcleish2025gemstones) than
-    the interval of one fit shows.
+    Hoffmann et al. (2022) print rounded exponents. Rounding alone changes the best number of tokens per parameter at
+    the compute of their largest model from 59 to 93; the replication by Besiroglu et al. (2024) gives 18. Exponents
+    differ more between experimental designs (McLeish et al. 2025) than the interval of one fit shows.
     """
     return E + A * N**-alpha + B * D**-beta
 
@@ -74,9 +74,10 @@ def chinchilla(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any)
     nicknames=("Skaling",),
 )
 def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, k: Any) -> Any:
-    """Chinchilla's sum under an outer power: E + (A N^-alpha + B D^-beta)^k; k = 1 is Chinchilla.
+    """Floor plus an outer power of Chinchilla's two power laws: E + (A N^-alpha + B D^-beta)^k.
 
-    If k < 1, more parameters increase the gain from more tokens. The best split of a budget does not depend on k.
+    With k = 1 it is `chinchilla`. With k < 1, more tokens reduce the loss more for larger models. The best split of a
+    compute budget between N and D does not depend on k. It is the default law for two inputs.
     """
     return E + raised(A * raised(N, -alpha) + B * raised(D, -beta), k)
 
@@ -99,10 +100,10 @@ def chinchilla_outer(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta
 def three_input_outer(
     N: Any, D: Any, U: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, C: Any, gamma: Any, k: Any
 ) -> Any:
-    """One power law each in three inputs under an outer power: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
+    """Floor plus an outer power of three power laws: E + (A N^-alpha + B D^-beta + C U^-gamma)^k.
 
-    This is the default law for any three inputs. In some prior draws with a high floor, the curve increases extremely
-    steeply below the middle of the data. Data that show the decrease of the loss exclude such curves.
+    It is the default law for any three inputs. In some draws from the prior with a high floor, the curve is extremely
+    steep below the middle of the data. Data that show how the loss decreases exclude such curves.
     """
     return E + raised(A * raised(N, -alpha) + B * raised(D, -beta) + C * raised(U, -gamma), k)
 
@@ -128,10 +129,11 @@ def three_input_outer(
     },
 )
 def pearce_song(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any, g: Any) -> Any:
-    """Chinchilla for parameters counted without embeddings: E + A (N + g N^(1/3))^-alpha + B D^-beta.
+    """Chinchilla's law for N parameters without embeddings: E + A (N + g N^(1/3))^-alpha + B D^-beta.
 
-    The law explains Kaplan's exponent. With the constants pearce2024, the best N grows with the compute 6 N D with a
-    local exponent of .85 at 1e7 parameters, .57 at 2e8 and .52 at 3e9.
+    The term g N^(1/3) is the number of embedding parameters. The law explains why Kaplan et al. (2020) found a larger
+    exponent for the best N: with the constants `pearce2024` and compute 6 N D, the best N grows as a power of compute
+    with local exponent .85 at 1e7 parameters, .57 at 2e8 and .52 at 3e9.
     """
     return E + A * with_embeddings(N, g) ** -alpha + B * D**-beta
 
@@ -155,10 +157,10 @@ def pearce_song(N: Any, D: Any, *, E: Any, A: Any, alpha: Any, B: Any, beta: Any
     counting=WITHOUT,
 )
 def farseer(N: Any, D: Any, *, E: Any, a3: Any, p3: Any, A: Any, a2: Any, p2: Any, c: Any, a1: Any, p1: Any, D0: Any):
-    """Floor, amplitude and exponent all depend on N: E e^(a3 N^p3) + A e^(a2 N^p2) (D/D0)^(-c e^(a1 N^p1)).
+    """Floor, amplitude and exponent that depend on N: E e^(a3 N^p3) + A e^(a2 N^p2) (D/D0)^(-c e^(a1 N^p1)).
 
-    The paper has D0 = 1 and writes E, A and c as exponentials. Here D0 is the middle of the data, where the data
-    determine A. Its constants could not be verified.
+    Li et al. (2025) have D0 = 1 and write E, A and c as exponentials. Here D0 is the geometric mean of D over the data,
+    where the data determine A well. The constants of Li et al. (2025) could not be verified.
     """
     exponent = c * jnp.exp(a1 * N**p1)
     return E * jnp.exp(a3 * N**p3) + A * jnp.exp(a2 * N**p2 - exponent * jnp.log(D / D0))
@@ -185,10 +187,10 @@ def farseer(N: Any, D: Any, *, E: Any, a3: Any, p3: Any, A: Any, a2: Any, p2: An
     published={"kaplan2020": paper(A=6.4e13 ** (0.076 / 0.103), a_N=0.076, B=1.8e13, a_D=0.103)},
 )
 def kaplan_joint(N: Any, D: Any, *, A: Any, a_N: Any, B: Any, a_D: Any) -> Any:
-    """Kaplan's L(N, D) = [(N_c/N)^(a_N/a_D) + D_c/D]^a_D: A = N_c^(a_N/a_D) and B = D_c.
+    """Loss by parameters and tokens, without a floor: (A N^(-a_N/a_D) + B / D)^a_D.
 
-    Its constants differ from those of Kaplan's laws of one input. The fit of the paper leaves out the runs on 1/1024 of
-    the data.
+    Kaplan et al. (2020) write [(N_c/N)^(a_N/a_D) + D_c/D]^a_D, so A = N_c^(a_N/a_D) and B = D_c. Their constants differ
+    from those of their laws of one input. Their fit leaves out the runs on 1/1024 of the data.
     """
     return (A * N ** (-a_N / a_D) + B / D) ** a_D
 
@@ -204,7 +206,10 @@ def kaplan_joint(N: Any, D: Any, *, A: Any, a_N: Any, B: Any, a_D: Any) -> Any:
     published={"kaplan2020": paper(A=6.5e13**0.077, a_N=0.077, B=2.1e3**0.76, a_S=0.76)},
 )
 def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
-    """Kaplan's L(N, S_min) = (N_c/N)^a_N + (S_c/S_min)^a_S: A = N_c^a_N and B = S_c^a_S."""
+    """Loss by parameters and optimiser steps at a large batch, without a floor: A N^-a_N + B S_min^-a_S.
+
+    Kaplan et al. (2020) write (N_c/N)^a_N + (S_c/S_min)^a_S, so A = N_c^a_N and B = S_c^a_S.
+    """
     return A * N**-a_N + B * S**-a_S
 
 
@@ -225,9 +230,10 @@ def kaplan_steps(N: Any, S: Any, *, A: Any, a_N: Any, B: Any, a_S: Any) -> Any:
     published={"kaplan2020": paper(A=6.5e13**0.077, a_N=0.077, B=2.1e3**0.76, a_S=0.76, B_star=2e8, a_B=0.21)},
 )
 def kaplan_batch(N: Any, S: Any, batch: Any, *, A: Any, a_N: Any, B: Any, a_S: Any, B_star: Any, a_B: Any) -> Any:
-    """Kaplan's L(N, S) at a finite batch: S_min = S / (1 + B_crit/batch), B_crit = B_star L^(-1/a_B), solved for L.
+    """Loss L by parameters, steps S and batch, without a floor: A N^-a_N + B (S / (1 + B_crit/batch))^-a_S.
 
-    Priors assume a loss in nats per token.
+    The critical batch is B_crit = B_star L^(-1/a_B), so the equation is solved for L. Priors assume a loss in nats per
+    token.
     """
     size, steps = A * raised(N, -a_N), B * raised(S, -a_S)
     far = jnp.log(B_star / batch)
@@ -277,10 +283,10 @@ CM_UNITS = {
     nicknames=("over-training", "OpenLM"),
 )
 def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
-    """Over-training at C = 6 N D and M = D / N: E + (a M^eta + b M^-eta) C^-eta.
+    """Loss by compute C = 6 N D and tokens per parameter M = D / N: E + (a M^eta + b M^-eta) C^-eta.
 
-    Chinchilla's sum with alpha = beta = 2 eta. The paper fits four constants to five runs. A posterior from so few runs
-    depends strongly on the prior.
+    It is `chinchilla` with alpha = beta = 2 eta. Gadre et al. (2024) fit these four constants to five runs. A posterior
+    from so few runs depends strongly on the prior.
     """
     return E + (a * M**eta + b * M**-eta) * C**-eta
 
@@ -304,9 +310,11 @@ def gadre(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any) -> Any:
     nicknames=("over-training", "OpenLM"),
 )
 def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, gamma: Any, r: Any) -> Any:
-    """Error through loss, eps - k e^(-gamma L) with L of `gadre` and k = eps e^(gamma r E).
+    """Mean error of downstream tasks by the loss L of the law `gadre`: eps (1 - e^(gamma (r E - L))).
 
-    The error would be 0 at a loss of r E. The constant r replaces the paper's k, because r < 1 keeps errors positive.
+    L is E + (a M^eta + b M^-eta) C^-eta. Gadre et al. (2024) write eps - k e^(-gamma L), so k = eps e^(gamma r E). The
+    error would be 0 at L = r E. The constant r replaces k, because r < 1 keeps errors positive: the loss is always
+    above E.
     """
     loss = E + (a * M**eta + b * M**-eta) * C**-eta
     return -eps * jnp.expm1(-gamma * (loss - r * E))
@@ -326,9 +334,10 @@ def gadre_error(C: Any, M: Any, *, E: Any, a: Any, b: Any, eta: Any, eps: Any, g
     nicknames=("Chinchilla approach 2", "isoFLOP valleys"),
 )
 def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) -> Any:
-    """Valleys at equal compute around N* = N0 C^a: (E + A C^-c) (1 + h ln(N/N*)^2).
+    """Loss by compute C and parameters N, with a best N for each C: (E + A C^-c) (1 + h ln(N / (N0 C^a))^2).
 
-    A parabola fitted to one budget gives a wrong minimum if the valley is asymmetric, or if most sizes lie on one side.
+    The best number of parameters is N0 C^a. Hoffmann et al. (2022) fit a parabola to the runs of each budget instead.
+    Such a parabola has a wrong minimum if the losses are asymmetric around it, or if most sizes lie on one side of it.
     """
     return (E + A * C**-c) * (1.0 + h * (jnp.log(N / N0) - a * jnp.log(C)) ** 2)
 
@@ -353,5 +362,5 @@ def isoflop(C: Any, N: Any, *, E: Any, A: Any, c: Any, h: Any, N0: Any, a: Any) 
     nicknames=("Gemstones",),
 )
 def gemstones_shape(w: Any, d: Any, N: Any, D: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, F: Any, f: Any, G, g):
-    """Power laws in width, depth, size and tokens: E + A w^-a + B d^-b + F N^-f + G D^-g."""
+    """Loss by width w, depth d, parameters N and tokens D: E + A w^-a + B d^-b + F N^-f + G D^-g."""
     return E + A * w**-a + B * d**-b + F * N**-f + G * D**-g

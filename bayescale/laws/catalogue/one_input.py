@@ -30,16 +30,20 @@ PF_DAY = 8.64e19
     aliases={"alabdulmohsin_m1": "alabdulmohsin2022revisiting", "preference_model": "wang2025worldpm"},
 )
 def power(x: Any, *, A: Any, c: Any) -> Any:
-    """Power law without a floor: A x^-c."""
+    """Power law without a floor: A x^-c.
+
+    As x grows, the response goes to 0.
+    """
     return A * x**-c
 
 
 variant(
     "power",
     name="kaplan_params",
-    summary="Kaplan's L(N) = (N_c / N)^a: A = N_c^a and c = a.",
+    summary="Loss by parameters N, without a floor: A N^-c.",
     cite="kaplan2020scaling",
-    caveats="The law has no floor, so the loss goes to 0. Constants depend on the tokenizer (WebText2, 50257 tokens).",
+    caveats="Kaplan et al. (2020) write (N_c / N)^a, so A = N_c^a and c = a. The loss goes to 0 as N grows. The "
+    "published constants are valid for one tokenizer (WebText2, 50257 tokens).",
     form="secondary",
     inputs=("n_params",),
     counting={"n_params": "without embeddings"},
@@ -49,8 +53,9 @@ variant(
 variant(
     "power",
     name="kaplan_tokens",
-    summary="Kaplan's L(D) = (D_c / D)^a for large models with early stopping: A = D_c^a and c = a.",
+    summary="Loss by training tokens D, without a floor, for large models with early stopping: A D^-c.",
     cite="kaplan2020scaling",
+    caveats="Kaplan et al. (2020) write (D_c / D)^a, so A = D_c^a and c = a.",
     form="secondary",
     inputs=("n_tokens",),
     priors={"c": Exponent(0.1, 0.7)},
@@ -59,10 +64,10 @@ variant(
 variant(
     "power",
     name="kaplan_compute",
-    summary="Kaplan's L(C) = (C_c / C)^a along the best sizes at small batch: A = C_c^a and c = a.",
+    summary="Loss by compute C, without a floor, at the best model size and a small batch: A C^-c.",
     cite="kaplan2020scaling",
-    caveats="The paper counts compute in PF-days (8.64e19 FLOPs) and without embeddings. One of its figures prints C_c"
-    " = 2.3e8.",
+    caveats="Kaplan et al. (2020) write (C_c / C)^a, so A = C_c^a and c = a. They count compute in PF-days (8.64e19 "
+    "FLOPs) and without embeddings. One of their figures prints C_c = 2.3e8.",
     form="secondary",
     inputs=("flops",),
     priors={"c": Exponent(0.05, 0.7)},
@@ -71,8 +76,9 @@ variant(
 variant(
     "power",
     name="kaplan_critical_batch",
-    summary="Kaplan's critical batch B* / L^(1/a) as a function of the loss L: A = B* and c = 1/a.",
+    summary="Critical batch size by the loss L reached in training: A L^-c.",
     cite="kaplan2020scaling",
+    caveats="Kaplan et al. (2020) write B* / L^(1/a), so A = B* and c = 1/a.",
     response="critical batch in tokens",
     describes="quantity",
     inputs=("reached_loss",),
@@ -82,11 +88,11 @@ variant(
 variant(
     "power",
     name="time_series",
-    summary="Power law of time-series models in parameters, data or compute: A x^-c.",
+    summary="Loss of time-series models by parameters, data or compute: A x^-c.",
     cite="yao2024timeseries",
-    caveats="The response is the negative log likelihood of a density, which may be negative: add a constant to make "
-    "it positive. Exponents could not be verified. Fit encoders and decoders as separate families, and data in and out"
-    " of distribution too.",
+    caveats="The loss is the negative log likelihood of a density, which may be negative. Add a constant to make it "
+    "positive. Fit encoders and decoders as separate families. Likewise separate test data from the training "
+    "distribution and from other distributions. The exponents of Yao et al. (2024) could not be verified.",
     form="secondary",
     priors={"c": Exponent(0.1, 0.7)},
 )
@@ -96,7 +102,7 @@ variant(
     nicknames=("DPA3",),
     summary="Generalisation error of an interatomic potential by layers, parameters, data or compute: A x^-c.",
     cite="zhang2025dpa3",
-    caveats="Constants could not be verified.",
+    caveats="The constants of Zhang et al. (2025) could not be verified.",
     form="secondary",
     response="error",
 )
@@ -106,8 +112,8 @@ variant(
     nicknames=("Languini",),
     summary="Perplexity by training hours H on one kind of accelerator: A H^-c.",
     cite="stanic2023languini",
-    caveats="`laws.optimum.crossing` computes where the curves of two architectures cross. The crossing is a ratio of "
-    "differences with heavy tails, so report quantiles of its logarithm.",
+    caveats="`laws.optimum.crossing` computes the hours at which the curves of two architectures cross. The "
+    "posterior of the crossing has heavy tails, so report quantiles of its logarithm.",
     form="secondary",
     response="perplexity",
     inputs=("accelerator_hours",),
@@ -115,9 +121,9 @@ variant(
 variant(
     "power",
     name="imitation_learning",
-    summary="Optimality gap, 1 - normalised score, by the number of objects, environments or pairs: A x^-c.",
+    summary="Optimality gap, 1 - normalised score, by the number of objects, environments or their pairs: A x^-c.",
     cite="lin2024imitation",
-    caveats="The paper fits six points without a floor. The fitted gap exceeds 1 at x = 1 for some tasks.",
+    caveats="Lin et al. (2024) fit six points without a floor. For some tasks the fitted gap exceeds 1 at x = 1.",
     response="optimality gap",
     priors={"c": Exponent(0.6, 0.5)},
     published={
@@ -144,7 +150,7 @@ variant(
     describes="quantity",
 )
 def growing_power(x: Any, *, A: Any, c: Any) -> Any:
-    """Growing power law: A x^c, as for the best size, batch or number of tokens at a budget."""
+    """Growing power law: A x^c, e.g. for the best model size, batch or number of tokens at a budget x."""
     return A * x**c
 
 
@@ -152,10 +158,11 @@ variant(
     "growing_power",
     name="optimal_params",
     nicknames=("Chinchilla approach 1",),
-    summary="Best number of parameters at a budget of compute: N*(C) = A C^c (approach 1 of Chinchilla, Porian).",
+    summary="Best number of parameters at a compute budget C: A C^c.",
     cite="hoffmann2022training",
-    caveats="The minimum over a sweep is biased low, because the run with the luckiest noise is chosen. The exponent "
-    "changes from .86 to .50 with the count of FLOPs, warm-up, decay and tuning (porian2024resolving): do not pool "
+    caveats="This is approach 1 of Hoffmann et al. (2022); Porian et al. (2024) also fit this law. The lowest loss "
+    "of a sweep is biased low, because the run with the luckiest noise is chosen. Porian et al. (2024) find "
+    "exponents from .86 to .50, depending on how FLOPs are counted and on warm-up, decay and tuning. Do not pool "
     "families that differ in these.",
     equation="approach 1",
     response="best number of parameters",
@@ -185,7 +192,10 @@ variant(
     nicknames=("power law with a floor", "offset power law"),
 )
 def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
-    """Power law that approaches a floor: E + A x^-c."""
+    """Power law that approaches a floor: E + A x^-c.
+
+    The floor is E.
+    """
     return E + A * x**-c
 
 
@@ -200,7 +210,10 @@ def saturating_power(x: Any, *, E: Any, A: Any, c: Any) -> Any:
     floor="E",
 )
 def plateau_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
-    """Power law between a plateau E + A / g and a floor: E + A / (g + x^c); g = 0 is the saturating power law."""
+    """Power law between a plateau E + A / g at small x and a floor E at large x: E + A / (g + x^c).
+
+    With g = 0 it is `saturating_power`. It is the default law for one input.
+    """
     return E + A / (g + raised(x, c))
 
 
@@ -215,7 +228,7 @@ def plateau_power(x: Any, *, E: Any, A: Any, g: Any, c: Any) -> Any:
     aliases={"alabdulmohsin_m3": "alabdulmohsin2022revisiting"},
 )
 def shifted_power(x: Any, *, A: Any, g: Any, c: Any) -> Any:
-    """Shifted power law, which becomes flat at x of about 1/g: A (1/x + g)^c."""
+    """Shifted power law, which becomes flat above x of about 1/g: A (1/x + g)^c."""
     return A * (1.0 / x + g) ** c
 
 
@@ -230,10 +243,11 @@ def shifted_power(x: Any, *, A: Any, g: Any, c: Any) -> Any:
     form="ours",
 )
 def bounded_power(x: Any, *, E: Any, A: Any, b: Any, c: Any) -> Any:
-    """Power law between a plateau E + A at little data and a floor E: E + A (1 + x/b)^-c.
+    """Power law between a plateau E + A at small x and a floor E at large x: E + A (1 + x/b)^-c.
 
-    The paper draws three regions and fits the middle region, error = a m^b + g. One smooth curve through all three
-    regions needs no choice of their borders. The exponents of single domains could not be verified.
+    Hestness et al. (2017) distinguish three regions of the error by the number of examples m. They fit only the middle
+    region, with a m^b + g. This law is one smooth curve through all three regions, so you need not choose their
+    borders. The exponents of single domains in Hestness et al. (2017) could not be verified.
     """
     return E + A * break_factor(x, b, 1.0, c)
 
@@ -241,17 +255,19 @@ def bounded_power(x: Any, *, E: Any, A: Any, b: Any, c: Any) -> Any:
 variant(
     "bounded_power",
     name="hestness",
-    summary="Hestness' three regions of the error by training examples: E + A (1 + m/b)^-c.",
+    summary="Error by the number m of training examples, between a plateau and a floor: E + A (1 + m/b)^-c.",
     cite="hestness2017deep",
+    caveats="The plateau at small m is E + A, and the floor is E.",
     response="error",
     inputs=("n_samples",),
 )
 variant(
     "bounded_power",
     name="vision_language_frontier",
-    summary="Lowest error at a compute C of vision-language models, a (C + b)^-c + d: E = d and A = a b^-c.",
+    summary="Lowest error of vision-language models at a compute C: E + A (1 + C/b)^-c.",
     cite="nezhurina2025vision",
-    caveats="The lowest error is a minimum over hyper-parameters, so it is biased low. Constants could not be found.",
+    caveats="Nezhurina et al. (2025) write a (C + b)^-c + d, so E = d and A = a b^-c. The lowest error is a minimum "
+    "over hyper-parameters, so it is biased low. The constants could not be found.",
     equation="saturation on both sides",
     response="error",
     form="paper",
@@ -271,10 +287,10 @@ variant(
     aliases={"alabdulmohsin_m4": "alabdulmohsin2022revisiting"},
 )
 def two_sided_power(x: Any, *, E: Any, H: Any, a: Any, B: Any, c: Any) -> Any:
-    """Floor E and ceiling E + H: E + H u with u (1 - u)^-a = B x^-c, which defines u.
+    """Power law between a ceiling E + H and a floor E: E + H u, where u solves u (1 - u)^-a = B x^-c.
 
-    The paper writes eps_inf = E, eps_0 = E + H and b = B H^(1-a); a = 0 is a power law with a floor, a = 1 a logistic
-    curve in ln x.
+    With a = 0 it is a power law with a floor, and with a = 1 a logistic curve in ln x. Alabdulmohsin et al. (2022)
+    write eps_inf = E, eps_0 = E + H and b = B H^(1-a).
     """
     target = jnp.log(B) - c * jnp.log(x)
     # In terms of the logit s of u, the left side is a straight line at both ends, with slopes 1 and a.
@@ -295,27 +311,31 @@ def two_sided_power(x: Any, *, E: Any, H: Any, a: Any, B: Any, c: Any) -> Any:
     form="recalled",
 )
 def variance_limited(x: Any, *, E: Any, A: Any) -> Any:
-    """Variance-limited regime, exponent exactly 1: E + A / x, for data at fixed width or width at fixed data."""
+    """Power law with exponent 1: E + A / x, by data at fixed width or by width at fixed data.
+
+    Bahri et al. (2021) call this the variance-limited regime.
+    """
     return E + A / x
 
 
 variant(
     "saturating_power",
     name="resolution_limited",
-    summary="Resolution-limited regime: E + A x^-c with c about 4/d on a smooth manifold of dimension d.",
+    summary="Power law with a floor on a smooth data manifold of dimension d: E + A x^-c with c of about 4/d.",
     cite="bahri2021explaining",
-    caveats="The relation c = 4/d was not checked against the paper. It is only used for the prior, with d of about "
-    "10. sharma2020manifold states it for parameters.",
+    caveats="Bahri et al. (2021) call this the resolution-limited regime. The relation c = 4/d was not checked "
+    "against their paper. It is used only for the prior of c, with d of about 10. Sharma and Kaplan (2020) state "
+    "it for parameters.",
     form="recalled",
     priors={"c": Exponent(0.4, 0.7)},
 )
 variant(
     "saturating_power",
     name="superposition",
-    summary="Loss by model width m if features share dimensions: E + A / m^c with c near 1.",
+    summary="Loss by model width m if several features share a dimension: E + A m^-c with c near 1.",
     cite="liu2025superposition",
-    caveats="A and c are equal for four model classes and four corpora. Only E differs, and contains the effect of the"
-    " tokenizer.",
+    caveats="Liu et al. (2025) find the same A and c for four model classes and four corpora. Only E differs, "
+    "because it contains the effect of the tokenizer.",
     inputs=("width",),
     priors={"c": Exponent(1.0, 0.2)},
     published={"liu2025_opt": paper(note="OPT on the first corpus", E=2.2074, A=476.08, c=0.9098)},
@@ -323,9 +343,10 @@ variant(
 variant(
     "saturating_power",
     name="patchification",
-    summary="Loss by the length of the sequence into which an image is cut: E + A x^-c.",
+    summary="Loss by the number x of patches into which an image is cut: E + A x^-c.",
     cite="wang2025patchification",
-    caveats="The paper shows that smaller patches help down to one pixel. No equation of the paper could be verified.",
+    caveats="Wang et al. (2025) show that smaller patches help down to one pixel. No equation of their paper could "
+    "be verified.",
     form="ours",
     inputs=("n_tokens",),
     counting={"n_tokens": "patches of one image"},
@@ -334,11 +355,10 @@ variant(
     "saturating_power",
     name="bit_level",
     nicknames=("bit-level scaling law",),
-    summary="Loss by the bits of the model, parameters times bits per "
-    "parameter: E + A x^-c, one fit per number format.",
+    summary="Loss by the bits of the model (parameters times bits per parameter): E + A x^-c.",
     cite="ding2025dissecting",
-    caveats="The paper compares number formats of vision models at equal bits, and fits no such curve. Compare the "
-    "posteriors of the formats.",
+    caveats="Fit each number format separately, and compare the posteriors. Ding et al. (2025) compare number "
+    "formats of vision models at equal bits, and fit no such curve.",
     form="ours",
     inputs=("model_bits",),
 )
@@ -359,16 +379,15 @@ HENIGHAN = {
     "math": ((0.28, 1.1e4, 0.16), (0.14, 1.4e-5, 0.17), (2.3e-12, 0.69)),
 }
 """By domain: floor, scale and exponent of L(N) and of L(C), and scale and exponent of the best N; C in PF-days."""
-FRONTIER = (
-    "A frontier drawn below the runs, not a regression. Image and text losses of a multimodal model add up 9 : 1."
-)
 
 variant(
     "saturating_power",
     name="henighan_params",
-    summary="Loss by parameters in ten domains, L_inf + (N_0 / N)^a: A = N_0^a and c = a.",
+    summary="Loss by parameters N in ten domains: E + A N^-c.",
     cite="henighan2020scaling",
-    caveats=FRONTIER,
+    caveats="Henighan et al. (2020) write L_inf + (N_0 / N)^a, so E = L_inf, A = N_0^a and c = a. They draw the "
+    "curve as a lower bound of the runs; it is not a regression. The loss of a multimodal model is the sum of "
+    "the image loss and the text loss, weighted 9 : 1.",
     equation="table 1",
     inputs=("n_params",),
     counting={"n_params": "without embeddings"},
@@ -377,9 +396,11 @@ variant(
 variant(
     "saturating_power",
     name="henighan_compute",
-    summary="Loss by compute in ten domains, L_inf + (C_0 / C)^a: A = C_0^a and c = a.",
+    summary="Loss by compute C in ten domains: E + A C^-c.",
     cite="henighan2020scaling",
-    caveats=FRONTIER,
+    caveats="Henighan et al. (2020) write L_inf + (C_0 / C)^a, so E = L_inf, A = C_0^a and c = a. They draw the "
+    "curve as a lower bound of the runs; it is not a regression. The loss of a multimodal model is the sum of "
+    "the image loss and the text loss, weighted 9 : 1.",
     equation="table 1",
     inputs=("flops",),
     published={
@@ -389,9 +410,10 @@ variant(
 variant(
     "growing_power",
     name="henighan_optimum",
-    summary="Best number of parameters by compute in ten domains, (C / C_N)^b: A = C_N^-b and c = b.",
+    summary="Best number of parameters by compute C in ten domains: A C^c.",
     cite="henighan2020scaling",
-    caveats="All ten published exponents lie between .64 and .75.",
+    caveats="Henighan et al. (2020) write (C / C_N)^b, so A = C_N^-b and c = b. All ten published exponents lie "
+    "between .64 and .75.",
     equation="table 1",
     response="best number of parameters, without embeddings",
     describes="quantity",
@@ -418,8 +440,9 @@ TURNS = {"c1": Turn(), "f1": Positive(0.3, 0.5)}
 def broken_1(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any) -> Any:
     """Smoothly broken power law with one break: a + b x^-c0 (1 + (x/d1)^(1/f1))^(-c1 f1).
 
-    The exponent is c0 before the break and c0 + c1 after it. If the break lies outside the data, its position comes
-    from the prior. The law needs dozens of runs: in a simulation with ten runs, 13 of 40 fits converged.
+    The exponent is c0 far below the break d1 and c0 + c1 far above it. A small f1 makes the break sharp. If d1 lies
+    outside the data, its posterior is its prior. The law needs dozens of runs: in a simulation with ten runs, 13 of 40
+    fits converged.
     """
     return a + b * x**-c0 * break_factor(x, d1, f1, c1)
 
@@ -438,7 +461,11 @@ TURNS = {**TURNS, "c2": Turn(), "f2": Positive(0.3, 0.5)}
     nicknames=("BNSL", "broken neural scaling law"),
 )
 def broken_2(x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any) -> Any:
-    """Smoothly broken power law with two breaks, d1 < d2."""
+    """Smoothly broken power law with two breaks d1 < d2, each with a factor as in `broken_1`.
+
+    The law is a + b x^-c0 times (1 + (x/d)^(1/f))^(-c f) for each break, with (d, c, f) = (d1, c1, f1) and (d2, c2,
+    f2).
+    """
     return a + b * x**-c0 * break_factor(x, d1, f1, c1) * break_factor(x, d2, f2, c2)
 
 
@@ -458,7 +485,11 @@ TURNS = {**TURNS, "c3": Turn(), "f3": Positive(0.3, 0.5)}
 def broken_3(
     x: Any, *, a: Any, b: Any, c0: Any, d1: Any, c1: Any, f1: Any, d2: Any, c2: Any, f2: Any, d3: Any, c3: Any, f3: Any
 ) -> Any:
-    """Smoothly broken power law with three breaks, d1 < d2 < d3."""
+    """Smoothly broken power law with three breaks d1 < d2 < d3, each with a factor as in `broken_1`.
+
+    The law is a + b x^-c0 times (1 + (x/d)^(1/f))^(-c f) for each break, with (d, c, f) = (d1, c1, f1), (d2, c2, f2)
+    and (d3, c3, f3).
+    """
     bends = break_factor(x, d1, f1, c1) * break_factor(x, d2, f2, c2) * break_factor(x, d3, f3, c3)
     return a + b * x**-c0 * bends
 

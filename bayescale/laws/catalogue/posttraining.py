@@ -18,11 +18,12 @@ variant(
     "saturating_power",
     name="scale_rl",
     section="posttraining",
-    summary="Pass rate by hours of reinforcement learning, logistic up to a ceiling: odds against E + A C^-c.",
+    summary="Pass rate by hours C of reinforcement learning, logistic up to a ceiling: odds against E + A C^-c.",
     cite="khatri2025scalerl",
-    caveats="The paper writes R0 + (A' - R0) / (1 + (m / C)^B). Read the pass rate with chance=R0, its value before "
-    "training. Then c = B, A = m^B (1 + E), and the ceiling is A' = R0 + (1 - R0) / (1 + E). Runs before the bend of "
-    "the curve contain little information about the ceiling. The paper leaves out the first 1,500 hours.",
+    caveats="Khatri et al. (2025) write the pass rate as R0 + (A' - R0) / (1 + (m / C)^B), where R0 is its value "
+    "before training. Pass chance=R0 when you read the data. Then c = B, A = m^B (1 + E), and the ceiling is A' "
+    "= R0 + (1 - R0) / (1 + E). Runs before the bend of the curve contain little information about the ceiling. "
+    "Khatri et al. (2025) leave out the first 1,500 hours.",
     form="secondary",
     inputs=("accelerator_hours",),
     nicknames=("ScaleRL", "reinforcement learning"),
@@ -43,11 +44,11 @@ variant(
     nicknames=("GRPO", "reinforcement learning"),
 )
 def rl_compute(N: Any, X: Any, *, A: Any, e: Any, K: Any, N0: Any, X0: Any) -> Any:
-    """Error after reinforcement learning by size and compute: A N^-e (X / X0)^-k(N), k(N) = K / (1 + N0 / N).
+    """Error after reinforcement learning by parameters N and compute X: A N^-e (X / X0)^-k(N), k(N) = K / (1 + N0 / N).
 
-    The paper writes ln L = -k(N) ln X + E(N) with a free E for each size. Here E is linear in ln N, at X0, the middle
-    of the runs. The published K and N0 differ by 12 to 60 % between two ways of fitting: for base models they are .135
-    and 13.1e9 within runs, and .152 and 17.4e9 between sizes.
+    Tan et al. (2025) write ln L = -k(N) ln X + E(N) with a free E for each size. Here E is linear in ln N. X0 is the
+    geometric mean of X over the data. The published K and N0 differ by 12 to 60 % between two ways of fitting: for base
+    models they are .135 and 13.1e9 if fitted within runs, and .152 and 17.4e9 if fitted between sizes.
     """
     return A * raised(N, -e) * raised(X / X0, -K / (1.0 + N0 / N))
 
@@ -55,10 +56,11 @@ def rl_compute(N: Any, X: Any, *, A: Any, e: Any, K: Any, N0: Any, X0: Any) -> A
 variant(
     "rl_compute",
     name="rl_data",
-    summary="Error after reinforcement learning by size and examples: A N^-e (X / X0)^-k(N), k(N) = K / (1 + N0 / N).",
+    summary="Error after reinforcement learning by parameters N and examples X: A N^-e (X / X0)^-k(N), k(N) = K / (1 "
+    "+ N0 / N).",
     cite="tan2025rl",
-    caveats="For base models the published K and N0 are .135 and 11.5e9 "
-    "within runs, and .163 and 17.0e9 between sizes.",
+    caveats="X0 is the geometric mean of X over the data. For base models Tan et al. (2025) publish a K of .135 and "
+    "an N0 of 11.5e9 fitted within runs, and .163 and 17.0e9 fitted between sizes.",
     inputs=("n_params", "n_samples"),
     counting={"n_samples": "different problems"},
     nicknames=("GRPO", "reinforcement learning"),
@@ -81,8 +83,8 @@ variant(
 def rl_logistic(N: Any, X: Any, *, E: Any, A: Any, alpha: Any, H: Any, l: Any, b: Any, beta: Any) -> Any:  # noqa: E741
     """Error after reinforcement learning, logistic in ln X: E + A N^-alpha + H N^l / (1 + (X/b)^beta).
 
-    In the paper each size has its own height and position of the decrease. Here the height grows as N^l, and the
-    position is the same for all sizes. In the middle of the decrease the curve is similar to `rl_data`.
+    In Tan et al. (2025) each size has its own height and position of the decrease. Here the height grows as N^l, and
+    the position b is the same for all sizes. In the middle of the decrease the curve is similar to `rl_data`.
     """
     return E + A * raised(N, -alpha) + H * raised(N, l) / (1.0 + raised(X / b, beta))
 
@@ -104,11 +106,11 @@ REWARD: dict[str, Any] = {
     **REWARD,
 )
 def reward_best_of_n(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
-    """Gold reward R = d (alpha - beta d) of the best of n, d the root of the KL divergence: F e^-R.
+    """Exponential of minus the gold reward R of the best of n answers: F e^-R with R = d (alpha - beta d).
 
-    Use e^-reward as the response, because the reward may be negative and higher rewards are better. The best of n
-    answers have d^2 = ln n - (n - 1) / n. The reward has its maximum at d = alpha / (2 beta). F shifts the zero of the
-    reward.
+    d is the square root of the KL divergence; for the best of n answers d^2 = ln n - (n - 1) / n. The response is
+    e^-reward, because the reward may be negative and higher rewards are better. R has its maximum at d = alpha / (2
+    beta). F shifts the zero of the reward.
     """
     return F * jnp.exp(-d * (alpha - beta * d))
 
@@ -123,10 +125,11 @@ def reward_best_of_n(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
     **REWARD,
 )
 def reward_policy(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
-    """Gold reward R = d (alpha - beta ln d) of a trained policy, d the root of the KL divergence: F e^-R.
+    """Exponential of minus the gold reward R of a trained policy: F e^-R with R = d (alpha - beta ln d).
 
-    Use the response of `reward_best_of_n`. The reward has its maximum, beta d, at d = e^(alpha / beta - 1). The law is
-    inaccurate near d = 0. The paper shows coefficients only in figures.
+    d is the square root of the KL divergence. The response is e^-reward, because the reward may be negative and higher
+    rewards are better. R has its maximum, beta d, at d = e^(alpha / beta - 1). The law is inaccurate near d = 0. Gao et
+    al. (2022) show coefficients only in figures.
     """
     return F * jnp.exp(-d * (alpha - beta * jnp.log(d)))
 
@@ -134,10 +137,11 @@ def reward_policy(d: Any, *, F: Any, alpha: Any, beta: Any) -> Any:
 variant(
     "reward_policy",
     name="win_rate_policy",
-    summary="Win rate of a directly aligned policy: log odds d (alpha - beta ln d) above those at d = 0.",
+    summary="Win rate of a directly aligned policy: odds against winning F e^(-d (alpha - beta ln d)).",
     cite="rafailov2024scaling",
-    caveats="The paper fits the win rate itself with the same form. F is the odds against winning without training, "
-    "about 1 against the reference answers. The paper shows coefficients only in figures.",
+    caveats="d is the square root of the KL divergence. F is the odds against winning at d = 0, without training: "
+    "about 1 against the reference answers. Rafailov et al. (2024) fit this form to the win rate itself, and "
+    "show coefficients only in figures.",
     form="ours",
     nicknames=("DPO", "direct alignment", "overoptimisation"),
     response="odds against winning",
@@ -160,10 +164,10 @@ variant(
     **REWARD,
 )
 def reward_by_size(d: Any, N: Any, *, F: Any, alpha: Any, a: Any, beta: Any, d0: Any, N0: Any) -> Any:
-    """Gold reward by divergence and size of the reward model: F e^-R, R = d (alpha + a ln(N/N0) - beta ln(d/d0)).
+    """Exponential of minus the gold reward by size of the reward model: F e^(-d (alpha + a ln(N/N0) - beta ln(d/d0))).
 
-    In the paper the coefficients are about linear in ln N; here only alpha is. The constants are those at d0 and N0,
-    the middle of the runs.
+    d is the square root of the KL divergence; d0 and N0 are the geometric means over the data. In Gao et al. (2022)
+    both coefficients are about linear in ln N; here only alpha is.
     """
     return F * jnp.exp(-d * (alpha + a * jnp.log(N / N0) - beta * jnp.log(d / d0)))
 
@@ -183,11 +187,10 @@ def reward_by_size(d: Any, N: Any, *, F: Any, alpha: Any, a: Any, beta: Any, d0:
     nicknames=("SFT", "supervised fine-tuning", "data composition"),
 )
 def finetune_mixture(n: Any, share: Any, *, E: Any, A: Any, t: Any, c: Any) -> Any:
-    """Loss after fine-tuning on n examples, a fraction of them from its domain: E + A (n (share + t (1 - share)))^-c.
+    """Loss after fine-tuning on n examples, a fraction share from its domain: E + A (n (share + t (1 - share)))^-c.
 
-    An example of another domain counts as t examples of the own domain. The response is a loss, or the odds against for
-    a score. The law does not describe abilities that become worse with examples of other domains. The paper reports
-    trends and gives no equation.
+    An example of another domain counts as t examples of the domain of the loss. The law does not describe abilities
+    that become worse with examples of other domains. Dong et al. (2023) report trends and give no equation.
     """
     return E + A * raised(n * (share + t * (1.0 - share)), -c)
 
@@ -205,7 +208,8 @@ def finetune_mixture(n: Any, share: Any, *, E: Any, A: Any, t: Any, c: Any) -> A
 def parallel_languages(n: Any, *, A: Any, b: Any, gap: Any) -> Any:
     """Transfer between languages by the number n of training languages: A n^b, and (1 - gap) A for n = 1.
 
-    The second language brings more than the power law; gap is the fraction by which a single language lies below it.
-    Exponents could not be verified. The amount of data grows with the number of languages.
+    A single language lies below the power law by the fraction gap, so the second language adds more than the power law
+    predicts. The exponents of Yang et al. (2025) could not be verified. In their experiments the amount of data grows
+    with the number of languages.
     """
     return A * raised(n, b) * jnp.where(n < 1.5, 1.0 - gap, 1.0)

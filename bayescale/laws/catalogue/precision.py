@@ -42,8 +42,8 @@ CHEN_BASE = {"E": 1.9279, "A": 237.7042, "B": 596.2490, "alpha": 0.3022}
 def quantised_training(N: Any, D: Any, G: Any, *, E, A, B, alpha, k, g_N, g_D, g_G) -> Any:
     """Quantisation-aware training in groups of G: E + A N^-alpha + B D^-alpha + k D^g_D (log2 G)^g_G N^-g_N.
 
-    The error from quantising weights and activations together is about .91 of the sum of both single errors. For
-    weights of 16 bits the text once prints g_G = .9821 instead of .9812 as in the table.
+    Chen et al. (2025) find that the error from quantising weights and activations together is about .91 of the sum of
+    the two single errors. For 16-bit weights their text once prints g_G = .9821 where their table has .9812.
     """
     return E + A * N**-alpha + B * D**-alpha + k * D**g_D * raised_from_zero(jnp.log2(G), g_G) * N**-g_N
 
@@ -71,7 +71,8 @@ def quantised_training(N: Any, D: Any, G: Any, *, E, A, B, alpha, k, g_N, g_D, g
 def quantisation_rise(N: Any, D: Any, P: Any, *, k: Any, a: Any, b: Any, g: Any) -> Any:
     """Increase of the loss when a trained model is rounded to P bits: k D^b N^-a P^-g.
 
-    The increase is larger for models trained on more tokens. The constants are from another text.
+    The increase is larger for models trained on more tokens D. The constants are those printed in another text, not
+    those of Ouyang et al. (2024).
     """
     return k * D**b * N**-a * P**-g
 
@@ -88,11 +89,12 @@ def quantisation_rise(N: Any, D: Any, P: Any, *, k: Any, a: Any, b: Any, g: Any)
     nicknames=("precision scaling law", "low precision"),
 )
 def precision(N: Any, D: Any, P_w: Any, P_a: Any, P_kv: Any, *, E, A, B, alpha, g_w, g_a, g_kv) -> Any:
-    """Training in few bits, effective size N_eff = N prod_i (1 - e^(-P_i / g_i)): E + A N_eff^-alpha + B D^-alpha.
+    """Loss of training in few bits: E + A N_eff^-alpha + B D^-alpha with N_eff = N prod_i (1 - e^(-P_i / g_i)).
 
-    Do not use checkpoints from the middle of a decay as models trained for that number of tokens. Fit integers and
-    floats with separate g, and count the bits of scales. Only some constants could be verified: A = 4299, alpha =
-    .4965, g_w = 2.6745.
+    The product is over weights (w), activations (a), and keys and values (kv): P_i is the number of bits of each. Do
+    not use checkpoints from the middle of a learning-rate decay as models trained for that number of tokens. Fit
+    integers and floats with separate g, and count the bits of scales. Only some constants of Kumar et al. (2024) could
+    be verified: A = 4299, alpha = .4965, g_w = 2.6745.
     """
     effective = N * gate(P_w, g_w) * gate(P_a, g_a) * gate(P_kv, g_kv)
     return E + A * effective**-alpha + B * D**-alpha
@@ -117,9 +119,10 @@ def precision(N: Any, D: Any, P_w: Any, P_a: Any, P_kv: Any, *, E, A, B, alpha, 
     nicknames=("precision scaling law", "PTQ"),
 )
 def precision_after(N: Any, D: Any, P: Any, *, E, A, B, alpha, k, g_D, g_N, g) -> Any:
-    """Rounding to P bits after training: E + A N^-alpha + B D^-alpha + k D^g_D N^-g_N e^(-P / g).
+    """Loss after rounding a trained model to P bits: E + A N^-alpha + B D^-alpha + k D^g_D N^-g_N e^(-P / g).
 
-    More tokens can make a rounded model worse. In the paper the last term is smaller for models trained in few bits.
+    More tokens D can make a rounded model worse. Kumar et al. (2024) find that the last term is smaller for models
+    trained in few bits.
     """
     return E + A * N**-alpha + B * D**-alpha + k * D**g_D * N**-g_N * jnp.exp(-P / g)
 
@@ -138,11 +141,11 @@ def precision_after(N: Any, D: Any, P: Any, *, E, A, B, alpha, k, g_D, g_N, g) -
     nicknames=("FP8",),
 )
 def floating_point(N: Any, D: Any, E: Any, M: Any, B: Any, *, eps, n, alpha, d, beta, h, delta, nu) -> Any:
-    """Floating-point training, eps + n N^-alpha + d D^-beta + h D^beta N^-alpha log2(B) / ((E+.5)^delta (M+.5)^nu).
+    """Floating-point training: eps + n N^-alpha + d D^-beta + h D^beta N^-alpha log2(B) / ((E+.5)^delta (M+.5)^nu).
 
-    E is the number of exponent bits, M of mantissa bits, and B of numbers with a common scale; h is 1/gamma of the
-    paper. More tokens increase the loss beyond D^(2 beta) = d gamma N^alpha (E+.5)^delta (M+.5)^nu / log2 B. Constants
-    could not be verified.
+    E is the number of exponent bits, M the number of mantissa bits, and B the number of values with a common scale. Sun
+    et al. (2025) write 1/gamma for h. More tokens increase the loss when D^(2 beta) exceeds d (E+.5)^delta (M+.5)^nu
+    N^alpha / (h log2 B). The constants of Sun et al. (2025) could not be verified.
     """
     format_error = jnp.log2(B) * (E + 0.5) ** -delta * (M + 0.5) ** -nu
     return eps + n * N**-alpha + d * D**-beta + h * D**beta * N**-alpha * format_error

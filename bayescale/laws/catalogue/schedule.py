@@ -143,11 +143,13 @@ def annealing(schedules: Sequence[Array], name: str = "annealing") -> Law:
         nicknames=("learning rate annealing",),
     )
     def annealing(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
-        """Loss along a schedule, L0 + A S1^-alpha - C S2: S1 sums the rates, S2 their decreases with a fading memory.
+        """Loss along a learning-rate schedule: L0 + A S1^-alpha - C S2.
 
-        S2 = sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i), counted after the peak. The abstract states the
-        law; this definition was not checked against the paper. S2 has no upper limit, so the law overestimates the gain
-        of long decays. Priors assume a loss in nats per token and lam near .999, on which C depends.
+        S1 is the sum of the learning rates up to the step. S2 sums the decreases of the rate with a fading memory: S2 =
+        sum_i m_i with m_i = lam m_(i-1) + (eta_(i-1) - eta_i) for steps i after the peak rate, where eta_i is the rate
+        at step i. The abstract of Tissue et al. (2024) states the law; this definition of S2 was not checked against
+        the paper. S2 has no upper limit, so the law overestimates the gain of long decays. Priors assume a loss in nats
+        per token and lam near .999, because the size of C depends on lam.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, C: Any, lam: Any) -> Any:
@@ -207,10 +209,11 @@ def multi_power(schedules: Sequence[Array], name: str = "multi_power") -> Law:
         nicknames=("MPL", "multi-power law"),
     )
     def multi_power(schedule: Any, step: Any, *, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any):
-        """Loss along a schedule, L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
+        """Loss along a schedule: L0 + A S^-alpha - B sum_k (eta_(k-1) - eta_k) [1 - (1 + C eta_k^-gamma S_k)^-beta].
 
-        S sums all rates up to the step, including warm-up; S_k sums the rates from step k on. Residuals of neighbouring
-        steps are correlated, so thin the curve. Priors assume a loss in nats per token.
+        eta_k is the learning rate at step k. S is the sum of all rates up to the current step, including warm-up; S_k
+        is the sum of the rates from step k to the current step. Residuals of neighbouring steps are correlated, so fit
+        a thinned curve. Priors assume a loss in nats per token.
         """
 
         def one(schedule: Any, step: Any, L0: Any, A: Any, alpha: Any, B: Any, C: Any, beta: Any, gamma: Any) -> Any:
@@ -262,10 +265,11 @@ RATE = ("n_params", "n_tokens")
     nicknames=("Step Law",),
 )
 def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g, c, p, q, d, r) -> Any:
-    """Valley of the loss: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
+    """Loss by size, data, rate and batch: (E + A N^-alpha + B D^-beta) (1 + h ln(lr/lr*)^2 + g ln(bs/bs*)^2).
 
-    The best rate is lr* = c N^-p D^q, the best batch bs* = d D^r. The paper fits only the runs with the lowest loss.
-    Here all runs of a sweep are fitted, so a flat valley gives wide intervals of the best settings.
+    The best learning rate is lr* = c N^-p D^q, and the best batch is bs* = d D^r. Li et al. (2025) fit only the runs
+    with the lowest loss. This law describes all runs of a sweep. If the loss hardly changes around the best settings,
+    the intervals of the best settings are wide.
     """
     off_rate = jnp.log(lr / c) + p * jnp.log(N) - q * jnp.log(D)
     off_batch = jnp.log(bs / d) - r * jnp.log(D)
@@ -285,9 +289,10 @@ def step_valley(N: Any, D: Any, lr: Any, bs: Any, *, E, A, alpha, B, beta, h, g,
     nicknames=("Step Law",),
 )
 def step_rate(N: Any, D: Any, *, c: Any, p: Any, q: Any) -> Any:
-    """Best learning rate: c N^-p D^q.
+    """Best learning rate by parameters N and tokens D: c N^-p D^q.
 
-    Here the batch grows with D; at a fixed batch q has the opposite sign. The factor c is known up to a factor of two.
+    In the runs of Li et al. (2025) the batch grows with D. At a fixed batch, q has the opposite sign. The factor c is
+    known only up to a factor of two.
     """
     return c * N**-p * D**q
 
@@ -297,7 +302,7 @@ variant(
     name="step_batch",
     nicknames=("Step Law",),
     section="schedule",
-    summary="Best batch in tokens: A D^c.",
+    summary="Best batch in tokens by training tokens D: A D^c.",
     cite="li2025steplaw",
     response="best batch in tokens",
     describes="quantity",
@@ -319,7 +324,7 @@ variant(
     published={"ludziejewski2025": paper(c=math.exp(8.39), p=0.81, q=0.25)},
 )
 def expert_rate(N: Any, E: Any, *, c: Any, p: Any, q: Any) -> Any:
-    """Best learning rate with experts: c N^-p E^-q."""
+    """Best learning rate of mixtures of experts by parameters N and number of experts E: c N^-p E^-q."""
     return c * N**-p * E**-q
 
 
@@ -328,10 +333,11 @@ variant(
     name="weight_decay_width",
     nicknames=("muP",),
     section="schedule",
-    summary="Weight decay by width d that keeps the top singular value of matrices constant, at a rate of 1/d: A d^c.",
+    summary="Weight decay by width d, if the learning rate is proportional to 1/d: A d^c with c near .5.",
     cite="fan2025weightdecay",
-    caveats="c is near .5. Vectors have a constant rate and no decay. The rule follows from an observed top singular "
-    "value of sqrt(rate / decay) d^.75, as the abstract says.",
+    caveats="This weight decay keeps the top singular value of weight matrices constant. Vectors have a constant "
+    "learning rate and no weight decay. The rule follows from the top singular value in the abstract of Fan et "
+    "al. (2025), which is proportional to sqrt(rate / decay) d^.75.",
     response="weight decay",
     describes="quantity",
     inputs=("width",),
@@ -342,10 +348,10 @@ variant(
     name="rate_by_width",
     nicknames=("muP",),
     section="schedule",
-    summary="Best learning rate by width, from small models to large ones: A d^-c, c near 1 for hidden matrices.",
+    summary="Best learning rate by width d: A d^-c, with c near 1 for hidden matrices.",
     cite="wortsman2023small",
-    caveats="The parametrisation of yang2022tensor predicts c = 1 for hidden matrices. If the posterior of c excludes "
-    "1, the best rate of small models is not valid for large ones.",
+    caveats="The parametrisation of Yang et al. (2022) predicts c = 1 for hidden matrices. If the posterior of c "
+    "excludes 1, this prediction does not give the best rate of large models from that of small models.",
     form="recalled",
     response="best learning rate",
     describes="quantity",

@@ -25,11 +25,11 @@ from bayescale.laws.shapes import raised
     nicknames=("compound scaling", "EfficientNet"),
 )
 def width_depth_resolution(w: Any, d: Any, r: Any, *, E: Any, A: Any, a: Any, B: Any, b: Any, C: Any, c: Any) -> Any:
-    """Error of a vision model by width, depth and resolution: E + A w^-a + B d^-b + C r^-c.
+    """Error of a vision model by width w, depth d and resolution r: E + A w^-a + B d^-b + C r^-c.
 
-    `laws.optimum` finds the best shape for a given cost. The number of operations grows as w^2 d r^2. The number of
-    activations, which determines the run time, grows as w d r^2. The paper compares rules of scaling and fits no such
-    curve.
+    `laws.optimum` finds the best shape for a given cost. The number of operations is proportional to w^2 d r^2. The
+    number of activations, which determines the run time, is proportional to w d r^2. Dollár et al. (2021) compare rules
+    of scaling and fit no such curve.
     """
     return E + A * raised(w, -a) + B * raised(d, -b) + C * raised(r, -c)
 
@@ -49,9 +49,9 @@ alias("resnet_scaling", "width_depth_resolution", "bello2021revisiting")
     nicknames=("fast compound scaling", "cost model"),
 )
 def run_time(C: Any, M: Any, *, A: Any, a: Any, b: Any) -> Any:
-    """Run time by operations and activations: A C^a M^b.
+    """Run time by operations C and activations M of a forward pass: A C^a M^b.
 
-    The paper finds that activations predict run time better than operations do.
+    Dollár et al. (2021) find that activations predict run time better than operations do.
     """
     return A * raised(C, a) * raised(M, b)
 
@@ -59,10 +59,10 @@ def run_time(C: Any, M: Any, *, A: Any, a: Any, b: Any) -> Any:
 variant(
     "run_time",
     name="logit_growth",
-    summary="Largest attention logit or gradient norm by size and learning rate: A N^a lr^b.",
+    summary="Largest attention logit or gradient norm by parameters N and learning rate lr: A N^a lr^b.",
     cite="wortsman2023small",
-    caveats="Use `predict` for the probability that the logit at a size and rate exceeds a threshold. The paper "
-    "extrapolates the logit by size for each rate; the product of powers was written for this package.",
+    caveats="Use `predict` for the probability that the logit at a size and rate exceeds a threshold. Wortsman et "
+    "al. (2023) extrapolate the logit by size for each rate; the product of powers was written for this package.",
     form="ours",
     inputs=("n_params", "lr"),
     response="largest logit",
@@ -89,10 +89,11 @@ variant(
     nicknames=("MoE", "optimal sparsity", "reasoning"),
 )
 def reasoning_sparsity(t: Any, s: Any, *, A: Any, c: Any, d: Any, q: Any) -> Any:
-    """Loss by tokens per parameter t and active fraction s of experts, with interaction: A t^-c s^d e^(q ln t ln s).
+    """Loss by tokens per parameter t and active fraction s of experts: A t^-c s^d e^(q ln t ln s).
 
-    The response is a loss, or the odds against for a score. Fit both and compare: the paper finds that the best number
-    of tokens per parameter is larger for reasoning than for the loss. It gives no equation.
+    The constant q is an interaction of t and s. Fit the loss and the score, and compare: Nakamura et al. (2025) find
+    that the best number of tokens per parameter is larger for reasoning scores than for the loss. They give no
+    equation.
     """
     spread = jnp.log(s)
     return A * raised(t, -c) * jnp.exp(spread * (d + q * jnp.log(t)))

@@ -25,7 +25,8 @@ from bayescale.laws.shapes import above_zero, raised
 def no_trend(x: Any, *, A: Any) -> Any:
     """Constant response: A.
 
-    Use it for comparison with a decreasing law. The paper finds that subjective preferences do not change with scale.
+    Compare its fit with that of a decreasing law. Wang et al. (2025) find that subjective preferences do not change
+    with scale.
     """
     return A + 0.0 * x
 
@@ -37,7 +38,8 @@ variant(
     summary="Increasing or decreasing power law, A x^-c with c of either "
     "sign; P(c > 0) is the probability of a decrease.",
     cite="wang2025worldpm",
-    caveats="Most other laws decrease by their prior, so they decrease slightly even if the data do not.",
+    caveats="The priors of most other laws allow only decreases, so those laws decrease slightly even if the data do "
+    "not.",
     form="ours",
     priors={"c": Turn(sd=0.6)},
     decreasing=(),
@@ -60,10 +62,11 @@ alias("subjective_preference", "signed_power", "wang2025worldpm")
     nicknames=("log-linear", "linear in the logarithm"),
 )
 def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
-    """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)); B a is the change when x grows e-fold.
+    """Straight line in ln x, increasing or decreasing: B (1 + a ln(x / x0)).
 
-    B is the response at x0, the middle of the runs. A line reaches zero at some x. For a score that is linear between
-    chance and ceiling use `logistic`.
+    B is the response at x0, the geometric mean of x over the data. When x grows by a factor of e, the response changes
+    by the product of B and a. A line reaches zero at some x. For a score that is linear in ln x between chance and
+    ceiling use `logistic`.
     """
     return B * above_zero(1.0 + a * jnp.log(x / x0))
 
@@ -71,9 +74,10 @@ def log_linear(x: Any, *, B: Any, a: Any, x0: Any) -> Any:
 variant(
     "log_linear",
     name="retrieval_datastore",
-    summary="Loss of a retrieval model by the tokens of its datastore, about linear in their logarithm.",
+    summary="Loss of a retrieval model by the number x of tokens in its datastore: B (1 + a ln(x / x0)).",
     cite="shao2024datastore",
-    caveats="The paper shows this trend without an equation.",
+    caveats="B is the loss at x0, the geometric mean of x over the data. Shao et al. (2024) show that the loss is "
+    "about linear in ln x, and give no equation.",
     form="ours",
     inputs=("datastore_tokens",),
     response="loss",
@@ -83,9 +87,9 @@ variant(
     "growing_power",
     name="annotated_samples",
     section="trends",
-    summary="Capability by annotated samples, A N^c with c about .07.",
+    summary="Capability by the number N of annotated samples: A N^c with c of about .07.",
     cite="liu2025fundus",
-    caveats="The abstract gives the exponent .068 and no amplitude. It calls the capability L.",
+    caveats="The abstract of Liu and Song (2025) gives the exponent .068 and no amplitude. It calls the capability L.",
     inputs=("n_samples",),
     priors={"c": Exponent(0.068, 0.4)},
     response="capability",
@@ -107,9 +111,9 @@ variant(
 def turning(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
     """Response with a minimum A at x = T: A (d (x/T)^-c + c (x/T)^d) / (c + d).
 
-    It is a power law on either side. The draws `post.draws["T"]` give the probability that the minimum lies below a
-    given input. If the data show no minimum, the posterior of T equals its prior, which has most of its mass within one
-    range of ln x from the data.
+    It is a power law far from T on either side. The posterior draws of T, `post.draws["T"]`, give the probability that
+    the minimum lies below a given input. If the data show no minimum, the posterior of T equals its prior, which has
+    most of its mass within one training span of the data (on the axis of ln x).
     """
     ratio = x / T
     return A * (d * raised(ratio, -c) + c * raised(ratio, d)) / (c + d)
@@ -118,10 +122,10 @@ def turning(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
 variant(
     "turning",
     name="inverted_u_score",
-    summary="Score that increases and then decreases with scale: the odds against have a minimum at x = T.",
+    summary="Score that increases up to x = T and then decreases: odds against A (d (x/T)^-c + c (x/T)^d) / (c + d).",
     cite="mckenzie2023inverse",
-    caveats="For scores that first decrease use u_shaped_score, and for "
-    "scores that only increase or decrease signed_power.",
+    caveats="The odds against have their minimum A at x = T. For scores that first decrease use `u_shaped_score`, "
+    "and for scores that only increase or only decrease use `signed_power`.",
     form="ours",
     priors={"c": STEEP, "d": STEEP},
     nicknames=("inverse scaling", "inverted U"),
@@ -131,9 +135,10 @@ variant(
     "turning",
     name="thinking_peak",
     section="inference",
-    summary="Accuracy by thinking tokens with a maximum at T tokens.",
+    summary="Accuracy with a maximum at x = T thinking tokens: odds against A (d (x/T)^-c + c (x/T)^d) / (c + d).",
     cite="huang2025m1",
-    caveats="The paper reports a maximum near 4,000 tokens and gives no equation.",
+    caveats="The odds against have their minimum A at x = T. Huang et al. (2025) report a maximum of the accuracy "
+    "near 4,000 tokens and give no equation.",
     form="ours",
     inputs=("thinking_tokens",),
     priors={"c": STEEP, "d": STEEP, "T": Break(("T",), 0.0, 0.5)},
@@ -162,10 +167,10 @@ def rise_then_fall(x: Any, *, A: Any, T: Any, c: Any, d: Any) -> Any:
 variant(
     "rise_then_fall",
     name="u_shaped_score",
-    summary="U-shaped score that decreases up to x = T and then increases, as on most tasks of inverse scaling.",
+    summary="Score that decreases up to x = T and then increases: odds against A (c + d) / (d (x/T)^c + c (x/T)^-d).",
     cite="wei2022inverse",
-    caveats="In the paper, the scores of four of eleven tasks decreased "
-    "up to the largest models, and six were U-shaped.",
+    caveats="The odds against have their maximum A at x = T. Wei et al. (2022) study eleven tasks of inverse "
+    "scaling: the scores of four decreased up to the largest models, and those of six were U-shaped.",
     form="ours",
     priors={"c": STEEP, "d": STEEP},
     nicknames=("inverse scaling", "U-shaped scaling"),
@@ -182,10 +187,10 @@ variant(
     nicknames=("best shape", "parabola"),
 )
 def valley(x: Any, *, A: Any, T: Any, b: Any) -> Any:
-    """Parabola on log axes with its minimum at x = T: A exp((b ln(x/T))^2 / 2), e.g. depth or width at a fixed budget.
+    """Parabola on log-log axes with a minimum at x = T: A exp((b ln(x/T))^2 / 2).
 
-    For a score the law describes the odds against, so the score is best at T. The paper finds such optima of depth and
-    width, and gives no equation.
+    x is e.g. depth or width at a fixed budget. For a score the law describes the odds against, so the score is best at
+    T. Schapiro et al. (2025) find such optima of depth and width, and give no equation.
     """
     return A * jnp.exp(0.5 * (b * jnp.log(x / T)) ** 2)
 
@@ -204,8 +209,9 @@ def valley(x: Any, *, A: Any, T: Any, b: Any) -> Any:
     nicknames=("phase transition", "threshold", "emergence"),
 )
 def sharp_transition(x: Any, *, E: Any, H: Any, T: Any, k: Any) -> Any:
-    """Decrease at a threshold T from E + H to E: E + H / (1 + (x/T)^k); it is sudden for large k.
+    """Decrease from E + H to E around a threshold x = T: E + H / (1 + (x/T)^k).
 
-    The paper finds that representations change suddenly as a context grows, and gives no such curve.
+    The decrease is sudden if k is large. Park et al. (2024) find that representations change suddenly as a context
+    grows, and give no such curve.
     """
     return E + H / (1.0 + jnp.exp(jnp.minimum(k * jnp.log(x / T), 80.0)))
