@@ -84,7 +84,7 @@ class Fitted(Display, abc.ABC):
     @property
     def response(self) -> str:
         """Name of the response in the table of runs, or of the law's response where the table has none."""
-        called = self.runs.response
+        called = "score" if self.runs.response == "correct" else self.runs.response
         return self.law.response if called == "loss" and self.runs.score is None else called
 
     @property

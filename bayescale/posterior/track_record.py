@@ -75,6 +75,8 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     nearest_row = int(np.argmax(reached)) if reached.any() else len(rows) - 1
     row = rows.iloc[nearest_row]
     kind, unit = KINDS[design], " the compute" if several else ""
+    # Without tokens or compute the distance is that of the input that goes farthest.
+    own = unit if {"n_params", "n_tokens"} <= set(at) or "flops" in at else ""
     said = (
         f"At {row['factor']:g} times{unit}, on {kind}, 80 % intervals contained {100 * row['held80']:.0f} % of the "
         f"runs of {row['families']:.0f} published families, and 95 % intervals {100 * row['held95']:.0f} %."
@@ -87,10 +89,10 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
     elif factor <= INSIDE:
         said = f"This question lies within the data, nearer than all tested forecasts. {said}"
     elif not reached.any():
-        away = f"{long_count(factor)} times{unit} beyond the data, farther than any test on {kind}"
+        away = f"{long_count(factor)} times{own} beyond the data, farther than any test on {kind}"
         said = f"This question lies {away}. {said}"
     else:
-        said = f"This question lies {long_count(factor)} times{unit} beyond the data. {said}"
+        said = f"This question lies {long_count(factor)} times{own} beyond the data. {said}"
     return Entry(rows, nearest_row, factor, said)
 
 
