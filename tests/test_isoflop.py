@@ -95,7 +95,7 @@ def test_several_budgets_are_a_table():
     constants = law.constants
     assert found.power == pytest.approx(constants["beta"] / (constants["alpha"] + constants["beta"]), abs=1e-3)
     assert len(json.loads(json.dumps(found.to_dict()))["allocations"]) == 3
-    with pytest.raises(InputError, match="no budget"):
+    with pytest.raises(InputError, match="flops is empty"):
         bs.decide.allocate(law, [])
 
 

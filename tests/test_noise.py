@@ -212,7 +212,7 @@ def test_the_seed_sd_has_a_trend_along_a_ray():
 def test_scores_that_were_read_as_losses_are_refused():
     with pytest.raises(bs.InputError, match=r"--score accuracy.*--derive"):
         noise(accuracies())
-    with pytest.raises(bs.InputError, match="taken for the worse"):
+    with pytest.raises(bs.InputError, match="count as the worse"):
         bs.decide.compare(accuracies())
 
 

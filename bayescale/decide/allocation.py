@@ -219,7 +219,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
     """
     if not np.isscalar(flops) and np.ndim(flops):
         if not np.size(flops):
-            raise InputError("flops holds no budget; give one or more, e.g. flops=[1e21, 1e22] (--flops 1e21).")
+            raise InputError("flops is empty. Give one budget or more, e.g. flops=[1e21, 1e22] (--flops 1e21).")
         return Allocations(
             tuple(
                 allocate(
@@ -233,7 +233,7 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
             )
         )
     if isinstance(posterior, Fitted) and posterior.runs.score is not None:
-        raise InputError("A budget is split by a fit of losses; fit the loss of these runs in place of the score.")
+        raise InputError("A budget is split with a fit of losses, and this fit describes a score. Fit the loss.")
     perhaps = checked.optional(checked.POSITIVE)
     checked.options(flops=(flops, checked.POSITIVE), regret=(regret, checked.POSITIVE), cost=(cost, checked.CALLABLE))
     checked.options(unique_tokens=(unique_tokens, perhaps), min_params=(min_params, perhaps))

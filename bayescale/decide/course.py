@@ -96,9 +96,7 @@ def make_course(
     if paths is not None or rates is not None:
         return course_of_costs(inputs, at, axis, paths, rates, cost, unit)
     if cost is not None:
-        raise InputError(
-            "cost= (--cost) is a point on an axis of cost, which needs rates= (--rate), or paths= in Python, as well."
-        )
+        raise InputError("cost= (--cost) also needs rates= (--rate), or paths= in Python, which say what a cost buys.")
     for name, own in inputs.items():
         if set(own) != set(first):
             raise InputError(

@@ -342,7 +342,9 @@ def chosen_utility(
     if cost is None and not callable(utility):
         raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
     if callable(utility) and value is not None:
-        raise InputError("value has no effect with a function for utility=, which says what outcomes are worth.")
+        raise InputError(
+            "value has no effect if utility= is a function, because the function gives the value of each outcome."
+        )
     return make_utility(utility, target, 1.0 if cost is None else float(cost), value, score)
 
 
@@ -368,7 +370,7 @@ def refuse_stakeless(*given: bool) -> None:
     if idle := [name for name, was in zip(names, given, strict=True) if was]:
         raise InputError(
             f"{some(idle)} {'has' if len(idle) == 1 else 'have'} no effect without cost= and value= (--cost, --value), "
-            "which say what mistakes cost; give both, or leave it out."
+            "which are the stakes. Give both, or leave it out."
         )
 
 

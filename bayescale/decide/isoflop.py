@@ -200,7 +200,7 @@ def isoflop(
         hoffmann2022training, section 3.2.
     """
     if getattr(source if isinstance(source, Runs) else getattr(source, "runs", None), "score", None) is not None:
-        raise InputError("A sweep of isoFLOP budgets is of losses; read one with loss= (--loss) in place of the score.")
+        raise InputError("isoflop needs losses, and these runs have scores. Read a loss with loss= (--loss).")
     if not checked.POSITIVE.holds(regret):
         raise InputError(f"regret must be a positive loss (regret=, --regret); found {checked.shortened(regret)}.")
     if not checked.PROBABILITY.holds(level):
@@ -214,7 +214,9 @@ def isoflop(
         posterior = fit(source, seed=seed, **options)
     elif isinstance(source, Fitted):
         if options:
-            raise InputError(f"{', '.join(options)} belongs to a fit, and this is one already; give the runs instead.")
+            raise InputError(
+                f"{', '.join(options)} can be given only together with runs, not with a fit. Give the runs instead."
+            )
         posterior = source
     else:
         raise InputError(
@@ -250,7 +252,9 @@ def view(posterior: Fitted, asked: np.ndarray, regret: float, level: float) -> S
     further = [c for c in asked if not np.isclose(np.log(own), np.log(c), atol=np.log(SAME_BUDGET) / 2).any()]
     budgets = np.sort(np.concatenate([own, further]))
     if not len(budgets):
-        raise InputError("These runs lie on no common budgets; name some with budgets=[1e20, 1e21] (--budget 1e20).")
+        raise InputError(
+            "No two of these runs have the same compute. Give the budgets with budgets=[1e20, 1e21] (--budget 1e20)."
+        )
     count = int(np.clip(MOST_POINTS // len(budgets), 21, POINTS))
     paths = [valley_path(posterior, measured, c, flops_per, count) for c in budgets]
     forecast = posterior.forecast_at(pd.concat(paths, ignore_index=True), "mean")

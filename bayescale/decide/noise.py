@@ -346,7 +346,7 @@ def residuals(frame: pd.DataFrame, axes: list[str], name: str) -> tuple[int, flo
     if freedom < 1:
         raise InputError(
             f"{name} has no replicates: {counted(len(frame), 'row')} at {counted(len(counts), 'setting')}. "
-            "Noise is what equal settings differ by; expected rows with equal inputs and different seeds (a column "
+            "To measure noise, give rows with equal inputs and different seeds (a column "
             "seed or run)."
         )
     return freedom, square
@@ -362,7 +362,7 @@ def refuse_rising(runs: Runs) -> None:
         if entry.code == "score" and runs.score is None and "where models get better" in entry.text:
             name = entry.columns[0] if entry.columns else "accuracy"
             raise InputError(
-                f"{name!r} looks like a score, whose higher value would be taken for the worse one. Read it with "
+                f"{name!r} looks like a score, and the higher value would count as the worse one. Read it with "
                 f"score={name!r} (--score {name}), or its error rate with derive='error_rate' (--derive error_rate)."
             )
 

@@ -172,5 +172,5 @@ def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dic
     """
     points, _ = fitted(posterior).locate(at, inputs)
     if len(points) != 1:
-        raise InputError(f"The question is about one run; found {len(points)} rows in at=. Ask for each by itself.")
+        raise InputError(f"at= must describe one run; found {len(points)} rows. Ask for one run at a time.")
     return points.iloc[0].astype(float).to_dict()

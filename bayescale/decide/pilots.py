@@ -185,9 +185,7 @@ def next_run(
     elif not isinstance(utility, str) or utility != "step":
         raise InputError("utility (--utility) has no effect without target (--target), the loss to be met.")
     elif value is not None:
-        raise InputError(
-            "value= (--value) needs target= (--target): pilots are worth what they change in the decision about it."
-        )
+        raise InputError("value= (--value) also needs target= (--target), the loss to be met.")
     posterior.on_ray(pd.DataFrame([at]), {})
     table = ladder(posterior, at) if candidates is None else as_table(candidates).reset_index(drop=True)
     # Costs that the user gave for pilots imply no cost of the target run, which must be given too.
@@ -385,7 +383,7 @@ def priced(
         table = table.assign(**posterior.on_ray(table, {}))
     checked.positive_columns("candidates", table, names)
     if "cost" in names:
-        raise InputError("The column 'cost' is what a pilot costs, and an input here; give the input another name.")
+        raise InputError("'cost' is the name of an input and of the column with the costs of pilots. Rename the input.")
     if "cost" in table:
         prices = checked.positive_columns("candidates", table, ["cost"])["cost"].to_numpy()
     elif pilot_cost is not None:

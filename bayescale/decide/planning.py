@@ -254,8 +254,9 @@ def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str
     """
     if "target" not in given or refit:
         raise InputError(
-            "Plans of scores are judged by target= (--target), the score to be met, and without refit=True: widths and "
-            "differences are relative to a loss."
+            "For scores, give target= (--target), the score to be met, and leave out refit=True. The other "
+            "aims, widths and "
+            "differences, are defined only for losses."
         )
     check_target(given["target"], score)
     return {"target": float(np.exp(score.log_odds(given["target"])))}
@@ -269,10 +270,10 @@ def refuse_idle(sure: bool, simulations: bool) -> None:
         simulations: Whether `simulations` was given although draws of a fit take their place.
     """
     if sure:
-        raise InputError("sure (--sure) has no effect without target (--target), the aim that it belongs to.")
+        raise InputError("sure (--sure) has an effect only together with target (--target).")
     if simulations:
         raise InputError(
-            "simulations (--simulations) has no effect with a fit (--fit), whose draws say what a plan teaches; "
+            "simulations (--simulations) has no effect with a fit (--fit), because its draws are used instead; "
             "leave it out, or set refit=True in Python."
         )
 
@@ -313,7 +314,7 @@ def planned_runs(
         raise InputError(f"Plan {plan!r} lacks {some(missing)}. {nearest(missing[0], list(table))}")
     runs = checked.positive_columns(f"runs of plan {plan!r}", table, names)
     if not len(runs):
-        raise InputError(f"Plan {plan!r} has no runs; one row a run is expected.")
+        raise InputError(f"Plan {plan!r} has no runs. Give one row per run.")
     return runs
 
 

@@ -165,7 +165,7 @@ def reach(
         free = [name for name in names if name not in others]
         if len(free) != 1:
             raise InputError(
-                f"Say which input is sought: input= (--along) one of {', '.join(names)}, and the others in at= (--at)."
+                f"Say which input to search: input= (--along), one of {', '.join(names)}, and the others in at= (--at)."
             )
         input = free[0]
     if input not in names:
@@ -175,7 +175,9 @@ def reach(
     seen = posterior.runs.frame[input].to_numpy(float)
     low, high = float(seen.min()), FARTHEST * float(seen.max()) if upto is None else upto
     if not checked.POSITIVE.holds(high) or high <= low:
-        raise InputError(f"upto (--upto) is a {input} beyond the smallest run's {low:.3g}; found {upto}.")
+        raise InputError(
+            f"upto (--upto) must be larger than the smallest {input} of the runs, {low:.3g}; found {upto}."
+        )
     grid = np.geomspace(low, high, POINTS)
     points = pd.DataFrame({input: grid, **{name: float(others[name]) for name in names if name != input}})
     forecast = posterior.forecast_at(posterior.on_ray(points[list(names)], {}), "mean")

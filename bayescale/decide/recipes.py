@@ -99,9 +99,9 @@ def compare(
     checked.options(cost=(cost, perhaps), deadline=(deadline, perhaps))
     course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
     if deadline is not None and range is None:
-        raise InputError("deadline needs range=(low, high) (--low and --high), the stretch on which a crossing counts.")
+        raise InputError("deadline also needs range=(low, high) (--low and --high), in which crossings are searched.")
     if unit != COST and rates is None and paths is None:
-        raise InputError("unit (--cost-unit) has no effect without rates= (--rate), which put cost on the axis.")
+        raise InputError("unit (--cost-unit) has an effect only together with rates= (--rate).")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
     # The ratio of odds of few items is not normal, so recipes with scores are compared by their separate fits.
@@ -209,9 +209,7 @@ def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, 
     if len(names) < 2:
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
     if len({posterior.runs.score for posterior in posteriors.values()}) > 1:
-        raise InputError(
-            "Recipes are compared by one response: all by losses, or all by scores of one chance and ceiling."
-        )
+        raise InputError("All recipes must have losses, or all must have scores with the same chance and ceiling.")
     if pairing not in ("auto", "independent"):
         raise InputError(f"pairing must be 'auto' or 'independent'; found {pairing!r}.")
     if not checked.AT_LEAST_ZERO.holds(equal):
@@ -255,7 +253,8 @@ def compare_seeds(runs: Runs, idle: list[str]) -> SeedNoise:
     """
     if len(runs.families) < 2:
         raise InputError(
-            f"{runs.name} holds one recipe; expected two or more, told apart by a column family (family=, --family)."
+            f"{runs.name} has only one recipe. Give two or more; a column family (family=, --family) says which "
+            "recipe a row belongs to."
         )
     if any(runs.frame[name].nunique() > 1 for name in runs.inputs):
         raise InputError(

@@ -177,8 +177,8 @@ def chance_to_stop(remaining: float | None, value: float | None, chance: float, 
         )
     if remaining is not None and chance != CHANCE:
         raise InputError(
-            "chance (--chance) has no effect beside remaining and value (--remaining, --value), whose ratio takes its "
-            "place; leave it out."
+            "chance (--chance) has no effect together with remaining and value (--remaining, --value), because their "
+            "ratio is used instead. Leave it out."
         )
     if remaining is None and unit:
         raise InputError("unit (--unit) has no effect without remaining and value (--remaining, --value).")

@@ -91,8 +91,8 @@ def named_families(families: Any) -> dict[str, Runs]:
         raise InputError(f"Two families are called {twice[0]!r}; give them by name, bs.pool({{'first': runs, ...}}).")
     if len(found) < FEWEST:
         raise InputError(
-            f"A pool needs {FEWEST} or more families; found {len(found)}. They are told apart by a column "
-            "(family=, --family), or come in several files."
+            f"A pool needs {FEWEST} or more families; found {len(found)}. Name the column with the family "
+            "of each row (family=, --family), or give several files."
         )
     refuse_copies(dict(found))
     return {name: dataclasses.replace(runs, name=name) for name, runs in found}
@@ -168,10 +168,12 @@ def plan_families(
         InputError: For families without two scales, and models of different kinds.
     """
     if options.get("prior_from") is not None:
-        raise InputError("A pool has a prior of its own; leave prior_from out (--prior-from).")
+        raise InputError("A pool cannot take its prior from an earlier fit; leave out prior_from= (--prior-from).")
     whole = {name: runs for name, runs in families.items() if scales_of(runs) > 1}
     if not whole:
-        raise InputError("No family has runs at two scales, from which a law can be learned; add larger runs of one.")
+        raise InputError(
+            "Every family has runs at one scale only, which cannot show a law. Add larger runs to at least one family."
+        )
     probe = make_jobs(next(iter(whole.values())), law, **options)[0].law
     if pooled is None:
         pooled = tuple(name for name in default_pooled(probe) if name not in shared)
@@ -213,7 +215,8 @@ def refuse_models(found: Mapping[str, tuple[Job, ...]]) -> None:
         if kind(others) != kind(jobs):
             one, other = (f"a {job.design} of {', '.join(job.law.inputs)}" for job in (jobs[0], others[0]))
             raise InputError(
-                f"{first} was taken for {one} and {name} for {other}. Say what they are with design= (--design), and "
+                f"{first} was read as {one}, and {name} as {other}. Say which design they have with design= "
+                "(--design), and "
                 "name a law (--law)."
             )
 

@@ -239,7 +239,11 @@ class Pool(Display):
             numbers = {"median": float(np.exp(mean))} if quantity.kind == "log" else {"mean": mean}
             found[quantity.name] = dataclasses.replace(self.law.priors[quantity.name], **numbers, sd=sd)
         if not found:
-            raise InputError("No constant with a prior of its own is pooled or shared; use joint.fit(runs).")
+            raise InputError(
+                "None of the pooled and shared quantities is a constant with its own prior, so there is no "
+                "prior to return. "
+                "Use joint.fit(runs)."
+            )
         return found
 
     def fit(self, runs: Runs, *, name: str | None = None) -> Fitted:

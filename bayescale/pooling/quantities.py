@@ -101,13 +101,10 @@ def find_quantities(job: Job, pooled: Sequence[str], shared: Sequence[str]) -> t
         if name not in known:
             raise InputError(refusal(job.law, name, known))
     if twice := [name for name in pooled if name in shared]:
-        raise InputError(
-            f"{twice[0]} is pooled or shared, not both; name it in one of pooled= and shared= (--pooled, --shared)."
-        )
+        raise InputError(f"{twice[0]} is in both pooled= and shared= (--pooled, --shared). Name it in one of them.")
     if not pooled and not shared:
         raise InputError(
-            "Name what families have in common with pooled= or shared= (--pooled, --shared): some of "
-            f"{', '.join(known)}."
+            f"Nothing is pooled or shared. Give pooled= or shared= (--pooled, --shared) some of {', '.join(known)}."
         )
     return tuple(dataclasses.replace(known[name], shared=name in shared) for name in (*pooled, *shared))
 

@@ -116,7 +116,9 @@ def load_pool(path: str | Path) -> Pool:
         raise InputError(absent(path))
     attrs, groups = contents(path)
     if "bayescale_pool" not in attrs:
-        raise InputError(f"{path} has no pool; write one with joint.save(path). A fit of one family: bs.load(path).")
+        raise InputError(
+            f"{path} is not a saved pool. joint.save(path) writes one; for a fit of one family use bs.load(path)."
+        )
     if int(attrs["bayescale_pool"]) != FORMAT:
         raise InputError(f"{path} was written by bayescale {attrs.get('bayescale_version')}; pool the families again.")
     try:

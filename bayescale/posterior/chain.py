@@ -39,7 +39,7 @@ def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecas
     """
     names = [name for name, value in given.items() if isinstance(value, Forecast)]
     if len(names) > 1:
-        raise InputError(f"One input may be a forecast; found {', '.join(names)}.")
+        raise InputError(f"Only one input may be a forecast; found {', '.join(names)}.")
     name = names[0]
     input: Forecast = given[name]
     points = len(input)
@@ -49,7 +49,8 @@ def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecas
         if other != name:
             if np.size(value) not in (1, points):
                 raise InputError(
-                    f"{other} has {counted(np.size(value), 'value')}, and the forecast of {name} {points}."
+                    f"{other} has {counted(np.size(value), 'value')}, and the forecast of {name} has {points}. "
+                    "Give as many."
                 )
             columns[other] = np.tile(np.broadcast_to(np.asarray(value, float), points), NODES)
     whole = fit.predict(pd.DataFrame(columns), kind=kind, force=True)

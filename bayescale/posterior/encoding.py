@@ -67,7 +67,10 @@ def decode_prior(values: Mapping[str, Any], registered: Any) -> Any:
     if "own" not in values:
         return decode(values, priors)
     if repr(registered) != values["own"]:
-        raise InputError(f"its prior {values['own']} is of a class of your own; register the law with it first")
+        raise InputError(
+            f"its prior {values['own']} has a class that is not part of bayescale; register the law with this "
+            "prior first"
+        )
     return registered
 
 
@@ -123,7 +126,8 @@ def registered_law(name: str, inputs: tuple[str, ...], stored: Mapping[str, Any]
     law = dataclasses.replace(law, priors={k: decode_prior(v, law.priors.get(k)) for k, v in stored.items()})
     if stamp is not None and law_print(law) != stamp:
         raise InputError(
-            f"its law {name!r} is not the one that is registered under this name now: register the one that was fitted"
+            f"its law {name!r} differs from the law that is registered under this name now; register the law "
+            "that was fitted"
         )
     return law
 

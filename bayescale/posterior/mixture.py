@@ -64,7 +64,9 @@ class Mixture(Fitted):
                 )
             one, other = part.law, parts[0].law
             if one.name == other.name and (one.function is not other.function or one.constants != other.constants):
-                raise InputError(f"The components of a mixture have two laws of one name, {one.name}; rename one.")
+                raise InputError(
+                    f"Two different laws of the components have the same name, {one.name}. Rename one of them."
+                )
             if (part.job.ray is None) != (parts[0].job.ray is None):
                 raise InputError(
                     f"The components of a mixture are fits along the same inputs; found {parts[0].law.name} and "
@@ -72,7 +74,9 @@ class Mixture(Fitted):
                 )
         weights = tuple(self.weights) or (1.0,) * len(parts)
         if len(weights) != len(parts) or not all(checked.POSITIVE.holds(weight) for weight in weights):
-            raise InputError(f"A mixture of {len(parts)} needs as many positive weights; found {self.weights!r}.")
+            raise InputError(
+                f"A mixture of {len(parts)} components needs {len(parts)} positive weights; found {self.weights!r}."
+            )
         object.__setattr__(self, "components", parts)
         object.__setattr__(self, "weights", tuple(float(weight) / sum(weights) for weight in weights))
 

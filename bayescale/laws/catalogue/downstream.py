@@ -51,7 +51,7 @@ variant(
     cite="ruan2024observational",
     caveats="The score is a sigmoid in ln x. Ruan et al. (2024) compute this equivalent compute from the first "
     "principal components of a table of benchmarks; the law treats it as known. Their ceiling lies between .8 "
-    "and 1; specify it when you read the data, ceiling= (--ceiling). They do not state the base of the logarithm "
+    "and 1; specify it when reading the data, ceiling= (--ceiling). They do not state the base of the logarithm "
     "of their slopes, so their constants are not included.",
     inputs=("equivalent_flops",),
     nicknames=("observational scaling laws",),
