@@ -135,7 +135,7 @@ def test_with_priors_errors():
 def test_unit_scale_needs_units(own_law):
     from dataclasses import replace
 
-    with pytest.raises(InputError, match="does not say how its constants scale"):
+    with pytest.raises(InputError, match="does not declare how its constants depend"):
         replace(own_law, units=()).at_unit_scale({"A": 1.0}, {"x": 1.0})
 
 

@@ -247,7 +247,7 @@ def test_laws_of_losses_describe_odds_as_well():
 
 
 def test_an_unknown_response_is_refused():
-    with pytest.raises(bs.InputError, match="describes= is no response 'score'"):
+    with pytest.raises(bs.InputError, match="describes='score' is not a known response"):
 
         @bs.register_law(inputs="x", priors={"A": bs.Level()}, describes="score")
         def bad(x, *, A):

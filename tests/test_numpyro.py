@@ -118,7 +118,7 @@ def test_rows_may_be_handed_over():
 
 def test_inputs_that_cannot_be_are_refused():
     model = seed(bs.numpyro_model(made_up("two inputs")), 0)
-    with pytest.raises(bs.InputError, match="n_tokens is not there"):
+    with pytest.raises(bs.InputError, match="n_tokens is missing"):
         model({"n_params": [1e9]})
     with pytest.raises(bs.InputError, match=r"shape \(row, 2\)"):
         model(np.ones((3, 1)))

@@ -249,8 +249,8 @@ def test_what_cannot_be_pooled_is_refused():
         ([first, second], {"pooled": ()}, "Nothing is pooled or shared"),
         ([first, second], {"pooled": 3}, "pooled takes names"),
         ([first, second], {"law": "auto", "pooled": ("E",)}, "name a law with one floor"),
-        ([first, second], {"prior_from": first}, "leave prior_from out"),
-        ([one.select([0]) for one in (first, second)], {}, "No family has runs at two scales"),
+        ([first, second], {"prior_from": first}, "leave out prior_from"),
+        ([one.select([0]) for one in (first, second)], {}, "Every family has runs at one scale only"),
         ("runs.csv", {}, "Read the file first"),
         ({"a": simulated(families=3), "b": first}, {}, "a holds 3 families"),
     ]

@@ -103,12 +103,12 @@ def test_many_rows_keep_the_prior(marin_post):
 
 def test_options_that_the_fit_decides_are_refused(marin, marin_post):
     for name, value in {"law": "power", "design": "curve", "discrepancy": None, "likelihood": "student"}.items():
-        with pytest.raises(InputError, match=f"leave {name} out"):
+        with pytest.raises(InputError, match=f"leave out {name}"):
             make_jobs(marin, **({"prior_from": marin_post} | {name: value}))
     with pytest.raises(InputError, match=r"prior_from \(--prior-from\) is a fit"):
         make_jobs(marin, prior_from="fit.nc")
     other = runs_of(n_params=[1e6, 1e7, 1e8, 1e9], loss=[4.0, 3.0, 2.5, 2.2])
-    with pytest.raises(InputError, match="lack; they have n_params"):
+    with pytest.raises(InputError, match="missing in these runs; they have n_params"):
         make_jobs(other, prior_from=marin_post)
 
 

@@ -45,7 +45,7 @@ def test_replicates_are_refused():
     with pytest.raises(bs.InputError, match="importance"):
         sbc.run(RUNS, simulations=5, seed=0, method="importence")
     grid = frame.assign(n_params=[1e7, 2e7, 3e7, 4e7], n_tokens=[1e9, 3e9, 2e9, 5e9])
-    with pytest.raises(bs.InputError, match="needs one input"):
+    with pytest.raises(bs.InputError, match="needs runs with one input"):
         sbc.given(bs.Runs.from_frame(grid), simulations=10, seed=0)
 
 

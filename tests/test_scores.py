@@ -133,7 +133,7 @@ def test_a_score_below_chance_by_luck_is_read():
 def test_a_loss_has_no_binomial_likelihood_and_a_score_no_other(post):
     with pytest.raises(bs.InputError, match="likelihood is for scores"):
         bs.fit(bs.corpus.load("marin_moe_v16_minima"), seed=0, likelihood="binomial")
-    with pytest.raises(bs.InputError, match="the default of scores"):
+    with pytest.raises(bs.InputError, match="which is their default"):
         bs.fit(post.runs, seed=0, likelihood="normal")
 
 
@@ -370,7 +370,7 @@ def test_a_backtest_is_of_the_score():
 
 
 def test_what_is_of_losses_alone_is_refused(post):
-    with pytest.raises(bs.InputError, match="of losses"):
+    with pytest.raises(bs.InputError, match="needs losses"):
         bs.decide.isoflop(post)
     with pytest.raises(bs.InputError, match="fit of losses"):
         bs.decide.allocate(post, 1e22)

@@ -180,7 +180,7 @@ def test_cuts_are_shares_of_the_sizes():
         ([], {}, "found none"),
         (["auto", "auto"], {}, "Two candidates are called auto"),
         (["auto", {"law": "power"}], {}, "under a label of their own"),
-        ({"a": "auto", 3: "power"}, {}, "label of a candidate is a text; found 3"),
+        ({"a": "auto", 3: "power"}, {}, "label of a candidate must be a string; found 3"),
         ({"a": "auto", "b": {"law": 3}}, {}, "law of the candidate b is a law or its name"),
         ({"a": "auto", "b": {"discrepanc": None}}, {}, "no option 'discrepanc'.*discrepancy"),
         (["auto", "no such law"], {}, "The candidate no such law cannot be fitted"),
@@ -214,7 +214,7 @@ def test_candidates_of_other_inputs_are_refused():
     with pytest.raises(bs.InputError, match="same inputs; found n_params of auto and n_params, n_tokens of"):
         bs.stack(runs, ["auto", "chinchilla"], seed=0)
     recipes = pd.concat([frame.assign(family="a"), frame.assign(family="b")])
-    with pytest.raises(bs.InputError, match=r"of one family; runs holds 2 \(a, b\)\. Stack each"):
+    with pytest.raises(bs.InputError, match=r"of one family; runs has 2 \(a, b\)\. Stack each"):
         bs.stack(bs.Runs.from_frame(recipes, inputs=["n_params"]), ["auto", "power"], seed=0)
 
 

@@ -36,7 +36,7 @@ MOVING = re.compile(
 """Names of settings that change a loss by themselves; sizes of a model are scales, not settings."""
 
 
-TROUGH = 0.2
+TROUGH = 0.1
 """A response of few points has a trough if it rises again by more than this fraction of its range."""
 FEW = range(5, 8)
 """So few points show their scatter too poorly to compare a rise with it."""

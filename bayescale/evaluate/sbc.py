@@ -201,7 +201,7 @@ def given(
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
     if len(checked_runs(runs).inputs) > 1:
-        raise InputError(f"Calibration given data needs one input; {runs.name} has {', '.join(runs.inputs)}.")
+        raise InputError(f"`given` needs runs with one input; {runs.name} has {', '.join(runs.inputs)}.")
     real = request.plan(runs)
     simulable(real)
     enough(simulations, len(real.jobs))
@@ -280,7 +280,7 @@ def enough(simulations: int, fewest: int = 1) -> None:
         InputError: For fewer simulations than `fewest`, one for each component.
     """
     if simulations < fewest:
-        raise InputError(f"simulations must be at least {fewest}, better 500; found {simulations}.")
+        raise InputError(f"simulations must be at least {fewest} (500 are recommended); found {simulations}.")
 
 
 def simulable(plan: FitPlan) -> None:

@@ -204,7 +204,7 @@ def requested(laws: Candidates, seed: int, options: FitOptions) -> dict[str, Fit
         named = [(law.name if isinstance(law, Law) else law, law) for law in laws]
     labels = [label for label, _ in named]
     if bad := [label for label in labels if not isinstance(label, str) or not label.strip()]:
-        raise InputError(f"The label of a candidate is a text; found {shortened(bad[0])}.")
+        raise InputError(f"The label of a candidate must be a string; found {shortened(bad[0])}.")
     if twice := [label for label in dict.fromkeys(labels) if labels.count(label) > 1]:
         raise InputError(
             f"Two candidates are called {twice[0]}; leave one out (give --law {twice[0]} only once), or label "
@@ -231,7 +231,8 @@ def refuse_unlike(runs: Runs, requests: Mapping[str, FitRequest]) -> None:
     families = [str(part.frame["family"].iloc[0]) for part in runs.split()]
     if len(families) > 1:
         raise InputError(
-            f"Stacking is of one family; {runs.name} holds {len(families)} ({some(families)}). Stack each part of "
+            f"Stacking needs the runs of one family; {runs.name} has {len(families)} ({some(families)}). Stack "
+            "each part of "
             "runs.split() by itself, or a file of one family in the shell."
         )
     first = ""
@@ -246,7 +247,7 @@ def refuse_unlike(runs: Runs, requests: Mapping[str, FitRequest]) -> None:
             first, told = label, along
         elif along != told:
             raise InputError(
-                f"Candidates are models of the same inputs; found {some(list(told[0]))} of {first} and "
+                f"All candidates must have the same inputs; found {some(list(told[0]))} of {first} and "
                 f"{some(list(along[0]))} of {label}. Leave one out."
             )
 

@@ -100,7 +100,7 @@ def fit(
     tasks = plan.tasks(request.settings, 0)
     fitted = combine(sample_flat(tasks, seed, request.method, lambda task, count: count), plan.weights)
     if strict and (found := reasons_for_distrust(fitted)):
-        raise UntrustworthyFit(f"The fit of {fitted.runs.name} must not be relied on. {found[0]}")
+        raise UntrustworthyFit(f"The fit of {fitted.runs.name} is not reliable. {found[0]}")
     return fitted
 
 

@@ -153,7 +153,7 @@ class Law:
         """
         if not self.units and any(isinstance(p, (*LEVELS, Fall)) for p in self.priors.values()):
             raise InputError(
-                f"{self.name} does not say how its constants scale with the inputs; declare "
+                f"{self.name} does not declare how its constants depend on the units of the inputs. Declare "
                 'units={"A": ("n_params", "alpha")} if A multiplies n_params**-alpha.'
             )
         # For extreme exponents the result may overflow; the draw is then infinite or nan instead of an error.
@@ -266,7 +266,7 @@ def bind(law: Law, inputs: tuple[str, ...]) -> Law:
             names, name = ", ".join(inputs), inputs[0] if inputs else "n_params"
             raise InputError(
                 f"{law.name} has one input and the runs have {len(inputs) or 'none'}"
-                f"{f' ({names})' if names else ''}; say one when reading them: bs.read(..., inputs={name!r}) "
+                f"{f' ({names})' if names else ''}; choose one when reading them: bs.read(..., inputs={name!r}) "
                 f"(--input {name})."
             )
         return renamed(law, tuple(inputs))

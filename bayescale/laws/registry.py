@@ -166,7 +166,7 @@ def check_declaration(
     if form not in FORMS:
         raise InputError(f"{label}: there is no form {form!r}. {nearest(form, FORMS)}")
     if describes not in RESPONSES:
-        raise InputError(f"{label}: describes= is no response {describes!r}. {nearest(describes, RESPONSES)}")
+        raise InputError(f"{label}: describes={describes!r} is not a known response. {nearest(describes, RESPONSES)}")
 
 
 def entered(published: Mapping[str, Any] | None, cite: str) -> tuple[Published, ...]:

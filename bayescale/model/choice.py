@@ -101,7 +101,7 @@ def refuse_told(told: Mapping[str, Any], parameters: Mapping[str, Any]) -> None:
     for name, value in told.items():
         if value != parameters[name].default:
             raise InputError(
-                f"With prior_from the {name} is that of the earlier fit; leave {name} out (--{name} in the shell)."
+                f"prior_from takes the {name} from the earlier fit; leave out {name} (--{name} in the shell)."
             )
 
 
@@ -122,7 +122,7 @@ def earlier_jobs(fit: Any, runs: Runs) -> tuple[Job, ...] | None:
         raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
     if absent := [name for name in jobs[0].law.inputs if name not in runs.frame]:
         raise InputError(
-            f"The earlier fit has the input {absent[0]}, which these runs lack; they have {some(runs.inputs)}."
+            f"The earlier fit has the input {absent[0]}, which is missing in these runs; they have {some(runs.inputs)}."
         )
     return tuple(jobs)
 

@@ -53,7 +53,9 @@ def find_design(inputs: Sequence[str], design: str = "auto") -> str:
         raise InputError(f"There is no design {design!r}. {nearest(design, ('auto', *named))}")
     if len(inputs) > 1:
         if design != "auto":
-            raise InputError(f"A {design} has one input; found {', '.join(inputs)}. Leave the design out, or fit one.")
+            raise InputError(
+                f"A {design} has one input; found {', '.join(inputs)}. Leave out the design, or fit one input."
+            )
         return "several"
     if design != "auto":
         return design

@@ -123,7 +123,7 @@ class Binomial(Likelihood):
         """Refuse invalid numbers; placeholders that JAX puts in their place are accepted."""
         super().__post_init__()
         if self.tail is not None:
-            raise InputError(f"The log odds of scores are normal, tail=None; found tail={self.tail!r}.")
+            raise InputError(f"Binomial allows only tail=None, because log odds are normal; found tail={self.tail!r}.")
 
     @property
     def samples_level(self) -> bool:
@@ -164,9 +164,9 @@ def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> 
         raise InputError(f"likelihood must be a Likelihood or one of {', '.join(TAILS)}; found {found}.")
     if scored != isinstance(likelihood, Binomial):
         raise InputError(
-            "Scores have the likelihood bs.Binomial() or 'binomial' (--likelihood binomial), the default of scores."
+            "Scores allow only a binomial likelihood, which is their default. Leave out likelihood= (--likelihood)."
             if scored
-            else "A binomial likelihood is for scores: read them with score= (--score). These runs have losses."
+            else "These runs have losses, and a binomial likelihood is for scores. Read scores with score= (--score)."
         )
     found = likelihood.completed(n_inputs)
     checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})

@@ -236,7 +236,7 @@ def input_table(job: Job, x: Any) -> pd.DataFrame:
     x = x.frame if isinstance(x, Runs) else x
     if isinstance(x, Mapping | pd.DataFrame):
         if absent := [name for name in names if name not in x]:
-            raise InputError(f"x needs the inputs {', '.join(names)}; {', '.join(absent)} is not there.")
+            raise InputError(f"x needs the inputs {', '.join(names)}; {', '.join(absent)} is missing.")
         table = pd.DataFrame({name: np.atleast_1d(x[name]) for name in [*names, *(d for d in DETAILS if d in x)]})
     else:
         rows = np.asarray(x, float)

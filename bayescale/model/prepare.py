@@ -51,7 +51,8 @@ def make_job(runs: Runs, law: str | Law = "auto", **options: Unpack[ModelOptions
     if len(jobs) > 1:
         key = jobs[0].law.level[0] if jobs[0].law.level else ""
         raise InputError(
-            f"{jobs[0].law.name} is fitted as a mixture of {len(jobs)} models; one is expected. Ask for one with "
+            f"{jobs[0].law.name} is fitted as a mixture of {len(jobs)} models, and one model is expected. "
+            "Choose one with "
             f"priors={{{key!r}: bs.Plateaus(plateau='present')}}, or 'absent'."
         )
     return jobs[0]
