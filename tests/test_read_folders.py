@@ -24,7 +24,7 @@ def test_nested_lines_with_two_sizes_and_two_losses():
         read(text)
     runs = read(text, loss="summary.eval/c4/loss")
     assert column(runs, "n_params").tolist() == [1e7, 5e7, 2e8]
-    assert "6 N D with it" in " ".join(told(runs, "recognised"))
+    assert "6 N D with this column" in " ".join(told(runs, "recognised"))
     without = [{**row, "config": {k: v for k, v in row["config"].items() if k != "flops"}} for row in TRACKED]
     with pytest.raises(
         bs.InputError, match=r"2 columns may be n_params: 'config.params.total', 'config.params.active'"

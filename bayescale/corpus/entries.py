@@ -246,7 +246,7 @@ def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]
             return choice
     choices = some([" and ".join(choice) for choice in source.inputs])
     raise InputError(
-        f"No choice of inputs ({choices}) varies in every family of {name} that was asked for: choose one with "
+        f"No choice of inputs ({choices}) varies in every family of {name} that was requested: choose one with "
         f"family=, for example family={rows['family'].iloc[0]!r}, or choose inputs=."
     )
 

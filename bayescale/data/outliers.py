@@ -29,7 +29,8 @@ FEW = 5
 GROSS = 0.15
 """Smallest excess of ln(loss) over the fit that counts as a gross failure."""
 PLAIN = 0.3
-"""There a row is also reported if its ln(loss) exceeds that of a smaller run and of all larger ones by this."""
+"""In such small tables a row is also reported if its ln(loss) exceeds that of a smaller run and of all larger runs by
+this."""
 SUSPECT = 2.0
 """A row is tried as an outlier if it lies this many standard deviations above the prediction."""
 LEAST = 0.012

@@ -53,7 +53,7 @@ def from_rows(
     """
     names = [" ".join(field.split()) for field in header]
     if not rows:
-        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+        raise InputError(f"{label} has a header line and no rows; expected one row per training run.")
     doubled = [c for c in dict.fromkeys(names) if c and names.count(c) > 1]
     if doubled:
         raise InputError(
@@ -78,7 +78,7 @@ def from_rows(
     frame.columns = [column or f"unnamed {number}" for number, column in enumerate(names, 1)]
     frame = frame.drop(index=again)
     if not len(frame):
-        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+        raise InputError(f"{label} has a header line and no rows; expected one row per training run.")
     return Table(frame, name, tuple(log))
 
 
