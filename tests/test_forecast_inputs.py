@@ -12,7 +12,7 @@ SIZES = ("n_params", "n_tokens")
 
 def test_compute_alone_does_not_say_how_it_is_split():
     for given in ((None, {"flops": 1e21}), ({"flops": 1e21}, {})):
-        with pytest.raises(bs.InputError, match=r"Compute alone does not say.*--at n_params=.*--input flops"):
+        with pytest.raises(bs.InputError, match=r"Compute alone does not determine.*--at n_params=.*--input flops"):
             query_points(SIZES, *given)
 
 

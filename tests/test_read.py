@@ -392,7 +392,7 @@ def test_slips_in_options_are_told():
     slips = [
         ({"decimal": "x"}, "must be '.' or ','"),
         ({"derive": "accuracy"}, "must be one of error_rate"),
-        ({"screen": "yes"}, "screen is"),
+        ({"screen": "yes"}, "must be .exclude. or .keep."),
         ({"units": {"n_params": "furlong"}}, "K, M, B, T"),
         ({"units": {"size": "M"}}, "There is no column"),
         ({"columns": {"loss": "los"}}, "Did you mean 'loss'"),

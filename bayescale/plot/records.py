@@ -84,7 +84,7 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
         InputError: For runs without a scale input.
     """
     if not record.inputs:
-        raise InputError(f"{record.name} has no scale input for the x axis. Read the runs with one, e.g. inputs=('n_params',).")
+        raise InputError(f"{record.name} has no scale input to plot. Read it with one, e.g. inputs=('n_params',).")
     frame = record.frame
     name = max(record.inputs, key=lambda one: float(frame[one].max() / frame[one].min()))
     low, high = float(frame[name].min()), float(frame[name].max())
