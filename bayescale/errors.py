@@ -31,11 +31,11 @@ class Status(enum.Enum):
     )
     DIVERGENT = (
         "NUTS diverged, so a region of the posterior may be missed, and importance sampling could not replace it; fit "
-        "with smaller steps, settings=Nuts(target_accept=0.999) (--target-accept 0.999), or name a simpler law."
+        "with smaller steps, settings=Nuts(target_accept=0.999) (--target-accept 0.999), or choose a simpler law."
     )
     LOW_ENERGY = (
         "Energy diagnostic (E-FMI) is low, so tails are explored slowly; fit with settings=Nuts(warmup=1000, "
-        "draws=2000) (--warmup 1000 --draws 2000), or name a simpler law."
+        "draws=2000) (--warmup 1000 --draws 2000), or choose a simpler law."
     )
     REFUSED = "This law cannot be fitted to these runs, so nothing was sampled."
     FAILED = "Fitting stopped with an error, so there is no posterior."

@@ -182,7 +182,7 @@ class TestRealFiles:
         [
             ("multipowerlaw", "whole learning-rate schedule"),
             ("vocab", "negative"),
-            ("coverage", "rise with attempts"),
+            ("coverage", "increase with attempts"),
             ("coverage_counts", "success rates"),
             ("obs_scaling", "only metrics that increase"),
             ("sloth", "only metrics that increase"),

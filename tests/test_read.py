@@ -154,7 +154,7 @@ def test_other_things_than_the_loss_are_not_taken_for_it(name):
 
 @pytest.mark.parametrize("name", ["log10(C)", "log_flops", "tokens (log10)", "lr", "tokens_per_second", "batch_tokens"])
 def test_other_things_than_a_scale_are_not_taken_for_one(name):
-    with pytest.raises(bs.InputError, match="No column holds a scale"):
+    with pytest.raises(bs.InputError, match="No column was recognised as a scale input"):
         read(f"{name},zeta,loss\n18.2,1.5,3.2\n19.4,2.5,3.1\n")
 
 

@@ -22,7 +22,10 @@ def table(**columns):
 BAD_TABLES = {
     "no rows": (pd.DataFrame({"flops": [], "loss": []}), "no rows"),
     "no loss": (pd.DataFrame({"flops": [1e18, 1e19]}), "'loss'.*needed; found flops"),
-    "no input": (pd.DataFrame({"size": [1e18, 1e19], "loss": [3.0, 2.0]}), "No column holds a scale.*size, loss"),
+    "no input": (
+        pd.DataFrame({"size": [1e18, 1e19], "loss": [3.0, 2.0]}),
+        "No column was recognised as a scale input.*size, loss",
+    ),
     "text in an input": (table(flops=["1e18", "7B", "1e20"]), "flops must hold numbers; row 2 holds '7B'"),
     "text in the loss": (table(loss=[3.5, 3.1, "n/a?"]), "loss must hold numbers; row 3"),
     "text in the error": (table(value_se=[0.1, "x", 0.1]), "value_se must hold numbers; row 2"),
@@ -54,7 +57,7 @@ def test_refuses_table(case):
 
 # A file may hold rows that are left out, and numbers as people write them.
 OF_FILES = {
-    "no input": "No column holds a scale.*--column n_params=size",
+    "no input": "No column was recognised as a scale input.*--column n_params=size",
     "text in an input": "flops must be in raw counts; its values are too small .row 2: 7e.09",
     "count below one": "flops must be in raw counts; its values are too small .rows 1, 2, 3: 0.007, 1, 7",
 }
@@ -205,9 +208,9 @@ def test_equal_reasons_are_told_once(tmp_path):
     path = tmp_path / "runs.csv"
     lines = [f"{family},{10 * step},{3 - 0.1 * step}" for family in "abcde" for step in range(1, 4)]
     path.write_text("\n".join(["family,size,loss", *lines]))
-    with pytest.raises(InputError, match=r"^a, b, c and 2 more: No column holds a scale") as found:
+    with pytest.raises(InputError, match=r"^a, b, c and 2 more: No column was recognised as a scale input") as found:
         bs.read_families(path)
-    assert str(found.value).count("No column holds a scale") == 1
+    assert str(found.value).count("No column was recognised as a scale input") == 1
     assert because([("a", "3 rows"), ("b", "no rows."), ("c", "3 rows.")]) == "a, c: 3 rows; b: no rows."
     assert because((name, name) for name in "abcde") == "a: a; b: b; c: c; and 2 more reasons."
 

@@ -255,7 +255,7 @@ def stretch_of(low: float | None, high: float | None) -> tuple[float, float] | N
 
 
 def load_recipes(files: list[str]) -> dict[str, Any]:
-    """Load the fit of each recipe; its name is that of the file."""
+    """Load the fit of each recipe; the file name without suffix is the name of the recipe."""
     import bayescale as bs
 
     recipes = {Path(file).stem: bs.load(file) for file in files}

@@ -155,7 +155,7 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
 def reads(verb: Callable[..., None]) -> Callable[..., None]:
     """Add the options of reading to a subcommand, which receives the arguments of `bayescale.read` as `reading`.
 
-    An option that the subcommand itself defines under the same name is left to it.
+    If the subcommand itself defines an option of the same name, that option is not replaced.
     """
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:

@@ -191,7 +191,7 @@ SOURCES = {
         "samples each) is clean: the others stopped sampling early on problems that were solved, so their counts are "
         "biased. Needs pyarrow to read Parquet.",
         units={"": "fraction"},
-        refusal="holds success rates, which rise with attempts, but laws describe losses that fall.",
+        refusal="has success rates, which increase with attempts, but laws describe losses that decrease.",
     ),
     "coverage_counts": Source(
         readers.coverage_counts,
@@ -202,7 +202,7 @@ SOURCES = {
         "Number of samples that solved each problem: the counts from which coverage is computed, with the same "
         "caveats.",
         units={"": "fraction"},
-        refusal="holds success rates of single problems, but laws describe losses that fall.",
+        refusal="has success rates of single problems, but laws describe losses that decrease.",
     ),
     "obs_scaling": Source(
         readers.obs_scaling,
@@ -231,8 +231,8 @@ SOURCES = {
         "episode_time_at_goal",
         10000,
         (("depth",),),
-        "Reinforcement learning of ten control tasks by depth of the network (4 to 64), epoch by epoch. The score "
-        "increases with depth; its standard error is over seeds.",
+        "Reinforcement learning of ten control tasks by depth of the network (4 to 64), epoch by epoch. Higher "
+        "scores are better; their standard errors are over seeds.",
         units={"": "steps"},
     ),
     "farseer": Source(
@@ -241,7 +241,7 @@ SOURCES = {
         "val_bpc",
         411,
         (("n_params", "n_tokens"),),
-        "A copy with a split of its own (upstream_split), which holds out seven large runs. Four runs occur twice; "
+        "A copy with its own split (upstream_split), which holds out seven large runs. Four runs occur twice; "
         "load() leaves out the second copy. The unit is not stated; the size of the values suggests bits per "
         "character. Sizes are without embeddings in the paper. Needs pyarrow to read Parquet.",
         units={"": "bits/character"},

@@ -49,7 +49,7 @@ def most_rows(curve: np.ndarray, scored: bool) -> int:
 
     Args:
         curve: See `curves`.
-        scored: Whether the response is a score, where each row has parameters of its own.
+        scored: Whether the response is a score, where each row adds its own parameters to the model.
     """
     if scored:
         return MOST_SCORES

@@ -142,9 +142,9 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
         # A measured column, such as hours, is no count of parameters.
         counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
         raise InputError(
-            "No column holds a scale, such as parameters or tokens; "
+            "No column was recognised as a scale input, such as parameters or tokens; "
             f"found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
-            f"Name yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
+            f"Give yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
             "if all runs have the same scale, give inputs=() (--input none)."
         )
     text = "There is no scale input, so no law can be fitted. Seed noise and recipes can still be studied at one scale."

@@ -196,7 +196,7 @@ def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[i
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
     return (
-        f"{name} must hold numbers; {noun} {some(rows)} {verb} {quoted(cells, theirs, rows)}. Correct them, or name "
+        f"{name} must hold numbers; {noun} {some(rows)} {verb} {quoted(cells, theirs, rows)}. Correct them, or give "
         f"another column with columns={{'{role}': ...}} (--column {role}=...)."
     )
 

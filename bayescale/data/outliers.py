@@ -321,7 +321,7 @@ def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarra
 
 
 def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Return the reported rows that form a smooth hump of four or more neighbours, which is no failure."""
+    """Return the reported rows that form a smooth hump of four or more neighbours, which is not a failure."""
     order = np.argsort(z, kind="stable")
     flags = named[order]
     starts = np.flatnonzero(np.diff(np.concatenate([[False], flags]).astype(int)) == 1)

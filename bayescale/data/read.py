@@ -54,8 +54,8 @@ def read(
     r"""Read training runs from a file, folder or DataFrame of any layout.
 
     Columns are recognised by their usual names, numbers in their usual spellings (`91M`, `2.00×10¹⁹`, `1.000.000`), and
-    `runs.log` says what was recognised, converted, derived and left out. If something is ambiguous, an error asks for
-    it.
+    `runs.log` lists everything that was recognised, converted, derived and left out. If something is ambiguous, an
+    error tells how to specify it.
 
     Args:
         source: Path of a file (CSV in any delimiter, JSON, Markdown, Parquet, spreadsheet, export of a tracker) or of a
@@ -492,5 +492,5 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.Data
 def read_csv(
     path: Any, *, columns: Mapping[str, str] | None = None, inputs: Any = None, name: str | None = None
 ) -> Runs:
-    """Read runs from a file; an older name of `read`."""
+    """Read runs from a file; `read` has replaced this function."""
     return read(path, columns=columns, inputs=inputs, name=name)

@@ -263,8 +263,8 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
         known = [(name, yours) for name in COUNTS if (yours := spelt_otherwise(name, table)) in table]
         name, yours = known[0] if known else ("n_params", "your_column")
         raise InputError(
-            f"No column holds a scale; found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
-            f"Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
+            f"No column was recognised as a scale input; found {some(list(table), 8)}, expected one of "
+            f"{', '.join(COUNTS)}. Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
             "inputs=(...) (--input)."
         )
     if "n_params" in present and "n_tokens" in present:

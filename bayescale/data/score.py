@@ -138,7 +138,7 @@ def score_columns(
     else:
         number = np.full(len(table), float(GUESSED_ITEMS))
         text = (
-            f"The number of items of the scores is unknown. {GUESSED_ITEMS} are assumed, so the standard error of a "
+            f"The number of items behind a score is unknown. {GUESSED_ITEMS} are assumed, so the standard error of a "
             f"score is up to {100 * 0.5 / np.sqrt(GUESSED_ITEMS):.1f} percentage points. Give the number with n_items= "
             "(--n-items)."
         )

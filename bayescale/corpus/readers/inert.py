@@ -55,8 +55,8 @@ def constants(path: Path) -> Any:
         path: The archive.
 
     Raises:
-        InputError: If the file is no such archive, or contains anything besides dictionaries, numbers, text and tensors
-            of a single 32-bit number.
+        InputError: If the file is not such an archive, or contains anything besides dictionaries, numbers, text and
+            tensors of a single 32-bit number.
     """
     try:
         with zipfile.ZipFile(path) as archive:

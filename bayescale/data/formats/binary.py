@@ -76,7 +76,7 @@ def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
     frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
     if frame.columns.duplicated().any():
         doubled = frame.columns[frame.columns.duplicated()][0]
-        raise InputError(f"{label} holds column {doubled!r} more than once; rename or drop one of them.")
+        raise InputError(f"{label} has column {doubled!r} more than once; rename or drop one of them.")
     if not len(frame):
         raise InputError(f"{label} has no rows; expected one row per training run.")
     objects = frame.astype(object)

@@ -32,7 +32,7 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     """Read a folder with one file per run; a model size in a file name, such as 70M, becomes a column.
 
     Args:
-        folder: The folder; the files are in it, or each in a subfolder of its own.
+        folder: The folder; the files are in it, or each in its own subfolder.
         load: Function that reads one file.
         checkpoints: Keep every row of a run; by default only the last one.
 

@@ -70,7 +70,7 @@ def from_rows(
         if any(str(field).strip() for field in row[len(names) :]):
             raise InputError(
                 f"{label}: row {number} has {len(row)} fields where the header has {len(names)}. "
-                "Name every column, and put quotes around text that holds a separator."
+                "Name every column, and put quotes around text that contains a separator."
             )
         cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
     frame = pd.DataFrame(cells, index=pd.Index([number for number, _ in numbered]), dtype=object)
