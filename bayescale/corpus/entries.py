@@ -271,7 +271,7 @@ def _only_metric(rows: Any, name: str) -> str:
     metrics = next(list(tier["metric"].unique()) for tier in [*tiers, fall] if len(tier))
     if len(metrics) > 1:
         raise InputError(
-            f"{name} has {len(metrics)} suitable metrics: {some(metrics, 12)}. "
+            f"{name} has {len(metrics)} metrics to choose from: {some(metrics, 12)}. "
             f"Choose one, for example metric={metrics[0]!r}."
         )
     return metrics[0]
