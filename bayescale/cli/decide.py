@@ -200,10 +200,7 @@ def compare(
     deadline: Annotated[float | None, amount("Point by which a recipe should be better.")] = None,
     rate: Annotated[
         list[str] | None,
-        typer.Option(
-            help="RECIPE=amount of the input that one unit of cost buys[:sd of its logarithm], e.g. a=3e15:0.1; "
-            "repeatable."
-        ),
+        typer.Option(help="RECIPE=amount of the input per unit of cost[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
     ] = None,
     cost: Annotated[float | None, amount("Cost at which recipes are compared; needs --rate.")] = None,
     cost_unit: Annotated[str, typer.Option(help="Unit of the cost, e.g. GPU-hours or USD.")] = "cost",
