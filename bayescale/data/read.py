@@ -270,7 +270,7 @@ class Canonical:
     Attributes:
         table: The columns; the index is the row of the file.
         log: What was converted or noticed.
-        inputs: Scale inputs that the caller requested or the file format implies; None if there are none.
+        inputs: Scale inputs that the caller requested or the file format implies; None if neither does.
         name: Name of the table.
         stated: Columns whose unit the caller specified.
         chosen: Columns of the file by canonical name.

@@ -279,8 +279,8 @@ def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Findi
             else f"runs of this family end at {last.min():.4g} to {last.max():.4g} {clock}"
         )
         text = (
-            f"{numbered(earlier)} are checkpoints before the end of their runs, and {why}. In the middle of a "
-            "learning-rate schedule, the loss is higher than that of a finished run of the same length"
+            "In the middle of a learning-rate schedule, the loss is higher than that of a finished run of the same "
+            f"length. Here {why}, and {numbered(earlier)} are checkpoints before the end of their runs"
         )
         if not enough:
             text += ". Too few runs would be left without these rows, so they are used: forecasts are of checkpoints."
