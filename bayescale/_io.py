@@ -39,7 +39,7 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
 
     Args:
         path: The file. An existing file is replaced and its permissions are kept, also if `path` is a link to it.
-        writer: Function that fills a new, empty file in the same folder, whose path it gets.
+        writer: Function that is called with the path of a new, empty file in the same folder, and fills it.
 
     Returns:
         The path.
@@ -57,7 +57,7 @@ def write(path: str | Path, writer: Callable[[Path], object]) -> Path:
             os.chmod(part, stat.S_IMODE(target.stat().st_mode))
         os.replace(part, target)
     except OSError as error:
-        raise InputError(f"{path} was not written ({error.strerror or error}); what was there is as it was.") from error
+        raise InputError(f"{path} was not written ({error.strerror or error}); any file there is unchanged.") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
@@ -76,7 +76,7 @@ def folder(path: str | Path) -> Path:
     except (OSError, ValueError) as error:
         name = str(path) if len(str(path)) < 200 else f"{str(path)[:60]}..."
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{name} cannot be a folder of results ({reason}); name a folder that can be made.") from None
+        raise InputError(f"{name} cannot be made as a folder ({reason}); choose another folder.") from None
     return path
 
 
@@ -109,7 +109,7 @@ def _target(path: Path) -> Path:
     """Return the regular file that a path refers to, links resolved; it need not exist.
 
     Raises:
-        InputError: For anything else than a path to a regular file.
+        InputError: For any other path than that of a regular file.
     """
     if path.name in ("", ".."):
         raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
@@ -120,11 +120,11 @@ def _target(path: Path) -> Path:
         )
     longest = os.pathconf(target.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else 255
     if len(os.fsencode(target.name)) > longest:
-        raise InputError(f"{target.name[:30]}... is too long for a file name; {longest} bytes are the most here.")
+        raise InputError(f"{target.name[:30]}... is too long for a file name; at most {longest} bytes are allowed.")
     if target.is_dir():
         raise InputError(f"{path} is a folder; expected a file name in an existing folder.")
     if target.exists() and not target.is_file():
-        raise InputError(f"{path} is a device or pipe, no file; expected a file name in an existing folder.")
+        raise InputError(f"{path} is a device or pipe, not a file; expected a file name in an existing folder.")
     if target.exists() and not os.access(target, os.W_OK):
         raise InputError(f"{path} is read-only; choose another name, or make it writable.")
     return target

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Sequence
 
 
 class InputError(ValueError):
-    """Error of input; its message says what was expected, what was found and what to do.
+    """Error for invalid input; its message says what was expected, what was found and what to do.
 
     It is raised before anything is compiled, so that a mistake costs milliseconds.
     """
 
 
 class UntrustworthyFit(RuntimeError):
-    """Error of a fit that finished but must not be relied on; only raised with `strict=True`."""
+    """Error for a fit that finished but must not be relied on; raised only with `strict=True`."""
 
 
 class Status(enum.Enum):
@@ -31,23 +31,23 @@ class Status(enum.Enum):
     )
     DIVERGENT = (
         "NUTS diverged, so a region of the posterior may be missed, and importance sampling could not replace it; fit "
-        "with smaller steps, settings=Nuts(target_accept=0.999) (--target-accept 0.999), or name a simpler law."
+        "with smaller steps, settings=Nuts(target_accept=0.999) (--target-accept 0.999), or choose a simpler law."
     )
     LOW_ENERGY = (
         "Energy diagnostic (E-FMI) is low, so tails are explored slowly; fit with settings=Nuts(warmup=1000, "
-        "draws=2000) (--warmup 1000 --draws 2000), or name a simpler law."
+        "draws=2000) (--warmup 1000 --draws 2000), or choose a simpler law."
     )
-    REFUSED = "These runs and this law do not fit together, so nothing was sampled."
+    REFUSED = "This law cannot be fitted to these runs, so nothing was sampled."
     FAILED = "Fitting stopped with an error, so there is no posterior."
     HEAVY_WEIGHTS = (
-        "Importance weights have a heavy tail (Pareto k of 0.7 or more), so a few draws decide; "
-        'fit with method="nuts" (--method nuts), or "auto", which does so by itself.'
+        "Importance weights have a heavy tail (Pareto k of 0.7 or more), so a few draws dominate the posterior; "
+        'fit with method="nuts" (--method nuts), or with "auto", which then uses NUTS by itself.'
     )
     FEW_POINTS = (
-        "Importance weights are worth too few draws for stable quantiles; "
-        'fit with method="nuts" (--method nuts), or "auto", which does so by itself.'
+        "Effective sample size of the importance weights is too small for stable quantiles; "
+        'fit with method="nuts" (--method nuts), or with "auto", which then uses NUTS by itself.'
     )
-    NONFINITE = "The density was not finite at the start; check the data for a law that cannot describe it."
+    NONFINITE = "The log density was not finite at the starting point; check whether this law can describe the data."
 
     def __str__(self) -> str:
         return self.value
@@ -60,10 +60,10 @@ def one_scale(name: str, step: bool = False) -> InputError:
         name: Name of the runs.
         step: Whether the runs have steps along which a curve could be fitted.
     """
-    along = " --input step fits curves along their steps." if step else ""
+    along = " To fit the loss as a function of steps, use --input step." if step else ""
     return InputError(
-        f"All runs of {name!r} have one scale, and at least two different scales are needed to fit a law. Ask "
-        "bs.decide.noise (bayescale noise) about seed noise, and bs.decide.compare (bayescale compare) about recipes."
+        f"All runs of {name!r} have one scale, but at least two different scales are needed to fit a law. For seed "
+        "noise, use bs.decide.noise (bayescale noise); for recipes, bs.decide.compare (bayescale compare)."
         f"{along}"
     )
 

@@ -20,7 +20,7 @@ from bayescale.digits import factor_shown, shown
 from bayescale.errors import InputError, counted, nearest, some
 
 At = pd.DataFrame | Mapping[str, Any]
-"""Inputs of a question in raw counts: a table with one row a point, or scalars or arrays by name."""
+"""Inputs of a question in raw counts: a table with one row per point, or scalars or arrays by name."""
 KINDS = {
     "mean": "the curve itself: law and discrepancy, without the noise of single runs",
     "run": "one future run with a new seed: law, discrepancy, residual and seed noise",
@@ -35,7 +35,7 @@ TESTED = (
 """Up to which extrapolation factor forecasts were tested; `posterior.track_record` has the numbers by factor."""
 COMPUTE = ("flops", "n_params", "n_tokens")
 """Compute, and the two inputs whose product it is up to a constant factor."""
-FITTED = "its residual is partly known, so the interval is narrower than beside it; see docs/concepts/kind.md."
+FITTED = "the residual is partly known, so the interval is narrower than at other points; see docs/concepts/kind.md."
 """Remark on the forecast of a run at a fitted setting."""
 SMALLEST_SCALE = 1e-12
 """Smallest standard deviation of a component, which is a step in effect."""
@@ -54,7 +54,7 @@ class Forecast(Display):
     the mixture of these distributions, computed without further random draws. `draws` are joint over the points.
 
     Attributes:
-        points: The inputs in raw counts, one row a point.
+        points: The inputs in raw counts, one row per point.
         kind: "mean" or "run" (see `KINDS`).
         location: Mean of the log response for each draw, shape (draw, point).
         scale: Standard deviation of the log response for each draw, shape (draw, point).
@@ -162,7 +162,7 @@ class Forecast(Display):
             raise InputError(f"A target must be a positive number, like the response; found {target}.")
         if values.shape not in ((), (1,), (len(self.points),)):
             raise InputError(
-                f"Targets are one, or one for each point; found {counted(values.size, 'target')} for "
+                f"Give one target, or one for each point; found {counted(values.size, 'target')} for "
                 f"{counted(len(self.points), 'point')}."
             )
         return mixture_cdf(np.log(np.broadcast_to(target, len(self.points))), self.location, self.scale)
@@ -177,14 +177,17 @@ class Forecast(Display):
                 measured: one number or shape (point,). The standard error is sqrt(p (1 - p) / items) at the median p.
 
         Raises:
-            InputError: For impossible errors or items, for neither or both, and for items of a response that is no
+            InputError: For impossible errors or items, for neither or both, and for items if the response is not a
                 rate.
 
         Example:
             >>> post.predict(flops=1e21).measured(items=1000).interval(0.95)  # doctest: +SKIP
         """
         if (value_se is None) == (items is None):
-            raise InputError("Say how well the response is measured by value_se= (--value-se) or by items= (--items).")
+            raise InputError(
+                "Give either value_se= (--value-se), the standard error of the measurement, or items= (--items), its "
+                "number of items."
+            )
         middle = self.quantile(0.5)
         if value_se is not None:
             errors = self.per_point("value_se", value_se, "a standard error of zero or more")
@@ -192,8 +195,8 @@ class Forecast(Display):
             counts = self.per_point("items", items, "a number of items of one or more", least=1.0)
             if not (middle < 1.0).all():
                 raise InputError(
-                    f"items= (--items) are those of a rate below 1; found a response of {some(list(middle))}. Give "
-                    "value_se= (--value-se), its standard error."
+                    f"items= (--items) is only for a rate below 1; found a response of {some(list(middle))}. Give its "
+                    "standard error instead, value_se= (--value-se)."
                 )
             errors = np.sqrt(middle * (1.0 - middle) / counts)
         spread = errors / middle
@@ -215,7 +218,7 @@ class Forecast(Display):
         given = as_numbers(name, values)
         if given.shape not in ((), (1,), (len(self.points),)):
             raise InputError(
-                f"{name} is one number, or one for each point; found {given.size} for "
+                f"{name} must be one number, or one for each point; found {given.size} for "
                 f"{counted(len(self.points), 'point')}."
             )
         found = np.broadcast_to(given, len(self.points))
@@ -224,7 +227,7 @@ class Forecast(Display):
         return found
 
     def to_frame(self, levels: Iterable[float] = LEVELS) -> pd.DataFrame:
-        """Return one row a point: inputs, kind, extrapolation factor, mean, median and ends of the intervals."""
+        """Return one row per point: inputs, kind, extrapolation factor, mean, median and ends of the intervals."""
         levels = sorted(levels)
         lower = [round(0.5 - level / 2, 6) for level in reversed(levels)]
         probabilities = [*lower, 0.5, *[round(1 - q, 6) for q in reversed(lower)]]
@@ -365,7 +368,7 @@ def as_numbers(name: str, values: Any) -> np.ndarray:
 
 
 def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] | pd.DataFrame) -> str:
-    """Return advice about a given input that is no input of the law.
+    """Return advice about a given input that is not an input of the law.
 
     Args:
         unknown: Name of that input.
@@ -375,8 +378,8 @@ def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] 
     sizes = [name for name in ("n_params", "n_tokens") if name in names]
     if unknown == "flops" and len(sizes) == 2:
         return (
-            "Compute alone does not say how it is split: give n_params and n_tokens (--at n_params=...,n_tokens=...), "
-            "or fit along compute (inputs=['flops'] when reading, bayescale fit --input flops)."
+            "Compute alone does not determine n_params and n_tokens: give both (--at n_params=...,n_tokens=...), or "
+            "fit along compute (inputs=['flops'] when reading, bayescale fit --input flops)."
         )
     if unknown in COMPUTE and names == ("flops",):
         text = "This fit is along compute: give flops (--at flops=...)"
@@ -390,8 +393,8 @@ def other_inputs(unknown: str, names: tuple[str, ...], given: Mapping[str, Any] 
 def our_names[T: (pd.DataFrame, Mapping[str, Any])](given: T, names: Sequence[str]) -> T:
     """Rename inputs that are spelt as in tables of runs to the law's own names.
 
-    A name that is no input is recognised as in a table: `params` and `N` are n_params. It is renamed if the recognised
-    name is an input, no other given name means the same, and the name contains no unit.
+    A name that is not an input is recognised as in a table: `params` and `N` are n_params. It is renamed if the
+    recognised name is an input, no other given name means the same, and the name contains no unit.
 
     Args:
         given: Inputs by name.
@@ -453,11 +456,13 @@ def query_points(
     arrays = {name: lifted(name, np.atleast_1d(as_numbers(f"Inputs ({name})", table[name]))) for name in names}
     empty = [name for name, values in arrays.items() if not values.size]
     if empty:
-        raise InputError(f"There is no point to forecast: {', '.join(empty)} has no value; give at least one.")
+        raise InputError(
+            f"Nothing to forecast: no values were given for {', '.join(empty)}. Give at least one value for each."
+        )
     length = max(len(a) for a in arrays.values())
     for name, values in arrays.items():
         if len(values) not in (1, length):
-            raise InputError(f"{name} has {len(values)} values where {length} (or 1) are expected.")
+            raise InputError(f"{name} has {len(values)} values, but {length} (or 1) are expected.")
         if values.ndim > 1:
             raise InputError(f"{name} must be a number or a list of numbers; found an array of shape {values.shape}.")
         if not (np.isfinite(values) & (values > 0)).all():

@@ -79,10 +79,10 @@ class ScoreForecast(Forecast):
         """
         values = as_numbers("target", target)
         if not ((values >= 0.0) & (values <= 1.0)).all():
-            raise InputError(f"The target of a score lies between 0 and 1, as 0.7 for 70 %; found {target}.")
+            raise InputError(f"The target of a score must lie between 0 and 1, e.g. 0.7 for 70 %; found {target}.")
         if values.shape not in ((), (1,), (len(self.points),)):
             raise InputError(
-                f"Targets are one, or one for each point; found {counted(values.size, 'target')} for "
+                f"Give one target, or one for each point; found {counted(values.size, 'target')} for "
                 f"{counted(len(self.points), 'point')}."
             )
         bar = np.broadcast_to(values, len(self.points))
@@ -106,7 +106,10 @@ class ScoreForecast(Forecast):
             >>> post.predict(flops=1e21).measured(items=500).interval(0.95)  # doctest: +SKIP
         """
         if (value_se is None) == (items is None):
-            raise InputError("Say how well the score is measured by value_se= (--value-se) or by items= (--items).")
+            raise InputError(
+                "Give either value_se= (--value-se), the standard error of the measurement, or items= (--items), its "
+                "number of items."
+            )
         rng = np.random.default_rng(len(self.points))
         flat = self.log_draws.reshape(-1, len(self.points))
         # Joint draws over the points come first; further draws make quantiles smoother.

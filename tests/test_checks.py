@@ -66,7 +66,7 @@ def test_data_that_leak_and_rising_responses_are_not_extrapolated():
     table = pd.DataFrame({"flops": flops, "val_loss": 2.0 + 2.0 * (flops / 1e18) ** -0.2})
     leaking = bs.read(table.assign(train_loss=table["val_loss"] * np.linspace(1.0, 0.85, 6)))
     rising = bs.read(pd.DataFrame({"flops": flops, "accuracy": np.linspace(0.3, 0.8, 6)}))
-    for runs, words in ((leaking, "loss part with scale"), (rising, "law='turning'")):
+    for runs, words in ((leaking, "loss grows with scale"), (rising, "law='turning'")):
         fit = bs.fit(runs, seed=0, method="importance")
         with pytest.raises(bs.InputError, match=f"{words}.*--force"):
             fit.predict(flops=1e23)

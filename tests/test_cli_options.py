@@ -257,7 +257,7 @@ IDLE = [
     ("report fit.nc --out page.md --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --cost"),
     ("next-run fit.nc --at flops=1e21 --utility step", "--utility has no effect without --target"),
     ("next-run fit.nc --at flops=1e21 --unit USD", "unit (--unit) has no effect without cost= (--cost)"),
-    ("stop fit.nc --at flops=1e21 --target 2.5 --remaining 1 --value 2 --chance .2", "--chance has no effect beside"),
+    ("stop fit.nc --at flops=1e21 --target 2.5 --remaining 1 --value 2 --chance .2", "--chance has no effect with"),
     ("stop fit.nc --at flops=1e21 --target 2.5 --unit USD", "--unit has no effect without --remaining"),
     ("power --fit fit.nc --at flops=1e21 --runs 4 --plan pilots.csv --width .1", "--runs has no effect without --low"),
     ("power --fit fit.nc --at flops=1e21 --plan pilots.csv --width .1 --sure .9", "--sure has no effect"),
@@ -276,14 +276,14 @@ IDLE = [
     ("backtest runs.csv --ratio 10 --out rows.json", "ends in .csv"),
     ("predict fit.nc --at flops=1e21 --plot picture.doc", "ends in .png"),
     ("report fit.nc --out page.pdf", "ends in .html or .md"),
-    ("corpus fetch sorscher --all", "--all fetches every source"),
-    ("read runs.csv --checkpoints", "--checkpoints) is for a folder"),
+    ("corpus fetch sorscher --all", "--all already fetches every data set"),
+    ("read runs.csv --checkpoints", "it is for a folder with one file per run"),
     ("read sweep.csv --column foo=n_params", "--input foo"),
     ("read sweep.csv --column foo=bar", "no column 'bar'"),
     ("read seeded.csv --column recipe=family", "--column family=recipe"),
-    ("read sweep.csv --column n_tokens=n_params --column flops=n_params", "named for both"),
-    ("read sweep.csv --loss loss --column loss=n_params", "name two columns for one thing"),
-    ("read runs.csv --decimal ,", "as decimal=',' (--decimal ,) says"),
+    ("read sweep.csv --column n_tokens=n_params --column flops=n_params", "given for both"),
+    ("read sweep.csv --loss loss --column loss=n_params", "give two different columns"),
+    ("read runs.csv --decimal ,", "because decimal=',' (--decimal ,) was given"),
 ]
 """Command lines with an option that would have no effect or contradicts another, and words of the message."""
 
@@ -331,18 +331,21 @@ def test_functions_refuse_options_without_effect(marin_post, files):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("fit runs.csv --noise student", "bayescale fit has no option --noise; --likelihood may be meant."),
-        ("fit runs.csv --drift=none", "--discrepancy may be meant"),
-        ("fit runs.csv --num_samples 9", "--draws may be meant"),
-        ("fit runs.csv --output x.nc", "--out may be meant"),
-        ("fit runs.csv --likelihod student", "--likelihood may be meant"),
+        ("fit runs.csv --noise student", "bayescale fit has no option --noise; did you mean --likelihood?"),
+        ("fit runs.csv --drift=none", "did you mean --discrepancy?"),
+        ("fit runs.csv --num_samples 9", "did you mean --draws?"),
+        ("fit runs.csv --output x.nc", "did you mean --out?"),
+        ("fit runs.csv --likelihod student", "did you mean --likelihood?"),
         ("fit runs.csv --zzz 3", "bayescale fit --help lists its options"),
-        ("decide fit.nc --at flops=1e21 --goal 2", "--target may be meant"),
-        ("allocate joint.nc --budget 1e21", "--flops may be meant"),
-        ("corpus show cerebras_gpt --format json", "bayescale corpus show has no option --format; --json may be meant"),
-        ("forecast fit.nc", "bayescale has no verb 'forecast'; predict may be meant."),
-        ("corpus dowload x", "bayescale corpus has no verb 'dowload'; there is fetch, list, show."),
-        ("comparre a b", "compare may be meant"),
+        ("decide fit.nc --at flops=1e21 --goal 2", "did you mean --target?"),
+        ("allocate joint.nc --budget 1e21", "did you mean --flops?"),
+        (
+            "corpus show cerebras_gpt --format json",
+            "bayescale corpus show has no option --format; did you mean --json?",
+        ),
+        ("forecast fit.nc", "bayescale has no subcommand 'forecast'; did you mean predict?"),
+        ("corpus dowload x", "bayescale corpus has no subcommand 'dowload'; its subcommands are fetch, list, show."),
+        ("comparre a b", "did you mean compare?"),
     ],
 )
 def test_names_that_do_not_exist_lead_to_those_that_were_meant(line, words, files, capsys, monkeypatch):
@@ -374,7 +377,7 @@ def test_a_forecast_is_told_in_words_below_its_table(marin_post, tmp_path, capsy
     assert table.count("\n") == 12
     assert words.startswith("Forecast of one future run") and words.count("80 %") == 11
     assert "and 2 more points" in words and "x beyond the data]" in words
-    assert "ratio: how many times beyond the fitted runs" in words and "p_below_target:" in words
+    assert "ratio: the extrapolation factor: how many times a point lies beyond" in words and "p_below_target:" in words
 
 
 def test_rows_left_out_are_told_once_with_the_answer_or_before_a_refusal(capsys):

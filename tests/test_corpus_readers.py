@@ -183,12 +183,12 @@ class TestRealFiles:
         [
             ("multipowerlaw", "whole learning-rate schedule"),
             ("vocab", "negative"),
-            ("coverage", "rise with attempts"),
+            ("coverage", "increase with attempts"),
             ("coverage_counts", "success rates"),
-            ("obs_scaling", "only metrics that rise"),
-            ("sloth", "only metrics that rise"),
-            ("rl_depth", "only metrics that rise"),
-            ("openclip_scaling", "only metrics that rise"),
+            ("obs_scaling", "only metrics that increase"),
+            ("sloth", "only metrics that increase"),
+            ("rl_depth", "only metrics that increase"),
+            ("openclip_scaling", "only metrics that increase"),
         ],
     )
     def test_load_says_what_is_no_falling_loss(self, name, words):

@@ -201,7 +201,7 @@ def test_a_price_makes_the_best_k_finite(post):
     free = post.best_of_n(k, gain=1.0)
     assert free.best == 100_000
     assert "largest expected net value" in repr(best)
-    with pytest.raises(bs.InputError, match="Which k is best"):
+    with pytest.raises(bs.InputError, match="The best k depends"):
         _ = post.best_of_n(k).best
 
 

@@ -83,7 +83,7 @@ def test_families_come_apart_and_rows_of_a_problem_are_added():
     assert list(families) == ["x", "y"]
     assert list(families["x"].attempts) == [10, 5] and list(families["x"].correct) == [3, 0]
     assert "added up" in families["x"].notes[0]
-    with pytest.raises(bs.InputError, match=r"2 families \(x, y\); name one, family='x'"):
+    with pytest.raises(bs.InputError, match=r"2 families \(x, y\).*one with family='x'"):
         bs.coverage.fit(table, seed=0)
 
 
@@ -104,7 +104,7 @@ BAD = {
     "no file": ("absent.csv", "no file absent.csv"),
     "no table": (3, "A table of counts is expected; found int"),
     "no rows": (pd.DataFrame({"correct": [], "attempts": []}), "has no rows"),
-    "no correct": ({"a": [1, 2]}, "No column holds correct attempts"),
+    "no correct": ({"a": [1, 2]}, "No column was recognised as correct attempts"),
     "no attempts": ({"correct": [1, 2]}, "no column of attempts"),
     "a text": (GOOD | {"correct": ["x", 1, 2]}, r"correct must be whole numbers of at least 0; found 'x' in rows 0"),
     "a part": (GOOD | {"correct": [0.5, 1, 2]}, "found '0.5' in rows 0"),
@@ -112,10 +112,13 @@ BAD = {
     "negative": (GOOD | {"correct": [-1, 1, 2]}, "found '-1' in rows 0"),
     "none made": (GOOD | {"attempts": [4, 0, 4]}, "attempts must be whole numbers of at least 1; found '0' in rows 1"),
     "too many": (GOOD | {"correct": [0, 1, 5]}, r"more correct than attempts in rows 2, from 0: 5 of 4"),
-    "one problem": ({"correct": [1], "attempts": [2]}, "1 problem; at least 2"),
-    "two columns": (GOOD | {"samples": [5, 5, 5]}, r"attempts, samples could be attempts; name one.*--column attempts"),
+    "one problem": ({"correct": [1], "attempts": [2]}, "1 problem; at least 2 are needed"),
+    "two columns": (
+        GOOD | {"samples": [5, 5, 5]},
+        r"attempts, samples could be attempts; choose one.*--column attempts",
+    ),
     "unequal": ({"correct": [1], "attempts": [2, 3]}, "columns of equal length"),
-    "no family": (GOOD | {"model": ["a", None, "a"]}, "names no family in rows 1"),
+    "no family": (GOOD | {"model": ["a", None, "a"]}, "is empty in rows 1"),
     "a slip": (GOOD | {"attempts": [4, 4, 10**12]}, "at most 1,000,000,000 are expected"),
 }
 
@@ -162,5 +165,7 @@ def test_bad_numbers_of_attempts_are_refused(k):
 
 
 def test_more_attempts_than_any_problem_has_are_refused():
-    with pytest.raises(bs.InputError, match=r"pass@8 needs problems of 8 attempts; the most found are 4"):
+    with pytest.raises(
+        bs.InputError, match=r"pass@8 needs problems with at least 8 attempts; the largest number found is 4"
+    ):
         pass_at_k([1, 2], 4, 8)

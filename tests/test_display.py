@@ -120,7 +120,7 @@ def test_plots_take_the_options_of_their_functions(shown):
 def test_what_has_no_picture_says_so():
     from bayescale.plot.records import draw
 
-    with pytest.raises(bs.InputError, match="There is no picture of a int"):
+    with pytest.raises(bs.InputError, match="There is no plot for a int"):
         draw(3)
     with pytest.raises(bs.InputError, match="no scale input"):
         bs.Runs.from_frame(pd.DataFrame({"loss": [3.0, 3.1]}), inputs=()).plot()

@@ -12,7 +12,7 @@ SIZES = ("n_params", "n_tokens")
 
 def test_compute_alone_does_not_say_how_it_is_split():
     for given in ((None, {"flops": 1e21}), ({"flops": 1e21}, {})):
-        with pytest.raises(bs.InputError, match=r"Compute alone does not say.*--at n_params=.*--input flops"):
+        with pytest.raises(bs.InputError, match=r"Compute alone does not determine.*--at n_params=.*--input flops"):
             query_points(SIZES, *given)
 
 
@@ -71,9 +71,9 @@ def test_items_of_a_rate_spread_its_measurement_as_counts_do():
 
 def test_measurements_that_cannot_be_are_refused():
     for options in ({}, {"value_se": 0.1, "items": 10}):
-        with pytest.raises(bs.InputError, match=r"value_se= \(--value-se\) or by items= \(--items\)"):
+        with pytest.raises(bs.InputError, match=r"value_se= \(--value-se\), the standard error.*items= \(--items\)"):
             rates([0.3]).measured(**options)
-    with pytest.raises(bs.InputError, match=r"those of a rate below 1; found a response of 2\.5"):
+    with pytest.raises(bs.InputError, match=r"only for a rate below 1; found a response of 2\.5"):
         rates([2.5]).measured(items=100)
     with pytest.raises(bs.InputError, match="one for each point; found 2 for 1 point"):
         rates([0.5]).measured(items=[10, 20])

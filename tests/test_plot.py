@@ -86,7 +86,7 @@ def test_intervals_of_pictures_do_not_become_narrow_at_fitted_settings(posterior
     np.testing.assert_allclose(width(known)[:, 1], width(new)[:, 1], rtol=0.05)
     assert (width(known)[:, 0] < 0.9 * width(known)[:, 1]).all()
     assert known.fitted.tolist() == [True, False] * 3 and not new.fitted.any()
-    assert "At a fitted setting (3 points of 6): its residual is partly known" in str(known)
+    assert "At a fitted setting (3 points of 6): the residual is partly known" in str(known)
     assert "fitted setting" not in str(posterior.predict(grid, kind="mean")) + str(new)
     ((_, _, (drawn,)),) = fits.medians_and_intervals(posterior, "flops", grid["flops"].to_numpy(), [{}], "run", [0.95])
     np.testing.assert_allclose(drawn, new.interval(0.95))

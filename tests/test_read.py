@@ -141,7 +141,7 @@ def test_titles_above_a_header_are_left_out(tmp_path):
 def test_tokens_that_were_seen_go_before_those_planned():
     text = "params,config.train_tokens,tokens_seen,loss\n5e7,1e9,9.9e8,3.5\n9e7,2e9,1.98e9,3.2\n"
     runs = read(text)
-    assert column(runs, "n_tokens").tolist() == [9.9e8, 1.98e9] and "what was seen" in told(runs, "recognised")[1]
+    assert column(runs, "n_tokens").tolist() == [9.9e8, 1.98e9] and "tokens trained on" in told(runs, "recognised")[1]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_other_things_than_the_loss_are_not_taken_for_it(name):
 
 @pytest.mark.parametrize("name", ["log10(C)", "log_flops", "tokens (log10)", "lr", "tokens_per_second", "batch_tokens"])
 def test_other_things_than_a_scale_are_not_taken_for_one(name):
-    with pytest.raises(bs.InputError, match="No column holds a scale"):
+    with pytest.raises(bs.InputError, match="No column was recognised as a scale input"):
         read(f"{name},zeta,loss\n18.2,1.5,3.2\n19.4,2.5,3.1\n")
 
 
@@ -222,7 +222,7 @@ def test_training_loss_is_kept_beside_the_validation_loss():
     runs = read("n_params,n_tokens,train_loss,val_loss\n1e7,2e8,4.9,5.0\n3e7,6e8,4.2,4.4\n")
     assert column(runs, "loss").tolist() == [5.0, 4.4] and column(runs, "train_loss").tolist() == [4.9, 4.2]
     only = read("n_params,n_tokens,train_loss\n1e7,2e8,4.9\n3e7,6e8,4.2\n")
-    assert column(only, "loss").tolist() == [4.9, 4.2] and "training data" in told(only, "recognised")[1]
+    assert column(only, "loss").tolist() == [4.9, 4.2] and "a training loss" in told(only, "recognised")[1]
 
 
 def test_scores_are_said_to_rise():
@@ -279,7 +279,7 @@ def test_one_mark_that_may_be_two_things_is_asked_about():
         read(text)
     assert column(read(text, decimal=","), "loss").tolist() == [3.12, 3.004]
     # Tokens prove the comma, which would make losses of thousands.
-    with pytest.raises(bs.InputError, match=r"loss is 3120.*--decimal"):
+    with pytest.raises(bs.InputError, match=r"loss has the value 3120.*--decimal"):
         read("params;tokens;loss\n50M;1.000.000.000;3.120\n70M;2.000.000.000;3.004\n")
 
 
@@ -390,11 +390,11 @@ def test_the_command_writes_the_table_that_a_fit_uses(tmp_path, capsys):
 def test_slips_in_options_are_told():
     text = "params,tokens,loss\n1e8,2e9,3.1\n2e8,4e9,2.9\n"
     slips = [
-        ({"decimal": "x"}, "decimal is"),
-        ({"derive": "accuracy"}, "derive is one of error_rate"),
-        ({"screen": "yes"}, "screen is"),
+        ({"decimal": "x"}, "must be '.' or ','"),
+        ({"derive": "accuracy"}, "must be one of error_rate"),
+        ({"screen": "yes"}, "must be .exclude. or .keep."),
         ({"units": {"n_params": "furlong"}}, "K, M, B, T"),
-        ({"units": {"size": "M"}}, "names no input"),
+        ({"units": {"size": "M"}}, "There is no column"),
         ({"columns": {"loss": "los"}}, "Did you mean 'loss'"),
         ({"inputs": ["lr"]}, "no column 'lr'"),
         ({"inputs": ["tokens", "n_tokens"]}, "twice"),
@@ -418,7 +418,7 @@ def test_a_cell_that_is_no_number_costs_its_row(cell):
     (entry,) = [entry for entry in runs.log if entry.code == "unreadable"]
     # The header is row 1, so the fourth run is in row 5.
     assert len(runs) == 11 and entry.rows == (5,)
-    assert entry.text == f"Column 'val_loss', row 5: {cell!r} is no number: left out."
+    assert entry.text == f"Column 'val_loss', row 5: {cell!r} is not a number: left out."
 
 
 def test_a_cell_of_an_input_that_is_no_number_costs_its_row():
@@ -476,7 +476,7 @@ def test_runs_of_other_lengths_at_equal_inputs_are_said():
 
 
 def test_a_loss_without_numbers_and_an_array_are_refused():
-    with pytest.raises(bs.InputError, match="'loss' holds no number in any row"):
+    with pytest.raises(bs.InputError, match="'loss' has no number in any row"):
         bs.read(pd.DataFrame({"flops": [1e18, 1e19], "loss": [np.nan, np.nan]}))
     with pytest.raises(bs.InputError, match="expected; found ndarray"):
         bs.read(np.ones((3, 2)))

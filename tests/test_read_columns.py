@@ -74,7 +74,7 @@ def test_perplexities_become_losses_where_asked():
     logs = bs.read(table, derive="log_perplexity")
     assert logs.frame["loss"].round(6).tolist() == [3.688879, 3.218876, 2.890372]
     assert logs.frame["value_se"].round(6).tolist() == [0.01] * 3 and logs.response == "log perplexity"
-    with pytest.raises(bs.InputError, match="above 1: not so in row"):
+    with pytest.raises(bs.InputError, match="they are not above 1 in row"):
         bs.read(table.assign(val_ppl=[40.0, 25.0, 0.9]), derive="log_perplexity")
 
 

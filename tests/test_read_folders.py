@@ -24,7 +24,7 @@ def test_nested_lines_with_two_sizes_and_two_losses():
         read(text)
     runs = read(text, loss="summary.eval/c4/loss")
     assert column(runs, "n_params").tolist() == [1e7, 5e7, 2e8]
-    assert "6 N D with it" in " ".join(told(runs, "recognised"))
+    assert "6 N D with this column" in " ".join(told(runs, "recognised"))
     without = [{**row, "config": {k: v for k, v in row["config"].items() if k != "flops"}} for row in TRACKED]
     with pytest.raises(
         bs.InputError, match=r"2 columns may be n_params: 'config.params.total', 'config.params.active'"
@@ -51,7 +51,7 @@ def test_folder_of_runs_with_scales_in_their_names(tmp_path):
     first = everything.frame[everything.frame["run"] == "60M-4xC"].iloc[0]
     np.testing.assert_allclose(first["n_tokens"], 4.8e9 * 10 / 4000)
     write_run(tmp_path, "late", 100, 3.0)
-    with pytest.raises(bs.InputError, match="not of late"):
+    with pytest.raises(bs.InputError, match="not those of late"):
         bs.read(tmp_path)
 
 
@@ -90,7 +90,7 @@ def test_a_folder_says_what_was_read_and_what_was_left_aside(tmp_path):
     assert sorted(runs.frame["loss"]) == [3.1, 3.3, 3.5]
     (entry,) = [entry for entry in runs.log if entry.code == "folder"]
     assert entry.text == (
-        "Read 3 files of the folder: run0.csv, run1.csv, run2.csv; left aside: README.md, docs/, results.md."
+        "Read 3 files of the folder: run0.csv, run1.csv, run2.csv; not read: README.md, docs/, results.md."
     )
 
 

@@ -101,7 +101,7 @@ def test_a_database_of_something_else_is_refused(tmp_path):
     with contextlib.closing(sqlite3.connect(tmp_path / "other.db")) as database:
         database.execute("create table runs (id integer)")
         database.commit()
-    with pytest.raises(bs.InputError, match="none of MLflow"):
+    with pytest.raises(bs.InputError, match="not one of MLflow"):
         bs.read(tmp_path / "other.db")
 
 

@@ -22,7 +22,10 @@ def table(**columns):
 BAD_TABLES = {
     "no rows": (pd.DataFrame({"flops": [], "loss": []}), "no rows"),
     "no loss": (pd.DataFrame({"flops": [1e18, 1e19]}), "'loss'.*needed; found flops"),
-    "no input": (pd.DataFrame({"size": [1e18, 1e19], "loss": [3.0, 2.0]}), "No column holds a scale.*size, loss"),
+    "no input": (
+        pd.DataFrame({"size": [1e18, 1e19], "loss": [3.0, 2.0]}),
+        "No column was recognised as a scale input.*size, loss",
+    ),
     "text in an input": (table(flops=["1e18", "7B", "1e20"]), "flops must hold numbers; row 2 holds '7B'"),
     "text in the loss": (table(loss=[3.5, 3.1, "n/a?"]), "loss must hold numbers; row 3"),
     "text in the error": (table(value_se=[0.1, "x", 0.1]), "value_se must hold numbers; row 2"),
@@ -37,7 +40,7 @@ BAD_TABLES = {
     "infinite input": (table(flops=[1e18, 1e19, np.inf]), "flops must be finite.*row 3"),
     "negative error": (table(value_se=[0.1, -0.1, 0.1]), "standard error of zero or more; row 2"),
     "infinite error": (table(value_se=[0.1, np.inf, 0.1]), "standard error of zero or more; row 2"),
-    "one row": (pd.DataFrame({"flops": [1e18], "loss": [3.0]}), "One row cannot show"),
+    "one row": (pd.DataFrame({"flops": [1e18], "loss": [3.0]}), "The table has one row"),
     "same run twice": (
         pd.DataFrame({"run": ["a", "a", "b"], "flops": [1e18, 1e18, 1e19], "loss": [3.0, 3.1, 2.0]}),
         "measured twice.*rows 2",
@@ -54,9 +57,9 @@ def test_refuses_table(case):
 
 # A file may hold rows that are left out, and numbers as people write them.
 OF_FILES = {
-    "no input": "No column holds a scale.*--column n_params=size",
-    "text in an input": "flops is expected in raw counts; row 2: 7e.09",
-    "count below one": "flops is expected in raw counts; rows 1, 2, 3: 0.007, 1, 7",
+    "no input": "No column was recognised as a scale input.*--column n_params=size",
+    "text in an input": "flops must be in raw counts; its values are too small .row 2: 7e.09",
+    "count below one": "flops must be in raw counts; its values are too small .rows 1, 2, 3: 0.007, 1, 7",
 }
 LEFT_OUT = {"NaN loss": 2, "NaN input": 1, "infinite loss": 2, "infinite input": 3}
 LEFT_OUT |= {"text in the loss": 3, "text in the error": 2}
@@ -125,7 +128,7 @@ def test_refuses_unknown_input():
         (b"n_params,n_tokens,loss\n1e7,1e8,3,.5\n1e8,1e8,2,.5\n", "row 2 has 4 fields"),
         (b"FLOPs, Verlust\n1e18,3\n1e19,2\n", "columns={'loss': 'Verlust'}"),
         (b"n_params,n_tokens,flops,loss\n1e7,1e8,0,3\n1e8,1e9,0,2\n", "flops must be positive"),
-        (b"flops,loss\n1e18,3\n1e19,inf\n", "One row cannot show"),
+        (b"flops,loss\n1e18,3\n1e19,inf\n", "The table has one row"),
     ],
 )
 def test_refuses_file(content, message, tmp_path):
@@ -194,7 +197,7 @@ def test_families_of_a_file_stand_alone(tmp_path):
     ]
     assert list(unfit) == ["c"] and "row 9 holds 'oops'" in unfit["c"]
     path.write_text("family,flops,loss\na,1e18,3\nb,1e18,nan\nb,1e19,2\n")
-    with pytest.raises(InputError, match=r"a, b: One row cannot show"):
+    with pytest.raises(InputError, match=r"a, b: The table has one row"):
         bs.read_families(path)
     path.write_text("family,flops,loss\n")
     with pytest.raises(InputError, match="header line and no rows"):
@@ -205,9 +208,9 @@ def test_equal_reasons_are_told_once(tmp_path):
     path = tmp_path / "runs.csv"
     lines = [f"{family},{10 * step},{3 - 0.1 * step}" for family in "abcde" for step in range(1, 4)]
     path.write_text("\n".join(["family,size,loss", *lines]))
-    with pytest.raises(InputError, match=r"^a, b, c and 2 more: No column holds a scale") as found:
+    with pytest.raises(InputError, match=r"^a, b, c and 2 more: No column was recognised as a scale input") as found:
         bs.read_families(path)
-    assert str(found.value).count("No column holds a scale") == 1
+    assert str(found.value).count("No column was recognised as a scale input") == 1
     assert because([("a", "3 rows"), ("b", "no rows."), ("c", "3 rows.")]) == "a, c: 3 rows; b: no rows."
     assert because((name, name) for name in "abcde") == "a: a; b: b; c: c; and 2 more reasons."
 
@@ -235,7 +238,7 @@ def test_families_split():
     assert runs.families == ["a", "b"]
     assert [(part.name, len(part)) for part in runs] == [("a", 2), ("b", 2)]
     assert list(runs.split()[1].frame["loss"]) == [4.0, 3.0]
-    with pytest.raises(InputError, match="hold 2 families"):
+    with pytest.raises(InputError, match="contain 2 "):
         reduce_runs(runs)
 
 

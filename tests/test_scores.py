@@ -92,9 +92,9 @@ def test_unknown_items_are_guessed_and_said():
     ("options", "said"),
     [
         ({"score": "accuracy", "chance": 1.2}, "0 <= chance < ceiling <= 1"),
-        ({"score": "accuracy", "loss": "accuracy"}, "give one of score, loss and derive"),
-        ({"chance": 0.25}, "chance (--chance) is about scores"),
-        ({"score": "params"}, "share of right items between 0 and 1"),
+        ({"score": "accuracy", "loss": "accuracy"}, "Each of score, loss and derive"),
+        ({"chance": 0.25}, "chance (--chance) applies only to scores"),
+        ({"score": "params"}, "fraction of right items between 0 and 1"),
         ({"score": "accuracy", "n_items": -3}, "n_items must be a positive number"),
     ],
 )
@@ -109,7 +109,7 @@ def test_options_that_cannot_be_are_refused(options, said):
     [
         ([(7e7, 12, 10), (2e8, 5, 10), (1e9, 7, 10)], {"score": "correct"}, "rows 1 have 12 of 10"),
         ([(7e7, 1, 0), (2e8, 5, 10), (1e9, 7, 10)], {"score": "correct"}, "rows 1 have 1 of 0"),
-        ([(7e7, 26, 100), (2e8, 0.3, 100), (1e9, 40, 100)], {"score": "acc"}, "rows 2 hold 0.3"),
+        ([(7e7, 26, 100), (2e8, 0.3, 100), (1e9, 40, 100)], {"score": "acc"}, "rows 2 have 0.3"),
         ([(7e7, 0.26, 1000), (2e8, 0.3, 1000), (1e9, 0.4, 1000)], {"score": "acc", "chance": 0.5}, "3 of 3 scores"),
         (
             [(7e7, 0.26, 1000), (2e8, 0.3, 1000), (1e9, 0.4, 1000)],

@@ -159,7 +159,7 @@ def test_kept_on_request():
     table.loc[5, "loss"] *= 2
     rows, log = screen(table, BOTH, keep=True)
     pd.testing.assert_frame_equal(rows, table)
-    assert codes(log) == ["unfinished", "diverged"] and all("kept, as asked" in entry.text for entry in log)
+    assert codes(log) == ["unfinished", "diverged"] and all("kept, as requested" in entry.text for entry in log)
 
 
 def test_nothing_left_is_said():

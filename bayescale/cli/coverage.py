@@ -16,7 +16,7 @@ from bayescale.errors import InputError
 SAMPLING = {name: FIT[name] for name in ("draws", "warmup", "chains", "target_accept")}
 """Options of the sampler that a fit to counts accepts."""
 Table = Annotated[
-    Path, typer.Argument(help="Table, one row a problem: correct, attempts, optionally problem and model.")
+    Path, typer.Argument(help="Table, one row per problem: correct, attempts, optionally problem and model.")
 ]
 Attempts = Annotated[str, typer.Option("--k", help="Numbers of attempts, e.g. 1,100,10000.")]
 Columns = Annotated[
@@ -65,7 +65,7 @@ def coverage(
     check_files(picture=plot)
     asked, chosen = attempts(k), probabilities(levels)
     if target is None:
-        refuse_idle(context, ("level",), "without --target, the coverage that attempts are sought for")
+        refuse_idle(context, ("level",), "without --target, the coverage to be reached")
     import bayescale as bs
     from bayescale import checked
     from bayescale.coverage.posterior import check_question

@@ -28,7 +28,7 @@ from bayescale.cli.options import (
 )
 from bayescale.errors import InputError
 
-STAKELESS = "without --cost and --value, which say what mistakes cost; give both, or leave it out"
+STAKELESS = "without --cost and --value, which define the cost of mistakes; give both, or leave this option out"
 """Reason why options about costs have no effect without both."""
 
 FITTED = "on a saved fit; give the table of its runs instead"
@@ -47,7 +47,7 @@ UtilityName = Annotated[str, typer.Option(help="step, per_nat or opportunity; se
 Unit = Annotated[str, typer.Option(help="Unit of cost and value, printed in texts, e.g. USD or GPU-hours.")]
 Pilots = Annotated[Path | None, typer.Option(help="CSV of possible pilots: inputs, and optionally cost.")]
 Batch = Annotated[int, typer.Option(help="Largest number of pilots to buy together.")]
-Page = Annotated[Path | None, typer.Option(help="Also write the page that people sign here (.html or .md).")]
+Page = Annotated[Path | None, typer.Option(help="Also write a report of the decision here (.html or .md).")]
 Sensitive = Annotated[
     bool,
     typer.Option("--sensitivity/--no-sensitivity", help="Refit under changed assumptions, for the page of --report."),
@@ -74,13 +74,13 @@ def decide(
     check_files(page=report, picture=plot)
     point = numbers(at)
     if not target:
-        raise InputError("Say what the run must reach: --target 2.0 (repeatable).")
+        raise InputError("Give the loss or score that the run must reach, e.g. --target 2.0 (repeatable).")
     if (report or plot) and len(target) > 1:
-        raise InputError("A page or a picture is for one --target; call the command once for each.")
+        raise InputError("--report and --plot need a single --target; call the command once for each target.")
     if cost is None and value is None:
         refuse_idle(context, ("utility", "unit", "pilots", "batch"), STAKELESS)
     if report is None:
-        refuse_idle(context, ("sensitivity",), "without --report, the page that it is for")
+        refuse_idle(context, ("sensitivity",), "without --report, the page that shows the refits")
     import bayescale as bs
     from bayescale.data.read import read_table
 
@@ -105,10 +105,10 @@ def allocate(
         float, amount("Tokens that the model will process after training; adds 2 N times this to the cost.")
     ] = 0.0,
     unique_tokens: Annotated[float | None, amount("Distinct tokens that exist.")] = None,
-    min_params: Annotated[float | None, amount("Smallest first input.")] = None,
-    max_params: Annotated[float | None, amount("Largest first input.")] = None,
-    min_tokens: Annotated[float | None, amount("Smallest second input.")] = None,
-    max_tokens: Annotated[float | None, amount("Largest second input.")] = None,
+    min_params: Annotated[float | None, amount("Smallest allowed first input.")] = None,
+    max_params: Annotated[float | None, amount("Largest allowed first input.")] = None,
+    min_tokens: Annotated[float | None, amount("Smallest allowed second input.")] = None,
+    max_tokens: Annotated[float | None, amount("Largest allowed second input.")] = None,
     regret: Annotated[float, typer.Option(help="Sizes within this loss of the best count as equally good.")] = 0.01,
     plot: Plot = None,
     as_json: Json = False,
@@ -194,16 +194,16 @@ def compare(
     options: dict[str, Any],
     at: Annotated[str | None, typer.Option(help="Inputs at the point in question, e.g. n_params=7e9.")] = None,
     axis: Annotated[str | None, typer.Option(help="Input along which recipes are compared.")] = None,
-    low: Annotated[float | None, amount("Start of the axis between which crossings are sought.")] = None,
-    high: Annotated[float | None, amount("Its end.")] = None,
-    equal: Annotated[float, typer.Option(help="Difference in ln loss that counts as none.")] = 0.0,
+    low: Annotated[float | None, amount("Start of the range of --axis in which crossings are sought.")] = None,
+    high: Annotated[float | None, amount("End of that range.")] = None,
+    equal: Annotated[float, typer.Option(help="Largest difference in ln(loss) that counts as equal.")] = 0.0,
     deadline: Annotated[float | None, amount("Point by which a recipe should be better.")] = None,
     rate: Annotated[
         list[str] | None,
-        typer.Option(help="RECIPE=units of the input a unit of cost buys[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
+        typer.Option(help="RECIPE=amount of the input per unit of cost[:sd of its ln], e.g. a=3e15:0.1; repeatable."),
     ] = None,
-    cost: Annotated[float | None, amount("The point in question in the unit of cost, with --rate.")] = None,
-    cost_unit: Annotated[str, typer.Option(help="What the cost is called, e.g. GPU-hours or USD.")] = "cost",
+    cost: Annotated[float | None, amount("Cost at which recipes are compared; needs --rate.")] = None,
+    cost_unit: Annotated[str, typer.Option(help="Unit of the cost, e.g. GPU-hours or USD.")] = "cost",
     law: LawName = "auto",
     seed: Seed = 0,
     as_json: Json = False,
@@ -211,9 +211,9 @@ def compare(
     """Compare recipes: which one is better, from which scale on, and with what probability."""
     stretch = stretch_of(low, high)
     if stretch is None:
-        refuse_idle(context, ("deadline",), "without --low and --high, the stretch on which a crossing counts")
+        refuse_idle(context, ("deadline",), "without --low and --high, the range in which crossings are sought")
     if not rate:
-        refuse_idle(context, ("cost", "cost_unit"), "without --rate, which says what each recipe gets for a unit of it")
+        refuse_idle(context, ("cost", "cost_unit"), "without --rate, what one unit of cost buys for each recipe")
     bought = dict(map(read_rate, rate or [])) or None
     import bayescale as bs
 
@@ -247,17 +247,17 @@ def compare(
 def stretch_of(low: float | None, high: float | None) -> tuple[float, float] | None:
     """Return the part of the axis between --low and --high; None where neither is given."""
     if (low is None) != (high is None):
-        raise InputError("--low and --high belong together: the stretch in which crossings are sought.")
+        raise InputError("Give --low and --high together: both ends of the range in which crossings are sought.")
     return None if low is None or high is None else (low, high)
 
 
 def load_recipes(files: list[str]) -> dict[str, Any]:
-    """Load the fit of each recipe; its name is that of the file."""
+    """Load the fit of each recipe; the file name without suffix is the name of the recipe."""
     import bayescale as bs
 
     recipes = {Path(file).stem: bs.load(file) for file in files}
     if len(recipes) < len(files):
-        raise InputError("Fits must have different file names, which are the names of the recipes.")
+        raise InputError("Fits must have different file names, because these are used as the names of the recipes.")
     return recipes
 
 
@@ -287,7 +287,7 @@ def next_run(
     budget: Annotated[float | None, amount("Largest sum of the pilots' costs.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Rank pilots by what they would teach about one larger run."""
+    """Rank pilots by how much they would tell about one larger run."""
     point = numbers(at)
     if target is None:
         refuse_idle(context, ("utility", "value"), "without --target, the loss that the run in question must meet")
@@ -314,16 +314,21 @@ def stop(
     fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
     at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
     target: Annotated[float, typer.Option(help="Loss, or score, that a finished run must meet.")],
-    remaining: Annotated[float | None, amount("What it costs to finish a run.")] = None,
+    remaining: Annotated[float | None, amount("Cost of finishing a run.")] = None,
     value: Value = None,
-    chance: Annotated[float | None, typer.Option(help="Stop below this chance, where no stakes are given.")] = None,
+    chance: Annotated[
+        float | None,
+        typer.Option(
+            help="Stop runs whose probability of meeting the target is below this, without --remaining and --value."
+        ),
+    ] = None,
     unit: Unit = "",
     as_json: Json = False,
 ) -> None:
     """Choose which runs in progress to stop, from their losses so far."""
     point = numbers(at)
     if remaining is not None and value is not None:
-        refuse_idle(context, ("chance",), "beside --remaining and --value, whose ratio replaces it")
+        refuse_idle(context, ("chance",), "with --remaining and --value, whose ratio is used instead")
     elif remaining is None and value is None:
         refuse_idle(context, ("unit",), "without --remaining and --value")
     import bayescale as bs
@@ -362,11 +367,11 @@ def power(
     if (fit is None) == (law is None):
         raise InputError("Give either --fit, a saved posterior, or --law, for a plan before any run.")
     if constants is not None and law is None:
-        raise InputError(f"--constants {constants} belongs to --law, and --fit has constants of its own; leave it out.")
+        raise InputError(f"--constants {constants} is only for --law, since --fit has its own constants; leave it out.")
     if fit is not None:
-        refuse_idle(context, ("simulations",), "with --fit, whose draws say at once what a plan teaches")
+        refuse_idle(context, ("simulations",), "with --fit, whose draws replace the simulations")
     if target is None:
-        refuse_idle(context, ("sure",), "without --target, the aim that it belongs to")
+        refuse_idle(context, ("sure",), "without --target, the aim to which it applies")
     if low is None and high is None:
         refuse_idle(context, ("runs", "seeds"), "without --low and --high, the ends of a ladder")
     import bayescale as bs
@@ -407,9 +412,9 @@ def report(
     """Write one self-contained page for a fit, or for the decision about one run."""
     check_files(page=out)
     if (at is None) != (target is None):
-        raise InputError("--at and --target belong together: which run, and what it must reach.")
+        raise InputError("Give --at and --target together: the run, and the loss or score that it must reach.")
     if at is None:
-        why = "without --at and --target: the page of a fit alone has no decision"
+        why = "without --at and --target: the report of a fit alone has no decision"
         refuse_idle(context, ("cost", "value", "utility", "unit", "sensitivity"), why)
     if cost is None and value is None:
         refuse_idle(context, ("utility", "unit"), STAKELESS)

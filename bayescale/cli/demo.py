@@ -81,7 +81,7 @@ def run(out: Path, seed: int = 0) -> None:
     print(f"\nDone in {time.monotonic() - began:.0f} s. Written:")
     for path in written:
         print(f"  {path}")
-    print("\nNext, on your own table (one row a run, raw counts):")
+    print("\nNext, on your own table (one row per run, raw counts):")
     print("  bayescale fit RUNS.csv --out fit.nc --plot intervals.png")
     print("  bayescale decide fit.nc --at flops=1e23 --target 2.25 --report decision.html")
 
@@ -107,12 +107,12 @@ def forecast_marin(out: Path, seed: int) -> list[Path]:
     for level in (0.8, 0.95):
         low, _, high = usual[level]
         table[f"usual fit {level:.0%}"] = [f"{a:.3f} to {b:.3f}" for a, b in zip(low, high, strict=True)]
-    print("\nWhat was measured afterwards, beside the forecasts (usual fit: least squares, no discrepancy):\n")
+    print("\nForecasts and the losses measured afterwards (usual fit: least squares, no discrepancy):\n")
     print(table.to_string(index=False))
     chance = float(forecast.probability_below(TARGET)[-1])
-    print(f"\nP(loss of the 1e23 run < {TARGET}) = {chance:.2f}; it came out at {table['measured'].iloc[-1]}.")
+    print(f"\nP(loss of the 1e23 run < {TARGET}) = {chance:.2f}; the measured loss was {table['measured'].iloc[-1]}.")
     decision = go(posterior, **QUESTION)
-    print(f"\nShould the 1e21 run have been made, to end below {decision.target:g}? With made-up stakes:\n")
+    print(f"\nShould the 1e21 run have been made, to end below {decision.target:g}? Cost and value are made up:\n")
     print(decision)
     report(posterior, decision, with_sensitivity=False).save(out / "marin-decision.html")
     posterior.save(out / "marin.nc")
@@ -150,7 +150,8 @@ def hold_out_largest(out: Path, seed: int) -> list[Path]:
     for family, _, reason in backs["bayescale"].skipped:
         print(f"\nLeft out: {family}, {reason}")
     scored = total // len(backs)
-    print(f"\n{total - len(unconverged)} of {total} fits converged; {scored} families are few, see the bars.")
+    print(f"\n{total - len(unconverged)} of {total} fits converged.")
+    print(f"With only {scored} families, coverage is uncertain: see the error bars in reliability.png.")
     frames = [back.to_frame().assign(method=name) for name, back in backs.items()]
     for name, rows in (("heldout.csv", pd.concat(frames)), ("reliability.csv", coverage)):
         _io.write(out / name, functools.partial(rows.to_csv, index=False))

@@ -34,7 +34,7 @@ def refuse_idle(context: typer.Context, names: Iterable[str], why: str) -> None:
     Args:
         context: The command line as typer parsed it.
         names: Names of the parameters that have no effect.
-        why: The reason and the remedy, to follow "has no effect".
+        why: The reason and the remedy, which continue the sentence "... has no effect".
 
     Raises:
         InputError: With the given options.

@@ -71,7 +71,7 @@ def show_version(wanted: bool) -> None:
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version, and end.")
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Bayesian scaling laws: posteriors, calibrated forecasts and decisions from a table of training runs."""
@@ -100,7 +100,7 @@ def main() -> None:
             finish(misspelt(error) or refusal(error), 2)
         raise
     if code == INTERRUPTED:
-        finish("Interrupted; every file is complete or as it was.", INTERRUPTED)
+        finish("Interrupted; every file is complete or unchanged.", INTERRUPTED)
     sys.exit(code)
 
 
@@ -134,7 +134,7 @@ def fit(
     law: LawName = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the posterior (netCDF) here.")] = None,
     seed: Seed = 0,
-    strict: Annotated[bool, typer.Option(help="Exit with 3 for a fit that is not trustworthy (see --json).")] = False,
+    strict: Annotated[bool, typer.Option(help="Exit with code 3 if a fit is not trustworthy (see --json).")] = False,
     folder: Annotated[Path | None, typer.Option(help="Keep finished posteriors here; a rerun reads them.")] = None,
     plot: Plot = None,
     as_json: Json = False,
@@ -189,12 +189,12 @@ def predict(
     at: Annotated[list[str], typer.Option(help="Inputs, e.g. n_params=70e9,n_tokens=1.4e12; repeatable.")],
     kind: Annotated[str, typer.Option(help="run (one future run) or mean (the curve).")] = "run",
     levels: Levels = "0.5,0.8,0.95",
-    target: Annotated[float | None, typer.Option(help="Also print the probability that this is met.")] = None,
+    target: Annotated[float | None, typer.Option(help="Also print the probability that this target is met.")] = None,
     value_se: Annotated[
         float | None, typer.Option(help="Standard error with which the response will be measured.")
     ] = None,
     items: Annotated[float | None, amount("Number of items that the response, a rate, will be measured on.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Forecast also beyond data that rise and then fall.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Forecast even beyond data that rise and then fall.")] = False,
     plot: Plot = None,
     as_json: Json = False,
 ) -> None:
@@ -250,13 +250,13 @@ def explained(forecast: Any, target: float | None) -> str:
         lines.append(f"  and {counted(len(listed) - MOST_TOLD, 'more point')}")
     lines += forecast.remarks()
     lines.append(
-        "ratio: how many times beyond the fitted runs (or below them) a point lies, by the input that goes farthest, "
-        "of runs on one ray by compute; 1: inside."
+        "ratio: the extrapolation factor: how many times a point lies beyond (or below) the fitted runs, in the input "
+        "that is farthest out, or in compute for runs on one ray; 1: inside the data."
     )
     lines.append("q0.5: the median; q0.1 to q0.9: the 80 % interval, and so on.")
     if target is not None:
         side = side_of(forecast)
-        lines.append(f"p_{side}_target: probability to end {side} {target:g}.")
+        lines.append(f"p_{side}_target: probability that the response is {side} {target:g}.")
     return "\n".join(lines)
 
 
@@ -378,19 +378,19 @@ def corpus_list(as_json: Json = False) -> None:
 
 @corpus_app.command("fetch")
 def corpus_fetch(
-    names: Annotated[list[str] | None, typer.Argument(help="Sources to fetch.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Fetch every source that can be downloaded.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(help="Names of the data sets to fetch.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Fetch every data set that can be downloaded.")] = False,
     as_json: Json = False,
 ) -> None:
     """Download data sets and verify their checksums; files that are here already are only verified."""
     from bayescale import corpus
 
     if everything and names:
-        raise InputError(f"--all fetches every source, {names[0]} among them; give names, or --all.")
+        raise InputError(f"--all already fetches every data set, including {names[0]}. Give either names or --all.")
     table = corpus.table()
     chosen = list(table["name"][table["kind"] == "download"]) if everything else names
     if not chosen:
-        raise InputError("Name a source, e.g. bayescale corpus fetch epoch_chinchilla, or use --all.")
+        raise InputError("Give the name of a data set, e.g. bayescale corpus fetch epoch_chinchilla, or --all.")
     for name in chosen:
         # A misspelt name is refused before anything is downloaded.
         corpus.state(name)
@@ -464,7 +464,7 @@ def described(posterior: Any, told: set[str], again: bool) -> str:
             lines.append(str(in_short(note, posterior) if again else note))
             told.add(note.text)
     if before:
-        lines.append(f"{counted(before, 'note')} above {'holds' if before == 1 else 'hold'} here too.")
+        lines.append(f"{counted(before, 'note')} above {'applies' if before == 1 else 'apply'} to this fit, too.")
     return "\n".join(lines)
 
 

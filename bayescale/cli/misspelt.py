@@ -98,12 +98,12 @@ def misspelt(error: Any) -> str | None:
         name = error.option_name
         known = [option for parameter in context.command.params for option in parameter.opts + parameter.secondary_opts]
         right = meant(name, [option for option in known if option.startswith("--")], OPTIONS)
-        hint = f"{right} may be meant." if right else f"{verb} --help lists its options."
+        hint = f"did you mean {right}?" if right else f"{verb} --help lists its options."
         return f"{verb} has no option {name}; {hint}"
     found = re.match(r"No such command '([^']*)'", str(error.message))
     if found:
         known = sorted(context.command.commands)
         right = meant(found[1], known, VERBS)
-        hint = f"{right} may be meant." if right else f"there is {some(known, len(known))}."
-        return f"{verb} has no verb {found[1]!r}; {hint}"
+        hint = f"did you mean {right}?" if right else f"its subcommands are {some(known, len(known))}."
+        return f"{verb} has no subcommand {found[1]!r}; {hint}"
     return None

@@ -15,7 +15,7 @@ def noise(
     runs: Source,
     reading: dict[str, Any],
     bar: Annotated[
-        float | None, typer.Option(help="Loss that means should be below; prints the first setting where one is.")
+        float | None, typer.Option(help="Target for mean losses; prints the first setting with a mean below it.")
     ] = None,
     reference: Annotated[float | None, typer.Option(help="Loss that another run should reproduce.")] = None,
     within: Annotated[float | None, typer.Option(help="Tolerance around --reference.")] = None,
@@ -28,7 +28,7 @@ def noise(
         int, typer.Option(help="Number of planned seeds of each recipe, for a sequential test after every seed.")
     ] = 8,
     error: Annotated[
-        float, typer.Option(help="Probability that this test names a recipe if there is no difference.")
+        float, typer.Option(help="Probability that this test declares one recipe better if they are equal.")
     ] = 0.05,
     as_json: Json = False,
 ) -> None:

@@ -1,4 +1,4 @@
-"""What all subcommands share: options, functions that read option values, and the printing of JSON."""
+"""Parts that all subcommands share: options, functions that read option values, and the printing of JSON."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ READING: dict[str, tuple[Any, Any]] = {
     ),
     "checkpoints": (
         Annotated[
-            bool, typer.Option("--checkpoints", help="Keep all rows of the runs of a folder instead of the last.")
+            bool, typer.Option("--checkpoints", help="For a folder, keep all rows of each run instead of the last one.")
         ],
         False,
     ),
@@ -106,12 +106,12 @@ FIT: dict[str, tuple[Any, Any]] = {
     "prior_from": (
         Annotated[
             Path | None,
-            typer.Option(help="Earlier fit (.nc) of the family whose model and prior are kept, e.g. to add runs."),
+            typer.Option(help="Earlier fit (.nc) of this family, whose model and prior are reused, e.g. to add runs."),
         ],
         None,
     ),
     "method": (
-        Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto for importance first.")],
+        Annotated[str | None, typer.Option(help="Sampler: nuts, importance, or auto (importance first).")],
         None,
     ),
     "draws": (Annotated[int | None, typer.Option(help="Draws kept from each chain.")], None),
@@ -155,7 +155,7 @@ def fit_options(verb: Callable[..., None]) -> Callable[..., None]:
 def reads(verb: Callable[..., None]) -> Callable[..., None]:
     """Add the options of reading to a subcommand, which receives the arguments of `bayescale.read` as `reading`.
 
-    An option that the subcommand itself defines under the same name is left to it.
+    If the subcommand itself defines an option of the same name, that option is not replaced.
     """
 
     def gathered(given: dict[str, Any]) -> dict[str, Any]:
@@ -200,7 +200,7 @@ def tell_log(entries: Iterable[Any]) -> None:
 def told_unless_answered(entries: Iterable[Any]) -> Iterator[None]:
     """Print log entries about reading on stderr.
 
-    Those about left-out rows only on errors, as the answer contains them.
+    Entries about left-out rows are printed only after an error, because the answer contains them.
     """
     excluded = [entry for entry in entries if entry.severity == "excluded"]
     tell_log(entry for entry in entries if entry not in excluded)
@@ -220,7 +220,7 @@ EXAMPLES = {"--at": "an input by name, e.g. flops=1e21 or n_params=7B,n_tokens=1
 
 
 NO_NUMBER = "must be a valid number, such as 1.2M"
-"""Error message of a numeric option whose value is no number."""
+"""Error message of a numeric option whose value is not a number."""
 
 
 def refusal(error: Any) -> str:

@@ -15,7 +15,7 @@ from bayescale.cli.options import Json, LawName, Seed, emit, fit_options, member
 from bayescale.errors import InputError
 
 Sources = Annotated[
-    list[str], typer.Argument(help="Table of runs of several families (see --family), or one table a family.")
+    list[str], typer.Argument(help="Table of runs of several families (see --family), or one table per family.")
 ]
 Names = list[str] | None
 

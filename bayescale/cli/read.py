@@ -47,7 +47,7 @@ def read(
         return
     tell_log(found.log)
     print(found, file=sys.stderr)
-    # Laws describe the odds against a right answer, which no table of scores contains.
+    # Laws describe the odds against a right answer; tables of scores do not contain this column.
     shown = found.frame if found.score is None else found.frame.drop(columns="loss")
     print(shown.to_string(index=False, na_rep=NOTHING))
     for path in written:

@@ -30,13 +30,15 @@ def stack(
     largest: Annotated[
         list[int] | None,
         typer.Option(
-            help="Instead of --ratio, score forecasts of this many of the largest sizes; repeatable. Without both, of "
-            "an eighth, a quarter and half of the sizes."
+            help="Instead of --ratio, score forecasts of this many of the largest sizes; repeatable. Without either "
+            "option, these are an eighth, a quarter and half of the sizes."
         ),
     ] = None,
     concentration: Annotated[
         float | None,
-        typer.Option(help="Concentration of the Dirichlet prior, above 1 (2); larger values give more equal weights."),
+        typer.Option(
+            help="Concentration of the Dirichlet prior, above 1 (default 2); larger values give more equal weights."
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the mixture (netCDF) here.")] = None,
     seed: Seed = 0,

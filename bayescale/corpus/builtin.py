@@ -1,4 +1,4 @@
-"""Built-in figures that were printed in papers, model cards and public threads."""
+"""Built-in measurements that were printed in papers, model cards and public threads."""
 
 from __future__ import annotations
 

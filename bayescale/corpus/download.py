@@ -148,7 +148,7 @@ def _find(entries: tuple[Published, ...], folder: str, progress: Progress | None
         path = root / entry.local
         if not path.is_file():
             raise InputError(
-                f"{path} is missing: {LOCATION}={folder} must hold the published file "
+                f"{path} is missing: {LOCATION}={folder} must contain the published file "
                 f"(sha256 {entry.sha256}). Save {entry.url} there, or unset {LOCATION} to "
                 "download everything."
             )

@@ -122,7 +122,7 @@ def load(
     """
     source = SOURCES.get(name)
     if source is not None and source.refusal:
-        raise InputError(f"{name} {source.refusal} Take corpus.frame({name!r}) and build Runs from what you need.")
+        raise InputError(f"{name} {source.refusal} Build Runs from the rows that you need, corpus.frame({name!r}).")
     rows = _rows(name, progress)
     if source is not None:
         rows = _with_units(rows, source)
@@ -186,8 +186,8 @@ def _runs(rows: Any, name: str, inputs: str | Sequence[str] | None) -> Runs:
 
     if not rows["lower_is_better"].all():
         raise InputError(
-            f"{name} rises as models improve, but laws describe losses that fall. Choose a loss, "
-            "or take corpus.frame(...) and build Runs from an error rate such as 1 - accuracy."
+            f"{name} increases as models improve, but laws describe losses that decrease. Choose a loss, "
+            "or build Runs from the rows of corpus.frame(...) with an error rate such as 1 - accuracy."
         )
     if "flops_convention" in rows:  # only built-in rows lack sizes
         rows = builtin.with_effective_params(rows)
@@ -246,7 +246,7 @@ def _informative_inputs(rows: Any, source: Source, name: str) -> tuple[str, ...]
             return choice
     choices = some([" and ".join(choice) for choice in source.inputs])
     raise InputError(
-        f"No choice of inputs ({choices}) varies in every family of {name} that was asked for: choose one with "
+        f"No choice of inputs ({choices}) varies in every family of {name} that was requested: choose one with "
         f"family=, for example family={rows['family'].iloc[0]!r}, or choose inputs=."
     )
 
@@ -263,15 +263,15 @@ def _only_metric(rows: Any, name: str) -> str:
     fall = rows[rows["lower_is_better"]]
     if fall.empty:
         raise InputError(
-            f"{name} holds only metrics that rise as models improve "
-            f"({some(list(rows['metric'].unique()))}), but laws describe losses that fall. Take "
-            f"corpus.frame({name!r}) and build Runs from an error rate such as 1 - accuracy."
+            f"{name} has only metrics that increase as models improve "
+            f"({some(list(rows['metric'].unique()))}), but laws describe losses that decrease. Build Runs from "
+            f"the rows of corpus.frame({name!r}) with an error rate such as 1 - accuracy."
         )
     tiers = [fall[fall["unit"] == unit] for unit in builtin.LOSSES]
     metrics = next(list(tier["metric"].unique()) for tier in [*tiers, fall] if len(tier))
     if len(metrics) > 1:
         raise InputError(
-            f"{name} holds {len(metrics)} metrics that would do: {some(metrics, 12)}. "
+            f"{name} has {len(metrics)} metrics to choose from: {some(metrics, 12)}. "
             f"Choose one, for example metric={metrics[0]!r}."
         )
     return metrics[0]

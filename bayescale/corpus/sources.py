@@ -81,11 +81,11 @@ SOURCES = {
         "c4_val_loss, oscar_val_loss",
         9566,
         (("n_params", "n_tokens"),),
-        "Repeated data: unique_tokens is a third input, and a law without it holds only where epochs are few (41 "
-        "runs of the contour see every token once, 97 at most four times). Over 40 epochs the loss rises by "
+        "Repeated data: unique_tokens is a third input, and a law without it applies only to few epochs (41 runs of "
+        "the contour see every token once, 97 at most four times). Beyond 40 epochs the loss increases because of "
         "over-fitting; such rows are flagged and left out by load(), as are checkpoints before the end of the "
         "schedule. Sixteen configurations have five runs each. Sizes named 25m hold 35.5M parameters. The mixtures "
-        "with Python code are in no file that is read here.",
+        "with Python code are not included.",
         final_only=True,
     ),
     "alabdulmohsin2022": Source(
@@ -96,7 +96,8 @@ SOURCES = {
         (("n_samples",),),
         "72 image few-shot, 5 translation, 5 language-modelling and 10 BIG-bench curves with the field's split into "
         "fit and extrapolate. Language-modelling losses are rescaled to 0.85-1.0, translation has 10 or 11 points a "
-        "curve, BIG-bench has plateaus. Files do not tell checkpoints from runs of their own; a curve counts as one.",
+        "curve, BIG-bench has plateaus. The files do not say whether points are checkpoints or separate runs; each "
+        "curve counts as one run.",
         units={"few_shot": "fraction", "log_perplexity": "nats/token", "": "rescaled"},
     ),
     "nslpfn_colpret": Source(
@@ -105,9 +106,9 @@ SOURCES = {
         "loss",
         35188,
         (("n_tokens",),),
-        "Training curves without a stated unit: OPT is in perplexity (load() takes its logarithm), pile-t5 and lambda "
-        "are rescaled, pythia is no pre-training loss. Repeats of one configuration hide in the names. "
-        "The curves of datablations and overtrain are here too: count them once.",
+        "Training curves without a stated unit: OPT is in perplexity (load() takes its logarithm), pile-t5 and "
+        "lambda are rescaled, pythia is not a pre-training loss. Names hide which curves repeat one configuration. "
+        "The curves of datablations and overtrain are included, too: count them only once.",
     ),
     "double_descent": Source(
         readers.double_descent,
@@ -115,8 +116,9 @@ SOURCES = {
         "test_loss, test_error, train_loss, train_error",
         492,
         (("width",), ("n_samples",)),
-        "Falls, rises and falls again: a stress set that no falling law describes. One curve over width, one over "
-        "samples; ten more are published as a pickle only, which is never opened. Errors are in percent.",
+        "The error decreases, increases and decreases again, so no decreasing law describes it: a stress test. One "
+        "curve over width, one over samples; ten more are published only as a pickle, which is never opened. Errors "
+        "are in percent.",
         units={"test_error": "percent", "train_error": "percent", "": "nats/token"},
     ),
     "finetune_rectified": Source(
@@ -126,7 +128,7 @@ SOURCES = {
         1350,
         (("n_samples",),),
         "30 models fine-tuned on 200 to 1.6M examples of three data sets. The point without examples is flagged and "
-        "left out by load(), since a law has no value there.",
+        "left out by load(), because laws have no value at zero examples.",
     ),
     "routing": Source(
         readers.routing,
@@ -146,8 +148,8 @@ SOURCES = {
         6265,
         (("step",),),
         "Whole loss curves under nine learning-rate schedules at three sizes. Tokens per step are not stated, so the "
-        "step is the axis, and steps before 2,160 are not there.",
-        refusal="holds loss curves whose input is the whole learning-rate schedule, which no column sums up.",
+        "step is the input. Steps before 2,160 are missing.",
+        refusal="has loss curves whose input is the whole learning-rate schedule, which no single column describes.",
     ),
     "steplaw": Source(
         readers.steplaw,
@@ -155,9 +157,9 @@ SOURCES = {
         "smooth_loss",
         2619,
         (("n_params_nonembed", "n_tokens", "lr", "batch_tokens"), ("n_tokens", "lr", "batch_tokens")),
-        "Grids of learning rate by batch size at 17 (dense) and 12 (routed) sizes and tokens: a law of size and tokens "
-        "needs the best of each slice first. Losses are smoothed. 181 runs that diverged (loss above 4) are flagged "
-        "and left out by load(). Sizes are without embeddings.",
+        "Grids of learning rate by batch size at 17 (dense) and 12 (routed) sizes and tokens: for a law of size and "
+        "tokens, first select the best run of each slice. Losses are smoothed. 181 runs that diverged (loss above 4) "
+        "are flagged and left out by load(). Sizes are without embeddings.",
     ),
     "vocab": Source(
         readers.vocab,
@@ -167,7 +169,7 @@ SOURCES = {
         (("n_params_nonembed", "vocab_size", "n_chars"),),
         "Ten vocabularies at six sizes. The loss is normalised by a unigram model and negative; data are counted in "
         "characters, because tokens depend on the vocabulary.",
-        refusal="is normalised by a unigram model and negative, and laws here describe positive losses.",
+        refusal="is normalised by a unigram model and negative, but laws describe positive losses.",
     ),
     "quest_quant": Source(
         readers.quest_quant,
@@ -176,7 +178,8 @@ SOURCES = {
         104,
         (("n_params_nonembed", "n_tokens"),),
         "A family is a pair of quantisers with their bits (1 to 16). The four FP4 runs say 16 bits upstream and are "
-        "flagged. In all but three families tokens follow parameters (98 each), so the two say the same.",
+        "flagged. In all but three families tokens follow parameters (98 each), so the two inputs carry the same "
+        "information.",
     ),
     "coverage": Source(
         readers.coverage,
@@ -184,11 +187,11 @@ SOURCES = {
         "pass_at_k",
         2023,
         (("n_attempts",),),
-        "Share of problems that one of k attempts solves. Only monkeys-original (128 problems, 10,000 samples each) is "
-        "clean: the others stopped sampling early on problems that were solved, so their counts are biased. Needs "
-        "pyarrow to read Parquet.",
+        "Fraction of problems that at least one of k attempts solves. Only monkeys-original (128 problems, 10,000 "
+        "samples each) is clean: the others stopped sampling early on problems that were solved, so their counts are "
+        "biased. Needs pyarrow to read Parquet.",
         units={"": "fraction"},
-        refusal="holds success rates, which rise with attempts, and laws here describe losses that fall.",
+        refusal="has success rates, which increase with attempts, but laws describe losses that decrease.",
     ),
     "coverage_counts": Source(
         readers.coverage_counts,
@@ -196,9 +199,10 @@ SOURCES = {
         "success_rate",
         21379,
         (("n_params", "n_tokens"),),
-        "How many samples solved each problem: the counts behind coverage, with its caveats.",
+        "Number of samples that solved each problem: the counts from which coverage is computed, with the same "
+        "caveats.",
         units={"": "fraction"},
-        refusal="holds success rates of single problems, and laws here describe losses that fall.",
+        refusal="has success rates of single problems, but laws describe losses that decrease.",
     ),
     "obs_scaling": Source(
         readers.obs_scaling,
@@ -206,9 +210,9 @@ SOURCES = {
         "MMLU and 143 more scores",
         11487,
         (("n_params", "n_tokens"), ("n_params",)),
-        "Benchmarks of 148 base models, so load() has no falling loss to offer. BLEU goes to 100, everything else to "
-        "1. Families with six or more models: Pythia, OPT, Qwen1.5, RWKV and Cerebras-GPT. BTLM's tokens are given a "
-        "thousandfold too high upstream and corrected.",
+        "Benchmarks of 148 base models, so load() cannot return a decreasing loss. BLEU has a maximum of 100, all "
+        "other scores of 1. Families with six or more models: Pythia, OPT, Qwen1.5, RWKV and Cerebras-GPT. BTLM's "
+        "tokens are given a thousandfold too high upstream and corrected.",
         units={"": "fraction"},
     ),
     "sloth": Source(
@@ -217,7 +221,7 @@ SOURCES = {
         "MMLU and 109 more scores",
         14409,
         (("n_params", "n_tokens"), ("n_params",)),
-        "Leaderboard scores of 188 models, so load() has no falling loss to offer. Base models and those tuned on "
+        "Leaderboard scores of 188 models, so load() cannot return a decreasing loss. Base models and those tuned on "
         "instructions are mixed: split by the column instruct.",
         units={"": "fraction"},
     ),
@@ -227,8 +231,8 @@ SOURCES = {
         "episode_time_at_goal",
         10000,
         (("depth",),),
-        "Reinforcement learning of ten control tasks by depth of the network (4 to 64), epoch by epoch. The score "
-        "rises; its standard error is over seeds.",
+        "Reinforcement learning of ten control tasks by depth of the network (4 to 64), epoch by epoch. Higher "
+        "scores are better; their standard errors are over seeds.",
         units={"": "steps"},
     ),
     "farseer": Source(
@@ -237,9 +241,9 @@ SOURCES = {
         "val_bpc",
         411,
         (("n_params", "n_tokens"),),
-        "A copy with a split of its own (upstream_split), which keeps seven large runs; four runs are there twice, of "
-        "which load() leaves the second out. The unit is nowhere stated and by its size bits a character. Sizes are "
-        "without embeddings in the paper. Needs pyarrow to read Parquet.",
+        "A copy with its own split (upstream_split), which holds out seven large runs. Four runs occur twice; "
+        "load() leaves out the second copy. The unit is not stated; the size of the values suggests bits per "
+        "character. Sizes are without embeddings in the paper. Needs pyarrow to read Parquet.",
         units={"": "bits/character"},
     ),
     "il_games": Source(
@@ -248,13 +252,13 @@ SOURCES = {
         "bc_eval_loss, mean_return",
         1699,
         (("n_params", "n_samples"), ("n_params", "flops"), ("n_params",)),
-        "Imitation of players of NetHack and eight Atari games at given FLOP budgets, with sizes far off the best one "
-        "too. NetHack's points are checkpoints of runs at a constant learning rate, one at every budget; they alone "
-        "have a mean return, which rises. Four more NetHack families vary shape, learning rate or what is observed, "
-        "or hold one run. Standard errors, of NetHack only, are over the evaluation. 109 losses above that of the "
-        "uniform policy are flagged and left out by load(). BattleZone lacks the samples of 32 runs, so its second "
-        "input is the FLOP budget, and a ninth game (DoubleDunk) is an empty file upstream. Files are archives of "
-        "PyTorch, which are never loaded: their numbers are read out of them.",
+        "Imitation of players of NetHack and eight Atari games at given FLOP budgets, also with sizes far from the "
+        "best one. NetHack's points are checkpoints of runs at a constant learning rate, one at every budget; they "
+        "alone have a mean return, which rises. Four more NetHack families vary shape, learning rate or what is "
+        "observed, or hold one run. Standard errors, of NetHack only, are over the evaluation. 109 losses above that "
+        "of the uniform policy are flagged and left out by load(). BattleZone lacks the samples of 32 runs, so its "
+        "second input is the FLOP budget, and a ninth game (DoubleDunk) is an empty file upstream. Files are "
+        "archives of PyTorch, which are never loaded: their numbers are read out of them.",
         units={"": "nats/action"},
     ),
     "openclip_scaling": Source(
@@ -263,10 +267,10 @@ SOURCES = {
         "imagenet1k|acc1 and 80 more scores",
         5759,
         (("n_params", "n_samples"),),
-        "Zero-shot accuracies and recalls of 29 CLIP models, so load() has no falling loss to offer. Models vary in "
-        "size, samples seen and training set (80M, 400M and 2B pairs); ViT-B/16 and ViT-B/32 have as many parameters "
-        "and differ almost threefold in compute. The curve of ImageNet accuracy is taken before the learning rate "
-        "has decayed. OpenAI's own model is a reference and flagged.",
+        "Zero-shot accuracies and recalls of 29 CLIP models, so load() cannot return a decreasing loss. Models vary "
+        "in size, samples seen and training set (80M, 400M and 2B pairs); ViT-B/16 and ViT-B/32 have as many "
+        "parameters and differ almost threefold in compute. The curve of ImageNet accuracy is taken before the "
+        "learning rate has decayed. OpenAI's own model is a reference and flagged.",
         units={"": "fraction"},
     ),
     "dclm": Source(
@@ -275,10 +279,9 @@ SOURCES = {
         "openlm_val_loss, 13 more losses and 34 scores",
         17212,
         (("n_params", "n_tokens"), ("n_params",), ("n_tokens",)),
-        "416 models on 275 training sets, a family each, of one to three sizes: a comparison of data, not a ladder of "
-        "sizes. 243 of them have a validation loss; ppl_ are losses of tasks, not perplexities. Runs that differ in "
-        "their seed mostly differ in more, so they are no replicates. Three broken runs are flagged and left out by "
-        "load().",
+        "416 models on 275 training sets, a family each, of one to three sizes: for comparing data, not sizes. 243 "
+        "of them have a validation loss; ppl_ are losses of tasks, not perplexities. Runs that differ in their seed "
+        "mostly differ in more, so they are not replicates. Three broken runs are flagged and left out by load().",
         units={"openlm_val_loss": "nats/token", "ppl_": "nats", "": "fraction"},
     ),
     "rl_value_scaling": Source(
@@ -289,7 +292,7 @@ SOURCES = {
         (("n_params", "utd"),),
         "Steps in the environment until a return is reached, by size of the critic and updates per step (utd): means "
         "over bootstrap samples with their standard deviation, which four cells lack. flops is computed from the "
-        "steps, so it is no input. At the largest size and most updates the steps rise again.",
+        "steps, so it must not be used as an input. At the largest size and most updates the steps rise again.",
         units={"": "steps"},
     ),
     "lcdb": Source(
@@ -319,7 +322,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-_NO_FILE = "Left out: there is no upstream data file here that could be downloaded and verified."
+_NO_FILE = "Left out: no upstream data file is known that could be downloaded and verified."
 
 LEFT_OUT = {
     "parscale": LeftOut(

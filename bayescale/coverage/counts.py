@@ -130,7 +130,10 @@ def pass_at_k(correct: Any, attempts: Any, k: Any) -> pd.DataFrame:
     for one in asked_attempts(k):
         enough = made >= one
         if not enough.any():
-            raise InputError(f"pass@{one:,} needs problems of {one:,} attempts; the most found are {made.max():,}.")
+            raise InputError(
+                f"pass@{one:,} needs problems with at least {one:,} attempts; the largest number found is "
+                f"{made.max():,}."
+            )
         chance = 1.0 - unsolved_among(right[enough], made[enough], one)
         number = int(enough.sum())
         error = float(chance.std(ddof=1) / number**0.5) if number > 1 else float("nan")
@@ -187,14 +190,14 @@ def read(source: Any, *, columns: Mapping[str, str] | None = None) -> dict[str, 
     """
     table, name = table_of(source)
     if not len(table):
-        raise InputError(f"{name} has no rows; expected one row a problem with correct and attempts.")
+        raise InputError(f"{name} has no rows; expected one row per problem with correct and attempts.")
     roles = roles_of(table, columns)
     families = [(name, table)]
     if "family" in roles:
         column = roles["family"]
         if table[column].isna().any():
             rows = list(np.flatnonzero(table[column].isna()))
-            raise InputError(f"{column} names no family in rows {some(rows)}; fill it in, or remove the rows.")
+            raise InputError(f"{column} is empty in rows {some(rows)}; fill in the family, or remove these rows.")
         families = [(str(family), part) for family, part in table.groupby(column, sort=False)]
     return {family: counts_of(part, roles, family) for family, part in families}
 
@@ -254,14 +257,14 @@ def roles_of(table: pd.DataFrame, columns: Mapping[str, str] | None) -> dict[str
         fitting.sort(key=lambda column: names.index(plain[column]))
         if len(fitting) > 1 and role in ("correct", "attempts") and not same(table, fitting):
             raise InputError(
-                f"{some(fitting)} could be {role}; name one, columns={{'{role}': '{fitting[0]}'}} "
+                f"{some(fitting)} could be {role}; choose one with columns={{'{role}': '{fitting[0]}'}} "
                 f"(--column {role}={fitting[0]})."
             )
         given[role] = fitting[0]
     if "correct" not in given:
         raise InputError(
-            f"No column holds correct attempts; name it, columns={{'correct': ...}} (--column correct=...); columns: "
-            f"{some(list(table), 12)}."
+            f"No column was recognised as correct attempts. Give it with columns={{'correct': ...}} (--column "
+            f"correct=...); columns: {some(list(table), 12)}."
         )
     return given
 
@@ -281,29 +284,29 @@ def counts_of(part: pd.DataFrame, roles: Mapping[str, str], name: str) -> Counts
         made = whole_numbers(part[roles["attempts"]], roles["attempts"], 1)
     elif "problem" in roles and right.max() <= 1 and part[roles["problem"]].duplicated().any():
         made = np.ones(len(right), int)
-        notes.append("Without a column of attempts each row counts as one.")
+        notes.append("There is no column of attempts, so each row counts as one attempt.")
     else:
         raise InputError(
-            f"{name} has no column of attempts; name it, columns={{'attempts': ...}} (--column attempts=...), or give "
-            "one row an attempt with the problem's name and 0 or 1 in correct."
+            f"{name} has no column of attempts. Give it with columns={{'attempts': ...}} (--column attempts=...), or "
+            "give one row per attempt, with the problem's name and 0 or 1 in correct."
         )
     refuse_more_correct(right, made, name)
     problems = [str(one) for one in part[roles["problem"]]] if "problem" in roles else None
     if problems is not None and len(set(problems)) < len(problems):
         codes, names = pd.factorize(np.array(problems, object))
         if "attempts" in roles:
-            notes.append(f"{counted(len(problems) - len(names), 'row')} of problems that came before were added up.")
+            notes.append(f"{counted(len(problems) - len(names), 'row')} of repeated problems were added up.")
         problems = list(names)
         made, right = (np.bincount(codes, values).astype(np.int64) for values in (made, right))
     if len(made) < FEWEST:
-        raise InputError(f"{name} has {counted(len(made), 'problem')}; at least {FEWEST} tell how problems differ.")
+        raise InputError(f"{name} has {counted(len(made), 'problem')}; at least {FEWEST} are needed.")
     if made.max() > MOST_ATTEMPTS:
         raise InputError(f"{name} has {made.max():,} attempts at a problem; at most {MOST_ATTEMPTS:,} are expected.")
     counts = Counts(name, tuple(problems or map(str, range(len(made)))), made, right)
     if counts.stopped:
         notes.append(
-            "Sampling looks as if it stopped at the first success: the fit allows for that, the unbiased estimates of "
-            "pass@k do not."
+            "Sampling seems to have stopped at the first success. The fit allows for this, but the estimates of pass@k "
+            "from counts alone are then biased."
         )
     return dataclasses.replace(counts, notes=tuple(notes))
 

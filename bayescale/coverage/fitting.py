@@ -60,7 +60,7 @@ def fit(
     likelihood depends on p in the same way.
 
     Args:
-        counts: A table or file with one row a problem, see `read`, or `Counts`.
+        counts: A table or file with one row per problem, see `read`, or `Counts`.
         seed: Seed of all random numbers.
         law: Distribution of success rates: "beta" or "kumaraswamy".
         unsolvable: Whether a fraction of problems may be unsolvable; the prior of that fraction is Beta(1, 9).
@@ -83,8 +83,8 @@ def fit(
     if family is None and len(families) > 1:
         first = next(iter(families))
         raise InputError(
-            f"The table has {len(families)} families ({some(list(families))}); name one, family={first!r}, or fit each "
-            "with bs.coverage.fit_each."
+            f"The table has {len(families)} families ({some(list(families))}). Choose one with family={first!r}, or "
+            "fit each with bs.coverage.fit_each."
         )
     chosen = families[family] if family is not None else next(iter(families.values()))
     return fitted(chosen, model_of(law, unsolvable, scaled), seed, settings)
@@ -104,7 +104,7 @@ def fit_each(
     """Return the posterior of each family of a table, by its name.
 
     Args:
-        counts: A table or file with a row a problem and a column of families, see `read`.
+        counts: A table or file with a row per problem and a column of families, see `read`.
         seed: Seed of all random numbers.
         law: As for `fit`.
         unsolvable: As for `fit`.
@@ -124,7 +124,7 @@ def families_of(counts: Any, columns: Mapping[str, str] | None) -> dict[str, Cou
     """Return the counts of each family in a table, file or `Counts`."""
     if isinstance(counts, Counts):
         if columns is not None:
-            raise InputError("columns= is for tables; counts that were read have no columns to name.")
+            raise InputError("columns= is only for tables; leave it out for Counts that were already read.")
         return {counts.name: counts}
     return read(counts, columns=columns)
 

@@ -70,7 +70,7 @@ class CoverageForecast(Display):
     def __repr__(self) -> str:
         """Show the forecast on one screen."""
         if self.problems == "same":
-            about = "the fitted problems, the attempts made among the k"
+            about = "the fitted problems, where k includes the attempts already made"
         else:
             about = "all problems like these" if self.items is None else f"{self.items:,} new problems like these"
         table = self.to_frame().to_string(index=False, float_format="{:.4f}".format)
@@ -112,14 +112,14 @@ class Budget(Display):
     def attempts(self) -> float:
         """Number of attempts that reach the target with probability `level`.
 
-        Infinite where none that was tried does.
+        Infinite if even a billion attempts do not.
         """
         return self.quantile(self.level)
 
     def quantile(self, q: float) -> float:
         """Return a quantile of the number of attempts, rounded up to a draw.
 
-        Infinite if the target is out of reach there.
+        Infinite if the target is out of reach at this quantile.
         """
         if not (checked.is_real(q) and 0 <= q <= 1):
             raise InputError(f"q must be a probability from 0 to 1; found {checked.shortened(q)}.")
@@ -141,15 +141,15 @@ class Budget(Display):
         """Describe the budget on one screen."""
 
         def shown(value: float) -> str:
-            return f"{value:,.0f}" if np.isfinite(value) else "more than a billion, or no number of"
+            return f"{value:,.0f}" if np.isfinite(value) else "more than a billion (or no number of)"
 
         low, high = (self.quantile(0.5 + side * 0.4) for side in (-1, 1))
         lines = [
             f"{self.label}: attempts for a coverage of {self.target:g} on {self.problems} problems",
             f"with probability {self.level:g}: {shown(self.attempts)} attempts",
             f"median: {shown(self.quantile(0.5))} attempts; 80 % interval: {shown(low)} to {shown(high)} attempts",
-            f"no number of attempts does with probability {self.p_never:.2g}, and more than a billion are needed with "
-            f"probability {self.p_beyond:.2g}",
+            f"probability that no number of attempts is enough: {self.p_never:.2g}; that more than a billion are "
+            f"needed: {self.p_beyond:.2g}",
         ]
         return checked.one_screen("\n".join(lines))
 

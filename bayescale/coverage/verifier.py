@@ -68,7 +68,7 @@ class BestOfN(Display):
             InputError: If no `gain` was given.
         """
         if self.net is None:
-            raise InputError("Which k is best depends on what answers are worth; give gain=, wrong= and price=.")
+            raise InputError("The best k depends on the worth of answers: give gain=, wrong= and price=.")
         return self.k[int(self.net.mean(0).argmax())]
 
     def to_frame(self, level: float = 0.8) -> pd.DataFrame:
@@ -103,7 +103,7 @@ def best_of_n(
         price=(price, checked.AT_LEAST_ZERO),
     )
     if gain is None and (wrong or price):
-        raise InputError("wrong= and price= have no effect without gain=, what a right answer is worth; give all.")
+        raise InputError("wrong= and price= have no effect without gain=, the worth of a right answer; give all three.")
     rng = np.random.default_rng([post.seed, 2])
     number = len(post.parameters.alpha)
     chosen = np.unique(np.linspace(0, number - 1, min(DRAWS, number)).astype(int))

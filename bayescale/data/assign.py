@@ -31,11 +31,11 @@ LABEL_ROLES = [
     "tokens_per_param",
     "chinchilla_multiple",
 ]
-"""Roles for which the best of several columns is taken without asking; the others stay as they are."""
+"""Roles for which the best of several matching columns is used without asking; the other columns are kept unchanged."""
 SIZE_NAMES = ("model", "model_name", "size", "model_size", "scale", "rung", "name")
 """Columns of names that may be sizes of models, such as 160M."""
 SAME_COMPUTE = np.log(1.1)
-"""If compute agrees with 6 N D within 10 %, the column of N that was used is known."""
+"""Largest difference of ln(compute) from ln(6 N D), about 10 %, at which N counts as the one behind the compute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +56,12 @@ class Cells:
 
     @classmethod
     def of(cls, frame: pd.DataFrame, decimal: str | None) -> Cells:
-        """Return the record for a table."""
+        """Return the cells of a table, with the role and unit of each column."""
         proved = evidence(frame[column].tolist() for column in frame)
         return cls(frame, decimal, proved, headings(map(str, frame.columns)))
 
     def named(self, fixed: Mapping[str, str]) -> Cells:
-        """Return the table with the columns that the caller names, by our names: units in their names then count."""
+        """Return the table with the roles that the caller gave to columns; units in their names then count."""
         heads = {theirs: self.heads[theirs].told(role) for role, theirs in fixed.items() if theirs in self.heads}
         return dataclasses.replace(self, heads=self.heads | heads)
 
@@ -132,7 +132,7 @@ def assign(
         questions = [(role, text) for role, text in questions if role != "flops"]
     if "n_tokens" not in chosen and "planned_tokens" in chosen and (inputs is None or "n_tokens" in inputs):
         chosen["n_tokens"] = chosen.pop("planned_tokens")
-        text = f"n_tokens is {chosen['n_tokens']!r}, tokens that were planned; those achieved are in no column."
+        text = f"n_tokens is read from {chosen['n_tokens']!r}, planned tokens: no column has the tokens trained on."
         log.append(LogEntry("recognised", "warning", text, columns=(chosen["n_tokens"],)))
     if response:
         entries, question = respond(cells, chosen, taken)
@@ -150,7 +150,7 @@ def assign(
 
 
 def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -> None:
-    """Refuse columns named by the caller that do not exist, are named twice, or would have no effect.
+    """Refuse columns given by the caller that do not exist, are given twice, or would have no effect.
 
     Raises:
         InputError: With the most similar column name.
@@ -158,18 +158,20 @@ def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -
     for ours, theirs in fixed.items():
         said = f"columns={{{ours!r}: {theirs!r}}} (--column {ours}={shell(theirs)})"
         swapped = ours in cells.heads and theirs in ROLES
-        other = f" bayescale's name comes first: columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})?"
+        other = (
+            f" bayescale's name comes first: write columns={{{theirs!r}: {ours!r}}} (--column {theirs}={shell(ours)})."
+        )
         if theirs not in cells.heads:
             hint = other if swapped else f" {nearest(theirs, cells.heads)}"
             raise InputError(f"There is no column {theirs!r}.{hint}")
         if ours not in ROLES and ours not in inputs:
             hint = other if swapped else f" {nearest(ours, ROLES)}"
             raise InputError(
-                f"{said} has no effect, because {ours!r} is neither a name that bayescale knows nor an input that "
-                f"was asked for (inputs=, --input {ours}).{hint}"
+                f"{said} has no effect, because {ours!r} is neither one of bayescale's column names nor a requested "
+                f"input (inputs=, --input {ours}).{hint}"
             )
         if double := [role for role, column in fixed.items() if column == theirs and role != ours]:
-            raise InputError(f"Column {theirs!r} is named for both {ours} and {double[0]}; a column is one of them.")
+            raise InputError(f"Column {theirs!r} is given for both {ours} and {double[0]}; give it for only one.")
 
 
 def label(cells: Cells, role: str, found: list[Heading], chosen: Mapping[str, str]) -> str | None:
@@ -234,12 +236,13 @@ def scale(
     if not differ:
         return best.name, [], []
     if exact:
-        text = f"{role} is the column of that name; others may be meant: {some([repr(name) for name in differ])}. "
-        text += f"--column {role}={differ[0]} takes another."
+        text = f"{role} is read from the column of this name. Other candidates: {some([repr(n) for n in differ])}. "
+        text += f"To use another column: --column {role}={differ[0]}."
         return best.name, [LogEntry("recognised", "warning", text, columns=tuple(differ))], []
     achieved = [head.name for head in found if head.kind == "achieved"]
     if role == "n_tokens" and len(achieved) == 1:
-        text = f"n_tokens is {achieved[0]!r}, what was seen, of {listed}. --column n_tokens=... takes another."
+        text = f"n_tokens is read from {achieved[0]!r}, the tokens trained on. Candidates were {listed}. "
+        text += "To use another column: --column n_tokens=..."
         return achieved[0], [LogEntry("recognised", "warning", text, columns=tuple(values))], []
     if role == "n_params" and "n_tokens" in chosen and "flops" in chosen:
         compute, tokens = cells.counts(chosen["flops"]), cells.counts(chosen["n_tokens"])
@@ -252,8 +255,8 @@ def scale(
         first, second = sorted(gaps, key=gaps.__getitem__)[:2]
         if gaps[first] < SAME_COMPUTE and gaps[second] > 3.0 * SAME_COMPUTE:
             text = (
-                f"n_params is {first!r}, of {listed}: {chosen['flops']!r} is 6 N D with it. "
-                f"--column n_params={second} takes the other."
+                f"n_params is read from {first!r}, because {chosen['flops']!r} is 6 N D with this column. Candidates "
+                f"were {listed}. To use another column: --column n_params={second}."
             )
             return first, [LogEntry("recognised", "warning", text, columns=tuple(values))], []
     text = f"{len(found)} columns may be {role}: {listed}; choose with columns={{'{role}': {found[0].name!r}}} "
@@ -299,16 +302,17 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
         rest = [head.name for head in tiers[0] if head is not exact[0]]
         if not rest:
             return [], []
-        text = f"loss is {exact[0].name!r}; others may be meant: {some([repr(name) for name in rest])}. "
-        text += f"--column loss={shell(rest[0])} takes another."
+        text = f"loss is read from {exact[0].name!r}. Other candidates: {some([repr(name) for name in rest])}. "
+        text += f"To use another column: --column loss={shell(rest[0])}."
         return [LogEntry("recognised", "warning", text, columns=tuple(rest))], []
     if not first:
         if "correct" in chosen:
             return [], [
                 (
                     "loss",
-                    "No loss, but counts: score='correct' (--score correct) fits them as a score, and "
-                    "derive='error_rate' (--derive error_rate) takes 1 - correct / items.",
+                    "The table has counts of right items but no loss. Fit them as a score with score='correct' "
+                    "(--score correct), or as an error rate, 1 - correct / items, with derive='error_rate' (--derive "
+                    "error_rate).",
                 )
             ]
         return [], [("loss", no_loss(cells, chosen))]
@@ -323,7 +327,7 @@ def respond(cells: Cells, chosen: dict[str, str], taken: set[str]) -> tuple[list
     chosen["loss"] = best.name
     if first is tiers[2]:
         chosen.pop("train_loss", None)
-        text = f"loss is {best.name!r}, measured on training data; no loss on held-out data is there."
+        text = f"loss is read from {best.name!r}, a training loss, because no column has a loss on held-out data."
         return [LogEntry("recognised", "warning", text, columns=(best.name,))], []
     return [], []
 
@@ -338,7 +342,7 @@ def no_loss(cells: Cells, chosen: Mapping[str, str]) -> str:
     empty = [name for name in names if "loss" in words_of(name) and not np.isfinite(cells.numbers(name).values).any()]
     if empty:
         return (
-            f"Column {empty[0]!r} holds no number in any row, so there is no loss. Fill it in, or name another column "
+            f"Column {empty[0]!r} has no number in any row, so there is no loss. Fill it in, or give another column "
             f"with columns={{'loss': '{yours}'}} (--column loss={shell(yours)})."
         )
     return (

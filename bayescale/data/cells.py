@@ -54,7 +54,7 @@ _GROUP = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """Values that the text of one cell may mean.
+    """Possible values of the text in one cell.
 
     Attributes:
         values: Its value with a decimal point, and with a decimal comma; NaN where it cannot be read in that way.
@@ -72,7 +72,7 @@ class Cell:
 
     @property
     def decided(self) -> str:
-        """The only decimal mark with which this cell can be read; empty if there is no such mark."""
+        """The only decimal mark with which this cell can be read; empty if both marks or neither can be used."""
         known = [mark for mark, value in zip(DECIMALS, self.values, strict=True) if not math.isnan(value)]
         return known[0] if len(known) == 1 else ""
 
@@ -238,7 +238,7 @@ def number_cell(text: str, marks: list[str], status: str, spread: str, compute: 
 
 
 def plain_digits(mantissa: str, decimal: str, grouped: bool) -> str:
-    """Return a mantissa with a decimal point and without thousands separators; empty if it is no mantissa.
+    """Return a mantissa with a decimal point and without thousands separators; empty if it cannot be read this way.
 
     Args:
         mantissa: Digits and separators.
@@ -331,12 +331,12 @@ def choose_decimal(cells: Sequence[Cell], decimal: str | None, proved: set[str])
 
 
 def labels(column: Sequence[Any]) -> list[Any]:
-    """Return cells unchanged, except texts without emphasis and None for missing values."""
+    """Return cells with emphasis removed from texts, and with None for missing values."""
     return [None if missing(value) else unmarked(value) if isinstance(value, str) else value for value in column]
 
 
 def tidy(column: Sequence[Any], decimal: str | None, proved: set[str]) -> list[Any]:
-    """Return an unused column as numbers if every cell is one, else unchanged."""
+    """Return an unused column as numbers if every cell is a number, else as labels."""
     present = [value for value in column if not missing(value)]
     texts = {value for value in present if isinstance(value, str)}
     if not texts or any(re.fullmatch(r"0\d+", text.strip()) for text in texts):

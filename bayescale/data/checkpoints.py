@@ -1,4 +1,4 @@
-"""Checkpoints: those of long curves are averaged to fewer rows before a fit."""
+"""Checkpoints: the many checkpoints of a long curve are averaged to fewer rows before a fit."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 
 MOST_ROWS, MOST_TOGETHER = 64, 100
-"""Largest number of rows of one run, and of several together; more checkpoints are averaged in equal parts of ln x."""
+"""Largest number of rows of one run, and of several runs together. If there are more checkpoints, they are averaged
+within intervals of equal width in ln x."""
 MOST_SCORES = 16
-"""The same limit for scores, where each row has parameters of its own. The number of parts is never smaller"""
+"""Largest number of rows of scores, where each row adds its own parameters to the model."""
 FEWEST_PARTS = 8
-"""than this."""
+"""Smallest number of intervals of ln x."""
 MIDDLE_SQUARE = 0.4549
 """Median of the square of a standard normal variable."""
 
@@ -30,7 +31,7 @@ def long_curves(frame: pd.DataFrame, x: np.ndarray, curve: np.ndarray, most: int
     """Return whether rows are checkpoints of long curves, with more rows than `most`.
 
     Rows with names of runs are checkpoints if a run has several rows. Rows without names are checkpoints if they have
-    one input and more than `most` scales; at fewer scales they are replicates.
+    one input with more than `most` different values; with fewer values they are replicates.
 
     Args:
         frame: The rows.
@@ -48,7 +49,7 @@ def most_rows(curve: np.ndarray, scored: bool) -> int:
 
     Args:
         curve: See `curves`.
-        scored: Whether the response is a score, where each row has parameters of its own.
+        scored: Whether the response is a score, where each row adds its own parameters to the model.
     """
     if scored:
         return MOST_SCORES
@@ -58,9 +59,9 @@ def most_rows(curve: np.ndarray, scored: bool) -> int:
 def averaged(
     curve: np.ndarray, x: np.ndarray, y: np.ndarray, error: np.ndarray, exempt: np.ndarray, most: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, float]:
-    """Average the checkpoints of each curve within equal parts of ln x.
+    """Average the checkpoints of each curve within intervals of equal width in ln x.
 
-    Neighbouring checkpoints are no independent evidence, and a single deviating one would be taken for discrepancy.
+    Neighbouring checkpoints are not independent, and a fit would take a single deviating checkpoint for discrepancy.
 
     Args:
         curve: See `curves`.

@@ -23,7 +23,7 @@ SHORTEST_SPAN = float(np.log(2.0))
 
 @record
 class Counted:
-    """Numbers of right items and of items behind the scores of a family.
+    """Numbers of right items and of all items for the scores of a family.
 
     Attributes:
         right: Number of right items of each run, shape (run,).
@@ -55,13 +55,13 @@ class Design:
         error: Known squared standard error of one measurement of ln(loss), shape (row,).
         sharing: Fraction of the seed variance in each row, shape (row,), or shared by two rows, shape (row, row). The
             vector form spares long curves a matrix.
-        likeness: 1 where two rows have the same inputs and therefore the same residual, shape (row, row); None where no
-            two rows do.
+        likeness: 1 where two rows have the same inputs and therefore the same residual, shape (row, row); None if all
+            rows have different inputs.
         reference: Geometric mean of each input, shape (input,).
         span: ln(max/min) of each input, at least ln 2, shape (input,).
         center: Mean of ln(loss).
         single: Additional variance of ln(loss) of a single measurement, where rows are averages of checkpoints.
-        one_run: Whether all rows are measurements of a single run, whose seed noise is then part of the level.
+        one_run: Whether all rows are measurements of a single run. Its seed noise then shifts all rows together.
         counted: Right items and items of each run if the response is a score, else None. Rows are then settings, and y
             is their log odds.
         inert: For each input whether it varies by less than a factor 1.5.
@@ -104,7 +104,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     Args:
         runs: Runs of a single family.
         exempt: Inputs whose raw value has a meaning; checkpoints that differ in them are not averaged.
-        collapse: Merge replicates into means; False only in tests that merging changes nothing.
+        collapse: Whether to merge replicates into means; tests use False to show that merging changes nothing.
         one_scale: Accept runs at one scale, whose span is then ln 2.
 
     Raises:
@@ -112,8 +112,8 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     """
     if len(runs.families) > 1:
         raise InputError(
-            f"These runs hold {len(runs.families)} families ({some(runs.families)}); one law is fitted to one family. "
-            "Use fit_many(runs.split(), ...) for one posterior each."
+            f"A fit takes one family, but these runs contain {len(runs.families)} ({some(runs.families)}). "
+            "Use fit_many(runs.split(), ...) to get a posterior for each family."
         )
     frame = runs.frame
     inputs = list(runs.inputs)

@@ -13,8 +13,8 @@ class LogEntry:
     """One thing that was recognised, converted, left out or noticed in a table of runs.
 
     Attributes:
-        code: Short name for programs, e.g. "recognised", "converted", "diverged", "unfinished".
-        severity: "info" for changes, "warning" for what may make an answer wrong, "excluded" for rows left out.
+        code: Kind of entry, for use in programs, e.g. "recognised", "converted", "diverged", "unfinished".
+        severity: "info" for changes, "warning" for problems that may make a result wrong, "excluded" for rows left out.
         text: The entry as a sentence.
         rows: Numbers of the rows concerned. For files they count as in a spreadsheet, where the header is row 1; for
             DataFrames and JSON they count from 1.

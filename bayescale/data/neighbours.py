@@ -9,7 +9,7 @@ BETWEEN, AFTER, BEFORE = 1, 2, 0
 NEAREST, LEAST_NEAREST = 7, 3
 """Number of nearest rows that define the usual distance, and the smallest number with which it is computed."""
 CLEAR = 5.0
-"""Relative distance from which on a row is set aside before the adjacent rows are judged."""
+"""Rows with at least this relative distance are set aside before the adjacent rows are judged."""
 LEAST_CLEAR = 0.006
 """Distances smaller than this are never large enough to set a row aside."""
 MOST_CLEAR = 0.3

@@ -55,12 +55,12 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
             log.append(LogEntry("differs", "warning", lengths_differ(inputs, values), columns=(name,)))
             continue
         text = (
-            f"{name!r} is not used and differs between rows of equal inputs ({some(values)}): if it changes the loss, "
-            f"family={name!r} (--column family={shell(name)}) keeps these runs apart."
+            f"{name!r} differs between rows with equal inputs ({some(values)}), but the fit does not use it. If it "
+            f"changes the loss, fit these runs separately with family={name!r} (--column family={shell(name)})."
         )
         if name == "lr" and "n_params" in inputs:
             text += (
-                " A sweep has its best rate by size in the law rate_valley, with inputs=('n_params', 'lr') "
+                " To find the best learning rate for each size, fit the law rate_valley with inputs=('n_params', 'lr') "
                 "(bayescale fit --input n_params --input lr --law rate_valley)."
             )
         log.append(LogEntry("differs", "warning", text, columns=(name,)))
@@ -76,9 +76,9 @@ def lengths_differ(inputs: Sequence[str], values: Sequence[str]) -> str:
     """
     asked = " ".join(f"--input {name}" for name in (*inputs, "step"))
     return (
-        f"Rows of equal inputs differ in their steps ({some(values)}), which are not used: runs that were trained for "
-        "longer have a lower loss. Name their tokens, columns={'n_tokens': ...} (--column n_tokens=...), fit steps as "
-        f"well, inputs={(*inputs, 'step')} ({asked}), or keep runs of one length."
+        f"Rows with equal inputs differ in their steps ({some(values)}). The fit does not use steps, although longer "
+        "training lowers the loss. Give the column of training tokens, columns={'n_tokens': ...} (--column "
+        f"n_tokens=...), or add steps as an input, inputs={(*inputs, 'step')} ({asked}), or keep runs of one length."
     )
 
 
@@ -106,7 +106,7 @@ def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
     names = [str(c) for c in table if c not in ROLES and c not in inputs and not str(c).endswith("±")]
     if not names:
         return []
-    text = f"Kept and not used: {some([repr(name) for name in names], 8)}."
+    text = f"Columns kept but not used: {some([repr(name) for name in names], 8)}."
     return [LogEntry("unused", "info", text, columns=tuple(names))]
 
 
@@ -142,12 +142,12 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
         # A measured column, such as hours, is no count of parameters.
         counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
         raise InputError(
-            "No column holds a scale, such as parameters or tokens; "
+            "No column was recognised as a scale input, such as parameters or tokens; "
             f"found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
-            f"Name yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
+            f"Give yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
             "if all runs have the same scale, give inputs=() (--input none)."
         )
-    text = "No scale input: these runs are of one scale, for questions about noise and recipes; no law can be fitted."
+    text = "There is no scale input, so no law can be fitted. Seed noise and recipes can still be studied at one scale."
     if "step" in table and table["step"].nunique() > 1:
-        text += " inputs='step' (--input step) fits curves along their steps."
+        text += " To fit the loss as a function of steps, give inputs='step' (--input step)."
     return [LogEntry("scale", "warning", text)]

@@ -47,7 +47,8 @@ def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> di
         name = ours.get(given, given)
         if name not in chosen:
             raise InputError(
-                f"units={{'{given}': ...}} (--unit {given}=...) names no input; found {some(list(chosen), 8)}."
+                f"There is no column {given!r} for units={{'{given}': ...}} (--unit {given}=...); found "
+                f"{some(list(chosen), 8)}."
             )
         factor = unit_of(unit) if isinstance(unit, str) else None
         if factor is None:
@@ -57,7 +58,7 @@ def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> di
                 factor = np.nan
         if not (np.isfinite(factor) and factor > 0):
             raise InputError(
-                f"A unit is K, M, B, T, % or a positive number; found {unit!r} for {given} (--unit {given}=B)."
+                f"A unit must be K, M, B, T, % or a positive number, e.g. --unit {given}=B; found {unit!r} for {given}."
             )
         factors[name] = factor
     return factors
@@ -75,8 +76,8 @@ def canonical(
         needed: Further columns that must hold numbers.
 
     Returns:
-        The table, log entries about conversions, and rows whose cells in a needed column are no numbers, by canonical
-            name.
+        The table, log entries about conversions, and, for each needed column, the rows whose cells could not be read as
+            numbers.
 
     Raises:
         InputError: For columns whose numbers can be read in two ways, or that hold another kind of number.
@@ -122,7 +123,7 @@ def canonical(
             found[own] = pd.Series(tidy(cells.frame[theirs].tolist(), cells.decimal, cells.proved), index)
     empty = [str(name) for name in cells.frame if str(name).strip() and cells.empty(name)]
     if empty:
-        text = f"Without a value in any row, and not used: {some([repr(name) for name in empty], 8)}."
+        text = f"Columns without any value, not used: {some([repr(name) for name in empty], 8)}."
         log.append(LogEntry("empty", "info", text, columns=tuple(empty)))
     for role in ("seed", "step"):
         if role in found:
@@ -153,22 +154,24 @@ def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> N
     option = f"columns={{'{role}': ...}} (--column {role}=...)"
     if read.undecided:
         raise InputError(
-            f"{name} holds {read.undecided!r}, which may have a decimal mark or a thousands separator; say which is "
-            "the decimal mark with decimal=',' or decimal='.' (--decimal)."
+            f"{name} contains {read.undecided!r}, whose mark may be a decimal mark or a thousands separator. Give the "
+            "decimal mark with decimal=',' or decimal='.' (--decimal)."
         )
     foreign = {"loss": ("suffix", "multiple"), "value_se": ("suffix", "multiple")}
     foreign |= dict.fromkeys(("n_params", "n_tokens", "flops", "n_samples"), ("percent", "multiple"))
     for mark in foreign.get(role, ()):
         if read.marks.get(mark):
-            raise InputError(f"{name} holds {MARKS[mark]}, e.g. {read.example!r}; name another column with {option}.")
+            raise InputError(f"{name} has {MARKS[mark]}, e.g. {read.example!r}. Give another column with {option}.")
     filled = int(np.isfinite(read.values).sum())
     if 0 < read.marks.get("percent", 0) < filled:
         raise InputError(
-            f"{name} holds percentages in {read.marks['percent']} of {filled} cells; write all in one way."
+            f"{name} has percentages in {read.marks['percent']} of {filled} cells. Write all cells with % or all "
+            "without."
         )
     if role == "loss" and read.decimal and np.max(read.values[np.isfinite(read.values)], initial=0.0) >= LARGEST_LOSS:
         raise InputError(
-            f"{name} is {np.nanmax(read.values):g} if its marks are thousands separators, {thousands(decimal)}."
+            f"{name} has the value {np.nanmax(read.values):g}, too large for a loss. Its marks were read as thousands "
+            f"separators, {thousands(decimal)}."
         )
 
 
@@ -179,21 +182,21 @@ def thousands(decimal: str | None) -> str:
         decimal: The decimal mark that the caller specified, or None.
     """
     if decimal is None:
-        return "as other columns have them; say the decimal mark with decimal=',' or decimal='.' (--decimal)"
+        return "as in other columns. Give the decimal mark with decimal=',' or decimal='.' (--decimal)"
     other = "," if decimal == "." else "."
     return (
-        f"as decimal={decimal!r} (--decimal {decimal}) says; no loss is that large, so leave it out or say "
-        f"decimal={other!r} (--decimal {other})"
+        f"because decimal={decimal!r} (--decimal {decimal}) was given. Leave it out, or give decimal={other!r} "
+        f"(--decimal {other})"
     )
 
 
 def not_numbers(cells: Cells, chosen: Mapping[str, str], role: str, rows: list[int]) -> str:
-    """Return the message about cells of a column that are no numbers."""
+    """Return the message about cells of a column that could not be read as numbers."""
     theirs = chosen[role]
     noun, verb = ("rows", "hold") if len(rows) > 1 else ("row", "holds")
     name = role if role == theirs else f"{role} (column {theirs!r})"
     return (
-        f"{name} must hold numbers; {noun} {some(rows)} {verb} {quoted(cells, theirs, rows)}. Correct them, or name "
+        f"{name} must hold numbers; {noun} {some(rows)} {verb} {quoted(cells, theirs, rows)}. Correct them, or give "
         f"another column with columns={{'{role}': ...}} (--column {role}=...)."
     )
 
@@ -218,17 +221,18 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
         log.append(LogEntry("converted", "info", text, columns=(theirs,)))
     if factor != 1.0:
         text = (
-            f"{role}: numbers of column {theirs!r} without a unit of their own are multiplied by {factor:g}"
+            f"{role}: numbers without a unit in column {theirs!r} were multiplied by {factor:g}"
             f"{'' if unit == f'{factor:g}' else f' ({unit})'}."
         )
         log.append(LogEntry("converted", "info", text, columns=(theirs,)))
     if count := read.marks.get("about"):
-        text = f"{role}: {counted(count, 'value')} marked as approximate, taken as they are."
+        text = f"{role}: {counted(count, 'value')} marked as approximate, read as exact."
         log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
     if count := read.marks.get("spread"):
         text = (
-            f"{role}: {counted(count, 'value')} with a spread (±), kept in column '{role} ±' and not used, since it "
-            "may be a standard deviation or a standard error; --column value_se=... takes standard errors."
+            f"{role}: {counted(count, 'value')} with a spread (±), which may be a standard deviation or a standard "
+            f"error. It is kept in column '{role} ±' but not used. Give a column of standard errors with --column "
+            "value_se=..."
         )
         log.append(LogEntry("converted", "warning", text, columns=(theirs,)))
     return log
@@ -250,16 +254,16 @@ def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) ->
     head = cells.heads.get(chosen.get("loss", ""))
     if head is not None and head.kind.startswith("score"):
         text = (
-            f"loss is {head.name!r}, a score that rises where models get better, and laws here describe what falls: "
-            f"score={head.name!r} (--score {shell(head.name)}) fits it as a score, and derive='error_rate' (--derive "
-            f"error_rate) takes 1 - {shell(head.name)}. A law that grows, such as "
-            "growing_power, is for what rises."
+            f"loss is read from {head.name!r}, a score that rises where models get better, but laws of losses decrease "
+            f"with scale. Read it as a score with score={head.name!r} (--score {shell(head.name)}), or as an error "
+            f"rate, 1 - {shell(head.name)}, with derive='error_rate' (--derive error_rate). For a loss that increases, "
+            "use a law that grows, such as growing_power."
         )
         log.append(LogEntry("score", "warning", text, columns=(head.name,)))
     if head is not None and {"ppl", "perplexity"} & set(words_of(head.name)):
         text = (
-            f"loss is {head.name!r}, a perplexity, taken as it is; derive='log_perplexity' (--derive log_perplexity) "
-            "takes ln(perplexity), the loss in nats, of which laws of losses are."
+            f"loss is read from {head.name!r}, a perplexity, without conversion. Laws of losses describe "
+            "ln(perplexity), the loss in nats: convert with derive='log_perplexity' (--derive log_perplexity)."
         )
         log.append(LogEntry("perplexity", "info", text, columns=(head.name,)))
     return log

@@ -29,7 +29,8 @@ FEW = 5
 GROSS = 0.15
 """Smallest excess of ln(loss) over the fit that counts as a gross failure."""
 PLAIN = 0.3
-"""There a row is also reported if its ln(loss) exceeds that of a smaller run and of all larger ones by this."""
+"""In such small tables a row is also reported if its ln(loss) exceeds that of a smaller run and of all larger runs by
+this."""
 SUSPECT = 2.0
 """A row is tried as an outlier if it lies this many standard deviations above the prediction."""
 LEAST = 0.012
@@ -320,7 +321,7 @@ def _local_noise(z: np.ndarray, score: np.ndarray, out: np.ndarray) -> np.ndarra
 
 
 def _hump(z: np.ndarray, excess: np.ndarray, named: np.ndarray) -> np.ndarray:
-    """Return the reported rows that form a smooth hump of four or more neighbours, which is no failure."""
+    """Return the reported rows that form a smooth hump of four or more neighbours, which is not a failure."""
     order = np.argsort(z, kind="stable")
     flags = named[order]
     starts = np.flatnonzero(np.diff(np.concatenate([[False], flags]).astype(int)) == 1)

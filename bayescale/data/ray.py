@@ -18,7 +18,7 @@ from bayescale.errors import InputError
 ON_RAY = 1.1
 """Runs count as lying on a ray if every input is within this factor of the ray."""
 OFF_RAY = 1.25
-"""A point farther from the ray than this factor is another question, which a fit along the ray does not answer."""
+"""A fit along the ray gives no forecast for points farther from the ray than this factor."""
 LEAST_FACTOR = 1.5
 """An input that varies by less than this factor counts as constant."""
 FEWEST_RUNS = 3
@@ -64,7 +64,8 @@ class Ray:
         """Return points on the ray with all inputs.
 
         Args:
-            points: One or more of the inputs in raw counts, a row a point; for parameters and tokens also flops alone.
+            points: Table with one row per point and one or more of the inputs, in raw counts. If the inputs are
+                parameters and tokens, `flops` alone is enough.
 
         Returns:
             All inputs, with missing ones computed from the ray; and the largest factor between a given input and the
@@ -84,7 +85,9 @@ class Ray:
         away = logs @ powers / max(powers @ powers, 1e-12)
         beside = np.exp(np.abs(logs - away[:, None] * powers).max(1))
         if len(given) == 1 and powers[0] == 0.0:
-            raise InputError(f"{given[0]} is the same in all runs, so it does not say where on the ray a point lies.")
+            raise InputError(
+                f"{given[0]} is the same in all runs, so it does not determine a point on the ray. Give another input."
+            )
         full = self.inputs(np.exp(self.center[0] + away))
         return full.assign(**{name: points[name].to_numpy(float) for name in given}), beside
 
@@ -138,10 +141,10 @@ class Ray:
         on_ray = self.inputs(point[self.names[0]]).iloc[0]
         there = ", ".join(f"{name}={value:.3g}" for name, value in on_ray.items())
         raise InputError(
-            f"All runs lie on one ray ({self.text}), and {asked} lies off it by a factor {self.departure(point)}: "
-            f"what each input does alone is not in these data. On the ray {there}. {self.remedy(point, smallest)[1]} "
-            "A law of all inputs (law='chinchilla_outer', bayescale fit --law chinchilla_outer) answers off the ray "
-            "from its prior."
+            f"All runs lie on one ray ({self.text}), but {asked} lies off it by a factor {self.departure(point)}. "
+            f"These data do not show the effect of each input alone. The point on the ray is {there}. "
+            f"{self.remedy(point, smallest)[1]} A law of all inputs (law='chinchilla_outer', bayescale fit --law "
+            "chinchilla_outer) can forecast off the ray, but there its prior determines the answer."
         )
 
 

@@ -54,16 +54,16 @@ def read(
     r"""Read training runs from a file, folder or DataFrame of any layout.
 
     Columns are recognised by their usual names, numbers in their usual spellings (`91M`, `2.00×10¹⁹`, `1.000.000`), and
-    `runs.log` says what was recognised, converted, derived and left out. If something is ambiguous, an error asks for
-    it.
+    `runs.log` lists everything that was recognised, converted, derived and left out. If something is ambiguous, an
+    error tells how to specify it.
 
     Args:
         source: Path of a file (CSV in any delimiter, JSON, Markdown, Parquet, spreadsheet, export of a tracker) or of a
-            folder with one file a run, "-" for standard input, a file object, or a DataFrame.
-        columns: Names of columns in the file by canonical name, e.g. `{"n_params": "size"}`; `Runs.from_frame` lists
-            the canonical names.
+            folder with one file per run, "-" for standard input, a file object, or a DataFrame.
+        columns: Mapping from canonical names to column names of the file, e.g. `{"n_params": "size"}`;
+            `Runs.from_frame` lists the canonical names.
         inputs: Scale inputs to use. By default n_params and n_tokens (one of them may be computed from C = 6 N D), else
-            the one that the file has. `()` for runs of one scale.
+            the one that the file has. Give `()` if all runs have one scale.
         loss: Column of the response; short for `columns={"loss": ...}`.
         family: Column that distinguishes families; short for `columns={"family": ...}`.
         name: Name of the runs; by default the file's name.
@@ -156,36 +156,36 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse invalid values of options."""
         if self.decimal not in (None, ".", ","):
-            raise InputError(f"decimal is '.' or ',' (--decimal); found {self.decimal!r}.")
+            raise InputError(f"decimal (--decimal) must be '.' or ','; found {self.decimal!r}.")
         if self.derive not in (None, *DERIVED):
-            raise InputError(f"derive is one of {', '.join(DERIVED)} (--derive); found {self.derive!r}.")
+            raise InputError(f"derive (--derive) must be one of {', '.join(DERIVED)}; found {self.derive!r}.")
         given = {name: getattr(self, name) for name in ("chance", "ceiling", "n_items")}
         for name, value in given.items():
             if value is not None and self.score is None:
                 option = name.replace("_", "-")
                 raise InputError(
-                    f"{name} (--{option}) is about scores: name the column of scores with score= (--score), e.g. "
-                    "score='accuracy'."
+                    f"{name} (--{option}) applies only to scores. Give the column of scores with score= (--score), "
+                    "e.g. score='accuracy'."
                 )
         if self.score is not None and (self.loss, self.derive) != (None, None):
             raise InputError(
-                "A response is a score, a loss, or derived: give one of score, loss and derive (--score, --loss, "
-                "--derive)."
+                "Each of score, loss and derive (--score, --loss, --derive) defines the response: give only one of "
+                "them."
             )
         checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
         if self.screen not in ("exclude", "keep"):
-            raise InputError(f"screen is 'exclude' or 'keep' (--screen); found {self.screen!r}.")
+            raise InputError(f"screen (--screen) must be 'exclude' or 'keep'; found {self.screen!r}.")
         for name in ("columns", "units"):
             if not isinstance(getattr(self, name), (Mapping, type(None))):
                 raise InputError(
-                    f"{name} is a mapping whose keys are bayescale's names; found {getattr(self, name)!r}."
+                    f"{name} must be a mapping whose keys are bayescale's names; found {getattr(self, name)!r}."
                 )
         for name in ("loss", "family"):
             short, long = getattr(self, name), (self.columns or {}).get(name)
             if None not in (short, long) and short != long:
                 raise InputError(
                     f"{name}={short!r} (--{name} {short}) and columns={{{name!r}: {long!r}}} (--column {name}={long}) "
-                    "name two columns for one thing; give one of them."
+                    "give two different columns; give only one of them."
                 )
 
     @property
@@ -270,11 +270,12 @@ class Canonical:
     Attributes:
         table: The columns; the index is the row of the file.
         log: What was converted or noticed.
-        inputs: Scale inputs that were requested or follow from the format.
+        inputs: Scale inputs that the caller requested or the file format implies; None if neither does.
         name: Name of the table.
         stated: Columns whose unit the caller specified.
         chosen: Columns of the file by canonical name.
-        unreadable: Reasons why cells are no numbers, with their rows, by canonical name.
+        unreadable: Rows whose cells could not be read as numbers, with a function that returns the error message for
+            some of them, by canonical name.
         quote: Function that quotes the cells of a canonical column in some rows.
         response: Name of the response.
     """
@@ -293,7 +294,7 @@ class Canonical:
         """Return the rows whose needed cells are numbers, and log entries about the other rows.
 
         Raises:
-            InputError: With rows and cells, if at least half of a column's cells are no numbers.
+            InputError: If at least half of a column's cells could not be read as numbers, with these rows and cells.
         """
         log: list[LogEntry] = []
         for column in columns:
@@ -303,7 +304,7 @@ class Canonical:
             if len(held) >= int(part[column].notna().sum()):
                 raise InputError(text(held))
             theirs = self.chosen[column]
-            are = "is no number" if len(held) == 1 else "are no numbers"
+            are = "is not a number" if len(held) == 1 else "are not numbers"
             told = f"Column {theirs!r}, {numbered(held)}: {self.quote(column, held)} {are}: left out."
             log.append(LogEntry("unreadable", "excluded", told, tuple(held), (theirs,)))
             part = part.drop(index=held)
@@ -320,7 +321,7 @@ class Canonical:
         return dataclasses.replace(entry, text=entry.text.replace(column, told, 1))
 
     def check(self, part: pd.DataFrame, columns: Sequence[str]) -> None:
-        """Refuse rows whose cells are no numbers.
+        """Refuse rows whose cells could not be read as numbers.
 
         Raises:
             InputError: With rows and cells.
@@ -363,8 +364,8 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         log = [*(entry for entry in log if entry.code != "score"), *entries]
     elif "correct" in table and response:
         text = (
-            "Counts are kept and not used; score='correct' (--score correct) fits them as a score, and "
-            "derive='error_rate' (--derive error_rate) takes 1 - correct / items."
+            "Counts of right items are not used. Fit them as a score with score='correct' (--score correct), or as an "
+            "error rate, 1 - correct / items, with derive='error_rate' (--derive error_rate)."
         )
         log.append(LogEntry("counts", "info", text))
     reasons = {role: (rows, functools.partial(not_numbers, cells, chosen, role)) for role, rows in unreadable.items()}
@@ -388,7 +389,7 @@ def asked(inputs: Sequence[str], cells: Cells) -> tuple[str, ...]:
         cells.heads[name].role if name in cells.heads and cells.heads[name].role in COUNTS else name for name in given
     ]
     if doubled := [name for name in ours if ours.count(name) > 1]:
-        raise InputError(f"inputs (--input) names {doubled[0]} twice: {', '.join(given)}.")
+        raise InputError(f"inputs (--input) contains {doubled[0]} twice: {', '.join(given)}.")
     return tuple(ours)
 
 
@@ -411,7 +412,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
     """Return the usable rows of one family, and log entries about the other rows.
 
     Raises:
-        InputError: For cells that are no numbers, implausible units, or inputs that do not exist.
+        InputError: For cells that are not numbers, implausible units, or inputs that do not exist.
     """
     entire = part
     counted_in = [name for name in ("loss", *COUNTS) if name in given.unreadable]
@@ -433,7 +434,7 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
     if not wanted and given.inputs is None:
         log += no_scale(part)
     if "step" in wanted and "step" in part and (start := part.index[part["step"].to_numpy(float) <= 0]).size:
-        text = f"Step 0 is a baseline before training and no scale: {counted(len(start), 'row')} left out."
+        text = f"Step 0 is a baseline before training, not a scale: {counted(len(start), 'row')} left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part, entire = part.drop(index=start), entire.drop(index=start)
     if len(part):
@@ -491,5 +492,5 @@ def read_table(source: Any, columns: Mapping[str, str] | None = None) -> pd.Data
 def read_csv(
     path: Any, *, columns: Mapping[str, str] | None = None, inputs: Any = None, name: str | None = None
 ) -> Runs:
-    """Read runs from a file; an older name of `read`."""
+    """Read runs from a file; `read` has replaced this function."""
     return read(path, columns=columns, inputs=inputs, name=name)

@@ -26,7 +26,7 @@ COUNTS = ("n_params", "n_tokens", "flops", "n_samples")
 """Recognised scale inputs, in raw counts."""
 LABELS = ("family", "run", "seed", "step")
 DISTINCT = {"unique_tokens": "n_tokens", "unique_samples": "n_samples"}
-"""Inputs that count distinct tokens or samples, and the input whose remainder is repetition."""
+"""Inputs that count distinct tokens or samples, and the input that counts them with repetitions."""
 UNNAMED = "unnamed"
 """Family of rows without a family name, in a table where other rows have one."""
 RECOGNISED = (*LABELS, *COUNTS, *DISTINCT, "loss", "metric", "value", "value_se", "score", "n_items")
@@ -37,7 +37,7 @@ NO_INPUTS = ("family", "run", "metric", "loss", "value_se", "score", "n_items")
 @known_keywords
 @dataclasses.dataclass(frozen=True)
 class Runs(Display):
-    """Training runs: a table with one row a measurement, scale inputs in raw counts, and a positive loss.
+    """Training runs: a table with one row per measurement, scale inputs in raw counts, and a positive loss.
 
     Attributes:
         frame: Validated rows with columns family, the inputs, loss, and run, seed, step, value_se where given. `read`
@@ -45,12 +45,12 @@ class Runs(Display):
         inputs: Names of the scale inputs that a law may use, in order; empty where all runs have one scale.
         name: Name of the runs in texts and plots.
         log: What was recognised, converted, left out and noticed when the table was read.
-        one_ray: Whether `law="auto"` fits one input along a ray instead of all inputs (see `data.ray`): True and None
-            if all runs lie on one ray, False never.
+        one_ray: Whether `law="auto"` may fit one input along a ray instead of all inputs (see `data.ray`). With True
+            or None, it does so if all runs lie on one ray; with False, never.
         left_out: Family, known counts and loss (which may be missing) of the rows that reading left out, for plots.
         response: Name of the response in the original table, for plots.
-        score: Range of the score if the response is one, else None. The frame then has the scores as `score`, their
-            numbers of items as `n_items`, and the odds against a right answer as `loss`.
+        score: Chance and ceiling if the response is a score, else None. For scores, the frame has columns `score`,
+            `n_items` (number of items) and `loss` (odds against a right answer).
     """
 
     frame: pd.DataFrame
@@ -100,7 +100,7 @@ class Runs(Display):
         table = renamed(frame, columns or {})
         numbers_of_rows = np.arange(1, len(table) + 1) if rows is None else np.asarray(rows)
         if len(table) == 0:
-            raise InputError("The table has no rows; expected one row a training run.")
+            raise InputError("The table has no rows; expected one row per training run.")
         entries: list[LogEntry] = []
         if score is None and "score" in table and "loss" not in table:
             score = ScoreScale()
@@ -170,7 +170,7 @@ class Runs(Display):
     def thinned(self, most: int, over: str | None = None) -> Runs:
         """Keep at most `most` rows, evenly spaced in the logarithm of one input.
 
-        Neighbouring checkpoints of one run are no independent evidence, so a fit to all of them would be overconfident.
+        Neighbouring checkpoints of one run are not independent, so a fit to all of them would be overconfident.
 
         Args:
             most: Largest number of rows.
@@ -188,7 +188,7 @@ class Runs(Display):
         if most < 2:
             raise InputError(f"Keep at least 2 rows; found most={most}.")
         if over is None and len(self.inputs) > 1:
-            raise InputError(f"Name the input to thin over: over= one of {some(list(self.inputs))}.")
+            raise InputError(f"Give the input to thin over with over=, one of {some(list(self.inputs))}.")
         name = over or next(iter(self.inputs), "step")
         if name not in self.inputs:
             raise InputError(f"There is no input {name!r}. {nearest(name, self.inputs)}")
@@ -263,8 +263,8 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
         known = [(name, yours) for name in COUNTS if (yours := spelt_otherwise(name, table)) in table]
         name, yours = known[0] if known else ("n_params", "your_column")
         raise InputError(
-            f"No column holds a scale; found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
-            f"Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
+            f"No column was recognised as a scale input; found {some(list(table), 8)}, expected one of "
+            f"{', '.join(COUNTS)}. Map yours with columns={{'{name}': '{yours}'}} (--column {name}={yours}) or choose "
             "inputs=(...) (--input)."
         )
     if "n_params" in present and "n_tokens" in present:
@@ -275,7 +275,7 @@ def choose_inputs(table: pd.DataFrame, inputs: Sequence[str] | None) -> tuple[st
 def spelt_otherwise(name: str, table: pd.DataFrame) -> str:
     """Return the column whose name differs from `name` only in case, spaces or dashes.
 
-    A placeholder if there is none.
+    If there is none, return a placeholder.
     """
     plain = {str(column).strip().lower().replace(" ", "_").replace("-", "_"): str(column) for column in table}
     return plain.get(name, "your_column")
@@ -333,7 +333,7 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
         if len(bad) and column == "loss":
             raise InputError(
                 f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values, rows)}. "
-                "Accuracies are read as scores: score= (--score), which may be zero. Drop runs that failed."
+                "Read accuracies as scores with score= (--score); scores may be zero. Drop runs that failed."
             )
         if len(bad):
             raise InputError(
@@ -352,14 +352,14 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
         if len(bad):
             raise InputError(f"value_se must be a standard error of zero or more; {rows_hold(bad, errors, rows)}.")
     if len(table) < 2 and inputs:
-        raise InputError("One row cannot show how the loss falls; at least two different scales are needed.")
+        raise InputError("The table has one row; a fit needs runs of at least two different scales.")
     if "run" in table:
         keys = ["family", "run", *[c for c in ("seed", "step") if c in table], *inputs]
         doubled = np.flatnonzero(table.duplicated(keys).to_numpy())
         if len(doubled):
             raise InputError(
                 f"The same run is measured twice at the same inputs (rows {some([int(rows[i]) for i in doubled])}); "
-                "average them, or give seeds or steps of their own."
+                "average these rows, or give each its own seed or step."
             )
 
 
@@ -383,7 +383,7 @@ def several(families: Any) -> list[Any]:
     """Return families as a list; each family is checked where it is used.
 
     Raises:
-        InputError: For a single family, or an object that holds no families.
+        InputError: For a single family, or an object that is not a list of families.
     """
     if isinstance(families, Runs):
         raise InputError("A list of Runs is expected; found one Runs. Give [runs], or runs.split() for its families.")

@@ -16,7 +16,7 @@ LEAST = {"n_params": 1e3, "n_tokens": 1e5, "flops": 1e12, "unique_tokens": 1e5}
 SPANS = {"n_params": 1e5, "n_tokens": 1e6, "flops": 1e10}
 """Ranges wider than these factors within one table more likely come from two units than from one ladder."""
 TOKENS_PER_PARAM = (0.1, 1e4)
-"""Outside this range of tokens per parameter there is a warning; a thousand times further there is an error."""
+"""Outside this range of tokens per parameter there is a warning; a thousand times farther out there is an error."""
 DISAGREES, IMPOSSIBLE = 2.0, 200.0
 """Factors by which compute may differ from 6 N D without a warning, and without an error."""
 CHINCHILLA = 20.0
@@ -24,7 +24,7 @@ CHINCHILLA = 20.0
 
 
 class UnknownUnit(InputError):
-    """Error of inputs in another unit than counts; its message shows how to specify the unit."""
+    """Error for inputs that are not in raw counts; its message shows how to give the unit."""
 
 
 def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEntry]:
@@ -42,19 +42,19 @@ def check_units(table: pd.DataFrame, stated: Collection[str] = ()) -> list[LogEn
     too_few = {role: found for role in LEAST if role not in stated and (found := too_small(table, role))}
     if too_few:
         first, *others = too_few
-        further = "".join(f"; so is {role} ({too_few[role]})" for role in others)
+        further = "".join(f"; so are those of {role} ({too_few[role]})" for role in others)
         units = ", ".join(f"'{role}': 'M'" for role in too_few)
         options = " ".join(f"--unit {role}=M" for role in too_few)
         raise UnknownUnit(
-            f"{first} is expected in raw counts; {too_few[first]}, too few for a count{further}. Say the unit with "
+            f"{first} must be in raw counts; its values are too small ({too_few[first]}){further}. Give the unit with "
             f"units={{{units}}} ({options}) for millions, 'B' for billions, K, T or a number, or "
-            f"units={{'{first}': 1}} (--unit {first}=1) if these are counts."
+            f"units={{'{first}': 1}} (--unit {first}=1) if these are raw counts."
         )
     for role, most in SPANS.items():
         if role in table and (known := table[role][table[role] > 0]).size and known.max() > most * known.min():
             rows = (int(known.idxmin()), int(known.idxmax()))
             ends = f"from {known.min():.3g} (row {rows[0]}) to {known.max():.3g} (row {rows[1]})"
-            text = f"{role} goes {ends}: check the units."
+            text = f"{role} ranges {ends}: check the units."
             log.append(LogEntry("units", "warning", text, rows, (role,)))
     if {"n_params", "n_tokens"} <= set(table):
         log += check_pair(table, "n_tokens per n_params", ratio(table, "n_tokens", "n_params"), stated)
@@ -93,7 +93,7 @@ def check_pair(table: pd.DataFrame, name: str, values: np.ndarray, stated: Colle
     rows = tuple(int(table.index[i]) for i in worst)
     text = f"{name} is {some([f'{values[i]:.3g}' for i in worst])} in {numbered(rows)}, where 1 to 1,000 is usual: "
     if 2 * len(worst) < len(values) and not len(absurd):
-        text += "if the unit of these rows is another one than that of the others, correct them in the table"
+        text += "if these rows have another unit than the other rows, correct them in the table"
     else:
         text += (
             "check the units of both, with units={'n_params': 'M', 'n_tokens': 'B'} (--unit n_params=M --unit "
@@ -127,8 +127,8 @@ def check_compute(table: pd.DataFrame, stated: Collection[str]) -> list[LogEntry
         return []
     rows = tuple(int(table.index[i]) for i in odd)
     text = (
-        f"flops is {some([f'{values[i]:.3g}' for i in odd])} times 6 N D in {numbered(rows)}, and {middle:.3g} times "
-        "in others: one of the three has a slip there."
+        f"flops is {some([f'{values[i]:.3g}' for i in odd])} times 6 N D in {numbered(rows)}, but {middle:.3g} times "
+        "in the other rows: check flops, n_params and n_tokens there."
     )
     return [LogEntry("units", "warning", text, rows, columns)]
 
@@ -183,7 +183,7 @@ def derive(table: pd.DataFrame, wanted: Sequence[str]) -> tuple[pd.DataFrame, li
         table = table.assign(**{target: values})
         text = f"Derived: {target} = {words}."
         if "flops" in sources:
-            text += " --input flops fits along compute alone."
+            text += " To fit along compute alone, use --input flops."
         log.append(LogEntry("derived", "info", text, columns=sources))
     return table, log
 
@@ -201,7 +201,7 @@ def error_rate(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
             wrong = np.flatnonzero((correct < 0) | (correct > total) | (total <= 0))
         if len(wrong):
             rows = numbered([int(table.index[i]) for i in wrong])
-            raise InputError(f"correct must lie between 0 and {items}: not so in {rows}.")
+            raise InputError(f"correct must lie between 0 and {items}, which must be positive; wrong in {rows}.")
         with np.errstate(all="ignore"):
             share = correct / total
             spread = np.sqrt((correct + 0.5) * (total - correct + 0.5) / (total + 1.0) ** 3)
@@ -224,18 +224,18 @@ def log_perplexity(table: pd.DataFrame) -> tuple[pd.DataFrame, list[LogEntry]]:
     """Replace a perplexity by its logarithm, the loss in nats.
 
     Raises:
-        InputError: Without a response, and for perplexities of at most one, whose logarithm is no positive loss.
+        InputError: Without a response, and for perplexities of at most one, whose logarithm is not positive.
     """
     values = table["loss"].to_numpy(float) if "loss" in table else np.zeros(0)
     low = np.flatnonzero(np.isfinite(values) & (values <= 1.0))
     if not len(values) or len(low):
-        rows = f": not so in {numbered([int(table.index[i]) for i in low])}" if len(low) else ""
+        rows = f"; they are not above 1 in {numbered([int(table.index[i]) for i in low])}" if len(low) else ""
         raise InputError(f"derive='log_perplexity' (--derive log_perplexity) needs perplexities above 1{rows}.")
     changed = table.assign(loss=np.log(values))
     if "value_se" in table:
         changed["value_se"] = table["value_se"].to_numpy(float) / values
     return changed, [
-        LogEntry("derived", "info", "loss = ln(perplexity), in nats; forecasts and targets are of it, too.")
+        LogEntry("derived", "info", "loss = ln(perplexity), in nats; forecasts and targets are in nats, too.")
     ]
 
 

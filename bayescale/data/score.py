@@ -48,8 +48,8 @@ class ScoreScale:
             checked.options(**{name: (getattr(self, name), checked.FINITE)})
         if not 0.0 <= self.chance < self.ceiling <= 1.0:
             raise InputError(
-                f"chance and ceiling are scores, 0 <= chance < ceiling <= 1; found chance={self.chance:g} (--chance) "
-                f"and ceiling={self.ceiling:g} (--ceiling). A task of four choices has chance=0.25."
+                f"chance and ceiling must satisfy 0 <= chance < ceiling <= 1; found chance={self.chance:g} (--chance) "
+                f"and ceiling={self.ceiling:g} (--ceiling). For a task of four choices, give chance=0.25."
             )
 
     def score(self, log_odds: Array) -> np.ndarray:
@@ -111,9 +111,10 @@ def score_columns(
         mixed = np.flatnonzero((score > 0.0) & (score < 1.0))
         if len(mixed):
             raise InputError(
-                f"Scores are shares up to 1 or percentages up to 100; rows {some([int(rows[i]) for i in mixed])} hold "
-                f"{some([float(score[i]) for i in mixed])} and others up to {score.max():g}. Where all are percentages "
-                "say so with units={'loss': '%'} (--unit loss=%); else correct them."
+                f"Scores must be either fractions up to 1 or percentages up to 100; rows "
+                f"{some([int(rows[i]) for i in mixed])} have {some([float(score[i]) for i in mixed])}, other rows up "
+                f"to {score.max():g}. If all are percentages, give units={{'loss': '%'}} (--unit loss=%); otherwise "
+                "correct the table."
             )
         score = score / 100.0
         log.append(LogEntry("converted", "info", "Scores go up to 100 and were divided by 100."))
@@ -124,8 +125,8 @@ def score_columns(
             f"{low:g}" if low == high else f"{low:g} to {high:g}"
         )
         raise InputError(
-            f"score must be a share of right items between 0 and 1, or a percentage; {told}. A response without such "
-            "bounds is a loss, if it falls: loss= (--loss)."
+            f"score must be a fraction of right items between 0 and 1, or a percentage; {told}. If the response is not "
+            "bounded this way and decreases with scale, read it as a loss with loss= (--loss)."
         )
     if items is not None:
         number = np.full(len(table), float(items))
@@ -133,12 +134,12 @@ def score_columns(
         number = pd.to_numeric(table["n_items"], errors="coerce").to_numpy(float)
         if not (np.isfinite(number) & (number >= 1.0)).all():
             bad = [int(rows[i]) for i in np.flatnonzero(~(number >= 1.0))]
-            raise InputError(f"n_items must be a number of items of one or more; not so in rows {some(bad)}.")
+            raise InputError(f"n_items must be a number of at least 1; it is not in rows {some(bad)}.")
     else:
         number = np.full(len(table), float(GUESSED_ITEMS))
         text = (
-            f"How many items a score is measured on is not said: {GUESSED_ITEMS} are assumed, so scores are taken to "
-            f"scatter by up to {100 * 0.5 / np.sqrt(GUESSED_ITEMS):.1f} percentage points. Say it with n_items= "
+            f"The number of items behind a score is unknown. {GUESSED_ITEMS} are assumed, so the standard error of a "
+            f"score is up to {100 * 0.5 / np.sqrt(GUESSED_ITEMS):.1f} percentage points. Give the number with n_items= "
             "(--n-items)."
         )
         log.append(LogEntry("items", "warning", text, (), ("score",)))
@@ -165,13 +166,13 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
     below = score < chance - OUTSIDE * np.sqrt(chance * (1.0 - chance) / items)
     if below.mean() > 0.5:
         raise InputError(
-            f"{below.sum()} of {len(score)} scores lie below chance={chance:g} (--chance) by more than their items "
-            "explain: chance is what guessing reaches, 1 / choices."
+            f"{below.sum()} of {len(score)} scores lie below chance={chance:g} (--chance) by more than the sampling of "
+            "items explains. chance must be the score of guessing, 1 / choices."
         )
     if score[best] > ceiling + OUTSIDE * np.sqrt(ceiling * (1.0 - ceiling) / items[best]):
         raise InputError(
-            f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), which no model exceeds; leave the "
-            "ceiling out or raise it."
+            f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), the score that no model exceeds. "
+            "Leave the ceiling out or raise it."
         )
 
 
@@ -206,9 +207,9 @@ def counts_items(table: pd.DataFrame, n_items: float | None, name: str) -> bool:
     if (total == 100.0).all() or set(words_of(name)) & PERCENT:
         return False
     raise InputError(
-        f"{name!r} holds whole numbers up to {values.max():g} beside {total.max():g} items: right items or "
-        f"percentages? Say columns={{'correct': {name!r}}}, score='correct' (--column correct={shlex.quote(name)} "
-        "--score correct) for right items, or units={'loss': '%'} (--unit loss=%) for percentages."
+        f"{name!r} has whole numbers up to {values.max():g}, with up to {total.max():g} items: they may be counts of "
+        f"right items or percentages. For counts, give columns={{'correct': {name!r}}}, score='correct' (--column "
+        f"correct={shlex.quote(name)} --score correct); for percentages, units={{'loss': '%'}} (--unit loss=%)."
     )
 
 
@@ -226,7 +227,7 @@ def scored_table(
             decides.
 
     Raises:
-        InputError: For numbers that are no scores.
+        InputError: For numbers that are not scores.
     """
     if "n_items" not in table and "attempts" in table:
         table = table.rename(columns={"attempts": "n_items"})
@@ -234,19 +235,19 @@ def scored_table(
     log: list[LogEntry] = []
     if counts is None and counts_items(table, n_items, name):
         counts = True
-        log.append(LogEntry("converted", "info", f"Whole numbers in {name!r} were taken for counts of right items."))
+        log.append(LogEntry("converted", "info", f"Whole numbers in {name!r} were read as counts of right items."))
     if counts and not are_shares(values):
         total = table.get("n_items", n_items)
         if total is None:
             raise InputError(
-                "Counts of right items need their total: a column n_items (--column n_items=...), or n_items= "
-                "(--n-items)."
+                "Counts of right items need the number of all items: give a column n_items (--column n_items=...), or "
+                "n_items= (--n-items)."
             )
         total = np.broadcast_to(np.asarray(total, float), len(table))
         if len(bad := np.flatnonzero(~(total > 0.0) | (values > total) | (values < 0.0))):
             first = bad[0]
             raise InputError(
-                f"Right items lie between 0 and the items, of which there are one or more; rows "
+                f"The number of right items must lie between 0 and the number of items, which must be positive; rows "
                 f"{some([int(table.index[i]) for i in bad])} have {values[first]:g} of {total[first]:g}."
             )
         values = values / total

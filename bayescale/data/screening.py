@@ -130,7 +130,7 @@ def done(finding: Finding, keep: bool) -> str:
     if not finding.usable:
         return "left out"
     if keep:
-        return "kept, as asked"
+        return "kept, as requested"
     return f"left out (screen='keep', --screen keep in the shell, keeps {'it' if len(finding.rows) == 1 else 'them'})"
 
 
@@ -139,7 +139,7 @@ class Finding:
     """Rows that a screening rule found, with the reason.
 
     Attributes:
-        code: Short name for programs.
+        code: Kind of finding, for use in programs.
         rows: Row numbers.
         text: A sentence; without its full stop where rows are left out.
         columns: Columns concerned.
@@ -178,8 +178,8 @@ def _statuses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
             unknown.append(word)
     if unknown:
         text = (
-            f"The status {some([repr(word) for word in unknown])} is none that is known ('finished' and the like, "
-            "'running', 'crashed', 'failed' and the like); its rows are used. Drop them if those runs are not done."
+            f"The status {some([repr(word) for word in unknown])} is unknown (known are words such as 'finished', "
+            "'running', 'crashed' and 'failed'), so its rows are used. Drop them if these runs are not finished."
         )
         yield Finding("unknown_status", table.index[words.isin(unknown)], text, ("status",), excludes=False)
 
@@ -192,8 +192,8 @@ def _notes(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
     for note in dict.fromkeys(notes):
         if _says(note, NOTED):
             rows = table.index[notes == note]
-            are = "is" if len(rows) == 1 else "are"
-            yield Finding("unfinished", rows, f"{numbered(rows)} {are} noted as {note!r}, so not finished", ("note",))
+            have = "has" if len(rows) == 1 else "have"
+            yield Finding("unfinished", rows, f"{numbered(rows)} {have} the note {note!r}, so not finished", ("note",))
 
 
 def _plain(cell: Any) -> str:
@@ -274,16 +274,16 @@ def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Findi
         scales = [name for name in inputs if name in final]
         enough = bool(scales) and len(final.drop_duplicates(scales)) >= 3
         why = (
-            f"{counted(single, 'run')} of this family {'shows its' if single == 1 else 'show their'} last point only"
+            f"{counted(single, 'run')} of this family {'has' if single == 1 else 'have'} only the last checkpoint"
             if single
             else f"runs of this family end at {last.min():.4g} to {last.max():.4g} {clock}"
         )
         text = (
-            f"{numbered(earlier)} are checkpoints before the end of their runs, and {why}: a checkpoint at part of a "
-            "learning-rate schedule lies above a finished run of its length"
+            "In the middle of a learning-rate schedule, the loss is higher than that of a finished run of the same "
+            f"length. Here {why}, and {numbered(earlier)} are checkpoints before the end of their runs"
         )
         if not enough:
-            text += "; too few runs would be left, so they are used: read a forecast as one of checkpoints."
+            text += ". Too few runs would be left without these rows, so they are used: forecasts are of checkpoints."
         yield Finding("checkpoint", earlier, text, ("run", clock), excludes=enough)
 
 
@@ -301,8 +301,8 @@ def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
     named = {*inputs, "loss", "family", "metric", "value_se", "status"}
     if all(column in named for column in table) and _coarse(table["loss"]):
         text = (
-            f"{told} in every column. Losses of so few digits can agree by chance, so they count as separate runs; "
-            "drop them if they are copies, or add a column run or seed."
+            f"{told} in every column. Losses with so few digits can agree by chance, so these rows count as separate "
+            "runs. Drop the repeated rows if they are copies; otherwise add a column run or seed."
         )
         yield Finding("duplicate", table.index[copies], text, excludes=False)
     else:
@@ -326,14 +326,11 @@ def _several_losses(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fi
     rows = table.index[several]
     told = f"{numbered(rows)} give several losses of one run at the same inputs"
     if several.mean() > MOST_REPEATED:
-        text = (
-            f"{told}. If they are replicates, give them a column seed or runs of their own names; if not, average them."
-        )
+        text = f"{told}. If they are replicates, add a column seed or give each its own run name; if not, average them."
         yield Finding("repeated_run", rows, text, ("run", "loss"), excludes=False)
         return
     earlier = rows[table[several].duplicated(keys, keep="last").to_numpy()]
-    are = "is" if len(earlier) == 1 else "are"
-    reason = f"{told}, as the log of a resumed run does; the last one counts, and {numbered(earlier)} {are}"
+    reason = f"{told}, as in the log of a resumed run, so only the last one is used; {numbered(earlier)}"
     yield Finding("repeated_run", earlier, reason, ("run", "loss"))
 
 
@@ -360,7 +357,7 @@ def _failures(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]
             rows.append(row)
             told.append(
                 f"row {row} has loss {value:.5g}, {_far(value / expected)} the {expected:.4g} that the other runs"
-                f"{f' of {label}' if label else ''} say at its inputs{_guessing(value)}"
+                f"{f' of {label}' if label else ''} predict at its inputs{_guessing(value)}"
             )
     if rows:
         yield Finding("diverged", rows, f"{some(told)}; diverged or broken", ("loss",))

@@ -111,15 +111,13 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     loss = part["loss"].to_numpy(float)
     along = np.log(part[moving].to_numpy(float))
     bounded = loss.max() <= 1.0 or (loss.max() <= 100.0 and loss.min() > 0.0 and np.median(loss) > 15.0)
-    kind = (
-        f"looks like a score (it lies in 0 to {1 if loss.max() <= 1.0 else 100})" if bounded else "is no falling loss"
-    )
-    change = "name a column that falls"
+    kind = f" and looks like a score (it lies between 0 and {1 if loss.max() <= 1.0 else 100})" if bounded else ""
+    change = "choose a column that decreases"
     if bounded:
         percent = (", units={'loss': '%'}", " --unit loss=%") if loss.max() > 1.0 else ("", "")
         change += (
-            f", or name it as a score, score= (--score), or take 1 - score: derive='error_rate'{percent[0]} when "
-            f"reading (--derive error_rate{percent[1]})"
+            f", or read this one as a score with score= (--score), or as 1 - score with derive='error_rate'"
+            f"{percent[0]} (--derive error_rate{percent[1]})"
         )
     correlations = [rank_correlation(axis, loss) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
     strongest = max(correlations, key=abs)
@@ -128,8 +126,9 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     # A response that increases with one input and decreases with another, as at a fixed budget, is a loss.
     if strongest > RISES and min(correlations) > -FALLS and len(ends) >= FEWEST + 1:
         text = (
-            f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}) and {kind}; laws of "
-            f"losses fall. Before fitting, {change}; a law that grows, such as growing_power, is for losses that rise."
+            f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}){kind}, but laws of losses "
+            f"decrease with scale. Before fitting, {change}. For a loss that increases, use a law that grows, such as "
+            "growing_power."
         )
         return [LogEntry("score", "warning", text, (), ("loss",))]
     if len(inputs) > 1 or len(ends) < 5:
@@ -145,9 +144,9 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     if broad and (bounded or y[top] - y[0] > 2.0 * HUMP * np.ptp(y)):
         text = (
             f"The response{of} rises to {np.exp(y[top]):.4g} at {inputs[0]} {np.exp(x[top]):.3g} and falls again "
-            f"({spread}){', and ' + kind if bounded else ''}: no monotone law describes it, so nothing can be said "
-            "beyond the data. Before fitting, choose a response that moves one way with scale, or the range of scales "
-            "where this one does."
+            f"({spread}){kind}: no monotone law describes it, so nothing can be said beyond the data. Before fitting, "
+            "choose a response that only increases or only decreases with scale, or a range of scales where this one "
+            "does."
         )
         return [LogEntry("hump", "warning", text, (), ("loss",))]
     return []
@@ -173,14 +172,14 @@ def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:
     first, last = np.exp(gap[order][[0, -1]])
     if growth > 0:
         text = (
-            f"Validation and training loss{of} part with scale: their ratio goes from {first:.3f} to {last:.3f}. "
-            "Training data that are repeated, or that leak, do this; the validation loss must not be extrapolated as "
-            "if the data were all new. Say how many tokens are different (unique_tokens) and use a law that knows it."
+            f"The gap between validation and training loss{of} grows with scale: their ratio goes from {first:.3f} to "
+            f"{last:.3f}. Repeated or leaking training data can cause this. Do not extrapolate the validation loss as "
+            "if all data were new: give the number of distinct tokens (unique_tokens), and use a law with this input."
         )
     else:
         text = (
-            f"The validation loss{of} falls faster than the training loss: their ratio goes from {first:.3f} to "
-            f"{last:.3f}. Validation data that leak into training do this; look at the split before extrapolating."
+            f"The validation loss{of} decreases faster than the training loss: their ratio goes from {first:.3f} to "
+            f"{last:.3f}. Validation data in the training data can cause this: check the split before extrapolating."
         )
     return [LogEntry("repeated_or_leaking", "warning", text, (), ("loss", "train_loss"))]
 
@@ -204,8 +203,8 @@ def _confounds(part: pd.DataFrame, axis: str, scale: np.ndarray, of: str) -> lis
         low, high = np.exp(means.iloc[[0, -1]].to_numpy(float))
         text = (
             f"{name}{of} goes from {low:.4g} to {high:.4g} (a factor {max(high / low, low / high):.3g}) as {axis} "
-            f"grows, so the exponent of {axis} mixes both: a forecast holds for runs in which {name} "
-            "goes on in the same way."
+            f"grows, so the exponent of {axis} contains the effects of both. A forecast applies only to runs in which "
+            f"{name} continues to change in the same way."
         )
         entries.append(LogEntry("confounded", "warning", text, (), (str(name),)))
     return entries

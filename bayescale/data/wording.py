@@ -101,7 +101,7 @@ def quantities(inputs: Mapping[str, float]) -> str:
 def factor_unit(ray: Ray | None) -> str:
     """Return the noun for the quantity that the extrapolation factor of a fit refers to.
 
-    Along a ray, all inputs together.
+    Along a ray, this is the compute, or all inputs together.
     """
     if ray is None or sum(ray.powers) == 1.0:
         return "beyond the data"

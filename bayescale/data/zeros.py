@@ -54,5 +54,5 @@ def refuse_zeros(law: Any, frame: pd.DataFrame, label: str) -> None:
         if name not in law.exempt or not np.isfinite(found):
             raise InputError(
                 f"{law.name} has no limit where {name} is 0, as in rows {some([int(row) + 1 for row in rows])} of "
-                f"{label}; leave them out, or name another law (law=, bayescale fit --law)."
+                f"{label}. Leave these rows out, or choose another law (law=, bayescale fit --law)."
             )

@@ -41,7 +41,7 @@ from bayescale.plot.style import (
 
 @known_keywords
 def reliability(table: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw the observed coverage of intervals against their nominal level.
+    """Draw the observed coverage of intervals against their nominal coverage.
 
     Args:
         table: Columns method, level and coverage, as fractions; optionally low and high, the ends of an interval for
@@ -123,7 +123,7 @@ def held_out(frame: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.margins(x=0.1)
         dress(ax, "x")
         told = f"{counted(len(frame), 'forecast' if cuts else 'run')}: {', '.join(reversed(inside))}"
-        told += "; ratio: largest run over the largest that was fitted" if cuts else ""
+        told += "; ratio: extrapolation factor" if cuts else ""
         headline(ax, "Held-out runs and their forecasts", told)
         key_below(ax)
     return ax

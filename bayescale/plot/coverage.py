@@ -128,7 +128,7 @@ def budget(record: Budget, *, ax: Axes | None = None) -> Axes:
         as_shares(ax)
         ax.set_xlabel("attempts at each problem, k")
         ax.set_ylabel("probability")
-        never = f"no number of attempts does with probability {percent(record.p_never)}"
+        never = f"no number is enough with probability {percent(record.p_never)}"
         headline(ax, record.label, f"coverage of {record.target:g} on {record.problems} problems; {never}")
     return ax
 

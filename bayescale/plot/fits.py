@@ -202,7 +202,7 @@ def draw_settings(
 
     Args:
         ax: Axes to draw into.
-        drawn: Medians and intervals, one entry a setting.
+        drawn: Medians and intervals, one entry per setting.
         grid: Values of the input on the x axis, shape (point,).
         name: Name of that input.
         frame: Fitted runs.
@@ -248,8 +248,8 @@ def constants(
     Args:
         posterior: A fit.
         axes: As many axes as there are constants; by default those of a new figure.
-        prior: Also draw the prior of constants that have a separate one. A floor and amplitudes have none: they share
-            the level of the law, whose prior is relative to the data.
+        prior: Also draw the prior of constants that have a separate one. The floor and the amplitudes have none,
+            because their prior is on the level of the law, relative to the data.
         component: Index of the component of a mixture, from 0; components have different constants.
 
     Returns:

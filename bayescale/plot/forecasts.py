@@ -67,7 +67,7 @@ def forecast(
         raise InputError(f"The forecast has {len(forecast)} points, counted from 0; found point={point}.")
     if point is None and len(forecast) > 1:
         if measured is not None:
-            raise InputError(f"measured= is of one point; name one of the {len(forecast)} with point=, from 0.")
+            raise InputError(f"measured= is for one point; choose one of the {len(forecast)} with point=, from 0.")
         return side_by_side(forecast, ax, target)
     return density_at(forecast, point or 0, ax, measured, target)
 

@@ -70,7 +70,7 @@ def isoflop(
         excess: For a single allocation, the excess of typical loss that is shown, as a multiple of its `regret`.
 
     Raises:
-        InputError: For another input, or a fit that is no sweep.
+        InputError: For another input, or a fit whose runs are not an isoFLOP sweep.
 
     Example:
         >>> bs.plot.isoflop(bs.decide.isoflop(post, budgets=[1e21]))  # doctest: +SKIP

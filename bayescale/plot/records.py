@@ -57,7 +57,7 @@ def draw(record: Any, **options: Any) -> Axes:
     Raises:
         InputError: For a record without a plot.
     """
-    raise InputError(f"There is no picture of a {type(record).__name__}.")
+    raise InputError(f"There is no plot for a {type(record).__name__}.")
 
 
 draw.register(Fitted, intervals)
@@ -84,7 +84,7 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
         InputError: For runs without a scale input.
     """
     if not record.inputs:
-        raise InputError(f"{record.name} has no scale input to draw its loss over; name one with inputs=('n_params',).")
+        raise InputError(f"{record.name} has no scale input to plot. Read it with one, e.g. inputs=('n_params',).")
     frame = record.frame
     name = max(record.inputs, key=lambda one: float(frame[one].max() / frame[one].min()))
     low, high = float(frame[name].min()), float(frame[name].max())
@@ -275,7 +275,7 @@ def rows(
         labels: Names of the rows.
         values: Value of each row.
         title: Title of the plot.
-        words: Description of the values.
+        words: Description of the values, below the title.
         ends: Ends of an interval for each row, shape (side, row).
         mark: A value to mark with a line.
         ax: Axes to draw into; by default those of a new figure.

@@ -387,7 +387,7 @@ def along(posterior: Fitted, name: str | None) -> str:
     """Return the name of the input on the x axis.
 
     Raises:
-        InputError: For a name that is no input of the law.
+        InputError: For a name that is not an input of the law.
     """
     inputs = fitted(posterior).law.inputs
     if name is None:

@@ -55,8 +55,8 @@ def constants(path: Path) -> Any:
         path: The archive.
 
     Raises:
-        InputError: If the file is no such archive, or contains anything besides dictionaries, numbers, text and tensors
-            of a single 32-bit number.
+        InputError: If the file is not such an archive, or contains anything besides dictionaries, numbers, text and
+            tensors of a single 32-bit number.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -65,7 +65,7 @@ def constants(path: Path) -> Any:
             followed = _followed(archive.read(pickle), path)
             return _plain(followed, lambda key: archive.read(f"{folder}data/{key}"), path)
     except (zipfile.BadZipFile, ValueError, KeyError, IndexError) as error:
-        raise InputError(f"{path} is no archive of numbers as PyTorch writes them ({error}): fetch it again.") from None
+        raise InputError(f"{path} is not a PyTorch archive of numbers ({error}): fetch it again.") from None
 
 
 def _followed(content: bytes, path: Path) -> Any:
@@ -107,7 +107,7 @@ def _followed(content: bytes, path: Path) -> Any:
         elif name == "STOP":
             return stack.pop()
         elif name != "PROTO":
-            raise InputError(f"{path} holds {name}, which is no dictionary, text or number: it is not read.")
+            raise InputError(f"{path} holds {name}, which is not a dictionary, text or number: it is not read.")
     raise ValueError("its pickle has no end")
 
 

@@ -30,12 +30,12 @@ def load(source: Any, *, table: int | None = None, metric: str | None = None, ch
         checkpoints: Keep every row of the runs of a folder.
 
     Raises:
-        InputError: For a source that is absent, empty, damaged, a pickle, or no table.
+        InputError: For a source that is absent, empty, damaged, a pickle, or not a table.
     """
     if checkpoints and not (isinstance(source, (str, Path)) and has_runs(Path(source))):
         raise InputError(
-            "checkpoints=True (--checkpoints) is for a folder with a file for each run, and has no effect on one "
-            "table, whose rows are all read; screen='keep' (--screen keep) keeps those that screening would leave out."
+            "checkpoints=True (--checkpoints) has no effect on one table, whose rows are all read: it is for a folder "
+            "with one file per run. To keep rows that screening would leave out, use screen='keep' (--screen keep)."
         )
     if isinstance(source, pd.DataFrame):
         label = "The table"
@@ -74,7 +74,7 @@ def one_table(table: int | None, label: str) -> None:
         InputError: With the number that was requested.
     """
     if table not in (None, 1):
-        raise InputError(f"{label} holds one table; table={table} (--table {table}) does not exist; leave it out.")
+        raise InputError(f"{label} has only one table; leave out table={table} (--table {table}).")
 
 
 def from_file(path: Path, table: int | None = None) -> Table:

@@ -48,7 +48,7 @@ def read_excel(content: bytes, name: str, label: str, chosen: int | None = None)
         raise InputError(f"{label} has {len(names)} sheets with rows ({listed}); choose one with table=1 (--table 1).")
     if chosen is not None and not 1 <= chosen <= len(names):
         raise InputError(
-            f"{label} has {counted(len(names), 'sheet')} with rows; table={chosen} (--table {chosen}) is none of them."
+            f"{label} has {counted(len(names), 'sheet')} with rows; table={chosen} (--table {chosen}) does not exist."
         )
     sheet = headed(filled[names[(chosen or 1) - 1]])
     table = from_frame(sheet, name, label)
@@ -76,9 +76,9 @@ def from_frame(frame: pd.DataFrame, name: str, label: str) -> Table:
     frame = frame.set_axis([str(column).strip() for column in frame.columns], axis=1)
     if frame.columns.duplicated().any():
         doubled = frame.columns[frame.columns.duplicated()][0]
-        raise InputError(f"{label} holds column {doubled!r} more than once; rename or drop one of them.")
+        raise InputError(f"{label} has column {doubled!r} more than once; rename or drop one of them.")
     if not len(frame):
-        raise InputError(f"{label} has no rows; expected one row a training run.")
+        raise InputError(f"{label} has no rows; expected one row per training run.")
     objects = frame.astype(object)
     if any(isinstance(value, dict) for column in objects for value in objects[column].head()):
         objects = from_records(objects.to_dict("records"), name).frame

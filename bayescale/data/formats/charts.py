@@ -1,4 +1,4 @@
-"""Wide tables: charts of trackers with one row a step and one column a run, and tables with one column a seed."""
+"""Wide tables: charts of trackers with one row per step and one column per run, and tables with one column per seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SERIES = re.compile(r"^(?P<run>.+) - (?P<metric>.+?)(?P<bound>__MIN|__MAX)?$")
 
 
 def is_chart(table: Table) -> bool:
-    """Return whether a table has one column a run: first the axis, then columns named `name - metric`."""
+    """Return whether a table has one column per run: first the axis, then columns named `name - metric`."""
     columns = [str(column) for column in table.frame.columns]
     series = [_SERIES.match(column) for column in columns[1:]]
     return len(columns) > 1 and bool(AXES.match(columns[0].strip())) and all(series)
@@ -45,7 +45,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     metrics = list(dict.fromkeys(parts["metric"] for parts in main.values()))
     if metric is None and len(metrics) > 1:
         raise InputError(
-            f"{label} shows {len(metrics)} metrics: {some(metrics)}; name one with loss={metrics[0]!r} "
+            f"{label} shows {len(metrics)} metrics: {some(metrics)}; choose one with loss={metrics[0]!r} "
             f"(--loss {metrics[0]})."
         )
     if metric is not None and metric not in metrics:
@@ -61,7 +61,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     rows = pd.concat(kept)
     log = [
         LogEntry(
-            "chart", "info", f"A chart of {counted(len(kept), 'run')}: each is a family of its own, along {axis!r}."
+            "chart", "info", f"A chart of {counted(len(kept), 'run')}: each run is a separate family, along {axis!r}."
         )
     ]
     bounds = [column for column, parts in found.items() if parts and parts["bound"]]
@@ -70,7 +70,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
             LogEntry(
                 "unused",
                 "info",
-                f"Left aside: {counted(len(bounds), 'column')} with the extremes of steps shown as one.",
+                f"Not used: {counted(len(bounds), 'column')} with minima or maxima over combined steps.",
             )
         )
     ours = heading(axis).role
@@ -78,7 +78,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
     start = (read_column(rows[axis].tolist()).values <= 0).nonzero()[0]
     if len(start):
         numbers = tuple(sorted({int(rows.index[i]) for i in start}))
-        text = f"{axis} 0 is a baseline before training and no scale: {counted(len(start), 'value')} left out."
+        text = f"{axis} 0 is a baseline before training, not a scale: {counted(len(start), 'value')} left out."
         log.append(LogEntry("baseline", "excluded", text, numbers, (axis,)))
         rows = rows.drop(index=list(numbers))
     # A row of the chart holds values of several runs, so rows of the file no longer identify measurements.
@@ -88,7 +88,7 @@ def melted(table: Table, label: str, metric: str | None = None) -> Table:
 
 
 def by_seed(table: Table) -> Table:
-    """Convert a table with one column of losses for each seed to one row a seed; return other tables unchanged."""
+    """Convert a table with one column of losses for each seed to one row per seed; return other tables unchanged."""
     frame = table.frame
     found = {str(column): parts for column in frame.columns if (parts := _SEED.match(str(column)))}
     stems = {parts["stem"] for parts in found.values()}
@@ -105,7 +105,7 @@ def by_seed(table: Table) -> Table:
     rows = pd.concat(parts).sort_index(kind="stable")
     rows = rows[[not missing(value) for value in rows[stem]]]
     rows.index = pd.RangeIndex(1, len(rows) + 1)
-    text = f"{len(found)} columns of seeds are {stem!r} of one run each: {len(frame)} rows became {len(rows)}."
+    text = f"Each of {len(found)} columns has {stem!r} of one seed: {len(frame)} rows became {len(rows)}, one per seed."
     return dataclasses.replace(
         table, frame=rows, log=(*table.log, LogEntry("seeds", "info", text, columns=tuple(found)))
     )

@@ -18,7 +18,7 @@ def read_delimited(text: str, name: str, label: str) -> Table:
     """Read delimited text.
 
     Raises:
-        InputError: For a header without rows, or a text that is no table.
+        InputError: For a header without rows, or a text that is not a table.
     """
     lines = text.splitlines()
     log: list[LogEntry] = []
@@ -37,7 +37,7 @@ def read_delimited(text: str, name: str, label: str) -> Table:
     # Row numbers of spreadsheets include blank lines and lines above the header.
     kept = [(number, row) for number, row in enumerate(rows, start + 1) if filled(row)]
     if len(kept) < 2:
-        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+        raise InputError(f"{label} has a header line and no rows; expected one row per training run.")
     numbers, rows = zip(*kept, strict=True)
     table = from_rows(rows[0], rows[1:], name, label, numbers[1:])
     return dataclasses.replace(table, log=(*log, *table.log))

@@ -1,4 +1,4 @@
-"""Folders of runs: one file a run, with its scale in columns or in the file's name."""
+"""Folders of runs: one file per run, with its scale in columns or in the file's name."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     """Read a folder with one file per run; a model size in a file name, such as 70M, becomes a column.
 
     Args:
-        folder: The folder; the files are in it, or each in a subfolder of its own.
+        folder: The folder; the files are in it, or each in its own subfolder.
         load: Function that reads one file.
         checkpoints: Keep every row of a run; by default only the last one.
 
@@ -59,7 +59,7 @@ def read_folder(folder: Path, load: Callable[[Path], Table], *, checkpoints: boo
     table = join_runs(parts, folder.resolve().name, checkpoints)
     read = [str(path.relative_to(folder)) for paths in files.values() for path in paths]
     text = f"Read {counted(len(read), 'file')} of the folder: {some(read)}"
-    text += f"; left aside: {some(aside)}." if aside else "."
+    text += f"; not read: {some(aside)}." if aside else "."
     return dataclasses.replace(table, log=(LogEntry("folder", "info", text), *table.log))
 
 
@@ -85,8 +85,8 @@ def join_runs(parts: dict[str, pd.DataFrame], title: str, checkpoints: bool) -> 
             parts[name], fractions[name] = (parts[name], fraction) if checkpoints else (frame, np.ones(len(frame)))
         if left:
             text = (
-                f"The last row of each of {len(parts)} runs is taken; {left} earlier checkpoints, of unequal parts "
-                "of their schedules, are left out: checkpoints=True (--checkpoints) keeps them."
+                f"Only the last row of each of {len(parts)} runs is used. {left} earlier checkpoints, at different "
+                "fractions of their schedules, are left out; checkpoints=True (--checkpoints) keeps them."
             )
             log.append(LogEntry("checkpoints", "excluded", text))
     known = {found.role for frame in parts.values() for found in headings(frame.columns).values()}
@@ -146,7 +146,7 @@ def visible(directory: Path) -> list[Path]:
 
 
 def stem(path: Path) -> str:
-    """Return the name of a file without suffixes; the end of a number such as 1.3B is no suffix."""
+    """Return the name of a file without suffixes; the end of a number such as 1.3B is not a suffix."""
     return next(
         (path.name[: -len(end)] for end in (".csv.gz", *SUFFIX_LIST) if path.name.lower().endswith(end)), path.stem
     )
@@ -205,8 +205,8 @@ def from_names(
         lacking = [name for name, size in named.items() if role not in size]
         if lacking and role == "n_params":
             raise InputError(
-                f"Names of files say the size of some runs and not of {some(lacking)}; name them like 190M-5xC.csv, or "
-                "move them elsewhere."
+                f"The file names of some runs contain the model size, but not those of {some(lacking)}. Rename these "
+                "files like 190M-5xC.csv, or move them elsewhere."
             )
     for name, frame in parts.items():
         values = {role: named[name].get(role) for role in added}
@@ -216,5 +216,5 @@ def from_names(
         parts[name] = frame.assign(**columns)
     first = next(iter(named))
     told = ", ".join(f"{role} = {named[first].get(role):g}" for role in added if named[first].get(role) is not None)
-    multiple = f" (a multiple counts in {CHINCHILLA:g} tokens per parameter)" if _MULTIPLE.search(first) else ""
-    return [LogEntry("recognised", "info", f"From names of files: {first} is {told}{multiple}.")]
+    multiple = f" (1xC is {CHINCHILLA:g} tokens per parameter)" if _MULTIPLE.search(first) else ""
+    return [LogEntry("recognised", "info", f"Read from file names, e.g. {first}: {told}{multiple}.")]

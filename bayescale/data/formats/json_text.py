@@ -1,4 +1,4 @@
-"""JSON: one object a line, an array of objects, or an object of columns."""
+"""JSON: one object per line, an array of objects, or an object of columns."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def read_json(text: str, name: str, label: str) -> Table:
         whole = None
     records = lines_of(text, label) if whole is None else records_of(whole, label)
     if not records:
-        raise InputError(f"{label} holds no rows; expected one JSON object a training run.")
+        raise InputError(f"{label} has no rows; expected one JSON object a training run.")
     table = from_records(records, name)
     if not len(table.frame.columns):
-        raise InputError(f"{label} holds empty objects only; expected one JSON object a training run.")
+        raise InputError(f"{label} has only empty objects; expected one JSON object a training run.")
     return table
 
 
 def lines_of(text: str, label: str) -> list[Mapping[str, Any]]:
-    """Read one object a line."""
+    """Read one object per line."""
     records = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
@@ -41,7 +41,7 @@ def lines_of(text: str, label: str) -> list[Mapping[str, Any]]:
             reason = getattr(error, "msg", "too deeply nested")
             raise InputError(f"{label} is not JSON: line {number}: {reason}.") from None
         if not isinstance(record, Mapping):
-            raise InputError(f"{label}: line {number} holds no JSON object; expected one object a training run.")
+            raise InputError(f"{label}: line {number} is not a JSON object; expected one object per training run.")
         records.append(record)
     return records
 
@@ -51,10 +51,10 @@ def records_of(whole: Any, label: str) -> list[Mapping[str, Any]]:
     if isinstance(whole, list):
         wrong = next((i for i, record in enumerate(whole, 1) if not isinstance(record, Mapping)), None)
         if wrong is not None:
-            raise InputError(f"{label}: entry {wrong} is no JSON object; expected one object a training run.")
+            raise InputError(f"{label}: entry {wrong} is not a JSON object; expected one object per training run.")
         return whole
     if not isinstance(whole, Mapping):
-        raise InputError(f"{label} holds no JSON objects; expected one object a training run.")
+        raise InputError(f"{label} has no JSON objects; expected one object per training run.")
     lists = {key: value for key, value in whole.items() if isinstance(value, list) and value}
     of_objects = [value for value in lists.values() if all(isinstance(item, Mapping) for item in value)]
     if len(of_objects) == 1:

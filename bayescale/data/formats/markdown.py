@@ -30,10 +30,10 @@ def read_markdown(text: str, name: str, label: str, chosen: int | None = None) -
     """
     found = tables(text)
     if not found:
-        raise InputError(f"{label} holds no table: expected a header line, a line of dashes and rows between bars.")
+        raise InputError(f"{label} has no table: expected a header line, a line of dashes and rows between bars.")
     if chosen is not None and not 1 <= chosen <= len(found):
         raise InputError(
-            f"{label} holds {counted(len(found), 'table')}; table={chosen} (--table {chosen}) is none of them."
+            f"{label} has {counted(len(found), 'table')}; table={chosen} (--table {chosen}) does not exist."
         )
     headers = {tuple(header) for header, _ in found}
     if chosen is None and len(headers) > 1:

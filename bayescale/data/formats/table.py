@@ -53,7 +53,7 @@ def from_rows(
     """
     names = [" ".join(field.split()) for field in header]
     if not rows:
-        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+        raise InputError(f"{label} has a header line and no rows; expected one row per training run.")
     doubled = [c for c in dict.fromkeys(names) if c and names.count(c) > 1]
     if doubled:
         raise InputError(
@@ -70,7 +70,7 @@ def from_rows(
         if any(str(field).strip() for field in row[len(names) :]):
             raise InputError(
                 f"{label}: row {number} has {len(row)} fields where the header has {len(names)}. "
-                "Name every column, and put quotes around text that holds a separator."
+                "Name every column, and put quotes around text that contains a separator."
             )
         cells.append([*row[: len(names)], *([""] * (len(names) - len(row)))])
     frame = pd.DataFrame(cells, index=pd.Index([number for number, _ in numbered]), dtype=object)
@@ -78,7 +78,7 @@ def from_rows(
     frame.columns = [column or f"unnamed {number}" for number, column in enumerate(names, 1)]
     frame = frame.drop(index=again)
     if not len(frame):
-        raise InputError(f"{label} has a header line and no rows; expected one row a training run.")
+        raise InputError(f"{label} has a header line and no rows; expected one row per training run.")
     return Table(frame, name, tuple(log))
 
 

@@ -27,7 +27,7 @@ def decode(content: bytes, label: str) -> tuple[str, str]:
     """
     text, encoding = decoded(content, label)
     if not text.strip():
-        raise InputError(f"{label} is empty; a header line and one row a run are expected.")
+        raise InputError(f"{label} is empty; a header line and one row per run are expected.")
     if "\x00" in text:
         raise InputError(f"{label} is not text (it holds NUL bytes); a table of runs is expected.")
     return text, encoding
@@ -38,8 +38,8 @@ def decoded(content: bytes, label: str) -> tuple[str, str]:
     marked = next((encoding for mark, encoding in MARKS if content.startswith(mark)), None)
     if content.startswith(HDF):
         raise InputError(
-            f"{label} is a saved fit, and a table of runs is expected. Ask the fit with bs.load({label!r}) (bayescale "
-            f"predict {label} --at ...)."
+            f"{label} is a saved fit, but a table of runs is expected. To use the fit, load it with "
+            f"bs.load({label!r}) (bayescale predict {label} --at ...)."
         )
     refused = InputError(f"{label} is not text; a CSV file in UTF-8 is expected.")
     if marked is None:

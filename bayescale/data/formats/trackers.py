@@ -57,7 +57,7 @@ def runs_of(path: Path, store: str) -> dict[str, pd.DataFrame]:
             number = sum(other == name or other.startswith(f"{name} #") for other in found)
             found[f"{name} #{number + 1}" if number else name] = frame
     if not found:
-        raise InputError(f"{path} holds no run with a logged value; expected runs that logged a loss.")
+        raise InputError(f"{path} has no run with a logged value; expected runs that logged a loss.")
     return found
 
 
@@ -138,7 +138,7 @@ def log_records(content: bytes) -> Iterator[bytes]:
 
 
 def event_folder(path: Path, root: Path) -> tuple[str, pd.DataFrame]:
-    """Read the scalars of one run of TensorBoard: one row a step."""
+    """Read the scalars of one run of TensorBoard: one row per step."""
     from tensorboard.backend.event_processing.event_accumulator import (  # pyright: ignore[reportMissingImports]
         EventAccumulator,
     )
@@ -170,7 +170,7 @@ def short(value: float) -> float:
 
 
 def read_mlflow(path: Path) -> Table:
-    """Read the runs of an MLflow store: parameters and last metrics, one row a run.
+    """Read the runs of an MLflow store: parameters and last metrics, one row per run.
 
     Raises:
         InputError: Without MLflow, for a database of another program, or for a store without runs.
@@ -181,7 +181,7 @@ def read_mlflow(path: Path) -> Table:
         with contextlib.closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
             tables = {row[0] for row in database.execute("select name from sqlite_master where type = 'table'")}
         if not {"runs", "metrics", "params"} <= tables:
-            raise InputError(f"{file} is a database, but none of MLflow; export the runs as CSV.")
+            raise InputError(f"{file} is a database, but not one of MLflow; export the runs as CSV.")
     uri = f"sqlite:///{file.resolve()}" if file.exists() else path.resolve().as_uri()
     # By default the client refuses stores in folders and prints warnings about future versions.
     before = os.environ.get("MLFLOW_ALLOW_FILE_STORE")
