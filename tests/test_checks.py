@@ -214,7 +214,7 @@ def test_what_was_said_of_one_fit_is_not_said_again(marin_post):
     told = set()
     first, second = described(rising, told, again=False), described(rising, told, again=True)
     assert first.count("rises with n_tokens") == 1 and "rises with" not in second
-    assert re.search(r"\d+ notes? above holds? here too\.", second)
+    assert re.search(r"\d+ notes? above appl(?:y|ies) to this fit, too\.", second)
 
 
 def test_the_record_at_the_distance_of_a_forecast_is_noted(marin_post):
