@@ -30,9 +30,10 @@ def section(law: Law) -> str:
 
 def only(law: Law) -> str:
     """Return the kind of data to which a law is limited, to be printed after its response; empty without a limit."""
-    return {"odds": " (only for data with a score)", "quantity": " (not for data with a score)"}.get(
-        law.info.describes, ""
-    )
+    return {
+        "odds": ", calculated from a score (the data must have one)",
+        "quantity": " (not for data with a score)",
+    }.get(law.info.describes, "")
 
 
 def aliases(law: Law) -> dict[str, str]:

@@ -300,7 +300,7 @@ class Fall:
     def draw(self, sample: Sample, names: tuple[str, ...], scene: Scene) -> dict[str, Any]:
         """Draw the net decreases and convert them to exponents.
 
-        Here the exponents in `scene.drawn` are ones, and `scene.spans` contains the inputs of `names` only.
+        When this is called, every exponent in `scene.drawn` equals 1, and `scene.spans` has only the inputs of `names`.
         """
         falls = scene.unit_falls(scene.drawn)
         fall = jnp.exp(sample("log_fall", dist.Normal(jnp.log(self.median), self.sd)))

@@ -192,7 +192,7 @@ def statistics(posterior: Posterior, derived: bool) -> dict[str, np.ndarray]:
 
 
 def own_dimensions(array: np.ndarray) -> tuple[str, ...]:
-    """Return dimension names used by this array only, for arrays that ArviZ does not show."""
+    """Return new dimension names for one array; arrays that only loading needs share no dimensions."""
     return tuple(f"axis_{number}_of_{size}" for number, size in enumerate(array.shape))
 
 

@@ -174,9 +174,9 @@ class Fitted(Display, abc.ABC):
         """Return for each unconstrained parameter 1 - posterior variance / prior variance."""
 
     def folded(self, flat: np.ndarray) -> np.ndarray:
-        """Reshape joined draws (leading axis draw) to (chain, draw).
+        """Reshape draws, whose chains are joined along the first axis, to (chain, draw).
 
-        One chain if components differ in number of draws.
+        If the components of the fit have different numbers of draws, the result has one chain.
         """
         lengths = {draws for _, draws in self.layout}
         chains = sum(chains for chains, _ in self.layout) if len(lengths) == 1 else 1
@@ -306,10 +306,10 @@ class Fitted(Display, abc.ABC):
 
     @property
     def ray_power(self) -> float:
-        """Power of the fitted input with which the product of all inputs grows along the ray; one without a ray.
+        """Return k such that, along the ray, the product of all inputs grows as the fitted input to the power k.
 
-        That product is compute for parameters and tokens. Because of this power, extrapolation factors and costs of
-        pilots do not depend on which input was fitted.
+        Without a ray, k is 1. The product of parameters and tokens is compute. With this power, extrapolation factors
+        and costs of pilots do not depend on which input was fitted.
         """
         return 1.0 if self.ray is None else float(sum(self.ray.powers))
 

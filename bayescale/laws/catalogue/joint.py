@@ -122,7 +122,7 @@ def three_input_outer(
     nests={"chinchilla": {"g": 0.0}},
     published={
         "pearce2024": paper(
-            note="g is from the paper, at 32k tokens; the other constants are from besiroglu2024chinchilla",
+            note="g is from the paper (vocabulary of 32k tokens); the other constants are from besiroglu2024chinchilla",
             **BESIROGLU,
             g=47491.0,
         ),
