@@ -140,7 +140,7 @@ def test_strict_ends_with_three_when_chains_disagree(tmp_path, monkeypatch, caps
     monkeypatch.setattr(diagnostics, "RHAT", 0.5)
     monkeypatch.setattr(diagnostics, "PARETO", -10.0)
     assert call("fit", good, "--strict", "--out", tmp_path / "fit.nc") == 3
-    assert "must not be relied on" in capsys.readouterr().err
+    assert "not reliable" in capsys.readouterr().err
     assert sorted(p.name for p in tmp_path.iterdir()) == ["good.csv"]
 
 

@@ -322,7 +322,7 @@ def test_weighted_draws_are_read_from_a_folder_too(tmp_path, monkeypatch):
 
 def test_folder_that_cannot_be_made(tmp_path):
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(bs.InputError, match="cannot be a folder"):
+    with pytest.raises(bs.InputError, match="cannot be made as a folder"):
         bs.fit_many(FAMILIES, folder=tmp_path / "file", **PLAIN)
 
 

@@ -283,7 +283,7 @@ def test_forecast_keeps_far_marks_in_sight():
 def test_forecast_refuses_absent_points_and_fixed_constants():
     with pytest.raises(InputError, match="point=2"):
         plot.forecast(toy(points=2), point=2)
-    with pytest.raises(InputError, match="name one of the 2 with point="):
+    with pytest.raises(InputError, match="choose one of the 2 with point="):
         plot.forecast(toy(points=2), measured=2.0)
     fixed = bs.laws.get("chinchilla").published("besiroglu2024").predict(n_params=1e9, n_tokens=1e11)
     with pytest.raises(InputError, match="no uncertainty"):

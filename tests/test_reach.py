@@ -45,7 +45,7 @@ def test_a_known_law_meets_its_target_where_it_does(exact):
     assert far.to_dict()["q0.5"] is None
     with pytest.raises(bs.InputError, match="has no input 'flop'"):
         bs.decide.reach(exact, target, input="flop")
-    with pytest.raises(bs.InputError, match="beyond the smallest run"):
+    with pytest.raises(bs.InputError, match="larger than the smallest flops"):
         bs.decide.reach(exact, target, upto=1e17)
 
 

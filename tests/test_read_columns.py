@@ -99,7 +99,7 @@ def test_numerals_of_other_languages_are_units(name, unit, factor):
 
 def test_measured_hours_are_not_offered_as_parameters():
     text = "wall_hours,loss\n0.038,3.81\n0.15,3.5\n0.6,3.2\n2.4,2.9\n9.6,2.63\n"
-    with pytest.raises(bs.InputError, match="Name yours with inputs='wall_hours'"):
+    with pytest.raises(bs.InputError, match="Give yours with inputs='wall_hours'"):
         bs.read(io.StringIO(text))
 
 

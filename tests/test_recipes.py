@@ -308,7 +308,7 @@ def test_errors_say_what_to_do(fits):
         (two, {"at": {"n_parms": 1e9}}, "Did you mean 'n_params'"),
         (two, {"at": {"n_params": -1.0}}, "must be positive and finite; found -1.0"),
         (two, {"at": {"n_params": 1e9}, "range": (2.0, 1.0)}, "the smaller first"),
-        (two, {"at": {"n_params": 1e9}, "deadline": 1e9}, "deadline needs range"),
+        (two, {"at": {"n_params": 1e9}, "deadline": 1e9}, "deadline also needs range"),
         (two, {"at": {"n_params": 1e9}, "pairing": "no"}, "pairing must be"),
         (two, {"at": {"n_params": 1e9}, "equal": -1.0}, "equal must be"),
         (two, {"at": {"n_params": 1e9}, "axis": "flops"}, "There is no input 'flops'"),

@@ -337,7 +337,7 @@ def test_recipes_are_compared_by_score(post):
     assert found.regret_nats["old"] == pytest.approx(means[0] - means[1], abs=0.005)
     assert 0.05 < found.regret_nats["old"] < 0.17
     loss = bs.fit(bs.corpus.load("marin_moe_v16_minima"), seed=0, law="power")
-    with pytest.raises(bs.InputError, match="one response"):
+    with pytest.raises(bs.InputError, match="same chance and ceiling"):
         bs.decide.compare({"a": post, "b": loss}, at={"n_params": 3e9})
 
 

@@ -16,7 +16,7 @@ import jax
 from bayescale.checked import FLAG
 from bayescale.checked import options as check_options
 from bayescale.data.runs import Runs, checked, several
-from bayescale.errors import InputError, Status, UntrustworthyFit
+from bayescale.errors import InputError, Status, UntrustworthyFit, counted
 from bayescale.fitting import cache
 from bayescale.fitting.batches import Task, batch, padding, suited
 from bayescale.fitting.executors import TASK, Cores, Here, outcomes, own_executor, pack, packed, unpack
@@ -124,7 +124,8 @@ def fit_many(
     reasons = ((result.runs.name, reasons_against(result)) for result in (results if strict else []))
     if doubtful := [(name, found[0]) for name, found in reasons if found]:
         listed = "; ".join(f"{name}: {reason}" for name, reason in doubtful[:5])
-        raise UntrustworthyFit(f"{len(doubtful)} of {len(results)} fits must not be relied on. {listed}")
+        verb = "is" if len(doubtful) == 1 else "are"
+        raise UntrustworthyFit(f"{len(doubtful)} of {counted(len(results), 'fit')} {verb} not reliable. {listed}")
     return results
 
 
