@@ -457,5 +457,5 @@ def test_a_score_is_forecast_through_the_forecast_of_a_loss():
     levels = [0.1, 0.5, 0.9]
     there = second.predict(task_loss=exact, kind="mean").quantile(levels)[:, 0]
     np.testing.assert_allclose(there, second.predict(task_loss=2.0, kind="mean").quantile(levels)[:, 0], atol=1e-3)
-    with pytest.raises(bs.InputError, match="One input may be a forecast"):
+    with pytest.raises(bs.InputError, match="Only one input may be a forecast"):
         second.predict(task_loss=input, flops=input)
