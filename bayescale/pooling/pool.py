@@ -241,8 +241,7 @@ class Pool(Display):
         if not found:
             raise InputError(
                 "None of the pooled and shared quantities is a constant with its own prior, so there is no "
-                "prior to return. "
-                "Use joint.fit(runs)."
+                "prior to return. Use joint.fit(runs)."
             )
         return found
 

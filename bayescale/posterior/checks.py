@@ -66,8 +66,9 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     shape = check_shape(posterior)
     # Reading the table and the shape of its curve may give the same warning, which is kept once.
     told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
-    told |= {"hump"} if turns(posterior) else set()
-    table = [note for note in check_table(posterior) if note.code not in told]
+    table = check_table(posterior)
+    told |= {"hump"} if any(note.code == "hump" for note in table) and turns(posterior) else set()
+    table = [note for note in table if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += [*check_components(posterior), *check_learning(posterior)] if prior else []
     notes += check_floor(posterior)
@@ -266,7 +267,7 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
         return
     found = [note for note in check_table(posterior) if note.code == "repeated_or_leaking"]
     law = ""
-    if not found and len(posterior.law.inputs) == 1 and not turns(posterior):
+    if not found:
         # Losses that rise again at the end, or between noisy values, are warned of only.
         shape = [note for note in check_shape(posterior) if note.code == "not_monotone"]
         found = [note for note in shape if "The loss rises again" not in note.text]
