@@ -259,6 +259,14 @@ def ladders() -> None:
         print(line, flush=True)
 
 
+@app.command("drawn", rich_help_panel=SIMULATED)
+def drawn(as_json: Json = False) -> None:
+    """Draw families from the default model, fit them, and count runs inside intervals (an hour)."""
+    from benchmarks.simulated import drawn
+
+    tell_written([drawn.measure()], as_json)
+
+
 @app.command("coverage", rich_help_panel=CALIBRATION)
 def coverage(
     repeats: Annotated[int, typer.Option(min=1, max=100, help="Draws of the samples of each model.")] = 1,

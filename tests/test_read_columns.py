@@ -119,3 +119,19 @@ def test_times_are_converted_to_the_unit_of_the_input(name, role, factor):
     runs = bs.read(table, columns={role: name}, inputs=[role])
     assert runs.frame[role].tolist() == pytest.approx([factor, 3.0 * factor, 10.0 * factor])
     assert any(entry.code == "converted" for entry in runs.log) == (factor != 1.0)
+
+
+def test_a_column_is_found_by_its_name_without_the_prefix_of_a_tracker():
+    table = pd.DataFrame(
+        {
+            "config.n_params": [1e7, 1e8, 1e9],
+            "summary.eval/a/loss": [3.0, 2.9, 2.8],
+            "summary.eval/b/loss": [2.0, 1.9, 1.8],
+        }
+    )
+    runs = bs.read(table, loss="eval/b/loss")
+    assert runs.frame["loss"].tolist() == [2.0, 1.9, 1.8]
+    # A name that several prefixes may precede is not guessed.
+    double = table.rename(columns={"summary.eval/a/loss": "history.eval/b/loss"})
+    with pytest.raises(bs.InputError, match="There is no column 'eval/b/loss'"):
+        bs.read(double, loss="eval/b/loss")

@@ -149,6 +149,24 @@ def assign(
     return chosen, log
 
 
+def with_prefixes(fixed: Mapping[str, str], frame: pd.DataFrame) -> dict[str, str]:
+    """Return the columns that the caller gave, with the prefixes that experiment trackers put before their names.
+
+    A column that does not exist is replaced by the only one whose name ends with it after a dot, such as
+    `summary.eval/loss` for `eval/loss`.
+
+    Example:
+        >>> with_prefixes({"loss": "eval/loss"}, pd.DataFrame(columns=["summary.eval/loss", "config.lr"]))
+        {'loss': 'summary.eval/loss'}
+    """
+    names = [str(name) for name in frame.columns]
+    longer = {theirs: [name for name in names if name.endswith(f".{theirs}")] for theirs in fixed.values()}
+    return {
+        ours: longer[theirs][0] if theirs not in names and len(longer[theirs]) == 1 else theirs
+        for ours, theirs in fixed.items()
+    }
+
+
 def check_named(cells: Cells, fixed: Mapping[str, str], inputs: Sequence[str]) -> None:
     """Refuse columns given by the caller that do not exist, are given twice, or would have no effect.
 

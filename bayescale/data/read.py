@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.checked import handing_on, known_keywords
-from bayescale.data.assign import Cells, assign
+from bayescale.data.assign import Cells, assign, with_prefixes
 from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
@@ -341,7 +341,7 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         response: Whether a response is needed.
     """
     loaded = load(source, table=options.table, metric=options.loss, checkpoints=options.checkpoints)
-    fixed = {**loaded.roles, **options.fixed}
+    fixed = with_prefixes({**loaded.roles, **options.fixed}, loaded.frame)
     cells = Cells.of(loaded.frame, options.decimal).named(fixed)
     inputs = asked(options.inputs, cells) if options.inputs is not None else loaded.inputs
     counted = options.derive == "error_rate" and any(head.role == "correct" for head in cells.heads.values())

@@ -73,13 +73,12 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     grave = grave_notes(posterior, pd.DataFrame([at]))
     if not grave:
         return None
-    text = grave[0].text
     remedy = "Model the cause (repeated data, over-fitting) or repeat runs."
     if grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
-    elif "rises with" in text or grave[0].code == "score":
+    elif grave[0].shape == "rising" or grave[0].code == "score":
         remedy = "No new run is needed."
-    elif "falls again" in text or "The score falls" in text:
+    elif grave[0].shape in ("hump", "falling"):
         law = "rise_then_fall" if posterior.runs.score is None else "inverted_u_score"
         remedy = f"Fit a law that turns: law={law!r} (bayescale fit --law {law})."
     return Caveat(grave[0].code, grave[0].text, None, remedy)

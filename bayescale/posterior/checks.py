@@ -234,14 +234,14 @@ def check_shape(posterior: Fitted) -> list[Note]:
             "repeated data, a spike). A falling law does not describe this, and no interval here foresees the next "
             "turn: do not decide on this forecast."
         )
-        if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
+        if rising := np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
             text = (
                 f"The response rises with {posterior.law.inputs[0]}, and {posterior.law.name} falls: do not decide on "
                 "this forecast. Read an accuracy as a score, score= (--score), or take what is left to gain, "
                 "derive='error_rate' (bayescale fit --derive error_rate), or name a law that grows, such as "
                 "growing_power."
             )
-        notes.append(Note("not_monotone", "warning", text))
+        notes.append(Note("not_monotone", "warning", text, "rising" if rising else "trough"))
     half = len(y) // 2
     early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
     if not notes and len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
@@ -253,7 +253,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
 def humps(posterior: Fitted) -> list[Note]:
     """Return the warning about losses of one input that increase and then decrease; empty if there is none."""
     entries = shape_warnings(posterior.runs.frame, posterior.law.inputs)
-    return [Note("not_monotone", "warning", entry.text) for entry in entries if entry.code == "hump"]
+    return [Note("not_monotone", "warning", entry.text, "hump") for entry in entries if entry.code == "hump"]
 
 
 def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
@@ -269,10 +269,9 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
     law = ""
     if not found:
         # Losses that rise again at the end, or between noisy values, are warned of only.
-        shape = [note for note in check_shape(posterior) if note.code == "not_monotone"]
-        found = [note for note in shape if "The loss rises again" not in note.text]
+        found = [n for n in check_shape(posterior) if n.code == "not_monotone" and n.shape != "trough"]
         law = "inverted_u_score" if posterior.runs.score is not None else "rise_then_fall"
-        law = "turning" if found and "rises with" in found[0].text else law
+        law = "turning" if found and found[0].shape == "rising" else law
     if not found:
         return
     point = inputs_text(forecast.points[beyond].iloc[0].to_dict())
@@ -308,7 +307,7 @@ def check_score(posterior: Fitted) -> list[Note]:
             "than its items explain. A law that moves in one direction only does not describe this, and no interval "
             "here foresees the next turn: do not decide on this forecast."
         )
-        notes.append(Note("not_monotone", "warning", text))
+        notes.append(Note("not_monotone", "warning", text, "falling"))
     if (score - runs.score.chance < FALLEN * error).all():
         text = (
             f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins "

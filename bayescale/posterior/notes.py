@@ -14,11 +14,14 @@ class Note:
         code: Short name of the reason, which programs may rely on.
         severity: "warning" or "info".
         text: The reason in sentences.
+        shape: For "not_monotone", how the response turns: "hump" (rises, then falls), "trough" (falls, then rises),
+            "rising" (throughout) or "falling" (a score that falls); else empty.
     """
 
     code: str
     severity: str
     text: str
+    shape: str = ""
 
     def __str__(self) -> str:
         """Return the text."""

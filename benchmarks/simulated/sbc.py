@@ -23,6 +23,7 @@ from bayescale.model.choice import components
 from bayescale.posterior.mixture import combine
 from benchmarks.core.markdown import grid, templates
 from benchmarks.core.rows import store, stored
+from benchmarks.simulated import drawn
 
 RESULTS = Path(__file__).parents[1] / "results" / "sbc.json"
 RUNS, SIMULATIONS = 16, 60
@@ -198,7 +199,8 @@ def section(path: Path = RESULTS) -> str:
         missing=[f"`{name}`" for name in BUILT_IN if name not in found],
         table=table("law", {f"`{row['law']}`" + (" (long)" if row["long"] else ""): row for row in rows}),
     )
-    return "\n\n".join([*cases_section([row for row in stored(path) if "case" in row]), words])
+    known = [row for row in stored(path) if "case" in row]
+    return "\n\n".join([*cases_section(known), words, *([more] if (more := drawn.section()) else [])])
 
 
 def cases_section(rows: Sequence[dict[str, Any]]) -> list[str]:
