@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -279,7 +279,9 @@ def names_convention(families: Mapping[str, Runs], values: Mapping[str, Mapping[
     return True
 
 
-def counted_alike(families: Mapping[str, Runs], covariates: Covariates | None) -> tuple[dict[str, Runs], dict[str, str]]:
+def counted_alike(
+    families: Mapping[str, Runs], covariates: Covariates | None
+) -> tuple[dict[str, Runs], dict[str, str]]:
     """Return families whose inputs have common names, where a covariate tells how each family counts them.
 
     Families with and without embeddings in their parameters have similar exponents, and amplitudes of their own.

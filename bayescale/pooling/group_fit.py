@@ -34,7 +34,7 @@ FEWEST_WORTH = 200.0
 SPREAD_PART = 0.5
 """Scale of the half-normal prior of a group's standard deviation, in prior standard deviations of the group's mean."""
 EFFECT_PART = 0.5
-"""Prior standard deviation of the effect of a level of a covariate, in prior standard deviations of the group's mean."""
+"""Prior standard deviation of the effect of a level of a covariate, relative to that of the group's mean."""
 FIRST_TOLERANCE, TOLERANCE = 0.1, 0.2
 """Standard deviation of shared quantities over families: in the first round, and at the end relative to their posterior
 sd.

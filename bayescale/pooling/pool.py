@@ -321,9 +321,7 @@ class Pool(Display):
         ]
         return self.covariates.row(values), len(unknown), tuple(entries)
 
-    def fit(
-        self, runs: Runs, *, name: str | None = None, covariates: Mapping[str, Value] | None = None
-    ) -> Fitted:
+    def fit(self, runs: Runs, *, name: str | None = None, covariates: Mapping[str, Value] | None = None) -> Fitted:
         """Return the posterior of another family, given all families of the pool.
 
         It is the posterior that the family would have had in the pool, except that the posteriors of the other families

@@ -127,9 +127,7 @@ def default_scores(own: Sequence[Curve]) -> dict[Any, dict[str, float]]:
     return found
 
 
-def scored(
-    own: Sequence[Curve], options: dict[str, Any], alone: dict[Any, dict[str, float]]
-) -> list[dict[str, Any]]:
+def scored(own: Sequence[Curve], options: dict[str, Any], alone: dict[Any, dict[str, float]]) -> list[dict[str, Any]]:
     """Return rows of scores, one a number of runs: of pooled fits, and of default fits of the same curves."""
     families = {name: i for i, name in enumerate(dict.fromkeys(curve.problem.family for curve in own))}
     pairs: dict[int, list[tuple[dict[str, float], dict[str, float]]]] = {count: [] for count in COUNTS}

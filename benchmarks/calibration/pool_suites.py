@@ -37,7 +37,8 @@ SETTINGS = bs.Nuts(warmup=150, draws=500, chains=2, least_ess=200.0)
 LEVELS = (0.5, 0.8, 0.95)
 SIDES = ("pooled", "alone", "same")
 """Pooled, four sizes alone, and the two sizes that are pooled alone."""
-GPT3 = dict(zip(("Small", "Medium", "Large", "XL", "2.7B", "6.7B", "13B"), (0.125, 0.35, 0.76, 1.3, 2.7, 6.7, 13.0)))
+GPT3 = {"Small": 0.125, "Medium": 0.35, "Large": 0.76, "XL": 1.3, "2.7B": 2.7, "6.7B": 6.7, "13B": 13.0}
+"""Billions of parameters, by the name of the model."""
 
 
 class Suite(NamedTuple):
