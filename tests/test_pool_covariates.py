@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import Any
 
 import jax
 import numpy as np
@@ -143,6 +144,7 @@ def test_forms_of_covariates_say_the_same(form):
     from bayescale.pooling.covariates import find_covariates
 
     found = find_covariates(form, {runs.name: runs for runs in RUNS})
+    assert found is not None
     assert found.parts[0].levels == ("dense", "routed")
     np.testing.assert_allclose(found.design[:, 0], [1.0, -1.0] * 5)
 
@@ -289,7 +291,8 @@ def test_a_pool_with_a_covariate_agrees_with_one_model_in_numpyro():
 
         return values_of
 
-    found, flat = numpyro_draws(joint, group_of), joint.groups[0].flat
+    found = numpyro_draws(joint, group_of)
+    flat: Any = joint.groups[0].flat
     agree(flat.mean[:, 0], found["mean"])
     agree(flat.sd[:, 0], found["sd"])
     agree(flat.effects[:, 0, 0], found["effect"])
@@ -307,7 +310,7 @@ def test_a_correlated_pool_agrees_with_one_model_in_numpyro():
     def group_of():
         mean = numpyro.sample("mean", dist.Normal(means, sds).to_event(1))
         sd = numpyro.sample("sd", dist.HalfNormal(0.5 * sds).to_event(1))
-        factor = numpyro.sample("factor", dist.LKJCholesky(2, 2.0))
+        factor: Any = numpyro.sample("factor", dist.LKJCholesky(2, 2.0))
         numpyro.deterministic("correlation", factor[1, 0])
 
         def values_of(name):
@@ -317,7 +320,8 @@ def test_a_correlated_pool_agrees_with_one_model_in_numpyro():
 
         return values_of
 
-    found, flat = numpyro_draws(joint, group_of), joint.groups[0].flat
+    found = numpyro_draws(joint, group_of)
+    flat: Any = joint.groups[0].flat
     for number in range(2):
         agree(flat.mean[:, number], found["mean"][:, number])
         agree(flat.sd[:, number], found["sd"][:, number])

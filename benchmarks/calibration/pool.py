@@ -1,10 +1,10 @@
 """Pooling: what the other families of a source say of a family with few runs.
 
-    python -m benchmarks pool        measures what is missing and prints the table (a quarter of an hour)
+    python -m benchmarks pool        measures what is missing and prints the tables (half an hour)
 
 The curves of a source with one input are cut at a quarter of their largest scale. A family is forecast from 1, 4, 6 or
 8 runs below the cut, with the other half of the source's families pooled in full, and by the default fit of those runs
-alone. From one run no law can be fitted alone, so there the default has four.
+alone. From one run no law can be fitted alone, so there the default has four. `pool_suites` adds suites of models.
 """
 
 from __future__ import annotations
