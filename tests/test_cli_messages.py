@@ -116,7 +116,7 @@ corpus/entries.py coverage/fitting.py coverage/verifier.py
 data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
 laws/law.py:at_unit_scale laws/law.py:with_priors laws/priors.py laws/registry.py:check_declaration
-model/discrepancy.py pooling/pool.py:prior
+model/discrepancy.py pooling/covariates.py:of_further pooling/pool.py:place pooling/pool.py:prior
 model/prepare.py:make_job plot/fits.py plot/forecasts.py plot/isoflop.py plot/records.py posterior/posterior.py
 decide/go.py:chosen_utility model/likelihood.py:__post_init__
 """.split()

@@ -161,7 +161,7 @@ OPTIONS = {
     ),
     "pool": (
         "pool recipes.csv",
-        {"pooled": "name", "shared": "name", "out": "write", **FIT},
+        {"pooled": "name", "shared": "name", "covariate": "name", "correlated": "flag", "out": "write", **FIT},
     ),
     "stack": (
         "stack runs.csv --law auto --law power",

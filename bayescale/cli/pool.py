@@ -31,6 +31,12 @@ def pool(
         Names, typer.Option(help="Quantity that varies around a common mean, e.g. c; by default the exponents.")
     ] = None,
     shared: Annotated[Names, typer.Option(help="Quantity with one value for all families, e.g. E; repeatable.")] = None,
+    covariate: Annotated[
+        Names, typer.Option(help="Column with one value in each family that moves the means, e.g. architecture.")
+    ] = None,
+    correlated: Annotated[
+        bool, typer.Option("--correlated", help="Learn the correlations of pooled quantities over families.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option(help="Write the posterior of each family (netCDF) beside this path.")
     ] = None,
@@ -44,7 +50,8 @@ def pool(
     families = read_named(runs, reading)
     log = list(dict.fromkeys(entry for family in families.values() for entry in family.log))
     tell_log([] if as_json else log)
-    joint = bs.pool(families, law, pooled=pooled, shared=shared or (), seed=seed, **options)
+    given: dict[str, Any] = {"covariates": tuple(covariate or ()), "correlated": correlated}
+    joint = bs.pool(families, law, pooled=pooled, shared=shared or (), seed=seed, **given, **options)
     written: list[str] = []
     if out is not None:
         for name, path in zip(joint, members(out, list(joint)), strict=True):

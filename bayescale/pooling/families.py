@@ -19,6 +19,7 @@ from bayescale.model.choice import ModelChoice, scale_of
 from bayescale.model.options import ModelOptions
 from bayescale.model.prepare import jobs_of, make_jobs, mixture_weights
 from bayescale.model.problem import Job
+from bayescale.pooling.covariates import plain
 from bayescale.pooling.quantities import GROUP_EXPONENT, default_pooled
 
 FEWEST = 2
@@ -122,9 +123,15 @@ def refuse_mixed(families: Mapping[str, Runs]) -> None:
     first, runs = next(iter(families.items()))
     for name, other in families.items():
         if set(other.inputs) != set(runs.inputs):
+            alike = sorted(map(plain, other.inputs)) == sorted(map(plain, runs.inputs))
             raise InputError(
                 f"Families are pooled over the same inputs; {first} has {', '.join(runs.inputs) or 'none'} and {name} "
-                f"{', '.join(other.inputs) or 'none'}. Choose them with inputs= (--input)."
+                f"{', '.join(other.inputs) or 'none'}. "
+                + (
+                    "Give a covariate that tells how each family counts them, covariates= (--covariate)."
+                    if alike
+                    else "Choose them with inputs= (--input)."
+                )
             )
         if (other.score is None) != (runs.score is None):
             said = {True: "losses", False: "scores"}

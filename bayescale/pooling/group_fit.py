@@ -33,6 +33,8 @@ FEWEST_WORTH = 200.0
 """Effective draws of a family, given a draw of the group, below which the family is fitted again."""
 SPREAD_PART = 0.5
 """Scale of the half-normal prior of a group's standard deviation, in prior standard deviations of the group's mean."""
+EFFECT_PART = 0.5
+"""Prior standard deviation of the effect of a level of a covariate, relative to that of the group's mean."""
 FIRST_TOLERANCE, TOLERANCE = 0.1, 0.2
 """Standard deviation of shared quantities over families: in the first round, and at the end relative to their posterior
 sd.
@@ -49,10 +51,11 @@ class Group:
     Attributes:
         quantities: The pooled and shared quantities.
         priors: Prior of the mean of each quantity over families.
-        draws: Draws of mean and standard deviation over families.
+        draws: Draws of the distribution over families.
         tolerance: Standard deviation over families that is used for shared quantities, shape (quantity,).
-        rhat: R-hat of mean and standard deviation, shape (quantity, 2).
-        ess: Bulk effective sample size of mean and standard deviation, shape (quantity, 2).
+        rhat: R-hat of mean, standard deviation, effects of covariates and correlations with the other quantities,
+            shape (quantity, 2 + effect column + quantity) with those that the group has; NaN where there is none.
+        ess: Bulk effective sample size of the same.
         worth: Effective number of draws of each family given a draw of the group, shape (family,).
     """
 
@@ -66,12 +69,34 @@ class Group:
 
     @property
     def flat(self) -> GroupDraws:
-        """Draws with chains joined, shape (draw, quantity) each."""
-        return GroupDraws(*(part.reshape(-1, part.shape[-1]) for part in self.draws))
+        """Draws with chains joined."""
+        return self.draws.flat
+
+    def at(self, row: np.ndarray | None, unknown: int = 0) -> Group:
+        """Return the group of families with the same covariates, whose means include the effects.
+
+        Args:
+            row: Design of the covariates, shape (column,); None for the group unchanged.
+            unknown: Number of covariates whose level no family of the pool has; its effect is drawn from the prior.
+        """
+        effects = self.draws.effects
+        if row is None or effects is None:
+            return self
+        mean = self.draws.mean + effects @ row
+        if unknown:
+            sd = [0.0 if quantity.shared else EFFECT_PART * prior.sd for quantity, prior in self.each]
+            noise = np.random.default_rng(unknown).standard_normal(mean.shape)
+            mean = mean + np.sqrt(unknown) * np.array(sd) * noise
+        return dataclasses.replace(self, draws=self.draws._replace(mean=mean, effects=None))
+
+    @property
+    def each(self) -> list[tuple[Quantity, Normal]]:
+        """Return each quantity with the prior of its mean."""
+        return list(zip(self.quantities, self.priors, strict=True))
 
     def predictive(self, wider: float = 1.0) -> list[Normal]:
         """Return for each quantity a normal distribution that approximates its distribution in a new family."""
-        mean, sd = self.flat
+        mean, sd, *_ = self.flat
         spread = np.sqrt(mean.var(0) + (sd**2).mean(0))
         return [Normal(float(m), wider * float(s)) for m, s in zip(mean.mean(0), spread, strict=True)]
 
@@ -82,7 +107,15 @@ class Group:
 
 
 def fit_group(
-    jobs: Sequence[Job], quantities: tuple[Quantity, ...], seed: int, settings: Nuts, method: str, component: int
+    jobs: Sequence[Job],
+    quantities: tuple[Quantity, ...],
+    seed: int,
+    settings: Nuts,
+    method: str,
+    component: int,
+    *,
+    design: np.ndarray | None = None,
+    correlated: bool = False,
 ) -> tuple[list[Posterior], Group]:
     """Fit one model to all families.
 
@@ -93,6 +126,8 @@ def fit_group(
         settings: Settings of each fit.
         method: A sampler.
         component: Index of the model among the components of a mixture.
+        design: Covariates of each family, shape (family, column).
+        correlated: Whether pooled quantities are correlated over families.
 
     Returns:
         The posterior of each family in the hierarchical model, and the group.
@@ -109,6 +144,7 @@ def fit_group(
             # NUTS may have drawn more than requested, until it converged.
             alone[i] = posterior.thinned(larger.draws)
         evidence = gather([alone[i] for i in now], quantities, priors, tolerance)
+        evidence = dataclasses.replace(evidence, **extended(priors, design, correlated))
         chains, draws = sample_group(words[0], evidence, settings)
         choice = choose_draws(words[1], draws, evidence)
         group = Group(quantities, priors, draws, tolerance, *measured(chains, quantities), choice.worth)
@@ -116,9 +152,9 @@ def fit_group(
         closer, number = tolerances(group), number + 1
         again = list(now) if closer is not None else doubtful(found, choice, settings)
         if not again or number == ROUNDS:
-            return [told(posterior, job, group) for posterior, job in zip(found, jobs, strict=True)], group
+            return [told(posterior, jobs[i], group.at(row_of(design, i))) for i, posterior in enumerate(found)], group
         for i in again:
-            now[i] = proposing(jobs[i], alone[i], group, WIDER)
+            now[i] = proposing(jobs[i], alone[i], group.at(row_of(design, i)), WIDER)
         tolerance = tolerance if closer is None else closer
 
 
@@ -171,13 +207,34 @@ def gather(
     )
 
 
+def row_of(design: np.ndarray | None, number: int) -> np.ndarray | None:
+    """Return the covariates of a family, or None without any."""
+    return None if design is None else design[number]
+
+
+def extended(priors: Sequence[Normal], design: np.ndarray | None, correlated: bool) -> dict[str, Any]:
+    """Return the fields of `Evidence` about covariates and correlations."""
+    effect = None if design is None else EFFECT_PART * np.array([prior.sd for prior in priors])
+    return {"design": design, "effect": effect, "correlated": correlated}
+
+
 def measured(draws: GroupDraws, quantities: Sequence[Quantity]) -> tuple[np.ndarray, np.ndarray]:
-    """Return R-hat and bulk effective sample size of mean and standard deviation, shape (quantity, 2) each."""
-    rhat, ess = np.full((2, len(quantities), 2), np.nan)
+    """Return R-hat and bulk effective sample size of the parameters of each quantity, as `Group` has them."""
+    effects, correlation = draws.effects, draws.correlation
+    columns = 0 if effects is None else effects.shape[-1]
+    others = 0 if correlation is None else len(quantities)
+    rhat, ess = np.full((2, len(quantities), 2 + columns + others), np.nan)
     for number, quantity in enumerate(quantities):
-        parts = [draws.mean[..., number], *([] if quantity.shared else [np.log(draws.sd[..., number])])]
-        found = measure(np.stack(parts, axis=-1))
-        rhat[number, : len(parts)], ess[number, : len(parts)] = found[0], found[1]
+        parts = {0: draws.mean[..., number]}
+        if not quantity.shared:
+            parts[1] = np.log(draws.sd[..., number])
+            if effects is not None:
+                parts |= {2 + column: effects[..., number, column] for column in range(columns)}
+            if correlation is not None:
+                pairs = [i for i, other in enumerate(quantities) if i != number and not other.shared]
+                parts |= {2 + columns + i: correlation[..., number, i] for i in pairs}
+        found = measure(np.stack(list(parts.values()), axis=-1))
+        rhat[number, list(parts)], ess[number, list(parts)] = found[0], found[1]
     return rhat, ess
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._display import Display
 from bayescale.checked import known_keywords
+from bayescale.data.log import LogEntry
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
 from bayescale.errors import InputError, counted, nearest
@@ -20,9 +21,11 @@ from bayescale.fitting.options import FitOptions, list_fit_options, request_fit
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.laws.priors import Prior
+from bayescale.pooling.covariates import Covariates, Value, counted_alike, find_covariates, recounted
 from bayescale.pooling.families import Plan, named_families, plan_families, refuse_mixed, refuse_units
 from bayescale.pooling.group_fit import Group, fit_further, fit_group
 from bayescale.pooling.quantities import Quantity, find_quantities
+from bayescale.pooling.tables import correlation_rows, described, effect_rows, group_row
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.mixture import combine
 
@@ -34,6 +37,8 @@ def pool(
     *,
     pooled: Sequence[str] | None = None,
     shared: Sequence[str] = (),
+    covariates: Any = None,
+    correlated: bool = False,
     seed: int,
     **options: Unpack[FitOptions],
 ) -> Pool:
@@ -49,11 +54,19 @@ def pool(
     standard deviations `residual_sd`, `seed_sd` and `discrepancy` (that of a law whose logarithm decreases by 1 over
     the runs).
 
+    Covariates, such as the architecture, move the mean of each pooled quantity. Levels of a category have effects that
+    sum to zero, with a normal prior whose standard deviation is half of that of the mean over families; numbers are
+    standardised over families. A correlated pool learns the correlation matrix of the pooled quantities as well, with
+    the prior LKJ(2).
+
     Args:
         families: Runs by the family's name, a list of runs, or runs of several families.
         law: See `fit`; one law for all families.
         pooled: Names of the pooled quantities; by default the exponents of the law.
         shared: Names of the shared quantities.
+        covariates: A table with one row for each family (index: its name), values by family by covariate or the
+            reverse, or names of columns of the runs with one value in each family.
+        correlated: Whether pooled quantities, of which there must be two or more, are correlated over families.
         seed: Seed of all random numbers.
         **options: Options of the fits, see `fit`. By default `method` is "auto": importance sampling, followed by NUTS
             if diagnostics are poor.
@@ -72,20 +85,46 @@ def pool(
     """
     told: Any = {"method": "auto", **options}
     request = request_fit(law, seed, told)
+    checked.options(correlated=(correlated, checked.FLAG))
     named = named_families(families)
+    known = find_covariates(covariates, named)
+    named, common = counted_alike(named, known)
+    known = None if known is None else dataclasses.replace(known, counted=common)
     refuse_mixed(named)
     pooled = None if pooled is None else names_in("pooled", pooled)
     plan = plan_families(named, law, pooled, names_in("shared", shared), request.model)
     parts = group_quantities(plan)
     refuse_units(named, [quantity.name for quantity in parts[0] if quantity.kind == "floor"])
+    refuse_useless(parts[0], known, correlated)
+    design = None if known is None else known.design
+    further: Any = {"design": design, "correlated": correlated}
     found = [
-        fit_group([jobs[number] for jobs in plan.jobs], own, seed, request.settings, request.method, number)
+        fit_group([jobs[number] for jobs in plan.jobs], own, seed, request.settings, request.method, number, **further)
         for number, own in enumerate(parts)
     ]
     fits = {
         name: combine([posteriors[i] for posteriors, _ in found], plan.weights) for i, name in enumerate(plan.names)
     }
-    return Pool(fits, tuple(group for _, group in found), plan, seed, request.settings, request.method)
+    return Pool(fits, tuple(group for _, group in found), plan, seed, request.settings, request.method, known)
+
+
+def refuse_useless(quantities: Sequence[Quantity], covariates: Covariates | None, correlated: bool) -> None:
+    """Refuse correlations of fewer than two pooled quantities, and covariates of none.
+
+    Raises:
+        InputError: With the option to leave out.
+    """
+    pooled = [quantity.name for quantity in quantities if not quantity.shared]
+    if correlated and len(pooled) < 2:
+        raise InputError(
+            f"correlated=True (--correlated) needs two or more pooled quantities; found {', '.join(pooled) or 'none'}. "
+            "Name more with pooled= (--pooled), or leave it out."
+        )
+    if covariates is not None and not pooled:
+        raise InputError(
+            "Covariates change the means of pooled quantities, and none is pooled. Name some with pooled= (--pooled), "
+            "or leave out covariates= (--covariate)."
+        )
 
 
 def group_quantities(plan: Plan) -> list[tuple[Quantity, ...]]:
@@ -117,6 +156,7 @@ class Pool(Display):
         seed: Seed of the pool.
         settings: Settings of the fits.
         method: Sampler of the fits.
+        covariates: Covariates of the families, or None.
     """
 
     fits: dict[str, Fitted]
@@ -125,6 +165,7 @@ class Pool(Display):
     seed: int
     settings: Nuts
     method: str
+    covariates: Covariates | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -185,7 +226,12 @@ class Pool(Display):
 
         `median`, `low` and `high` describe the mean over families. `sd` is the standard deviation over families (of
         logarithms, or of logits for fractions), with its interval. `new_low` and `new_high` are the interval for a new
-        family. `learned` is 1 - posterior variance / prior variance of the mean over families.
+        family, with covariates of average effect. `learned` is 1 - posterior variance / prior variance of the mean over
+        families.
+
+        A row such as "c, architecture=routed" has the effect of a level, or of one standard deviation of a number, on
+        the scale of `sd`, and the interval for a new family with it. A row such as "c with residual_sd" has a
+        correlation over families.
 
         Args:
             level: Central probability of the intervals.
@@ -193,8 +239,9 @@ class Pool(Display):
         checked.options(level=(level, checked.PROBABILITY))
         rows = []
         for group, label in zip(self.groups, self.labels, strict=True):
-            for number, quantity in enumerate(group.quantities):
-                rows.append(group_row(group, number, quantity, level) | ({"component": label} if label else {}))
+            own = [group_row(group, number, quantity, level) for number, quantity in enumerate(group.quantities)]
+            own += [*effect_rows(group, self.covariates, level), *correlation_rows(group, level)]
+            rows += [row | ({"component": label} if label else {}) for row in own]
         return pd.DataFrame(rows).set_index("quantity")
 
     def families(self, level: float = 0.9) -> pd.DataFrame:
@@ -208,21 +255,28 @@ class Pool(Display):
         rows = []
         for name, fit in self.fits.items():
             row: dict[str, Any] = {"family": name, "runs": len(fit.runs), "status": fit.status.name}
+            values = {} if self.covariates is None else self.covariates.values[name]
+            row |= {key: value for key, value in values.items() if key not in row}
             for quantity in self.quantities:
                 low, middle, high = np.quantile(fit.draws[quantity.name], ends)
                 row |= {quantity.name: middle, f"{quantity.name}_low": low, f"{quantity.name}_high": high}
             rows.append(row)
         return pd.DataFrame(rows).set_index("family")
 
-    def prior(self) -> dict[str, Prior]:
+    def prior(self, *, covariates: Mapping[str, Value] | None = None) -> dict[str, Prior]:
         """Return priors of the pooled and shared constants for a new family, for `fit(runs, law, priors=...)`.
 
         They are normal distributions (of logarithms or logits) that approximate the distribution of a new family.
         Floors are left out, because their prior is relative to the runs, and so are standard deviations, which are no
-        constants of the law. The method `Pool.fit` uses everything that the pool has learned.
+        constants of the law. Correlations are left out too, because these priors are independent. The method
+        `Pool.fit` uses everything that the pool has learned.
+
+        Args:
+            covariates: Values of the covariates of the new family, for a pool with covariates.
 
         Raises:
-            InputError: For a mixture of laws, whose exponents differ, and a pool without such constants.
+            InputError: For a mixture of laws, whose exponents differ, a pool without such constants, and covariates
+                that are missing or unknown.
 
         Example:
             >>> bs.fit(few_runs, joint.law.name, priors=joint.prior(), seed=0)  # doctest: +SKIP
@@ -232,7 +286,7 @@ class Pool(Display):
                 f"{self.law.name} is a mixture of models whose exponents differ, so one prior does not fit all; use "
                 "joint.fit(runs), or pool one law, e.g. law='saturating_power'."
             )
-        group, found = self.groups[0], {}
+        group, found = self.groups[0].at(*self.place(covariates)[:2]), {}
         for quantity, (mean, sd) in zip(group.quantities, group.predictive(), strict=True):
             if quantity.name not in self.law.priors or quantity.kind == "floor":
                 continue
@@ -245,7 +299,31 @@ class Pool(Display):
             )
         return found
 
-    def fit(self, runs: Runs, *, name: str | None = None) -> Fitted:
+    def place(self, given: Any, runs: Runs | None = None) -> tuple[np.ndarray | None, int, tuple[LogEntry, ...]]:
+        """Return the design of a new family, the number of its unknown levels, and log entries about them.
+
+        Raises:
+            InputError: For covariates that are missing, unknown, or given to a pool without covariates.
+        """
+        if self.covariates is None:
+            if given is not None:
+                raise InputError(
+                    "This pool has no covariates; leave out covariates=, or pool with bs.pool(..., covariates=...)."
+                )
+            return None, 0, ()
+        values = self.covariates.of_further(given, runs)
+        unknown = self.covariates.unknown(values)
+        entries = [
+            LogEntry(
+                "unknown_level",
+                "warning",
+                f"No family of the pool has {name}={values[name]}; its effect is drawn from the prior of levels.",
+            )
+            for name in unknown
+        ]
+        return self.covariates.row(values), len(unknown), tuple(entries)
+
+    def fit(self, runs: Runs, *, name: str | None = None, covariates: Mapping[str, Value] | None = None) -> Fitted:
         """Return the posterior of another family, given all families of the pool.
 
         It is the posterior that the family would have had in the pool, except that the posteriors of the other families
@@ -254,22 +332,28 @@ class Pool(Display):
         Args:
             runs: Runs of the family; one run is enough.
             name: Name of the family; by default the name of the runs.
+            covariates: Values of the covariates of the family, for a pool with covariates; by default those in columns
+                of the runs. A level that no family of the pool has gets an effect from the prior of levels, and the log
+                of the runs says so.
 
         Raises:
-            InputError: For runs that cannot be pooled with the others.
+            InputError: For runs that cannot be pooled with the others, and covariates that are missing.
 
         Example:
             >>> joint.fit(few_runs).predict(flops=1e24)  # doctest: +SKIP
         """
         checked_runs(runs)
         runs = dataclasses.replace(runs, name=name or runs.name)
+        row, unknown, entries = self.place(covariates, runs)
+        runs = runs if self.covariates is None else recounted(runs, self.covariates.counted)
+        runs = dataclasses.replace(runs, log=(*runs.log, *entries))
         first = next(iter(self.fits.values())).runs
         refuse_mixed({self.names[0]: dataclasses.replace(first, inputs=self.inputs), runs.name: runs})
         floors = [quantity.name for quantity in self.quantities if quantity.kind == "floor"]
         refuse_units({self.names[0]: first, runs.name: runs}, floors)
         jobs = self.plan.further(runs)
         parts = [
-            fit_further(job, group, self.seed, self.settings, self.method, number)
+            fit_further(job, group.at(row, unknown), self.seed, self.settings, self.method, number)
             for number, (job, group) in enumerate(zip(jobs, self.groups, strict=True))
         ]
         return combine(parts, self.plan.weights)
@@ -283,8 +367,16 @@ class Pool(Display):
         for group, label in zip(self.groups, self.labels, strict=True):
             place = "/group" if not label else f"/group/{label.replace(' ', '_')}"
             drawn = {"mean": group.draws.mean, "sd": group.draws.sd}
-            data = {name: (("chain", "draw", "quantity"), values) for name, values in drawn.items()}
-            tree[place] = Dataset(data, {"quantity": names})
+            data: dict[str, Any] = {name: (("chain", "draw", "quantity"), values) for name, values in drawn.items()}
+            labels: dict[str, Any] = {"quantity": names}
+            if self.covariates is not None and group.draws.effects is not None:
+                effects = group.draws.effects @ self.covariates.effects().T
+                data["effect"] = (("chain", "draw", "quantity", "level"), effects)
+                labels["level"] = list(self.covariates.labels)
+            if group.draws.correlation is not None:
+                data["correlation"] = (("chain", "draw", "quantity", "other_quantity"), group.draws.correlation)
+                labels["other_quantity"] = names
+            tree[place] = Dataset(data, labels)
         for name, fit in self.fits.items():
             own = fit.to_datatree()
             own.attrs["family"] = name
@@ -317,39 +409,11 @@ class Pool(Display):
         lines = [f"{self.law.name} on {counted(len(self), 'family', 'families')}, {counted(runs, 'run')}"]
         for group, label in zip(self.groups, self.labels, strict=True):
             lines += [f"{label}:"] if label else []
-            lines += [described(group, number, quantity) for number, quantity in enumerate(group.quantities)]
+            lines += described(group, self.covariates)
+        for own, common in ({} if self.covariates is None else self.covariates.counted).items():
+            lines.append(f"{common} stands for {own} in some families, as a covariate tells; exponents are pooled.")
         if not all(group.converged for group in self.groups):
             lines.append("The chains of the group disagree (R-hat too high); use settings=Nuts(draws=2000).")
         if self.doubtful:
             lines.append(f"Too few draws count of {', '.join(self.doubtful[:5])}; use settings=Nuts(draws=2000).")
         return "\n".join(lines)
-
-
-def group_row(group: Group, number: int, quantity: Quantity, level: float) -> dict[str, Any]:
-    """Return the row of a quantity in the table of `Pool.summary`."""
-    ends = [0.5 - level / 2, 0.5, 0.5 + level / 2]
-    mean, sd = group.flat.mean[:, number], group.flat.sd[:, number]
-    low, middle, high = (float(value) for value in quantity.constrain(np.quantile(mean, ends)))
-    row: dict[str, Any] = {"quantity": quantity.name, "is": "shared" if quantity.shared else "pooled"}
-    row |= {"median": middle, "low": low, "high": high}
-    if not quantity.shared:
-        row |= dict(zip(("sd_low", "sd", "sd_high"), map(float, np.quantile(sd, ends)), strict=True))
-    new = mean + sd * np.random.default_rng(0).standard_normal(len(mean))
-    outer = quantity.constrain(np.quantile(new, [ends[0], ends[2]]))
-    row |= {"new_low": float(outer[0]), "new_high": float(outer[1])}
-    learned = 1.0 - float(mean.var()) / group.priors[number].sd ** 2
-    rhat, ess = float(np.nanmax(group.rhat[number])), float(np.nanmin(group.ess[number]))
-    return row | {"learned": learned, "r_hat": rhat, "ess_bulk": ess}
-
-
-def described(group: Group, number: int, quantity: Quantity) -> str:
-    """Return a line that describes a quantity."""
-    row = group_row(group, number, quantity, 0.9)
-    text = f"  {quantity.name:<12} {row['is']}: {row['median']:.4g} (90 % {row['low']:.4g} to {row['high']:.4g})"
-    if quantity.shared:
-        return text
-    unit = {"log": " of its logarithm", "logit": " of its logit", "floor": " of its logarithm"}.get(quantity.kind, "")
-    return (
-        f"{text}; between families sd {row['sd']:.2g}{unit}, so a new one has {row['new_low']:.3g} to "
-        f"{row['new_high']:.3g}"
-    )

@@ -19,6 +19,7 @@ from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.likelihood import Binomial, Likelihood
 from bayescale.model.options import ModelOptions
+from bayescale.pooling.covariates import Covariate, Covariates
 from bayescale.pooling.families import plan_families
 from bayescale.pooling.group import GroupDraws
 from bayescale.pooling.group_fit import Group
@@ -63,6 +64,11 @@ def group_arrays(group: Group) -> Any:
     import xarray as xr
 
     by_draw = ("chain", "draw", "quantity")
+    further = {
+        name: ((*by_draw, axis), values)
+        for name, axis, values in (("effects", "column", group.draws.effects), ("factor", "other", group.draws.factor))
+        if values is not None
+    }
     return xr.Dataset(
         {
             "mean": (by_draw, group.draws.mean),
@@ -71,6 +77,7 @@ def group_arrays(group: Group) -> Any:
             "rhat": (("quantity", "of"), group.rhat),
             "ess": (("quantity", "of"), group.ess),
             "worth": ("family", group.worth),
+            **further,
         }
     )
 
@@ -89,6 +96,7 @@ def document(pool: Pool) -> dict[str, Any]:
         "seed": pool.seed,
         "settings": encode(pool.settings),
         "method": pool.method,
+        "covariates": None if pool.covariates is None else dataclasses.asdict(pool.covariates),
     }
 
 
@@ -160,10 +168,19 @@ def rebuilt(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]]) -
     for number, quantities in enumerate(group_quantities(plan)):
         arrays = groups[f"group_{number}"]
         priors = tuple(group_prior(quantity, [jobs[number] for jobs in plan.jobs]) for quantity in quantities)
-        draws = GroupDraws(arrays["mean"], arrays["sd"])
+        draws = GroupDraws(arrays["mean"], arrays["sd"], arrays.get("effects"), arrays.get("factor"))
         rest = (arrays[name] for name in ("tolerance", "rhat", "ess", "worth"))
         found.append(Group(quantities, priors, draws, *rest))
-    return Pool(fits, tuple(found), plan, int(told["seed"]), part(Nuts, told["settings"]), told["method"])
+    settings, covariates = part(Nuts, told["settings"]), decode_covariates(told.get("covariates"))
+    return Pool(fits, tuple(found), plan, int(told["seed"]), settings, told["method"], covariates)
+
+
+def decode_covariates(told: Mapping[str, Any] | None) -> Covariates | None:
+    """Rebuild covariates from plain values; None without any."""
+    if told is None:
+        return None
+    parts = tuple(Covariate(**{**own, "levels": tuple(own["levels"])}) for own in told["parts"])
+    return Covariates(parts, dict(told["values"]), dict(told["counted"]))
 
 
 def decode_law(told: Mapping[str, Any], attrs: Mapping[str, Any]) -> Law:

@@ -1,10 +1,10 @@
 """Pooling: what the other families of a source say of a family with few runs.
 
-    python -m benchmarks pool        measures what is missing and prints the table (a quarter of an hour)
+    python -m benchmarks pool        measures what is missing and prints the tables (half an hour)
 
 The curves of a source with one input are cut at a quarter of their largest scale. A family is forecast from 1, 4, 6 or
 8 runs below the cut, with the other half of the source's families pooled in full, and by the default fit of those runs
-alone. From one run no law can be fitted alone, so there the default has four.
+alone. From one run no law can be fitted alone, so there the default has four. `pool_suites` adds suites of models.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import pandas as pd
 import bayescale as bs
 from bayescale.evaluate import scores
 from benchmarks.calibration.nested import GROUPS
+from benchmarks.calibration.pool_suites import measure_suites, told_suites
 from benchmarks.core.markdown import grid
 from benchmarks.core.problems import Problem, thin
 from benchmarks.core.rows import store, stored
@@ -38,11 +39,13 @@ FEWEST = 8
 """Fewest curves of a source."""
 FOLDS = 2
 SETTINGS = bs.Nuts(warmup=150, draws=500, chains=2, least_ess=200.0)
-VARIANTS: dict[str, tuple[str, ...] | None] = {
-    "exponents": None,
-    "exponents and spreads": ("c", "discrepancy", "residual_sd"),
+SPREADS = ("c", "discrepancy", "residual_sd")
+VARIANTS: dict[str, dict[str, Any]] = {
+    "exponents": {},
+    "exponents and spreads": {"pooled": SPREADS},
+    "exponents and spreads, correlated": {"pooled": SPREADS, "correlated": True},
 }
-"""What is pooled, by name; None is the default of `bayescale.pool`."""
+"""Options of `bayescale.pool`, by name."""
 
 
 class Curve(NamedTuple):
@@ -93,17 +96,17 @@ def measure(problems: Sequence[Problem], path: Path = RESULTS, most: int = MOST)
     """Score the variants that are missing on each source, and store a row a source, variant and number of runs."""
     chosen = curves(problems, most)
     alone: dict[str, dict[Any, dict[str, float]]] = {}
-    for variant, pooled in VARIANTS.items():
+    for variant, options in VARIANTS.items():
         for source, own in chosen.items():
             rows = stored(path)
             if any(row["source"] == source and row["variant"] == variant for row in rows):
                 continue
             if source not in alone:
                 alone[source] = default_scores(own)
-            found = list(scored(own, pooled, alone[source]))
+            found = list(scored(own, options, alone[source]))
             store(rows + [{"source": source, "variant": variant} | row for row in found], path)
             print(f"{source}: {variant} done", file=sys.stderr)
-    return path
+    return measure_suites(path)
 
 
 def default_scores(own: Sequence[Curve]) -> dict[Any, dict[str, float]]:
@@ -124,9 +127,7 @@ def default_scores(own: Sequence[Curve]) -> dict[Any, dict[str, float]]:
     return found
 
 
-def scored(
-    own: Sequence[Curve], pooled: tuple[str, ...] | None, alone: dict[Any, dict[str, float]]
-) -> list[dict[str, Any]]:
+def scored(own: Sequence[Curve], options: dict[str, Any], alone: dict[Any, dict[str, float]]) -> list[dict[str, Any]]:
     """Return rows of scores, one a number of runs: of pooled fits, and of default fits of the same curves."""
     families = {name: i for i, name in enumerate(dict.fromkeys(curve.problem.family for curve in own))}
     pairs: dict[int, list[tuple[dict[str, float], dict[str, float]]]] = {count: [] for count in COUNTS}
@@ -136,7 +137,7 @@ def scored(
         others = {curve.full.name: curve.full for curve, mine in zip(own, here, strict=True) if not mine}
         if len(others) < 3:
             continue
-        joint = bs.pool(others, pooled=pooled, seed=0, settings=SETTINGS)
+        joint = bs.pool(others, seed=0, settings=SETTINGS, **options)
         for count in COUNTS:
             for number, curve in enumerate(own):
                 base = alone.get((number, ALONE if count == 1 else count))
@@ -171,14 +172,14 @@ def summary(count: int, pairs: Sequence[tuple[dict[str, float], dict[str, float]
 
 def told(path: Path = RESULTS) -> str:
     """Return the table of each variant: a row a source and number of runs, and the means over sources."""
-    table = pd.DataFrame(stored(path))
+    table = pd.DataFrame([row for row in stored(path) if row["variant"] in VARIANTS])
     parts = []
     for variant, own in table.groupby("variant", sort=False):
         body = [cells(row["source"], pd.DataFrame([row])) for _, row in own.sort_values(["runs", "source"]).iterrows()]
         body += [cells("mean over sources", part) for _, part in own.groupby("runs")]
         head = ["source", "runs", "curves", "CRPS, pooled / alone", "width, pooled / alone", "pooled 50/80/95", "alone"]
         parts += [f"Pooled: {variant}.", grid(head, body)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *filter(None, [told_suites(path)])])
 
 
 def cells(name: str, rows: pd.DataFrame) -> list[str]:
