@@ -200,6 +200,8 @@ def given(
     request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
+    if checked_runs(runs).value is not None:
+        raise InputError("`given` is for losses and scores; check values with `run`.")
     if len(checked_runs(runs).inputs) > 1:
         raise InputError(f"`given` needs runs with one input; {runs.name} has {', '.join(runs.inputs)}.")
     real = request.plan(runs)

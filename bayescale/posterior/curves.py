@@ -1,0 +1,66 @@
+"""Curves: whether the law of a fit, or its data along one input, rise or turn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from bayescale.data.runs import Runs
+from bayescale.posterior.fitted import Fitted
+
+RISE = 0.05
+"""A curve counts as rising again if it rises by more than this fraction of its range."""
+MOST_POINTS = 64
+"""Largest number of points of a curve that are used singly; more are averaged in equal parts of ln x."""
+
+
+def rises(posterior: Fitted) -> bool:
+    """Return whether the law, at its median constants, increases from the smallest to the largest fitted inputs."""
+    posterior = posterior.leading
+    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
+    x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
+    model = posterior.first.job.model.law
+    low, high = (
+        float(posterior.law(*model.arguments(end / posterior.reference), **constants)) for end in (x.min(0), x.max(0))
+    )
+    return high > low
+
+
+def turns(posterior: Fitted) -> bool:
+    """Return whether a law of one input both decreases and increases within the runs, at its median constants."""
+    posterior = posterior.leading
+    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
+    x = posterior.runs.frame[posterior.law.inputs[0]].to_numpy(float)
+    grid = np.geomspace(x.min(), x.max(), 2 * MOST_POINTS)[None, :] / posterior.reference[:, None]
+    curve = np.log(posterior.law(*posterior.first.job.model.law.arguments(grid), **constants))
+    return min(rise(curve), rise(-curve)) > RISE * np.ptp(curve) > 0.0
+
+
+def rise(y: np.ndarray) -> float:
+    """Return the largest height above the lowest value so far, averaged over two neighbours, of values in order."""
+    return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
+
+
+def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return ln x and mean ln(loss) at each value of one input, in order.
+
+    Long curves in `MOST_POINTS` parts of ln x.
+    """
+    x = np.log(runs.frame[name].to_numpy(float))
+    cell = x
+    if len(np.unique(x)) > MOST_POINTS:
+        cell = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
+    table = pd.DataFrame({"cell": cell, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
+    means = table.groupby("cell")[["x", "y"]].mean().to_numpy(float)
+    return means[:, 0], means[:, 1]
+
+
+def scatter_of(y: np.ndarray) -> tuple[float, float]:
+    """Return the standard deviation of values in order around a smooth curve, and how far noise alone would rise.
+
+    The rise is in these standard deviations.
+    """
+    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
+    # Of n points of pure noise, the lowest lies sqrt(2 ln n) sds below the mean, and the highest pair of neighbours
+    # sqrt(ln n) sds above it.
+    return float(noise), float((np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y))))
