@@ -17,8 +17,6 @@ from bayescale.errors import InputError, some
 if TYPE_CHECKING:
     from bayescale.data.runs import Runs
 
-SPAN = 0.4
-"""Range of y over the fitted values: the prior median of the decrease of ln(loss) over the data (`priors.Fall`)."""
 DIGITS = 12
 """Decimal digits of y; with more, values in another unit would give another fit through rounding errors."""
 FARTHEST = 300.0
@@ -32,12 +30,11 @@ class ValueScale:
 
     A value v is written as v = middle - unit * y if higher is better, and as v = middle + unit * y if lower is better.
     Laws describe exp(y), which decreases as models get better, as a loss does. A fit chooses `middle` and `unit` so
-    that y runs from -0.2 to 0.2 over the fitted values. With this range the priors for losses suit values.
+    that y runs from -0.5 to 0.5 over the fitted values.
 
     Attributes:
         middle: Value at which y is zero; a fit uses the middle of the range of its values.
-        unit: Difference of values that corresponds to a difference of one in y; a fit uses 2.5 times the range of its
-            values.
+        unit: Difference of values that corresponds to a difference of one in y; a fit uses the range of its values.
         higher_is_better: Whether higher values are better.
 
     Raises:
@@ -83,17 +80,17 @@ class ValueScale:
         return np.round(np.asarray(sd, float) / self.unit, DIGITS)
 
     def of(self, values: Array) -> ValueScale:
-        """Return the scale of fitted values, in the same direction: their middle, and `1 / SPAN` times their range.
+        """Return the scale of fitted values, in the same direction: the middle of their range, and their range.
 
         Example:
             >>> ValueScale(higher_is_better=False).of([-3.0, 1.0])
-            ValueScale(middle=-1.0, unit=10.0, higher_is_better=False)
+            ValueScale(middle=-1.0, unit=4.0, higher_is_better=False)
         """
         there = np.asarray(values, float)
         there = there[np.isfinite(there)]
         low, high = (float(there.min()), float(there.max())) if len(there) else (0.0, 0.0)
         # Values that are all equal have no range.
-        unit = (high - low) / SPAN or 1.0
+        unit = high - low or 1.0
         if not np.isfinite(unit):
             raise InputError(f"Values must not differ by more than numbers can hold; found {low:g} to {high:g}.")
         return dataclasses.replace(self, middle=0.5 * (low + high), unit=unit)

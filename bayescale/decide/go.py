@@ -106,7 +106,7 @@ class Decision(Display):
 
     @property
     def side(self) -> str:
-        """Return the side of the target on which the run has to end: `below` for a loss, `above` for a score or reward."""
+        """Return the side of the target on which the run has to end: `below` for a loss, `above` for a score."""
         return "above" if self.higher_is_better else "below"
 
     @property

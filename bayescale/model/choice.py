@@ -25,6 +25,9 @@ from bayescale.model.problem import Job, PriorScale
 LEVEL_SD, FALL = 2.5, 3.0
 """For log odds of scores: prior sd of their level, and factor by which they decrease more than ln(loss)."""
 
+WIDER = 2.5
+"""Factor by which y of values varies more than ln(loss): it spans 1, and ln(loss) decreases by 0.4 (`Fall.median`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
@@ -86,6 +89,10 @@ def choose_model(
     scatter = resolve_likelihood(likelihood, len(chosen.inputs), scored, valued)
     if scored:
         chosen = on_log_odds(chosen, told)
+    elif valued:
+        chosen = on_values(chosen, told)
+        if isinstance(discrepancy, str) and found is not None:
+            found = dataclasses.replace(found, median=WIDER * found.median, scale=WIDER * found.scale)
     parts = components(chosen, shape_weights(kind, found is None, scored))
     return ModelChoice(parts, found, scatter, kind, (None,) * len(parts))
 
@@ -212,6 +219,22 @@ def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
             changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
         elif isinstance(prior, Fall):
             changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
+    return law.with_priors(changed)
+
+
+def on_values(law: Law, told: Mapping[str, Prior]) -> Law:
+    """Return a law with priors for values, whose y spans 1 over the data.
+
+    Args:
+        law: The law.
+        told: Priors that the caller gave, which are not changed.
+    """
+    changed: dict[str, Any] = {}
+    for key, prior in law.priors.items():
+        if key not in told and isinstance(prior, LEVELS):
+            changed[key] = dataclasses.replace(prior, sd=WIDER * float(prior.sd))
+        elif key not in told and isinstance(prior, Fall):
+            changed[key] = dataclasses.replace(prior, median=WIDER * float(prior.median))
     return law.with_priors(changed)
 
 

@@ -34,8 +34,8 @@ A curve of a few smooth points contains little information about its residual sd
 therefore suits both smooth and noisy curves. Grids of several inputs contain enough information themselves (see
 `docs/evidence/calibration.md`).
 """
-VALUES: dict[str, float] = {"residual_sd": 0.012, "residual_spread": 1.2, "seed_sd": 0.004, "seed_spread": 1.0}
-"""Defaults for values such as rewards, for any number of inputs: medians of 3 % and 1 % of the range of the values.
+VALUES: dict[str, float] = {"residual_sd": 0.03, "residual_spread": 1.2, "seed_sd": 0.01, "seed_spread": 1.0}
+"""Defaults for values such as rewards, for any number of inputs, in ranges of the fitted values.
 
 Rewards scatter more around their curve than losses do. These numbers were not chosen on data.
 """

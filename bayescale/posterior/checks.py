@@ -9,7 +9,6 @@ import pandas as pd
 
 from bayescale.data.runs import DISTINCT
 from bayescale.data.trends import has_trough, shape_warnings
-from bayescale.data.value import SPAN
 from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import InputError, Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
@@ -410,9 +409,8 @@ def check_forecast(forecast: Forecast) -> list[Note]:
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)
     if isinstance(forecast, ValueForecast):
-        spread = float((high - low).max())
-        if spread > WIDE_VALUE * SPAN * forecast.values.unit:
-            times = spread / (SPAN * forecast.values.unit)
+        times = float((high - low).max()) / forecast.values.unit
+        if times > WIDE_VALUE:
             text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: too wide to decide on."
             notes.append(Note("weak", "warning", text))
         return notes
