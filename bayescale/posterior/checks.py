@@ -13,7 +13,7 @@ from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import InputError, Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
 from bayescale.laws.priors import Plateaus, Shares
-from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, turns
+from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, steepens, turns
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.loo import elpd
 from bayescale.posterior.notes import Note
@@ -34,8 +34,6 @@ UNLEARNED = 0.1
 COLLINEAR = 0.98
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
-STEEPENING = 0.3
-"""Relative increase of the log-log slope, from the first to the second half of points, that counts as steepening."""
 REFUTED = 8.0
 """A component of a mixture is reported if its leave-one-out log density is lower than another's by this many nats."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
@@ -237,9 +235,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
                 "growing_power."
             )
         notes.append(Note("not_monotone", "warning", text))
-    half = len(y) // 2
-    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
-    if not notes and len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
+    if not notes and steepens(x, y):
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
     return notes

@@ -12,6 +12,8 @@ RISE = 0.05
 """A curve counts as rising again if it rises by more than this fraction of its range."""
 MOST_POINTS = 64
 """Largest number of points of a curve that are used singly; more are averaged in equal parts of ln x."""
+STEEPENING = 0.3
+"""Relative increase of the log-log slope, from the first to the second half of points, that counts as steepening."""
 
 
 def rises(posterior: Fitted) -> bool:
@@ -64,3 +66,12 @@ def scatter_of(y: np.ndarray) -> tuple[float, float]:
     # Of n points of pure noise, the lowest lies sqrt(2 ln n) sds below the mean, and the highest pair of neighbours
     # sqrt(ln n) sds above it.
     return float(noise), float((np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y))))
+
+
+def steepens(x: np.ndarray, y: np.ndarray) -> bool:
+    """Return whether six or more values in order of x decrease faster in the second half than in the first."""
+    if len(y) < 6:
+        return False
+    half = len(y) // 2
+    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
+    return bool(late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)))

@@ -6,7 +6,7 @@ import numpy as np
 
 from bayescale.data.score import counts
 from bayescale.data.trends import has_trough
-from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, turns
+from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, steepens, turns
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 
@@ -65,9 +65,18 @@ def check_value(posterior: Fitted) -> list[Note]:
             "not decide on this forecast."
         )
         return [Note("flat", "warning", text)]
-    above = rise(y) if len(y) >= 4 else 0.0
-    if rises(posterior) or above <= RISE * np.ptp(y) or turns(posterior):
+    if len(y) < 4 or rises(posterior) or turns(posterior):
         return []
+    later = []
+    if steepens(x, y):
+        text = (
+            "The curve still steepens: where rewards had just begun to move, forecasts of published curves were too "
+            "low more often than stated."
+        )
+        later = [Note("steepening", "info", text)]
+    above = rise(y)
+    if above <= RISE * np.ptp(y):
+        return later
     noise, reach = scatter_of(y)
     verb, option = "rises", "read it without lower_is_better= (--lower-is-better)"
     if value.higher_is_better:
@@ -79,7 +88,7 @@ def check_value(posterior: Fitted) -> list[Note]:
         )
         return [Note("not_monotone", "warning", text)]
     if not (has_trough(y) or above > (reach + ABOVE_NOISE) * noise):
-        return []
+        return later
     text = (
         f"The value {verb} again by {above / np.ptp(y):.0%} of its range. A law that moves in one direction only does "
         "not describe this, and no interval here foresees the next turn: do not decide on this forecast."
