@@ -112,13 +112,7 @@ class Runs(Display):
         if score is None and "score" in table and "loss" not in table:
             score = ScoreScale()
         if score is not None:
-            if "score" not in table:
-                raise InputError(
-                    f"A column 'score' is needed; found {some(list(table), 8)}. Map yours with "
-                    "columns={'score': 'accuracy'} (--score accuracy)."
-                )
-            found, entries = score_columns(table, score, n_items, numbers_of_rows)
-            table = table.drop(columns="value_se", errors="ignore").assign(**found)
+            table, entries = with_scores(table, score, n_items, numbers_of_rows)
         if value is not None:
             table, value = with_values(table, value, numbers_of_rows)
         if "loss" not in table and "value" in table:
@@ -251,6 +245,29 @@ class Runs(Display):
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
         response = f"{self.response_kind} {self.shown.min():.4g} to {self.shown.max():.4g}"
         return f"{self.name}: {counted(len(self), 'row')}{families}; {spans or 'no scale input'}; {response}"
+
+
+def with_scores(
+    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, rows: np.ndarray
+) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Return a table whose column score is the response, with the columns that laws need, and log entries.
+
+    Args:
+        table: The table.
+        scale: Chance and ceiling.
+        n_items: Number of items of all scores, if the table has no such column.
+        rows: Row numbers to print in messages.
+
+    Raises:
+        InputError: Without a column score, and for impossible scores.
+    """
+    if "score" not in table:
+        raise InputError(
+            f"A column 'score' is needed; found {some(list(table), 8)}. Map yours with columns={{'score': 'accuracy'}} "
+            "(--score accuracy)."
+        )
+    found, entries = score_columns(table, scale, n_items, rows)
+    return table.drop(columns="value_se", errors="ignore").assign(**found), entries
 
 
 def with_values(table: pd.DataFrame, scale: ValueScale, rows: np.ndarray) -> tuple[pd.DataFrame, ValueScale]:

@@ -20,11 +20,10 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
-from bayescale.data.value import ResponseScale
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
-from bayescale.decide.utility import check_target
+from bayescale.decide.utility import on_odds
 from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
@@ -198,10 +197,8 @@ def power(
     """
     aims = {"width": width, "difference": difference, "target": target}
     given = {name: number for name, number in aims.items() if number is not None}
-    rules = dict.fromkeys(given, checked.POSITIVE)
-    if isinstance(source, Fitted) and source.runs.value is not None:
-        rules["target"] = checked.FINITE
-    checked.options(**{name: (number, rules[name]) for name, number in given.items()})
+    valued = isinstance(source, Fitted) and source.runs.value is not None
+    checked.options(**{name: (n, checked.FINITE if valued else checked.POSITIVE) for name, n in given.items()})
     checked.options(sure=(sure, checked.PROBABILITY), level=(level, checked.PROBABILITY))
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
@@ -242,27 +239,6 @@ def power(
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Power(frame, aim_text(aims, level, sure, point, source), point, wanted)
-
-
-def on_odds(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[str, float]:
-    """Return the aim of a plan of scores or values as what the law describes, such as odds against a right answer.
-
-    Args:
-        given: The aim: its name and its number.
-        scale: Scale of the score or value.
-        refit: Whether plans are judged by fits to simulated runs.
-
-    Raises:
-        InputError: For aims other than a target, and for refits.
-    """
-    if "target" not in given or refit:
-        raise InputError(
-            "For scores and values, give target= (--target), what is to be met, and leave out refit=True. The other "
-            "aims, widths and "
-            "differences, are defined only for losses."
-        )
-    check_target(given["target"], scale)
-    return {"target": float(np.exp(scale.log_loss(given["target"])))}
 
 
 def refuse_idle(sure: bool, simulations: bool) -> None:

@@ -168,10 +168,8 @@ def comparison_of(
         # Along a ray the axis is one input, whereas the cost is that of all inputs.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
-        duel = duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called)
+        duel = in_units(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called), first)
         sizes = {*posteriors[a].law.inputs, *posteriors[b].law.inputs} - {"flops"}
-        if first.value is not None:
-            duel = dataclasses.replace(duel, difference=quantiles(first.value.sign * difference[:, 0]), values=True)
         duels.append(dataclasses.replace(duel, axis=course.label if course.label in sizes and not along else "cost"))
         if stretch is not None:
             crossing = crossing_of(
@@ -320,6 +318,15 @@ def duel_of(
         caveats=spoken,
         response=response,
     )
+
+
+def in_units(duel: Duel, runs: Runs) -> Duel:
+    """Return a duel whose difference has the sign of the response; only that of values is changed."""
+    if runs.value is None:
+        return duel
+    sign = runs.value.sign
+    ends = {round(level if sign > 0 else 1.0 - level, 6): sign * end for level, end in duel.difference.items()}
+    return dataclasses.replace(duel, difference=dict(sorted(ends.items())), values=True)
 
 
 def below(difference: np.ndarray) -> float:

@@ -120,6 +120,27 @@ def check_target(target: float, scale: ResponseScale | None) -> None:
         raise InputError(f"target must be a positive loss; found {checked.shortened(target)}.")
 
 
+def on_odds(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[str, float]:
+    """Return the aim of a plan of scores or values as what the law describes, such as odds against a right answer.
+
+    Args:
+        given: The aim: its name and its number.
+        scale: Scale of the score or value.
+        refit: Whether plans are judged by fits to simulated runs.
+
+    Raises:
+        InputError: For aims other than a target, and for refits.
+    """
+    if "target" not in given or refit:
+        raise InputError(
+            "For scores and values, give target= (--target), what is to be met, and leave out refit=True. The other "
+            "aims, widths and "
+            "differences, are defined only for losses."
+        )
+    check_target(given["target"], scale)
+    return {"target": float(np.exp(scale.log_loss(given["target"])))}
+
+
 def regrets(go: Array, stay: Array) -> tuple[float, float]:
     """Return the expected regrets of going and of not going: how much more the better action would bring on average.
 

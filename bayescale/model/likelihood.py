@@ -57,6 +57,8 @@ class Likelihood:
       the prior LogNormal(ln 0.0008, 0.8), which was chosen on published replicates.
     - Known standard errors (`value_se` of the runs).
 
+    For values such as rewards, y of `ValueScale` takes the place of ln(loss), and the defaults are those in `VALUES`.
+
     Fields that are left out have the defaults of fits. The defaults in `RESIDUALS` depend on the number of inputs, so
     these fields are None until a fit knows the runs: `fit(runs, likelihood=Likelihood())` is the same as `fit(runs)`.
 

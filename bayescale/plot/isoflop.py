@@ -333,11 +333,7 @@ def fitted(
             ax.plot([middle], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
             ends += [under, over]
         low, high = min(ends), max(ends)
-        if kind == "loss":
-            low, high = low / (high / low) ** 0.05, high * (high / low) ** 0.05
-        else:
-            edge = 0.05 * (high - low)
-            low, high = (0.0, 1.0) if kind == "score" else (low - edge, high + edge)
+        low, high = ends_of_axis(low, high, kind)
         ax.plot([low, high], [low, high], color=QUIET, linewidth=1.0, zorder=1)
         ax.set_ylim(low, high)
         if kind != "loss":
@@ -360,3 +356,11 @@ def fitted(
         )
         key(ax, loc="upper left")
     return ax
+
+
+def ends_of_axis(low: float, high: float, kind: str) -> tuple[float, float]:
+    """Return the ends of an axis for responses from `low` to `high` of a kind: "loss", "score" or "value"."""
+    if kind == "loss":
+        return low / (high / low) ** 0.05, high * (high / low) ** 0.05
+    edge = 0.05 * (high - low)
+    return (0.0, 1.0) if kind == "score" else (low - edge, high + edge)

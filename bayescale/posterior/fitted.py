@@ -163,7 +163,8 @@ class Fitted(Display, abc.ABC):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
-        `residual_sd`, `seed_sd` and `discrepancy` are relative to the response: 0.0035 is 0.35 % of it.
+        `residual_sd`, `seed_sd` and `discrepancy` are relative to the response: 0.0035 is 0.35 % of it. For values
+        such as rewards their unit is `runs.value.unit`, and for scores they are in log odds.
 
         Args:
             level: Central probability of the interval.

@@ -78,9 +78,9 @@ def check_value(posterior: Fitted) -> list[Note]:
     if above <= RISE * np.ptp(y):
         return later
     noise, reach = scatter_of(y)
-    verb, option = "rises", "read it without lower_is_better= (--lower-is-better)"
+    verb, option = "rises", "when reading, leave out lower_is_better= (--lower-is-better)"
     if value.higher_is_better:
-        verb, option = "falls", "read it with lower_is_better=True (--lower-is-better)"
+        verb, option = "falls", "when reading, give lower_is_better=True (--lower-is-better)"
     if np.corrcoef(x, y)[0, 1] > RISES_THROUGHOUT:
         text = (
             f"The value {verb} with {name}, and {posterior.law.name} describes values that become better: do not "
