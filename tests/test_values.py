@@ -11,6 +11,7 @@ from bayescale.model.density import log_density
 from bayescale.model.parameters import coordinates, read
 from bayescale.model.prepare import make_job, make_jobs
 from bayescale.posterior.checks import grave_notes
+from bayescale.posterior.curves import counted_curve, sure_rise
 
 FLOPS = np.geomspace(1e18, 1e20, 10)
 LAW = {"law": "saturating_power", "seed": 0}
@@ -54,6 +55,11 @@ def test_negative_values_and_zero_are_read():
     # y is the logarithm of what laws describe: it spans 1 and decreases as rewards grow.
     y = np.log(runs.frame["loss"])
     np.testing.assert_allclose(y, (598.5 - runs.frame["value"]) / 1204.0, atol=1e-12)
+
+
+def test_rows_without_a_value_are_left_out():
+    (entry,) = [one for one in rewards(table().assign(reward=[np.nan, *table()["reward"][1:]])).log if one.rows]
+    assert "row 2 has no value" in entry.text or "row 1 has no value" in entry.text
 
 
 def test_a_lower_value_may_be_better():
@@ -317,6 +323,17 @@ def test_what_the_law_does_not_describe_is_told(post):
     assert "steepening" in steep
     assert "steepening" not in {note.code for note in grave_notes(fit)}
     assert not post.check(prior=False)
+
+
+def test_noise_of_many_checkpoints_is_no_fall():
+    """Means of early checkpoints are of one row and scatter more than those of late ones."""
+    step = np.arange(1.0, 400.0)
+    for seed in range(20):
+        noise = 0.3 * np.random.default_rng(seed).standard_normal(len(step))
+        x, y, count = counted_curve(rewards(pd.DataFrame({"step": step, "reward": 3.0 - 8.0 * step**-0.4 + noise}),
+                                            inputs=["step"]), "step")  # fmt: skip
+        assert sure_rise(y, count) < 1.0
+        assert sure_rise(np.where(x > np.log(200.0), y + 0.3, y), count) > 1.0
 
 
 # --- Calibration ----------------------------------------------------------------------------------------------

@@ -117,6 +117,8 @@ def screen(
     for rule in RULES[:-1] if scored or value is not None else RULES:
         for finding in rule(left, inputs):
             rows = tuple(int(row) for row in finding.rows)
+            if value is not None and finding.code == "missing_loss":
+                finding = dataclasses.replace(finding, text=finding.text.removesuffix("loss") + "value")
             if not finding.excludes:
                 entries.append(LogEntry(finding.code, "warning", finding.text, rows, finding.columns))
             elif not (named := left.index.intersection(list(rows))).empty:

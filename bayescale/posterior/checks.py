@@ -19,7 +19,7 @@ from bayescale.posterior.loo import elpd
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import run_variance
-from bayescale.posterior.response_checks import ABOVE_NOISE, RISES_THROUGHOUT, check_score, check_value
+from bayescale.posterior.response_checks import RISES_THROUGHOUT, check_score, check_value
 from bayescale.posterior.track_record import INSIDE, entry
 from bayescale.score_forecast import ValueForecast
 
@@ -40,6 +40,8 @@ ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "p
 """Laws that correspond to one component of the default mixture, by its label."""
 SCATTERS = 2.0
 """A floor is reported if it exceeds the lowest measured value by this many standard deviations of one run."""
+ABOVE_NOISE = 1.0
+"""A curve rises again if it exceeds what noise alone would cause by this many standard deviations of the noise."""
 WIDE_SCORE = 0.4
 """Width of the 95 % interval of a score above which it is called too wide for a decision."""
 WIDE_VALUE = 1.25

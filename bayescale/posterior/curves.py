@@ -48,13 +48,20 @@ def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
 
     Long curves in `MOST_POINTS` parts of ln x.
     """
+    x, y, _ = counted_curve(runs, name)
+    return x, y
+
+
+def counted_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return ln x, mean ln(loss) and number of rows of each point of `one_curve`, shape (point,) each."""
     x = np.log(runs.frame[name].to_numpy(float))
     cell = x
     if len(np.unique(x)) > MOST_POINTS:
         cell = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
     table = pd.DataFrame({"cell": cell, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
-    means = table.groupby("cell")[["x", "y"]].mean().to_numpy(float)
-    return means[:, 0], means[:, 1]
+    cells = table.groupby("cell")[["x", "y"]]
+    means = cells.mean().to_numpy(float)
+    return means[:, 0], means[:, 1], cells.size().to_numpy(float)
 
 
 def scatter_of(y: np.ndarray) -> tuple[float, float]:
@@ -75,3 +82,22 @@ def steepens(x: np.ndarray, y: np.ndarray) -> bool:
     half = len(y) // 2
     early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
     return bool(late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)))
+
+
+def sure_rise(y: np.ndarray, count: np.ndarray) -> float:
+    """Return the largest rise above the lowest value so far, divided by the rise that noise could cause.
+
+    Rises are averaged over two neighbours, as in `rise`, and counted in the larger standard error of the points. The
+    rise that noise could cause is that of `scatter_of`, plus one standard error.
+
+    Args:
+        y: Means in order of ln x, three or more, shape (point,).
+        count: Number of rows of each mean, shape (point,).
+    """
+    error = 1.0 / np.sqrt(count)
+    bend = np.diff(y, 2) / np.sqrt(error[:-2] ** 2 + 4.0 * error[1:-1] ** 2 + error[2:] ** 2)
+    lowest = np.array([int(np.argmin(y[: number + 1])) for number in range(len(y))])
+    larger = np.maximum(error, error[lowest])
+    heights = 0.5 * np.convolve(y - y[lowest], [1.0, 1.0], "valid") / np.maximum(larger[1:], larger[:-1])
+    noise = np.median(np.abs(bend)) / 0.6745 + 1e-9
+    return float(heights.max() / noise / ((np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y))) + 1.0))

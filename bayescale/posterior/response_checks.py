@@ -6,14 +6,14 @@ import numpy as np
 
 from bayescale.data.score import counts
 from bayescale.data.trends import has_trough
-from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, steepens, turns
+from bayescale.posterior.curves import RISE, counted_curve, rise, rises, steepens, sure_rise, turns
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 
 FALLEN = 3.0
 """A score counts as fallen if it is lower than an earlier one by this many standard errors."""
-ABOVE_NOISE = 1.0
-"""A rise counts if it exceeds what noise alone would cause by more than this many standard deviations of the noise."""
+TROUGH = 0.3
+"""Values of five to seven points fall again if they fall by more than this fraction of their range."""
 RISES_THROUGHOUT = 0.7
 """Correlation of ln x and ln y above which a response counts as rising throughout instead of rising again."""
 
@@ -57,7 +57,7 @@ def check_value(posterior: Fitted) -> list[Note]:
     runs, name = posterior.runs, posterior.law.inputs[0]
     value = runs.value
     assert value is not None, "values"
-    x, y = one_curve(runs, name)
+    x, y, count = counted_curve(runs, name)
     if len(y) > 1 and np.ptp(runs.frame["value"].to_numpy(float)) == 0.0:
         text = (
             f"All {len(y)} values are equal ({runs.frame['value'].iloc[0]:.4g}): nothing was learned yet, or the "
@@ -77,7 +77,6 @@ def check_value(posterior: Fitted) -> list[Note]:
     above = rise(y)
     if above <= RISE * np.ptp(y):
         return later
-    noise, reach = scatter_of(y)
     verb, option = "rises", "when reading, leave out lower_is_better= (--lower-is-better)"
     if value.higher_is_better:
         verb, option = "falls", "when reading, give lower_is_better=True (--lower-is-better)"
@@ -87,7 +86,7 @@ def check_value(posterior: Fitted) -> list[Note]:
             f"decide on this forecast. If the direction is wrong, {option}."
         )
         return [Note("not_monotone", "warning", text)]
-    if not (has_trough(y) or above > (reach + ABOVE_NOISE) * noise):
+    if not (has_trough(y) and y[-1] - y.min() > TROUGH * np.ptp(y)) and sure_rise(y, count) <= 1.0:
         return later
     text = (
         f"The value {verb} again by {above / np.ptp(y):.0%} of its range. A law that moves in one direction only does "
