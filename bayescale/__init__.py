@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bayescale.data.read import read_families as read_families
     from bayescale.data.runs import Runs as Runs
     from bayescale.data.score import ScoreScale as ScoreScale
+    from bayescale.data.value import ValueScale as ValueScale
     from bayescale.errors import InputError as InputError
     from bayescale.errors import Status as Status
     from bayescale.errors import UntrustworthyFit as UntrustworthyFit
@@ -88,6 +89,7 @@ _HOMES = {
     "posterior.mixture": ("Mixture",),
     "model.likelihood": ("Binomial", "Likelihood"),
     "data.score": ("ScoreScale",),
+    "data.value": ("ValueScale",),
     "inference.nuts": ("Nuts",),
     "posterior.posterior": ("Failure", "Posterior"),
     "laws.priors": (

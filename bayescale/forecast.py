@@ -84,6 +84,10 @@ class Forecast(Display):
         """Return whether a higher response is better: False for a loss."""
         return False
 
+    def log_of(self, response: float | np.ndarray) -> np.ndarray:
+        """Return the logarithm whose normal distributions are `location` and `scale`, of a response of any shape."""
+        return np.log(response)
+
     def probability_met(self, target: float | np.ndarray) -> np.ndarray:
         """Return the probability that the response is better than `target`: a loss below it, a score above it.
 

@@ -1,4 +1,4 @@
-"""Forecasts of scores, computed from forecasts of the log odds against a right answer."""
+"""Forecasts of scores and values, computed from forecasts of the logarithm of what laws describe."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.data.score import ScoreScale
+from bayescale.data.value import ResponseScale, ValueScale
 from bayescale.errors import InputError, counted
 from bayescale.forecast import Forecast, as_numbers, mixture_cdf, mixture_quantile
 
@@ -41,6 +42,10 @@ class ScoreForecast(Forecast):
     def higher_is_better(self) -> bool:
         """Return True: a score grows as models get better."""
         return True
+
+    def log_of(self, response: float | np.ndarray) -> np.ndarray:
+        """Return ln of the odds against a right answer, of scores of any shape."""
+        return self.range.log_odds(response)
 
     @property
     def draws(self) -> np.ndarray:
@@ -124,9 +129,100 @@ class ScoreForecast(Forecast):
         return dataclasses.replace(self, simulated=found)
 
 
-def on_scale(forecast: Forecast, score: ScoreScale | None) -> Forecast:
-    """Return a forecast of log odds as a forecast of the score; a forecast of a loss is returned unchanged."""
-    if score is None:
+@known_keywords
+@dataclasses.dataclass(frozen=True, repr=False)
+class ValueForecast(Forecast):
+    """Predictive distribution of a value of any sign, such as a reward, at several points.
+
+    Each posterior draw contributes a normal distribution of the value. It is stored as that of y, which `values`
+    defines: `location` and `scale` are mean and standard deviation of y. Results are reported as values.
+
+    Attributes:
+        values: Relation of the value and y.
+    """
+
+    values: ValueScale = dataclasses.field(default_factory=ValueScale)
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Return whether higher values are better."""
+        return self.values.higher_is_better
+
+    def log_of(self, response: float | np.ndarray) -> np.ndarray:
+        """Return y of values of any shape."""
+        return self.values.log_loss(response)
+
+    @property
+    def draws(self) -> np.ndarray:
+        """Joint draws of the value, shape (chain, draw, point)."""
+        return self.values.response(self.log_draws)
+
+    @property
+    def typical(self) -> np.ndarray:
+        """Mean of the value, shape (point,)."""
+        return self.mean
+
+    @property
+    def mean(self) -> np.ndarray:
+        """Mean of the value, shape (point,)."""
+        return self.values.response(self.location.mean(0))
+
+    def quantiles_at(self, levels: np.ndarray) -> np.ndarray:
+        """Return the quantiles of the value at valid probabilities, shape (level, point)."""
+        turned = 1.0 - levels if self.higher_is_better else levels
+        return self.values.response(mixture_quantile(turned, self.location, self.scale))
+
+    def probability_below(self, target: float | np.ndarray) -> np.ndarray:
+        """Return the probability that the value lies below `target`, shape (point,).
+
+        Raises:
+            InputError: For a target that is not finite.
+        """
+        values = as_numbers("target", target)
+        if not np.isfinite(values).all():
+            raise InputError(f"A target must be a finite number; found {target}.")
+        if values.shape not in ((), (1,), (len(self.points),)):
+            raise InputError(
+                f"Give one target, or one for each point; found {counted(values.size, 'target')} for "
+                f"{counted(len(self.points), 'point')}."
+            )
+        below = mixture_cdf(self.log_of(np.broadcast_to(values, len(self.points))), self.location, self.scale)
+        return 1.0 - below if self.higher_is_better else below
+
+    def measured(self, value_se: float | Array | None = None, *, items: float | Array | None = None) -> ValueForecast:
+        """Return the forecast of a measurement of the value that has a measurement error.
+
+        Args:
+            value_se: Standard errors of the measurement on the scale of the value, one number or shape (point,).
+            items: Only for scores and rates; must be None.
+
+        Raises:
+            InputError: For impossible errors or none, and for items.
+
+        Example:
+            >>> post.predict(step=1e5).measured(0.5).interval(0.95)  # doctest: +SKIP
+        """
+        if value_se is None or items is not None:
+            raise InputError(
+                "For a value, give value_se= (--value-se), the standard error of the measurement; items= (--items) is "
+                "only for scores and rates."
+            )
+        errors = self.per_point("value_se", value_se, "a standard error of zero or more")
+        spread = self.values.spread(errors)
+        noise = spread * np.random.default_rng(len(self.points)).standard_normal(self.log_draws.shape)
+        return dataclasses.replace(self, scale=np.hypot(self.scale, spread), log_draws=self.log_draws + noise)
+
+
+def on_scale(forecast: Forecast, scale: ResponseScale | None) -> Forecast:
+    """Return a forecast of the response from that of ln of what laws describe; without a scale that is a loss.
+
+    Args:
+        forecast: The forecast.
+        scale: Relation of a score or a value to what laws describe; None for a loss, whose forecast is not changed.
+    """
+    if scale is None:
         return forecast
     fields: dict[str, Any] = {field.name: getattr(forecast, field.name) for field in dataclasses.fields(forecast)}
-    return ScoreForecast(**fields, range=score)
+    if isinstance(scale, ValueScale):
+        return ValueForecast(**fields, values=scale)
+    return ScoreForecast(**fields, range=scale)

@@ -121,6 +121,18 @@ def forecast_scores(
     print(scores.summary(scores.measure(chosen)).round(3).to_string(index=False))
 
 
+@app.command("values", rich_help_panel=CALIBRATION)
+def forecast_values(
+    source: Annotated[list[str] | None, typer.Option(help="Data set; repeatable; by default all of them.")] = None,
+) -> None:
+    """Forecast rewards and returns beyond the fitted runs; print the coverage by data set (minutes)."""
+    from benchmarks.calibration import values
+
+    chosen = tuple(source or values.NAMES)
+    known(chosen, dict.fromkeys(values.NAMES), "source")
+    print(values.summary(values.measure(chosen)).round(2).to_string(index=False))
+
+
 @app.command("nested", rich_help_panel=CALIBRATION)
 def choose_nested(
     design: Annotated[str, typer.Option(help="ladder or curve.")] = "ladder",

@@ -77,6 +77,8 @@ READING = {
     "chance": "at least zero",
     "ceiling": "positive",
     "n-items": "positive",
+    "value": "column",
+    "lower-is-better": "flag",
     "screen": "name",
     "checkpoints": "flag",
     "table": "whole",

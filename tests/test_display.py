@@ -62,6 +62,7 @@ def shown(marin, marin_post, seeds, law):
         "power": bs.decide.power(marin_post, ladder, width=0.1, flops=1e21),
         "reach": bs.decide.reach(marin_post, 2.6),
         "score forecast": on_scale(marin_post.predict(flops=[1e21, 2e21]), bs.ScoreScale()),
+        "value forecast": on_scale(marin_post.predict(flops=[1e21, 2e21]), bs.ValueScale()),
         "stops": bs.decide.stop_early(marin_post, 2.6, flops=1e21),
         "noise": noise,
         "difference": noise.differences[0],
@@ -75,7 +76,7 @@ NAMES = [
     *("runs", "runs of families", "mixture", "posterior", "forecast", "decision", "allocation", "allocations"),
     *("comparison", "duel", "crossing", "ranking", "ranking with stakes", "power", "stops", "noise", "difference"),
     "looks",
-    *("backtest", "report", "reach", "score forecast"),
+    *("backtest", "report", "reach", "score forecast", "value forecast"),
 ]
 
 

@@ -66,6 +66,17 @@ READING: dict[str, tuple[Any, Any]] = {
         Annotated[float | None, typer.Option(help="Number of items on which all scores are measured.")],
         None,
     ),
+    "value": (
+        Annotated[
+            str | None,
+            typer.Option(help="Column of the file with the response, if that is a value of any sign, e.g. a reward."),
+        ],
+        None,
+    ),
+    "lower_is_better": (
+        Annotated[bool, typer.Option("--lower-is-better", help="Lower values are better; by default higher ones are.")],
+        False,
+    ),
     "screen": (
         Annotated[str, typer.Option(help="exclude diverged and unfinished runs, or keep them and report them.")],
         "exclude",

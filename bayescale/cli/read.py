@@ -47,8 +47,8 @@ def read(
         return
     tell_log(found.log)
     print(found, file=sys.stderr)
-    # Laws describe the odds against a right answer; tables of scores do not contain this column.
-    shown = found.frame if found.score is None else found.frame.drop(columns="loss")
+    # Tables of scores and values do not contain the column that laws describe.
+    shown = found.frame if found.response_scale is None else found.frame.drop(columns="loss")
     print(shown.to_string(index=False, na_rep=NOTHING))
     for path in written:
         print(f"wrote {path}", file=sys.stderr)

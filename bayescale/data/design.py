@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from bayescale._record import Array, record, static
 from bayescale.data.checkpoints import averaged, curves, long_curves, most_rows
@@ -202,7 +201,7 @@ def measured_rows(runs: Runs, exempt: np.ndarray) -> Rows:
     """
     frame = runs.frame
     y, x = np.log(frame["loss"].to_numpy()), np.log(frame[list(runs.inputs)].to_numpy(float))
-    error = measurement_variance(frame) if runs.score is None else np.zeros(len(frame))
+    error = measurement_variance(runs) if runs.score is None else np.zeros(len(frame))
     right, items = (y, y) if runs.score is None else counts(frame)
     curve, single = curves(frame), 0.0
     most = most_rows(curve, runs.score is not None)
@@ -227,10 +226,13 @@ def referred(design: Design, reference: Array, center: Array) -> Design:
     )
 
 
-def measurement_variance(frame: pd.DataFrame) -> np.ndarray:
+def measurement_variance(runs: Runs) -> np.ndarray:
     """Return the variance of ln loss implied by the given standard errors, shape (row,); 0 without them."""
+    frame = runs.frame
     if "value_se" not in frame:
         return np.zeros(len(frame))
+    if runs.value is not None:
+        return runs.value.spread(frame["value_se"].to_numpy()) ** 2
     return (frame["value_se"].to_numpy() / frame["loss"].to_numpy()) ** 2
 
 

@@ -65,7 +65,11 @@ def read_units(units: Mapping[str, Any] | None, chosen: Mapping[str, str]) -> di
 
 
 def canonical(
-    cells: Cells, chosen: Mapping[str, str], units: Mapping[str, float], needed: Collection[str]
+    cells: Cells,
+    chosen: Mapping[str, str],
+    units: Mapping[str, float],
+    needed: Collection[str],
+    bounded: bool = True,
 ) -> tuple[pd.DataFrame, list[LogEntry], dict[str, list[int]]]:
     """Return the table with canonical column names and numbers in raw counts; unused columns keep their own names.
 
@@ -74,6 +78,7 @@ def canonical(
         chosen: Columns by canonical name.
         units: Factors specified by the caller, by canonical name.
         needed: Further columns that must hold numbers.
+        bounded: Whether large numbers in column loss must be misread marks, because losses are small.
 
     Returns:
         The table, log entries about conversions, and, for each needed column, the rows whose cells could not be read as
@@ -103,7 +108,7 @@ def canonical(
             else:
                 labels.add(theirs)
             continue
-        check(role, theirs, read, cells.decimal)
+        check(role, theirs, read, cells.decimal, bounded)
         if read.unreadable:
             unreadable[role] = [int(index[i]) for i in read.unreadable]
         factor = units.get(role, cells.heads[theirs].factor)
@@ -148,8 +153,11 @@ def text_of(value: Any) -> str | None:
     return unmarked(text)
 
 
-def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> None:
-    """Refuse a column that holds another kind of number than its role needs."""
+def check(role: str, theirs: str, read: Column, decimal: str | None = None, bounded: bool = True) -> None:
+    """Refuse a column that holds another kind of number than its role needs.
+
+    With `bounded`, large numbers in column loss are refused too.
+    """
     name = role if role == theirs else f"{role} (column {theirs!r})"
     option = f"columns={{'{role}': ...}} (--column {role}=...)"
     if read.undecided:
@@ -168,7 +176,8 @@ def check(role: str, theirs: str, read: Column, decimal: str | None = None) -> N
             f"{name} has percentages in {read.marks['percent']} of {filled} cells. Write all cells with % or all "
             "without."
         )
-    if role == "loss" and read.decimal and np.max(read.values[np.isfinite(read.values)], initial=0.0) >= LARGEST_LOSS:
+    largest = np.max(read.values[np.isfinite(read.values)], initial=0.0)
+    if bounded and role == "loss" and read.decimal and largest >= LARGEST_LOSS:
         raise InputError(
             f"{name} has the value {np.nanmax(read.values):g}, too large for a loss. Its marks were read as thousands "
             f"separators, {thousands(decimal)}."
@@ -238,20 +247,20 @@ def told(role: str, theirs: str, read: Column, factor: float, unit: str) -> list
     return log
 
 
-def recognised(cells: Cells, chosen: Mapping[str, str], scored: bool = False) -> list[LogEntry]:
+def recognised(cells: Cells, chosen: Mapping[str, str], kind: str = "loss") -> list[LogEntry]:
     """Return a log entry with the recognised columns and their names in the file.
 
     Args:
         cells: The table.
         chosen: Columns of the file by canonical name.
-        scored: Whether the response is a score.
+        kind: Kind of the response: "loss", "score" or "value".
     """
     if not chosen:
         return []
-    named = {("score" if scored and role == "loss" else role): theirs for role, theirs in chosen.items()}
+    named = {(kind if role == "loss" else role): theirs for role, theirs in chosen.items()}
     listed = ", ".join(role if role == theirs else f"{role} = {theirs!r}" for role, theirs in named.items())
     log = [LogEntry("recognised", "info", f"Recognised: {listed}.", columns=tuple(chosen.values()))]
-    head = cells.heads.get(chosen.get("loss", ""))
+    head = cells.heads.get(chosen.get("loss", "")) if kind != "value" else None
     if head is not None and head.kind.startswith("score"):
         text = (
             f"loss is read from {head.name!r}, a score that rises where models get better, but laws of losses decrease "

@@ -6,12 +6,11 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from bayescale import checked
 from bayescale.checked import handing_on, known_keywords
 from bayescale.data.assign import Cells, assign, with_prefixes
 from bayescale.data.formats import load
@@ -19,14 +18,15 @@ from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
 from bayescale.data.notice import differing, no_scale, unused
 from bayescale.data.numbers import canonical, not_numbers, quoted, read_units, recognised
+from bayescale.data.reading import Options, Screen
 from bayescale.data.runs import COUNTS, Runs, family_labels
 from bayescale.data.scales import DERIVED, LEAST, UnknownUnit, check_units, default_inputs, derive
-from bayescale.data.score import ScoreScale, scored_table
+from bayescale.data.score import scored_table
 from bayescale.data.screening import numbered, screen
+from bayescale.data.value import rescaled, valued_table
 from bayescale.data.zeros import lifted
 from bayescale.errors import InputError, because, counted, nearest
 
-Screen = Literal["exclude", "keep"]
 COUNTED = ("correct", "n_items", "attempts")
 """Counts from which responses are computed."""
 
@@ -47,6 +47,8 @@ def read(
     chance: float | None = None,
     ceiling: float | None = None,
     n_items: float | None = None,
+    value: str | None = None,
+    lower_is_better: bool = False,
     screen: Screen = "exclude",
     checkpoints: bool = False,
     table: int | None = None,
@@ -76,6 +78,9 @@ def read(
         chance: Score of guessing, 1 / choices of a multiple-choice task; 0 by default.
         ceiling: Score that no model exceeds; 1 by default.
         n_items: Number of items on which all scores are measured, if the file has no such column.
+        value: Column of the response if it is a value of any sign, such as a reward, an Elo rating, a return or a
+            difference of two runs. Its likelihood is normal on its own scale.
+        lower_is_better: Whether lower values are better; by default higher ones are.
         screen: "exclude" leaves out diverged and unfinished runs; "keep" only reports them in the log.
         checkpoints: For a folder of runs, keep all rows of each run instead of the last one.
         table: Number of the table or sheet to read, counted from 1, if the file has several.
@@ -105,6 +110,8 @@ def read(
         chance=chance,
         ceiling=ceiling,
         n_items=n_items,
+        value=value,
+        lower_is_better=lower_is_better,
         screen=screen,
         checkpoints=checkpoints,
         table=table,
@@ -125,84 +132,13 @@ def read(
     called = found[0].name if len(found) == 1 and not unfit else name or source_name(source)
     gone = [part.left_out for part in found if part.left_out is not None]
     left = pd.concat(gone, ignore_index=True) if gone else None
-    return dataclasses.replace(found[0], frame=frame, name=called, log=log, left_out=left)
+    # Families of values were read relative to their own values.
+    return rescaled(dataclasses.replace(found[0], frame=frame, name=called, log=log, left_out=left))
 
 
 def source_name(source: Any) -> str:
     """Return the name of runs that are read from a source."""
     return stem(Path(source)) if isinstance(source, (str, Path)) and source != "-" else "runs"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """The options of `read`, which its docstring describes."""
-
-    columns: Mapping[str, str] | None = None
-    inputs: Sequence[str] | None = None
-    loss: str | None = None
-    family: str | None = None
-    name: str | None = None
-    units: Mapping[str, str | float] | None = None
-    decimal: str | None = None
-    derive: str | None = None
-    score: str | None = None
-    chance: float | None = None
-    ceiling: float | None = None
-    n_items: float | None = None
-    screen: Screen = "exclude"
-    checkpoints: bool = False
-    table: int | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse invalid values of options."""
-        if self.decimal not in (None, ".", ","):
-            raise InputError(f"decimal (--decimal) must be '.' or ','; found {self.decimal!r}.")
-        if self.derive not in (None, *DERIVED):
-            raise InputError(f"derive (--derive) must be one of {', '.join(DERIVED)}; found {self.derive!r}.")
-        given = {name: getattr(self, name) for name in ("chance", "ceiling", "n_items")}
-        for name, value in given.items():
-            if value is not None and self.score is None:
-                option = name.replace("_", "-")
-                raise InputError(
-                    f"{name} (--{option}) applies only to scores. Give the column of scores with score= (--score), "
-                    "e.g. score='accuracy'."
-                )
-        if self.score is not None and (self.loss, self.derive) != (None, None):
-            raise InputError(
-                "Each of score, loss and derive (--score, --loss, --derive) defines the response: give only one of "
-                "them."
-            )
-        checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
-        if self.screen not in ("exclude", "keep"):
-            raise InputError(f"screen (--screen) must be 'exclude' or 'keep'; found {self.screen!r}.")
-        for name in ("columns", "units"):
-            if not isinstance(getattr(self, name), (Mapping, type(None))):
-                raise InputError(
-                    f"{name} must be a mapping whose keys are bayescale's names; found {getattr(self, name)!r}."
-                )
-        for name in ("loss", "family"):
-            short, long = getattr(self, name), (self.columns or {}).get(name)
-            if None not in (short, long) and short != long:
-                raise InputError(
-                    f"{name}={short!r} (--{name} {short}) and columns={{{name!r}: {long!r}}} (--column {name}={long}) "
-                    "give two different columns; give only one of them."
-                )
-
-    @property
-    def range(self) -> ScoreScale | None:
-        """The range of the score if the response is one, or None."""
-        if self.score is None:
-            return None
-        return ScoreScale(self.chance or 0.0, 1.0 if self.ceiling is None else self.ceiling)
-
-    @property
-    def fixed(self) -> dict[str, str]:
-        """Columns of the file that the caller specified, by canonical name."""
-        columns = dict(self.columns or {})
-        # score='correct' with columns={'correct': 'passes'} means that passes counts right items.
-        score = columns.pop("correct", "correct") if self.score == "correct" else self.score
-        named = {"loss": self.loss if score is None else score, "family": self.family}
-        return {**columns, **{ours: theirs for ours, theirs in named.items() if theirs is not None}}
 
 
 @handing_on(Options.__dataclass_fields__)
@@ -239,7 +175,8 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):
         rows = pd.concat([part.rows for part in ready.values() if part.wanted == wanted])
-        others = rows.drop(columns="score", errors="ignore") if chosen.score is not None else rows
+        own = ["score"] * (chosen.score is not None) + ["value"] * (chosen.value is not None)
+        others = rows.drop(columns=own, errors="ignore")
         notices[wanted] = [*unused(others, wanted), *differing(others, wanted)]
     spoken = [entry for part in ready.values() for entry in part.log]
     found: list[Runs] = []
@@ -254,7 +191,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
                 for e in entries
                 if not (named and e.code == "score")
             ]
-            runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]), chosen.range)
+            runs = checked_runs(part, wanted, label, (*given.log, *own, *notices[wanted]), chosen)
             found.append(dataclasses.replace(runs, left_out=left_out(gone, label), response=given.response))
         except InputError as error:
             unfit[label] = str(error)
@@ -351,8 +288,10 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
     chosen = {**chosen, **{name: name for name in own if name not in chosen.values()}}
     factors = read_units(options.units, chosen)
     counts = COUNTED if options.derive is not None or options.score is not None else ()
-    table, converted, unreadable = canonical(cells, chosen, factors, (*(inputs or ()), *counts))
-    log = [*loaded.log, *recognised(cells, chosen, options.score is not None), *log, *converted]
+    table, converted, unreadable = canonical(
+        cells, chosen, factors, (*(inputs or ()), *counts), options.kind != "value"
+    )
+    log = [*loaded.log, *recognised(cells, chosen, options.kind), *log, *converted]
     if options.derive is not None:
         table, entries = DERIVED[options.derive](table)
         log = [*(entry for entry in log if entry.code not in ("score", "perplexity")), *entries]
@@ -362,6 +301,8 @@ def read_canonical(source: Any, options: Options, *, response: bool = True) -> C
         told = True if named else False if "loss" in factors else None
         table, entries = scored_table(table, scale, options.n_items, name=name, counts=told)
         log = [*(entry for entry in log if entry.code != "score"), *entries]
+    elif options.direction is not None:
+        table, _ = valued_table(table, options.direction)
     elif "correct" in table and response:
         text = (
             "Counts of right items are not used. Fit them as a score with score='correct' (--score correct), or as an "
@@ -438,7 +379,8 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part, entire = part.drop(index=start), entire.drop(index=start)
     if len(part):
-        part, entries = screen(part, wanted, keep=options.screen == "keep", scored=options.score is not None)
+        scales = {"scored": options.score is not None, "value": options.direction}
+        part, entries = screen(part, wanted, keep=options.screen == "keep", **scales)
         log += [given.quoting(entry) for entry in entries]
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
@@ -460,15 +402,16 @@ def compute(part: pd.DataFrame) -> pd.Series:
 
 
 def checked_runs(
-    part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...], score: ScoreScale | None
+    part: pd.DataFrame, inputs: tuple[str, ...], name: str, log: tuple[LogEntry, ...], options: Options
 ) -> Runs:
     """Return the runs of one family, with all columns of the file."""
     if not len(part):
         reasons = [entry.text for entry in log if entry.severity == "excluded"]
         raise InputError(f"No row can be used. {' '.join(reasons[:3])}")
-    if score is None and "score" in part:
+    if options.score is None and "score" in part:
         part = part.rename(columns={"score": "score (not used)"})
-    runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy(), score=score)
+    scales = {"score": options.range, "value": options.direction}
+    runs = Runs.from_frame(part, inputs=inputs, name=name, rows=part.index.to_numpy(), **scales)
     extra = part[[column for column in part if column not in runs.frame]].reset_index(drop=True)
     # Compute that is known for some rows only cannot order all rows.
     extra = extra.rename(columns={column: f"{column} (partly)" for column in COUNTS if column in extra})

@@ -15,6 +15,7 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords, one_screen
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.score import ScoreScale, score_columns
+from bayescale.data.value import ResponseScale, ValueScale, value_columns
 from bayescale.errors import InputError, counted, nearest, one_scale, some
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Runs(Display):
         response: Name of the response in the original table, for plots.
         score: Chance and ceiling if the response is a score, else None. For scores, the frame has columns `score`,
             `n_items` (number of items) and `loss` (odds against a right answer).
+        value: Scale and direction if the response is a value of any sign, such as a reward, else None. For values, the
+            frame has columns `value` and `loss` (exp(y), see `ValueScale`); `value_se` is that of the value.
     """
 
     frame: pd.DataFrame
@@ -61,6 +64,7 @@ class Runs(Display):
     left_out: pd.DataFrame | None = None
     response: str = "loss"
     score: ScoreScale | None = None
+    value: ValueScale | None = None
 
     @classmethod
     def from_frame(
@@ -73,6 +77,7 @@ class Runs(Display):
         rows: Sequence[int] | None = None,
         score: ScoreScale | None = None,
         n_items: float | None = None,
+        value: ValueScale | None = None,
     ) -> Runs:
         """Check a table and keep what fits need.
 
@@ -87,6 +92,8 @@ class Runs(Display):
             rows: Numbers of the rows in messages; counted from 1 by default.
             score: Chance and ceiling of the column `score`, which is then the response instead of a loss.
             n_items: Number of items of all scores, if the table has no column `n_items`.
+            value: Direction of the column `value`, which is then the response instead of a loss and may have any sign:
+                `ValueScale()` if higher is better, `ValueScale(higher_is_better=False)` if lower is better.
 
         Raises:
             InputError: For anything a fit could not use, with the rows and what to do.
@@ -105,13 +112,9 @@ class Runs(Display):
         if score is None and "score" in table and "loss" not in table:
             score = ScoreScale()
         if score is not None:
-            if "score" not in table:
-                raise InputError(
-                    f"A column 'score' is needed; found {some(list(table), 8)}. Map yours with "
-                    "columns={'score': 'accuracy'} (--score accuracy)."
-                )
-            found, entries = score_columns(table, score, n_items, numbers_of_rows)
-            table = table.drop(columns="value_se", errors="ignore").assign(**found)
+            table, entries = with_scores(table, score, n_items, numbers_of_rows)
+        if value is not None:
+            table, value = with_values(table, value, numbers_of_rows)
         if "loss" not in table and "value" in table:
             table = table.rename(columns={"value": "loss"})
         if "loss" not in table:
@@ -130,6 +133,8 @@ class Runs(Display):
         kept["loss"] = numbers(table, "loss", numbers_of_rows)
         if score is not None:
             kept = kept.assign(score=table["score"].to_numpy(float), n_items=table["n_items"].to_numpy(float))
+        if value is not None:
+            kept["value"] = table["value"].to_numpy(float)
         if "value_se" in table and table["value_se"].notna().any():
             kept["value_se"] = numbers(table.fillna({"value_se": 0.0}), "value_se", numbers_of_rows)
         for label in LABELS[1:]:
@@ -139,9 +144,10 @@ class Runs(Display):
                 own = np.array(own_runs(len(table)), object)
                 kept[label] = np.where(missing, own, values) if label == "run" and missing.any() else values
         validate(kept, chosen, numbers_of_rows)
-        told = "loss" if score is None else "score"
+        told = "score" if score is not None else "loss" if value is None else "value"
         response = str((columns or {}).get(told, told))
-        return cls(kept.reset_index(drop=True), chosen, name, tuple(entries), response=response, score=score)
+        found = cls(kept.reset_index(drop=True), chosen, name, tuple(entries), response=response, score=score)
+        return found if value is None else dataclasses.replace(found, value=value)
 
     @property
     def families(self) -> list[str]:
@@ -199,9 +205,19 @@ class Runs(Display):
         return self.select(np.unique(np.abs(x[None, :] - wanted[:, None]).argmin(1)))
 
     @property
+    def response_scale(self) -> ResponseScale | None:
+        """Relation of the response to the loss that laws describe: of a score or a value; None for a loss."""
+        return self.value if self.score is None else self.score
+
+    @property
+    def response_kind(self) -> str:
+        """Kind of the response, which is also its column in the frame: "loss", "score" or "value"."""
+        return "score" if self.score is not None else "loss" if self.value is None else "value"
+
+    @property
     def shown(self) -> np.ndarray:
-        """Measured response of each row, shape (row,): the score where that is the response, else the loss."""
-        return self.frame["loss" if self.score is None else "score"].to_numpy(float)
+        """Measured response of each row, shape (row,): the score or value where that is the response, else the loss."""
+        return self.frame[self.response_kind].to_numpy(float)
 
     @property
     def digest(self) -> str:
@@ -227,9 +243,52 @@ class Runs(Display):
         """Return the number of rows, the inputs and their ranges."""
         spans = ", ".join(f"{c} {self.frame[c].min():.3g} to {self.frame[c].max():.3g}" for c in self.inputs)
         families = f" of {len(self.families)} families" if len(self.families) > 1 else ""
-        called = "loss" if self.score is None else "score"
-        response = f"{called} {self.shown.min():.4g} to {self.shown.max():.4g}"
+        response = f"{self.response_kind} {self.shown.min():.4g} to {self.shown.max():.4g}"
         return f"{self.name}: {counted(len(self), 'row')}{families}; {spans or 'no scale input'}; {response}"
+
+
+def with_scores(
+    table: pd.DataFrame, scale: ScoreScale, n_items: float | None, rows: np.ndarray
+) -> tuple[pd.DataFrame, list[LogEntry]]:
+    """Return a table whose column score is the response, with the columns that laws need, and log entries.
+
+    Args:
+        table: The table.
+        scale: Chance and ceiling.
+        n_items: Number of items of all scores, if the table has no such column.
+        rows: Row numbers to print in messages.
+
+    Raises:
+        InputError: Without a column score, and for impossible scores.
+    """
+    if "score" not in table:
+        raise InputError(
+            f"A column 'score' is needed; found {some(list(table), 8)}. Map yours with columns={{'score': 'accuracy'}} "
+            "(--score accuracy)."
+        )
+    found, entries = score_columns(table, scale, n_items, rows)
+    return table.drop(columns="value_se", errors="ignore").assign(**found), entries
+
+
+def with_values(table: pd.DataFrame, scale: ValueScale, rows: np.ndarray) -> tuple[pd.DataFrame, ValueScale]:
+    """Return a table whose column value is the response, with the columns that laws need, and the scale of the values.
+
+    Args:
+        table: The table.
+        scale: The direction of the values.
+        rows: Row numbers to print in messages.
+
+    Raises:
+        InputError: Without a column value, and for values that are not finite.
+    """
+    if "value" not in table:
+        raise InputError(
+            f"A column 'value' is needed; found {some(list(table), 8)}. Map yours with columns={{'value': 'reward'}} "
+            "(--value reward)."
+        )
+    values = numbers(table, "value", rows)
+    chosen = scale.of(values)
+    return table.assign(**value_columns(values, chosen, rows)), chosen
 
 
 def renamed(frame: pd.DataFrame, columns: Mapping[str, str]) -> pd.DataFrame:
@@ -333,7 +392,8 @@ def validate(table: pd.DataFrame, inputs: tuple[str, ...], rows: np.ndarray) -> 
         if len(bad) and column == "loss":
             raise InputError(
                 f"loss must be positive (it is modelled on the log scale); {rows_hold(bad, values, rows)}. "
-                "Read accuracies as scores with score= (--score); scores may be zero. Drop runs that failed."
+                "Read accuracies as scores with score= (--score); scores may be zero. Read rewards and other "
+                "responses of any sign as values with value= (--value). Drop runs that failed."
             )
         if len(bad):
             raise InputError(

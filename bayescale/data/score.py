@@ -52,6 +52,33 @@ class ScoreScale:
                 f"and ceiling={self.ceiling:g} (--ceiling). For a task of four choices, give chance=0.25."
             )
 
+    @property
+    def higher_is_better(self) -> bool:
+        """Return True: a score grows as models get better."""
+        return True
+
+    def response(self, log_loss: Array) -> np.ndarray:
+        """Return the score from ln of what laws describe, the odds; see `score`."""
+        return self.score(log_loss)
+
+    def log_loss(self, value: Array) -> np.ndarray:
+        """Return ln of what laws describe, the odds, from the score; see `log_odds`."""
+        return self.log_odds(value)
+
+    def check_target(self, target: float) -> None:
+        """Refuse a target that is not between chance and ceiling.
+
+        Raises:
+            InputError: With what was found.
+        """
+        if not checked.POSITIVE.holds(target):
+            raise InputError(f"target must be a positive score; found {checked.shortened(target)}.")
+        if not self.chance < target < self.ceiling:
+            raise InputError(
+                f"The target (--target) of a score lies between chance {self.chance:g} and its ceiling "
+                f"{self.ceiling:g}, as 0.7 for 70 %; found {target:g}."
+            )
+
     def score(self, log_odds: Array) -> np.ndarray:
         """Return the score from ln of the odds against a right answer, of any shape.
 

@@ -14,6 +14,7 @@ from bayescale.data.log import LogEntry
 from bayescale.data.outliers import find_outliers
 from bayescale.data.runs import COUNTS, DISTINCT, family_labels
 from bayescale.data.trends import rank_correlation, warnings_about
+from bayescale.data.value import ValueScale
 from bayescale.errors import InputError, counted, some
 
 VOCABULARIES = (
@@ -83,7 +84,12 @@ MOST_SETTINGS = 3
 
 
 def screen(
-    table: pd.DataFrame, inputs: tuple[str, ...], *, keep: bool = False, scored: bool = False
+    table: pd.DataFrame,
+    inputs: tuple[str, ...],
+    *,
+    keep: bool = False,
+    scored: bool = False,
+    value: ValueScale | None = None,
 ) -> tuple[pd.DataFrame, tuple[LogEntry, ...]]:
     """Return the rows that a fit should use, and a log of findings about the other rows and about the table.
 
@@ -94,6 +100,8 @@ def screen(
         keep: Return every row that a fit can use; the log then says which rows would have been left out.
         scored: Whether the response is a score, with the odds against a right answer in column loss. Near chance these
             odds scatter by factors, so rows far from the others are not called failures.
+        value: The direction if the response is a value of any sign, with exp(y) in column loss (see `ValueScale`); rows
+            far from the others are not called failures either.
 
     Example:
         >>> import pandas as pd
@@ -106,9 +114,11 @@ def screen(
     left = table
     entries: list[LogEntry] = []
     unusable: list[int] = []
-    for rule in RULES[:-1] if scored else RULES:
+    for rule in RULES[:-1] if scored or value is not None else RULES:
         for finding in rule(left, inputs):
             rows = tuple(int(row) for row in finding.rows)
+            if value is not None and finding.code == "missing_loss":
+                finding = dataclasses.replace(finding, text=finding.text.removesuffix("loss") + "value")
             if not finding.excludes:
                 entries.append(LogEntry(finding.code, "warning", finding.text, rows, finding.columns))
             elif not (named := left.index.intersection(list(rows))).empty:
@@ -121,7 +131,7 @@ def screen(
         usable = len(unusable) < len(table)
         advice = " Use screen='keep' (--screen keep) to fit those that have a loss and inputs." if usable else ""
         raise InputError(f"No row is left of {len(table)}: {entries[-1].text}{advice}")
-    entries += warnings_about(left, inputs, family_labels(left, ""), shapes=not scored)
+    entries += warnings_about(left, inputs, family_labels(left, ""), shapes=not scored, value=value)
     return (table.drop(index=unusable) if keep else left), tuple(entries)
 
 
@@ -298,8 +308,8 @@ def _copies(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
     if len(copies) == 0:
         return
     told = some([f"row {table.index[copy]} repeats row {original[copy]}" for copy in copies])
-    named = {*inputs, "loss", "family", "metric", "value_se", "status"}
-    if all(column in named for column in table) and _coarse(table["loss"]):
+    named = {*inputs, "loss", "value", "family", "metric", "value_se", "status"}
+    if all(column in named for column in table) and _coarse(table["value" if "value" in table else "loss"]):
         text = (
             f"{told} in every column. Losses with so few digits can agree by chance, so these rows count as separate "
             "runs. Drop the repeated rows if they are copies; otherwise add a column run or seed."

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.log import LogEntry
+from bayescale.data.value import ValueScale
 
 FACTOR = 1.5
 """A setting that varies by less than this factor over the table is not reported as a confounder."""
@@ -57,7 +58,12 @@ def has_trough(y: np.ndarray) -> bool:
 
 
 def warnings_about(
-    table: pd.DataFrame, inputs: tuple[str, ...], families: np.ndarray, *, shapes: bool = True
+    table: pd.DataFrame,
+    inputs: tuple[str, ...],
+    families: np.ndarray,
+    *,
+    shapes: bool = True,
+    value: ValueScale | None = None,
 ) -> list[LogEntry]:
     """Return the warnings about each family of a table.
 
@@ -66,6 +72,7 @@ def warnings_about(
         inputs: Scale inputs of the fit.
         families: Family of each row.
         shapes: Also check how the response changes with scale.
+        value: The direction if the response is a value, else None.
     """
     entries: list[LogEntry] = []
     names = list(dict.fromkeys(families))
@@ -79,7 +86,9 @@ def warnings_about(
             continue
         scale = np.log(part[known].to_numpy(float)).sum(1)
         of = f" of {name}" if len(names) > 1 else ""
-        if shapes:
+        if value is not None:
+            entries += direction_warnings(part, known, value, of)
+        elif shapes:
             entries += [*shape_warnings(part, known, of), *_leak(part, scale, of)]
         if len(known) == 1:
             entries += _confounds(part, known[0], scale, of)
@@ -150,6 +159,37 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
         )
         return [LogEntry("hump", "warning", text, (), ("loss",))]
     return []
+
+
+def direction_warnings(part: pd.DataFrame, inputs: Sequence[str], value: ValueScale, of: str = "") -> list[LogEntry]:
+    """Return a warning about values that become worse with scale; empty if they do not.
+
+    Args:
+        part: Positive inputs, values and exp(y) of one family, in columns value and loss.
+        inputs: Scale inputs of the fit.
+        value: The direction.
+        of: Name of the family, for texts about tables that hold several.
+    """
+    moving = [name for name in inputs if part[name].nunique() >= FEWEST]
+    loss = part["loss"].to_numpy(float)
+    if not moving or np.ptp(loss) == 0 or len(part[list(inputs)].drop_duplicates()) < FEWEST + 1:
+        return []
+    correlations = [rank_correlation(part[name].to_numpy(float), loss) for name in moving]
+    strongest = max(correlations, key=abs)
+    if not (strongest > RISES and min(correlations) > -FALLS):
+        return []
+    verb, better = ("falls", "higher") if value.higher_is_better else ("rises", "lower")
+    remedy = (
+        "If lower is better, give lower_is_better=True (--lower-is-better)"
+        if value.higher_is_better
+        else "If higher is better, leave out lower_is_better= (--lower-is-better)"
+    )
+    name, shown = moving[correlations.index(strongest)], part["value"].to_numpy(float)
+    text = (
+        f"The value{of} {verb} with {name} ({shown.min():.4g} to {shown.max():.4g}), although {better} is better and "
+        f"laws describe values that become better with scale. {remedy}."
+    )
+    return [LogEntry("direction", "warning", text, (), ("value",))]
 
 
 def _leak(part: pd.DataFrame, scale: np.ndarray, of: str) -> list[LogEntry]:

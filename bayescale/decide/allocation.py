@@ -232,8 +232,8 @@ def allocate(  # pyright: ignore[reportInconsistentOverload]
                 for budget in np.ravel(flops).tolist()
             )
         )
-    if isinstance(posterior, Fitted) and posterior.runs.score is not None:
-        raise InputError("A budget is split with a fit of losses, and this fit describes a score. Fit the loss.")
+    if isinstance(posterior, Fitted) and (measured := posterior.runs.response_kind) != "loss":
+        raise InputError(f"A budget is split with a fit of losses, and this fit describes a {measured}. Fit the loss.")
     perhaps = checked.optional(checked.POSITIVE)
     checked.options(flops=(flops, checked.POSITIVE), regret=(regret, checked.POSITIVE), cost=(cost, checked.CALLABLE))
     checked.options(unique_tokens=(unique_tokens, perhaps), min_params=(min_params, perhaps))

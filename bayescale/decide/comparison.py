@@ -36,7 +36,7 @@ class Duel(Display):
         p_equal: Probability that the curves differ by less than the region of practical equality.
         p_first_clearly: Probability that A is better by more than that region.
         p_second_clearly: Probability that B is better by more than that region.
-        difference: Quantiles of ln y_A - ln y_B, by probability.
+        difference: Quantiles of ln y_A - ln y_B, by probability; for values of A's value minus B's.
         speedup: Quantiles of the factor on the axis by which A must grow to equal B at the point; inf beyond 1000.
         p_unreachable: Probability that A does not equal B even at 1000 times the cost.
         paired: Whether the law was fitted to the ratio of their losses instead of to each recipe.
@@ -45,6 +45,7 @@ class Duel(Display):
         caveats: Reasons for which no confident answer is possible.
         response: Name of the response.
         axis: Name of the axis: cost, or the one input along which recipes were compared.
+        values: Whether the response is a value of any sign, such as a reward.
     """
 
     first: str
@@ -63,6 +64,7 @@ class Duel(Display):
     caveats: tuple[str, ...] = ()
     response: str = "loss"
     axis: str = "cost"
+    values: bool = False
 
     def __repr__(self) -> str:
         """Return the text, cut to one screen."""
@@ -77,11 +79,13 @@ class Duel(Display):
         """The answer in words."""
         if self.caveats:
             return f"Cannot say whether {self.first} or {self.second} is better. {' '.join(self.caveats)}"
-        low, middle, high = (signed(100.0 * np.expm1(self.difference[level])) for level in (0.05, 0.5, 0.95))
+        ends = [self.difference[level] for level in (0.05, 0.5, 0.95)]
+        low, middle, high = (signed(end if self.values else 100.0 * np.expm1(end)) for end in ends)
+        middle = middle if self.values else f"{middle} %"
         return (
             f"{self.first} against {self.second}: better with probability {share(self.p_first)} (one run of each: "
             f"{share(self.p_first_run)}).\n"
-            f"  Its {self.response}: {middle} % (90 %: {low} to {high}).\n"
+            f"  Its {self.response}: {middle} (90 %: {low} to {high}).\n"
             f"  To equal {self.second}, {self.first} needs {self.speedup_text}."
         )
 
@@ -116,15 +120,16 @@ class Comparison(Display):
         axis: Name of the axis.
         p_best: Probability that each recipe has the best curve, by name.
         regret: Expected ln loss of each recipe minus that of the best one, by name.
-        regret_nats: The same regret in units of the response, which is a score where `higher_is_better`.
-        equal: Half-width of the region of practical equality, in ln loss.
+        regret_nats: The same regret in units of the response; for values `regret` has this unit too.
+        equal: Half-width of the region of practical equality, in ln loss; for values in units of the value.
         duels: A `Duel` for each pair of recipes.
         crossings: A `Crossing` for each pair, if a range was given.
         caveats: Reasons for which no confident answer is possible, by recipe.
         remarks: Sentences that qualify the answer, such as that the question lies beyond the tested extrapolation
             factor.
         next_point: Point of the axis at which one more run of each recipe would help to tell the recipes apart.
-        higher_is_better: Whether the response is a score.
+        higher_is_better: Whether a higher response is better.
+        kind: Kind of the response: "loss", "score" or "value".
         reach: Extrapolation factor of the point for the recipe with the largest one; 1 inside the data.
     """
 
@@ -143,6 +148,7 @@ class Comparison(Display):
     next_point: float = float("nan")
     reach: float = 1.0
     higher_is_better: bool = False
+    kind: str = "loss"
 
     @property
     def where(self) -> str:
@@ -179,7 +185,7 @@ class Comparison(Display):
         best, where = self.best, self.where
         names = (best, *(name for name in self.names if name != best))
         lost = ", ".join(f"{name} {self.regret_nats[name]:.2g}" for name in names)
-        side = "score below" if self.higher_is_better else "loss above"
+        side = f"{self.kind} {'below' if self.higher_is_better else 'above'}"
         given = f"Expected {side} that of the best recipe, by choice: {lost}."
         if not self.tied:
             share_best = share(self.p_best[best])
@@ -216,9 +222,8 @@ class Comparison(Display):
         for duel in self.duels:
             lines.append(duel.text)
             if self.equal > 0:
-                lines.append(
-                    f"They differ by less than {self.equal:g} in ln loss with probability {share(duel.p_equal)}."
-                )
+                unit = "units of the value" if self.kind == "value" else "in ln loss"
+                lines.append(f"They differ by less than {self.equal:g} {unit} with probability {share(duel.p_equal)}.")
         lines += [crossing.text for crossing in self.crossings]
         lines += list(dict.fromkeys(duel.says for duel in self.duels))
         lines += self.remarks

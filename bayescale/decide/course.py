@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
+from bayescale.data.value import ValueScale
 from bayescale.decide.paired import Ratio, spaced
 from bayescale.errors import InputError, nearest
 from bayescale.forecast import other_inputs, our_names
@@ -261,7 +262,7 @@ def followed(
 
 @dataclasses.dataclass(frozen=True)
 class AxisDraws:
-    """Draws of ln y of one recipe along the axis.
+    """Draws of ln y of one recipe along the axis; for values see `in_values`.
 
     Attributes:
         own: Ln y at the recipe's own inputs with a drawn rate, shape (draw, point).
@@ -303,6 +304,12 @@ def draw_along(
     ahead = interpolated(on_grid, grid, u[0] + log_rate[:, None] + FACTORS)
     here = ahead[:, [len(FACTORS) // 2]]
     return AxisDraws(own, shift, ahead - here, noise[order])
+
+
+def in_values(draws: AxisDraws, value: ValueScale) -> AxisDraws:
+    """Return draws of y as draws of the value with the sign of a loss, which are comparable between fits."""
+    own = value.sign * value.middle + value.unit * draws.own
+    return AxisDraws(own, value.unit * draws.shift, value.unit * draws.relative, value.unit * draws.noise)
 
 
 def interpolated(values: np.ndarray, grid: np.ndarray, x: np.ndarray) -> np.ndarray:

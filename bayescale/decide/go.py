@@ -14,7 +14,7 @@ from bayescale import checked
 from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.checked import known_keywords
-from bayescale.data.score import ScoreScale
+from bayescale.data.value import ResponseScale
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, below_error, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point
@@ -23,7 +23,6 @@ from bayescale.digits import inputs_text, shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.fitted import Fitted
-from bayescale.score_forecast import ScoreForecast
 
 ANSWERS = {
     "go": "buy the run",
@@ -102,7 +101,7 @@ class Decision(Display):
 
     @property
     def higher_is_better(self) -> bool:
-        """Return whether the target is a score."""
+        """Return whether a higher response is better, as for a score."""
         return self.forecast.higher_is_better
 
     @property
@@ -242,7 +241,7 @@ def go(
 
     Args:
         posterior: The fit.
-        target: Loss (or score) that the run should meet, on the scale of the runs.
+        target: Loss (or score or value) that the run should meet, on the scale of the runs.
         cost: What the run costs, in any unit.
         value: What meeting the target is worth (`"step"`, `"opportunity"`), or what each nat below it is worth
             (`"per_nat"`), in the unit of `cost`. Without cost and value both wrong decisions count alike.
@@ -273,7 +272,7 @@ def go(
         refuse_stakeless(
             utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
         )
-    chosen = chosen_utility(utility, target, cost, value, posterior.runs.score, stakes=stakes)
+    chosen = chosen_utility(utility, target, cost, value, posterior.runs.response_scale, stakes=stakes)
     point = pd.DataFrame([at])
     forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
     (p, p_error), (q, q_error) = (chance(posterior, one, target) for one in (forecast, curve))
@@ -328,7 +327,7 @@ def chosen_utility(
     target: float,
     cost: float | None,
     value: float | None,
-    score: ScoreScale | None,
+    scale: ResponseScale | None,
     *,
     stakes: bool,
 ) -> Utility:
@@ -338,14 +337,14 @@ def chosen_utility(
         InputError: For a value without a cost, unless `utility` is a function, which contains both.
     """
     if not stakes:
-        return make_utility("opportunity", target, 1.0, 1.0, score)
+        return make_utility("opportunity", target, 1.0, 1.0, scale)
     if cost is None and not callable(utility):
         raise InputError("value= (--value) was given without cost= (--cost): say what the run costs, in the same unit.")
     if callable(utility) and value is not None:
         raise InputError(
             "value has no effect if utility= is a function, because the function gives the value of each outcome."
         )
-    return make_utility(utility, target, 1.0 if cost is None else float(cost), value, score)
+    return make_utility(utility, target, 1.0 if cost is None else float(cost), value, scale)
 
 
 def answer_of(worth: float, reasons: Sequence[Caveat], ranking: Ranking | None) -> str:
@@ -389,9 +388,8 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
 
 def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
     """Return the probability that the target is met, and its Monte-Carlo standard error."""
-    # For a score, target and forecast are compared as odds against a right answer, which decrease as the score grows.
-    bar = forecast.range.log_odds(target) if isinstance(forecast, ScoreForecast) else np.log(target)
-    each = ndtr((bar - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
+    # Target and forecast are compared by the logarithm of what the law describes, which decreases as models get better.
+    each = ndtr((forecast.log_of(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
     return float(each.mean()), mean_error(each, posterior.layout)
 
 

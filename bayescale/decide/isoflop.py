@@ -199,8 +199,9 @@ def isoflop(
     References:
         hoffmann2022training, section 3.2.
     """
-    if getattr(source if isinstance(source, Runs) else getattr(source, "runs", None), "score", None) is not None:
-        raise InputError("isoflop needs losses, and these runs have scores. Read a loss with loss= (--loss).")
+    given = source if isinstance(source, Runs) else getattr(source, "runs", None)
+    if (kind := getattr(given, "response_kind", "loss")) != "loss":
+        raise InputError(f"isoflop needs losses, and these runs have {kind}s. Read a loss with loss= (--loss).")
     if not checked.POSITIVE.holds(regret):
         raise InputError(f"regret must be a positive loss (regret=, --regret); found {checked.shortened(regret)}.")
     if not checked.PROBABILITY.holds(level):

@@ -263,6 +263,12 @@ def noise(
     whole = checked.whole(2, 50)
     checked.options(most_seeds=(most_seeds, whole), error=(error, checked.PROBABILITY))
     refuse_rising(runs)
+    if runs.value is not None:
+        raise InputError(
+            "Seed noise relative to the mean is for losses and scores, and these runs have values of any sign. Fit "
+            "them: seed_sd of post.summary(), times post.runs.value.unit, is their seed noise. Recipes are compared by "
+            "their fits."
+        )
     for name, value in {"bar": bar, "reference": reference}.items():
         if runs.score is not None and value is not None and value >= 1.0:
             raise InputError(f"{name} is a score between 0 and 1, as 0.64 for 64 % (--{name}); found {value:g}.")

@@ -11,7 +11,9 @@ import pandas as pd
 from scipy.special import ndtri
 from scipy.stats import t as student
 
-from bayescale.data.score import ScoreScale, counts
+from bayescale.data.design import measurement_variance
+from bayescale.data.score import counts
+from bayescale.data.value import ResponseScale
 from bayescale.errors import InputError
 from bayescale.forecast import At
 from bayescale.model.evaluations.counts import normal_approximation
@@ -42,7 +44,7 @@ class JointDraws:
         tail: Degrees of freedom of the scatter of one run; None means normal.
         blocks: Number of the posterior draw that each joint draw comes from, shape (draw,).
         layout: Chains and draws of each component of the fit, see `Fitted.layout`.
-        score: Range of the score; `curve` is then the logarithm of the odds against a right answer. None for losses.
+        scale: Relation of a score or a value to what the law describes, whose logarithm is `curve`; None for losses.
     """
 
     points: pd.DataFrame
@@ -55,7 +57,7 @@ class JointDraws:
     tail: float | None
     blocks: np.ndarray
     layout: tuple[tuple[int, int], ...]
-    score: ScoreScale | None = None
+    scale: ResponseScale | None = None
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
         """Return ln loss of one more run at a point, with a seed and a measurement error of its own, shape (draw,)."""
@@ -63,7 +65,7 @@ class JointDraws:
         return self.curve[:, point] + self.residual[:, point] + noise
 
     def spread(self, point: int) -> np.ndarray:
-        """Return losses, or scores, of one more run at a point, with one value of its noise from each stratum.
+        """Return losses, scores or values of one more run at a point, with one value of its noise from each stratum.
 
         Values are drawn at random within strata of equal probability, so that the mean of any function of them is
         unbiased. (The midpoints of 32 strata would have a variance of .96, and none beyond 2.15 standard deviations.)
@@ -79,7 +81,7 @@ class JointDraws:
             middle, total, tail = self.curve[:, point], np.hypot(self.residual_sd, self.seed_sd), self.tail
         noise = ndtri(share) if tail is None else student.ppf(share, tail)
         shown = middle[:, None] + total[:, None] * noise
-        return np.exp(shown) if self.score is None else self.score.score(shown)
+        return np.exp(shown) if self.scale is None else self.scale.response(shown)
 
     def error(self, values: np.ndarray) -> float:
         """Return the Monte-Carlo standard error of the mean of a quantity over joint draws."""
@@ -141,10 +143,11 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
     frame = posterior.runs.frame
     known = np.zeros(len(points), bool)
     measured = np.zeros(len(frame))
+    scale = posterior.runs.response_scale
     if (score := posterior.runs.score) is not None:
         measured = 1.0 / np.sqrt(normal_approximation(*counts(frame), score.chance, score.ceiling)[1])
     elif "value_se" in frame:
-        measured = frame["value_se"].to_numpy(float) / frame["loss"].to_numpy(float)
+        measured = np.sqrt(measurement_variance(posterior.runs))
     for number, point in enumerate(x if share_residuals(problem) else ()):
         there = np.isclose(frame[list(posterior.law.inputs)].to_numpy(float), point, rtol=1e-9).all(1)
         if there.any():
@@ -156,7 +159,7 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
     blocks = np.repeat(np.arange(total), repeats)
     error = np.full(len(points), np.median(measured))
-    return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout, score)
+    return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout, scale)
 
 
 def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:

@@ -133,8 +133,8 @@ class Ratio:
         names = f"{self.first} and {self.second}"
         if self.posterior is None:
             why = "as asked"
-            if self.fitted[0].runs.score is not None:
-                why = "as recipes with scores are"
+            if (kind := self.fitted[0].runs.response_kind) != "loss":
+                why = f"as recipes with {kind}s are"
             elif not self.asked:
                 why = f"because they share {self.common} scales, fewer than {FEWEST}"
             return (

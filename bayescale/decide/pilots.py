@@ -181,7 +181,7 @@ def next_run(
     checked.options(pilot_cost=(pilot_cost, checked.optional(checked.CALLABLE)))
     chosen = None
     if target is not None:
-        chosen = make_utility(utility, target, 1.0 if cost is None else cost, value, posterior.runs.score)
+        chosen = make_utility(utility, target, 1.0 if cost is None else cost, value, posterior.runs.response_scale)
     elif not isinstance(utility, str) or utility != "step":
         raise InputError("utility (--utility) has no effect without target (--target), the loss to be met.")
     elif value is not None:

@@ -20,11 +20,10 @@ from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
-from bayescale.data.score import ScoreScale
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
-from bayescale.decide.utility import check_target
+from bayescale.decide.utility import on_odds
 from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
@@ -198,7 +197,8 @@ def power(
     """
     aims = {"width": width, "difference": difference, "target": target}
     given = {name: number for name, number in aims.items() if number is not None}
-    checked.options(**{name: (number, checked.POSITIVE) for name, number in given.items()})
+    valued = isinstance(source, Fitted) and source.runs.value is not None
+    checked.options(**{name: (n, checked.FINITE if valued else checked.POSITIVE) for name, n in given.items()})
     checked.options(sure=(sure, checked.PROBABILITY), level=(level, checked.PROBABILITY))
     checked.options(wanted=(wanted, checked.PROBABILITY), seed=(seed, checked.SEED), refit=(refit, checked.FLAG))
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
@@ -208,8 +208,8 @@ def power(
     )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
-    if isinstance(source, Fitted) and source.runs.score is not None:
-        given = on_odds(given, source.runs.score, refit)
+    if isinstance(source, Fitted) and (response := source.runs.response_scale) is not None:
+        given = on_odds(given, response, refit)
     if target is not None and isinstance(source, Law):
         raise InputError(
             "target (--target) needs the level of the loss: give a posterior (--fit), or a law with published "
@@ -239,27 +239,6 @@ def power(
         rows.append(row | {"sd_curve": float(np.median(curve)), "converged": good})
     frame = pd.DataFrame(rows).dropna(axis="columns", how="all")
     return Power(frame, aim_text(aims, level, sure, point, source), point, wanted)
-
-
-def on_odds(given: dict[str, float], score: ScoreScale, refit: bool) -> dict[str, float]:
-    """Return the aim of a plan of scores as odds against a right answer, which the fit describes.
-
-    Args:
-        given: The aim: its name and its number.
-        score: Range of the score.
-        refit: Whether plans are judged by fits to simulated runs.
-
-    Raises:
-        InputError: For aims other than a target, and for refits.
-    """
-    if "target" not in given or refit:
-        raise InputError(
-            "For scores, give target= (--target), the score to be met, and leave out refit=True. The other "
-            "aims, widths and "
-            "differences, are defined only for losses."
-        )
-    check_target(given["target"], score)
-    return {"target": float(np.exp(score.log_odds(given["target"])))}
 
 
 def refuse_idle(sure: bool, simulations: bool) -> None:
@@ -431,7 +410,9 @@ def aim_text(aims: Mapping[str, float | None], level: float, sure: float, at: di
         return f"{level:.0%} interval of one run at {where} no wider than {number:.2%}"
     if name == "difference":
         return f"two recipes told apart at {where} when they differ by {number:.2%}, {level:.0%} interval"
-    compared = "score >" if isinstance(source, Fitted) and source.runs.score is not None else "loss <"
+    scale = source.runs.response_scale if isinstance(source, Fitted) else None
+    kind = "loss" if scale is None else source.runs.response_kind
+    compared = f"{kind} {'>' if scale is not None and scale.higher_is_better else '<'}"
     return f"P({compared} {number:g}) at {where} above {sure:.0%} or below {1 - sure:.0%}"
 
 

@@ -143,7 +143,7 @@ def reach(
 
     Args:
         posterior: The fit.
-        target: Loss, or score, that the curve should meet.
+        target: Loss, score or value that the curve should meet.
         input: Name of the input to vary; may be left out if the law has one input. For a fit along a ray, it is the
             fitted input.
         at: Values of the other inputs of the law.
@@ -156,7 +156,7 @@ def reach(
         >>> bs.decide.reach(post, 2.3).quantile(0.5)  # doctest: +SKIP
     """
     posterior = fitted(posterior)
-    check_target(target, posterior.runs.score)
+    check_target(target, posterior.runs.response_scale)
     names = posterior.law.inputs
     others = dict(at or {})
     if at is not None:

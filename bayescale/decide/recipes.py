@@ -24,6 +24,7 @@ from bayescale.decide.course import (
     Inputs,
     draw_along,
     gap,
+    in_values,
     make_course,
     relative_losses,
 )
@@ -98,14 +99,18 @@ def compare(
     perhaps = checked.optional(checked.POSITIVE)
     checked.options(cost=(cost, perhaps), deadline=(deadline, perhaps))
     course = make_course(posteriors, at or {}, axis, range, paths, rates, cost, unit)
+    if range is not None and posteriors[names[0]].runs.value is not None:
+        raise InputError(
+            "Crossings are not computed for values; leave out range= (--low, --high), and compare at several points."
+        )
     if deadline is not None and range is None:
         raise InputError("deadline also needs range=(low, high) (--low and --high), in which crossings are searched.")
     if unit != COST and rates is None and paths is None:
         raise InputError("unit (--cost-unit) has an effect only together with rates= (--rate).")
     rng = np.random.default_rng([seed, 2])
     u = course.points(range)
-    # The ratio of odds of few items is not normal, so recipes with scores are compared by their separate fits.
-    scored = posteriors[names[0]].runs.score is not None
+    # The ratio of odds of few items is not normal, and values have no ratio, so these are compared by separate fits.
+    scored = posteriors[names[0]].runs.response_scale is not None
     ratios = {
         (a, b): pair((a, b), posteriors[a], posteriors[b], seed=seed)
         if pairing == "auto" and not scored
@@ -146,14 +151,15 @@ def comparison_of(
     names = tuple(posteriors)
     draws = max(len(posterior.flat_values.level) for posterior in posteriors.values())
     recipes = {name: draw_along(posteriors[name], course, name, u, draws, rng) for name in names}
+    recipes |= {name: in_values(recipes[name], v) for name in names if (v := posteriors[name].runs.value) is not None}
     gaps = {key: gap(ratio, course, recipes, u, draws, rng) for key, ratio in ratios.items()}
     paired = any(ratio.posterior is not None for ratio in ratios.values())
     losses = relative_losses(names, {key: found.curve for key, found in gaps.items()}, paired)
     losses_run = relative_losses(names, {key: found.run[:, None] for key, found in gaps.items()}, paired)
     found = all_caveats(posteriors, ratios, course, u)
     spoken = tuple(f"{name}: {caveat}" for name, own in found.items() for caveat in own)
-    score = posteriors[names[0]].runs.score
-    called = "loss" if score is None else "odds of being wrong"
+    first = posteriors[names[0]].runs
+    called = {"loss": "loss", "score": "odds of being wrong", "value": "value"}[first.response_kind]
     duels, crossings = [], []
     for (a, b), ratio in ratios.items():
         difference = losses[a] - losses[b]
@@ -162,7 +168,7 @@ def comparison_of(
         # Along a ray the axis is one input, whereas the cost is that of all inputs.
         along = [p for p in (posteriors[a], posteriors[b]) if p.ray is not None and course.label == p.ray.names[0]]
         power = max((p.ray_power for p in along), default=1.0)
-        duel = duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called)
+        duel = in_units(duel_of(ratio, difference[:, 0], run, exact, recipes[a], equal, spoken, power, called), first)
         sizes = {*posteriors[a].law.inputs, *posteriors[b].law.inputs} - {"flops"}
         duels.append(dataclasses.replace(duel, axis=course.label if course.label in sizes and not along else "cost"))
         if stretch is not None:
@@ -182,7 +188,7 @@ def comparison_of(
         axis=course.label,
         p_best=best_shares(names, here, duels),
         regret=mean_regrets(names, here),
-        regret_nats=mean_regrets(names, np.exp(level + here) if score is None else -score.score(level + here)),
+        regret_nats=mean_regrets(names, like_losses(level + here, first)),
         equal=equal,
         duels=tuple(duels),
         crossings=tuple(crossings),
@@ -190,8 +196,16 @@ def comparison_of(
         next_point=next_point(posteriors, course),
         remarks=tuple(dict.fromkeys(far for far in fars if far is not None)),
         reach=max(reach, 1.0),
-        higher_is_better=score is not None,
+        higher_is_better=first.response_scale is not None and first.response_scale.higher_is_better,
+        kind=first.response_kind,
     )
+
+
+def like_losses(log: np.ndarray, runs: Runs) -> np.ndarray:
+    """Return responses with the sign of losses, from ln of what laws describe; for values, `log` is the response."""
+    if runs.value is not None:
+        return log
+    return np.exp(log) if runs.score is None else -runs.score.score(log)
 
 
 def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, float] | None) -> tuple[str, ...]:
@@ -208,8 +222,12 @@ def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, 
     names = tuple(posteriors)
     if len(names) < 2:
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
-    if len({posterior.runs.score for posterior in posteriors.values()}) > 1:
-        raise InputError("All recipes must have losses, or all must have scores with the same chance and ceiling.")
+    directions = [(p.runs.score, p.runs.value and p.runs.value.higher_is_better) for p in posteriors.values()]
+    if len(set(directions)) > 1:
+        raise InputError(
+            "All recipes must have losses, or all must have scores with the same chance and ceiling, or all must have "
+            "values with the same direction."
+        )
     if pairing not in ("auto", "independent"):
         raise InputError(f"pairing must be 'auto' or 'independent'; found {pairing!r}.")
     if not checked.AT_LEAST_ZERO.holds(equal):
@@ -300,6 +318,15 @@ def duel_of(
         caveats=spoken,
         response=response,
     )
+
+
+def in_units(duel: Duel, runs: Runs) -> Duel:
+    """Return a duel whose difference has the sign of the response; only that of values is changed."""
+    if runs.value is None:
+        return duel
+    sign = runs.value.sign
+    ends = {round(level if sign > 0 else 1.0 - level, 6): sign * end for level, end in duel.difference.items()}
+    return dataclasses.replace(duel, difference=dict(sorted(ends.items())), values=True)
 
 
 def below(difference: np.ndarray) -> float:

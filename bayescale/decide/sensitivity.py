@@ -15,11 +15,12 @@ import jax
 import numpy as np
 import pandas as pd
 
-from bayescale import checked, laws
+from bayescale import laws
 from bayescale._jax import on_cores
 from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.decide.outcomes import at_point
+from bayescale.decide.utility import check_target
 from bayescale.errors import InputError, Status
 from bayescale.fitting.fit import progress_bar
 from bayescale.fitting.fit_many import fit_many
@@ -81,7 +82,8 @@ def sensitivity(
         >>> bs.decide.sensitivity(post, 2.6, flops=1e21)  # doctest: +SKIP
     """
     at = at_point(posterior, at, inputs)
-    checked.options(target=(target, checked.optional(checked.POSITIVE)))
+    if target is not None:
+        check_target(target, posterior.runs.response_scale)
     changes = changes_of(posterior, at, target)
     rows = [answer("as fitted", "as fitted", posterior, at, target)]
     with progress_bar(len(changes), progress, "changing assumptions") as advance:

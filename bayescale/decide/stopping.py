@@ -129,8 +129,8 @@ def stop_early(
     named = {name: fitted(posterior) for name, posterior in posteriors.items()}
     perhaps = checked.optional(checked.POSITIVE)
     for posterior in named.values():
-        check_target(target, posterior.runs.score)
-    checked.options(target=(target, checked.POSITIVE), chance=(chance, checked.PROBABILITY), unit=(unit, checked.TEXT))
+        check_target(target, posterior.runs.response_scale)
+    checked.options(chance=(chance, checked.PROBABILITY), unit=(unit, checked.TEXT))
     checked.options(remaining=(remaining, perhaps), value=(value, perhaps))
     if not named:
         raise InputError("No run was given; expected a posterior, or posteriors by name.")
@@ -156,7 +156,11 @@ def stop_early(
             reasons[name] = found
         rows.append(row)
         rng = np.random.default_rng([posterior.seed, len(final)])
-        final.append(rng.permutation(here.run(0, rng)))
+        run = here.run(0, rng)
+        if (scale := posterior.runs.value) is not None:
+            # Each fit has its own y; values with the sign of losses are comparable.
+            run = scale.sign * scale.response(run)
+        final.append(rng.permutation(run))
     frame = pd.DataFrame(rows)
     size = min(len(values) for values in final)
     best = np.argmin(np.stack([values[:size] for values in final]), axis=0)

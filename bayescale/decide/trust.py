@@ -12,7 +12,7 @@ from bayescale.data.ray import OFF_RAY
 from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import Status
 from bayescale.forecast import RECORD_RATIO, TESTED
-from bayescale.posterior.checks import COLLINEAR, grave_notes
+from bayescale.posterior.checks import COLLINEAR, REVERSED, grave_notes
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.track_record import ONLY_LARGER
 
@@ -76,9 +76,9 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     remedy = "Model the cause (repeated data, over-fitting) or repeat runs."
     if grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
-    elif grave[0].shape == "rising" or grave[0].code == "score":
+    elif grave[0].shape == "rising" or grave[0].code in REVERSED:
         remedy = "No new run is needed."
-    elif grave[0].shape in ("hump", "falling"):
+    elif grave[0].shape == "hump":
         law = "rise_then_fall" if posterior.runs.score is None else "inverted_u_score"
         remedy = f"Fit a law that turns: law={law!r} (bayescale fit --law {law})."
     return Caveat(grave[0].code, grave[0].text, None, remedy)

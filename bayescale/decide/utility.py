@@ -15,7 +15,7 @@ from scipy.stats import norm
 from bayescale import checked
 from bayescale._record import Array
 from bayescale.checked import known_keywords
-from bayescale.data.score import ScoreScale
+from bayescale.data.value import ResponseScale
 from bayescale.errors import InputError, nearest
 
 UTILITIES = {
@@ -57,22 +57,22 @@ def make_utility(
     target: float,
     cost: float,
     value: float | None,
-    score: ScoreScale | None = None,
+    scale: ResponseScale | None = None,
 ) -> Utility:
     """Build a utility from its name or from a function.
 
     Args:
         utility: A name from `UTILITIES`, or a function from outcomes (an array of losses or scores) to the net worth of
             going over not going.
-        target: The loss to be met, where lower is better, or the score, where higher is better.
+        target: The loss to be met, where lower is better, or the score or value, which `scale` gives a direction.
         cost: What the run costs.
         value: What meeting the target is worth (`step`, `opportunity`), or what each nat below it is worth (`per_nat`).
-        score: Range of the score if outcomes are scores; None for losses.
+        scale: Scale of the outcomes if they are scores or values; None for losses.
 
     Raises:
         InputError: For an unknown name, or numbers that are missing or impossible.
     """
-    check_target(target, score)
+    check_target(target, scale)
     checked.options(cost=(cost, checked.AT_LEAST_ZERO))
     if callable(utility):
         return Utility(
@@ -90,7 +90,7 @@ def make_utility(
     def nothing(y: Array) -> np.ndarray:
         return np.zeros(np.shape(y))
 
-    sign = 1.0 if score is None else -1.0
+    sign = -1.0 if scale is not None and scale.higher_is_better else 1.0
 
     def met(y: Array) -> np.ndarray:
         return (sign * np.asarray(y) < sign * target).astype(float)
@@ -104,24 +104,41 @@ def make_utility(
     return Utility(utility, lambda y: -cost * (1.0 - met(y)), lambda y: -worth * met(y), break_even, says)
 
 
-def check_target(target: float, score: ScoreScale | None) -> None:
+def check_target(target: float, scale: ResponseScale | None) -> None:
     """Refuse an impossible target.
 
     Args:
-        target: The loss or score to be met.
-        score: Range of the score; None for losses.
+        target: The loss, score or value to be met.
+        scale: Scale of the score or value; None for losses.
 
     Raises:
-        InputError: For a loss that is not positive, and a score outside of its range.
+        InputError: For a loss that is not positive, a score outside of its range, and a value that is not finite.
     """
-    if not checked.POSITIVE.holds(target):
-        what = "loss" if score is None else "score"
-        raise InputError(f"target must be a positive {what}; found {checked.shortened(target)}.")
-    if score is not None and not score.chance < target < score.ceiling:
+    if scale is not None:
+        scale.check_target(target)
+    elif not checked.POSITIVE.holds(target):
+        raise InputError(f"target must be a positive loss; found {checked.shortened(target)}.")
+
+
+def on_odds(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[str, float]:
+    """Return the aim of a plan of scores or values as what the law describes, such as odds against a right answer.
+
+    Args:
+        given: The aim: its name and its number.
+        scale: Scale of the score or value.
+        refit: Whether plans are judged by fits to simulated runs.
+
+    Raises:
+        InputError: For aims other than a target, and for refits.
+    """
+    if "target" not in given or refit:
         raise InputError(
-            f"The target (--target) of a score lies between chance {score.chance:g} and its ceiling {score.ceiling:g}, "
-            f"as 0.7 for 70 %; found {target:g}."
+            "For scores and values, give target= (--target), what is to be met, and leave out refit=True. The other "
+            "aims, widths and "
+            "differences, are defined only for losses."
         )
+    check_target(given["target"], scale)
+    return {"target": float(np.exp(scale.log_loss(given["target"])))}
 
 
 def regrets(go: Array, stay: Array) -> tuple[float, float]:

@@ -29,7 +29,7 @@ from bayescale.model.designs import DESIGNS
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Failure
-from bayescale.score_forecast import ScoreForecast
+from bayescale.score_forecast import ScoreForecast, ValueForecast
 
 QUANTILES = (0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975)
 COLUMNS = (
@@ -75,9 +75,9 @@ class Backtest(Display):
     Attributes:
         frame: One row for each held-out run. `family`, `row` (number in its family, from 0), `setting` (its inputs as
             text), `law`, the measured response `y` and forecast quantiles are on the scale of the response; `pit`,
-            `crps` and `log_score` are on the log scale. `ratio` is the requested extrapolation factor and
-            `extrapolation` the factor beyond the largest training scale. `status` is that of the fit, and `n_train` its
-            number of training rows.
+            `crps` and `log_score` are on the log scale, for values on their own scale. `ratio` is the requested
+            extrapolation factor and `extrapolation` the factor beyond the largest training scale. `status` is that of
+            the fit, and `n_train` its number of training rows.
         skipped: Family, requested extrapolation factor and reason, for every split that could not be made or fitted.
         posteriors: The fits, in the order of the splits.
         warnings: Family, requested extrapolation factor and warning of `Posterior.check`, for each fit.
@@ -173,26 +173,32 @@ class Backtest(Display):
         Returns:
             Columns family, n (number of held-out forecasts), crps, log_score (larger is better), rmsle of the median
             and width95, the mean width of the 95 % interval, all on the log scale. If a forecast is NaN, so are the
-            scores of its family.
+            scores of its family. For values all are on their own scale, and the error is called rmse.
         """
-        rows = []
+        valued, rows = self.valued, []
+        named = "rmse" if valued else "rmsle"
         for family, part in self.frame.groupby("family", sort=False):
-            error = np.log(part["y"].to_numpy(float) / part["q0.5"].to_numpy(float))
-            width = np.log(part["q0.975"].to_numpy(float) / part["q0.025"].to_numpy(float))
+            y, middle, low, high = (part[name].to_numpy(float) for name in ("y", "q0.5", "q0.025", "q0.975"))
+            error, width = (y - middle, high - low) if valued else (np.log(y / middle), np.log(high / low))
             rows.append(
                 {
                     "family": family,
                     "n": len(part),
                     "crps": part["crps"].to_numpy(float).mean(),
                     "log_score": part["log_score"].to_numpy(float).mean(),
-                    "rmsle": math.sqrt((error**2).mean()),
+                    named: math.sqrt((error**2).mean()),
                     "width95": width.mean(),
                 }
             )
         table = pd.DataFrame(rows)
-        mean = {name: table[name].to_numpy().mean() for name in ("crps", "log_score", "rmsle", "width95")}
+        mean = {name: table[name].to_numpy().mean() for name in ("crps", "log_score", named, "width95")}
         last = {"family": OVERALL, "n": sum(row["n"] for row in rows), **mean}
         return pd.DataFrame([*rows, last])
+
+    @property
+    def valued(self) -> bool:
+        """Return whether the response is a value of any sign, such as a reward."""
+        return bool(self.posteriors) and self.posteriors[0].runs.value is not None
 
     def save_csv(self, path: str | Path) -> Path:
         """Write the table of forecasts, completely or not at all.
@@ -215,14 +221,15 @@ class Backtest(Display):
     def __str__(self) -> str:
         """Return the number of forecasts, their coverage and the width of their intervals."""
         mean = self.scores().iloc[-1]
+        error, scale = ("rmse", "in units of the value") if self.valued else ("rmsle", "log scale")
         held = ", ".join(self.held_words())
         taken = self.design_text()
         lines = [
             f"Backtest: {counted(len(self.frame), 'held-out run')} of "
             f"{counted(self.frame['family'].nunique(), 'family', 'families')}{f', {taken}' if taken else ''}",
             f"  {held}",
-            f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, rmsle {mean['rmsle']:.4g}, "
-            f"95 % width {mean['width95']:.4g} (log scale, mean over families)",
+            f"  crps {mean['crps']:.4g}, log score {mean['log_score']:.4g}, {error} {mean[error]:.4g}, "
+            f"95 % width {mean['width95']:.4g} ({scale}, mean over families)",
         ]
         lines += [f"  {line}" for line in self.held_out_text().splitlines()]
         lines += [f"  skipped {line}" for line in told_once(self.skipped)]
@@ -439,8 +446,11 @@ def judged(forecast: Forecast, y: np.ndarray) -> dict[str, np.ndarray]:
     """Return the PIT, CRPS and log score of a forecast of measured responses, shape (point,) each.
 
     For losses, all are computed for ln(loss). For scores, the CRPS is that of the score, the PIT counts draws equal to
-    the measured score half, and there is no log score.
+    the measured score half, and there is no log score. For values, all are those of the value.
     """
+    if isinstance(forecast, ValueForecast):
+        location, scale = forecast.values.response(forecast.location), forecast.values.unit * forecast.scale
+        return {name: getattr(scores, name)(y, location, scale) for name in ("pit", "crps", "log_score")}
     if isinstance(forecast, ScoreForecast):
         assert forecast.simulated is not None, "a forecast of measured scores"
         drawn = forecast.simulated
@@ -454,12 +464,11 @@ def forecast_held(split: Split, posterior: Fitted) -> tuple[Forecast, np.ndarray
     """Return the forecast of the held-out rows of a split, with measurement errors, and their responses, (row,)."""
     held = split.family.frame.iloc[np.flatnonzero(~split.train)]
     forecast = posterior.forecast_at(posterior.locate(held.drop(columns="loss"), {})[0], "run")
-    scored = split.family.score is not None
-    if scored:
+    if split.family.score is not None:
         forecast = forecast.measured(items=held["n_items"].to_numpy(float))
     elif "value_se" in held:
         forecast = forecast.measured(held["value_se"].to_numpy(float))
-    return forecast, held["score" if scored else "loss"].to_numpy(float)
+    return forecast, held[split.family.response_kind].to_numpy(float)
 
 
 def score(split: Split, posterior: Fitted) -> pd.DataFrame:

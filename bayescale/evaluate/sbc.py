@@ -200,8 +200,7 @@ def given(
     request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    if len(checked_runs(runs).inputs) > 1:
-        raise InputError(f"`given` needs runs with one input; {runs.name} has {', '.join(runs.inputs)}.")
+    refuse_given(checked_runs(runs))
     real = request.plan(runs)
     simulable(real)
     enough(simulations, len(real.jobs))
@@ -246,6 +245,18 @@ def given(
         futures.append(shown[number, len(between) :] - center)
     queue = dataclasses.replace(queue, plans=plans)
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
+
+
+def refuse_given(runs: Runs) -> None:
+    """Refuse runs that `given` cannot extend.
+
+    Raises:
+        InputError: For values, and for several inputs.
+    """
+    if runs.value is not None:
+        raise InputError("`given` is for losses and scores; check values with `run`.")
+    if len(runs.inputs) > 1:
+        raise InputError(f"`given` needs runs with one input; {runs.name} has {', '.join(runs.inputs)}.")
 
 
 def component_draws(fit: Fitted, plan: FitPlan, count: int) -> list[tuple[np.ndarray, Values]]:

@@ -316,13 +316,14 @@ def unfit(split: Split, requests: Mapping[str, FitRequest]) -> str:
 def log_densities(split: Split, posterior: Fitted) -> np.ndarray:
     """Return the log predictive density of each held-out run of a cut, shape (run,).
 
-    For losses it is the density of ln(loss); for scores it is the probability of the number of right items.
+    For losses it is the density of ln(loss); for scores it is the probability of the number of right items; for values
+    it is the density of the value in units of the fit's scale.
     """
     forecast, y = forecast_held(split, posterior)
     if isinstance(forecast, ScoreForecast):
         items = split.family.frame["n_items"].to_numpy(float)[~split.train]
         return log_probability_of_items(forecast, y * items, items)
-    return scores.log_score(np.log(y), forecast.location, forecast.scale)
+    return scores.log_score(forecast.log_of(y), forecast.location, forecast.scale)
 
 
 def log_probability_of_items(forecast: ScoreForecast, right: np.ndarray, items: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def fit(
         **options: The options below, which all functions that fit accept.
         discrepancy: "auto" for the calibrated default, a `Discrepancy`, or None to assume that the law is exact.
         likelihood: A `Likelihood` or its name ("normal", "student"; for scores "binomial"); "auto" is normal for losses
-            and binomial for scores.
+            and values, and binomial for scores.
         priors: Priors of the law to replace, by name.
         design: "ladder" for finished runs of growing size or compute, "curve" for one model with more and more data,
             steps or attempts; "auto" decides by the name of the input. Default priors depend on the design.

@@ -34,9 +34,12 @@ input of any name, such as parameters, tokens or compute.
 - **response**: the quantity that the formula gives. There are three kinds of laws:
     - A law without a remark accepts data with a loss or a score. A loss is any positive quantity that is better when \
 it is lower. For a score, the formula gives the *odds against*: (ceiling - score) / (score - chance). You specify the \
-chance level and the ceiling when you read the data. The odds against decrease as the score improves.
-    - A law whose response is *calculated from a score* gives the odds against. Data with a loss raise an error.
-    - A law *not for data with a score* gives another positive quantity. Data with a score raise an error.
+chance level and the ceiling when you read the data. The odds against decrease as the score improves. For a value of \
+any sign, such as a reward v, the formula gives exp(-(v - middle) / range), where middle and range are those of the \
+fitted values.
+    - A law whose response is *calculated from a score* gives the odds against. Data with a loss or a value raise an \
+error.
+    - A law *not for data with a score* gives another positive quantity. Data with a score or a value raise an error.
 - **discrepancy over**: quantities along which the true curve may depart from the law (see \
 [discrepancy](concepts/discrepancy.md)). Without this line, these quantities are the inputs.
 - **priors**: the prior of each constant; see the next section.

@@ -14,17 +14,24 @@ RESPONSES = {
 """Meanings of a law's value."""
 
 
-def refuse_response(law: Any, *, scored: bool) -> None:
+def refuse_response(law: Any, *, scored: bool, valued: bool = False) -> None:
     """Refuse a law of scores for runs with a loss, and a law of another quantity for runs with a score.
 
     Args:
         law: The law.
         scored: Whether the runs have a score.
+        valued: Whether the runs have a value of any sign, such as a reward.
 
     Raises:
         InputError: With what the law describes, and how to read the runs for this law.
     """
     describes = law.info.describes
+    if valued and describes != "loss":
+        what = "a score through the odds against being right" if describes == "odds" else law.response
+        raise InputError(
+            f"{law.name} describes {what}, and these runs have values of any sign. Choose a law of losses, law= "
+            "(--law), or take the column for what this law describes when reading, loss= or score= (--loss, --score)."
+        )
     if describes == "odds" and not scored:
         raise InputError(
             f"{law.name} describes a score through the odds against being right, and these runs have a loss. Choose a "

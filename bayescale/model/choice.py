@@ -25,6 +25,9 @@ from bayescale.model.problem import Job, PriorScale
 LEVEL_SD, FALL = 2.5, 3.0
 """For log odds of scores: prior sd of their level, and factor by which they decrease more than ln(loss)."""
 
+WIDER = 2.5
+"""Factor by which y of values varies more than ln(loss): it spans 1, and ln(loss) decreases by 0.4 (`Fall.median`)."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelChoice:
@@ -55,6 +58,7 @@ def choose_model(
     inputs: Sequence[str],
     scored: bool,
     *,
+    valued: bool = False,
     discrepancy: Discrepancy | str | None,
     likelihood: Likelihood | str,
     priors: Mapping[str, Prior] | None,
@@ -66,6 +70,7 @@ def choose_model(
         law: A law, its name, or "auto".
         inputs: Names of the inputs.
         scored: Whether the response is a score.
+        valued: Whether the response is a value, such as a reward.
         discrepancy: See `ModelOptions`.
         likelihood: See `ModelOptions`.
         priors: See `ModelOptions`.
@@ -77,13 +82,17 @@ def choose_model(
     told = priors or {}
     automatic = isinstance(law, str) and law == "auto"
     chosen = laws.automatic(inputs) if automatic else laws.get(law)
-    refuse_response(chosen, scored=scored)
+    refuse_response(chosen, scored=scored, valued=valued)
     chosen = laws.bind(chosen, inputs).with_priors(told)
     kind = find_design(tuple(name for name, _ in chosen.axes) or chosen.inputs, design)
     found = resolve_discrepancy(discrepancy, kind)
-    scatter = resolve_likelihood(likelihood, len(chosen.inputs), scored)
+    scatter = resolve_likelihood(likelihood, len(chosen.inputs), scored, valued)
     if scored:
         chosen = on_log_odds(chosen, told)
+    elif valued:
+        chosen = on_values(chosen, told)
+        if isinstance(discrepancy, str) and found is not None:
+            found = dataclasses.replace(found, median=WIDER * found.median, scale=WIDER * found.scale)
     parts = components(chosen, shape_weights(kind, found is None, scored))
     return ModelChoice(parts, found, scatter, kind, (None,) * len(parts))
 
@@ -120,6 +129,19 @@ def earlier_jobs(fit: Any, runs: Runs) -> tuple[Job, ...] | None:
     jobs: list[Job] = [part.job for part in getattr(fit, "components", ())]
     if not jobs:
         raise InputError(f"prior_from (--prior-from) is a fit, e.g. bs.load('fit.nc'); found {shortened(fit)}.")
+    earlier = jobs[0].runs
+    if (earlier.value is None) != (runs.value is None):
+        raise InputError(
+            f"The earlier fit describes a {earlier.response_kind}, and these runs have a {runs.response_kind}. Read "
+            "the runs as those of the earlier fit, or fit them without prior_from (--prior-from)."
+        )
+    if earlier.value is not None and runs.value is not None:
+        directions = {True: "higher", False: "lower"}
+        if earlier.value.higher_is_better != runs.value.higher_is_better:
+            raise InputError(
+                f"In the earlier fit {directions[earlier.value.higher_is_better]} values are better, and in these runs "
+                f"{directions[runs.value.higher_is_better]} ones. Give lower_is_better= (--lower-is-better) as there."
+            )
     if absent := [name for name in jobs[0].law.inputs if name not in runs.frame]:
         raise InputError(
             f"The earlier fit has the input {absent[0]}, which is missing in these runs; they have {some(runs.inputs)}."
@@ -197,6 +219,22 @@ def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
             changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
         elif isinstance(prior, Fall):
             changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
+    return law.with_priors(changed)
+
+
+def on_values(law: Law, told: Mapping[str, Prior]) -> Law:
+    """Return a law with priors for values, whose y spans 1 over the data.
+
+    Args:
+        law: The law.
+        told: Priors that the caller gave, which are not changed.
+    """
+    changed: dict[str, Any] = {}
+    for key, prior in law.priors.items():
+        if key not in told and isinstance(prior, LEVELS):
+            changed[key] = dataclasses.replace(prior, sd=WIDER * float(prior.sd))
+        elif key not in told and isinstance(prior, Fall):
+            changed[key] = dataclasses.replace(prior, median=WIDER * float(prior.median))
     return law.with_priors(changed)
 
 

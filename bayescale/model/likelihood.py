@@ -34,6 +34,11 @@ A curve of a few smooth points contains little information about its residual sd
 therefore suits both smooth and noisy curves. Grids of several inputs contain enough information themselves (see
 `docs/evidence/calibration.md`).
 """
+VALUES: dict[str, float] = {"residual_sd": 0.03, "residual_spread": 1.2, "seed_sd": 0.01, "seed_spread": 1.0}
+"""Defaults for values such as rewards, for any number of inputs, in ranges of the fitted values.
+
+Rewards scatter more around their curve than losses do. These numbers were not chosen on data.
+"""
 RULES = {
     **dict.fromkeys(("residual_sd", "residual_spread", "seed_spread"), checked.POSITIVE),
     **dict.fromkeys(("seed_sd", "tail"), checked.optional(checked.POSITIVE)),
@@ -51,6 +56,8 @@ class Likelihood:
     - Seed noise, with standard deviation `seed_sd`: differences of replicates. It is learned from replicates, or keeps
       the prior LogNormal(ln 0.0008, 0.8), which was chosen on published replicates.
     - Known standard errors (`value_se` of the runs).
+
+    For values such as rewards, y of `ValueScale` takes the place of ln(loss), and the defaults are those in `VALUES`.
 
     Fields that are left out have the defaults of fits. The defaults in `RESIDUALS` depend on the number of inputs, so
     these fields are None until a fit knows the runs: `fit(runs, likelihood=Likelihood())` is the same as `fit(runs)`.
@@ -84,9 +91,15 @@ class Likelihood:
         """Return a description of the distribution in words."""
         return "normal likelihood" if self.tail is None else f"Student-t({float(self.tail):g}) likelihood"
 
-    def completed(self, n_inputs: int) -> Likelihood:
-        """Return the likelihood with the defaults for this number of inputs in fields that were left out."""
-        left = {name: value for name, value in RESIDUALS[min(n_inputs, 2)].items() if getattr(self, name) is None}
+    def completed(self, n_inputs: int, valued: bool = False) -> Likelihood:
+        """Return the likelihood with defaults in fields that were left out.
+
+        Args:
+            n_inputs: Number of inputs.
+            valued: Whether the response is a value, such as a reward.
+        """
+        defaults = {name: VALUES[name] for name in RESIDUALS[1]} if valued else RESIDUALS[min(n_inputs, 2)]
+        left = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **left)
 
     def draw(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
@@ -140,13 +153,14 @@ TAILS = {"normal": None, "student": 4.0}
 """Degrees of freedom of the likelihoods with a name."""
 
 
-def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> Likelihood:
+def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False, valued: bool = False) -> Likelihood:
     """Return the likelihood that a name means, or a given likelihood, with the defaults for this number of inputs.
 
     Args:
         likelihood: A likelihood or its name; "auto" is binomial for scores and normal for losses.
         n_inputs: Number of inputs.
         scored: Whether the response is a score.
+        valued: Whether the response is a value, such as a reward, whose noise has priors of its own.
 
     Raises:
         InputError: For an unknown name, another object, invalid numbers, and a likelihood that does not suit the
@@ -158,7 +172,8 @@ def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> 
             raise InputError(f"There is no likelihood {likelihood!r}. {nearest(likelihood, ('auto', *known))}")
         if likelihood == "auto":
             likelihood = "binomial" if scored else "normal"
-        likelihood = Binomial() if likelihood == "binomial" else Likelihood(tail=TAILS[likelihood])
+        own = {name: VALUES[name] for name in ("seed_sd", "seed_spread")} if valued else {}
+        likelihood = Binomial() if likelihood == "binomial" else Likelihood(tail=TAILS[likelihood], **own)
     if not isinstance(likelihood, Likelihood):
         found = checked.shortened(likelihood)
         raise InputError(f"likelihood must be a Likelihood or one of {', '.join(TAILS)}; found {found}.")
@@ -166,8 +181,9 @@ def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False) -> 
         raise InputError(
             "Scores allow only a binomial likelihood, which is their default. Leave out likelihood= (--likelihood)."
             if scored
-            else "These runs have losses, and a binomial likelihood is for scores. Read scores with score= (--score)."
+            else f"These runs have {'values' if valued else 'losses'}, and a binomial likelihood is for scores. Read "
+            "scores with score= (--score)."
         )
-    found = likelihood.completed(n_inputs)
+    found = likelihood.completed(n_inputs, valued)
     checked.options(**{name: (getattr(found, name), rule) for name, rule in RULES.items()})
     return found

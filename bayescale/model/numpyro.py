@@ -18,6 +18,7 @@ from bayescale.checked import handing_on
 from bayescale.data.design import Design, reduce_runs, referred
 from bayescale.data.runs import Runs
 from bayescale.data.score import score_columns
+from bayescale.data.value import value_columns
 from bayescale.errors import InputError
 from bayescale.laws.law import Law
 from bayescale.model.choice import plateaus
@@ -264,6 +265,8 @@ def observed_runs(job: Job, x: Any, y: Any) -> Runs:
         items = None if "n_items" in table else float(job.runs.frame["n_items"].iloc[0])
         found, _ = score_columns(table.assign(score=np.asarray(y, float)), job.runs.score, items, np.arange(len(table)))
         return dataclasses.replace(job.runs, frame=table.assign(**found))
+    if job.runs.value is not None:
+        return dataclasses.replace(job.runs, frame=table.assign(**value_columns(np.asarray(y, float), job.runs.value)))
     return dataclasses.replace(job.runs, frame=table.assign(loss=np.asarray(y, float)))
 
 
@@ -297,6 +300,8 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
     log_y = numpyro.sample("log_y_new", dist.Normal(problem.center + law + departure + common, spread).to_event(1))
 
     def response(log: Any) -> Any:
+        if (value := job.runs.value) is not None:
+            return value.middle + value.sign * value.unit * log
         if not isinstance(problem.evaluation, DenseCounts):
             return jnp.exp(log)
         return jnp.exp(log_shares(log, problem.evaluation.chance, problem.evaluation.ceiling)[0])

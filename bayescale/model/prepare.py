@@ -15,6 +15,7 @@ from bayescale._record import Array
 from bayescale.data.design import SHORTEST_SPAN, Design, reduce_runs, referred
 from bayescale.data.ray import Ray, find_ray
 from bayescale.data.runs import Runs, checked, need_scales
+from bayescale.data.value import rescaled
 from bayescale.data.zeros import refuse_zeros
 from bayescale.errors import InputError
 from bayescale.laws.law import Law, without_span
@@ -83,6 +84,7 @@ def make_jobs(
         told = {"law": law, "discrepancy": discrepancy, "likelihood": likelihood, "priors": priors, "design": design}
         refuse_told(told, inspect.signature(make_jobs).parameters)
     earlier = earlier_jobs(prior_from, runs)
+    runs = rescaled(runs, None if earlier is None else earlier[0].runs.value)
     automatic = isinstance(law, str) and law == "auto" if earlier is None else earlier[0].ray is not None
     ray = find_ray(runs.frame, runs.inputs) if automatic and runs.one_ray is not False else None
     if earlier is None:
@@ -91,6 +93,7 @@ def make_jobs(
             law,
             inputs,
             runs.score is not None,
+            valued=runs.value is not None,
             discrepancy=discrepancy,
             likelihood=likelihood,
             priors=priors,

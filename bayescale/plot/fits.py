@@ -113,9 +113,10 @@ def intervals(
     name = along(posterior, input)
     known_kind(kind)
     levels = checked_levels(levels)
-    checked.options(target=(target, checked.optional(checked.POSITIVE)))
-    frame, scored = response_rows(posterior.runs), posterior.runs.score is not None
-    later = None if truth is None else measured_rows(truth, posterior.law.inputs, scored)
+    kind_of = posterior.runs.response_kind
+    checked.options(target=(target, checked.optional(checked.FINITE if kind_of == "value" else checked.POSITIVE)))
+    frame = response_rows(posterior.runs)
+    later = None if truth is None else measured_rows(truth, posterior.law.inputs, kind_of)
     low, high = extremes(frame, name)
     end, low_end = reach(high, upto, later, name), low
     others = [c for c in posterior.law.inputs if c != name]
@@ -136,7 +137,7 @@ def intervals(
     rising = all(float(middle[-1]) > float(middle[0]) for _, middle, _ in drawn)
     with drawing(ax) as ax:
         draw_settings(ax, drawn, grid, name, frame, later, averaged)
-        log_axes(ax, start / (end / start) ** 0.03, end, response=not scored)
+        log_axes(ax, start / (end / start) ** 0.03, end, response=kind_of == "loss")
         if end > high:
             beyond(ax, high, end, posterior.ray_power, below=rising, unit=factor_unit(posterior.ray))
         if start < low:
@@ -336,6 +337,10 @@ def residuals(posterior: Fitted, *, ax: Axes | None = None, input: str | None = 
     rest = 100.0 * (np.log(frame["loss"].to_numpy()) - forecast.location.mean(0))
     one = 100.0 * float(np.sqrt(np.median(run_variance(posterior.flat_values, posterior.first.job.problem))))
     called, unit = "ln(measured) - ln(curve), in %", "%"
+    if (value := posterior.runs.value) is not None:
+        rest = posterior.runs.shown - forecast.quantile(0.5)
+        one = 0.01 * one * value.unit
+        called, unit = "measured - curve", f"in units of the {posterior.response}"
     if scored:
         rest = 100.0 * (posterior.runs.shown - forecast.quantile(0.5))
         measured = forecast.measured(items=frame["n_items"].to_numpy(float))

@@ -27,7 +27,7 @@ from bayescale.plot.style import (
     short,
     upright,
 )
-from bayescale.score_forecast import ScoreForecast
+from bayescale.score_forecast import ScoreForecast, ValueForecast
 
 MOST_POINTS = 20
 """Largest number of points of a forecast that are drawn."""
@@ -60,7 +60,7 @@ def forecast(
         >>> bs.plot.forecast(post.predict(flops=[1e22, 1e23]))  # doctest: +SKIP
     """
     checked.instance("A forecast", forecast, Forecast, hint="Make one with post.predict(...).")
-    perhaps = checked.optional(checked.POSITIVE)
+    perhaps = checked.optional(checked.FINITE if isinstance(forecast, ValueForecast) else checked.POSITIVE)
     checked.options(point=(point, checked.optional(checked.SEED)), measured=(measured, perhaps))
     checked.options(target=(target, perhaps))
     if point is not None and not 0 <= point < len(forecast):
@@ -127,6 +127,8 @@ def side_of(forecast: Forecast) -> str:
 def density_of(forecast: Forecast, grid: np.ndarray, point: int) -> np.ndarray:
     """Return the predictive density of the response at one point on a grid, shape (grid,)."""
     location, scale = forecast.location[:, point], forecast.scale[:, point]
+    if isinstance(forecast, ValueForecast):
+        return density(forecast.log_of(grid), location, scale) / forecast.values.unit
     if not isinstance(forecast, ScoreForecast):
         return density(np.log(grid), location, scale) / grid
     if forecast.simulated is not None:
@@ -150,7 +152,8 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
     marks = [float(value) for value in (measured, target) if value is not None]
     first, last = min([first, *marks]), max([last, *marks])
     edge = 0.06 * (last - first)
-    grid = np.linspace(max(first - edge, 0.5 * first), last + edge, 500)
+    start = first - edge if isinstance(forecast, ValueForecast) else max(first - edge, 0.5 * first)
+    grid = np.linspace(start, last + edge, 500)
     if isinstance(forecast, ScoreForecast):
         # Chance and ceiling have infinite log odds.
         inner = 1e-4 * (forecast.range.ceiling - forecast.range.chance)

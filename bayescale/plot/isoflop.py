@@ -307,8 +307,8 @@ def fitted(
     Raises:
         InputError: For a truth without its columns.
     """
-    frame, scored = response_rows(posterior.runs), posterior.runs.score is not None
-    later = None if truth is None else measured_rows(truth, posterior.law.inputs, scored)
+    frame, kind = response_rows(posterior.runs), posterior.runs.response_kind
+    later = None if truth is None else measured_rows(truth, posterior.law.inputs, kind)
     with drawing(ax) as ax:
         ends: list[float] = []
         for rows, color, look, label in (
@@ -333,10 +333,10 @@ def fitted(
             ax.plot([middle], [middle], **{**TRUTHS, "markersize": 8.0}, color=ORANGE, zorder=9, label=label)
             ends += [under, over]
         low, high = min(ends), max(ends)
-        low, high = (0.0, 1.0) if scored else (low / (high / low) ** 0.05, high * (high / low) ** 0.05)
+        low, high = ends_of_axis(low, high, kind)
         ax.plot([low, high], [low, high], color=QUIET, linewidth=1.0, zorder=1)
         ax.set_ylim(low, high)
-        if scored:
+        if kind != "loss":
             ax.set_xlim(low, high)
         else:
             log_axes(ax, low, high)
@@ -356,3 +356,11 @@ def fitted(
         )
         key(ax, loc="upper left")
     return ax
+
+
+def ends_of_axis(low: float, high: float, kind: str) -> tuple[float, float]:
+    """Return the ends of an axis for responses from `low` to `high` of a kind: "loss", "score" or "value"."""
+    if kind == "loss":
+        return low / (high / low) ** 0.05, high * (high / low) ** 0.05
+    edge = 0.05 * (high - low)
+    return (0.0, 1.0) if kind == "score" else (low - edge, high + edge)

@@ -91,8 +91,8 @@ def runs(record: Runs, *, ax: Axes | None = None) -> Axes:
     with drawing(ax) as ax:
         for number, (family, rows) in enumerate(frame.groupby("family", sort=False)):
             label = str(family) if number < len(PALETTE) else None
-            ax.plot(rows[name], rows["loss"], **MARKS, color=PALETTE[number % len(PALETTE)], label=label)
-        log_axes(ax, low / 1.2, high * 1.2)
+            ax.plot(rows[name], rows[record.response_kind], **MARKS, color=PALETTE[number % len(PALETTE)], label=label)
+        log_axes(ax, low / 1.2, high * 1.2, response=record.value is None)
         ax.set_xlabel(UNITS.get(name, name))
         ax.set_ylabel(record.response)
         dress(ax)

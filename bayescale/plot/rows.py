@@ -14,27 +14,29 @@ from bayescale.errors import InputError
 
 def response_rows(runs: Runs) -> pd.DataFrame:
     """Return the rows of runs with the measured response as `loss`, and for scores with binomial standard errors."""
+    if runs.value is not None:
+        return runs.frame.assign(loss=runs.shown)
     if runs.score is None:
         return runs.frame
     score, items = runs.shown, runs.frame["n_items"].to_numpy(float)
     return runs.frame.assign(loss=score, value_se=np.sqrt(score * (1.0 - score) / items))
 
 
-def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str], scored: bool = False) -> pd.DataFrame:
+def measured_rows(truth: pd.DataFrame | Runs, inputs: Sequence[str], kind: str = "loss") -> pd.DataFrame:
     """Return held-out rows as a table with the inputs and the response as loss.
 
     Args:
         truth: The rows.
         inputs: Inputs that the rows must have.
-        scored: Whether the response is a score, in a column of that name.
+        kind: Kind of the response, which is its column: "loss", "score" or "value".
 
     Raises:
         InputError: For missing columns or no rows.
     """
     frame = response_rows(truth) if isinstance(truth, Runs) else truth
-    if scored and not isinstance(truth, Runs):
-        need(frame, (*inputs, "score"))
-        frame = frame.assign(loss=frame["score"])
+    if kind != "loss" and not isinstance(truth, Runs):
+        need(frame, (*inputs, kind))
+        frame = frame.assign(loss=frame[kind])
     need(frame, (*inputs, "loss"))
     return frame
 

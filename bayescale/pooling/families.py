@@ -139,6 +139,12 @@ def refuse_mixed(families: Mapping[str, Runs]) -> None:
                 f"Losses and scores are not pooled: {first} has {said[runs.score is None]} and {name} "
                 f"{said[other.score is None]}. Pool each kind by itself."
             )
+        if other.value is not None or runs.value is not None:
+            whose = name if other.value is not None else first
+            raise InputError(
+                f"Values of any sign are not pooled, because each family has a scale of its own; {whose} has values. "
+                "Fit each family by itself with fit_many (bayescale fit)."
+            )
 
 
 def refuse_units(families: Mapping[str, Runs], floors: Sequence[str]) -> None:

@@ -7,49 +7,45 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from bayescale.data.runs import DISTINCT, Runs
-from bayescale.data.score import counts
+from bayescale.data.runs import DISTINCT
 from bayescale.data.trends import has_trough, shape_warnings
 from bayescale.digits import factor_shown, inputs_text
 from bayescale.errors import InputError, Status, counted, some
 from bayescale.forecast import RECORD_RATIO, TESTED, Forecast
 from bayescale.laws.priors import Plateaus, Shares
+from bayescale.posterior.curves import RISE, one_curve, rise, rises, scatter_of, steepens, turns
 from bayescale.posterior.fitted import Fitted, component_labels
 from bayescale.posterior.loo import elpd
 from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import run_variance
+from bayescale.posterior.response_checks import RISES_THROUGHOUT, check_score, check_value
 from bayescale.posterior.track_record import INSIDE, entry
+from bayescale.score_forecast import ValueForecast
 
-GRAVE = ("hump", "score", "repeated_or_leaking")
-"""Codes of warnings from reading and screening that forbid a decision; "score" only where the law decreases."""
+REVERSED = ("score", "direction")
+"""Codes of warnings from reading about responses that become worse with scale."""
+GRAVE = ("hump", *REVERSED, "repeated_or_leaking")
+"""Codes of warnings from reading and screening that forbid a decision; `REVERSED` only where the law decreases."""
 UNFIT = ("not_monotone", "flat", "repeated")
 """Warnings about data that the law does not describe."""
 UNLEARNED = 0.1
 """A coordinate counts as not learned if its posterior variance exceeds (1 - this value) times its prior variance."""
 COLLINEAR = 0.98
-RISE = 0.05
-"""A curve counts as rising again if it rises by more than this fraction of its range,"""
-ABOVE_NOISE = 1.0
-"""and by more than noise alone would, plus this many standard deviations of the noise."""
-MOST_POINTS = 64
-"""Largest number of points of a curve that are used singly; more are averaged in equal parts of ln x."""
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
-RISES_THROUGHOUT = 0.7
-"""Correlation of ln x and ln y above which a response counts as rising throughout instead of rising again."""
-STEEPENING = 0.3
-"""Relative increase of the log-log slope, from the first to the second half of points, that counts as steepening."""
 REFUTED = 8.0
 """A component of a mixture is reported if its leave-one-out log density is lower than another's by this many nats."""
 ONE_MODEL = {"with a floor": "saturating_power", "without floor and plateau": "power"}
 """Laws that correspond to one component of the default mixture, by its label."""
-FALLEN = 3.0
-"""A score counts as fallen if it is lower than an earlier one by this many standard errors."""
 SCATTERS = 2.0
 """A floor is reported if it exceeds the lowest measured value by this many standard deviations of one run."""
+ABOVE_NOISE = 1.0
+"""A curve rises again if it exceeds what noise alone would cause by this many standard deviations of the noise."""
 WIDE_SCORE = 0.4
 """Width of the 95 % interval of a score above which it is called too wide for a decision."""
+WIDE_VALUE = 1.25
+"""Width of the 95 % interval of a value, in ranges of the fitted values, above which it is called too wide."""
 WORTH_NEW = 4.0
 """Number of epochs up to which repeated tokens are worth nearly as much as new ones (muennighoff2023scaling)."""
 
@@ -65,7 +61,7 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     """
     shape = check_shape(posterior)
     # Reading the table and the shape of its curve may give the same warning, which is kept once.
-    told = {"hump", "score"} if any(note.code == "not_monotone" for note in shape) else set[str]()
+    told = {"hump", *REVERSED} if any(note.code == "not_monotone" for note in shape) else set[str]()
     table = check_table(posterior)
     told |= {"hump"} if any(note.code == "hump" for note in table) and turns(posterior) else set()
     table = [note for note in table if note.code not in told]
@@ -90,7 +86,7 @@ def grave_notes(posterior: Fitted, points: pd.DataFrame | None = None) -> list[N
     """
     table = [note for note in check_table(posterior) if note.code in GRAVE]
     if rises(posterior):
-        table = [note for note in table if note.code != "score"]
+        table = [note for note in table if note.code not in REVERSED]
     notes = [*check_shape(posterior), *check_repetition(posterior, points), *table]
     return [note for note in notes if note.severity == "warning"]
 
@@ -206,6 +202,8 @@ def check_shape(posterior: Fitted) -> list[Note]:
         return []
     if posterior.runs.score is not None:
         return check_score(posterior)
+    if posterior.runs.value is not None:
+        return check_value(posterior)
     x, y = one_curve(posterior.runs, posterior.law.inputs[0])
     if len(y) > 1 and np.ptp(y) < STILL:
         text = (
@@ -218,10 +216,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
         return []
     notes = []
     above = rise(y)
-    noise = np.median(np.abs(np.diff(y, 2))) / (0.6745 * np.sqrt(6.0)) + 1e-9
-    # Of n points of pure noise, the lowest lies sqrt(2 ln n) sds below the mean, and the highest pair of neighbours
-    # sqrt(ln n) sds above it.
-    reach = (np.sqrt(2.0) + 1.0) * np.sqrt(np.log(len(y)))
+    noise, reach = scatter_of(y)
     hump = humps(posterior)
     if (hump or above > RISE * np.ptp(y)) and turns(posterior):
         return []
@@ -242,9 +237,7 @@ def check_shape(posterior: Fitted) -> list[Note]:
                 "growing_power."
             )
         notes.append(Note("not_monotone", "warning", text, "rising" if rising else "trough"))
-    half = len(y) // 2
-    early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
-    if not notes and len(y) >= 6 and late - early > STEEPENING * (0.5 * (early + late) + 0.02 / np.ptp(x)):
+    if not notes and steepens(x, y):
         text = "The curve still steepens; on published curves of this kind the truth came out better than forecast."
         notes.append(Note("steepening", "info", text))
     return notes
@@ -281,81 +274,6 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
         f"data;{other} or pass force=True (bayescale predict --force) for the forecast of {posterior.law_names} all "
         "the same."
     )
-
-
-def check_score(posterior: Fitted) -> list[Note]:
-    """Return notes on a score that decreases again, and on one that no run raised above chance."""
-    runs, name = posterior.runs, posterior.law.inputs[0]
-    assert runs.score is not None, "scores"
-    right, items = counts(runs.frame)
-    x, group = np.unique(runs.frame[name].to_numpy(float), return_inverse=True)
-    right, items = np.bincount(group, right), np.bincount(group, items)
-    score = right / items
-    # One half-right item is added, so that no error is zero where no item or every item is right.
-    share = (right + 0.5) / (items + 1.0)
-    seed_sd = float(np.median(np.asarray(posterior.flat_values.seed_sd, float)))
-    error = np.hypot(np.sqrt(share * (1.0 - share) / items), seed_sd * share * (1.0 - share))
-    notes = []
-    top = int(np.argmax(score - error))
-    fall = (score[top] - score) / np.hypot(error[top], error)
-    # A score as a function of a loss falls with its input.
-    better = -x if rises(posterior) else x
-    low = int(np.argmax(np.where(better > better[top], fall, 0.0)))
-    if better[low] > better[top] and fall[low] > FALLEN and not turns(posterior):
-        text = (
-            f"The score falls from {score[top]:.3g} at {name} {x[top]:.3g} to {score[low]:.3g} at {x[low]:.3g}, more "
-            "than its items explain. A law that moves in one direction only does not describe this, and no interval "
-            "here foresees the next turn: do not decide on this forecast."
-        )
-        notes.append(Note("not_monotone", "warning", text, "falling"))
-    if (score - runs.score.chance < FALLEN * error).all():
-        text = (
-            f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins "
-            "to rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
-        )
-        notes.append(Note("at_chance", "info", text))
-    return notes
-
-
-def rises(posterior: Fitted) -> bool:
-    """Return whether the law, at its median constants, increases from the smallest to the largest fitted inputs."""
-    posterior = posterior.leading
-    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
-    x = posterior.runs.frame[list(posterior.law.inputs)].to_numpy(float)
-    model = posterior.first.job.model.law
-    low, high = (
-        float(posterior.law(*model.arguments(end / posterior.reference), **constants)) for end in (x.min(0), x.max(0))
-    )
-    return high > low
-
-
-def turns(posterior: Fitted) -> bool:
-    """Return whether a law of one input both decreases and increases within the runs, at its median constants."""
-    posterior = posterior.leading
-    constants = {name: float(np.median(values)) for name, values in posterior.scaled.items()}
-    x = posterior.runs.frame[posterior.law.inputs[0]].to_numpy(float)
-    grid = np.geomspace(x.min(), x.max(), 2 * MOST_POINTS)[None, :] / posterior.reference[:, None]
-    curve = np.log(posterior.law(*posterior.first.job.model.law.arguments(grid), **constants))
-    return min(rise(curve), rise(-curve)) > RISE * np.ptp(curve) > 0.0
-
-
-def rise(y: np.ndarray) -> float:
-    """Return the largest height above the lowest value so far, averaged over two neighbours, of values in order."""
-    return float(np.max(np.convolve(y - np.minimum.accumulate(y), [0.5, 0.5], "valid")))
-
-
-def one_curve(runs: Runs, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return ln x and mean ln(loss) at each value of one input, in order.
-
-    Long curves in `MOST_POINTS` parts of ln x.
-    """
-    x = np.log(runs.frame[name].to_numpy(float))
-    cell = x
-    if len(np.unique(x)) > MOST_POINTS:
-        cell = np.floor((x - x.min()) / np.ptp(x) * (MOST_POINTS - 1e-9))
-    table = pd.DataFrame({"cell": cell, "x": x, "y": np.log(runs.frame["loss"].to_numpy(float))})
-    means = table.groupby("cell")[["x", "y"]].mean().to_numpy(float)
-    return means[:, 0], means[:, 1]
 
 
 def check_repetition(posterior: Fitted, points: pd.DataFrame | None) -> list[Note]:
@@ -445,7 +363,7 @@ def check_floor(fit: Fitted) -> list[Note]:
         if middle > lowest * np.exp(SCATTERS * one):
             found.append((name, middle, f" ({label})" if len(fit.components) > 1 else ""))
     # A floor of the odds is a ceiling of the score, which the table of constants does not show as such.
-    if not found or fit.runs.score is not None:
+    if not found or fit.runs.response_scale is not None:
         return []
     told = " and ".join(f"{name} {middle:.3g}{which}" for name, middle, which in found)
     carrier = "noise puts runs" if fit.discrepancy is None else "the discrepancy carries the curve"
@@ -469,7 +387,7 @@ def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Return a note on how often intervals contained the losses of published families at this extrapolation factor."""
     beyond = np.where(forecast.below, 1.0, forecast.ratio)
     # The table of past forecasts covers points beyond the data; points below are mentioned where there are no others.
-    if posterior.runs.score is not None:
+    if posterior.runs.response_scale is not None:
         # The table of past forecasts is about losses.
         return []
     worst = int(np.argmax(beyond if beyond.max() > INSIDE else forecast.ratio))
@@ -487,6 +405,12 @@ def check_forecast(forecast: Forecast) -> list[Note]:
         text = f"The forecast reaches {factor_shown(beyond.max(), 3)} times beyond the data; {TESTED}."
         notes.append(Note("far", "warning", text))
     low, high = forecast.interval(0.95)
+    if isinstance(forecast, ValueForecast):
+        times = float((high - low).max()) / forecast.values.unit
+        if times > WIDE_VALUE:
+            text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: too wide to decide on."
+            notes.append(Note("weak", "warning", text))
+        return notes
     if forecast.higher_is_better:
         if (high - low).max() > WIDE_SCORE:
             text = f"The 95 % interval spans {(high - low).max():.2f} of the score: too wide to decide on alone."

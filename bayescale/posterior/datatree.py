@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale import __version__
-from bayescale.data.runs import RECOGNISED
+from bayescale.data.runs import RECOGNISED, Runs
 from bayescale.posterior.encoding import (
     digest_of,
     digest_of_attributes,
@@ -125,22 +125,28 @@ def data_groups(fit: Fitted) -> dict[str, Any]:
     """Return the groups observed_data and constant_data."""
     frame, index = fit.runs.frame, indexes(fit)
     # All columns are in group "fit"; the groups that ArviZ shows contain the columns that the fit used.
-    kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name != "loss"]
+    response = variable(fit.runs)
+    kept = [name for name in frame if name in (*RECOGNISED, *fit.runs.inputs) and name not in ("loss", response)]
     kept = [name for name in kept if name != "run" or not frame["run"].is_unique]
     constant = {
         name: frame[name].astype(str).to_numpy(dtype=object) if frame[name].dtype.kind not in "biuf" else frame[name]
         for name in kept
     }
     return {
-        "observed_data": dataset({"loss": frame["loss"]}, index, "run"),
+        "observed_data": dataset({response: frame[response]}, index, "run"),
         "constant_data": dataset(constant, index, "run"),
     }
+
+
+def variable(runs: Runs) -> str:
+    """Return the name of the response in groups: "value" for values, else "loss" (for scores, of the odds)."""
+    return "loss" if runs.value is None else "value"
 
 
 def predicted(fit: Fitted) -> Any:
     """Return the group posterior_predictive: future runs at the fitted inputs, with the component of each draw."""
     forecast = fit.forecast_at(fit.runs.frame, "run")
-    group = dataset({"loss": forecast.draws}, indexes(fit), *DIMENSIONS, "run")
+    group = dataset({variable(fit.runs): forecast.draws}, indexes(fit), *DIMENSIONS, "run")
     if len(fit.components) == 1:
         return group
     sizes = [chains * draws for chains, draws in fit.layout]
@@ -169,14 +175,15 @@ def posterior_groups(posterior: Posterior, derived: bool) -> dict[str, Any]:
     }
     if derived:
         densities, by_run = log_likelihood(posterior)
-        groups["log_likelihood"] = dataset({"loss": densities}, index, *DIMENSIONS, "run" if by_run else "setting")
+        response, along = variable(posterior.runs), "run" if by_run else "setting"
+        groups["log_likelihood"] = dataset({response: densities}, index, *DIMENSIONS, along)
         prior = prior_draws(posterior)
         before = {"chain": np.arange(1), "draw": np.arange(prior.unconstrained.shape[1]), "run": index["run"]}
         groups["prior"] = dataset(varying(prior.draws), before, *DIMENSIONS)
         if len(frame) <= PREDICTED:
             groups["posterior_predictive"] = predicted(posterior)
             if (simulated := prior_predictive(prior)) is not None:
-                groups["prior_predictive"] = dataset({"loss": simulated[None]}, before, *DIMENSIONS, "run")
+                groups["prior_predictive"] = dataset({response: simulated[None]}, before, *DIMENSIONS, "run")
     return groups
 
 
@@ -228,6 +235,7 @@ def document(posterior: Posterior, cards: list[dict[str, Any]]) -> dict[str, Any
         "left_out": None if job.runs.left_out is None else job.runs.left_out.to_dict("list"),
         "response": job.runs.response,
         "score": None if job.runs.score is None else dataclasses.asdict(job.runs.score),
+        "value": None if job.runs.value is None else dataclasses.asdict(job.runs.value),
         "log": [dataclasses.asdict(entry) for entry in job.runs.log],
         "law": job.law.name,
         "law_print": law_print(job.law),

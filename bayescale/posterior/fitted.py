@@ -85,7 +85,7 @@ class Fitted(Display, abc.ABC):
     def response(self) -> str:
         """Name of the response in the table of runs, or of the law's response where the table has none."""
         called = "score" if self.runs.response == "correct" else self.runs.response
-        return self.law.response if called == "loss" and self.runs.score is None else called
+        return self.law.response if called == "loss" and self.runs.response_scale is None else called
 
     @property
     def discrepancy(self) -> Discrepancy | None:
@@ -163,7 +163,8 @@ class Fitted(Display, abc.ABC):
     def summary(self, level: float = 0.9) -> pd.DataFrame:
         """Return a table of every quantity: mean, sd, central interval, effective sample sizes, R-hat (from ArviZ).
 
-        `residual_sd`, `seed_sd` and `discrepancy` are relative to the response: 0.0035 is 0.35 % of it.
+        `residual_sd`, `seed_sd` and `discrepancy` are relative to the response: 0.0035 is 0.35 % of it. For values
+        such as rewards their unit is `runs.value.unit`, and for scores they are in log odds.
 
         Args:
             level: Central probability of the interval.
@@ -280,7 +281,7 @@ class Fitted(Display, abc.ABC):
             fitted=known,
             below=self.below(x),
         )
-        return on_scale(found, self.runs.score)
+        return on_scale(found, self.runs.response_scale)
 
     @property
     def ray_start(self) -> float:
@@ -407,13 +408,22 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
             lines.append(
                 f"{constants} hold for {part.unit}: {part.law.name} declares no units= by which to convert them."
             )
-    if (score := fit.runs.score) is not None:
-        lines.append(f"The law is of the odds against being right, between {score.chance:g} and {score.ceiling:g}.")
+    lines += scale_lines(fit.runs)
     lines.append(str(fit.status))
     lines += weights_lines(fit)
     if notes:
         lines += [str(note) for note in fit.check() if note.code != "unconverged"]
     return "\n".join(lines)
+
+
+def scale_lines(runs: Runs) -> list[str]:
+    """Return a line that says what the law describes, unless that is the response itself."""
+    if (score := runs.score) is not None:
+        return [f"The law is of the odds against being right, between {score.chance:g} and {score.ceiling:g}."]
+    if (value := runs.value) is not None:
+        first, second = (f"{value.middle:g}", "value") if value.higher_is_better else ("value", f"{value.middle:g}")
+        return [f"The law is of exp(y) with y = ({first} - {second}) / {value.unit:g}."]
+    return []
 
 
 SPREADS = ("residual_sd", "seed_sd", "discrepancy")
@@ -426,9 +436,12 @@ def quantity_lines(part: Posterior) -> list[str]:
     width = max(map(len, shown))
     bounds = {name: np.quantile(values, [0.05, 0.5, 0.95]) for name, values in shown.items()}
     unit = "relative, {:.2g} %" if part.runs.score is None else "in log odds"
+    scale = 100.0
+    if part.runs.value is not None:
+        unit, scale = "of y; {:.3g} in units of the value", part.runs.value.unit
     return [
         f"  {name:<{width}} {middle:>11.5g}   90 % {low:.5g} to {high:.5g}"
-        + (f"   {unit.format(100 * middle)}" if name in SPREADS else "")
+        + (f"   {unit.format(scale * middle)}" if name in SPREADS else "")
         for name, (low, middle, high) in bounds.items()
     ]
 

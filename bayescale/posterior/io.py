@@ -19,6 +19,7 @@ from bayescale.checked import known_keywords
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs
 from bayescale.data.score import ScoreScale
+from bayescale.data.value import ValueScale
 from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
 from bayescale.model.choice import ModelChoice
@@ -251,6 +252,8 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     runs = dataclasses.replace(runs, response=told.get("response", "loss"))
     if (score := told.get("score")) is not None:
         runs = dataclasses.replace(runs, score=ScoreScale(**score))
+    if (value := told.get("value")) is not None:
+        runs = dataclasses.replace(runs, value=ValueScale(**value))
     if (gone := told.get("left_out")) is not None:
         runs = dataclasses.replace(runs, left_out=pd.DataFrame(gone))
     # Other versions print the function of a law differently.

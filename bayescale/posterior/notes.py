@@ -14,8 +14,8 @@ class Note:
         code: Short name of the reason, which programs may rely on.
         severity: "warning" or "info".
         text: The reason in sentences.
-        shape: For "not_monotone", how the response turns: "hump" (rises, then falls), "trough" (falls, then rises),
-            "rising" (throughout) or "falling" (a score that falls); else empty.
+        shape: For "not_monotone", the shape of the response: "hump" (a loss that becomes worse and then better, or a
+            score that falls), "trough" (worse again at the end) or "rising" (worse throughout); else empty.
     """
 
     code: str

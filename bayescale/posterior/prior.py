@@ -59,4 +59,5 @@ def prior_predictive(prior: Posterior) -> np.ndarray | None:
         scatter = scatter / np.sqrt(rng.gamma(half, 1.0 / half, size=scatter.shape))
     # Simulated losses may overflow to infinity, which shows how wide the prior is.
     with np.errstate(over="ignore"):
-        return np.exp(float(problem.center) + mean + scatter)
+        simulated = float(problem.center) + mean + scatter
+        return np.exp(simulated) if job.runs.value is None else job.runs.value.response(simulated)

@@ -242,7 +242,7 @@ def run_words(at: dict[str, float]) -> str:
 
 def response(posterior: Fitted) -> str:
     """Return the name of the response in words."""
-    named = posterior.response if posterior.runs.score is not None else posterior.law.response
+    named = posterior.response if posterior.runs.response_scale is not None else posterior.law.response
     return words(named.split(",")[0])
 
 
