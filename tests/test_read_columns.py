@@ -135,3 +135,11 @@ def test_a_column_is_found_by_its_name_without_the_prefix_of_a_tracker():
     double = table.rename(columns={"summary.eval/a/loss": "history.eval/b/loss"})
     with pytest.raises(bs.InputError, match="There is no column 'eval/b/loss'"):
         bs.read(double, loss="eval/b/loss")
+
+
+def test_a_score_by_steps_is_no_scale_of_itself():
+    table = pd.DataFrame({"step": [20, 40, 60, 80, 100], "accuracy": [0.02, 0.1, 0.2, 0.4, 0.6]})
+    runs = bs.read(table, score="accuracy", n_items=500)
+    (entry,) = [entry for entry in runs.log if entry.code == "scale"]
+    assert "To fit the score as a function of steps, give inputs='step'" in entry.text
+    assert bs.read(table, score="accuracy", n_items=500, inputs="step").inputs == ("step",)

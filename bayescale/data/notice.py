@@ -112,7 +112,7 @@ def unused(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
 
 def drives(table: pd.DataFrame, name: str) -> bool:
     """Return whether the loss decreases along a measured column, such as hours, that varies by at least `WIDE`."""
-    if name in ROLES or name.endswith("±") or "loss" not in table:
+    if name in ROLES or name in ("score", "value") or name.endswith("±") or "loss" not in table:
         return False
     values = pd.to_numeric(table[name], errors="coerce").to_numpy(float)
     loss = table["loss"].to_numpy(float)
@@ -149,5 +149,6 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
         )
     text = "There is no scale input, so no law can be fitted. Seed noise and recipes can still be studied at one scale."
     if "step" in table and table["step"].nunique() > 1:
-        text += " To fit the loss as a function of steps, give inputs='step' (--input step)."
+        response = next((name for name in ("score", "value") if name in table), "loss")
+        text += f" To fit the {response} as a function of steps, give inputs='step' (--input step)."
     return [LogEntry("scale", "warning", text)]

@@ -3,8 +3,9 @@
     python -m benchmarks scores
 
 Families are those that the record of error rates has: benchmark scores of one recipe by compute (obs_scaling, sloth),
-zero-shot scores by samples and parameters (openclip_scaling), few-shot accuracies by images (alabdulmohsin2022) and
-accuracies of learners by examples (lcdb). The larger models are held out; a forecast is of the measured score, on as
+zero-shot scores by samples and parameters (openclip_scaling), few-shot accuracies by images (alabdulmohsin2022),
+accuracies of learners by examples (lcdb), and simulated accuracies of one model by steps of reinforcement learning
+(simulated). The larger models are held out; a forecast is of the measured score, on as
 many items as the benchmark has. Items of lcdb are not known: the package's guess is taken. Elsewhere every method is
 told the items, and the package once more is not.
 
@@ -60,11 +61,13 @@ FEW_SHOT: dict[str, tuple[float, int]] = {
     "inet": (1 / 1000, 50000),
 }
 """The same for the data sets of few-shot classification of images, by the beginning of their names."""
-NAMES = ("obs_scaling", "sloth", "openclip_scaling", "alabdulmohsin2022", "lcdb")
+NAMES = ("obs_scaling", "sloth", "openclip_scaling", "alabdulmohsin2022", "lcdb", "simulated")
 DENSE = ("alabdulmohsin2022", "lcdb")
 """Sources with curves of many points, of which one cut each is taken."""
 MOST_ROWS, MOST_CURVES = 12, 80
 """Of such curves: fitted points, evenly spaced in ln x, and curves of LCDB."""
+SIMULATED, SIMULATED_ITEMS = 40, 500
+"""Simulated curves, and items of each of their evaluations."""
 GUESSED = 1000
 """Items that the rivals assume where they are unknown, as the package does."""
 LEVELS = (0.5, 0.8, 0.95)
@@ -90,8 +93,28 @@ class ScoreProblem:
     held: pd.DataFrame
 
 
+def simulated(curves: int = SIMULATED) -> Iterator[Problem]:
+    """Yield simulated accuracies by step of one model: a sigmoid of ln(step) from a baseline to a ceiling below 1.
+
+    20 evaluations up to step 400 are fitted; the held-out steps lie 1.5, 2 and 4 times beyond.
+    """
+    for number in range(curves):
+        rng = np.random.default_rng(number)
+        baseline, ceiling = rng.uniform(0.1, 0.4), rng.uniform(0.55, 0.95)
+        middle, width = np.log(rng.uniform(60.0, 600.0)), rng.uniform(0.7, 1.5)
+        step = np.concatenate([np.arange(20.0, 401.0, 20.0), [600.0, 800.0, 1600.0]])
+        share = baseline + (ceiling - baseline) / (1.0 + np.exp(-(np.log(step) - middle) / width))
+        share = np.clip(share + 0.01 * rng.standard_normal(len(step)), 0.0, 1.0)
+        right = rng.binomial(SIMULATED_ITEMS, share)
+        rows = pd.DataFrame({"step": step, "loss": 1.0 - right / SIMULATED_ITEMS})
+        train, held = rows[rows["step"] <= 400.0], rows[rows["step"] > 400.0].reset_index(drop=True)
+        yield Problem("simulated", f"curve {number}", "accuracy", "one input", "R=4", ("step",), train, held)
+
+
 def benchmark_of(problem: Problem) -> tuple[float, int | None] | None:
     """Return chance and items of the benchmark of a problem of error rates, or None where it is of no benchmark."""
+    if problem.source == "simulated":
+        return 0.0, SIMULATED_ITEMS
     if problem.metric == "few_shot_error" and problem.family.startswith("IC|"):
         return FEW_SHOT[problem.family.split("|")[1].split("_")[0]]
     if problem.metric == "error_rate":
@@ -109,7 +132,7 @@ def problems(only: Sequence[str] = NAMES) -> Iterator[ScoreProblem]:
     """Yield the problems of sources whose benchmark is known."""
     for name in only:
         curves = 0
-        for problem in SOURCES[name]():
+        for problem in simulated() if name == "simulated" else SOURCES[name]():
             found = benchmark_of(problem)
             if found is None or "far" in problem.group or (name in DENSE and problem.split != "R=4"):
                 continue

@@ -8,6 +8,7 @@ from conftest import FEW
 import bayescale as bs
 from bayescale.evaluate import sbc
 from benchmarks.calibration import page as report
+from benchmarks.simulated import drawn
 from benchmarks.simulated import sbc as sbc_laws
 
 
@@ -39,6 +40,25 @@ def test_table_of_laws_says_what_rows_say(tmp_path):
 def test_committed_table_follows_from_committed_rows():
     _, rest = report.PAGE.read_text().split("<!-- simulated:begin -->\n")
     assert rest.split("\n<!-- simulated:end -->")[0] == sbc_laws.section()
+
+
+def test_table_of_drawn_families_says_what_rows_say(tmp_path):
+    assert drawn.section(tmp_path / "none.json") == ""
+    inside = {"0.3": [0.5, 0.8, 0.95], "2": [0.44, 0.8, 0.95], "10": [0.5, 0.82, 0.95]}
+    drawn.store([{"case": "ladder, 8 runs", "simulations": 50, "converged": 1.0} | inside], tmp_path / "rows.json")
+    text = drawn.section(tmp_path / "rows.json")
+    assert "| ladder, 8 runs | 50 | 0.500/0.800/0.950 | 0.440/0.800/0.950 | 0.500/0.820/0.950 | 100 % |" in text
+    assert "nominal coverage is 6 points, and 8 of 9 fractions" in " ".join(text.split())
+
+
+@pytest.mark.slow
+def test_intervals_of_a_wrong_model_miss_runs_drawn_from_the_right_one(monkeypatch):
+    case = drawn.Case("plateau_power", 8, simulations=40, inputs="n_samples")
+    right = drawn.row_of(case)
+    assert all(abs(share - 0.8) < 0.2 for share in (right["0.3"][1], right["2"][1], right["10"][1]))
+    run = bs.sbc.run
+    monkeypatch.setattr(bs.sbc, "run", lambda *a, **k: run(*a, true_discrepancy=bs.Discrepancy(median=2.0), **k))
+    assert drawn.row_of(case)["2"][1] < right["2"][1] - 0.1
 
 
 @pytest.mark.slow
