@@ -63,6 +63,8 @@ SPREADS = {
     "plateau_power": 35.0,
     "quantisation_rise": 1000.0,
     "rate_by_width": 12.0,
+    # It varies with both size and learning rate.
+    "rate_valley": 12.0,
     "step_batch": 15.0,
     "step_rate": 30.0,
     "vocabulary": 20.0,

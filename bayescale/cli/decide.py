@@ -39,7 +39,7 @@ AT_SCALES = ("at", "axis", "low", "high", "equal", "deadline", "rate", "cost", "
 Fit = Annotated[Path, typer.Argument(help="Posterior written by `bayescale fit --out`.")]
 At = Annotated[str, typer.Option(help="Inputs of the run in question, e.g. n_params=70e9,n_tokens=1.4e12.")]
 Targets = Annotated[
-    list[float] | None, typer.Option("--target", help="Loss, or score, that the run should meet; repeatable.")
+    list[float] | None, typer.Option("--target", help="Loss, score or value that the run should meet; repeatable.")
 ]
 Cost = Annotated[float | None, amount("What the run costs, in any unit.")]
 Value = Annotated[float | None, amount("What meeting the target is worth, in the unit of --cost.")]
@@ -278,7 +278,9 @@ def next_run(
     fit: Fit,
     at: At,
     candidates: Pilots = None,
-    target: Annotated[float | None, typer.Option(help="Loss, or score, that the run in question must meet.")] = None,
+    target: Annotated[
+        float | None, typer.Option(help="Loss, score or value that the run in question must meet.")
+    ] = None,
     cost: Cost = None,
     value: Value = None,
     utility: UtilityName = "step",
@@ -313,7 +315,7 @@ def stop(
     context: typer.Context,
     fits: Annotated[list[Path], typer.Argument(help="Posteriors of runs in progress, fitted over their own steps.")],
     at: Annotated[str, typer.Option(help="Where the runs end, e.g. step=100000.")],
-    target: Annotated[float, typer.Option(help="Loss, or score, that a finished run must meet.")],
+    target: Annotated[float, typer.Option(help="Loss, score or value that a finished run must meet.")],
     remaining: Annotated[float | None, amount("Cost of finishing a run.")] = None,
     value: Value = None,
     chance: Annotated[
@@ -400,7 +402,7 @@ def report(
     fit: Fit,
     out: Annotated[Path, typer.Option(help="The page: .html, or .md for a pull request.")],
     at: Annotated[str | None, typer.Option(help="Inputs of the run in question.")] = None,
-    target: Annotated[float | None, typer.Option(help="Loss, or score, to be met.")] = None,
+    target: Annotated[float | None, typer.Option(help="Loss, score or value to be met.")] = None,
     cost: Cost = None,
     value: Value = None,
     utility: UtilityName = "step",

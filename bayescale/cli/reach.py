@@ -12,7 +12,7 @@ from bayescale.cli.options import Json, amount, numbers
 
 def reach(
     fit: Fit,
-    target: Annotated[float, typer.Option(help="Loss, or score, that the mean curve should meet.")],
+    target: Annotated[float, typer.Option(help="Loss, score or value that the mean curve should meet.")],
     along: Annotated[str | None, typer.Option(help="Input to vary, if the law has several.")] = None,
     at: Annotated[str | None, typer.Option(help="The other inputs, e.g. n_tokens=1e12.")] = None,
     upto: Annotated[float | None, amount("End of the search; by default a thousand times the data.")] = None,

@@ -136,8 +136,8 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     if strongest > RISES and min(correlations) > -FALLS and len(ends) >= FEWEST + 1:
         text = (
             f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}){kind}, but laws of losses "
-            f"decrease with scale. Before fitting, {change}. For a loss that increases, use a law that grows, such as "
-            "growing_power."
+            f"decrease with scale. Before fitting, {change}, or read a reward as a value with value= (--value). For a "
+            "loss that increases, use a law that grows, such as growing_power."
         )
         return [LogEntry("score", "warning", text, (), ("loss",))]
     if len(inputs) > 1 or len(ends) < 5:

@@ -376,6 +376,8 @@ def refuse_stakeless(*given: bool) -> None:
 def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
     """Return remarks on an answer: a question beyond the tested extrapolation factor, or a run already in the data."""
     found = [far] if (far := far_caveat(posterior, at)) is not None else []
+    if posterior.runs.value is not None and float(posterior.ratio(law_point(posterior, at))[0]) > INSIDE:
+        found.append(VALUES)
     names = list(posterior.law.inputs)
     there = np.isclose(posterior.runs.frame[names].to_numpy(float), law_point(posterior, at), rtol=1e-9).all(1)
     if there.any():

@@ -78,7 +78,7 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
         remedy = "Add larger runs until the loss moves, or use a finer metric."
     elif grave[0].shape == "rising" or grave[0].code in REVERSED:
         remedy = "No new run is needed."
-    elif grave[0].shape == "hump":
+    elif grave[0].shape == "hump" and posterior.runs.value is None:
         law = "rise_then_fall" if posterior.runs.score is None else "inverted_u_score"
         remedy = f"Fit a law that turns: law={law!r} (bayescale fit --law {law})."
     return Caveat(grave[0].code, grave[0].text, None, remedy)

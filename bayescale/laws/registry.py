@@ -322,11 +322,14 @@ def automatic(inputs: tuple[str, ...]) -> Law:
     """Return the default law for some inputs, whatever their names.
 
     For one input it is a power law, in half of the draws with a floor and below a plateau (see `priors.Plateaus`). For
-    two or three inputs it is a sum of power laws, one for each input, raised to an outer power, with a floor.
+    two or three inputs it is a sum of power laws, one for each input, raised to an outer power, with a floor. For a
+    learning rate, alone or with parameters, it is a law with a best rate.
 
     Raises:
         InputError: For more than three inputs, for which no default has been tested.
     """
+    if "lr" in inputs and set(inputs) <= {"lr", "n_params"}:
+        return LAWS["rate_valley"] if len(inputs) > 1 else renamed(LAWS["valley"], ("lr",))
     defaults = {1: "plateau_power", 2: "chinchilla_outer", 3: "three_input_outer"}
     if len(inputs) not in defaults:
         raise InputError(

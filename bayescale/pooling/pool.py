@@ -415,5 +415,8 @@ class Pool(Display):
         if not all(group.converged for group in self.groups):
             lines.append("The chains of the group disagree (R-hat too high); use settings=Nuts(draws=2000).")
         if self.doubtful:
-            lines.append(f"Too few draws count of {', '.join(self.doubtful[:5])}; use settings=Nuts(draws=2000).")
+            names = ", ".join(self.doubtful[:5])
+            lines.append(
+                f"Effective sample sizes are too small for {names}; use settings=bs.Nuts(draws=2000) (--draws 2000)."
+            )
         return "\n".join(lines)

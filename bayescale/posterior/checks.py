@@ -20,7 +20,7 @@ from bayescale.posterior.notes import Note
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import run_variance
 from bayescale.posterior.response_checks import RISES_THROUGHOUT, check_score, check_value
-from bayescale.posterior.track_record import INSIDE, entry
+from bayescale.posterior.track_record import INSIDE, VALUES, entry
 from bayescale.score_forecast import ValueForecast
 
 REVERSED = ("score", "direction")
@@ -265,13 +265,15 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
         found = [n for n in check_shape(posterior) if n.code == "not_monotone" and n.shape != "trough"]
         law = "inverted_u_score" if posterior.runs.score is not None else "rise_then_fall"
         law = "turning" if found and found[0].shape == "rising" else law
+        # No law was found to describe values that become worse again.
+        law = law if posterior.runs.value is None else ""
     if not found:
         return
     point = inputs_text(forecast.points[beyond].iloc[0].to_dict())
-    other = f" fit a law that turns, law={law!r} (bayescale fit --law {law});" if law else ""
+    other = f", fit a law that turns, law={law!r} (bayescale fit --law {law})" if law else ""
     raise InputError(
         f"{found[0].text} The point {point} lies beyond the data, so no forecast is made there. Forecast inside the "
-        f"data;{other} or pass force=True (bayescale predict --force) for the forecast of {posterior.law_names} all "
+        f"data{other}, or pass force=True (bayescale predict --force) for the forecast of {posterior.law_names} all "
         "the same."
     )
 
@@ -387,6 +389,8 @@ def check_record(posterior: Fitted, forecast: Forecast) -> list[Note]:
     """Return a note on how often intervals contained the losses of published families at this extrapolation factor."""
     beyond = np.where(forecast.below, 1.0, forecast.ratio)
     # The table of past forecasts covers points beyond the data; points below are mentioned where there are no others.
+    if posterior.runs.value is not None and beyond.max() > INSIDE:
+        return [Note("record", "warning", VALUES)]
     if posterior.runs.response_scale is not None:
         # The table of past forecasts is about losses.
         return []
@@ -408,16 +412,18 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     if isinstance(forecast, ValueForecast):
         times = float((high - low).max()) / forecast.values.unit
         if times > WIDE_VALUE:
-            text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: too wide to decide on."
+            text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: the runs say little about this point."
             notes.append(Note("weak", "warning", text))
         return notes
     if forecast.higher_is_better:
         if (high - low).max() > WIDE_SCORE:
-            text = f"The 95 % interval spans {(high - low).max():.2f} of the score: too wide to decide on alone."
+            text = (
+                f"The 95 % interval spans {(high - low).max():.2f} of the score: the runs say little about this point."
+            )
             notes.append(Note("weak", "warning", text))
         return notes
     width = float(np.max(np.log(high / low)))
     if width > 0.5:
-        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: too wide to decide on alone."
+        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: the runs say little about this point."
         notes.append(Note("weak", "warning", text))
     return notes

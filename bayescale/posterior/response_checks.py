@@ -68,7 +68,8 @@ def check_value(posterior: Fitted) -> list[Note]:
     if len(y) < 4 or rises(posterior) or turns(posterior):
         return []
     later = []
-    if steepens(x, y):
+    # A sigmoid that bends is steep in its middle third; only a curve whose last third is the steepest goes on.
+    if steepens(x, y) and steepens(x[len(x) // 3 :], y[len(y) // 3 :]):
         text = (
             "The curve still steepens: where rewards had just begun to move, forecasts of published curves were too "
             "low more often than stated."
@@ -92,4 +93,4 @@ def check_value(posterior: Fitted) -> list[Note]:
         f"The value {verb} again by {above / np.ptp(y):.0%} of its range. A law that moves in one direction only does "
         "not describe this, and no interval here foresees the next turn: do not decide on this forecast."
     )
-    return [Note("not_monotone", "warning", text, "trough")]
+    return [Note("not_monotone", "warning", text, "hump")]

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 
 from bayescale.data.wording import long_count
+from bayescale.laws.registry import automatic
+from bayescale.model.discrepancy import default_discrepancy
 from bayescale.posterior.fitted import Fitted
 
 FILE = Path(__file__).with_name("track_record.json")
@@ -21,6 +23,13 @@ KINDS = {"ladder": "ladders", "curve": "curves", "several": "several inputs"}
 """Designs that the track record distinguishes, by the key in the file; see `model.designs`."""
 ONLY_LARGER = "Forecasts were tested on runs larger than the fitted ones only, so none was tested there."
 """Remark on a question below the data, which the track record does not cover."""
+NOT_DEFAULT = "The intervals of this model were not tested on published runs. With the default model of losses:"
+"""Remark on fits with another law or discrepancy."""
+VALUES = (
+    "Intervals of values were too narrow on published rewards and returns: 80 % intervals contained 42 to 64 % of the "
+    "values measured 1.25 to 10 times beyond the fitted runs."
+)
+"""The track record of values of any sign, from `python -m benchmarks values` (docs/how-to/rewards.md)."""
 INSIDE = 1.05
 """A question within this factor of the data does not count as an extrapolation."""
 
@@ -43,6 +52,15 @@ class Entry:
     nearest_row: int | None
     factor: float
     text: str
+
+
+def has_default_model(posterior: Fitted) -> bool:
+    """Return whether a fit has the default law and discrepancy of its inputs, with which forecasts were tested."""
+    job = posterior.first.job
+    if job.discrepancy is None or job.law.name != automatic(job.law.inputs).name:
+        return False
+    default = default_discrepancy(job.design)
+    return all(np.isclose(getattr(job.discrepancy, name), getattr(default, name)) for name in ("median", "power", "sd"))
 
 
 @functools.cache
@@ -93,6 +111,10 @@ def entry(posterior: Fitted, at: dict[str, float]) -> Entry:
         said = f"This question lies {away}. {said}"
     else:
         said = f"This question lies {long_count(factor)} times{own} beyond the data. {said}"
+    if "lr" in posterior.law.inputs:
+        said = "Forecasts along a learning rate were not tested on published runs."
+    elif not has_default_model(posterior):
+        said = f"{NOT_DEFAULT} {said}"
     return Entry(rows, nearest_row, factor, said)
 
 

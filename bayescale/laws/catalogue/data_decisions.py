@@ -75,20 +75,28 @@ variant(
     inputs=("n_params", "aspect_ratio"),
     nicknames=("depth and width", "best shape"),
 )
-variant(
-    "moving_valley",
-    name="rate_valley",
-    section="shape",
-    summary="Loss by parameters N and learning rate lr, best at lr = T N^m: A N^-c exp((b ln(lr / (T N^m)))^2 / 2).",
-    cite="wortsman2023small",
-    caveats="A larger b means that the loss is more sensitive to the rate. Wortsman et al. (2023) measure "
-    "sensitivity as the mean increase of the loss at rates around the best rate. It grows with size in their "
-    "runs; here b is the same for all sizes.",
-    form="ours",
+
+
+@register_law(
     inputs=("n_params", "lr"),
-    priors={"m": Real(-0.3, 0.2)},
+    cite="wortsman2023small",
+    priors={
+        **{"terms": Shares(("E", "A")), "c": Exponent(0.3, 0.5), "b": Positive(0.3, 0.7)},
+        **{"T": Positive(1.0, 0.7), "m": Real(-0.3, 0.2)},
+    },
+    units={"A": ("n_params", "c"), "T": [("lr", 1.0), ("n_params", "-m")]},
+    floor="E",
+    form="ours",
     nicknames=("learning rate sensitivity", "small-scale proxies"),
 )
+def rate_valley(N: Any, lr: Any, *, E: Any, A: Any, c: Any, b: Any, T: Any, m: Any) -> Any:
+    """Loss by parameters N and rate lr, best at lr = T N^m: (E + A N^-c) exp((b ln(lr / (T N^m)))^2 / 2).
+
+    A larger b means that the loss is more sensitive to the rate. Wortsman et al. (2023) measure sensitivity as the mean
+    increase of the loss at rates around the best rate. It grows with size in their runs; here b is the same for all
+    sizes.
+    """
+    return (E + A * raised(N, -c)) * jnp.exp(0.5 * (b * (jnp.log(lr / T) - m * jnp.log(N))) ** 2)
 
 
 @register_law(
