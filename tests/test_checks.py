@@ -238,3 +238,25 @@ def test_no_record_is_quoted_below_the_data(marin_post):
     # Of points on both sides, the record is of those beyond the data.
     both = marin_post.check(marin_post.predict(flops=[1e15, 8 * 3e20]), prior=False)
     assert "8 times beyond" in next(note.text for note in both if note.code == "record")
+
+
+def test_the_track_record_is_that_of_the_default_model(marin_post):
+    def record(posterior):
+        largest = float(posterior.runs.frame["flops"].max())
+        (note,) = [n for n in posterior.check(posterior.predict(flops=5.0 * largest)) if n.code == "record"]
+        return note.text
+
+    assert "The intervals of this model were not tested" not in record(marin_post)
+    other = bs.fit(marin_post.runs, discrepancy=None, method="importance", seed=0)
+    assert record(other).startswith("The intervals of this model were not tested on published runs.")
+
+
+def test_a_sweep_of_learning_rates_has_a_best_rate():
+    assert bs.laws.automatic(("lr",)).name == "valley"
+    assert bs.laws.automatic(("lr", "n_params")).name == "rate_valley"
+    rate = np.geomspace(3e-4, 3e-2, 8)
+    sweep = pd.DataFrame({"lr": rate, "loss": 2.5 * np.exp(0.5 * (0.2 * np.log(rate / 2.5e-3)) ** 2)})
+    post = bs.fit(bs.read(sweep, inputs="lr"), method="importance", seed=0)
+    low, high = np.quantile(post.draws["T"], [0.025, 0.975])
+    assert low < 2.5e-3 < high
+    assert "Forecasts along a learning rate were not tested" in str(post.check(post.predict(lr=0.06)))

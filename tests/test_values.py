@@ -315,14 +315,23 @@ def test_what_the_law_does_not_describe_is_told(post):
     with pytest.raises(bs.InputError, match="lies beyond the data"):
         fit.predict(flops=1e22)
     assert bs.decide.go(fit, 5.0, flops=1e22).answer == "cannot say"
-    again, _ = codes([-5.0, -2.0, 0.0, 1.0, -1.0, -3.0, -5.0])
+    again, fit = codes([-5.0, -2.0, 0.0, 1.0, -1.0, -3.0, -5.0])
     assert "not_monotone" in again
+    with pytest.raises(bs.InputError, match="Forecast inside the data, or pass force=True"):
+        fit.predict(flops=1e22)
+    # A sigmoid past its steepest point no longer steepens.
+    sigmoid = -20.0 + 100.0 / (1.0 + np.exp(-np.linspace(-4.0, 2.5, 8)))
+    assert "steepening" not in codes(list(sigmoid))[0]
     flat, _ = codes([-1.5] * 6)
     assert "flat" in flat
     steep, fit = codes([0.0, 0.0, 0.0, 0.1, 0.5, 1.5, 4.0, 10.0])
     assert "steepening" in steep
     assert "steepening" not in {note.code for note in grave_notes(fit)}
     assert not post.check(prior=False)
+    (note,) = post.check(post.predict(flops=float(FLOPS[-1]) * 4.0), prior=False)
+    assert note.code == "record" and "Intervals of values were too narrow" in note.text
+    decided = bs.decide.go(post, 1.0, flops=float(FLOPS[-1]) * 4.0)
+    assert "Intervals of values were too narrow" in str(decided)
 
 
 def test_noise_of_many_checkpoints_is_no_fall():

@@ -23,6 +23,7 @@ from bayescale.digits import inputs_text, shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.fitted import Fitted
+from bayescale.posterior.track_record import INSIDE, VALUES
 
 ANSWERS = {
     "go": "buy the run",

@@ -27,6 +27,7 @@ REVERSED = ("score", "direction")
 """Codes of warnings from reading about responses that become worse with scale."""
 GRAVE = ("hump", *REVERSED, "repeated_or_leaking")
 """Codes of warnings from reading and screening that forbid a decision; `REVERSED` only where the law decreases."""
+LITTLE = "the runs say little about this point"
 UNFIT = ("not_monotone", "flat", "repeated")
 """Warnings about data that the law does not describe."""
 UNLEARNED = 0.1
@@ -412,18 +413,16 @@ def check_forecast(forecast: Forecast) -> list[Note]:
     if isinstance(forecast, ValueForecast):
         times = float((high - low).max()) / forecast.values.unit
         if times > WIDE_VALUE:
-            text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: the runs say little about this point."
+            text = f"The 95 % interval spans {times:.2f} times the range of the fitted values: {LITTLE}."
             notes.append(Note("weak", "warning", text))
         return notes
     if forecast.higher_is_better:
         if (high - low).max() > WIDE_SCORE:
-            text = (
-                f"The 95 % interval spans {(high - low).max():.2f} of the score: the runs say little about this point."
-            )
+            text = f"The 95 % interval spans {(high - low).max():.2f} of the score: {LITTLE}."
             notes.append(Note("weak", "warning", text))
         return notes
     width = float(np.max(np.log(high / low)))
     if width > 0.5:
-        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: the runs say little about this point."
+        text = f"The 95 % interval spans a factor {np.exp(width):.2f}: {LITTLE}."
         notes.append(Note("weak", "warning", text))
     return notes
