@@ -26,7 +26,7 @@ ONLY_LARGER = "Forecasts were tested on runs larger than the fitted ones only, s
 NOT_DEFAULT = "The intervals of this model were not tested on published runs. With the default model of losses:"
 """Remark on fits with another law or discrepancy."""
 VALUES = (
-    "Intervals of values were too narrow on published rewards and returns: 80 % intervals contained 42 to 64 % of the "
+    "Intervals of values were too narrow on published rewards and returns: 80 % intervals contained 40 to 64 % of the "
     "values measured 1.25 to 10 times beyond the fitted runs."
 )
 """The track record of values of any sign, from `python -m benchmarks values` (docs/how-to/rewards.md)."""
