@@ -29,6 +29,8 @@ FAR = 5_000
 """From how many samples a problem on their number is the larger k of the forecasts."""
 BATCH = 60
 """Samples in a batch of the jailbreaks."""
+LAST = 10_020
+"""Samples after which sampling of a jailbreak stopped without a success."""
 STOPPED = "bon-jailbreaking|text"
 """Source whose sampling stopped after the first batch with a success."""
 LAWS = ("exgaussian", "beta", "kumaraswamy")
@@ -82,8 +84,7 @@ def first_batches(model: str, names: tuple[str, ...], sampled: np.ndarray, corre
     A problem with one batch was solved in it, so its counts are those of this batch; all others had no success there.
     """
     first = np.where(sampled == BATCH, correct, 0)
-    most = int(sampled.max()) // BATCH * BATCH
-    k = (-(-NEAR // BATCH) * BATCH, most)
+    k = (-(-NEAR // BATCH) * BATCH, LAST)
     truth = tuple(float(((sampled <= one) & (correct > 0)).mean()) for one in k)
     return Task(STOPPED, model, Counts(model, names, np.full(len(first), BATCH), first), k, truth)
 
