@@ -72,6 +72,14 @@ def test_ex_gaussian_log_odds_agree_with_a_fine_grid(alpha, center, spread):
     np.testing.assert_allclose(found[: len(wanted)], wanted, atol=2e-3)
 
 
+def test_gradients_are_right_where_the_exponential_part_vanishes():
+    """At an alpha of 10,000 the likelihood hardly depends on alpha, and the prior's gradient of 14 remains."""
+    pairs = density.padded(EXGAUSSIAN, ATTEMPTS[:4], CORRECT[:4], np.full(4, 30))
+    with on_cores():
+        slope = jax.grad(density.potential)(np.array([14.2, 0.2, 0.0, -3.4]), EXGAUSSIAN, pairs)
+    assert slope[0] == pytest.approx(14.2, abs=0.1)
+
+
 def test_the_tail_of_ex_gaussian_log_odds_is_a_power():
     """For large k, 1 - coverage decreases as k^-alpha."""
     one = Parameters(*(np.array([value]) for value in (0.4, 1.0, 0.0, 1.0, -2.0, 1.0)))
