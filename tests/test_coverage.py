@@ -36,11 +36,21 @@ def by_fine_grid(model, alpha, beta, scale, attempts, correct):
     return logsumexp(terms + first * log_z + beta * log_rest) + np.log(odds[1] - odds[0]) - betaln(first, beta)
 
 
+def exgaussian_by_fine_grid(alpha, center, spread, attempts, correct):
+    odds = np.linspace(-300.0, 100.0, 400_001)
+    density = stats.exponnorm.logpdf(-odds, 1.0 / (spread * alpha), loc=-center, scale=spread)
+    terms = -correct * np.logaddexp(0.0, -odds) - (attempts - correct) * np.logaddexp(0.0, odds)
+    return logsumexp(terms + density) + np.log(odds[1] - odds[0])
+
+
 ATTEMPTS = np.array([1.0, 1.0, 100.0, 100.0, 10_000.0, 10_000.0, 1e6])
 CORRECT = np.array([0.0, 1.0, 0.0, 3.0, 0.0, 50.0, 0.0])
 
 
-@pytest.mark.parametrize("law", density.LAWS)
+EXGAUSSIAN = Model("exgaussian", scaled=False)
+
+
+@pytest.mark.parametrize("law", ["beta", "kumaraswamy"])
 def test_the_quadrature_agrees_with_a_fine_grid(law):
     model = Model(law)
     for alpha, beta, scale in ((0.1, 0.5, 0.9), (0.3, 3.0, 0.05), (1.0, 1.0, 0.5), (2.0, 20.0, 0.99)):
@@ -48,6 +58,34 @@ def test_the_quadrature_agrees_with_a_fine_grid(law):
             found = density.log_solvable(Parameters(alpha, beta, 0.0, scale), model, pairs_of(model, ATTEMPTS, CORRECT))
         wanted = [by_fine_grid(model, alpha, beta, scale, n, c) for n, c in zip(ATTEMPTS, CORRECT, strict=True)]
         np.testing.assert_allclose(found[: len(wanted)], wanted, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("alpha", "center", "spread"), [(0.3, -3.0, 2.0), (0.5, -4.0, 0.5), (2.0, -8.0, 4.0), (0.5, 3.0, 1.0)]
+)
+def test_ex_gaussian_log_odds_agree_with_a_fine_grid(alpha, center, spread):
+    values = Parameters(alpha, 1.0, 0.0, 1.0, center, spread)
+    with on_cores():
+        found = density.log_solvable(values, EXGAUSSIAN, pairs_of(EXGAUSSIAN, ATTEMPTS, CORRECT))
+    counts = zip(ATTEMPTS, CORRECT, strict=True)
+    wanted = [exgaussian_by_fine_grid(alpha, center, spread, n, c) for n, c in counts]
+    np.testing.assert_allclose(found[: len(wanted)], wanted, atol=2e-3)
+
+
+def test_gradients_are_right_where_the_exponential_part_vanishes():
+    """At an alpha of 10,000 the likelihood hardly depends on alpha, and the prior's gradient of 14 remains."""
+    pairs = density.padded(EXGAUSSIAN, ATTEMPTS[:4], CORRECT[:4], np.full(4, 30))
+    with on_cores():
+        slope = jax.grad(density.potential)(np.array([14.2, 0.2, 0.0, -3.4]), EXGAUSSIAN, pairs)
+    assert slope[0] == pytest.approx(14.2, abs=0.1)
+
+
+def test_the_tail_of_ex_gaussian_log_odds_is_a_power():
+    """For large k, 1 - coverage decreases as k^-alpha."""
+    one = Parameters(*(np.array([value]) for value in (0.4, 1.0, 0.0, 1.0, -2.0, 1.0)))
+    with on_cores():
+        left = 1.0 - np.asarray(density.draws_of_coverage(one, EXGAUSSIAN, np.array([1e6, 1e8])))[0]
+    assert np.log(left[1] / left[0]) / np.log(100.0) == pytest.approx(-0.4, abs=0.002)
 
 
 def pairs_of(model, attempts, correct):
@@ -72,7 +110,7 @@ def test_gradients_are_finite_at_zero_and_full_marks_and_with_one_attempt(law):
     model = Model(law)
     pairs = density.padded(model, np.array([1, 1, 100, 100, 10**6]), np.array([0, 1, 0, 100, 0]), np.ones(5, int))
     with on_cores():
-        for vector in np.random.default_rng(0).normal(size=(20, 4)) * 2.0:
+        for vector in np.random.default_rng(0).normal(size=(20, len(model.names))) * 2.0:
             value, slope = jax.value_and_grad(density.potential)(vector, model, pairs)
             assert np.isfinite(value) and np.isfinite(slope).all()
 
@@ -91,7 +129,7 @@ def test_a_fit_converges_and_is_repeatable(post, counts):
     assert post.status is bs.Status.OK
     again = bs.coverage.fit(counts, seed=0)
     assert all(np.array_equal(again.draws[name], values) for name, values in post.draws.items())
-    assert list(post.summary().index) == ["alpha", "beta", "unsolvable", "scale"]
+    assert list(post.summary().index) == ["alpha", "center", "spread", "unsolvable"]
     assert post.to_datatree()["posterior"]["alpha"].shape == post.draws["alpha"].shape
 
 
@@ -271,13 +309,26 @@ def test_the_command_answers(tmp_path, monkeypatch, capsys):
 # --- Calibration ---------------------------------------------------------------------------------------------
 
 
-def drawn_from_the_prior(rng):
-    return {
-        "alpha": density.ALPHA[0] * np.exp(density.ALPHA[1] * rng.normal()),
-        "beta": density.BETA[0] * np.exp(density.BETA[1] * rng.normal()),
-        "unsolvable": rng.beta(*density.UNSOLVABLE),
-        "scale": rng.beta(*density.SCALE),
-    }
+def lognormal(rng, prior):
+    return prior[0] * np.exp(prior[1] * rng.normal())
+
+
+def drawn_from_the_prior(rng, law):
+    unsolvable = rng.beta(*density.UNSOLVABLE)
+    if law == "beta":
+        shape = {"alpha": lognormal(rng, density.ALPHA), "beta": lognormal(rng, density.BETA)}
+        return {**shape, "unsolvable": unsolvable, "scale": rng.beta(*density.SCALE)}
+    center = density.CENTER[0] + density.CENTER[1] * rng.normal()
+    shape = {"alpha": lognormal(rng, density.TAIL), "center": center, "spread": lognormal(rng, density.SPREAD)}
+    return {**shape, "unsolvable": unsolvable}
+
+
+def counts_from(rng, true, problems, attempts):
+    if "beta" in true:
+        return simulated(rng, **true, problems=problems, attempts=attempts)
+    odds = rng.normal(true["center"], true["spread"], problems) - rng.exponential(1 / true["alpha"], problems)
+    rate = (rng.random(problems) >= true["unsolvable"]) / (1 + np.exp(-odds))
+    return {"correct": rng.binomial(attempts, rate), "attempts": np.full(problems, attempts)}
 
 
 def ranks(simulations, truth_of, **options):
@@ -287,10 +338,15 @@ def ranks(simulations, truth_of, **options):
         rng = np.random.default_rng([7, seed])
         true = truth_of(rng)
         # At most 16 distinct counts: one program.
-        post = bs.coverage.fit(simulated(rng, **true, problems=40, attempts=15), seed=seed, settings=SHORT, **options)
+        post = bs.coverage.fit(counts_from(rng, true, 40, 15), seed=seed, settings=SHORT, **options)
+        one = Parameters(
+            *(
+                np.array([{"beta": 1.0, "scale": 1.0, "center": 0.0, "spread": 1.0, **true}[name]])
+                for name in Parameters._fields
+            )
+        )
         with on_cores():
-            one = Parameters(*(np.array([true[name]]) for name in Parameters._fields))
-            coverage = float(density.draws_of_coverage(one, Model(), np.array([300.0]))[0, 0])
+            coverage = float(density.draws_of_coverage(one, post.model, np.array([300.0]))[0, 0])
         shares = {name: (values.reshape(-1) < true[name]).mean() for name, values in post.draws.items()}
         shares["coverage"] = (post.predict(300).draws[:, 0] < coverage).mean()
         found.append(shares)
@@ -299,15 +355,17 @@ def ranks(simulations, truth_of, **options):
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_simulation_based_calibration_passes():
-    for name, shares in ranks(60, drawn_from_the_prior).items():
+@pytest.mark.parametrize("law", ["exgaussian", "beta"])
+def test_simulation_based_calibration_passes(law):
+    for name, shares in ranks(60, lambda rng: drawn_from_the_prior(rng, law), law=law).items():
         assert stats.kstest(shares, "uniform").pvalue > 0.002, name
 
 
 @pytest.mark.long
 @pytest.mark.slow
-def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out():
-    shares = ranks(40, lambda rng: drawn_from_the_prior(rng) | {"unsolvable": 0.5}, unsolvable=False)
+@pytest.mark.parametrize("law", ["exgaussian", "beta"])
+def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out(law):
+    shares = ranks(40, lambda rng: drawn_from_the_prior(rng, law) | {"unsolvable": 0.5}, law=law, unsolvable=False)
     assert stats.kstest(shares["coverage"], "uniform").pvalue < 1e-4
 
 
@@ -317,12 +375,15 @@ def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out():
 def test_parameters_are_recovered(law):
     rng = np.random.default_rng(3)
     true = {"alpha": 0.5, "beta": 2.0, "unsolvable": 0.15, "scale": 0.6}
-    x = rng.beta(1.0, 2.0, 1_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 1_000)
-    rate = 0.6 * x * (rng.random(1_000) >= 0.15)
-    post = bs.coverage.fit(
-        {"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}, seed=0, law=law, settings=bs.Nuts(draws=2000)
-    )
+    if law == "exgaussian":
+        true = {"alpha": 0.5, "center": -2.0, "spread": 1.5, "unsolvable": 0.15}
+        table = counts_from(rng, true, 1_000, 100)
+    else:
+        x = rng.beta(1.0, 2.0, 1_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 1_000)
+        rate = 0.6 * x * (rng.random(1_000) >= 0.15)
+        table = {"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}
+    post = bs.coverage.fit(table, seed=0, law=law, settings=bs.Nuts(draws=2000))
     assert post.status is bs.Status.OK
     for name, values in post.draws.items():
         low, high = np.quantile(values, [0.0005, 0.9995])
-        assert low < true[name] < high and high - low < 3.0 * true[name], name
+        assert low < true[name] < high and high - low < 3.0 * abs(true[name]), name

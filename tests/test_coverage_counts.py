@@ -141,10 +141,10 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"law": "gamma"}, "law .--law. must be beta or kumaraswamy; found 'gamma'"),
+        ({"law": "gamma"}, "law .--law. must be exgaussian, beta or kumaraswamy; found 'gamma'"),
         ({"law": 3}, "found 3"),
         ({"unsolvable": "yes"}, "unsolvable must be True or False"),
-        ({"scaled": 1}, "scaled must be True or False"),
+        ({"scaled": 1}, "scaled must be True or False, or None"),
         ({"seed": -1}, "seed must be"),
         ({"family": "y"}, "There is no family 'y'"),
         ({"columns": {"correct": "hits"}}, "There is no column 'hits' for correct"),

@@ -22,11 +22,14 @@ Attempts = Annotated[str, typer.Option("--k", help="Numbers of attempts, e.g. 1,
 Columns = Annotated[
     list[str] | None, typer.Option(help="Column of the table by role, e.g. correct=hits or family=model; repeatable.")
 ]
-LAW = Annotated[str, typer.Option(help="Distribution of success rates: beta or kumaraswamy.")]
+LAW = Annotated[str, typer.Option(help="Distribution of success rates: exgaussian, beta or kumaraswamy.")]
 Unsolvable = Annotated[
     bool, typer.Option("--unsolvable/--no-unsolvable", help="Let a fraction of problems be unsolvable.")
 ]
-Scaled = Annotated[bool, typer.Option("--scaled/--no-scaled", help="Let the largest success rate be below 1.")]
+Scaled = Annotated[
+    bool | None,
+    typer.Option("--scaled/--no-scaled", help="Let the largest success rate be below 1; by default for other laws."),
+]
 Problems = Annotated[str, typer.Option(help="Problems to forecast: new, or same (those of the table).")]
 Items = Annotated[int | None, typer.Option(help="Number of new problems on which coverage will be measured.")]
 Target = Annotated[float | None, typer.Option(help="Also print the number of attempts that this coverage needs.")]
@@ -52,9 +55,9 @@ def coverage(
     items: Items = None,
     target: Target = None,
     level: Level = 0.8,
-    law: LAW = "beta",
+    law: LAW = "exgaussian",
     unsolvable: Unsolvable = True,
-    scaled: Scaled = True,
+    scaled: Scaled = None,
     column: Columns = None,
     levels: Levels = "0.5,0.8,0.95",
     seed: Seed = 0,

@@ -34,7 +34,7 @@ from bayescale.inference.nuts import (
 )
 
 SETTINGS = Nuts(warmup=200, draws=500, chains=4, mode_steps=60, target_accept=0.9)
-"""Settings of NUTS; a smooth posterior of four parameters needs neither long chains nor small steps."""
+"""Settings of NUTS; a smooth posterior of at most five parameters needs neither long chains nor small steps."""
 ROUNDS = 4
 """Largest number of times that chains are continued, until they agree and are long enough."""
 
@@ -44,9 +44,9 @@ def fit(
     counts: Any,
     *,
     seed: int,
-    law: str = "beta",
+    law: str = "exgaussian",
     unsolvable: bool = True,
-    scaled: bool = True,
+    scaled: bool | None = None,
     family: str | None = None,
     columns: Mapping[str, str] | None = None,
     settings: Nuts | None = None,
@@ -54,17 +54,19 @@ def fit(
     """Return the posterior of the distribution of a model's success rates over problems.
 
     The number of correct attempts among n at a problem is Binomial(n, p). The rate p is 0 with probability
-    ``unsolvable``. Otherwise it is ``scale`` times a draw from a Beta or a Kumaraswamy distribution with parameters
-    ``alpha`` and ``beta``. Coverage at many attempts depends on rates near 0: without unsolvable problems, 1 - coverage
-    finally decreases as k^-alpha. Data from sampling that stopped at the first success can be fitted too, because the
-    likelihood depends on p in the same way.
+    ``unsolvable``. Otherwise its log odds are a normal variable with mean ``center`` and standard deviation ``spread``
+    minus an exponential variable with rate ``alpha`` (an ex-Gaussian distribution), or it is ``scale`` times a draw
+    from a Beta or a Kumaraswamy distribution with parameters ``alpha`` and ``beta``. Coverage at many attempts depends
+    on rates near 0: without unsolvable problems, 1 - coverage finally decreases as k^-alpha. Data from sampling that
+    stopped at the first success can be fitted too, because the likelihood depends on p in the same way.
 
     Args:
         counts: A table or file with one row per problem, see `read`, or `Counts`.
         seed: Seed of all random numbers.
-        law: Distribution of success rates: "beta" or "kumaraswamy".
+        law: Distribution of success rates: "exgaussian", "beta" or "kumaraswamy".
         unsolvable: Whether a fraction of problems may be unsolvable; the prior of that fraction is Beta(1, 9).
-        scaled: Whether the largest success rate may be below 1; its prior is uniform.
+        scaled: Whether the largest success rate may be below 1; its prior is uniform. By default it may, except for
+            "exgaussian", whose rates may be small without a bound.
         family: Name of the family to fit, if there are several; `fit_each` fits all.
         columns: The table's columns for ``correct``, ``attempts``, ``problem`` and ``family``, if their names are
             unusual.
@@ -95,9 +97,9 @@ def fit_each(
     counts: Any,
     *,
     seed: int,
-    law: str = "beta",
+    law: str = "exgaussian",
     unsolvable: bool = True,
-    scaled: bool = True,
+    scaled: bool | None = None,
     columns: Mapping[str, str] | None = None,
     settings: Nuts | None = None,
 ) -> dict[str, CoveragePosterior]:
@@ -136,9 +138,9 @@ def model_of(law: Any, unsolvable: Any, scaled: Any) -> Model:
         InputError: For an unknown law, and for options other than True or False.
     """
     if law not in LAWS if isinstance(law, str) else True:
-        raise InputError(f"law (--law) must be {' or '.join(LAWS)}; found {checked.shortened(law)}.")
-    checked.options(unsolvable=(unsolvable, checked.FLAG), scaled=(scaled, checked.FLAG))
-    return Model(law, bool(unsolvable), bool(scaled))
+        raise InputError(f"law (--law) must be {', '.join(LAWS[:-1])} or {LAWS[-1]}; found {checked.shortened(law)}.")
+    checked.options(unsolvable=(unsolvable, checked.FLAG), scaled=(scaled, checked.optional(checked.FLAG)))
+    return Model(law, bool(unsolvable), law != "exgaussian" if scaled is None else bool(scaled))
 
 
 def fitted(counts: Counts, model: Model, seed: int, settings: Nuts | None) -> CoveragePosterior:

@@ -59,18 +59,14 @@ class CoveragePosterior(Display):
     def parameters(self) -> Parameters:
         """Draws of all parameters, chains joined, each of shape (draw,)."""
         flat = {name: values.reshape(-1) for name, values in self.draws.items()}
+        absent = {"beta": 1.0, "unsolvable": 0.0, "scale": 1.0, "center": 0.0, "spread": 1.0}
         number = len(flat["alpha"])
-        return Parameters(
-            flat["alpha"],
-            flat["beta"],
-            flat.get("unsolvable", np.zeros(number)),
-            flat.get("scale", np.ones(number)),
-        )
+        return Parameters(**{name: np.full(number, value) for name, value in absent.items()} | flat)
 
     def __repr__(self) -> str:
         """Describe the fit on one screen."""
         rows = self.summary()[["mean", "q0.05", "q0.95"]].rename(columns={"q0.05": "5 %", "q0.95": "95 %"})
-        law = {"beta": "Beta", "kumaraswamy": "Kumaraswamy"}[self.model.law]
+        law = {"exgaussian": "ex-Gaussian log odds", "beta": "Beta", "kumaraswamy": "Kumaraswamy"}[self.model.law]
         lines = [
             f"{self.counts.name}: {self.counts.describe()}",
             f"success rates: {law}{', times a scale' if self.model.scaled else ''}"

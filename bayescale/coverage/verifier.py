@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy.special import betaln
+from scipy.special import softmax
 
 from bayescale import checked
 from bayescale._display import Display
+from bayescale._jax import on_cores
 from bayescale.checked import known_keywords
+from bayescale.coverage import density
 from bayescale.coverage.density import Model, Parameters
 from bayescale.errors import InputError
 
@@ -128,17 +130,17 @@ def best_of_n(
 
 def rates(parameters: Parameters, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Return success rates and their weights for each draw, shape (draw, node); unsolvable problems come first."""
-    alpha, beta, unsolvable, scale = (values[:, None] for values in parameters)
-    power, first = (alpha, np.ones_like(alpha)) if model.law == "kumaraswamy" else (np.ones_like(alpha), alpha)
-    log_z, log_rest = -np.logaddexp(0.0, -ODDS), -np.logaddexp(0.0, ODDS)
-    weight = np.exp(first * log_z + beta * log_rest - betaln(first, beta)) * (ODDS[1] - ODDS[0])
-    weight[:, [0, -1]] *= 0.5
+    columns = Parameters(*(values[:, None] for values in parameters))
+    unsolvable, scale = columns.unsolvable, columns.scale
+    odds = np.broadcast_to(ODDS, (len(scale), len(ODDS)))
+    log_z, log_rest = -np.logaddexp(0.0, -odds), -np.logaddexp(0.0, odds)
+    with on_cores():
+        inside, below, above = map(np.array, density.log_densities(columns, model, odds, log_z, log_rest))
+    inside += np.log(ODDS[1] - ODDS[0])
+    inside[:, [0, -1]] -= np.log(2.0)
     # Below the first node rates are zero in effect; above the last one they equal the scale.
-    below = np.exp(first * log_z[0] - np.log(first) - betaln(first, beta))
-    above = np.exp(beta * log_rest[-1] - np.log(beta) - betaln(first, beta))
-    rate = np.concatenate([np.zeros_like(alpha), scale * np.exp(log_z / power), scale], 1)
-    weight = np.concatenate([below, weight, above], 1)
-    weight *= (1.0 - unsolvable) / weight.sum(1, keepdims=True)
+    rate = np.concatenate([np.zeros_like(scale), scale * np.exp(log_z / model.power(columns.alpha)), scale], 1)
+    weight = softmax(np.concatenate([below, inside, above], 1), axis=1) * (1.0 - unsolvable)
     weight[:, :1] += unsolvable
     return rate, weight
 
