@@ -190,9 +190,9 @@ def kept_prior(fit: Any, runs: Runs) -> LogEntry:
     if not gone:
         return LogEntry("prior_from", "info", text)
     text += (
-        f" {gone} of those {len(earlier)} runs are not among these {len(runs)}. prior_from (--prior-from) takes the prior "
-        "of the earlier fit, not its posterior: give its runs and the new ones together. Fit runs of another family "
-        "without it."
+        f" {gone} of those {len(earlier)} runs are not among these {len(runs)}. prior_from (--prior-from) takes the "
+        "prior of the earlier fit, not its posterior: give its runs and the new ones together. Fit runs of another "
+        "family without it."
     )
     return LogEntry("prior_from", "warning", text)
 
