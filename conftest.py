@@ -98,6 +98,24 @@ def quickly_compiled():
     jax.clear_caches()
 
 
+def sampled_by_numpyro(model, at):
+    """Posterior samples of a bare NumPyro model by its own NUTS, and its predictive samples at further inputs."""
+    from numpyro.infer import MCMC, NUTS, Predictive
+
+    with jax.enable_x64(True):
+        sampler = MCMC(
+            NUTS(model, target_accept_prob=0.95),
+            num_warmup=400,
+            num_samples=400,
+            num_chains=2,
+            chain_method="vectorized",
+            progress_bar=False,
+        )
+        sampler.run(jax.random.key(0))
+        samples = sampler.get_samples()
+        return samples, Predictive(model, samples)(jax.random.key(1), at)
+
+
 def call(*arguments):
     """Run the command in this process; return its exit code."""
     old, sys.argv = sys.argv, ["bayescale", *map(str, arguments)]

@@ -30,7 +30,7 @@ PLACES = {
     "decide/pilots.py": {"next-run"},
     "decide/stopping.py": {"stop"},
     "decide/utility.py": {"decide", "next-run", "report"},
-    "decide/utility.py:on_odds": {"power"},
+    "decide/utility.py:as_law_describes": {"power"},
     "data/score.py:check_target": {"decide", "next-run", "report"},
     "data/value.py:value_columns": SAMPLES,
     "evaluate/backtest.py": {"backtest", "stack"},

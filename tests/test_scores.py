@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import FEW
+from conftest import FEW, sampled_by_numpyro
 
 import bayescale as bs
 from bayescale.data.score import ScoreScale
@@ -396,23 +396,8 @@ def test_right_model_passes_and_a_wrong_one_is_noticed():
 @pytest.mark.long
 @pytest.mark.slow
 def test_bare_numpyro_samples_the_same_posterior(post):
-    import jax
-    from numpyro.infer import MCMC, NUTS, Predictive
-
-    model = bs.numpyro_model(post.runs, priors=LOGISTIC)
-    with jax.enable_x64(True):
-        sampler = MCMC(
-            NUTS(model, target_accept_prob=0.95),
-            num_warmup=400,
-            num_samples=400,
-            num_chains=2,
-            chain_method="vectorized",
-            progress_bar=False,
-        )
-        sampler.run(jax.random.key(0))
-        samples = sampler.get_samples()
-        at = {"n_params": [1e9, 1e11]}
-        theirs = Predictive(model, samples)(jax.random.key(1), at)
+    at = {"n_params": [1e9, 1e11]}
+    samples, theirs = sampled_by_numpyro(bs.numpyro_model(post.runs, priors=LOGISTIC), at)
     names = list(post.names)
     for name in ("log_fall", "log_discrepancy", "log_residual_sd", "level"):
         ours, bare = post.unconstrained[..., names.index(name)].ravel(), np.asarray(samples[name])

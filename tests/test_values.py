@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import APART, FEW
+from conftest import APART, FEW, sampled_by_numpyro
 
 import bayescale as bs
 from bayescale.data.value import ValueScale
@@ -364,22 +364,8 @@ def test_right_model_passes_and_a_wrong_one_is_noticed():
 @pytest.mark.long
 @pytest.mark.slow
 def test_bare_numpyro_samples_the_same_posterior(post):
-    import jax
-    from numpyro.infer import MCMC, NUTS, Predictive
-
-    model = bs.numpyro_model(post.runs, "saturating_power")
-    with jax.enable_x64(True):
-        sampler = MCMC(
-            NUTS(model, target_accept_prob=0.95),
-            num_warmup=400,
-            num_samples=400,
-            num_chains=2,
-            chain_method="vectorized",
-            progress_bar=False,
-        )
-        sampler.run(jax.random.key(0))
-        at = {"flops": [1e20, 1e21]}
-        theirs = Predictive(model, sampler.get_samples())(jax.random.key(1), at)
+    at = {"flops": [1e20, 1e21]}
+    _, theirs = sampled_by_numpyro(bs.numpyro_model(post.runs, "saturating_power"), at)
     for site, kind in (("mean", "mean"), ("y", "run")):
         ours, bare = post.predict(at, kind=kind), np.asarray(theirs[site])
         np.testing.assert_allclose(

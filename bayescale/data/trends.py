@@ -118,7 +118,6 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     if not moving:
         return []
     loss = part["loss"].to_numpy(float)
-    along = np.log(part[moving].to_numpy(float))
     bounded = loss.max() <= 1.0 or (loss.max() <= 100.0 and loss.min() > 0.0 and np.median(loss) > 15.0)
     kind = f" and looks like a score (it lies between 0 and {1 if loss.max() <= 1.0 else 100})" if bounded else ""
     change = "choose a column that decreases"
@@ -128,14 +127,11 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
             f", or read this one as a score with score= (--score), or as 1 - score with derive='error_rate'"
             f"{percent[0]} (--derive error_rate{percent[1]})"
         )
-    correlations = [rank_correlation(axis, loss) for axis in along.T] if np.ptp(loss) > 0 else [0.0]
-    strongest = max(correlations, key=abs)
     ends = part.groupby(pd.Series(scale, index=part.index).round(9))["loss"].mean()
     spread = f"{loss.min():.4g} to {loss.max():.4g}"
-    # A response that increases with one input and decreases with another, as at a fixed budget, is a loss.
-    if strongest > RISES and min(correlations) > -FALLS and len(ends) >= FEWEST + 1:
+    if len(ends) >= FEWEST + 1 and (name := rising_input(part, moving)) is not None:
         text = (
-            f"The response{of} rises with {moving[correlations.index(strongest)]} ({spread}){kind}, but laws of losses "
+            f"The response{of} rises with {name} ({spread}){kind}, but laws of losses "
             f"decrease with scale. Before fitting, {change}, or read a reward as a value with value= (--value). For a "
             "loss that increases, use a law that grows, such as growing_power."
         )
@@ -161,6 +157,19 @@ def shape_warnings(part: pd.DataFrame, inputs: Sequence[str], of: str = "") -> l
     return []
 
 
+def rising_input(part: pd.DataFrame, inputs: Sequence[str]) -> str | None:
+    """Return the input with which losses increase most, or None if they do not, or decrease with another input.
+
+    A response that increases with one input and decreases with another, as at a fixed budget, is a loss.
+    """
+    loss = part["loss"].to_numpy(float)
+    if not inputs or np.ptp(loss) == 0:
+        return None
+    found = {name: rank_correlation(part[name].to_numpy(float), loss) for name in inputs}
+    strongest = max(found, key=lambda name: abs(found[name]))
+    return strongest if found[strongest] > RISES and min(found.values()) > -FALLS else None
+
+
 def direction_warnings(part: pd.DataFrame, inputs: Sequence[str], value: ValueScale, of: str = "") -> list[LogEntry]:
     """Return a warning about values that become worse with scale; empty if they do not.
 
@@ -171,12 +180,7 @@ def direction_warnings(part: pd.DataFrame, inputs: Sequence[str], value: ValueSc
         of: Name of the family, for texts about tables that hold several.
     """
     moving = [name for name in inputs if part[name].nunique() >= FEWEST]
-    loss = part["loss"].to_numpy(float)
-    if not moving or np.ptp(loss) == 0 or len(part[list(inputs)].drop_duplicates()) < FEWEST + 1:
-        return []
-    correlations = [rank_correlation(part[name].to_numpy(float), loss) for name in moving]
-    strongest = max(correlations, key=abs)
-    if not (strongest > RISES and min(correlations) > -FALLS):
+    if len(part[list(inputs)].drop_duplicates()) < FEWEST + 1 or (name := rising_input(part, moving)) is None:
         return []
     verb, better = ("falls", "higher") if value.higher_is_better else ("rises", "lower")
     remedy = (
@@ -184,7 +188,7 @@ def direction_warnings(part: pd.DataFrame, inputs: Sequence[str], value: ValueSc
         if value.higher_is_better
         else "If higher is better, leave out lower_is_better= (--lower-is-better)"
     )
-    name, shown = moving[correlations.index(strongest)], part["value"].to_numpy(float)
+    shown = part["value"].to_numpy(float)
     text = (
         f"The value{of} {verb} with {name} ({shown.min():.4g} to {shown.max():.4g}), although {better} is better and "
         f"laws describe values that become better with scale. {remedy}."

@@ -23,7 +23,7 @@ from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
 from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
 from bayescale.decide.sensitivity import fit_again
-from bayescale.decide.utility import on_odds
+from bayescale.decide.utility import as_law_describes
 from bayescale.digits import NOTHING, inputs_text
 from bayescale.errors import InputError, Status, nearest, some
 from bayescale.evaluate.simulate import owners, prior_values, simulate
@@ -209,7 +209,7 @@ def power(
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
     if isinstance(source, Fitted) and (response := source.runs.response_scale) is not None:
-        given = on_odds(given, response, refit)
+        given = as_law_describes(given, response, refit)
     if target is not None and isinstance(source, Law):
         raise InputError(
             "target (--target) needs the level of the loss: give a posterior (--fit), or a law with published "

@@ -120,7 +120,7 @@ def check_target(target: float, scale: ResponseScale | None) -> None:
         raise InputError(f"target must be a positive loss; found {checked.shortened(target)}.")
 
 
-def on_odds(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[str, float]:
+def as_law_describes(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[str, float]:
     """Return the aim of a plan of scores or values as what the law describes, such as odds against a right answer.
 
     Args:
@@ -134,8 +134,7 @@ def on_odds(given: dict[str, float], scale: ResponseScale, refit: bool) -> dict[
     if "target" not in given or refit:
         raise InputError(
             "For scores and values, give target= (--target), what is to be met, and leave out refit=True. The other "
-            "aims, widths and "
-            "differences, are defined only for losses."
+            "aims, widths and differences, are defined only for losses."
         )
     check_target(given["target"], scale)
     return {"target": float(np.exp(scale.log_loss(given["target"])))}

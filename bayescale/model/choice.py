@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -88,9 +88,9 @@ def choose_model(
     found = resolve_discrepancy(discrepancy, kind)
     scatter = resolve_likelihood(likelihood, len(chosen.inputs), scored, valued)
     if scored:
-        chosen = on_log_odds(chosen, told)
+        chosen = with_wider_priors(chosen, told, FALL, lambda _: LEVEL_SD)
     elif valued:
-        chosen = on_values(chosen, told)
+        chosen = with_wider_priors(chosen, told, WIDER, lambda sd: WIDER * sd)
         if isinstance(discrepancy, str) and found is not None:
             found = dataclasses.replace(found, median=WIDER * found.median, scale=WIDER * found.scale)
     parts = components(chosen, shape_weights(kind, found is None, scored))
@@ -205,37 +205,23 @@ def scale_of(job: Job) -> PriorScale:
     return PriorScale(reference=job.reference, center=float(problem.center), inert=inert, low=job.low, **arrays)
 
 
-def on_log_odds(law: Law, told: Mapping[str, Prior]) -> Law:
-    """Return a law with priors for odds against a right answer, which vary much more than losses.
+def with_wider_priors(law: Law, told: Mapping[str, Prior], fall: float, level_sd: Callable[[float], float]) -> Law:
+    """Return a law with priors for a response that varies more than ln(loss): log odds of scores, or y of values.
 
     Args:
         law: The law.
         told: Priors that the caller gave, which are not changed.
+        fall: Factor on the median decrease of the law.
+        level_sd: The prior standard deviation of the level, given that for ln(loss).
     """
     changed: dict[str, Any] = {}
     for key, prior in law.priors.items():
         if key in told:
             continue
         if isinstance(prior, LEVELS):
-            changed[key] = dataclasses.replace(prior, sd=LEVEL_SD)
+            changed[key] = dataclasses.replace(prior, sd=level_sd(float(prior.sd)))
         elif isinstance(prior, Fall):
-            changed[key] = dataclasses.replace(prior, median=FALL * float(prior.median))
-    return law.with_priors(changed)
-
-
-def on_values(law: Law, told: Mapping[str, Prior]) -> Law:
-    """Return a law with priors for values, whose y spans 1 over the data.
-
-    Args:
-        law: The law.
-        told: Priors that the caller gave, which are not changed.
-    """
-    changed: dict[str, Any] = {}
-    for key, prior in law.priors.items():
-        if key not in told and isinstance(prior, LEVELS):
-            changed[key] = dataclasses.replace(prior, sd=WIDER * float(prior.sd))
-        elif key not in told and isinstance(prior, Fall):
-            changed[key] = dataclasses.replace(prior, median=WIDER * float(prior.median))
+            changed[key] = dataclasses.replace(prior, median=fall * float(prior.median))
     return law.with_priors(changed)
 
 

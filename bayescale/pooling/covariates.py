@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bayescale.checked import shortened
+from bayescale.data.log import LogEntry
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, nearest, some
 
@@ -300,8 +301,6 @@ def counted_alike(
 
 def recounted(runs: Runs, common: Mapping[str, str]) -> Runs:
     """Return runs whose inputs have the common names of a pool, and say so in their log."""
-    from bayescale.data.log import LogEntry
-
     own = {name: common[name] for name in runs.inputs if name in common}
     if not own:
         return runs

@@ -38,24 +38,24 @@ class Case:
         law: Name of the law.
         rows: Number of runs.
         simulations: Number of simulated families.
-        inputs: Name of the input of a law of one input, which makes it a ladder or a curve.
+        input_name: Name of the input of a law of one input, which makes it a ladder or a curve.
     """
 
     law: str
     rows: int
     simulations: int = 500
-    inputs: str = ""
+    input_name: str = ""
 
     @property
     def name(self) -> str:
         """The case in a few words."""
-        kind = {"n_params": "ladder", "n_samples": "curve"}.get(self.inputs, "parameters and tokens")
+        kind = {"n_params": "ladder", "n_samples": "curve"}.get(self.input_name, "parameters and tokens")
         return f"{kind}, {self.rows} runs"
 
 
 CASES = (
-    *(Case("plateau_power", rows, inputs="n_params") for rows in (8, 40)),
-    *(Case("plateau_power", rows, inputs="n_samples") for rows in (8, 40)),
+    *(Case("plateau_power", rows, input_name="n_params") for rows in (8, 40)),
+    *(Case("plateau_power", rows, input_name="n_samples") for rows in (8, 40)),
     *(Case("chinchilla_outer", rows) for rows in (8, 40)),
     Case("plateau_power", 400, 200, "n_samples"),
     Case("chinchilla_outer", 400, 60),
@@ -77,9 +77,9 @@ def row_of(case: Case) -> dict[str, Any]:
     import bayescale as bs
 
     runs = made_up(bs.LAWS[case.law], case.rows)
-    if case.inputs:
-        frame = runs.frame.rename(columns={runs.inputs[0]: case.inputs})
-        runs = bs.Runs.from_frame(frame[[case.inputs, "loss"]], inputs=[case.inputs])
+    if case.input_name:
+        frame = runs.frame.rename(columns={runs.inputs[0]: case.input_name})
+        runs = bs.Runs.from_frame(frame[[case.input_name, "loss"]], inputs=[case.input_name])
     ranks = bs.sbc.run(runs, "auto", simulations=case.simulations, seed=1, ratios=RATIOS, method="auto", progress=False)
     row: dict[str, Any] = {"case": case.name, "simulations": case.simulations}
     for ratio in RATIOS:

@@ -53,7 +53,7 @@ def test_table_of_drawn_families_says_what_rows_say(tmp_path):
 
 @pytest.mark.slow
 def test_intervals_of_a_wrong_model_miss_runs_drawn_from_the_right_one(monkeypatch):
-    case = drawn.Case("plateau_power", 8, simulations=40, inputs="n_samples")
+    case = drawn.Case("plateau_power", 8, simulations=40, input_name="n_samples")
     right = drawn.row_of(case)
     assert all(abs(share - 0.8) < 0.2 for share in (right["0.3"][1], right["2"][1], right["10"][1]))
     run = bs.sbc.run
