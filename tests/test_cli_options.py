@@ -81,6 +81,7 @@ READING = {
     "lower-is-better": "flag",
     "screen": "name",
     "checkpoints": "flag",
+    "burn-in": "probability",
     "table": "whole",
 }
 SAMPLING = {"method": "name", "draws": "whole", "warmup": "from zero", "chains": "whole"}
@@ -280,6 +281,7 @@ IDLE = [
     ("report fit.nc --out page.pdf", "ends in .html or .md"),
     ("corpus fetch sorscher --all", "--all already fetches every data set"),
     ("read runs.csv --checkpoints", "it is for a folder with one file per run"),
+    ("read sweep.csv --burn-in .1", "burn_in (--burn-in)"),
     ("read sweep.csv --column foo=n_params", "--input foo"),
     ("read sweep.csv --column foo=bar", "no column 'bar'"),
     ("read seeded.csv --column recipe=family", "--column family=recipe"),

@@ -87,6 +87,13 @@ READING: dict[str, tuple[Any, Any]] = {
         ],
         False,
     ),
+    "burn_in": (
+        Annotated[
+            float | None,
+            typer.Option(help="Leave out the first checkpoints of each run, up to this fraction of its last one."),
+        ],
+        None,
+    ),
     "table": (
         Annotated[int | None, typer.Option(help="Number of the table or sheet to read, from 1, if there are several.")],
         None,

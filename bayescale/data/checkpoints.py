@@ -1,9 +1,12 @@
-"""Checkpoints: the many checkpoints of a long curve are averaged to fewer rows before a fit."""
+"""Checkpoints: which rows are checkpoints of one run, and the averages of long curves to fewer rows before a fit."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+
+from bayescale.data.log import LogEntry
+from bayescale.errors import InputError, counted
 
 MOST_ROWS, MOST_TOGETHER = 64, 100
 """Largest number of rows of one run, and of several runs together. If there are more checkpoints, they are averaged
@@ -14,6 +17,61 @@ FEWEST_PARTS = 8
 """Smallest number of intervals of ln x."""
 MIDDLE_SQUARE = 0.4549
 """Median of the square of a standard normal variable."""
+
+
+CLOCKS = ("n_tokens", "step", "flops", "n_samples")
+"""Columns that grow along a run, in order of preference."""
+
+
+def clock_of(table: pd.DataFrame) -> str | None:
+    """Return the column that grows along a run, or None if the table has none."""
+    return next((name for name in CLOCKS if name in table), None)
+
+
+def run_numbers(table: pd.DataFrame) -> np.ndarray:
+    """Return the number of the run of each row, shape (row,); rows without names are separate runs."""
+    if "run" not in table:
+        return np.arange(len(table))
+    named = [column for column in ("family", "metric", "run", "seed") if column in table]
+    numbers = table.groupby(named, sort=False, dropna=False).ngroup().to_numpy()
+    nameless = table["run"].isna().to_numpy() | (table["run"].astype(str).str.strip() == "").to_numpy()
+    return np.where(nameless, numbers.max(initial=0) + 1 + np.arange(len(table)), numbers)
+
+
+def after_burn_in(table: pd.DataFrame, inputs: tuple[str, ...], fraction: float) -> tuple[pd.DataFrame, LogEntry]:
+    """Return the rows of one family without the first checkpoints of each run, and a log entry about them.
+
+    Without names of runs, rows with one input that grows along a run (`CLOCKS`) are checkpoints of one run.
+
+    Args:
+        table: Rows of one family by canonical name; the index is the number of the row in the file.
+        inputs: Scale inputs.
+        fraction: Checkpoints up to this fraction of the last one of their run are left out.
+
+    Raises:
+        InputError: For a table without a column that grows along a run.
+
+    Example:
+        >>> table = pd.DataFrame({"run": "a", "step": [10, 50, 100], "loss": [9.0, 4.0, 3.5]})
+        >>> after_burn_in(table, ("step",), 0.2)[0]["step"].tolist()
+        [50, 100]
+    """
+    clock = clock_of(table)
+    if clock is None:
+        raise InputError(
+            f"burn_in (--burn-in) needs a column that grows along a run: {', '.join(CLOCKS)}. Leave the option out, or "
+            "name the column with columns= (--column)."
+        )
+    one_run = "run" not in table and inputs == (clock,)
+    run = pd.Series(np.zeros(len(table), int) if one_run else run_numbers(table), index=table.index)
+    time = pd.to_numeric(table[clock], errors="coerce")
+    first = table.index[(time <= fraction * time.groupby(run).transform("max")).to_numpy(bool)]
+    where = f"up to {fraction:.4g} of the last {clock} of each run"
+    if not len(first):
+        text = f"burn_in (--burn-in) has no effect: there are no checkpoints {where}."
+        return table, LogEntry("burn_in", "warning", text, (), (clock,))
+    text = f"Burn-in: {counted(len(first), 'checkpoint')} {where} left out."
+    return table.drop(index=first), LogEntry("burn_in", "excluded", text, tuple(map(int, first)), (clock,))
 
 
 def curves(frame: pd.DataFrame) -> np.ndarray:

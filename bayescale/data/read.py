@@ -13,6 +13,7 @@ import pandas as pd
 
 from bayescale.checked import handing_on, known_keywords
 from bayescale.data.assign import Cells, assign, with_prefixes
+from bayescale.data.checkpoints import after_burn_in
 from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
@@ -51,6 +52,7 @@ def read(
     lower_is_better: bool = False,
     screen: Screen = "exclude",
     checkpoints: bool = False,
+    burn_in: float | None = None,
     table: int | None = None,
 ) -> Runs:
     r"""Read training runs from a file, folder or DataFrame of any layout.
@@ -83,6 +85,8 @@ def read(
         lower_is_better: Whether lower values are better; by default higher ones are.
         screen: "exclude" leaves out diverged and unfinished runs; "keep" only reports them in the log.
         checkpoints: For a folder of runs, keep all rows of each run instead of the last one.
+        burn_in: Leave out the first checkpoints of each run, up to this fraction of its last one. During the warm-up of
+            the learning rate, losses do not follow a law of scale.
         table: Number of the table or sheet to read, counted from 1, if the file has several.
 
     Raises:
@@ -114,6 +118,7 @@ def read(
         lower_is_better=lower_is_better,
         screen=screen,
         checkpoints=checkpoints,
+        burn_in=burn_in,
         table=table,
     )
     if unfit:
@@ -171,6 +176,9 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
     if unitless == len(unfit) > 1 and not ready:
         # A unit that is missing for all families is asked for once.
         check_units(table, given.stated)
+    burnt = [entry for part in ready.values() for entry in part.log if entry.code == "burn_in"]
+    if burnt and not any(entry.rows for entry in burnt):
+        raise InputError(f"{burnt[0].text} Leave the option out, or name the column of runs with columns= (--column)")
     # Log entries about columns concern all families and are kept once.
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):
@@ -378,6 +386,9 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         text = f"Step 0 is a baseline before training, not a scale: {counted(len(start), 'row')} left out."
         log.append(LogEntry("baseline", "excluded", text, tuple(map(int, start))))
         part, entire = part.drop(index=start), entire.drop(index=start)
+    if options.burn_in is not None:
+        part, entry = after_burn_in(part, wanted, options.burn_in)
+        log.append(entry)
     if len(part):
         scales = {"scored": options.score is not None, "value": options.direction}
         part, entries = screen(part, wanted, keep=options.screen == "keep", **scales)

@@ -35,6 +35,7 @@ class Options:
     lower_is_better: bool = False
     screen: Screen = "exclude"
     checkpoints: bool = False
+    burn_in: float | None = None
     table: int | None = None
 
     def __post_init__(self) -> None:
@@ -67,6 +68,7 @@ class Options:
                 "Each of value, loss, score and derive (--value, --loss, --score, --derive) defines the response: give "
                 "only one of them."
             )
+        checked.options(burn_in=(self.burn_in, checked.optional(checked.PROBABILITY)))
         checked.options(table=(self.table, checked.optional(checked.whole(1, 1_000_000))))
         if self.screen not in ("exclude", "keep"):
             raise InputError(f"screen (--screen) must be 'exclude' or 'keep'; found {self.screen!r}.")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from bayescale.data.checkpoints import clock_of, run_numbers
 from bayescale.data.log import LogEntry
 from bayescale.data.outliers import find_outliers
 from bayescale.data.runs import COUNTS, DISTINCT, family_labels
@@ -243,7 +244,7 @@ def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fin
         ends, plan = (pd.to_numeric(table[name], errors="coerce").to_numpy(float) for name in (done, planned))
         share = ends / plan
         short = share < 1.0 - SHORT
-        runs = _run_numbers(table)
+        runs = run_numbers(table)
         # One run with several rows is a curve, whose points are not failures.
         if not short.any() or (len(np.unique(runs)) == 1 and len(table) > 1):
             continue
@@ -253,23 +254,13 @@ def _short_of_plan(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Fin
         yield Finding("short_of_plan", rows, reason, (done, planned))
 
 
-def _run_numbers(table: pd.DataFrame) -> np.ndarray:
-    """Return the number of the run of each row, shape (row,); rows without names are separate runs."""
-    if "run" not in table:
-        return np.arange(len(table))
-    named = [column for column in ("family", "metric", "run", "seed") if column in table]
-    numbers = table.groupby(named, sort=False, dropna=False).ngroup().to_numpy()
-    nameless = table["run"].isna().to_numpy() | (table["run"].astype(str).str.strip() == "").to_numpy()
-    return np.where(nameless, numbers.max(initial=0) + 1 + np.arange(len(table)), numbers)
-
-
 def _checkpoints(table: pd.DataFrame, inputs: tuple[str, ...]) -> Iterator[Finding]:
     """Yield earlier checkpoints of runs that were stopped at different fractions of their schedules."""
-    clock = next((name for name in ("n_tokens", "step", "flops", "n_samples") if name in table), None)
+    clock = clock_of(table)
     if "run" not in table or clock is None or len(table) < 2:
         return
     for _, part in table.groupby(family_labels(table, ""), sort=False):
-        runs = pd.Series(_run_numbers(part), index=part.index)
+        runs = pd.Series(run_numbers(part), index=part.index)
         time = pd.to_numeric(part[clock], errors="coerce")
         sizes, ends = runs.map(runs.value_counts()), time.groupby(runs).transform("max")
         earlier = part.index[(sizes > 1) & (time < ends)]

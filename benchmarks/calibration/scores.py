@@ -3,9 +3,9 @@
     python -m benchmarks scores
 
 Families are those that the record of error rates has: benchmark scores of one recipe by compute (obs_scaling, sloth),
-zero-shot scores by samples and parameters (openclip_scaling), few-shot accuracies by images (alabdulmohsin2022),
-accuracies of learners by examples (lcdb), and simulated accuracies of one model by steps of reinforcement learning
-(simulated). The larger models are held out; a forecast is of the measured score, on as
+zero-shot scores by samples and parameters (openclip_scaling), task scores by parameters and tokens (overtrain),
+few-shot accuracies by images (alabdulmohsin2022), accuracies of learners by examples (lcdb), and simulated accuracies
+of one model by steps of reinforcement learning (simulated). The larger models are held out; a forecast is of the measured score, on as
 many items as the benchmark has. Items of lcdb are not known: the package's guess is taken. Elsewhere every method is
 told the items, and the package once more is not.
 
@@ -27,8 +27,8 @@ from scipy.optimize import minimize
 import bayescale as bs
 from bayescale.data.score import ScoreScale
 from bayescale.evaluate.scores import crps_of_draws
-from benchmarks.core.problems import Problem, thin
-from benchmarks.core.sources import SOURCES
+from benchmarks.core.problems import Problem, several_inputs, thin
+from benchmarks.core.sources import SOURCES, table
 
 BENCHMARKS: dict[str, tuple[float, int]] = {
     "MMLU": (0.25, 14042),
@@ -52,6 +52,11 @@ BENCHMARKS: dict[str, tuple[float, int]] = {
     "objectnet|acc1": (0.0, 18574),
     "imagenet_sketch|acc1": (0.0, 50889),
     "mscoco_captions|image_retrieval_recall@5": (0.0, 25010),
+    "err_hellaswag": (0.25, 10042),
+    "err_arc_easy": (0.25, 2376),
+    "err_arc_challenge": (0.25, 1172),
+    "err_piqa": (0.5, 1838),
+    "err_lambada_openai": (0.0, 5153),
 }
 """Score of guessing and number of items of each benchmark; sources with a normalised scale have a chance of 0."""
 FEW_SHOT: dict[str, tuple[float, int]] = {
@@ -61,7 +66,7 @@ FEW_SHOT: dict[str, tuple[float, int]] = {
     "inet": (1 / 1000, 50000),
 }
 """The same for the data sets of few-shot classification of images, by the beginning of their names."""
-NAMES = ("obs_scaling", "sloth", "openclip_scaling", "alabdulmohsin2022", "lcdb", "simulated")
+NAMES = ("obs_scaling", "sloth", "openclip_scaling", "overtrain", "alabdulmohsin2022", "lcdb", "simulated")
 DENSE = ("alabdulmohsin2022", "lcdb")
 """Sources with curves of many points, of which one cut each is taken."""
 MOST_ROWS, MOST_CURVES = 12, 80
@@ -111,6 +116,22 @@ def simulated(curves: int = SIMULATED) -> Iterator[Problem]:
         yield Problem("simulated", f"curve {number}", "accuracy", "one input", "R=4", ("step",), train, held)
 
 
+def overtrain_tasks() -> Iterator[Problem]:
+    """Yield errors in tasks by parameters and tokens, of three data sets; small designs are left out."""
+    rows = table("overtrain")
+    for family, part in rows.groupby("family", sort=False):
+        for metric in BENCHMARKS:
+            own = part[part["metric"] == metric]
+            if len(own):
+                yield from several_inputs(
+                    "overtrain", str(family), metric, own, ("n_params", "n_tokens"), small=False
+                )
+
+
+OWN = {"simulated": simulated, "overtrain": overtrain_tasks}
+"""Sources whose problems of scores are not among those of error rates."""
+
+
 def benchmark_of(problem: Problem) -> tuple[float, int | None] | None:
     """Return chance and items of the benchmark of a problem of error rates, or None where it is of no benchmark."""
     if problem.source == "simulated":
@@ -132,7 +153,7 @@ def problems(only: Sequence[str] = NAMES) -> Iterator[ScoreProblem]:
     """Yield the problems of sources whose benchmark is known."""
     for name in only:
         curves = 0
-        for problem in simulated() if name == "simulated" else SOURCES[name]():
+        for problem in (OWN.get(name) or SOURCES[name])():
             found = benchmark_of(problem)
             if found is None or "far" in problem.group or (name in DENSE and problem.split != "R=4"):
                 continue
