@@ -347,7 +347,7 @@ def test_curves_are_not_taken_apart():
 
 
 def warming_up(runs: dict[str, float]) -> pd.DataFrame:
-    """Ten checkpoints of each run, the first two far above the curve; `runs` maps names to the last number of tokens."""
+    """Ten checkpoints of each run, the first two far above the curve; `runs` maps names to last numbers of tokens."""
     parts = []
     for size, (name, last) in enumerate(runs.items(), 1):
         d = last * np.arange(1, 11) / 10

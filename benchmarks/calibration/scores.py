@@ -5,9 +5,9 @@
 Families are those that the record of error rates has: benchmark scores of one recipe by compute (obs_scaling, sloth),
 zero-shot scores by samples and parameters (openclip_scaling), task scores by parameters and tokens (overtrain),
 few-shot accuracies by images (alabdulmohsin2022), accuracies of learners by examples (lcdb), and simulated accuracies
-of one model by steps of reinforcement learning (simulated). The larger models are held out; a forecast is of the measured score, on as
-many items as the benchmark has. Items of lcdb are not known: the package's guess is taken. Elsewhere every method is
-told the items, and the package once more is not.
+of one model by steps of reinforcement learning (simulated). The larger models are held out; a forecast is of the
+measured score, on as many items as the benchmark has. Items of lcdb are not known: the package's guess is taken.
+Elsewhere every method is told the items, and the package once more is not.
 
 Rivals: the package's forecast of the error rate as if it were a loss, a logistic regression on ln x (binomial, with the
 normal approximation of its maximum), and a power law fitted to the error rate by least squares with the usual interval.
