@@ -123,9 +123,7 @@ def overtrain_tasks() -> Iterator[Problem]:
         for metric in BENCHMARKS:
             own = part[part["metric"] == metric]
             if len(own):
-                yield from several_inputs(
-                    "overtrain", str(family), metric, own, ("n_params", "n_tokens"), small=False
-                )
+                yield from several_inputs("overtrain", str(family), metric, own, ("n_params", "n_tokens"), small=False)
 
 
 OWN = {"simulated": simulated, "overtrain": overtrain_tasks}
