@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from bayescale.evaluate.backtest import backtest as backtest
     from bayescale.evaluate.stack import stack as stack
     from bayescale.fitting.fit import fit as fit
+    from bayescale.fitting.fit_chain import fit_chain as fit_chain
     from bayescale.fitting.fit_many import fit_each as fit_each
     from bayescale.fitting.fit_many import fit_many as fit_many
     from bayescale.fitting.options import FitOptions as FitOptions
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from bayescale.pooling.pool import Pool as Pool
     from bayescale.pooling.pool import pool as pool
     from bayescale.pooling.storage import load_pool as load_pool
+    from bayescale.posterior.chain import Chain as Chain
     from bayescale.posterior.fitted import Fitted as Fitted
     from bayescale.posterior.io import load as load
     from bayescale.posterior.mixture import Mixture as Mixture
@@ -83,9 +85,11 @@ _HOMES = {
     "forecast": ("Forecast",),
     "laws": ("LAWS", "Law", "register_law"),
     "model.numpyro": ("numpyro_model",),
+    "fitting.fit_chain": ("fit_chain",),
     "fitting.fit_many": ("fit_each", "fit_many"),
     "pooling.pool": ("Pool", "pool"),
     "pooling.storage": ("load_pool",),
+    "posterior.chain": ("Chain",),
     "posterior.mixture": ("Mixture",),
     "model.likelihood": ("Binomial", "Likelihood"),
     "data.score": ("ScoreScale",),

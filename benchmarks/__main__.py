@@ -253,6 +253,14 @@ def speedups() -> None:
     print(speedups.table(speedups.run()))
 
 
+@app.command("gates", rich_help_panel=DECISIONS)
+def gates() -> None:
+    """Compare forecast and measured scale factors 10 and 30 times beyond four scales (ten minutes)."""
+    from benchmarks.decisions import gates, speedups
+
+    print(speedups.table(gates.run()))
+
+
 @app.command("seeds", rich_help_panel=DECISIONS)
 def seeds() -> None:
     """Forecast half of the published replicates from the others, and simulate tests after every seed (a minute)."""

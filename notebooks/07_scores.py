@@ -69,15 +69,14 @@ ax = bs.plot.forecast(direct.predict(n_params=[1e9, 3e9, 1e10, large]), target=B
 # ## Through the loss
 #
 # The loss is measured far more precisely than an accuracy. So fit the loss along compute and the accuracy along the
-# loss. The second forecast takes the first one as its input, with all its uncertainty. `loss_sigmoid` is the law of
-# accuracies as a function of the loss.
+# loss, in one posterior: `fit_chain`. The forecast of the accuracy contains the uncertainty of both parts.
 
 # %%
-losses = bs.fit(bs.read(table[["flops", "loss"]]), seed=0)
-pairs = table[["loss", "accuracy", "n_items"]].rename(columns={"loss": "task_loss"})
-by_loss = bs.fit(bs.read(pairs, score="accuracy", chance=CHANCE, inputs=["task_loss"]), law="loss_sigmoid", seed=0)
-loss_ahead = losses.predict(flops=120.0 * large**2, kind="mean")
-chained = by_loss.predict(task_loss=loss_ahead)
+losses = bs.read(table[["flops", "loss"]])
+accuracies = bs.read(table[["flops", "accuracy", "n_items"]], score="accuracy", chance=CHANCE)
+chain = bs.fit_chain(losses, accuracies, seed=0)
+loss_ahead = chain.losses.predict(flops=120.0 * large**2, kind="mean")
+chained = chain.predict(flops=120.0 * large**2)
 print(f"loss: truth {true_loss(large):.4f}, 80 % interval", loss_ahead.interval(0.8).round(4).ravel())
 print(f"accuracy: truth {true_score(large):.3f}, 80 % interval", chained.interval(0.8).round(3).ravel())
 print(f"P(accuracy above {BAR}) = {chained.probability_met(BAR)[0]:.2f}")

@@ -86,8 +86,8 @@ def test_each_result_is_tried(shown):
     tried = {type(one).__mro__[0] for one in shown.values()} | {bs.decide.Sweep}
     # Those of repeated sampling are tried in test_coverage.py.
     tried |= {getattr(bs.coverage, name) for name in ("CoveragePosterior", "CoverageForecast", "Budget", "BestOfN")}
-    # A pool takes fits of its own, see test_pool.py.
-    tried |= {bs.Pool}
+    # Pools and chains take fits of their own, see test_pool.py and test_chain.py.
+    tried |= {bs.Pool, bs.Chain}
     classes, left = set(), [Display]
     while left:
         left += (below := left.pop().__subclasses__())

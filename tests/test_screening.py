@@ -346,43 +346,6 @@ def test_curves_are_not_taken_apart():
 # --- Repeated rows --------------------------------------------------------------------------------------------
 
 
-def warming_up(runs: dict[str, float]) -> pd.DataFrame:
-    """Ten checkpoints of each run, the first two far above the curve; `runs` maps names to last numbers of tokens."""
-    parts = []
-    for size, (name, last) in enumerate(runs.items(), 1):
-        d = last * np.arange(1, 11) / 10
-        high = np.where(np.arange(10) < 2, 2.0, 1.0)
-        parts.append(
-            pd.DataFrame({"run": name, "n_params": 1e8 * size, "n_tokens": d, "loss": high * loss(1e8 + 0.0 * d, d)})
-        )
-    return numbered(pd.concat(parts, ignore_index=True))
-
-
-def test_burn_in_is_left_out_of_each_run():
-    table = warming_up({"a": 1e10, "b": 3e10, "c": 9e10})
-    runs = bs.read(table, screen="keep", burn_in=0.2)
-    assert (runs.frame.groupby("run").size() == 8).all()
-    assert rows_of(runs.log, "burn_in") == [1, 2, 11, 12, 21, 22]
-    assert runs.left_out is not None and len(runs.left_out) == 6
-    assert runs.frame["loss"].max() < bs.read(table, screen="keep").frame["loss"].max() / 1.5
-    [entry] = [entry for entry in runs.log if entry.code == "burn_in"]
-    assert entry.text == "Burn-in: 6 checkpoints up to 0.2 of the last n_tokens of each run left out."
-
-
-def test_burn_in_of_a_curve_without_names_of_runs():
-    table = warming_up({"a": 1e10})
-    assert len(bs.read(table[["n_tokens", "loss"]], burn_in=0.2, screen="keep").frame) == 8
-    # Rows without names, at several sizes, are separate runs.
-    apart = table.drop(columns="run").assign(n_params=np.geomspace(1e7, 1e9, 10))
-    with pytest.raises(InputError, match=r"has no effect: there are no checkpoints up to 0\.2 of the last n_tokens"):
-        bs.read(apart, burn_in=0.2, screen="keep")
-
-
-def test_burn_in_needs_a_clock():
-    with pytest.raises(InputError, match=r"grows along a run: n_tokens, step, flops, n_samples"):
-        bs.read(ladder()[["n_params", "loss"]], burn_in=0.1)
-
-
 def test_copies_are_dropped():
     table = ladder(6).assign(lr=0.01)
     table = numbered(pd.concat([table, table.loc[[2]]]))

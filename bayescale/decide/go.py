@@ -15,6 +15,7 @@ from bayescale._display import Display
 from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.data.value import ResponseScale
+from bayescale.decide.chained import Outlook, through
 from bayescale.decide.outcomes import at_point, joint_draws, mean_error
 from bayescale.decide.pilots import BATCH, Ranking, below_error, ladder, priced, rank
 from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point
@@ -22,6 +23,7 @@ from bayescale.decide.utility import Utility, make_utility, money, regrets
 from bayescale.digits import inputs_text, shown
 from bayescale.errors import InputError, some
 from bayescale.forecast import RECORD_RATIO, At, Forecast
+from bayescale.posterior.chain import Chain
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.track_record import INSIDE, VALUES
 
@@ -218,7 +220,7 @@ class Decision(Display):
 
 @known_keywords
 def go(
-    posterior: Fitted,
+    posterior: Fitted | Chain,
     target: float,
     *,
     cost: float | None = None,
@@ -241,7 +243,7 @@ def go(
     were tested.
 
     Args:
-        posterior: The fit.
+        posterior: The fit, or a chain of two fits, for which no pilots are ranked.
         target: Loss (or score or value) that the run should meet, on the scale of the runs.
         cost: What the run costs, in any unit.
         value: What meeting the target is worth (`"step"`, `"opportunity"`), or what each nat below it is worth
@@ -264,7 +266,8 @@ def go(
         >>> bs.decide.go(post, 2.6, cost=3e6, value=9e6, unit="USD", flops=1e21).answer  # doctest: +SKIP
         'go'
     """
-    at = at_point(posterior, at, inputs)
+    fit = posterior.losses if isinstance(posterior, Chain) else posterior
+    at = at_point(fit, at, inputs)
     checked.options(unit=(unit, checked.TEXT), cost=(cost, checked.optional(checked.AT_LEAST_ZERO)))
     check_pilots(pilots, pilot_cost, batch)
     stakes = cost is not None or value is not None or callable(utility)
@@ -273,21 +276,23 @@ def go(
         refuse_stakeless(
             utility != "step", isinstance(pilots, pd.DataFrame), pilot_cost is not None, batch > 1, unit != ""
         )
-    chosen = chosen_utility(utility, target, cost, value, posterior.runs.response_scale, stakes=stakes)
-    point = pd.DataFrame([at])
-    forecast, curve = (posterior.forecast_at(point, kind) for kind in ("run", "mean"))
-    (p, p_error), (q, q_error) = (chance(posterior, one, target) for one in (forecast, curve))
-    here = joint_draws(posterior, point)
-    outcomes = here.spread(0)
-    gain = chosen.gain(outcomes)
-    regret_go, regret_stay = regrets(chosen.go(outcomes), chosen.stay(outcomes))
-    worth, reasons = float(gain.mean()), caveats(posterior, at)
-    table, ranking = ladder(posterior, at) if isinstance(pilots, str) else pilots, None
-    if table is not None and len(table) and stakes:
-        table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
-        ranking = rank(posterior, table, at, chosen, batch, unit)
+    scored = posterior.scores if isinstance(posterior, Chain) else posterior
+    chosen = chosen_utility(utility, target, cost, value, scored.runs.response_scale, stakes=stakes)
+    found = through(posterior, at) if isinstance(posterior, Chain) else direct(posterior, at)
+    (p, p_error), (q, q_error) = (chance(found, one, target) for one in (found.forecast, found.curve))
+    gain = chosen.gain(found.outcomes)
+    regret_go, regret_stay = regrets(chosen.go(found.outcomes), chosen.stay(found.outcomes))
+    worth, ranking = float(gain.mean()), None
+    if isinstance(posterior, Chain):
+        if isinstance(pilots, pd.DataFrame):
+            raise InputError("Pilots are not ranked for a chain. Leave out pilots=, or rank them for chain.losses.")
+    elif stakes:
+        table = ladder(posterior, at) if isinstance(pilots, str) else pilots
+        if table is not None and len(table):
+            table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
+            ranking = rank(posterior, table, at, chosen, batch, unit)
     return Decision(
-        answer=answer_of(worth, reasons, ranking),
+        answer=answer_of(worth, found.caveats, ranking),
         target=float(target),
         at=at,
         cost=price,
@@ -298,17 +303,17 @@ def go(
         probability_error=p_error,
         probability_curve=q,
         probability_curve_error=q_error,
-        forecast=forecast,
+        forecast=found.forecast,
         break_even=chosen.break_even,
-        turning_target=turning(forecast, chosen.break_even),
+        turning_target=turning(found.forecast, chosen.break_even),
         worth=worth,
-        worth_error=here.error(gain.mean(1)),
+        worth_error=found.error(gain.mean(1)),
         regret={"go": regret_go, "no-go": regret_stay},
         evpi=min(regret_go, regret_stay),
         pilots=ranking,
-        caveats=reasons,
+        caveats=found.caveats,
         stakes=stakes,
-        remarks=remarks(posterior, at),
+        remarks=found.remarks,
     )
 
 
@@ -389,11 +394,26 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def chance(posterior: Fitted, forecast: Forecast, target: float) -> tuple[float, float]:
+def direct(posterior: Fitted, at: dict[str, float]) -> Outlook:
+    """Return what a decision needs to know of a run of one fit."""
+    point = pd.DataFrame([at])
+    here = joint_draws(posterior, point)
+    return Outlook(
+        forecast=posterior.forecast_at(point, "run"),
+        curve=posterior.forecast_at(point, "mean"),
+        outcomes=here.spread(0),
+        error=here.error,
+        curve_error=lambda values: mean_error(values, posterior.layout),
+        caveats=caveats(posterior, at),
+        remarks=remarks(posterior, at),
+    )
+
+
+def chance(found: Outlook, forecast: Forecast, target: float) -> tuple[float, float]:
     """Return the probability that the target is met, and its Monte-Carlo standard error."""
     # Target and forecast are compared by the logarithm of what the law describes, which decreases as models get better.
     each = ndtr((forecast.log_of(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
-    return float(each.mean()), mean_error(each, posterior.layout)
+    return float(each.mean()), found.curve_error(each)
 
 
 def turning(forecast: Forecast, break_even: float | None) -> float | None:

@@ -40,6 +40,7 @@ from bayescale.plot.forecasts import forecast
 from bayescale.plot.isoflop import isoflop
 from bayescale.plot.style import BLUE, MARKS, PALETTE, QUIET, drawing, dress, headline, key, log_axes
 from bayescale.pooling.pool import Pool
+from bayescale.posterior.chain import Chain
 from bayescale.posterior.fitted import Fitted
 
 REACH_POINTS = 200
@@ -70,6 +71,12 @@ draw.register(CoveragePosterior, coverage)
 draw.register(CoverageForecast, coverage_forecast)
 draw.register(Budget, budget)
 draw.register(BestOfN, best_of_n)
+
+
+@draw.register
+def chain(record: Chain, **options: Any) -> Axes:
+    """Draw the scores of a chain by the loss, with the options of `fitted` for the fit of scores."""
+    return intervals(record.scores, **options)
 
 
 @draw.register

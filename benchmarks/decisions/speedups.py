@@ -28,6 +28,8 @@ RESULTS = Path(__file__).parents[1] / "results" / "speedups.json"
 MOST = 40
 """Most comparisons of a source, spread evenly."""
 ENDS = (0.05, 0.5, 0.95)
+LOWEST = -20.0
+"""Stands in the file for ln of a factor below all that were considered."""
 PAIRED, APART = "paired", "apart"
 
 
@@ -78,10 +80,9 @@ def answered(pair: Pair, number: int, truth: float) -> dict[str, Any]:
     row |= {"beyond": point / max(pair.a[name].max(), pair.b[name].max()), "truth": truth}
     for label, pairing in ((PAIRED, "auto"), (APART, "independent")):
         duel = bs.decide.compare(posts, at={name: point}, pairing=pairing).duels[0]
-        # Above 1000 the factor is not known, and None in the file.
-        row[label] = [
-            float(np.log(duel.speedup[share])) if np.isfinite(duel.speedup[share]) else None for share in ENDS
-        ]
+        factors = [duel.speedup[share] for share in ENDS]
+        # Above 1000 the factor is not known, and None in the file; below 1/1000 it is zero, and `LOWEST` in the file.
+        row[label] = [max(float(np.log(max(f, 1e-300))), LOWEST) if np.isfinite(f) else None for f in factors]
     return row
 
 
@@ -105,6 +106,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     frame = pd.DataFrame(rows)
     for label in (PAIRED, APART):
         ends = np.array([[np.inf if end is None else end for end in row] for row in frame[label]])
+        ends = np.where(ends <= LOWEST, -np.inf, ends)
         frame[f"held {label}"] = (ends[:, 0] <= frame["truth"]) & (frame["truth"] <= ends[:, 2])
         frame[f"width {label}"] = ends[:, 2] - ends[:, 0]
     frame["ratio"] = frame[f"width {PAIRED}"] / frame[f"width {APART}"]
