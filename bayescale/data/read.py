@@ -121,6 +121,20 @@ def read(
         burn_in=burn_in,
         table=table,
     )
+    return joined(found, unfit, name or source_name(source))
+
+
+def joined(found: list[Runs], unfit: Mapping[str, str], name: str) -> Runs:
+    """Return the runs of all families together.
+
+    Args:
+        found: Runs of each family.
+        unfit: For each family that cannot be used, the reason.
+        name: Name of the runs, if they are not those of the only family.
+
+    Raises:
+        InputError: For families with different inputs.
+    """
     if unfit:
         text = f"Families without runs that can be used: {because(unfit.items())}"
         entry = LogEntry("family", "excluded", text)
@@ -134,7 +148,7 @@ def read(
         )
     frame = pd.concat([part.frame for part in found], ignore_index=True)
     log = tuple(dict.fromkeys(entry for part in found for entry in part.log))
-    called = found[0].name if len(found) == 1 and not unfit else name or source_name(source)
+    called = found[0].name if len(found) == 1 and not unfit else name
     gone = [part.left_out for part in found if part.left_out is not None]
     left = pd.concat(gone, ignore_index=True) if gone else None
     # Families of values were read relative to their own values.

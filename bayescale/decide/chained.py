@@ -18,7 +18,7 @@ from bayescale.posterior.fitted import Fitted
 
 
 class Outlook(NamedTuple):
-    """What a decision needs to know of one run.
+    """Forecasts of one run, equally likely outcomes, and caveats, from which a decision is computed.
 
     Attributes:
         forecast: Forecast of the run.

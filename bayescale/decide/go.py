@@ -283,14 +283,10 @@ def go(
     gain = chosen.gain(found.outcomes)
     regret_go, regret_stay = regrets(chosen.go(found.outcomes), chosen.stay(found.outcomes))
     worth, ranking = float(gain.mean()), None
-    if isinstance(posterior, Chain):
-        if isinstance(pilots, pd.DataFrame):
-            raise InputError("Pilots are not ranked for a chain. Leave out pilots=, or rank them for chain.losses.")
-    elif stakes:
-        table = ladder(posterior, at) if isinstance(pilots, str) else pilots
-        if table is not None and len(table):
-            table = priced(posterior, table.reset_index(drop=True), at, price, pilot_cost)
-            ranking = rank(posterior, table, at, chosen, batch, unit)
+    table = candidates(posterior, pilots, at) if stakes else None
+    if table is not None and len(table):
+        table = priced(fit, table.reset_index(drop=True), at, price, pilot_cost)
+        ranking = rank(fit, table, at, chosen, batch, unit)
     return Decision(
         answer=answer_of(worth, found.caveats, ranking),
         target=float(target),
@@ -315,6 +311,19 @@ def go(
         stakes=stakes,
         remarks=found.remarks,
     )
+
+
+def candidates(posterior: Fitted | Chain, pilots: pd.DataFrame | str | None, at: dict[str, float]) -> Any:
+    """Return a table of candidates for a pilot, or None.
+
+    Raises:
+        InputError: For a table of pilots of a chain.
+    """
+    if not isinstance(posterior, Chain):
+        return ladder(posterior, at) if isinstance(pilots, str) else pilots
+    if isinstance(pilots, pd.DataFrame):
+        raise InputError("Pilots are not ranked for a chain. Leave out pilots=, or rank them for chain.losses.")
+    return None
 
 
 def check_pilots(pilots: pd.DataFrame | str | None, pilot_cost: Any, batch: int) -> None:
@@ -395,7 +404,7 @@ def remarks(posterior: Fitted, at: dict[str, float]) -> tuple[str, ...]:
 
 
 def direct(posterior: Fitted, at: dict[str, float]) -> Outlook:
-    """Return what a decision needs to know of a run of one fit."""
+    """Return the forecasts, outcomes and caveats of a run of one fit."""
     point = pd.DataFrame([at])
     here = joint_draws(posterior, point)
     return Outlook(
