@@ -12,6 +12,7 @@ from conftest import call, with_job
 import bayescale as bs
 from bayescale.cli.main import described
 from bayescale.decide.trust import caveats
+from bayescale.posterior.checks import held_names
 from bayescale.posterior.notes import Note, Notes
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
@@ -260,3 +261,13 @@ def test_a_sweep_of_learning_rates_has_a_best_rate():
     low, high = np.quantile(post.draws["T"], [0.025, 0.975])
     assert low < 2.5e-3 < high
     assert "Forecasts along a learning rate were not tested" in str(post.check(post.predict(lr=0.06)))
+
+
+def test_parameters_without_information_have_the_names_of_results():
+    assert held_names(["log_fall_ratio_a", "log_step_b", "logit_share_E", "log_residual_sd", "level"]) == [
+        *("a", "b", "E", "residual_sd", "level")
+    ]
+    # No law has a parameter whose name in a message would be that of the sampler.
+    for law in bs.LAWS.values():
+        named = held_names([f"{start}_{key}" for key in law.constants for start in ("log", "logit", "place")])
+        assert set(named) == set(law.constants)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,8 @@ UNFIT = ("not_monotone", "flat", "repeated")
 """Warnings about data that the law does not describe."""
 UNLEARNED = 0.1
 """A coordinate counts as not learned if its posterior variance exceeds (1 - this value) times its prior variance."""
+OWN_NAME = re.compile("^(log_fall_ratio|log_step|logit_share|log|logit|place)_")
+"""What names of unconstrained parameters have before the name of the constant that they determine."""
 COLLINEAR = 0.98
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
@@ -313,9 +317,21 @@ def check_learning(posterior: Fitted) -> list[Note]:
     watched = [name for name in contraction.index if name != "log_seed_sd" and "[" not in name]
     held = [name for name in watched if contraction[name] < UNLEARNED]
     if held:
-        text = f"The data say next to nothing about {some(held)}; their values are the prior's."
+        text = f"The data say next to nothing about {some(held_names(held))}; their values are the prior's."
         notes.append(Note("prior_dominated", "info", text))
     return notes
+
+
+def held_names(parameters: Sequence[str]) -> list[str]:
+    """Return how results call what some unconstrained parameters determine, without repetition.
+
+    Example:
+        >>> held_names(["log_discrepancy", "place_T", "log_fall"])
+        ['discrepancy', 'T', 'the decrease of the law over the runs']
+    """
+    shown = {"log_fall": "the decrease of the law over the runs", "bend": "the place of the plateau"}
+    named = (shown.get(name) or OWN_NAME.sub("", name) for name in parameters)
+    return list(dict.fromkeys(named))
 
 
 def check_components(fit: Fitted) -> list[Note]:
