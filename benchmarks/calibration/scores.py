@@ -67,8 +67,8 @@ FEW_SHOT: dict[str, tuple[float, int]] = {
 }
 """The same for the data sets of few-shot classification of images, by the beginning of their names."""
 NAMES = ("obs_scaling", "sloth", "openclip_scaling", "overtrain", "alabdulmohsin2022", "lcdb", "simulated")
-DENSE = ("alabdulmohsin2022", "lcdb")
-"""Sources with curves of many points, of which one cut each is taken."""
+CUTS = {"alabdulmohsin2022": "R=4", "lcdb": "R=4", "overtrain": "k=10"}
+"""Sources with many points, of which one cut each is taken."""
 MOST_ROWS, MOST_CURVES = 12, 80
 """Of such curves: fitted points, evenly spaced in ln x, and curves of LCDB."""
 SIMULATED, SIMULATED_ITEMS = 40, 500
@@ -153,9 +153,9 @@ def problems(only: Sequence[str] = NAMES) -> Iterator[ScoreProblem]:
         curves = 0
         for problem in (OWN.get(name) or SOURCES[name])():
             found = benchmark_of(problem)
-            if found is None or "far" in problem.group or (name in DENSE and problem.split != "R=4"):
+            if found is None or "far" in problem.group or problem.split != CUTS.get(name, problem.split):
                 continue
-            if name in DENSE:
+            if name in CUTS and len(problem.inputs) == 1:
                 problem = dataclasses.replace(problem, train=thin(problem.train, problem.inputs, MOST_ROWS))
             if name == "lcdb":
                 curves += problem.source == "lcdb even"
