@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
-from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, Status, counted, nearest
@@ -95,7 +94,7 @@ def fit_plan(plan: MetricsPlan, seed: int, settings: Nuts, linked: bool = True) 
 
 @known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
-class MetricsPosterior(Display):
+class MetricsPosterior:
     """A joint posterior of several metrics of the same runs: one model, or a mixture with fixed weights.
 
     Attributes:
@@ -309,5 +308,9 @@ class MetricsPosterior(Display):
             lines.append("No two runs have equal settings, so noise is residual and seed noise together.")
         worst = max(part.diagnostics.largest_rhat for part in self.components)
         least = min(float(part.diagnostics.ess_bulk.min()) for part in self.components)
-        lines.append(f"{self.status} Largest R-hat {worst:.3f}, smallest effective sample size {least:.0f}.")
+        gone = sum(part.diagnostics.divergences for part in self.components)
+        lines.append(
+            f"{self.status} Largest R-hat {worst:.3f}, smallest effective sample size {least:.0f}, "
+            f"{counted(gone, 'divergent draw')}."
+        )
         return "\n".join(lines)

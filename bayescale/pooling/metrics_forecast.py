@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from bayescale import checked
-from bayescale._display import Display
 from bayescale.checked import known_keywords
 from bayescale.errors import InputError, counted, nearest
 from bayescale.forecast import Forecast
@@ -21,12 +20,13 @@ from bayescale.model.level import level_variance
 from bayescale.model.likelihood import SMALLEST_SCATTER
 from bayescale.model.prepare import axis_positions
 from bayescale.model.problem import SAME_DIGITS, Job
-from bayescale.pooling.metrics_fit import Component
 from bayescale.pooling.metrics_plan import Joint
 from bayescale.posterior.predictive import law_at, trend_ahead
 
 if TYPE_CHECKING:
     from jaxtyping import Float
+
+    from bayescale.pooling.metrics_fit import Component
 
 JITTER = 1e-12
 """Added to the diagonal of a covariance, relative to its largest variance, so that it can be factorised."""
@@ -323,7 +323,7 @@ def draw_levels(component: Component, joint: Joint, words: np.ndarray) -> Compon
 
 @known_keywords
 @dataclasses.dataclass(frozen=True, repr=False)
-class MetricsForecast(Display, Mapping[str, Forecast]):
+class MetricsForecast(Mapping[str, Forecast]):
     """Joint forecast of several metrics: a mapping from their names to `Forecast`.
 
     Draw i of every metric belongs to the same joint draw, so functions of several metrics can be computed draw by draw.
