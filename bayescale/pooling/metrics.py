@@ -25,6 +25,7 @@ from bayescale.pooling.metrics_fit import Component, sample_plan
 from bayescale.pooling.metrics_forecast import MetricsForecast, forecast_component, mixed
 from bayescale.pooling.metrics_plan import MetricsPlan, plan_metrics
 from bayescale.pooling.tables import ends_of
+from bayescale.posterior.checks import refuse_beyond_turn
 from bayescale.posterior.fitted import PLATEAU_LABELS, Fitted
 from bayescale.posterior.mixture import combine
 
@@ -145,6 +146,7 @@ class MetricsPosterior:
         *,
         kind: str = "run",
         given: Mapping[str, Any] | None = None,
+        force: bool = False,
         **inputs: float | np.ndarray,
     ) -> MetricsForecast:
         """Forecast all metrics at new inputs, jointly.
@@ -154,6 +156,7 @@ class MetricsPosterior:
             kind: "run" for the metrics of one future run, "mean" for the curves themselves.
             given: Measured losses of the new run by metric: one number, or one for each point. Forecasts of the other
                 metrics are conditional on them.
+            force: Forecast also beyond data that rise and then fall, see `Fitted.predict`.
             **inputs: The same inputs as keyword arguments.
 
         Raises:
@@ -191,6 +194,8 @@ class MetricsPosterior:
                 response=fit.response,
                 below=fit.below(x),
             )
+            if not force:
+                refuse_beyond_turn(fit, found[name])
         return MetricsForecast(found, measured, worth, pareto)
 
     def measured(self, given: Any, points: int) -> dict[str, np.ndarray]:

@@ -53,13 +53,13 @@ class Study(NamedTuple):
 
 
 def studies() -> Iterator[Study]:
-    """Return the families with several losses of the same runs."""
+    """Return the families with several losses of the same runs; of gemstones, each checkpoint counts as a run."""
     rows = table("overtrain")
     rows = rows[~rows["metric"].str.startswith("err_")]
     for family, part in rows.groupby("family", sort=False):
         yield study("overtrain", str(family), part)
     rows = table("gemstones")
-    yield study("gemstones", "gemstones_cool", rows[rows["family"] == "gemstones_cool"])
+    yield study("gemstones", "gemstones_hot", rows[rows["family"] == "gemstones_hot"])
 
 
 def study(source: str, family: str, rows: pd.DataFrame) -> Study:
@@ -129,10 +129,10 @@ def score(y: np.ndarray, parts: Sequence[bs.Forecast]) -> dict[str, Any]:
     return {"crps": float(crps.mean()), "inside": inside, "width": float((ends[1] - ends[0]).mean())}
 
 
-def summary(path: Path = RESULTS) -> pd.DataFrame:
+def summary_of(scored_rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Return a row for each source, ratio and way of forecasting."""
     found = []
-    for (source, ratio), rows in pd.DataFrame(stored(path)).groupby(["source", "ratio"], sort=False):
+    for (source, ratio), rows in pd.DataFrame(list(scored_rows)).groupby(["source", "ratio"], sort=False):
         held = rows["held"].to_numpy()
         alone = np.array([row["crps"] for row in rows["alone"]])
         for way in WAYS:
@@ -148,7 +148,7 @@ def summary(path: Path = RESULTS) -> pd.DataFrame:
 
 def told(path: Path = RESULTS) -> str:
     """Return the summary as a table in Markdown."""
-    rows = summary(path)
+    rows = summary_of(stored(path))
     cells = []
     for row in rows.to_dict("records"):
         cells.append(
