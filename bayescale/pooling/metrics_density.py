@@ -104,7 +104,7 @@ class Parts(NamedTuple):
 
     @property
     def stacked(self) -> bool:
-        """Whether metrics are stacked."""
+        """Return whether metrics are stacked."""
         return not isinstance(self.models, tuple)
 
     def each(self, function: Callable[..., Any], *given: Sequence[Any]) -> Any:
@@ -262,7 +262,7 @@ class Factor(NamedTuple):
 
 
 def factorise(between: Covariances, joint: Joint) -> Factor:
-    """Factorise the covariance of all losses, row after row in the eigenbasis of the discrepancy.
+    """Return the factor of the covariance of all losses, row after row in the eigenbasis of the discrepancy.
 
     Exact if the rows are complete. Otherwise every row counts as complete and as a run of its own, which suffices to
     standardise parameters.
