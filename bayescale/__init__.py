@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from bayescale.model.likelihood import Binomial as Binomial
     from bayescale.model.likelihood import Likelihood as Likelihood
     from bayescale.model.numpyro import numpyro_model as numpyro_model
+    from bayescale.pooling.metrics import MetricsPosterior as MetricsPosterior
+    from bayescale.pooling.metrics import fit_metrics as fit_metrics
+    from bayescale.pooling.metrics_forecast import MetricsForecast as MetricsForecast
     from bayescale.pooling.pool import Pool as Pool
     from bayescale.pooling.pool import pool as pool
     from bayescale.pooling.storage import load_pool as load_pool
@@ -87,6 +90,8 @@ _HOMES = {
     "model.numpyro": ("numpyro_model",),
     "fitting.fit_chain": ("fit_chain",),
     "fitting.fit_many": ("fit_each", "fit_many"),
+    "pooling.metrics": ("MetricsPosterior", "fit_metrics"),
+    "pooling.metrics_forecast": ("MetricsForecast",),
     "pooling.pool": ("Pool", "pool"),
     "pooling.storage": ("load_pool",),
     "posterior.chain": ("Chain",),

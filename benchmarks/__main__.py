@@ -159,6 +159,15 @@ def pool(
     print(pooling.told())
 
 
+@app.command("metrics", rich_help_panel=CALIBRATION)
+def several_metrics() -> None:
+    """Forecast one loss of the largest runs given another; print by data set (half an hour)."""
+    from benchmarks.calibration import metrics
+
+    metrics.measure()
+    print(metrics.told())
+
+
 @app.command("stack", rich_help_panel=CALIBRATION)
 def stack(
     most: Annotated[int, typer.Option(min=1, help="Most curves of a data set, evenly spaced.")] = 16,
