@@ -10,10 +10,11 @@ import bayescale as bs
 
 PUBLIC = {
     "bayescale": """
-        Backtest Binomial Break Discrepancy Exponent Failure Fall FitOptions Fitted Fixed Forecast Fraction InputError
-        LAWS Law Level Likelihood Mixture Nuts Outer Plateaus Pool Positive Posterior Real Report Runs ScoreScale Shares
-        Slope Stacking Status Turn UntrustworthyFit ValueScale backtest corpus coverage decide fit fit_each fit_many
-        laws load load_pool numpyro_model plot pool read read_csv read_families register_law report sbc stack
+        Backtest BetaBinomial Binomial Break Discrepancy Exponent Failure Fall FitOptions Fitted Fixed Forecast
+        Fraction InputError LAWS Law Level Likelihood Mixture Nuts Outer Plateaus Pool Positive Posterior Real
+        Report Runs ScoreScale Shares Slope Stacking Status Turn UntrustworthyFit ValueScale backtest corpus
+        coverage decide fit fit_each fit_many laws load load_pool numpyro_model plot pool read read_csv
+        read_families register_law report sbc stack
     """,
     "bayescale.decide": """
         ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Looks Power Ranking Reach

@@ -12,6 +12,7 @@ import pandas as pd
 from bayescale.errors import InputError, counted
 from bayescale.forecast import Forecast
 from bayescale.posterior.fitted import Fitted
+from bayescale.score_forecast import ScoreForecast
 
 NODES = 64
 """Number of equally likely values of the forecast input at which the second fit is evaluated."""
@@ -74,4 +75,7 @@ def predict_through(fit: Fitted, given: Mapping[str, Any], kind: str) -> Forecas
         "fitted": None,
         "below": False,
     }
+    if isinstance(whole, ScoreForecast) and whole.drawn is not None:
+        draws_of = np.repeat(np.arange(shape[0]), NODES)
+        return dataclasses.replace(whole, **found, drawn=whole.drawn.picked(draws_of)).resampled()
     return dataclasses.replace(whole, **found)
