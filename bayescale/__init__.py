@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from bayescale.laws.registry import LAWS as LAWS
     from bayescale.laws.registry import register_law as register_law
     from bayescale.model.discrepancy import Discrepancy as Discrepancy
+    from bayescale.model.likelihood import BetaBinomial as BetaBinomial
     from bayescale.model.likelihood import Binomial as Binomial
     from bayescale.model.likelihood import Likelihood as Likelihood
     from bayescale.model.numpyro import numpyro_model as numpyro_model
@@ -96,7 +97,7 @@ _HOMES = {
     "pooling.storage": ("load_pool",),
     "posterior.chain": ("Chain",),
     "posterior.mixture": ("Mixture",),
-    "model.likelihood": ("Binomial", "Likelihood"),
+    "model.likelihood": ("BetaBinomial", "Binomial", "Likelihood"),
     "data.score": ("ScoreScale",),
     "data.value": ("ValueScale",),
     "inference.nuts": ("Nuts",),

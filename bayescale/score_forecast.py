@@ -9,13 +9,12 @@ import numpy as np
 
 from bayescale._record import Array
 from bayescale.checked import known_keywords
+from bayescale.data.drawn_score import NODES, DrawnScore, known_range
 from bayescale.data.score import ScoreScale
 from bayescale.data.value import ResponseScale, ValueScale
 from bayescale.errors import InputError, counted
 from bayescale.forecast import Forecast, as_numbers, mixture_cdf, mixture_quantile
 
-NODES = 24
-"""Number of quadrature points for a mean over normal log odds."""
 COPIES = 8
 """Number of simulated measurements for each draw."""
 
@@ -27,16 +26,19 @@ class ScoreForecast(Forecast):
 
     Each posterior draw contributes a normal distribution of the log odds against a right answer, with mean `location`
     and standard deviation `scale`. Log odds decrease as models get better. Results are reported as scores between
-    chance and ceiling: higher is better.
+    chance and ceiling: higher is better. If a fit samples the range or a concentration (`drawn`), the distribution is
+    that of simulated scores.
 
     Attributes:
         range: Chance and ceiling.
-        simulated: Simulated scores on a finite number of items, shape (sample, point), if `measured` was called; else
-            None.
+        simulated: Simulated scores, shape (sample, point), if `measured` was called or there are `drawn` ranges; else
+            None. The first samples are those of `log_draws`.
+        drawn: Chance, ceiling and concentration of each draw of `location`, for fits that sample them; else None.
     """
 
     range: ScoreScale = dataclasses.field(default_factory=ScoreScale)
     simulated: np.ndarray | None = None
+    drawn: DrawnScore | None = None
 
     @property
     def higher_is_better(self) -> bool:
@@ -44,8 +46,38 @@ class ScoreForecast(Forecast):
         return True
 
     def log_of(self, response: float | np.ndarray) -> np.ndarray:
-        """Return ln of the odds against a right answer, of scores of any shape."""
+        """Return ln of the odds against a right answer, of scores of any shape, in the stated range."""
         return self.range.log_odds(response)
+
+    def expected(self, log_odds: np.ndarray) -> np.ndarray:
+        """Return the score at log odds of each draw, shape (draw, point)."""
+        return self.range.score(log_odds) if self.drawn is None else self.drawn.response(log_odds)
+
+    def probability_above_each(self, target: float) -> np.ndarray:
+        """Return the probability that the score of the first point exceeds a target in each draw, shape (draw,)."""
+        location, scale = self.location[:, 0], self.scale[:, 0]
+        drawn = known_range(self.range, len(location)) if self.drawn is None else self.drawn
+        return drawn.probability_above(target, location, scale, of_run=self.kind == "run")
+
+    def sampled(self, rng: np.random.Generator) -> np.ndarray:
+        """Simulate scores on endlessly many items, shape (sample, point); the first are those of `log_draws`."""
+        flat = self.log_draws.reshape(-1, len(self.points))
+        # Joint draws over the points come first; further draws make quantiles smoother.
+        more = self.location + self.scale * rng.standard_normal((COPIES - 1, *self.location.shape))
+        if self.drawn is None:
+            return self.range.score(np.concatenate([flat, more.reshape(-1, len(self.points))]))
+        number = len(self.location)
+        # Forecasts through another forecast have several locations for each of their draws.
+        index = [np.arange(len(flat)) * (number // len(flat)), np.tile(np.arange(number), COPIES - 1)]
+        drawn = self.drawn.picked(np.concatenate(index))
+        shares = drawn.response(np.concatenate([flat, more.reshape(-1, len(self.points))]))
+        return drawn.run(shares, rng) if self.kind == "run" else shares
+
+    def resampled(self) -> ScoreForecast:
+        """Return the forecast with simulated scores that belong to its draws; unchanged without `drawn` ranges."""
+        if self.drawn is None:
+            return self
+        return dataclasses.replace(self, simulated=self.sampled(np.random.default_rng(len(self.points))))
 
     @property
     def draws(self) -> np.ndarray:
@@ -57,7 +89,9 @@ class ScoreForecast(Forecast):
     @property
     def typical(self) -> np.ndarray:
         """Score at the mean log odds, shape (point,)."""
-        return self.range.score(self.location.mean(0))
+        if self.drawn is None:
+            return self.range.score(self.location.mean(0))
+        return self.expected(np.broadcast_to(self.location.mean(0), self.location.shape)).mean(0)
 
     @property
     def mean(self) -> np.ndarray:
@@ -116,10 +150,7 @@ class ScoreForecast(Forecast):
                 "number of items."
             )
         rng = np.random.default_rng(len(self.points))
-        flat = self.log_draws.reshape(-1, len(self.points))
-        # Joint draws over the points come first; further draws make quantiles smoother.
-        more = self.location + self.scale * rng.standard_normal((COPIES - 1, *self.location.shape))
-        shares = self.range.score(np.concatenate([flat, more.reshape(-1, len(self.points))]))
+        shares = self.sampled(rng)
         if items is not None:
             number = self.per_point("items", items, "a number of items of one or more", least=1.0)
             found = rng.binomial(number.astype(int), np.clip(shares, 0.0, 1.0)) / number.astype(int)
@@ -213,16 +244,17 @@ class ValueForecast(Forecast):
         return dataclasses.replace(self, scale=np.hypot(self.scale, spread), log_draws=self.log_draws + noise)
 
 
-def on_scale(forecast: Forecast, scale: ResponseScale | None) -> Forecast:
+def on_scale(forecast: Forecast, scale: ResponseScale | None, drawn: DrawnScore | None = None) -> Forecast:
     """Return a forecast of the response from that of ln of what laws describe; without a scale that is a loss.
 
     Args:
         forecast: The forecast.
         scale: Relation of a score or a value to what laws describe; None for a loss, whose forecast is not changed.
+        drawn: Range and concentration of a score in each draw, for fits that sample them; else None.
     """
     if scale is None:
         return forecast
     fields: dict[str, Any] = {field.name: getattr(forecast, field.name) for field in dataclasses.fields(forecast)}
     if isinstance(scale, ValueScale):
         return ValueForecast(**fields, values=scale)
-    return ScoreForecast(**fields, range=scale)
+    return ScoreForecast(**fields, range=scale, drawn=drawn).resampled()

@@ -112,13 +112,17 @@ def pack(results: Results = None, as_json: Json = False) -> None:
 @app.command("scores", rich_help_panel=CALIBRATION)
 def forecast_scores(
     source: Annotated[list[str] | None, typer.Option(help="Data set to score; repeatable. All by default.")] = None,
+    models: Annotated[
+        bool, typer.Option("--models", help="Compare the models of scores only, without rivals.")
+    ] = False,
 ) -> None:
     """Forecast benchmark scores of larger models with several methods; print by data set (half an hour)."""
     from benchmarks.calibration import scores
 
     chosen = tuple(source or scores.NAMES)
-    known(chosen, dict.fromkeys(scores.NAMES), "source")
-    print(scores.summary(scores.measure(chosen)).round(3).to_string(index=False))
+    known(chosen, dict.fromkeys((*scores.NAMES, *scores.SCATTERS)), "source")
+    measure = scores.compare_models if models else scores.measure
+    print(scores.summary(measure(chosen)).round(3).to_string(index=False))
 
 
 @app.command("values", rich_help_panel=CALIBRATION)

@@ -10,9 +10,9 @@ import bayescale as bs
 
 PUBLIC = {
     "bayescale": """
-        Backtest Binomial Break Chain Discrepancy Exponent Failure Fall FitOptions Fitted Fixed Forecast
-        Fraction InputError LAWS Law Level Likelihood MetricsForecast MetricsPosterior Mixture Nuts Outer
-        Plateaus Pool Positive Posterior Real Report Runs ScoreScale Shares Slope Stacking Status Turn
+        Backtest BetaBinomial Binomial Break Chain Discrepancy Exponent Failure Fall FitOptions Fitted Fixed
+        Forecast Fraction InputError LAWS Law Level Likelihood MetricsForecast MetricsPosterior Mixture Nuts
+        Outer Plateaus Pool Positive Posterior Real Report Runs ScoreScale Shares Slope Stacking Status Turn
         UntrustworthyFit ValueScale backtest corpus coverage decide fit fit_chain fit_each fit_many
         fit_metrics laws load load_pool numpyro_model plot pool read read_csv read_families register_law
         report sbc stack

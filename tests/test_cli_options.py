@@ -76,6 +76,8 @@ READING = {
     "score": "column",
     "chance": "at least zero",
     "ceiling": "positive",
+    "chance-sd": "positive",
+    "ceiling-sd": "positive",
     "n-items": "positive",
     "value": "column",
     "lower-is-better": "flag",

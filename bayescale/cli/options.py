@@ -62,6 +62,8 @@ READING: dict[str, tuple[Any, Any]] = {
     ),
     "chance": (Annotated[float | None, typer.Option(help="Score of guessing, e.g. 0.25 for four choices.")], None),
     "ceiling": (Annotated[float | None, typer.Option(help="Score that no model exceeds; 1 by default.")], None),
+    "chance_sd": (Annotated[float | None, typer.Option(help="Sd of the prior of --chance; by default known.")], None),
+    "ceiling_sd": (Annotated[float | None, typer.Option(help="Sd of the prior of --ceiling; by default known.")], None),
     "n_items": (
         Annotated[float | None, typer.Option(help="Number of items on which all scores are measured.")],
         None,
@@ -108,7 +110,9 @@ FIT: dict[str, tuple[Any, Any]] = {
         None,
     ),
     "likelihood": (
-        Annotated[str | None, typer.Option(help="normal (the default) or student; binomial for scores.")],
+        Annotated[
+            str | None, typer.Option(help="normal (the default) or student; for scores binomial or beta-binomial.")
+        ],
         None,
     ),
     "design": (

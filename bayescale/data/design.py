@@ -30,6 +30,8 @@ class Counted:
         setting: Index of each run's row in the design, shape (run,).
         chance: Score of guessing.
         ceiling: Score that no model exceeds.
+        chance_sd: Standard deviation of the prior of chance; None for a known chance.
+        ceiling_sd: The same for the ceiling.
     """
 
     right: Array
@@ -37,6 +39,8 @@ class Counted:
     setting: Array
     chance: float
     ceiling: float
+    chance_sd: float | None = None
+    ceiling_sd: float | None = None
 
 
 @record
@@ -151,7 +155,7 @@ def reduce_runs(runs: Runs, *, collapse: bool = True, exempt: Sequence[str] = ()
     spread = np.ptp(center_x, axis=0)
     counted = None
     if isinstance(runs.score, ScoreScale):
-        counted = Counted(rows.right, rows.items, config, runs.score.chance, runs.score.ceiling)
+        counted = Counted(rows.right, rows.items, config, *dataclasses.astuple(runs.score))
     return Design(
         z=x - reference,
         y=y - center,

@@ -47,6 +47,8 @@ def read(
     score: str | None = None,
     chance: float | None = None,
     ceiling: float | None = None,
+    chance_sd: float | None = None,
+    ceiling_sd: float | None = None,
     n_items: float | None = None,
     value: str | None = None,
     lower_is_better: bool = False,
@@ -79,6 +81,8 @@ def read(
             a percentage, or a count of right items. Its likelihood is binomial.
         chance: Score of guessing, 1 / choices of a multiple-choice task; 0 by default.
         ceiling: Score that no model exceeds; 1 by default.
+        chance_sd: Standard deviation of the prior of chance, which is then sampled; by default chance is known.
+        ceiling_sd: Standard deviation of the prior of the ceiling, which is then sampled; by default it is known.
         n_items: Number of items on which all scores are measured, if the file has no such column.
         value: Column of the response if it is a value of any sign, such as a reward, an Elo rating, a return or a
             difference of two runs. Its likelihood is normal on its own scale.
@@ -113,6 +117,8 @@ def read(
         score=score,
         chance=chance,
         ceiling=ceiling,
+        chance_sd=chance_sd,
+        ceiling_sd=ceiling_sd,
         n_items=n_items,
         value=value,
         lower_is_better=lower_is_better,
@@ -139,13 +145,7 @@ def joined(found: list[Runs], unfit: Mapping[str, str], name: str) -> Runs:
         text = f"Families without runs that can be used: {because(unfit.items())}"
         entry = LogEntry("family", "excluded", text)
         found = [dataclasses.replace(part, log=(*part.log, entry)) for part in found]
-    kinds = {part.inputs for part in found}
-    if len(kinds) > 1:
-        told = "; ".join(f"{part.name}: {', '.join(part.inputs) or 'none'}" for part in found[:5])
-        raise InputError(
-            f"Families have different scale inputs ({told}); choose common ones with inputs=(...) (--input), or read "
-            "them one by one with read_families."
-        )
+    refuse_other_inputs(found)
     frame = pd.concat([part.frame for part in found], ignore_index=True)
     log = tuple(dict.fromkeys(entry for part in found for entry in part.log))
     called = found[0].name if len(found) == 1 and not unfit else name
@@ -153,6 +153,21 @@ def joined(found: list[Runs], unfit: Mapping[str, str], name: str) -> Runs:
     left = pd.concat(gone, ignore_index=True) if gone else None
     # Families of values were read relative to their own values.
     return rescaled(dataclasses.replace(found[0], frame=frame, name=called, log=log, left_out=left))
+
+
+def refuse_other_inputs(families: Sequence[Runs]) -> None:
+    """Refuse families that do not have the same scale inputs.
+
+    Raises:
+        InputError: With the inputs of up to five families.
+    """
+    kinds = {part.inputs for part in families}
+    if len(kinds) > 1:
+        told = "; ".join(f"{part.name}: {', '.join(part.inputs) or 'none'}" for part in families[:5])
+        raise InputError(
+            f"Families have different scale inputs ({told}); choose common ones with inputs=(...) (--input), or read "
+            "them one by one with read_families."
+        )
 
 
 def source_name(source: Any) -> str:

@@ -30,6 +30,8 @@ class Options:
     score: str | None = None
     chance: float | None = None
     ceiling: float | None = None
+    chance_sd: float | None = None
+    ceiling_sd: float | None = None
     n_items: float | None = None
     value: str | None = None
     lower_is_better: bool = False
@@ -44,7 +46,7 @@ class Options:
             raise InputError(f"decimal (--decimal) must be '.' or ','; found {self.decimal!r}.")
         if self.derive not in (None, *DERIVED):
             raise InputError(f"derive (--derive) must be one of {', '.join(DERIVED)}; found {self.derive!r}.")
-        given = {name: getattr(self, name) for name in ("chance", "ceiling", "n_items")}
+        given = {name: getattr(self, name) for name in ("chance", "ceiling", "chance_sd", "ceiling_sd", "n_items")}
         for name, value in given.items():
             if value is not None and self.score is None:
                 option = name.replace("_", "-")
@@ -95,7 +97,8 @@ class Options:
         """The range of the score if the response is one, or None."""
         if self.score is None:
             return None
-        return ScoreScale(self.chance or 0.0, 1.0 if self.ceiling is None else self.ceiling)
+        ceiling = 1.0 if self.ceiling is None else self.ceiling
+        return ScoreScale(self.chance or 0.0, ceiling, chance_sd=self.chance_sd, ceiling_sd=self.ceiling_sd)
 
     @property
     def direction(self) -> ValueScale | None:

@@ -15,6 +15,8 @@ from bayescale.data.columns import words_of
 from bayescale.data.log import LogEntry
 from bayescale.errors import InputError, some
 
+WIDEST_SD = 0.25
+"""Largest standard deviation of chance or ceiling, as a fraction of the range; with more, their order is unclear."""
 OUTSIDE = 3.0
 """A score is refused if it lies outside its range by this many standard errors."""
 GUESSED_ITEMS = 1000
@@ -31,16 +33,28 @@ class ScoreScale:
     A score s is written as s = chance + (ceiling - chance) / (1 + o), where o are the odds against a right answer. Laws
     describe o, which decreases as models get better.
 
+    With `chance_sd` or `ceiling_sd` the fit samples that end of the range, with a prior around the given value (see
+    `model.score_range`). The columns that reading computes use the given values.
+
     Attributes:
         chance: Score of guessing: 1 / choices of a multiple-choice task, else 0.
         ceiling: Score that no model exceeds; 1 if all items have a right answer.
+        chance_sd: Standard deviation of the prior of chance; None for a known chance.
+        ceiling_sd: Standard deviation of the prior of the ceiling; None for a known ceiling.
 
     Raises:
-        InputError: Unless 0 <= chance < ceiling <= 1.
+        InputError: Unless 0 <= chance < ceiling <= 1, and for standard deviations that are not positive or exceed a
+            quarter of the range.
+
+    Example:
+        >>> ScoreScale(chance=0.25, chance_sd=0.02).uncertain
+        True
     """
 
     chance: float = 0.0
     ceiling: float = 1.0
+    chance_sd: float | None = None
+    ceiling_sd: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that do not satisfy 0 <= chance < ceiling <= 1."""
@@ -51,6 +65,20 @@ class ScoreScale:
                 f"chance and ceiling must satisfy 0 <= chance < ceiling <= 1; found chance={self.chance:g} (--chance) "
                 f"and ceiling={self.ceiling:g} (--ceiling). For a task of four choices, give chance=0.25."
             )
+
+        for name in ("chance_sd", "ceiling_sd"):
+            option, sd = "--" + name.replace("_", "-"), getattr(self, name)
+            checked.options(**{name: (sd, checked.optional(checked.POSITIVE))})
+            if sd is not None and sd > WIDEST_SD * (self.ceiling - self.chance):
+                raise InputError(
+                    f"{name} ({option}) must be at most a quarter of ceiling - chance, "
+                    f"{WIDEST_SD * (self.ceiling - self.chance):g}; found {sd:g}."
+                )
+
+    @property
+    def uncertain(self) -> bool:
+        """Return whether chance or ceiling is sampled."""
+        return self.chance_sd is not None or self.ceiling_sd is not None
 
     @property
     def higher_is_better(self) -> bool:
@@ -66,17 +94,19 @@ class ScoreScale:
         return self.log_odds(value)
 
     def check_target(self, target: float) -> None:
-        """Refuse a target that is not between chance and ceiling.
+        """Refuse a target that is not between chance and ceiling; an end that is sampled does not bound targets.
 
         Raises:
             InputError: With what was found.
         """
         if not checked.POSITIVE.holds(target):
             raise InputError(f"target must be a positive score; found {checked.shortened(target)}.")
-        if not self.chance < target < self.ceiling:
+        low = self.chance if self.chance_sd is None else 0.0
+        high = self.ceiling if self.ceiling_sd is None else 1.0
+        if not low < target < high:
             raise InputError(
-                f"The target (--target) of a score lies between chance {self.chance:g} and its ceiling "
-                f"{self.ceiling:g}, as 0.7 for 70 %; found {target:g}."
+                f"The target (--target) of a score lies between chance {low:g} and its ceiling {high:g}, as 0.7 for "
+                f"70 %; found {target:g}."
             )
 
     def score(self, log_odds: Array) -> np.ndarray:
@@ -189,17 +219,20 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
     if not len(score):
         return
     chance, ceiling = scale.chance, scale.ceiling
+    doubt, doubt_above = scale.chance_sd or 0.0, scale.ceiling_sd or 0.0
     best = int(np.argmax(score))
-    below = score < chance - OUTSIDE * np.sqrt(chance * (1.0 - chance) / items)
+    below = score < chance - OUTSIDE * np.sqrt(chance * (1.0 - chance) / items + doubt**2)
     if below.mean() > 0.5:
+        given = f" and chance_sd={doubt:g} (--chance-sd)" if doubt else ""
         raise InputError(
             f"{below.sum()} of {len(score)} scores lie below chance={chance:g} (--chance) by more than the sampling of "
-            "items explains. chance must be the score of guessing, 1 / choices."
+            f"items{given} explains. chance must be the score of guessing, 1 / choices. For models that score below "
+            f"it, e.g. because of their answers' format, give {'a larger ' if doubt else ''}chance_sd= (--chance-sd)."
         )
-    if score[best] > ceiling + OUTSIDE * np.sqrt(ceiling * (1.0 - ceiling) / items[best]):
+    if score[best] > ceiling + OUTSIDE * np.sqrt(ceiling * (1.0 - ceiling) / items[best] + doubt_above**2):
         raise InputError(
             f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), the score that no model exceeds. "
-            "Leave the ceiling out or raise it."
+            "Leave the ceiling out or raise it, or say how uncertain it is with ceiling_sd= (--ceiling-sd)."
         )
 
 

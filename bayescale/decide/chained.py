@@ -15,6 +15,7 @@ from bayescale.forecast import Forecast
 from bayescale.posterior.chain import Chain
 from bayescale.posterior.checks import grave_notes
 from bayescale.posterior.fitted import Fitted
+from bayescale.score_forecast import ScoreForecast
 
 
 class Outlook(NamedTuple):
@@ -52,9 +53,10 @@ def through(chain: Chain, at: dict[str, float]) -> Outlook:
     # One value of the noise from each of as many strata as there are draws, in random order.
     rng = np.random.default_rng([chain.scores.seed, 11])
     share = (rng.permutation(len(location)) + rng.uniform(size=len(location))) / len(location)
-    score = chain.scores.runs.score
-    assert score is not None, "scores"
-    outcomes = score.response(location + scale * ndtri(share))[:, None]
+    assert isinstance(forecast, ScoreForecast), "scores"
+    log_odds = location + scale * ndtri(share)
+    drawn = forecast.drawn
+    outcomes = forecast.range.score(log_odds) if drawn is None else drawn.run(drawn.response(log_odds), rng)
     expected = chain.losses.forecast_at(point, "mean")
     loss = {chain.through: float(chain.input_of(expected.quantile(0.5))[0])}
     second = chain.scores.forecast_at(pd.DataFrame([loss]), "mean")
@@ -71,7 +73,7 @@ def through(chain: Chain, at: dict[str, float]) -> Outlook:
     def error(values: np.ndarray) -> float:
         return float(values.std() / np.sqrt(effective))
 
-    return Outlook(forecast, curve, outcomes, error, error, reasons, () if far is None else (far,))
+    return Outlook(forecast, curve, outcomes[:, None], error, error, reasons, () if far is None else (far,))
 
 
 def effective_draws(fit: Fitted, forecast: Forecast) -> float:

@@ -26,6 +26,7 @@ from bayescale.forecast import RECORD_RATIO, At, Forecast
 from bayescale.posterior.chain import Chain
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.track_record import INSIDE, VALUES
+from bayescale.score_forecast import ScoreForecast
 
 ANSWERS = {
     "go": "buy the run",
@@ -421,7 +422,10 @@ def direct(posterior: Fitted, at: dict[str, float]) -> Outlook:
 def chance(found: Outlook, forecast: Forecast, target: float) -> tuple[float, float]:
     """Return the probability that the target is met, and its Monte-Carlo standard error."""
     # Target and forecast are compared by the logarithm of what the law describes, which decreases as models get better.
-    each = ndtr((forecast.log_of(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
+    if isinstance(forecast, ScoreForecast) and forecast.drawn is not None:
+        each = forecast.probability_above_each(target)
+    else:
+        each = ndtr((forecast.log_of(target) - forecast.location[:, 0]) / np.maximum(forecast.scale[:, 0], 1e-12))
     return float(each.mean()), found.curve_error(each)
 
 

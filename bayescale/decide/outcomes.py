@@ -12,6 +12,7 @@ from scipy.special import ndtri
 from scipy.stats import t as student
 
 from bayescale.data.design import measurement_variance
+from bayescale.data.drawn_score import DrawnScore
 from bayescale.data.score import counts
 from bayescale.data.value import ResponseScale
 from bayescale.errors import InputError
@@ -23,6 +24,8 @@ from bayescale.posterior.posterior import fitted
 
 STRATA = 32
 """Number of strata of equal probability into which run-to-run noise is divided; one value is drawn from each."""
+SMALLEST_SHARE = 1e-6
+"""Smallest score, and smallest error rate, whose odds are compared."""
 REPEATS = 4
 """Joint draws of the discrepancy for each posterior draw: they are cheap and halve the Monte-Carlo error."""
 
@@ -45,6 +48,7 @@ class JointDraws:
         blocks: Number of the posterior draw that each joint draw comes from, shape (draw,).
         layout: Chains and draws of each component of the fit, see `Fitted.layout`.
         scale: Relation of a score or a value to what the law describes, whose logarithm is `curve`; None for losses.
+            For fits that sample the range of a score it differs between draws.
     """
 
     points: pd.DataFrame
@@ -57,12 +61,26 @@ class JointDraws:
     tail: float | None
     blocks: np.ndarray
     layout: tuple[tuple[int, int], ...]
-    scale: ResponseScale | None = None
+    scale: ResponseScale | DrawnScore | None = None
+
+    def seen(self, log: np.ndarray) -> np.ndarray:
+        """Return ln loss, or what it is compared by, shape (draw,): for a sampled range, ln of the odds of an error.
+
+        Log odds within the range cannot be observed if the range is not known.
+        """
+        return error_odds(self.scale.response(log)) if isinstance(self.scale, DrawnScore) else log
 
     def run(self, point: int, rng: np.random.Generator) -> np.ndarray:
-        """Return ln loss of one more run at a point, with a seed and a measurement error of its own, shape (draw,)."""
+        """Return ln loss of one more run at a point, with a seed and a measurement error of its own; see `seen`.
+
+        Returns:
+            Shape (draw,).
+        """
         noise = np.hypot(self.seed_sd, self.measured[point]) * rng.standard_normal(len(self.curve))
-        return self.curve[:, point] + self.residual[:, point] + noise
+        log = self.curve[:, point] + self.residual[:, point] + noise
+        if isinstance(self.scale, DrawnScore):
+            return error_odds(self.scale.run(self.scale.response(log), rng))
+        return log
 
     def spread(self, point: int) -> np.ndarray:
         """Return losses, scores or values of one more run at a point, with one value of its noise from each stratum.
@@ -81,11 +99,19 @@ class JointDraws:
             middle, total, tail = self.curve[:, point], np.hypot(self.residual_sd, self.seed_sd), self.tail
         noise = ndtri(share) if tail is None else student.ppf(share, tail)
         shown = middle[:, None] + total[:, None] * noise
+        if isinstance(self.scale, DrawnScore):
+            return self.scale.run(self.scale.response(shown), rng)
         return np.exp(shown) if self.scale is None else self.scale.response(shown)
 
     def error(self, values: np.ndarray) -> float:
         """Return the Monte-Carlo standard error of the mean of a quantity over joint draws."""
         return mean_error(np.bincount(self.blocks, values) / np.bincount(self.blocks), self.layout)
+
+
+def error_odds(score: np.ndarray) -> np.ndarray:
+    """Return ln of the odds of an error on one item, of scores of any shape; finite also for scores of zero and one."""
+    inside = np.clip(score, SMALLEST_SHARE, 1.0 - SMALLEST_SHARE)
+    return np.log1p(-inside) - np.log(inside)
 
 
 def mean_error(values: np.ndarray, layout: tuple[tuple[int, int], ...]) -> float:
@@ -143,7 +169,7 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
     frame = posterior.runs.frame
     known = np.zeros(len(points), bool)
     measured = np.zeros(len(frame))
-    scale = posterior.runs.response_scale
+    scale: ResponseScale | DrawnScore | None = posterior.runs.response_scale
     if (score := posterior.runs.score) is not None:
         measured = 1.0 / np.sqrt(normal_approximation(*counts(frame), score.chance, score.ceiling)[1])
     elif "value_se" in frame:
@@ -158,8 +184,29 @@ def joint_draws(posterior: Fitted, points: pd.DataFrame, repeats: int = REPEATS)
             left = scatter * np.sqrt(1.0 - share)
             residual[:, number] = share * shown + left * rng.standard_normal(len(curve))
     blocks = np.repeat(np.arange(total), repeats)
+    if (drawn := posterior.drawn_score) is not None:
+        scale = drawn.picked(blocks)
     error = np.full(len(points), np.median(measured))
     return JointDraws(points, curve, residual, known, error, scatter, seed, tail, blocks, posterior.layout, scale)
+
+
+def refuse_drawn_score(posterior: Fitted, verb: str, what: str) -> None:
+    """Refuse a fit that samples the range of a score or a concentration, for questions about log odds.
+
+    Args:
+        posterior: The fit.
+        verb: Name of the question.
+        what: What it judges by log odds.
+
+    Raises:
+        InputError: With what to fit instead.
+    """
+    if posterior.drawn_score is not None:
+        raise InputError(
+            f"{verb} judges {what} by log odds between a known chance and a known ceiling, and this fit samples "
+            "chance, ceiling or a concentration. Fit the scores again with a known chance and ceiling, and with the "
+            "binomial likelihood."
+        )
 
 
 def at_point(posterior: Fitted, at: At | None, inputs: Mapping[str, Any]) -> dict[str, float]:

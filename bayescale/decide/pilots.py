@@ -216,7 +216,7 @@ def rank(
     here = joint_draws(posterior, points)
     rng = np.random.default_rng([posterior.seed, 3])
     shown = np.column_stack([here.run(1 + row, rng) for row in range(len(table))])
-    curve = here.curve[:, 0]
+    curve = here.seen(here.curve[:, 0])
     gain = None if utility is None else utility.gain(here.spread(0)).mean(1)
     rows = [appraise(here, curve, gain, shown[:, [number]]) for number in range(len(table))]
     frame = beside(table[names], RESULTS)

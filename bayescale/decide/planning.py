@@ -21,7 +21,7 @@ from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs, scales
 from bayescale.decide.information import index
-from bayescale.decide.outcomes import JointDraws, at_point, joint_draws
+from bayescale.decide.outcomes import JointDraws, at_point, joint_draws, refuse_drawn_score
 from bayescale.decide.sensitivity import fit_again
 from bayescale.decide.utility import as_law_describes
 from bayescale.digits import NOTHING, inputs_text
@@ -208,8 +208,7 @@ def power(
     )
     if not isinstance(source, Fitted | PublishedLaw):
         source = get_law(source)
-    if isinstance(source, Fitted) and (response := source.runs.response_scale) is not None:
-        given = as_law_describes(given, response, refit)
+    given = as_described(given, source, refit)
     if target is not None and isinstance(source, Law):
         raise InputError(
             "target (--target) needs the level of the loss: give a posterior (--fit), or a law with published "
@@ -322,6 +321,23 @@ def aim_reached(
         return np.sqrt(0.5) * interval_width(curve, level) <= number
     p = ndtr((np.log(number) - median) / spread)
     return np.maximum(p, 1.0 - p) >= sure
+
+
+def as_described(given: dict[str, float], source: Any, refit: bool) -> dict[str, float]:
+    """Return the aim of plans as what the law describes; unchanged for losses.
+
+    Args:
+        given: The aim: its name and its number.
+        source: What simulates the plans' runs.
+        refit: Whether plans are judged by fits to simulated runs.
+
+    Raises:
+        InputError: For aims that are defined only for losses, and for scores with a sampled range or concentration.
+    """
+    if not isinstance(source, Fitted) or (response := source.runs.response_scale) is None:
+        return given
+    refuse_drawn_score(source, "power", "plans")
+    return as_law_describes(given, response, refit)
 
 
 def foreseen(

@@ -30,6 +30,7 @@ from bayescale.decide.course import (
 )
 from bayescale.decide.crossing import Crossing, crossing_of, factor_needed, quantiles
 from bayescale.decide.noise import SeedNoise, noise
+from bayescale.decide.outcomes import refuse_drawn_score
 from bayescale.decide.paired import Ratio, pair
 from bayescale.decide.trust import Caveat, caveats, far_caveat, law_point, unconverged
 from bayescale.errors import InputError
@@ -222,6 +223,8 @@ def check_recipes(posteriors: Any, pairing: str, equal: float, at: Mapping[str, 
     names = tuple(posteriors)
     if len(names) < 2:
         raise InputError(f"Two or more recipes are needed; found {len(names)}: {', '.join(names) or 'none'}.")
+    for posterior in posteriors.values():
+        refuse_drawn_score(posterior, "compare", "recipes")
     directions = [(p.runs.score, p.runs.value and p.runs.value.higher_is_better) for p in posteriors.values()]
     if len(set(directions)) > 1:
         raise InputError(

@@ -18,6 +18,7 @@ import pandas as pd
 from bayescale import laws
 from bayescale._jax import on_cores
 from bayescale.checked import known_keywords
+from bayescale.data.drawn_score import joined
 from bayescale.data.runs import Runs
 from bayescale.decide.outcomes import at_point
 from bayescale.decide.utility import check_target
@@ -29,6 +30,7 @@ from bayescale.model.parameters import read
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.mixture import combine
 from bayescale.posterior.posterior import Posterior
+from bayescale.score_forecast import ScoreForecast
 
 LAWS = {1: ("saturating_power", "power"), 2: ("chinchilla", "kaplan_joint")}
 """Laws that a fit is compared with, by number of inputs: one with an irreducible loss and one without."""
@@ -221,7 +223,7 @@ def reweighted(
     """Return the answer with every prior raised to a power, by importance weights of the draws (PSIS of ArviZ)."""
     from arviz_stats.base import array_stats
 
-    point, locations, scales = pd.DataFrame([at]), [], []
+    point, locations, scales, ranges = pd.DataFrame([at]), [], [], []
     # The components of a mixture keep their weights.
     for part, (chains, draws) in zip(posterior.components, posterior.layout, strict=True):
         one = part.thinned(draws)
@@ -237,10 +239,17 @@ def reweighted(
         steps = (np.arange(len(weights)) + 0.5) / len(weights)
         pick = np.searchsorted(np.cumsum(weights) / weights.sum(), steps).clip(0, len(weights) - 1)
         found = one.forecast_at(point, "run")
+        if isinstance(found, ScoreForecast) and found.drawn is not None:
+            ranges.append(found.drawn.picked(pick))
         locations.append(found.location[pick])
         scales.append(found.scale[pick])
     whole = posterior.forecast_at(point, "run")
     whole = dataclasses.replace(whole, location=np.concatenate(locations), scale=np.concatenate(scales))
+    if isinstance(whole, ScoreForecast) and ranges:
+        # The joint draws were not reweighted, so draws of the reweighted log odds take their place.
+        noise = np.random.default_rng(posterior.seed).standard_normal(whole.location.shape)
+        draws = (whole.location + whole.scale * noise)[None]
+        whole = dataclasses.replace(whole, log_draws=draws, drawn=joined(ranges)).resampled()
     return state(label, "prior", whole, target, posterior.status)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._display import Display
 from bayescale.checked import known_keywords
-from bayescale.decide.outcomes import at_point, joint_draws
+from bayescale.decide.outcomes import at_point, error_odds, joint_draws
 from bayescale.decide.trust import Caveat, caveats
 from bayescale.decide.utility import check_target, money
 from bayescale.digits import NOTHING, inputs_text
@@ -160,6 +160,9 @@ def stop_early(
         if (scale := posterior.runs.value) is not None:
             # Each fit has its own y; values with the sign of losses are comparable.
             run = scale.sign * scale.response(run)
+        elif posterior.runs.score is not None and any(one.drawn_score is not None for one in named.values()):
+            # Log odds are comparable only within one range.
+            run = run if posterior.drawn_score is not None else error_odds(posterior.runs.score.score(run))
         final.append(rng.permutation(run))
     frame = pd.DataFrame(rows)
     size = min(len(values) for values in final)

@@ -23,6 +23,7 @@ from bayescale.checked import known_keywords
 from bayescale.data.checkpoints import own_runs
 from bayescale.data.runs import Runs
 from bayescale.data.runs import checked as checked_runs
+from bayescale.data.score import ScoreScale
 from bayescale.errors import InputError, Status
 from bayescale.evaluate.simulate import owners, prior_values, simulate
 from bayescale.fitting.fit_many import Queue, results_of
@@ -33,7 +34,7 @@ from bayescale.model.density import log_likelihood
 from bayescale.model.discrepancy import Discrepancy
 from bayescale.model.evaluations import Counts, Dense
 from bayescale.model.level import marginal_level
-from bayescale.model.likelihood import Likelihood
+from bayescale.model.likelihood import BetaBinomial, Likelihood
 from bayescale.model.parameters import coordinates
 from bayescale.model.problem import Job, Model, Problem, Values
 from bayescale.posterior.fitted import Fitted
@@ -107,6 +108,7 @@ def run(
     seed: int,
     true_discrepancy: Discrepancy | str | None = "same",
     true_likelihood: Likelihood | str = "same",
+    true_score: ScoreScale | str = "same",
     ratios: Sequence[float] = (3.0, 10.0),
     executor: Executor | None = None,
     progress: bool | None = None,
@@ -127,6 +129,8 @@ def run(
         seed: Seed of all random numbers.
         true_discrepancy: Discrepancy of the simulated data; "same" is the one that the fits assume.
         true_likelihood: Likelihood of the simulated data; "same" is the one that the fits assume.
+        true_score: Range of simulated scores, with the prior of its ends; "same" is that of the runs. Parameters that
+            only one of the two models has are not ranked.
         ratios: Extrapolation factors, equal for all inputs, at which one future run is forecast.
         executor: Where to fit, see `fit_many`; ranks do not depend on it.
         progress: Show a progress bar; by default only on a terminal.
@@ -146,7 +150,8 @@ def run(
     assumed = request.plan(runs)
     others = {"discrepancy": true_discrepancy, "likelihood": true_likelihood}
     real: Any = {name: value for name, value in others.items() if value != "same"}
-    truth = plan_fit(runs, law, **{**request.model, **real})
+    like = runs if true_score == "same" else dataclasses.replace(checked_runs(runs), score=true_score)
+    truth = plan_fit(like, law, **{**request.model, **real})
     simulable(assumed)
     simulable(truth)
     new = beyond(assumed.jobs[0], ratios)
@@ -155,10 +160,11 @@ def run(
     plans, futures = {}, []
     for number, (one, owner) in enumerate(zip(truths, owners(truth, simulations), strict=True)):
         y, future = simulate(truth.jobs[owner], one, new, np.random.default_rng([seed, number, 0]))
-        plans[number] = with_response(assumed, y, np.random.default_rng([seed, number, 2]))
+        plans[number] = with_response(assumed, y, np.random.default_rng([seed, number, 2]), one)
         futures.append(future)
     queue = Queue(plans, {}, request, None, executor)
-    return ranked(queue, position, truths, np.array(futures), new, ratios, progress)
+    common = placed(position, truth.jobs[0], assumed.jobs[0])
+    return ranked(queue, common, truths, np.array(futures), new, ratios, progress)
 
 
 @list_fit_options()
@@ -200,8 +206,8 @@ def given(
     request = request_fit(law, seed, options)
     checked.options(simulations=(simulations, checked.whole(1, 1_000_000)))
     check_ratios(ratios)
-    refuse_given(checked_runs(runs))
     real = request.plan(runs)
+    refuse_given(checked_runs(runs), real.jobs[0])
     simulable(real)
     enough(simulations, len(real.jobs))
     name = runs.inputs[0]
@@ -247,16 +253,25 @@ def given(
     return ranked(queue, position, truths, np.array(futures), ahead, ratios, progress)
 
 
-def refuse_given(runs: Runs) -> None:
+def refuse_given(runs: Runs, job: Job) -> None:
     """Refuse runs that `given` cannot extend.
 
+    Args:
+        runs: The runs.
+        job: A model of them.
+
     Raises:
-        InputError: For values, and for several inputs.
+        InputError: For values, for several inputs, and for scores with a sampled range or beta-binomial counts.
     """
     if runs.value is not None:
         raise InputError("`given` is for losses and scores; check values with `run`.")
     if len(runs.inputs) > 1:
         raise InputError(f"`given` needs runs with one input; {runs.name} has {', '.join(runs.inputs)}.")
+    if sampled_range(job.problem.evaluation) or isinstance(job.likelihood, BetaBinomial):
+        raise InputError(
+            "`given` is for scores with a known range and binomial counts; check chance_sd, ceiling_sd and "
+            "beta-binomial counts with `run`."
+        )
 
 
 def component_draws(fit: Fitted, plan: FitPlan, count: int) -> list[tuple[np.ndarray, Values]]:
@@ -347,22 +362,44 @@ def ranked(
     level = ("level",) if marginal_level(job.model) else ()
     # The probability of counts depends on latent log odds, which are not simulated as parameters.
     density = () if isinstance(job.problem.evaluation, Counts) else ("likelihood",)
-    names = (*ranked_coordinates(job), *level, *forecasts, *density, *whole)
+    kept = [name for name, known in zip(ranked_coordinates(job), np.isfinite(position[0]), strict=False) if known]
+    names = (*kept, *level, *forecasts, *density, *whole)
     return Ranks(names, np.array(rows), statuses, np.array(rhat))
 
 
-def with_response(plan: FitPlan, y: np.ndarray, rng: np.random.Generator) -> FitPlan:
+def sampled_range(evaluation: Any) -> bool:
+    """Return whether an evaluation samples the range of a score."""
+    return isinstance(evaluation, Counts) and (evaluation.chance_sd, evaluation.ceiling_sd) != (None, None)
+
+
+def placed(position: np.ndarray, truth: Job, assumed: Job) -> np.ndarray:
+    """Return true parameters in the order of those of the fits, NaN where the true model lacks one.
+
+    Args:
+        position: True unconstrained parameters, shape (simulation, parameter).
+        truth: A job of the true model.
+        assumed: A job of the model that is fitted.
+    """
+    theirs, ours = (coordinates(job.model, job.problem) for job in (truth, assumed))
+    if theirs == ours:
+        return position
+    columns = [position[:, theirs.index(n)] if n in theirs else np.full(len(position), np.nan) for n in ours]
+    return np.stack(columns, axis=1)
+
+
+def with_response(plan: FitPlan, y: np.ndarray, rng: np.random.Generator, values: Values) -> FitPlan:
     """Return a plan for the same inputs with another response.
 
     Args:
         plan: The plan.
         y: The response minus the centre, shape (bucket,); for scores the log odds of each run.
         rng: Generator of the numbers of right items.
+        values: The true values, leading axis 1.
     """
     first = plan.jobs[0].problem
     right = None
     if isinstance(first.evaluation, Counts):
-        right, y = first.evaluation.simulate(y, float(first.center), rng)
+        right, y = first.evaluation.simulate(y, float(first.center), rng, values)
         y = np.where(first.mask > 0, y, 0.0)
 
     def changed(job: Job) -> Job:
@@ -412,7 +449,8 @@ def rank(
     flat = jax.tree.map(lambda leaf: np.asarray(leaf)[picks], flat)
     position = posterior.unconstrained.reshape(total, -1)[picks]
     ahead = predict_log(job.model, job.problem, job.low, flat, new, "run", rng).draws - float(job.problem.center)
-    below = [*(position < truth).sum(0)[: len(ranked_coordinates(job))]]
+    known = np.isfinite(truth[: len(ranked_coordinates(job))])
+    below = [*(position < truth).sum(0)[: len(known)][known]]
     if marginal_level(job.model):
         below.append((np.asarray(flat.level) < values.level[0]).sum())
     below.extend((ahead < future).sum(0))

@@ -337,7 +337,11 @@ def log_probability_of_items(forecast: ScoreForecast, right: np.ndarray, items: 
     nodes, weights = np.polynomial.hermite_e.hermegauss(24)
     terms = []
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
-        share = forecast.range.score(forecast.location + node * forecast.scale)
-        terms.append(np.log(weight) + xlogy(right, share) + xlogy(items - right, 1.0 - share))
+        share = forecast.expected(forecast.location + node * forecast.scale)
+        if forecast.drawn is None:
+            each = xlogy(right, share) + xlogy(items - right, 1.0 - share)
+        else:
+            each = forecast.drawn.log_probability(right, items, share)
+        terms.append(np.log(weight) + each)
     ways = gammaln(items + 1.0) - gammaln(right + 1.0) - gammaln(items - right + 1.0)
     return ways + logsumexp(np.stack(terms), axis=(0, 1)) - np.log(len(forecast.location))

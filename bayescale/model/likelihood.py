@@ -102,6 +102,11 @@ class Likelihood:
         left = {name: value for name, value in defaults.items() if getattr(self, name) is None}
         return dataclasses.replace(self, **left)
 
+    def draw_concentration(self, sample: Callable[..., Any]) -> Any:
+        """Return `()`: only `BetaBinomial` has a concentration."""
+        del sample
+        return ()
+
     def draw(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
         """Draw the standard deviations of the residual and of the seed noise."""
         residual = jnp.exp(sample("log_residual_sd", dist.Normal(jnp.log(self.residual_sd), self.residual_spread)))
@@ -136,7 +141,8 @@ class Binomial(Likelihood):
         """Refuse invalid numbers; placeholders that JAX puts in their place are accepted."""
         super().__post_init__()
         if self.tail is not None:
-            raise InputError(f"Binomial allows only tail=None, because log odds are normal; found tail={self.tail!r}.")
+            name = type(self).__name__
+            raise InputError(f"{name} allows only tail=None, because log odds are normal; found tail={self.tail!r}.")
 
     @property
     def samples_level(self) -> bool:
@@ -149,6 +155,57 @@ class Binomial(Likelihood):
         return "binomial likelihood"
 
 
+@known_keywords
+@record
+class BetaBinomial(Binomial):
+    """Distribution of a score whose right items are beta-binomial: items of a run are correlated.
+
+    The expected score p of a run comes from its log odds, as in `Binomial`. The score q of one run on endlessly many
+    items is Beta(p k, (1 - p) k) with concentration k, and right items are binomial given q. Runs therefore scatter by
+    sqrt(p (1 - p) / (k + 1)) around p, also at chance and at the ceiling, where scatter in log odds has no effect.
+    This scatter of single runs takes the place of seed noise. The residual remains, with a smaller prior.
+
+    Attributes:
+        residual_sd: Median of the LogNormal prior of the residual's standard deviation in log odds.
+        residual_spread: Standard deviation of the logarithm in that prior.
+        seed_sd: Median of the LogNormal prior of seed noise in log odds; None, the default, leaves it out.
+        seed_spread: Standard deviation of the logarithm in that prior.
+        tail: Always None: log odds are normal.
+        concentration: Median of the LogNormal prior of the concentration k; at 300, runs of a score of one half have a
+            standard deviation of 2.9 points.
+        concentration_spread: Standard deviation of ln k in that prior.
+
+    Example:
+        >>> import bayescale as bs
+        >>> bs.BetaBinomial(concentration=100.0).says
+        'beta-binomial likelihood'
+    """
+
+    residual_sd: float = 0.03
+    seed_sd: float | None = None
+    concentration: float = 300.0
+    concentration_spread: float = 1.5
+
+    @property
+    def says(self) -> str:
+        """Return a description of the distribution in words."""
+        return "beta-binomial likelihood"
+
+    def __post_init__(self) -> None:
+        """Refuse invalid numbers; placeholders that JAX puts in their place are accepted."""
+        super().__post_init__()
+        checked.fields(self, dict.fromkeys(("concentration", "concentration_spread"), checked.POSITIVE))
+
+    def draw_concentration(self, sample: Callable[..., Any]) -> Any:
+        """Draw the concentration."""
+        prior = dist.Normal(jnp.log(self.concentration), self.concentration_spread)
+        return jnp.exp(sample("log_concentration", prior))
+
+
+SCORED: dict[str, type[Binomial]] = {"binomial": Binomial, "beta-binomial": BetaBinomial}
+"""Likelihoods of scores with a name."""
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Likelihood, Binomial, BetaBinomial)}
+"""Classes of likelihoods by name, as files contain them."""
 TAILS = {"normal": None, "student": 4.0}
 """Degrees of freedom of the likelihoods with a name."""
 
@@ -167,21 +224,23 @@ def resolve_likelihood(likelihood: Any, n_inputs: int, scored: bool = False, val
             response.
     """
     if isinstance(likelihood, str):
-        known = (*TAILS, "binomial")
+        known = (*TAILS, *SCORED)
         if likelihood not in ("auto", *known):
             raise InputError(f"There is no likelihood {likelihood!r}. {nearest(likelihood, ('auto', *known))}")
         if likelihood == "auto":
             likelihood = "binomial" if scored else "normal"
         own = {name: VALUES[name] for name in ("seed_sd", "seed_spread")} if valued else {}
-        likelihood = Binomial() if likelihood == "binomial" else Likelihood(tail=TAILS[likelihood], **own)
+        kind = SCORED.get(likelihood)
+        likelihood = Likelihood(tail=TAILS[likelihood], **own) if kind is None else kind()
     if not isinstance(likelihood, Likelihood):
         found = checked.shortened(likelihood)
         raise InputError(f"likelihood must be a Likelihood or one of {', '.join(TAILS)}; found {found}.")
     if scored != isinstance(likelihood, Binomial):
         raise InputError(
-            "Scores allow only a binomial likelihood, which is their default. Leave out likelihood= (--likelihood)."
+            "Scores allow only a binomial likelihood, which is their default, or a beta-binomial one. Leave out "
+            "likelihood= (--likelihood), or give beta-binomial."
             if scored
-            else f"These runs have {'values' if valued else 'losses'}, and a binomial likelihood is for scores. Read "
+            else f"These runs have {'values' if valued else 'losses'}, and a {likelihood.says} is for scores. Read "
             "scores with score= (--score)."
         )
     found = likelihood.completed(n_inputs, valued)

@@ -25,12 +25,13 @@ from bayescale.model.choice import plateaus
 from bayescale.model.density import offset, within_likelihood
 from bayescale.model.discrepancy import innovation_kernel, kernel
 from bayescale.model.evaluations import Dense
-from bayescale.model.evaluations.counts import log_shares
+from bayescale.model.evaluations.counts import beta_parameters, empty, log_shares, range_of
 from bayescale.model.level import level_variance, marginal_level
 from bayescale.model.options import ModelOptions
 from bayescale.model.parameters import coordinates, draw, relative_curve
 from bayescale.model.prepare import axis_positions, make_jobs, mixture_weights
-from bayescale.model.problem import SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
+from bayescale.model.problem import RANGE, SAME_DIGITS, Job, Model, Problem, Values, row_variance, share_residuals
+from bayescale.model.score_range import draw_range
 
 DETAILS = ("value_se", "run", "seed", "n_items")
 """Columns of runs that the likelihood uses besides inputs and response."""
@@ -120,8 +121,9 @@ def component_model(job: Job) -> Callable[..., Future | None]:
     def model(x: Any = None, y: Any = None) -> Future | None:
         seen = own if y is None else raw_problem(job, observed_runs(job, x, y))
         values = draw(numpyro.sample, job.model, own if x is None or y is None else seen)
-        for name, value in values.constants.items():
-            if name not in sites:
+        shown = values.constants | {name: getattr(values, name) for name in RANGE}
+        for name, value in shown.items():
+            if name not in sites and not empty(value):
                 numpyro.deterministic(name, value)
         seen = observe(values, job.model, seen)
         return None if x is None or y is not None else forecast(values, job, seen, input_table(job, x))
@@ -137,6 +139,12 @@ class DenseCounts(Dense):
     items: Array
     chance: Array
     ceiling: Array
+    chance_sd: Array | None = None
+    ceiling_sd: Array | None = None
+
+    def draw_range(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
+        """See `Evaluation.draw_range`."""
+        return draw_range(sample, self.chance, self.ceiling, self.chance_sd, self.ceiling_sd)
 
 
 def observe(values: Values, model: Model, problem: Problem) -> Problem:
@@ -149,7 +157,7 @@ def observe(values: Values, model: Model, problem: Problem) -> Problem:
     mean = offset(model, problem, values)
     covariance = problem.evaluation.row_covariance(values, problem)
     if isinstance(problem.evaluation, DenseCounts):
-        return observe_counts(problem, problem.evaluation, mean, covariance)
+        return observe_counts(values, problem, problem.evaluation, mean, covariance)
     if model.likelihood.tail is None or problem.latent:
         if marginal_level(model):
             covariance = covariance + level_variance(model)
@@ -166,10 +174,11 @@ def observe(values: Values, model: Model, problem: Problem) -> Problem:
     return problem
 
 
-def observe_counts(problem: Problem, counts: DenseCounts, mean: Any, covariance: Any) -> Problem:
+def observe_counts(values: Values, problem: Problem, counts: DenseCounts, mean: Any, covariance: Any) -> Problem:
     """Add the sites of scores; return the problem with the log odds of its rows as response.
 
     Args:
+        values: Constrained values, which have the range of the score if it is sampled.
         problem: The raw rows.
         counts: Evaluation of these rows.
         mean: ln of the law plus level at these rows, minus the centre, shape (row,).
@@ -177,10 +186,13 @@ def observe_counts(problem: Problem, counts: DenseCounts, mean: Any, covariance:
     """
     scores = numpyro.sample("latent", dist.Normal(0.0, 1.0).expand([len(problem.y)]).to_event(1))
     log_odds = mean + jnp.linalg.cholesky(covariance) @ jnp.asarray(scores)
-    right, wrong = log_shares(problem.center + log_odds, counts.chance, counts.ceiling)
+    right, wrong = log_shares(problem.center + log_odds, *range_of(values, counts.chance, counts.ceiling))
     # Averages of checkpoints have fractional numbers of right items.
-    chance = dist.Binomial(jnp.round(counts.items).astype(int), logits=right - wrong)
-    numpyro.sample("right", chance, obs=jnp.round(counts.right).astype(int))
+    items = jnp.round(counts.items).astype(int)
+    spread: Any = dist.Binomial(items, logits=right - wrong)
+    if not empty(values.concentration):
+        spread = dist.BetaBinomial(*beta_parameters(right, wrong, values.concentration), total_count=items)
+    numpyro.sample("right", spread, obs=jnp.round(counts.right).astype(int))
     return dataclasses.replace(problem, y=log_odds)
 
 
@@ -224,7 +236,8 @@ def raw_evaluation(design: Design, covariance: np.ndarray) -> Dense:
     if found is None:
         return Dense(covariance, shared, alike, None)
     ends = np.asarray(found.chance, float), np.asarray(found.ceiling, float)
-    return DenseCounts(covariance, shared, alike, None, found.right, found.items, *ends)
+    sds = found.chance_sd, found.ceiling_sd
+    return DenseCounts(covariance, shared, alike, None, found.right, found.items, *ends, *sds)
 
 
 def input_table(job: Job, x: Any) -> pd.DataFrame:
@@ -304,12 +317,15 @@ def forecast(values: Values, job: Job, problem: Problem, table: pd.DataFrame) ->
             return value.middle + value.sign * value.unit * log
         if not isinstance(problem.evaluation, DenseCounts):
             return jnp.exp(log)
-        return jnp.exp(log_shares(log, problem.evaluation.chance, problem.evaluation.ceiling)[0])
+        ends = range_of(values, problem.evaluation.chance, problem.evaluation.ceiling)
+        return jnp.exp(log_shares(log, *ends)[0])
 
-    return Future(
-        numpyro.deterministic("mean", response(problem.center + law + departure)),
-        numpyro.deterministic("y", response(log_y)),
-    )
+    mean = numpyro.deterministic("mean", response(problem.center + law + departure))
+    run = response(log_y)
+    if not empty(values.concentration):
+        first, second = beta_parameters(jnp.log(run), jnp.log1p(-run), values.concentration)
+        run = numpyro.sample("score_new", dist.Beta(first, second).to_event(1))
+    return Future(mean, numpyro.deterministic("y", run))
 
 
 class Points(NamedTuple):

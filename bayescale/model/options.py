@@ -16,7 +16,7 @@ class ModelOptions(TypedDict, total=False):
     discrepancy: Discrepancy | str | None
     """"auto" for the calibrated default, a `Discrepancy`, or None to assume that the law is exact."""
     likelihood: Likelihood | str
-    """A `Likelihood` or its name ("normal", "student"; for scores "binomial"), or "auto"."""
+    """A `Likelihood` or its name ("normal", "student"; for scores "binomial", "beta-binomial"), or "auto"."""
     priors: Mapping[str, Prior] | None
     """Priors of the law to replace, by name."""
     design: str

@@ -86,6 +86,9 @@ def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, pro
     latent: Any = ()
     if model.likelihood.samples_level and model.law.level:
         level = sample("level", dist.Normal(0.0, model.law.level[1].sd))
+    # Latent log odds come after them, because ranks of simulated parameters leave out the latter.
+    chance, ceiling = problem.evaluation.draw_range(sample)
+    concentration = model.likelihood.draw_concentration(sample)
     if number := problem.evaluation.shape_of_scores(problem.replicated):
         latent = sample("latent", dist.Normal(0.0, 1.0).expand([number]))
     if model.likelihood.tail is not None and problem.latent:
@@ -93,7 +96,7 @@ def draw_spreads(sample: Callable[[str, Any], Any], fall: Any, model: Model, pro
         gamma = dist.Gamma(half, half).expand([len(problem.y)])
         log_weights = sample("log_weight", dist.TransformedDistribution(gamma, dist.transforms.ExpTransform().inv))
         weights = jnp.exp(log_weights)
-    return Values({}, scatter, seed, amplitude, level, weights, latent)
+    return Values({}, scatter, seed, amplitude, level, weights, latent, chance, ceiling, concentration)
 
 
 def draw_constants(

@@ -83,6 +83,10 @@ class Problem:
         return int(self.mask.sum())
 
 
+RANGE = ("chance", "ceiling", "concentration")
+"""Fields of `Values` that are sampled only for some scores."""
+
+
 class Values(NamedTuple):
     """Constrained values of one vector of unconstrained parameters."""
 
@@ -98,6 +102,12 @@ class Values(NamedTuple):
     """Relative precision of each row (Student-t noise with discrepancy), else ones."""
     latent: Any = ()
     """Standardised log odds (see `evaluations.counts`), else empty."""
+    chance: Any = ()
+    """Chance level of a score if it is sampled, else empty."""
+    ceiling: Any = ()
+    """Ceiling of a score if it is sampled, else empty."""
+    concentration: Any = ()
+    """Concentration of beta-binomial counts, else empty."""
 
 
 class Whitened(NamedTuple):
@@ -128,6 +138,11 @@ class Evaluation:
         """
         del replicated
         return 0
+
+    def draw_range(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
+        """Draw the chance level and the ceiling of scores; `()` for what is known, and for losses."""
+        del sample
+        return (), ()
 
     def response(self, values: Values, mean: np.ndarray, problem: Problem) -> np.ndarray:
         """Return the response of the rows in each draw, minus the centre, shape (draw, row) or (row,).

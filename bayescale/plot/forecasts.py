@@ -157,7 +157,8 @@ def density_at(forecast: Forecast, point: int, ax: Axes | None, measured: float 
     if isinstance(forecast, ScoreForecast):
         # Chance and ceiling have infinite log odds.
         inner = 1e-4 * (forecast.range.ceiling - forecast.range.chance)
-        grid = grid.clip(forecast.range.chance + inner, forecast.range.ceiling - inner)
+        low, high = (forecast.range.chance, forecast.range.ceiling) if forecast.drawn is None else (0.0, 1.0)
+        grid = grid.clip(low + inner, high - inner)
     heights = density_of(forecast, grid, point)
 
     with drawing(ax) as ax:

@@ -17,7 +17,7 @@ from bayescale.errors import InputError
 from bayescale.inference.nuts import Nuts
 from bayescale.laws.law import Law
 from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Binomial, Likelihood
+from bayescale.model.likelihood import KINDS as LIKELIHOODS
 from bayescale.model.options import ModelOptions
 from bayescale.pooling.covariates import Covariate, Covariates
 from bayescale.pooling.families import plan_families
@@ -32,7 +32,7 @@ from bayescale.posterior.io import absent, assembled, by_component, check, conte
 
 FORMAT = 1
 """Version of the file layout; it increases when files of the previous version can no longer be read."""
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in (Discrepancy, Likelihood, Binomial)}
+KINDS: dict[str, Any] = {Discrepancy.__name__: Discrepancy, **LIKELIHOODS}
 
 
 def save_pool(pool: Pool, path: str | Path) -> Path:

@@ -25,6 +25,7 @@ from bayescale.forecast import At, Forecast, known_kind
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.notes import Notes
 from bayescale.posterior.predictive import run_variance
+from bayescale.score_forecast import ScoreForecast
 
 NODES = 64
 """Number of equally likely values of the forecast input at which the second fit is evaluated."""
@@ -96,6 +97,9 @@ def predict_through(
         "fitted": None,
         "below": False,
     }
+    if isinstance(whole, ScoreForecast) and whole.drawn is not None:
+        draws_of = np.repeat(np.arange(shape[0]), NODES)
+        return dataclasses.replace(whole, **found, drawn=whole.drawn.picked(draws_of)).resampled()
     return dataclasses.replace(whole, **found)
 
 
@@ -191,7 +195,12 @@ class Chain(Display):
         Raises:
             InputError: If the effective number of weighted pairs is below `LEAST_EFFECTIVE`.
         """
-        assert self.unmeasured is not None, "runs without a loss"
+        assert self.unmeasured is not None and isinstance(through, ScoreForecast), "runs without a loss"
+        if through.drawn is not None:
+            raise InputError(
+                "Runs with a score and without a loss need a binomial likelihood and a known range: leave out "
+                "chance_sd= and ceiling_sd= (--chance-sd, --ceiling-sd), or leave out those runs."
+            )
         here = self.losses.locate(self.unmeasured.frame[list(self.unmeasured.inputs)], {})[0]
         rows, rng = len(here), np.random.default_rng([self.scores.seed, 7])
         # The path of the loss is joint over these runs and the points.

@@ -12,6 +12,7 @@ import pandas as pd
 from bayescale import checked
 from bayescale._display import Display
 from bayescale.checked import known_keywords
+from bayescale.data.drawn_score import DrawnScore
 from bayescale.data.ray import Ray
 from bayescale.data.runs import Runs, scales
 from bayescale.errors import Status, counted
@@ -51,6 +52,8 @@ class Fitted(Display, abc.ABC):
     """Draws of the constants at the data's reference scale, including the level, shape (chain, draw) each."""
     flat_values: Values
     """Constrained values of the joined draws, leading axis draw."""
+    drawn_score: DrawnScore | None
+    """Chance, ceiling and concentration of a score in each of the joined draws; None if none is sampled."""
     stacking: Stacking | None = None
     """How the weights were computed, for a mixture made by `stack`."""
 
@@ -281,7 +284,7 @@ class Fitted(Display, abc.ABC):
             fitted=known,
             below=self.below(x),
         )
-        return on_scale(found, self.runs.response_scale)
+        return on_scale(found, self.runs.response_scale, self.drawn_score)
 
     @property
     def ray_start(self) -> float:
@@ -419,7 +422,11 @@ def describe(fit: Fitted, *, notes: bool = True) -> str:
 def scale_lines(runs: Runs) -> list[str]:
     """Return a line that says what the law describes, unless that is the response itself."""
     if (score := runs.score) is not None:
-        return [f"The law is of the odds against being right, between {score.chance:g} and {score.ceiling:g}."]
+        between = [
+            f"{value:g}" + ("" if sd is None else f" (prior sd {sd:g})")
+            for value, sd in ((score.chance, score.chance_sd), (score.ceiling, score.ceiling_sd))
+        ]
+        return [f"The law is of the odds against being right, between {' and '.join(between)}."]
     if (value := runs.value) is not None:
         first, second = (f"{value.middle:g}", "value") if value.higher_is_better else ("value", f"{value.middle:g}")
         return [f"The law is of exp(y) with y = ({first} - {second}) / {value.unit:g}."]

@@ -24,7 +24,7 @@ from bayescale.errors import InputError, some
 from bayescale.inference.nuts import Nuts
 from bayescale.model.choice import ModelChoice
 from bayescale.model.discrepancy import Discrepancy
-from bayescale.model.likelihood import Binomial, Likelihood
+from bayescale.model.likelihood import KINDS
 from bayescale.model.parameters import compact, coordinates
 from bayescale.model.prepare import jobs_of
 from bayescale.model.problem import Job
@@ -260,10 +260,10 @@ def rebuilt_job(attrs: Mapping[str, Any], groups: Mapping[str, Mapping[str, Any]
     stamp = told["law_print"] if attrs["jax_version"] == jax.__version__ else None
     law = registered_law(told["law"], inputs, told["priors"], stamp)
     discrepancy = part(Discrepancy, told["discrepancy"])
-    kind = Binomial if told["likelihood"]["role"] == "Binomial" else Likelihood
     ray = None if told["ray"] is None else Ray(**{name: tuple(values) for name, values in told["ray"].items()})
     scale = None if (kept := told.get("prior_scale")) is None else decode_scale(kept)
-    model = ModelChoice((law,), discrepancy, part(kind, told["likelihood"]), told["design"], (scale,))
+    likelihood = part(KINDS[told["likelihood"]["role"]], told["likelihood"])
+    model = ModelChoice((law,), discrepancy, likelihood, told["design"], (scale,))
     (job,) = jobs_of(runs, model, ray)
     return job
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from bayescale.model.density import pointwise
+from bayescale.model.evaluations.counts import empty
 from bayescale.model.numpyro import raw_problem
+from bayescale.model.problem import RANGE
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.posterior import Posterior
 
@@ -25,7 +27,9 @@ def log_likelihood(posterior: Posterior) -> tuple[np.ndarray, bool]:
     """
     job, draws, problem = posterior.job, posterior.unconstrained.shape[1], posterior.job.problem
     values = posterior.flat_values
-    if problem.replicated and job.likelihood.tail is None and len(job.runs) <= MOST_ROWS:
+    # Counts of a sampled range, or with a concentration, have no normal density of single replicates.
+    normal = job.likelihood.tail is None and all(empty(getattr(values, name)) for name in RANGE)
+    if problem.replicated and normal and len(job.runs) <= MOST_ROWS:
         # Each replicate separately.
         problem = raw_problem(job, job.runs)
         values = values._replace(weights=np.ones((len(values.level), problem.rows)))

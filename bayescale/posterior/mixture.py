@@ -12,9 +12,11 @@ import pandas as pd
 
 from bayescale import checked
 from bayescale.checked import known_keywords
+from bayescale.data.drawn_score import DrawnScore, joined, known_range
 from bayescale.errors import InputError, Status
 from bayescale.inference.nuts import Nuts
-from bayescale.model.problem import Values
+from bayescale.model.evaluations.counts import empty
+from bayescale.model.problem import RANGE, Values
 from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.predictive import Predictive
@@ -150,7 +152,19 @@ class Mixture(Fitted):
         parts = [part.flat_values for part in self.kept]
         if self.leading is not self:
             parts = [part._replace(constants={}) for part in parts]
+        if len({tuple(empty(getattr(part, name)) for name in RANGE) for part in parts}) > 1:
+            # Components with different likelihoods; `drawn_score` has what each samples.
+            parts = [part._replace(**dict.fromkeys(RANGE, ())) for part in parts]
         return jax.tree.map(lambda *leaf: np.concatenate(leaf), *parts)
+
+    @functools.cached_property
+    def drawn_score(self) -> DrawnScore | None:  # type: ignore[override]
+        """Chance, ceiling and concentration of a score in each draw of all components; None if none is sampled."""
+        found = [part.drawn_score for part in self.kept]
+        if (scale := self.runs.score) is None or all(one is None for one in found):
+            return None
+        draws = [len(part.flat_values.level) for part in self.kept]
+        return joined([known_range(scale, n) if one is None else one for one, n in zip(found, draws, strict=True)])
 
     def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points for the draws of all components."""

@@ -14,13 +14,15 @@ import pandas as pd
 from bayescale import checked
 from bayescale._jax import on_cores
 from bayescale.checked import known_keywords
+from bayescale.data.drawn_score import DrawnScore, known_range
 from bayescale.data.runs import Runs
 from bayescale.errors import InputError, Status
 from bayescale.inference.diagnostics import Diagnostics
 from bayescale.inference.nuts import Nuts
 from bayescale.model.density import log_density
+from bayescale.model.evaluations.counts import empty
 from bayescale.model.parameters import coordinates, simulate_prior
-from bayescale.model.problem import Job, Model, Problem, Values, filled
+from bayescale.model.problem import RANGE, Job, Model, Problem, Values, filled
 from bayescale.posterior.fitted import Fitted
 from bayescale.posterior.predictive import Predictive, law_at, predict_log
 
@@ -99,7 +101,8 @@ class Posterior(Fitted):
         """Return draws of all quantities by name, shape (chain, draw) each.
 
         These are the law's constants and the standard deviations `residual_sd`, `seed_sd` and `discrepancy` in log
-        units. Constants are in the paper's units where the law declares how they scale, else at the reference scale.
+        units; for scores also `chance`, `ceiling` and `concentration` where they are sampled. Constants are in the
+        paper's units where the law declares how they scale, else at the reference scale.
         """
         shape = self.unconstrained.shape[:2]
         reference = dict(zip(self.law.inputs, self.job.reference, strict=True))
@@ -111,6 +114,7 @@ class Posterior(Fitted):
             parts["seed_sd"] = self.values.seed_sd
         if self.discrepancy is not None:
             parts["discrepancy"] = self.values.amplitude
+        parts |= {name: own for name in RANGE if not empty(own := getattr(self.values, name))}
         spreads = {name: np.broadcast_to(np.asarray(value), shape) for name, value in parts.items()}
         return {**constants, **spreads}
 
@@ -123,6 +127,15 @@ class Posterior(Fitted):
             self.values,
         )
         return filled(full, chains * draws)
+
+    @functools.cached_property
+    def drawn_score(self) -> DrawnScore | None:  # type: ignore[override]
+        """Chance, ceiling and concentration of a score in each draw, chains joined; None if none is sampled."""
+        values, scale = self.flat_values, self.runs.score
+        own = {name: np.asarray(part, float) for name in RANGE if not empty(part := getattr(values, name))}
+        if scale is None or not own:
+            return None
+        return dataclasses.replace(known_range(scale, len(values.level)), **own)
 
     def predictive(self, z: np.ndarray, kind: str, rng: np.random.Generator, new_setting: bool = False) -> Predictive:
         """Predict ln(response) at ln(x / reference) of new points, shape (point, input); see `predictive`."""
@@ -175,8 +188,9 @@ class Posterior(Fitted):
         from xarray import Dataset
 
         data = Dataset({name: (("chain", "draw"), values) for name, values in self.draws.items()})
-        # A constant that does not vary, such as a plateau that half of the draws lack, has no R-hat.
-        with np.errstate(invalid="ignore", divide="ignore"):
+        # A constant that does not vary, such as a plateau that half of the draws lack, has no R-hat. The variance of an
+        # amplitude at unit scale may be more than a number can hold.
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             table = summary(data, ci_prob=level, ci_kind="eti", round_to="none")
         if self.diagnostics.method == "importance":
             # Resampled draws include copies, so effective sample sizes come from the importance weights.

@@ -32,7 +32,8 @@ def prior_draws(posterior: Posterior) -> Posterior:
 def prior_predictive(prior: Posterior) -> np.ndarray | None:
     """Simulate the response of the fitted rows from the prior, shape (draw, row).
 
-    None where rows were averaged or merged.
+    None where rows were averaged or merged. For scores it is the odds against a right answer; if the range or a
+    concentration is sampled, it is the score.
 
     Args:
         prior: Result of `prior_draws`.
@@ -60,4 +61,7 @@ def prior_predictive(prior: Posterior) -> np.ndarray | None:
     # Simulated losses may overflow to infinity, which shows how wide the prior is.
     with np.errstate(over="ignore"):
         simulated = float(problem.center) + mean + scatter
+        if (drawn := prior.drawn_score) is not None:
+            # Odds in a range that differs between draws cannot be compared, so these are scores.
+            return drawn.run(drawn.response(simulated), rng)
         return np.exp(simulated) if job.runs.value is None else job.runs.value.response(simulated)

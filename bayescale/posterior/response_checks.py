@@ -29,7 +29,11 @@ def check_score(posterior: Fitted) -> list[Note]:
     # One half-right item is added, so that no error is zero where no item or every item is right.
     share = (right + 0.5) / (items + 1.0)
     seed_sd = float(np.median(np.asarray(posterior.flat_values.seed_sd, float)))
-    error = np.hypot(np.sqrt(share * (1.0 - share) / items), seed_sd * share * (1.0 - share))
+    drawn = posterior.drawn_score
+    chance = runs.score.chance if drawn is None else float(np.median(drawn.chance))
+    # Scores of single runs also scatter by their beta distribution.
+    apart = 1.0 / items + (0.0 if drawn is None else 1.0 / (1.0 + float(np.median(drawn.concentration))))
+    error = np.hypot(np.sqrt(share * (1.0 - share) * apart), seed_sd * share * (1.0 - share))
     notes = []
     top = int(np.argmax(score - error))
     fall = (score[top] - score) / np.hypot(error[top], error)
@@ -43,9 +47,9 @@ def check_score(posterior: Fitted) -> list[Note]:
             "here foresees the next turn: do not decide on this forecast."
         )
         notes.append(Note("not_monotone", "warning", text, "hump"))
-    if (score - runs.score.chance < FALLEN * error).all():
+    if (score - chance < FALLEN * error).all():
         text = (
-            f"No run is above chance ({runs.score.chance:.3g}) by more than its items explain: when the score begins "
+            f"No run is above chance ({chance:.3g}) by more than its items explain: when the score begins "
             "to rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
         )
         notes.append(Note("at_chance", "info", text))

@@ -11,13 +11,17 @@ Elsewhere every method is told the items, and the package once more is not.
 
 Rivals: the package's forecast of the error rate as if it were a loss, a logistic regression on ln x (binomial, with the
 normal approximation of its maximum), and a power law fitted to the error rate by least squares with the usual interval.
-Chance and items are properties of the benchmarks.
+Chance and items are properties of the benchmarks. Two other models of the package are judged beside it: one that
+samples chance and ceiling, and one with beta-binomial counts; `compare_models` judges the three alone. For these there
+are two more simulated sources, of models by size: their items are correlated (correlated), or their log odds scatter
+(scattered).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,6 +71,10 @@ FEW_SHOT: dict[str, tuple[float, int]] = {
 }
 """The same for the data sets of few-shot classification of images, by the beginning of their names."""
 NAMES = ("obs_scaling", "sloth", "openclip_scaling", "overtrain", "alabdulmohsin2022", "lcdb", "simulated")
+SCATTERS = ("correlated", "scattered")
+"""Simulated sources in which runs differ by more than their items explain; judged only if they are chosen."""
+CORRELATION, LOG_ODDS_SD = 1 / 101, 0.3
+"""Correlation of the items of a run, and sd of log odds: both give a score of .6 a standard deviation of .05."""
 CUTS = {"alabdulmohsin2022": "R=4", "lcdb": "R=4", "overtrain": "k=10"}
 """Sources with many points, of which one cut each is taken."""
 MOST_ROWS, MOST_CURVES = 12, 80
@@ -75,6 +83,10 @@ SIMULATED, SIMULATED_ITEMS = 40, 500
 """Simulated curves, and items of each of their evaluations."""
 GUESSED = 1000
 """Items that the rivals assume where they are unknown, as the package does."""
+UNSURE = {"chance_sd": 0.02, "ceiling_sd": 0.03}
+"""Prior standard deviations of chance and ceiling of the model that samples them."""
+FAMILIES, SHORT = 40, bs.Nuts(chains=2, draws=199)
+"""Most families of a source, and chains, with which the models of scores are compared with each other."""
 LEVELS = (0.5, 0.8, 0.95)
 DRAWS = 2000
 
@@ -126,7 +138,39 @@ def overtrain_tasks() -> Iterator[Problem]:
                 yield from several_inputs("overtrain", str(family), metric, own, ("n_params", "n_tokens"), small=False)
 
 
-OWN = {"simulated": simulated, "overtrain": overtrain_tasks}
+def scattered(source: str, curves: int = SIMULATED) -> Iterator[Problem]:
+    """Yield simulated accuracies of twelve models by size; two smaller, two interpolated and two larger are held out.
+
+    The scores lie on logistic curves of ln(size) between .25 and 1, whose middle is among the fitted sizes. The smaller
+    models are at chance, and the larger ones near the ceiling.
+
+    Args:
+        source: "correlated" for items with correlation `CORRELATION` within a run, "scattered" for log odds that
+            scatter by `LOG_ODDS_SD`.
+        curves: Number of curves.
+    """
+    for number in range(curves):
+        rng = np.random.default_rng([SCATTERS.index(source), number])
+        middle, slope = np.log(1e9) + rng.uniform(-1.0, 1.0), rng.uniform(0.7, 1.2)
+        size = np.concatenate([np.geomspace(1e7, 3e10, 12), [2.5e6, 5e6, 3e8, 4e9, 6e10, 1.2e11]])
+        log_odds = slope * (middle - np.log(size))
+        if source == "scattered":
+            log_odds = log_odds + LOG_ODDS_SD * rng.standard_normal(len(size))
+        share = ScoreScale(0.25).score(log_odds)
+        if source == "correlated":
+            concentration = 1.0 / CORRELATION - 1.0
+            share = rng.beta(concentration * share, concentration * (1.0 - share))
+        right = rng.binomial(SIMULATED_ITEMS, share)
+        rows = pd.DataFrame({"n_params": size, "loss": 1.0 - right / SIMULATED_ITEMS})
+        train, held = rows.iloc[:12], rows.iloc[12:].reset_index(drop=True)
+        yield Problem(source, f"curve {number}", "accuracy", "one input", "R=4", ("n_params",), train, held)
+
+
+OWN: dict[str, Callable[[], Iterator[Problem]]] = {
+    "simulated": simulated,
+    "overtrain": overtrain_tasks,
+    **{name: functools.partial(scattered, name) for name in SCATTERS},
+}
 """Sources whose problems of scores are not among those of error rates."""
 
 
@@ -134,6 +178,8 @@ def benchmark_of(problem: Problem) -> tuple[float, int | None] | None:
     """Return chance and items of the benchmark of a problem of error rates, or None where it is of no benchmark."""
     if problem.source == "simulated":
         return 0.0, SIMULATED_ITEMS
+    if problem.source in SCATTERS:
+        return 0.25, SIMULATED_ITEMS
     if problem.metric == "few_shot_error" and problem.family.startswith("IC|"):
         return FEW_SHOT[problem.family.split("|")[1].split("_")[0]]
     if problem.metric == "error_rate":
@@ -230,9 +276,57 @@ def forecast_draws(fit: Any, problem: ScoreProblem) -> np.ndarray:
     return draws if found.higher_is_better else 1.0 - draws
 
 
+def unsure(problem: ScoreProblem) -> bs.Runs:
+    """Return the fitted runs of a problem with a chance level and a ceiling that are not known."""
+    return dataclasses.replace(problem.train, score=dataclasses.replace(problem.scale, **UNSURE))
+
+
+def variants(chosen: Sequence[ScoreProblem], **options: Any) -> dict[str, list[Any]]:
+    """Fit the other models of scores to every problem; a list of fits by method.
+
+    Args:
+        chosen: The problems.
+        **options: Options of the fits.
+    """
+    trains = [problem.train for problem in chosen]
+    return {
+        "bayescale, range sampled": bs.fit_many([unsure(problem) for problem in chosen], seed=0, **options),
+        "bayescale, beta-binomial": bs.fit_many(trains, seed=0, likelihood="beta-binomial", **options),
+    }
+
+
+def first_of_families(chosen: Sequence[ScoreProblem], most: int) -> list[ScoreProblem]:
+    """Return the first problem of each family, of up to `most` families that are evenly spaced."""
+    found: dict[str, ScoreProblem] = {}
+    for problem in chosen:
+        found.setdefault("|".join(problem.problem.key.split("|")[:3]), problem)
+    firsts = list(found.values())
+    return firsts[:: max(1, -(-len(firsts) // most))]
+
+
+def compare_models(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
+    """Judge the models of scores beside each other, without rivals; a row for each held-out model.
+
+    On the first problem of each family, and with short chains.
+    """
+    chosen = [problem for name in only for problem in first_of_families(list(problems((name,))), FAMILIES)]
+    trains = [problem.train for problem in chosen]
+    fits = {"bayescale": bs.fit_many(trains, seed=0, settings=SHORT), **variants(chosen, settings=SHORT)}
+    rows = []
+    for number, problem in enumerate(chosen):
+        outcome = problem.held["score"].to_numpy(float)
+        told = {"source": problem.problem.source, "problem": problem.problem.key, "split": problem.problem.split}
+        for name, found in fits.items():
+            if isinstance(fit := found[number], bs.Fitted):
+                judgement = judged(forecast_draws(fit, problem), outcome)
+                rows.append(judgement.assign(method=name, status=fit.status.name, **told))
+    return pd.concat(rows, ignore_index=True)
+
+
 def measure(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
     """Fit and judge every method on every problem; a row for each held-out model."""
     chosen = list(problems(only))
+    others = variants(chosen)
     errors = [bs.Runs.from_frame(p.problem.train, inputs=p.problem.inputs, name=p.problem.key) for p in chosen]
     blind = [runs_of(p.problem, p.scale, None) for p in chosen if p.items is not None]
     scores, rates, guesses = (bs.fit_many(runs, seed=0) for runs in ([p.train for p in chosen], errors, blind))
@@ -244,6 +338,7 @@ def measure(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
         methods: dict[str, Any] = {"logistic regression": logistic(problem, rng)}
         methods["least squares on errors"] = least_squares(problem, rng)
         fits = {"bayescale": scores[number], "bayescale on error rates": rates[number]}
+        fits |= {name: found[number] for name, found in others.items()}
         if problem.items is not None:
             fits["bayescale, items unknown"] = next(unknown)
         methods |= {name: forecast_draws(fit, problem) for name, fit in fits.items() if isinstance(fit, bs.Fitted)}

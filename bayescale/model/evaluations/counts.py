@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import gammaln
+from jax.scipy.special import betaln, gammaln
 
 from bayescale._jax import on_cores
 from bayescale._record import Array, record
@@ -18,11 +19,14 @@ from bayescale.data.score import ScoreScale
 from bayescale.model.evaluations.dense import solved_conditions
 from bayescale.model.padding import padded
 from bayescale.model.problem import Basis, Evaluation, Model, Problem, Values, row_variance
+from bayescale.model.score_range import draw_range
 
 WIDEST = 3.0
 """Prior standard deviation of log odds, around even odds, for the normal approximation of a row's counts."""
 LEAST_PRECISION = 0.05
 """Smallest precision of that approximation: counts at chance level say almost nothing about log odds."""
+SMALLEST_BETA = 1e-30
+"""Smallest parameter of a beta distribution; smaller ones have no finite derivative of the density."""
 STEPS = 60
 """Number of Newton steps towards the mode of that approximation."""
 
@@ -47,6 +51,8 @@ class Counts(Evaluation):
         precision: Precision of that approximation, zero on padding, shape (run,).
         chance: Score of guessing.
         ceiling: Score that no model exceeds.
+        chance_sd: Standard deviation of the prior of chance; None for a known chance.
+        ceiling_sd: The same for the ceiling.
     """
 
     basis: Basis
@@ -57,8 +63,14 @@ class Counts(Evaluation):
     precision: Array
     chance: Array
     ceiling: Array
+    chance_sd: Array | None = None
+    ceiling_sd: Array | None = None
 
     factorises = True
+
+    def draw_range(self, sample: Callable[..., Any]) -> tuple[Any, Any]:
+        """See `Evaluation.draw_range`."""
+        return draw_range(sample, self.chance, self.ceiling, self.chance_sd, self.ceiling_sd)
 
     def shape_of_scores(self, replicated: bool) -> int:
         """Return the number of standardised coordinates: one for each setting, and one for each run with replicates."""
@@ -99,13 +111,16 @@ class Counts(Evaluation):
     def log_density(self, values: Values, mean: Any, problem: Problem) -> Any:
         """Return the log density of the counts and of the standardised coordinates, minus that of standard normals."""
         _, runs, density = self.log_odds(values, mean, problem)
-        return density + self.log_probability(problem.center + runs).sum()
+        return density + self.log_probability(problem.center + runs, values).sum()
 
-    def log_probability(self, log_odds: Any) -> Any:
-        """Return the binomial log probability of each run's counts given its log odds, shape (run,)."""
-        right, wrong = log_shares(log_odds, self.chance, self.ceiling)
+    def log_probability(self, log_odds: Any, values: Values) -> Any:
+        """Return the log probability of each run's counts given its log odds and the range, shape (run,)."""
+        right, wrong = log_shares(log_odds, *range_of(values, self.chance, self.ceiling))
         missed = self.items - self.right
         ways = gammaln(self.items + 1.0) - gammaln(self.right + 1.0) - gammaln(missed + 1.0)
+        if not empty(values.concentration):
+            first, second = beta_parameters(right, wrong, values.concentration)
+            return ways + betaln(self.right + first, missed + second) - betaln(first, second)
         # A count of zero has probability one at any success rate, also where the logarithm of that rate is infinite.
         return (
             ways
@@ -113,7 +128,9 @@ class Counts(Evaluation):
             + jnp.where(missed > 0, missed * jnp.where(missed > 0, wrong, 0.0), 0.0)
         )
 
-    def simulate(self, log_odds: np.ndarray, center: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def simulate(
+        self, log_odds: np.ndarray, center: float, rng: np.random.Generator, values: Values
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Draw right items of each run, shape (run,); also return the log odds that these counts suggest.
 
         Args:
@@ -121,10 +138,16 @@ class Counts(Evaluation):
                 has one run.
             center: The centre.
             rng: Generator of random numbers.
+            values: The true values of the range and the concentration, leading axis 1.
         """
         scale = ScoreScale(float(self.chance), float(self.ceiling))
+        true = ScoreScale(*(float(np.ravel(end)[0]) for end in range_of(values, self.chance, self.ceiling)))
         items, setting = np.asarray(self.items), np.asarray(self.setting)
-        right = rng.binomial(np.rint(items).astype(int), scale.score(center + log_odds[setting])).astype(float)
+        share = true.score(center + log_odds[setting])
+        if not empty(values.concentration):
+            k = float(np.ravel(values.concentration)[0])
+            share = rng.beta(*(np.maximum(k * part, SMALLEST_BETA) for part in (share, 1.0 - share)))
+        right = rng.binomial(np.rint(items).astype(int), share).astype(float)
         shown = scale.log_odds(scale.shrunk(right / np.maximum(items, 1.0), items)) - center
         found = np.zeros(len(log_odds))
         found[setting[items > 0]] = shown[items > 0]
@@ -152,7 +175,7 @@ class Counts(Evaluation):
     def leave_one_out(self, values: Values, residual: Array, model: Model, problem: Problem) -> Any:
         """Return the log probability of the counts of each setting given its log odds, shape (setting,)."""
         _, runs, _ = self.log_odds(values, problem.y - residual, problem)
-        each = self.log_probability(problem.center + runs)
+        each = self.log_probability(problem.center + runs, values)
         return jnp.zeros(len(problem.mask)).at[self.setting].add(each)
 
     def response(self, values: Values, mean: np.ndarray, problem: Problem) -> np.ndarray:
@@ -174,6 +197,27 @@ class Counts(Evaluation):
             return whole + spread[:, :, None] * np.eye(rows)
 
         return solved_conditions(values, residual, wrong, kernel[rows:, :rows], covariance)
+
+
+def empty(value: Any) -> bool:
+    """Return whether a value of `Values` is not sampled."""
+    return isinstance(value, tuple)
+
+
+def range_of(values: Values, chance: Any, ceiling: Any) -> tuple[Any, Any]:
+    """Return the sampled chance and ceiling, or the given ones where these are known."""
+    return chance if empty(values.chance) else values.chance, ceiling if empty(values.ceiling) else values.ceiling
+
+
+def beta_parameters(right: Any, wrong: Any, concentration: Any) -> tuple[Any, Any]:
+    """Return the two positive parameters of the beta distribution of a run's score.
+
+    Args:
+        right: Log probability that an item is right.
+        wrong: Log probability that it is wrong.
+        concentration: Sum of the parameters.
+    """
+    return tuple(jnp.maximum(concentration * jnp.exp(part), SMALLEST_BETA) for part in (right, wrong))  # type: ignore[return-value]
 
 
 @jax.jit
@@ -264,4 +308,6 @@ def counts_of(counted: Counted, basis: Basis, center: float, size: int) -> Count
         precision=padded(precision, size),
         chance=np.asarray(counted.chance, float),
         ceiling=np.asarray(counted.ceiling, float),
+        chance_sd=None if counted.chance_sd is None else np.asarray(counted.chance_sd, float),
+        ceiling_sd=None if counted.ceiling_sd is None else np.asarray(counted.ceiling_sd, float),
     )
