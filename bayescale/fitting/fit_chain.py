@@ -81,7 +81,7 @@ def fit_chain(
     if alone is not None and set(alone.inputs) != set(losses.inputs):
         raise InputError(
             f"{counted(len(alone), 'run')} without a loss have the inputs {', '.join(alone.inputs)}, and the losses "
-            f"{', '.join(losses.inputs)}: read both with the same inputs=(...) (--input)."
+            f"{', '.join(losses.inputs)}: read both with the same inputs=(...)."
         )
     chosen = {"seed": seed, "settings": settings}
     return Chain(fit(losses, law, **chosen), fit(pairs, link, **chosen), alone)
@@ -97,7 +97,7 @@ def matched(losses: Runs, scores: Runs) -> np.ndarray:
     if lacking := [name for name in named if name not in losses.frame]:
         raise InputError(
             f"The losses have no column {lacking[0]}, by which to find the run of a score. Give both tables a column "
-            "run, or read both with the same inputs=(...) (--input)."
+            "run, or read both with the same inputs=(...)."
         )
     keys = [
         table.frame[named].map(lambda v: f"{v:.9g}" if isinstance(v, float) else str(v)) for table in (losses, scores)

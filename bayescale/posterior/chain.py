@@ -198,8 +198,8 @@ class Chain(Display):
         assert self.unmeasured is not None and isinstance(through, ScoreForecast), "runs without a loss"
         if through.drawn is not None:
             raise InputError(
-                "Runs with a score and without a loss need a binomial likelihood and a known range: leave out "
-                "chance_sd= and ceiling_sd= (--chance-sd, --ceiling-sd), or leave out those runs."
+                "Runs with a score and without a loss need a binomial likelihood and a known range: read the scores "
+                "without chance_sd= and ceiling_sd=, or without those runs."
             )
         here = self.losses.locate(self.unmeasured.frame[list(self.unmeasured.inputs)], {})[0]
         rows, rng = len(here), np.random.default_rng([self.scores.seed, 7])
