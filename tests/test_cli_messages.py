@@ -115,6 +115,8 @@ def test_options_that_messages_name_exist_where_they_are_read():
 
 
 PYTHON_ONLY = """
+    fitting/fit_chain.py posterior/chain.py decide/go.py:candidates
+    pooling/metrics.py pooling/metrics_plan.py
 corpus/entries.py coverage/fitting.py coverage/verifier.py
 data/runs.py:thinned decide/outcomes.py:at_point decide/recipes.py:check_recipes
 decide/recipes.py:compare_seeds forecast.py:query_points forecast.py:refuse_unnamed inference/nuts.py
