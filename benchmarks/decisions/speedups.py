@@ -108,8 +108,10 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
         ends = np.array([[np.inf if end is None else end for end in row] for row in frame[label]])
         ends = np.where(ends <= LOWEST, -np.inf, ends)
         frame[f"held {label}"] = (ends[:, 0] <= frame["truth"]) & (frame["truth"] <= ends[:, 2])
-        # If both ends lie beyond all factors considered, their difference is not a number.
-        frame[f"width {label}"] = np.where(np.isfinite(ends[:, [0, 2]]).all(1), ends[:, 2] - ends[:, 0], np.inf)
+        known = np.isfinite(ends[:, [0, 2]]).all(1)
+        frame[f"width {label}"] = np.where(
+            known, np.where(known, ends[:, 2], 0.0) - np.where(known, ends[:, 0], 0.0), np.inf
+        )
     frame["ratio"] = frame[f"width {PAIRED}"] / frame[f"width {APART}"]
     body = []
     for source, part in [*frame.groupby("source", sort=False), ("all", frame)]:
