@@ -125,6 +125,14 @@ def forecast_scores(
     print(scores.summary(measure(chosen)).round(3).to_string(index=False))
 
 
+@app.command("chain", rich_help_panel=CALIBRATION)
+def forecast_chain() -> None:
+    """Forecast loss and mean task score of large runs from five small ones through the loss (a minute)."""
+    from benchmarks.calibration import chain
+
+    print(chain.measure().round(4).to_string(index=False))
+
+
 @app.command("values", rich_help_panel=CALIBRATION)
 def forecast_values(
     source: Annotated[list[str] | None, typer.Option(help="Data set; repeatable; by default all of them.")] = None,

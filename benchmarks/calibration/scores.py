@@ -326,7 +326,6 @@ def compare_models(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
 def measure(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
     """Fit and judge every method on every problem; a row for each held-out model."""
     chosen = list(problems(only))
-    others = variants(chosen)
     errors = [bs.Runs.from_frame(p.problem.train, inputs=p.problem.inputs, name=p.problem.key) for p in chosen]
     blind = [runs_of(p.problem, p.scale, None) for p in chosen if p.items is not None]
     scores, rates, guesses = (bs.fit_many(runs, seed=0) for runs in ([p.train for p in chosen], errors, blind))
@@ -338,7 +337,6 @@ def measure(only: tuple[str, ...] = NAMES) -> pd.DataFrame:
         methods: dict[str, Any] = {"logistic regression": logistic(problem, rng)}
         methods["least squares on errors"] = least_squares(problem, rng)
         fits = {"bayescale": scores[number], "bayescale on error rates": rates[number]}
-        fits |= {name: found[number] for name, found in others.items()}
         if problem.items is not None:
             fits["bayescale, items unknown"] = next(unknown)
         methods |= {name: forecast_draws(fit, problem) for name, fit in fits.items() if isinstance(fit, bs.Fitted)}
