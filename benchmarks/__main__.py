@@ -115,22 +115,19 @@ def forecast_scores(
     models: Annotated[
         bool, typer.Option("--models", help="Compare the models of scores only, without rivals.")
     ] = False,
+    through_loss: Annotated[
+        bool, typer.Option("--through-loss", help="Forecast scores of the overtraining study through the loss.")
+    ] = False,
 ) -> None:
     """Forecast benchmark scores of larger models with several methods; print by data set (half an hour)."""
-    from benchmarks.calibration import scores
+    from benchmarks.calibration import chain, scores
 
+    if through_loss:
+        return print(chain.measure().round(4).to_string(index=False))
     chosen = tuple(source or scores.NAMES)
     known(chosen, dict.fromkeys((*scores.NAMES, *scores.SCATTERS)), "source")
     measure = scores.compare_models if models else scores.measure
     print(scores.summary(measure(chosen)).round(3).to_string(index=False))
-
-
-@app.command("chain", rich_help_panel=CALIBRATION)
-def forecast_chain() -> None:
-    """Forecast loss and mean task score of large runs from five small ones through the loss (a minute)."""
-    from benchmarks.calibration import chain
-
-    print(chain.measure().round(4).to_string(index=False))
 
 
 @app.command("values", rich_help_panel=CALIBRATION)
@@ -267,19 +264,14 @@ def sbc(
 
 
 @app.command("speedups", rich_help_panel=DECISIONS)
-def speedups() -> None:
+def speedups(
+    gates: Annotated[bool, typer.Option("--gates", help="Ask 10 and 30 times beyond four scales instead.")] = False,
+) -> None:
     """Compare forecast and measured scale factors between two recipes (a quarter of an hour)."""
+    from benchmarks.decisions import gates as at_gates
     from benchmarks.decisions import speedups
 
-    print(speedups.table(speedups.run()))
-
-
-@app.command("gates", rich_help_panel=DECISIONS)
-def gates() -> None:
-    """Compare forecast and measured scale factors 10 and 30 times beyond four scales (ten minutes)."""
-    from benchmarks.decisions import gates, speedups
-
-    print(speedups.table(gates.run()))
+    print(speedups.table(at_gates.run() if gates else speedups.run()))
 
 
 @app.command("seeds", rich_help_panel=DECISIONS)

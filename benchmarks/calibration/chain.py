@@ -1,6 +1,6 @@
 """Chain: loss and mean task score of large runs, forecast from five small ones through the loss.
 
-    python -m benchmarks chain
+    python -m benchmarks scores --through-loss
 
 The runs are those of gadre2024overtraining: for each of three training data sets, five runs below half a billion
 parameters are fitted (20 tokens per parameter, and the smallest model at 320), as in the paper. The larger runs are

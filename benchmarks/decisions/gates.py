@@ -1,6 +1,6 @@
 """Gates: speed-ups ten and thirty times beyond four small scales of each of two recipes.
 
-    python -m benchmarks gates        measures what is missing and prints the table (ten minutes)
+    python -m benchmarks speedups --gates        measures what is missing and prints the table (ten minutes)
 
 Recipes are image models by training examples (alabdulmohsin2022) and learners by examples (lcdb), whose curves are long
 enough: four scales of each recipe are fitted, and the loss of the second recipe is known ten or thirty times beyond.
