@@ -122,12 +122,11 @@ def forecast_scores(
     """Forecast benchmark scores of larger models with several methods; print by data set (half an hour)."""
     from benchmarks.calibration import chain, scores
 
-    if through_loss:
-        return print(chain.measure().round(4).to_string(index=False))
     chosen = tuple(source or scores.NAMES)
     known(chosen, dict.fromkeys((*scores.NAMES, *scores.SCATTERS)), "source")
     measure = scores.compare_models if models else scores.measure
-    print(scores.summary(measure(chosen)).round(3).to_string(index=False))
+    found = chain.measure() if through_loss else scores.summary(measure(chosen))
+    print(found.round(3).to_string(index=False))
 
 
 @app.command("values", rich_help_panel=CALIBRATION)
