@@ -12,7 +12,7 @@ from conftest import call, with_job
 import bayescale as bs
 from bayescale.cli.main import described
 from bayescale.decide.trust import caveats
-from bayescale.posterior.checks import held_names
+from bayescale.posterior.checks import check_discrepancy, held_names
 from bayescale.posterior.notes import Note, Notes
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
@@ -271,3 +271,12 @@ def test_parameters_without_information_have_the_names_of_results():
     for law in bs.LAWS.values():
         named = held_names([f"{start}_{key}" for key in law.constants for start in ("log", "logit", "place")])
         assert set(named) == set(law.constants)
+
+
+def test_losses_far_from_the_law_are_told(marin_post):
+    assert not check_discrepancy(marin_post)
+    part = marin_post.components[0]
+    amplitude = np.full_like(np.asarray(part.values.amplitude), 2.0)
+    far = dataclasses.replace(part, values=part.values._replace(amplitude=amplitude))
+    [note] = check_discrepancy(far)
+    assert note.code == "wide_discrepancy" and "by a factor of about 7.4" in note.text and "burn_in" not in note.text

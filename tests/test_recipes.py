@@ -326,7 +326,7 @@ def test_errors_say_what_to_do(fits):
 def test_large_factors_have_no_exponent(marin_post):
     found = bs.decide.compare({"a": marin_post, "b": marin_post}, at={"flops": 1e21}, pairing="independent", seed=0)
     duel = dataclasses.replace(found.duels[0], speedup={0.05: 1.234, 0.5: 347.0, 0.95: float("inf")}, caveats=())
-    assert duel.speedup_text == "350x the cost (90 %: 1.2x to more than 1,000x)"
+    assert duel.speedup_text == "350x the cost (90 %: 1.23x to more than 1,000x)"
     assert max(map(len, found.text.splitlines()[:5])) < 140
 
 

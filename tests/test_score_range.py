@@ -347,3 +347,14 @@ def test_beta_binomial_counts_pass_and_binomial_ones_are_noticed():
     alike = bs.Binomial(residual_sd=apart.residual_sd, residual_spread=apart.residual_spread, seed_sd=None)
     assert ranks_of(ScoreScale(0.25), 40, likelihood=alike, true_likelihood=apart)["outside"].any()
     assert not ranks_of(ScoreScale(0.25), 40, likelihood=alike)["outside"].any()
+
+
+def test_some_scores_below_chance_are_told():
+    table = pd.DataFrame({"n_params": np.geomspace(1e7, 1e10, 6), "acc": [0.19, 0.195, 0.26, 0.35, 0.5, 0.7]})
+    runs = bs.read(table.assign(n_items=2000), score="acc", chance=0.25)
+    [entry] = [entry for entry in runs.log if entry.code == "below_chance"]
+    assert (
+        entry.text.startswith("2 scores of 6, down to 0.19, lie below chance=0.25") and "chance_sd=0.05" in entry.text
+    )
+    sure = bs.read(table.assign(n_items=2000), score="acc", chance=0.25, chance_sd=0.05)
+    assert "below_chance" not in {entry.code for entry in sure.log}

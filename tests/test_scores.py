@@ -249,7 +249,8 @@ def test_scores_at_chance_say_that_nothing_can_be_said():
     right = np.random.default_rng(0).binomial(100, 0.25, 6)
     frame = pd.DataFrame({"n_params": np.geomspace(1e7, 3e8, 6), "score": right / 100, "n_items": 100})
     found = bs.fit(bs.Runs.from_frame(frame, score=FOUR), seed=0)
-    assert found.trustworthy
+    assert found.status is bs.Status.OK and not found.trustworthy
+    assert bs.decide.go(found, 0.5, n_params=3e10).answer == "cannot say"
     low, high = found.predict(n_params=3e10, kind="mean").interval(0.95)[:, 0]
     assert low < 0.28
     assert high > 0.9

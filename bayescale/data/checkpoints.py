@@ -23,6 +23,15 @@ CLOCKS = ("n_tokens", "step", "flops", "n_samples")
 """Columns that grow along a run, in order of preference."""
 
 
+WARM_UP = LogEntry(
+    "warm_up",
+    "info",
+    "Checkpoints from the warm-up of the learning rate follow no law of scale: burn_in=0.1 (--burn-in 0.1) leaves out "
+    "the first tenth of each run.",
+)
+"""Entry of the log of runs whose checkpoints are kept."""
+
+
 def clock_of(table: pd.DataFrame) -> str | None:
     """Return the column that grows along a run, or None if the table has none."""
     return next((name for name in CLOCKS if name in table), None)

@@ -63,6 +63,8 @@ def differing(table: pd.DataFrame, inputs: Sequence[str]) -> list[LogEntry]:
                 " To find the best learning rate for each size, fit the law rate_valley with inputs=('n_params', 'lr') "
                 "(bayescale fit --input n_params --input lr --law rate_valley)."
             )
+        elif name == "lr" and not inputs:
+            text += " To find the best learning rate, fit the loss as a function of it: inputs='lr' (--input lr)."
         log.append(LogEntry("differs", "warning", text, columns=(name,)))
     return log
 
@@ -140,11 +142,11 @@ def no_scale(table: pd.DataFrame) -> list[LogEntry]:
     if candidates:
         yours = candidates[0]
         # A measured column, such as hours, is no count of parameters.
-        counts = f"columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) or "
+        counts = f", or columns={{'n_params': '{yours}'}} (--column n_params={shell(yours)}) if it is a size"
         raise InputError(
             "No column was recognised as a scale input, such as parameters or tokens; "
             f"found {some(list(table), 8)}, expected one of {', '.join(COUNTS)}. "
-            f"Give yours with {'' if is_outcome(yours) else counts}inputs='{yours}' (--input {shell(yours)}); "
+            f"Give yours with inputs='{yours}' (--input {shell(yours)}){'' if is_outcome(yours) else counts}; "
             "if all runs have the same scale, give inputs=() (--input none)."
         )
     text = "There is no scale input, so no law can be fitted. Seed noise and recipes can still be studied at one scale."

@@ -13,7 +13,7 @@ import pandas as pd
 
 from bayescale.checked import handing_on, known_keywords
 from bayescale.data.assign import Cells, assign, with_prefixes
-from bayescale.data.checkpoints import after_burn_in
+from bayescale.data.checkpoints import WARM_UP, after_burn_in
 from bayescale.data.formats import load
 from bayescale.data.formats.folder import stem
 from bayescale.data.log import LogEntry
@@ -422,6 +422,8 @@ def usable(part: pd.DataFrame, given: Canonical, options: Options) -> Usable:
         scales = {"scored": options.score is not None, "value": options.direction}
         part, entries = screen(part, wanted, keep=options.screen == "keep", **scales)
         log += [given.quoting(entry) for entry in entries]
+        if options.screen == "keep" and options.burn_in is None and any(e.code == "checkpoint" for e in entries):
+            log.append(WARM_UP)
     needed = ["loss", *wanted]
     measured = np.isfinite(part[needed].to_numpy(float))
     if not measured.all():

@@ -51,8 +51,8 @@ class Options:
             if value is not None and self.score is None:
                 option = name.replace("_", "-")
                 raise InputError(
-                    f"{name} (--{option}) applies only to scores. Give the column of scores with score= (--score), "
-                    "e.g. score='accuracy'."
+                    f"{name} (--{option}) applies only to scores. Give the column of scores, or of counts of right "
+                    "items, with score= (--score), e.g. score='accuracy'."
                 )
         checked.options(lower_is_better=(self.lower_is_better, checked.FLAG))
         if self.lower_is_better and self.value is None:

@@ -13,7 +13,7 @@ from bayescale._record import Array
 from bayescale.checked import known_keywords
 from bayescale.data.columns import words_of
 from bayescale.data.log import LogEntry
-from bayescale.errors import InputError, some
+from bayescale.errors import InputError, counted, some
 
 WIDEST_SD = 0.25
 """Largest standard deviation of chance or ceiling, as a fraction of the range; with more, their order is unclear."""
@@ -200,13 +200,15 @@ def score_columns(
             "(--n-items)."
         )
         log.append(LogEntry("items", "warning", text, (), ("score",)))
-    check_range(score, number, scale)
+    log += check_range(score, number, scale)
     odds = np.exp(scale.log_odds(scale.shrunk(score, number)))
     return {"score": score, "n_items": number, "loss": odds}, log
 
 
-def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None:
-    """Refuse a chance above most scores, or a ceiling below a score, by more than sampling of items explains.
+def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> list[LogEntry]:
+    """Return a warning about scores below chance; refuse a chance above most scores and a ceiling below a score.
+
+    Scores are outside if sampling of items does not explain the distance.
 
     Args:
         score: Scores, shape (row,).
@@ -217,7 +219,7 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
         InputError: With the score that is outside.
     """
     if not len(score):
-        return
+        return []
     chance, ceiling = scale.chance, scale.ceiling
     doubt, doubt_above = scale.chance_sd or 0.0, scale.ceiling_sd or 0.0
     best = int(np.argmax(score))
@@ -234,6 +236,15 @@ def check_range(score: np.ndarray, items: np.ndarray, scale: ScoreScale) -> None
             f"A score of {score[best]:g} lies above ceiling={ceiling:g} (--ceiling), the score that no model exceeds. "
             "Leave the ceiling out or raise it, or say how uncertain it is with ceiling_sd= (--ceiling-sd)."
         )
+    if not below.any():
+        return []
+    text = (
+        f"{counted(int(below.sum()), 'score')} of {len(score)}, down to {score[below].min():.4g}, "
+        f"{'lies' if below.sum() == 1 else 'lie'} below chance={chance:g} (--chance) by more than the sampling of "
+        "items explains. If models may score below chance, e.g. because of their answers' format, give chance_sd=0.05 "
+        "(--chance-sd 0.05)."
+    )
+    return [LogEntry("below_chance", "warning", text, columns=("score",))]
 
 
 def are_shares(values: np.ndarray) -> bool:

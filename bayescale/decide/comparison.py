@@ -94,7 +94,10 @@ class Duel(Display):
         """Return the factor on the axis by which A must grow to equal B, median and 90 % interval, as text."""
 
         def times(value: float) -> str:
-            return f"more than {factor_shown(FARTHEST)}x" if np.isinf(value) else f"{factor_shown(value)}x"
+            if np.isinf(value):
+                return f"more than {factor_shown(FARTHEST)}x"
+            # A factor near one has more digits, because it matters on which side of one it lies.
+            return f"{factor_shown(value, 2 if value >= 2.0 else 3)}x"
 
         low, middle, high = (times(self.speedup[level]) for level in (0.05, 0.5, 0.95))
         return f"{middle} the {self.axis} (90 %: {low} to {high})"

@@ -74,7 +74,9 @@ def not_a_law(posterior: Fitted, at: dict[str, float]) -> Caveat | None:
     if not grave:
         return None
     remedy = "Model the cause (repeated data, over-fitting) or repeat runs."
-    if grave[0].code == "flat":
+    if grave[0].code == "at_chance":
+        remedy = "Add larger runs until the score leaves chance, or forecast the loss."
+    elif grave[0].code == "flat":
         remedy = "Add larger runs until the loss moves, or use a finer metric."
     elif grave[0].shape == "rising" or grave[0].code in REVERSED:
         remedy = "No new run is needed."

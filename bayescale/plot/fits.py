@@ -56,6 +56,7 @@ from bayescale.plot.style import (
     truths,
     uncrowded,
 )
+from bayescale.posterior.checks import turn_ahead
 from bayescale.posterior.fitted import Fitted, component_labels, own_draws
 from bayescale.posterior.posterior import Posterior
 from bayescale.posterior.posterior import fitted as fitted_posterior
@@ -118,7 +119,7 @@ def intervals(
     frame = response_rows(posterior.runs)
     later = None if truth is None else measured_rows(truth, posterior.law.inputs, kind_of)
     low, high = extremes(frame, name)
-    end, low_end = reach(high, upto, later, name), low
+    end, low_end = reach(high, farthest(posterior, high, upto), later, name), low
     others = [c for c in posterior.law.inputs if c != name]
     groups, averaged = settings_of(frame, others)
     if input is None and upto is None and kind == "run" and others:
@@ -157,6 +158,11 @@ def intervals(
         label_ends(ax, names_at_ends(ax, drawn, levels))
         key(ax, None if rising else target, loc="upper left" if rising else "lower left")
     return ax
+
+
+def farthest(posterior: Fitted, high: float, upto: float | None) -> float | None:
+    """Return the largest x that was asked for; the end of the data if `predict` makes no forecast beyond them."""
+    return high if upto is None and turn_ahead(posterior)[0] else upto
 
 
 def checked_levels(levels: Any) -> list[float]:

@@ -34,8 +34,10 @@ UNFIT = ("not_monotone", "flat", "repeated")
 """Warnings about data that the law does not describe."""
 UNLEARNED = 0.1
 """A coordinate counts as not learned if its posterior variance exceeds (1 - this value) times its prior variance."""
-OWN_NAME = re.compile("^(log_fall_ratio|log_step|logit_share|log|logit|place)_")
+OWN_NAME = re.compile("^(log_fall_ratio|log_step|logit_share|log|logit|place|standard)_")
 """What names of unconstrained parameters have before the name of the constant that they determine."""
+WIDE_DISCREPANCY = 1.0
+"""Amplitude of the discrepancy, in log units per span, from which the law is said to describe losses badly."""
 COLLINEAR = 0.98
 STILL = 1e-9
 """Range of ln(loss) below which losses count as equal."""
@@ -72,7 +74,7 @@ def notes_on(posterior: Fitted, forecast: Forecast | None, prior: bool) -> list[
     table = [note for note in table if note.code not in told]
     notes = [*check_sampler(posterior), *table, *check_design(posterior), *shape]
     notes += [*check_components(posterior), *check_learning(posterior)] if prior else []
-    notes += check_floor(posterior)
+    notes += [*check_floor(posterior), *check_discrepancy(posterior)]
     points = None if forecast is None else forecast.points
     notes += check_repetition(posterior, points)
     if forecast is None:
@@ -168,9 +170,10 @@ def check_design(posterior: Fitted) -> list[Note]:
         rows = int(posterior.first.job.problem.mask.sum())
         text = (
             f"{len(frame)} checkpoints were averaged to {counted(rows, 'row')}, because neighbours are no independent "
-            "evidence. Scatter is that of averages; forecasts are of single rows. If the rows are "
-            "independent runs, name a run for each (a column run)."
+            "evidence. Scatter is that of averages; forecasts are of single rows."
         )
+        if "run" not in frame:
+            text += " If the rows are independent runs, name a run for each (a column run)."
         notes.append(Note("averaged", "info", text))
     if len(frame) <= 5:
         text = f"{counted(len(frame), 'point')}: with so few, the intervals are mostly those of the priors."
@@ -254,15 +257,27 @@ def humps(posterior: Fitted) -> list[Note]:
     return [Note("not_monotone", "warning", entry.text, "hump") for entry in entries if entry.code == "hump"]
 
 
-def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
-    """Refuse points beyond data that increase, unless the law does, and beyond data that are repeated or leak.
+def check_discrepancy(posterior: Fitted) -> list[Note]:
+    """Return a note on losses that depart from the law by more than their own size."""
+    if posterior.discrepancy is None or posterior.runs.response_scale is not None:
+        return []
+    amplitude = float(np.median(posterior.draws["discrepancy"]))
+    if amplitude < WIDE_DISCREPANCY:
+        return []
+    text = (
+        f"The runs depart from {posterior.law_names} by a factor of about {factor_shown(float(np.exp(amplitude)))} "
+        "over their range, so the law describes them badly."
+    )
+    if "run" in posterior.runs.frame and posterior.runs.frame["run"].duplicated().any():
+        text += (
+            " If the first checkpoints are from the warm-up of the learning rate, read the runs with burn_in=0.1 "
+            "(bayescale fit --burn-in 0.1)."
+        )
+    return [Note("wide_discrepancy", "warning", text)]
 
-    Raises:
-        InputError: With the laws that turn, and the option that makes the forecast all the same.
-    """
-    beyond = forecast.ratio > INSIDE
-    if not beyond.any():
-        return
+
+def turn_ahead(posterior: Fitted) -> tuple[list[Note], str]:
+    """Return why there is no forecast beyond the data, if there are reasons, and the name of a law that turns."""
     found = [note for note in check_table(posterior) if note.code == "repeated_or_leaking"]
     law = ""
     if not found:
@@ -272,6 +287,19 @@ def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
         law = "turning" if found and found[0].shape == "rising" else law
         # No law was found to describe values that become worse again.
         law = law if posterior.runs.value is None else ""
+    return found, law
+
+
+def refuse_beyond_turn(posterior: Fitted, forecast: Forecast) -> None:
+    """Refuse points beyond data that increase, unless the law does, and beyond data that are repeated or leak.
+
+    Raises:
+        InputError: With the laws that turn, and the option that makes the forecast all the same.
+    """
+    beyond = forecast.ratio > INSIDE
+    if not beyond.any():
+        return
+    found, law = turn_ahead(posterior)
     if not found:
         return
     point = inputs_text(forecast.points[beyond].iloc[0].to_dict())

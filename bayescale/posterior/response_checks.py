@@ -47,12 +47,13 @@ def check_score(posterior: Fitted) -> list[Note]:
             "here foresees the next turn: do not decide on this forecast."
         )
         notes.append(Note("not_monotone", "warning", text, "hump"))
-    if (score - chance < FALLEN * error).all():
+    # Where guessing is never right, one right item is above chance.
+    if (score - chance < FALLEN * error).all() and not (chance == 0.0 and right.any()):
         text = (
-            f"No run is above chance ({chance:.3g}) by more than its items explain: when the score begins "
-            "to rise, and how fast, is not in these data, so far forecasts reach from chance to the ceiling."
+            f"No run is above chance ({chance:.3g}) by more than its items explain. When the score begins to rise, and "
+            "how fast, is not in these data: do not decide on this forecast."
         )
-        notes.append(Note("at_chance", "info", text))
+        notes.append(Note("at_chance", "warning", text))
     return notes
 
 
