@@ -18,9 +18,9 @@ PUBLIC = {
         report sbc stack
     """,
     "bayescale.decide": """
-        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel Looks Power Ranking Reach
+        ANSWERS Allocation Allocations Caveat Comparison Crossing Decision Duel ItemComparison Looks Power Ranking Reach
         SeedDifference SeedNoise Stops Sweep
-        UTILITIES Utility allocate caveats compare crossover go isoflop ladders next_run noise power reach
+        UTILITIES Utility allocate caveats compare compare_items crossover go isoflop ladders next_run noise power reach
         sensitivity speedup stop_early
     """,
     "bayescale.coverage": """

@@ -59,6 +59,7 @@ def shown(marin, marin_post, seeds, law):
         "crossing": compared.crossings[0],
         "ranking": bs.decide.next_run(marin_post, flops=1e21),
         "ranking with stakes": bs.decide.next_run(marin_post, target=2.6, cost=1.0, value=3.0, flops=1e21),
+        "items": bs.decide.compare_items({"a": [1, 0, 1, 1], "<b>": [1, 0, 0, 1]}),
         "power": bs.decide.power(marin_post, ladder, width=0.1, flops=1e21),
         "reach": bs.decide.reach(marin_post, 2.6),
         "score forecast": on_scale(marin_post.predict(flops=[1e21, 2e21]), bs.ScoreScale()),
@@ -74,7 +75,18 @@ def shown(marin, marin_post, seeds, law):
 
 NAMES = [
     *("runs", "runs of families", "mixture", "posterior", "forecast", "decision", "allocation", "allocations"),
-    *("comparison", "duel", "crossing", "ranking", "ranking with stakes", "power", "stops", "noise", "difference"),
+    *(
+        "items",
+        "comparison",
+        "duel",
+        "crossing",
+        "ranking",
+        "ranking with stakes",
+        "power",
+        "stops",
+        "noise",
+        "difference",
+    ),
     "looks",
     *("backtest", "report", "reach", "score forecast", "value forecast"),
 ]

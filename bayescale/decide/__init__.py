@@ -11,6 +11,7 @@ from bayescale.decide.budgets import Allocations
 from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import ANSWERS, Decision, go
 from bayescale.decide.isoflop import Sweep, isoflop
+from bayescale.decide.items import ItemComparison, compare_items
 from bayescale.decide.noise import SeedNoise, noise
 from bayescale.decide.pilots import Ranking, next_run
 from bayescale.decide.planning import Power, ladders, power
@@ -33,6 +34,7 @@ __all__ = [
     "Crossing",
     "Decision",
     "Duel",
+    "ItemComparison",
     "Looks",
     "Power",
     "Ranking",
@@ -45,6 +47,7 @@ __all__ = [
     "allocate",
     "caveats",
     "compare",
+    "compare_items",
     "crossover",
     "go",
     "isoflop",

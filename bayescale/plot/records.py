@@ -21,6 +21,7 @@ from bayescale.decide.comparison import Comparison, Duel
 from bayescale.decide.crossing import Crossing
 from bayescale.decide.go import Decision
 from bayescale.decide.isoflop import Sweep
+from bayescale.decide.items import ItemComparison
 from bayescale.decide.noise import SeedNoise
 from bayescale.decide.pilots import Ranking
 from bayescale.decide.planning import Power
@@ -241,6 +242,15 @@ def seed_noise(record: SeedNoise, *, ax: Axes | None = None) -> Axes:
         mark=record.bar,
         ax=ax,
     )
+
+
+@draw.register
+def item_comparison(record: ItemComparison, *, ax: Axes | None = None) -> Axes:
+    """Draw the accuracy of each model with its interval."""
+    table = record.accuracies()
+    ends = [table["low"].to_numpy(), table["high"].to_numpy()]
+    title, subtitle = f"Accuracy on {record.items:,} items", f"bars: {100.0 * record.level:g} % intervals"
+    return rows(list(record.names), table["median"].to_numpy(), title, subtitle, ends=ends, ax=ax)
 
 
 @draw.register
