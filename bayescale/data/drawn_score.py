@@ -14,7 +14,7 @@ from bayescale.data.score import ScoreScale
 NODES = 24
 """Number of quadrature points for a mean over normal log odds."""
 SMALLEST_BETA = 1e-30
-"""Smallest parameter of a beta distribution."""
+"""Smallest parameter of a beta distribution; smaller ones have no finite derivative of the density."""
 
 
 @dataclasses.dataclass(frozen=True)

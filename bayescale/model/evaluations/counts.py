@@ -15,6 +15,7 @@ from jax.scipy.special import betaln, gammaln
 from bayescale._jax import on_cores
 from bayescale._record import Array, record
 from bayescale.data.design import Counted
+from bayescale.data.drawn_score import SMALLEST_BETA
 from bayescale.data.score import ScoreScale
 from bayescale.model.evaluations.dense import solved_conditions
 from bayescale.model.padding import padded
@@ -25,8 +26,6 @@ WIDEST = 3.0
 """Prior standard deviation of log odds, around even odds, for the normal approximation of a row's counts."""
 LEAST_PRECISION = 0.05
 """Smallest precision of that approximation: counts at chance level say almost nothing about log odds."""
-SMALLEST_BETA = 1e-30
-"""Smallest parameter of a beta distribution; smaller ones have no finite derivative of the density."""
 STEPS = 60
 """Number of Newton steps towards the mode of that approximation."""
 
