@@ -13,6 +13,7 @@ import bayescale as bs
 from bayescale.cli.main import described
 from bayescale.decide.trust import caveats
 from bayescale.posterior.checks import check_discrepancy, held_names
+from bayescale.posterior.curves import steepens
 from bayescale.posterior.notes import Note, Notes
 
 TOKENS = 1e8 * 2.0 ** np.arange(9)
@@ -280,3 +281,11 @@ def test_losses_far_from_the_law_are_told(marin_post):
     far = dataclasses.replace(part, values=part.values._replace(amplitude=amplitude))
     [note] = check_discrepancy(far)
     assert note.code == "wide_discrepancy" and "by a factor of about 7.4" in note.text and "burn_in" not in note.text
+
+
+def test_noise_does_not_steepen():
+    x, rng = np.arange(8.0), np.random.default_rng(0)
+    found = [steepens(x, 0.01 * rng.standard_normal(8)) for _ in range(200)]
+    assert np.mean(found) < 0.03
+    bent = [steepens(x, -0.002 * x**2 - 0.01 * x + 0.001 * rng.standard_normal(8)) for _ in range(200)]
+    assert np.mean(bent) > 0.95

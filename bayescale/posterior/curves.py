@@ -76,8 +76,14 @@ def scatter_of(y: np.ndarray) -> tuple[float, float]:
 
 
 def steepens(x: np.ndarray, y: np.ndarray) -> bool:
-    """Return whether six or more values in order of x decrease faster in the second half than in the first."""
+    """Return whether six or more values in order of x decrease faster in the second half than in the first.
+
+    Values that decrease by less than noise alone would do not steepen.
+    """
     if len(y) < 6:
+        return False
+    noise, least = scatter_of(y)
+    if y[0] - y[-1] <= least * noise:
         return False
     half = len(y) // 2
     early, late = (-np.polyfit(x[part], y[part], 1)[0] for part in (slice(None, half), slice(half, None)))
