@@ -23,8 +23,8 @@ def fit_chain(
     scores: Runs,
     law: str | Law = "auto",
     *,
+    seed: int,
     link: str | Law = "auto",
-    seed: int = 0,
     settings: Nuts | None = None,
 ) -> Chain:
     """Fit losses by scale, and scores of the same runs by their loss, in one posterior.
@@ -37,10 +37,10 @@ def fit_chain(
         losses: Runs with a loss.
         scores: Runs with a score, at the same inputs as the losses.
         law: Law of the loss.
+        seed: Seed of both fits.
         link: Law of the odds against a right answer. Its input is exp(-loss), under the name inverse_perplexity: the
             default law of scores, a power law with or without a floor, is then a sigmoid of the score in the loss that
             ends at or below the ceiling. For a law with the input task_loss, such as "loss_sigmoid", it is the loss.
-        seed: Seed of both fits.
         settings: Settings of NUTS for both fits. For other options fit both parts with `fit`, and join them with
             `bs.Chain`.
 
@@ -50,7 +50,7 @@ def fit_chain(
     Example:
         >>> table = "runs.csv"  # columns: flops, val_loss, accuracy, n_items
         >>> chain = bs.fit_chain(
-        ...     bs.read(table), bs.read(table, score="accuracy", chance=0.25, inputs="flops")
+        ...     bs.read(table), bs.read(table, score="accuracy", chance=0.25, inputs="flops"), seed=0
         ... )  # doctest: +SKIP
         >>> chain.predict(flops=1e22).interval(0.8)  # doctest: +SKIP
     """
