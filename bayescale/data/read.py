@@ -207,7 +207,7 @@ def read_families(source: Any, **options: Any) -> tuple[list[Runs], dict[str, st
         check_units(table, given.stated)
     burnt = [entry for part in ready.values() for entry in part.log if entry.code == "burn_in"]
     if burnt and not any(entry.rows for entry in burnt):
-        raise InputError(f"{burnt[0].text} Leave the option out, or name the column of runs with columns= (--column)")
+        raise InputError(f"{burnt[0].text} Leave the option out, or name the column of runs with columns= (--column).")
     # Log entries about columns concern all families and are kept once.
     notices: dict[tuple[str, ...], list[LogEntry]] = {}
     for wanted in dict.fromkeys(part.wanted for part in ready.values()):

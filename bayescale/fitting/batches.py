@@ -38,7 +38,7 @@ that level; importance sampling is slower with it everywhere."""
 
 DOORS: dict[Hashable, threading.Lock] = {}
 COMPILED: set[Hashable] = set()
-"""Programs that were called at least once; see `compiled_once`."""
+"""Programs that were called at least once; see `program_once`."""
 
 ACCELERATOR = threading.Lock()
 """Lock held by the thread whose batch an accelerator samples, because two batches would not fit into its memory."""
@@ -183,7 +183,17 @@ def compiled_once(job: Job, *counts: Hashable) -> Iterator[None]:
         job: A job of the shape that the program is for.
         counts: Further values on which the program depends.
     """
-    program = (*shape(job)[:2], *counts)
+    with program_once((*shape(job)[:2], *counts)):
+        yield
+
+
+@contextlib.contextmanager
+def program_once(program: Hashable) -> Iterator[None]:
+    """Admit one thread at a time to a program that was never called.
+
+    Args:
+        program: Value that identifies the program.
+    """
     if program not in COMPILED:
         with DOORS.setdefault(program, threading.Lock()):
             if program not in COMPILED:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from jax import lax
 from bayescale._jax import key_of, on_cores
 from bayescale._record import Array
 from bayescale.errors import Status
-from bayescale.fitting.batches import one_thread, stream_key
+from bayescale.fitting.batches import one_thread, program_once, stream_key
 from bayescale.fitting.fit import NEAR, longer, reported
 from bayescale.fitting.programs import best_mode
 from bayescale.inference.diagnostics import Diagnostics, diagnose
@@ -55,8 +54,6 @@ With such chains, ranks of correlations and forecasts in simulated data are unif
 """
 NOT_YET: Any = None
 """Placeholder for diagnostics that are computed next."""
-COMPILED: set[Any] = set()
-COMPILING = threading.Lock()
 
 
 class Component(NamedTuple):
@@ -287,13 +284,13 @@ def shape_of(tree: Any) -> Any:
 
 def in_threads(function: Any, tasks: Sequence[Any], program: Any) -> list[Any]:
     """Apply a function to tasks, one a thread; the first alone if its program is not compiled yet."""
-    tasks, found = list(tasks), []
-    with COMPILING:
-        if program not in COMPILED:
-            found.append(function(tasks.pop(0)))
-            COMPILED.add(program)
+
+    def one(task: Any) -> Any:
+        with program_once(program):
+            return function(task)
+
     with ThreadPoolExecutor() as threads:
-        return found + list(threads.map(function, tasks))
+        return list(threads.map(one, tasks))
 
 
 def make_component(
