@@ -11,7 +11,6 @@ of the factors `SPACINGS` for which both curves have them.
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.core.rows import store, stored
 from benchmarks.core.sources import table as rows_of
-from benchmarks.decisions.recipe_pairs import Pair
-from benchmarks.decisions.speedups import answered, true_factor
+from benchmarks.decisions import speedups
+from benchmarks.decisions.recipe_pairs import Pair, thinned
 
 RESULTS = Path(__file__).parents[1] / "results" / "gates.json"
 RATIOS = (10, 30)
@@ -81,9 +79,12 @@ def curves(rows: pd.DataFrame, recipe: str) -> dict[str, pd.DataFrame]:
     }
 
 
-def questions() -> list[tuple[Pair, float]]:
-    """Return pairs with one held-out run, and the true ln factor there, in a fixed order."""
-    found: dict[tuple[str, int], list[tuple[Pair, float]]] = {}
+def questions() -> list[tuple[Pair, int, float]]:
+    """Return pairs with one held-out run, its number, and the true ln factor there, in a fixed order.
+
+    The table counts each ratio of a source as a source.
+    """
+    found: dict[str, list[tuple[Pair, int, float]]] = {}
     for source, cluster, metric, by_recipe in recipes():
         for first, second in itertools.combinations(by_recipe, 2):
             a, b = by_recipe[first], by_recipe[second]
@@ -93,34 +94,19 @@ def questions() -> list[tuple[Pair, float]]:
                     continue
                 end = b.iloc[chosen[2]]
                 at, level = np.log(end["n_samples"]), np.log(end["loss"])
-                truth = true_factor(np.log(a["n_samples"].to_numpy(float)), np.log(a["loss"].to_numpy()), at, level)
+                truth = speedups.true_factor(
+                    np.log(a["n_samples"].to_numpy(float)), np.log(a["loss"].to_numpy()), at, level
+                )
                 if truth is None:
                     continue
                 held = pd.DataFrame({"n_samples": [end["n_samples"]], "loss_b": [end["loss"]]})
                 small = (rows.reset_index(drop=True) for rows in chosen[:2])
-                pair = Pair(source, cluster, first, second, metric, f"gate {ratio}", ("n_samples",), *small, held)
-                found.setdefault((source, ratio), []).append((pair, truth))
-    return [question for asked in found.values() for question in thinned(asked)]
-
-
-def thinned(asked: list[tuple[Pair, float]]) -> list[tuple[Pair, float]]:
-    """Keep at most `MOST` questions, spread evenly."""
-    if len(asked) <= MOST:
-        return asked
-    return [asked[i] for i in np.linspace(0, len(asked) - 1, MOST).astype(int)]
+                label = f"{source}, {ratio} times"
+                pair = Pair(label, cluster, first, second, metric, f"gate {ratio}", ("n_samples",), *small, held)
+                found.setdefault(label, []).append((pair, 0, truth))
+    return [question for asked in found.values() for question in thinned(asked, MOST)]
 
 
 def run(path: Path = RESULTS) -> list[dict[str, Any]]:
     """Answer the questions that are missing, store them, and return all rows."""
-    rows = {row["key"]: row for row in stored(path)}
-    wanted = questions()
-    for count, (pair, truth) in enumerate(wanted):
-        key = f"{pair.key}|0"
-        if key in rows and abs(rows[key]["truth"] - truth) < 1e-9:
-            continue
-        # The table counts each ratio of a source as a source.
-        rows[key] = answered(pair, 0, truth) | {"source": f"{pair.source}, {pair.split.removeprefix('gate ')} times"}
-        store([rows[f"{p.key}|0"] for p, _ in wanted if f"{p.key}|0" in rows], path)
-        if count % 20 == 19:
-            print(f"{count + 1} of {len(wanted)} comparisons", file=sys.stderr, flush=True)
-    return [rows[f"{p.key}|0"] for p, _ in wanted]
+    return speedups.run(path, questions())

@@ -69,8 +69,8 @@ def pairs(sources: Sequence[str] | None = None) -> list[Pair]:
     return [pair for name in sources or SOURCES for pair in thinned(list(SOURCES[name]()), THINNED.get(name))]
 
 
-def thinned(found: list[Pair], most: int | None) -> list[Pair]:
-    """Keep at most `most` pairs, spread evenly."""
+def thinned[T](found: list[T], most: int | None) -> list[T]:
+    """Keep at most `most` pairs or questions, spread evenly."""
     if most is None or len(found) <= most:
         return found
     return [found[i] for i in np.linspace(0, len(found) - 1, most).astype(int)]

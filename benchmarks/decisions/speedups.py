@@ -86,10 +86,10 @@ def answered(pair: Pair, number: int, truth: float) -> dict[str, Any]:
     return row
 
 
-def run(path: Path = RESULTS) -> list[dict[str, Any]]:
-    """Answer the questions that are missing, store them, and return all rows."""
+def run(path: Path = RESULTS, wanted: Sequence[tuple[Pair, int, float]] | None = None) -> list[dict[str, Any]]:
+    """Answer the questions that are missing, store them, and return all rows; by default those of `questions`."""
     rows = {row["key"]: row for row in stored(path)}
-    wanted = list(questions())
+    wanted = list(questions()) if wanted is None else wanted
     for count, (pair, number, truth) in enumerate(wanted):
         key = f"{pair.key}|{number}"
         if key in rows and abs(rows[key]["truth"] - truth) < 1e-9:

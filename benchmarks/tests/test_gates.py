@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.decisions import gates
+from benchmarks.decisions.recipe_pairs import thinned
 
 
 def curve(scales) -> pd.DataFrame:
@@ -37,6 +38,5 @@ def test_widest_spacing_is_taken():
     assert np.diff(np.log(first["n_samples"])) == pytest.approx(np.log(3.0), abs=0.1)
 
 
-def test_questions_are_thinned_evenly(monkeypatch):
-    monkeypatch.setattr(gates, "MOST", 3)
-    assert gates.thinned([(None, float(i)) for i in range(5)]) == [(None, 0.0), (None, 2.0), (None, 4.0)]
+def test_questions_are_thinned_evenly():
+    assert thinned([(None, 0, float(i)) for i in range(5)], 3) == [(None, 0, 0.0), (None, 0, 2.0), (None, 0, 4.0)]
